@@ -1,0 +1,103 @@
+"""The one image type that every part of rsunfold passes on: data, valid mask, metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Window:
+    """A rectangle of pixels: rows ``row .. row + height - 1``, columns likewise."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The (row, column) slices of this window in an array of the whole image."""
+        return slice(self.row, self.row + self.height), slice(self.col, self.col + self.width)
+
+    def grown(self, margin: int, rows: int, cols: int) -> Window:
+        """This window with ``margin`` pixels added on each side, clipped to an image of rows x cols."""
+        r0, c0 = max(0, self.row - margin), max(0, self.col - margin)
+        r1, c1 = min(rows, self.row + self.height + margin), min(cols, self.col + self.width + margin)
+        return Window(r0, c0, r1 - r0, c1 - c0)
+
+    def within(self, outer: Window) -> tuple[slice, slice]:
+        """The slices of this window in an array that holds the window ``outer``."""
+        r, c = self.row - outer.row, self.col - outer.col
+        return slice(r, r + self.height), slice(c, c + self.width)
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a file says about its pixels.
+
+    Per-band tuples have one entry per band or are empty where the file says nothing.
+
+    wavelengths, fwhm : nanometres.
+    bad_bands : True marks a band that the file's bad-band list (ENVI ``bbl`` 0) calls unusable.
+    nodata : one value or None per band.
+    scales, offsets : physical value = stored * scale + offset.
+    crs : a ``rasterio.crs.CRS`` or None; transform : an ``affine.Affine`` or None (pixel to CRS).
+    gcps : (list of ``rasterio.control.GroundControlPoint``, CRS) or None; rpcs : ``rasterio.rpc.RPC`` or None.
+    dtype : the numpy name of the stored samples.
+    notes : sentences on what the reader assumed (units guessed, bands chosen, variable taken, ...).
+    """
+
+    driver: str = ""
+    dtype: str = "float32"
+    wavelengths: tuple[float, ...] = ()
+    fwhm: tuple[float, ...] = ()
+    bad_bands: tuple[bool, ...] = ()
+    band_names: tuple[str, ...] = ()
+    nodata: tuple[float | None, ...] = ()
+    scales: tuple[float, ...] = ()
+    offsets: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
+    crs: Any = None
+    transform: Any = None
+    gcps: Any = None
+    rpcs: Any = None
+    tags: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def with_notes(self, *notes: str) -> Meta:
+        """A copy with further ``notes``."""
+        return replace(self, notes=self.notes + notes)
+
+    def spatial(self, **changes: Any) -> Meta:
+        """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs), plus ``changes``."""
+        return replace(Meta(crs=self.crs, transform=self.transform, gcps=self.gcps, rpcs=self.rpcs), **changes)
+
+
+@dataclass
+class Cube:
+    """A block of image.
+
+    data : (band, row, col), native-endian.
+    valid : bool (row, col); False where any band is nodata, masked by the file, or not finite.
+    meta : what the file says.
+    """
+
+    data: NDArray[Any]
+    valid: NDArray[np.bool_]
+    meta: Meta
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 3 or self.valid.shape != self.data.shape[1:]:
+            raise ValueError(
+                f"a Cube needs data (band, row, col) and valid (row, col), got {self.data.shape} and {self.valid.shape}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(bands, rows, cols)."""
+        bands, rows, cols = self.data.shape
+        return bands, rows, cols

@@ -1,0 +1,64 @@
+"""The errors a user can meet, each with its exit code.
+
+Every message is one sentence that says what is wrong, with which file, and what to do. The command line
+prints it without a traceback and exits with ``exit_code``; Python callers may also catch the builtin class
+that each error inherits from.
+
+===== =========================================================================
+code  meaning
+===== =========================================================================
+0     success (an image without any target is a success)
+1     a defect in rsunfold itself (traceback with ``-v``)
+2     wrong usage: unknown option, argument, model or weight name
+3     an input cannot be read or is not what the command needs
+4     an output exists already, cannot be written, or the disk is full
+5     weights are missing, damaged or do not fit the model
+6     the device asked for is not there, or memory is exhausted
+7     a batch finished, but some of its inputs failed
+130   interrupted (Ctrl-C)
+===== =========================================================================
+"""
+
+from __future__ import annotations
+
+
+class RsunfoldError(Exception):
+    """Base of all errors that rsunfold raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(RsunfoldError, ValueError):
+    """The call itself is wrong: unknown model, impossible option value."""
+
+    exit_code = 2
+
+
+class InputError(RsunfoldError, ValueError):
+    """An input file or array cannot be read, or is not what the task needs."""
+
+    exit_code = 3
+
+
+class OutputError(RsunfoldError, OSError):
+    """An output exists already, or cannot be written."""
+
+    exit_code = 4
+
+
+class WeightsError(RsunfoldError, ValueError):
+    """Weights are missing, damaged, or belong to another architecture."""
+
+    exit_code = 5
+
+
+class DeviceError(RsunfoldError, RuntimeError):
+    """The requested device does not exist, or the memory budget cannot be met."""
+
+    exit_code = 6
+
+
+class BatchError(RsunfoldError, RuntimeError):
+    """Some inputs of a batch failed; the others were written."""
+
+    exit_code = 7

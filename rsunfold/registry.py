@@ -1,0 +1,95 @@
+"""The one registry of models: published networks and classical methods alike.
+
+A model declares itself once, with :func:`register`, in its own file under ``rsunfold/models`` or
+``rsunfold/classical``. The command line, ``train``, ``evaluate``, the tests and the documentation all walk this
+registry.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from rsunfold.errors import UsageError
+
+Task = Literal["denoise-hsi", "detect-ir", "detect-anomaly", "select-features"]
+Kind = Literal["network", "classical"]
+C = TypeVar("C", bound=type)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the rest of rsunfold needs to know of a model without building it.
+
+    name : as typed after ``--model``. factory : the class; its keyword arguments are the architecture.
+    bands : (fewest, most) input bands, ``None`` for no upper limit. needs : one sentence on the input.
+    weights : name of the default weight record (networks only), or None when none is shipped.
+    threshold : score above which a pixel counts as target unless the weight's record says otherwise.
+    sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
+    """
+
+    name: str
+    task: Task
+    kind: Kind
+    factory: Callable[..., Any]
+    paper: str
+    url: str = ""
+    bands: tuple[int, int | None] = (1, 1)
+    needs: str = ""
+    weights: str | None = None
+    threshold: float = 0.5
+    sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def build(self, **arch: Any) -> Any:
+        """An instance; raises TypeError for keyword arguments that the architecture does not know."""
+        return self.factory(**arch)
+
+
+_MODELS: dict[str, ModelSpec] = {}
+
+
+def register(name: str, *, task: Task, kind: Kind, paper: str, **rest: Any) -> Callable[[C], C]:
+    """Class decorator that enters a model under ``name``; see :class:`ModelSpec` for the fields."""
+
+    def enter(cls: C) -> C:
+        if name in _MODELS and _MODELS[name].factory.__qualname__ != cls.__qualname__:
+            raise ValueError(f"two models are called {name!r}")
+        _MODELS[name] = ModelSpec(name=name, task=task, kind=kind, paper=paper, factory=cls, **rest)
+        return cls
+
+    return enter
+
+
+def _discover(package: str) -> None:
+    module = importlib.import_module(package)
+    for info in pkgutil.iter_modules(module.__path__):
+        importlib.import_module(f"{package}.{info.name}")
+
+
+def all_models(task: Task | None = None, kind: Kind | None = None) -> list[ModelSpec]:
+    """Every registered model, networks first, then by name; imports torch."""
+    if kind != "network":
+        _discover("rsunfold.classical")
+    if kind != "classical":
+        _discover("rsunfold.models")
+    found = [m for m in _MODELS.values() if task in (None, m.task) and kind in (None, m.kind)]
+    return sorted(found, key=lambda m: (m.kind != "network", m.name))
+
+
+def get_model(name: str, task: Task | None = None) -> ModelSpec:
+    """The model called ``name``; raises UsageError that names the nearest ones."""
+    _discover("rsunfold.classical")  # cheap: classical methods need no torch
+    if name not in _MODELS:
+        _discover("rsunfold.models")
+    spec = _MODELS.get(name)
+    if spec is not None and task in (None, spec.task):
+        return spec
+    known = [m.name for m in all_models(task)]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+    where = f" for {task}" if task else ""
+    raise UsageError(f"there is no model {name!r}{where}; {hint}")
