@@ -1,0 +1,94 @@
+"""RPCANet: robust PCA for infrared small targets, unrolled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from rsunfold.models.l_rpcanet import rename_published
+from rsunfold.registry import register
+from rsunfold.unfold.operators import Operator, conv
+from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+
+
+def plain(depth: int, C: int, *, norm: bool) -> Operator:
+    """3x3 1->C, ``depth`` x 3x3 C->C, 3x3 C->1."""
+    layers = conv(1, C, 3, norm=norm)
+    for _ in range(depth):
+        layers += conv(C, C, 3, norm=norm)
+    return Operator(layers, nn.Conv2d(C, 1, 3, padding=1))
+
+
+class Stage(nn.Module):
+    """One iteration on D = B + T, in the order B, T, D::
+
+        B^k = x + F_B(x)            x = D^{k-1} - T^{k-1}
+        T^k = x - eps^k F_T(x)      x = T^{k-1} + D^{k-1} - B^k
+        D^k = F_D(B^k + T^k)
+    """
+
+    def __init__(self, C: int) -> None:
+        super().__init__()
+        self.FB = plain(3, C, norm=True)
+        self.FT = plain(6, C, norm=False)
+        self.FD = plain(3, C, norm=True)
+        self.eps = nn.Parameter(torch.tensor([0.01]))
+
+    def forward(self, D: Any, T: Any, k: int, keep: Keep, dead: bool) -> tuple[Any, Any]:
+        """(D^k, T^k); with ``dead`` the branch D is not computed and comes back as None."""
+        x = D - T
+        B = keep(k, "B", x + self.FB(x))
+        x = T + D - B
+        T = keep(k, "T", x - self.eps * self.FT(x))
+        D = None if dead else keep(k, "D", self.FD(B + T))
+        return D, T
+
+
+@register(
+    "rpcanet",
+    task="detect-ir",
+    kind="network",
+    paper="Wu et al., RPCANet: Deep Unfolding RPCA Based Infrared Small Target Detection, WACV 2024",
+    url="https://doi.org/10.1109/WACV57701.2024.00474",
+    needs="one gray band in [0, 1]",
+    sizes={"paper": {"K": 6, "C": 32}, "tiny": {"K": 2, "C": 8}},
+)
+class RPCANet(Unrolled):
+    """RPCANet (Wu et al., WACV 2024): K unrolled iterations (:class:`Stage`) from T^0 = 0, C channels.
+
+    min R(B) + lambda S(T) + mu/2 ||D - B - T||_F^2. T^K is the logit of a target, D^K serves the fidelity loss.
+    """
+
+    letters: ClassVar[tuple[str, ...]] = ("B", "T", "D")
+
+    def __init__(self, K: int = 6, C: int = 32) -> None:
+        super().__init__()
+        self.arch = {"K": K, "C": C}
+        self.stages = nn.ModuleList(Stage(C) for _ in range(K))
+
+    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
+        """(T^K, D^K or None); see :meth:`Unrolled.forward`."""
+        T: Any = 0.0
+        for k, stage in enumerate(self.stages):
+            D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)
+        return T, D
+
+    @classmethod
+    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+        """The network of a published checkpoint (tensors ``decos.K.{lowrank,sparse,merge}...``)."""
+        first = state.get("decos.0.lowrank.convs.0.weight")
+        if first is None or any(".residual." in n for n in state):
+            raise ValueError("the tensors are not those of an RPCANet checkpoint")
+        net = cls(K=1 + max(int(n.split(".")[1]) for n in state), C=first.shape[0])
+        renamed = rename_published(state, {"lowrank": "FB", "sparse": "FT", "merge": "FD"})
+        # The last convolution of each sequence is our projection.
+        last = {f"stages.{k}.{op}.features.{i}.": f"stages.{k}.{op}.head." for k in range(net.arch["K"])
+                for op, i in (("FB", 12), ("FT", 14), ("FD", 12))}
+        for old, new in last.items():
+            for part in ("weight", "bias"):
+                renamed[new + part] = renamed.pop(old + part)
+        net.load_state_dict(renamed)
+        return net

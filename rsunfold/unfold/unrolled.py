@@ -1,0 +1,82 @@
+"""The base of unrolled networks: K stages, each an iteration, whose variables can be kept and looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+from torch import Tensor, nn
+
+Keep = Callable[[int, str, Any], Any]
+
+
+def as_is(stage: int, letter: str, value: Any) -> Any:
+    """The ``keep`` that keeps nothing: hands the value back."""
+    return value
+
+
+class Record:
+    """A ``keep`` that stores every variable of every stage: ``record.stages[k]["B"]`` is B of stage k + 1."""
+
+    def __init__(self) -> None:
+        self.stages: list[dict[str, Any]] = []
+
+    def __call__(self, stage: int, letter: str, value: Any) -> Any:
+        """Store ``value`` and hand it back."""
+        while len(self.stages) <= stage:
+            self.stages.append({})
+        self.stages[stage][letter] = value
+        return value
+
+
+class Unrolled(nn.Module):
+    """K unrolled iterations for infrared small targets: ``forward(D)`` gives the last T (logits) and the last D.
+
+    Every variable that a stage computes goes through ``keep(stage, letter, value)``, and the stage goes on with
+    what comes back. Training passes nothing; ``--stages`` passes a :class:`Record`; the out-of-core executor
+    passes the function that writes the map to scratch. D may be a tensor or such an image kept elsewhere.
+
+    Subclasses set ``letters``, the variables in the order in which a stage computes them, ``self.arch``, the keyword
+    arguments that rebuild the network, and ``self.stages``.
+    """
+
+    letters: ClassVar[tuple[str, ...]] = ()
+    arch: dict[str, Any]
+    stages: nn.ModuleList
+
+    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
+        """(T^K, D^K) for D float32 (B, 1, H, W), gray in [0, 1].
+
+        D^K is None unless ``reconstruct``: the branches of the last stage that never reach T^K are skipped.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+        """The network of a published checkpoint, its architecture inferred from the tensors.
+
+        Raises ValueError with what does not fit.
+        """
+        raise ValueError(f"no published checkpoint of {cls.__name__} is known")
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of learned parameters."""
+        return sum(p.numel() for p in self.parameters())
+
+    def describe(self) -> str:
+        """The architecture as one line of JSON."""
+        return json.dumps(self.arch, sort_keys=True)
+
+
+def macs_per_pixel(net: nn.Module, *, skip: tuple[str, ...] = ()) -> int:
+    """Multiply-accumulates per pixel of all convolutions on the full grid, the 1x1 of pooled vectors left out.
+
+    ``skip`` names prefixes of sub-modules that do not run.
+    """
+    total = 0
+    for name, m in net.named_modules():
+        if isinstance(m, nn.Conv2d) and ".se." not in name and not name.startswith(skip or ("\0",)):
+            total += m.out_channels * (m.in_channels // m.groups) * m.kernel_size[0] * m.kernel_size[1]
+    return total
