@@ -48,6 +48,7 @@ class Meta:
     crs : a ``rasterio.crs.CRS`` or None; transform : an ``affine.Affine`` or None (pixel to CRS).
     gcps : (list of ``rasterio.control.GroundControlPoint``, CRS) or None; rpcs : ``rasterio.rpc.RPC`` or None.
     dtype : the numpy name of the stored samples.
+    colour : True where the three bands are red, green and blue.
     notes : sentences on what the reader assumed (units guessed, bands chosen, variable taken, ...).
     """
 
@@ -66,6 +67,7 @@ class Meta:
     gcps: Any = None
     rpcs: Any = None
     tags: dict[str, str] = field(default_factory=dict)
+    colour: bool = False
     notes: tuple[str, ...] = ()
 
     def with_notes(self, *notes: str) -> Meta:

@@ -26,10 +26,10 @@ def bottleneck(first: int, depth: int, c: int, C: int, *, norm: bool) -> Operato
 class Stage(nn.Module):
     """One iteration on D = B + T + N, in the order B, T, N, D::
 
-        B^k = x + F_B(x)            x = D^{k-1} - T^{k-1} - N^{k-1}
-        T^k = x - eps^k F_T(x)      x = T^{k-1} + D^{k-1} - B^k - N^{k-1}
-        N^k = x - sig^k F_N(x)      x = N^{k-1} + D^{k-1} - B^k - T^k
-        D^k = F_D(B^k + T^k + N^k)
+    B^k = x + F_B(x)            x = D^{k-1} - T^{k-1} - N^{k-1}
+    T^k = x - eps^k F_T(x)      x = T^{k-1} + D^{k-1} - B^k - N^{k-1}
+    N^k = x - sig^k F_N(x)      x = N^{k-1} + D^{k-1} - B^k - T^k
+    D^k = F_D(B^k + T^k + N^k)
     """
 
     def __init__(self, c: int, C: int, R: int) -> None:

@@ -25,9 +25,9 @@ def plain(depth: int, C: int, *, norm: bool) -> Operator:
 class Stage(nn.Module):
     """One iteration on D = B + T, in the order B, T, D::
 
-        B^k = x + F_B(x)            x = D^{k-1} - T^{k-1}
-        T^k = x - eps^k F_T(x)      x = T^{k-1} + D^{k-1} - B^k
-        D^k = F_D(B^k + T^k)
+    B^k = x + F_B(x)            x = D^{k-1} - T^{k-1}
+    T^k = x - eps^k F_T(x)      x = T^{k-1} + D^{k-1} - B^k
+    D^k = F_D(B^k + T^k)
     """
 
     def __init__(self, C: int) -> None:
@@ -85,8 +85,11 @@ class RPCANet(Unrolled):
         net = cls(K=1 + max(int(n.split(".")[1]) for n in state), C=first.shape[0])
         renamed = rename_published(state, {"lowrank": "FB", "sparse": "FT", "merge": "FD"})
         # The last convolution of each sequence is our projection.
-        last = {f"stages.{k}.{op}.features.{i}.": f"stages.{k}.{op}.head." for k in range(net.arch["K"])
-                for op, i in (("FB", 12), ("FT", 14), ("FD", 12))}
+        last = {
+            f"stages.{k}.{op}.features.{i}.": f"stages.{k}.{op}.head."
+            for k in range(net.arch["K"])
+            for op, i in (("FB", 12), ("FT", 14), ("FD", 12))
+        }
         for old, new in last.items():
             for part in ("weight", "bias"):
                 renamed[new + part] = renamed.pop(old + part)

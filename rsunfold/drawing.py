@@ -1,0 +1,134 @@
+"""How pictures are drawn: images, boxes and outlines on axes whose units are pixels of the image.
+
+Whole numbers are pixel centres, so the image of r rows and c columns runs from -0.5 to c - 0.5 and r - 0.5. What
+covers the image with fewer samples, a decimated copy, is stretched over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Window
+from rsunfold.io.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from rsunfold.infer.targets import Target
+
+Array = NDArray[Any]
+Bool = NDArray[np.bool_]
+
+DPI = 100
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
+BOX, TRUTH, PREDICTION, NO_DATA = "#FFB000", "#2EE66B", "#FF6A3D", "#CFE3F2"
+MOST_LABELS = 60  # more numbers than this hide the picture
+INSET = 40  # pixels of the image that an inset shows at least, along each side
+
+
+def boxes(targets: Sequence[Target], least: float = 0.0) -> NDArray[np.float64]:
+    """(n, 4): x, y of the upper left corner, width and height of each box, in pixels of the image.
+
+    A box runs along the outer edges of its pixels (the pixel of column 0 from -0.5 to 0.5) and is widened evenly to
+    ``least`` pixels where it is smaller, so that it can be seen.
+    """
+    box = np.array([(t.col_min, t.row_min, t.col_max, t.row_max) for t in targets], float).reshape(-1, 4)
+    size = box[:, 2:] - box[:, :2] + 1
+    grown = np.maximum(size, least)
+    return np.concatenate([box[:, :2] - 0.5 - (grown - size) / 2, grown], axis=1)
+
+
+def outline(mask: Bool) -> NDArray[np.float64]:
+    """(n, 2, 2): the pixel edges between True and False, each from (x, y) to (x, y); closed at the image's border."""
+    padded = np.pad(mask, 1)
+    y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1]) - np.array([[0.0], [0.5]])
+    upright = np.stack([x, y - 0.5, x, y + 0.5], axis=1)
+    y, x = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1]) - np.array([[0.5], [0.0]])
+    level = np.stack([x - 0.5, y, x + 0.5, y], axis=1)
+    return np.concatenate([upright, level]).reshape(-1, 2, 2)
+
+
+def inset_window(target: Target, rows: int, cols: int) -> Window:
+    """The surroundings of a target that an inset shows: square where the image allows, at least ``INSET`` pixels."""
+    size = max(INSET, 2 * max(target.window.height, target.window.width))
+    return square((round(target.row), round(target.col)), size, rows, cols)
+
+
+def square(centre: tuple[int, int], size: int, rows: int, cols: int) -> Window:
+    """A square of ``size`` pixels about ``centre``, moved into the image and cut where that is smaller."""
+    height, width = min(size, rows), min(size, cols)
+    row = min(max(0, centre[0] - height // 2), rows - height)
+    col = min(max(0, centre[1] - width // 2), cols - width)
+    return Window(row, col, height, width)
+
+
+def finite(data: Array) -> Array:
+    """The finite values, or a single 0 when there is none."""
+    values = data[np.isfinite(data)]
+    return values if values.size else np.zeros(1)
+
+
+def show(
+    axes: Any,
+    data: Array,
+    name: str,
+    limits: tuple[float, float],
+    shape: tuple[int, int],
+    corner: tuple[int, int] = (0, 0),
+) -> Any:
+    """Data that cover ``shape`` pixels from the pixel ``corner`` (row, col) on, in the colour map called ``name``."""
+    from matplotlib import colormaps
+
+    row, col = corner
+    shown = axes.imshow(
+        data,
+        cmap=colormaps[name].with_extremes(bad=NO_DATA),
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(col - 0.5, col + shape[1] - 0.5, row + shape[0] - 0.5, row - 0.5),
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    return shown
+
+
+def show_image(axes: Any, image: Array, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
+    """:func:`show` in grey, from the 0.5th to the 99.9th percentile of the finite values."""
+    low, high = np.percentile(finite(image), (0.5, 99.9))
+    show(axes, image, "gray", (low, high if high > low else low + 1), shape, corner)
+
+
+def draw_boxes(axes: Any, targets: Sequence[Target], least: float, *, label: bool = True) -> None:
+    """Boxes of the targets, at least ``least`` pixels wide and high, with their ids unless these are too many."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    found = boxes(targets, least)
+    patches = [Rectangle((x, y), width, height) for x, y, width, height in found]
+    axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=BOX, linewidth=1.5), autolim=False)
+    if not label or len(targets) > MOST_LABELS:
+        return
+    for target, (x, y, width, _) in zip(targets, found, strict=True):
+        number = axes.annotate(
+            str(target.id), (x + width, y), xytext=(1, 1), textcoords="offset points", color=BOX, fontsize=9
+        )
+        number.set_path_effects([withStroke(linewidth=2, foreground="black")])
+
+
+def draw_outline(axes: Any, mask: Bool, colour: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
+    """Outline of a mask that covers ``shape`` pixels from the pixel ``corner`` (row, col) on."""
+    from matplotlib.collections import LineCollection
+
+    scale = np.array([shape[1] / mask.shape[1], shape[0] / mask.shape[0]])
+    edges = (outline(mask) + 0.5) * scale - 0.5 + np.array(corner[::-1])
+    axes.add_collection(LineCollection(edges, colors=colour, linewidths=1.5, capstyle="round"), autolim=False)
+
+
+def save(figure: Any, path: Path, overwrite: bool) -> None:
+    """Write a figure as PNG; raises OutputError when the file exists and ``overwrite`` is False."""
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)

@@ -1,0 +1,161 @@
+"""One gray band of any file as a network sees it: scaled to [0, 1], holes filled, read window by window."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
+
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import InputError, UsageError
+from rsunfold.io import CubeReader, open_cube
+
+LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
+PERCENTILES = (0.1, 99.9)
+LIMITS = (-1.0, 2.0)
+SAMPLE_PIXELS = 4_000_000
+FILL_REACH = 16
+
+
+@dataclass(frozen=True)
+class Scale:
+    """gray = (value - low) / (high - low), limited to [-1, 2]; ``fill`` (gray) stands for what has no valid neighbour.
+
+    Values beyond [low, high] are kept up to the limits, not cut at 0 and 1: a small target is by nature an outlier,
+    and cutting at a percentile would take away the contrast that makes it one. The limits keep a hot pixel from
+    drowning its surroundings.
+    """
+
+    low: float
+    high: float
+    fill: float
+    how: str
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Gray values float32 of an array of any real dtype and shape."""
+        gray = (values.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
+        return np.clip(gray, *LIMITS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the JSON summary."""
+        return asdict(self)
+
+
+class GrayImage:
+    """A file as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
+
+    band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
+    scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained, and else the
+    percentiles 0.1 and 99.9 of the valid pixels (all of them up to 4 megapixels, else of a regular sample of
+    windows).
+
+    Raises InputError when there is no valid pixel or the band has to be chosen, UsageError for a band that does
+    not exist or an empty scale.
+    """
+
+    def __init__(
+        self, path: str, *, band: int | None = None, scale: tuple[float, float] | None = None, var: str | None = None
+    ) -> None:
+        self.reader: CubeReader = open_cube(path, var=var)
+        try:
+            bands, self.rows, self.cols = self.reader.shape
+            self.band_used, self._bands = self._choose(band, bands)
+            self.scale = self._make_scale(scale)
+        except BaseException:
+            self.reader.close()
+            raise
+
+    def __enter__(self) -> GrayImage:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.reader.close()
+
+    @property
+    def meta(self) -> Meta:
+        """What the file says."""
+        return self.reader.meta
+
+    @property
+    def path(self) -> str:
+        """Path of the file as given."""
+        return str(self.reader.path)
+
+    def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
+        if band is not None:
+            if not 1 <= band <= bands:
+                raise UsageError(f"{self.reader.path} has {bands} band(s), so --band must be 1 to {bands}, not {band}.")
+            return f"band {band} of {bands}", [band - 1]
+        if bands == 1:
+            return "the only band", [0]
+        if bands == 3 and self.meta.colour:
+            return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
+        raise InputError(f"{self.reader.path} has {bands} bands where one is needed: choose one with --band.")
+
+    def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        cube = self.reader.read(window, self._bands)
+        if len(self._bands) == 1:
+            return cube.data[0], cube.valid
+        values = np.tensordot(np.array(LUMINANCE, np.float32), cube.data.astype(np.float32), axes=1)
+        return values, cube.valid
+
+    def _sample(self) -> NDArray[Any]:
+        """Valid values of the whole image, or of evenly spaced windows of a large one."""
+        whole = Window(0, 0, self.rows, self.cols)
+        if self.rows * self.cols <= SAMPLE_PIXELS:
+            values, valid = self._values(whole)
+            return values[valid]
+        side, n = 512, int(np.sqrt(SAMPLE_PIXELS) // 512)
+        parts = []
+        for r in np.linspace(0, max(0, self.rows - side), n).astype(int):
+            for c in np.linspace(0, max(0, self.cols - side), n).astype(int):
+                window = Window(int(r), int(c), min(side, self.rows), min(side, self.cols))
+                values, valid = self._values(window)
+                parts.append(values[valid])
+        return np.concatenate(parts)
+
+    def _make_scale(self, given: tuple[float, float] | None) -> Scale:
+        sample = self._sample()
+        if sample.size == 0:
+            raise InputError(f"{self.reader.path} has no valid pixel: all are nodata, masked or not finite.")
+        middle = float(np.median(sample))
+        if given is not None:
+            low, high = map(float, given)
+            if not high > low:
+                raise UsageError(f"--scale needs two numbers with the first smaller than the second, not {low},{high}.")
+            how = "given"
+        elif sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8):
+            low, high, how = 0.0, 255.0, "8 bit: 0 to 255"
+        else:
+            low, high = (float(v) for v in np.percentile(sample, PERCENTILES))
+            how = f"percentiles {PERCENTILES[0]} and {PERCENTILES[1]} of {sample.size} valid pixels"
+            if not high > low:
+                low, high = float(sample.min()), float(sample.max())
+                how = f"minimum and maximum of {sample.size} valid pixels"
+            if not high > low:
+                high, how = low + 1.0, "constant image"
+        fill = float(np.clip((middle - low) / (high - low), *LIMITS))
+        return Scale(low, high, fill, how)
+
+    def read(self, window: Window | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(gray float32, valid bool) of a window; pixels that are not valid hold a smooth fill.
+
+        The fill is the mean of the valid pixels at most 16 pixels away, which depends on no window, so that windows
+        agree with the whole image; farther away it is ``scale.fill``.
+        """
+        window = window or Window(0, 0, self.rows, self.cols)
+        values, valid = self._values(window)
+        if valid.all():
+            return self.scale.apply(values), valid
+        grown = window.grown(FILL_REACH, self.rows, self.cols)
+        values, around = self._values(grown)
+        gray = np.where(around, self.scale.apply(np.where(around, values, 0)), 0).astype(np.float32)
+        size = 2 * FILL_REACH + 1
+        share = uniform_filter(around.astype(np.float64), size, mode="constant")
+        mean = uniform_filter(gray.astype(np.float64), size, mode="constant") / np.maximum(share, 1e-9)
+        fill = np.where(share > 0.5 / size**2, mean, self.scale.fill)
+        inner = window.within(grown)
+        return np.where(around, gray, fill).astype(np.float32)[inner], around[inner]

@@ -1,0 +1,66 @@
+"""Outputs that either appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rsunfold.errors import OutputError
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+
+
+def write_failure(target: Path, reason: str) -> OutputError:
+    """The error for a write that broke off: the reason, and how much room the disk has left."""
+    try:
+        room = f"{shutil.disk_usage(target.parent).free / 2**20:.0f} MiB are free there"
+    except OSError:
+        room = "the folder can no longer be read"
+    return OutputError(f"{target} cannot be written ({reason}; {room}); make room or choose another folder.")
+
+
+def refuse_existing(target: Path, overwrite: bool) -> None:
+    """Raise OutputError when ``target`` is a folder, or a file that may not be overwritten."""
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; give the name of a file.")
+        if not overwrite and os.path.lexists(target):
+            raise OutputError(f"{target} exists already; choose another name or pass --overwrite.")
+    except PermissionError as err:
+        raise OutputError(f"{target} cannot be reached ({err.strerror}); choose another folder.") from err
+
+
+@contextmanager
+def atomic_path(target: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside ``target`` that replaces it when the block ends without an exception.
+
+    The temporary file exists (empty, mode bits from the umask), is hidden, and has the suffix of ``target``. Missing
+    parent folders are made. On any exception, KeyboardInterrupt included, the temporary file is removed and
+    ``target`` stays as it was.
+
+    Raises OutputError when ``target`` exists and ``overwrite`` is False, when its folder cannot be made or written
+    to, and when the block runs out of disk.
+    """
+    target = Path(target)
+    refuse_existing(target, overwrite)
+    temporary = target.with_name(f".rsunfold-{secrets.token_hex(6)}{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except OSError as err:
+        raise OutputError(f"{target} cannot be written ({err.strerror}); choose another folder.") from err
+    try:
+        yield temporary
+        refuse_existing(target, overwrite)  # somebody else may have written it meanwhile
+        temporary.replace(target)
+    except OSError as err:
+        if err.errno in _DISK:
+            raise write_failure(target, err.strerror or "no room") from err
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,75 @@
+"""What a file says about its bands in one form: wavelengths and widths in nanometres, bad bands as booleans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_NANOMETRES = {
+    **dict.fromkeys(("nanometers", "nanometer", "nanometres", "nanometre", "nm"), 1.0),
+    **dict.fromkeys(("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron"), 1e3),
+    **dict.fromkeys(("um", "µm", "μm"), 1e3),  # micro sign and Greek mu
+    **dict.fromkeys(("angstroms", "angstrom"), 0.1),
+    **dict.fromkeys(("millimeters", "mm"), 1e6),
+    **dict.fromkeys(("centimeters", "cm"), 1e7),
+    **dict.fromkeys(("meters", "m"), 1e9),
+}
+
+
+def split_list(text: str | None) -> list[str]:
+    """The entries of an ENVI list ``{a, b}``; braces are optional, None and ``{}`` give no entries."""
+    inner = (text or "").strip().removeprefix("{").removesuffix("}").strip()
+    return [entry.strip() for entry in inner.split(",")] if inner else []
+
+
+def _numbers(name: str, entries: Iterable[Any], bands: int, notes: list[str]) -> list[float]:
+    try:
+        values = [float(entry) for entry in entries]
+    except (TypeError, ValueError):
+        notes.append(f"{name} holds something that is not a number and was ignored")
+        return []
+    if values and len(values) != bands:
+        notes.append(f"{name} lists {len(values)} values for {bands} bands and was ignored")
+        return []
+    return values
+
+
+def spectral_fields(
+    bands: int,
+    wavelength: Sequence[Any] = (),
+    fwhm: Sequence[Any] = (),
+    bbl: Sequence[Any] = (),
+    units: str = "",
+) -> tuple[dict[str, Any], list[str]]:
+    """The fields ``wavelengths``, ``fwhm`` and ``bad_bands`` of a Meta, and notes on what was assumed or ignored.
+
+    ``wavelength``, ``fwhm`` and ``bbl`` (1 good, 0 bad) are numbers or their text, one per band or none. ``units``
+    is the file's name for the unit of both; without it, wavelengths below 100 are taken as micrometres.
+    """
+    notes: list[str] = []
+    centres = _numbers("wavelength", wavelength, bands, notes)
+    widths = _numbers("fwhm", fwhm, bands, notes)
+    flags = _numbers("bbl", bbl, bands, notes)
+    unit = units.strip().lower()
+    factor = _NANOMETRES.get(unit)
+    if factor is None and unit not in ("", "unknown"):
+        if centres or widths:
+            notes.append(f"wavelengths are given in {units.strip()}, which is not a length, and were ignored")
+        centres, widths = [], []
+    elif factor is None and centres:
+        factor = 1e3 if max(centres) < 100 else 1.0
+        notes.append(f"wavelengths have no unit and were taken as {'micro' if factor > 1 else 'nano'}metres")
+    elif factor is None and widths:
+        notes.append("fwhm has no unit and no wavelengths beside it, and was ignored")
+        widths = []
+    if len(set(centres)) < len(centres):
+        twice = sorted({value for value in centres if centres.count(value) > 1})
+        notes.append(f"several bands share the wavelength {', '.join(f'{value:g}' for value in twice[:5])}")
+    factor = factor or 1.0
+    fields = {
+        # the rounding hides that 0.4005 um times 1000 is 400.49999999999994 nm
+        "wavelengths": tuple(round(value * factor, 6) for value in centres),
+        "fwhm": tuple(round(value * factor, 6) for value in widths),
+        "bad_bands": tuple(value == 0 for value in flags),
+    }
+    return fields, notes

@@ -1,0 +1,139 @@
+"""The parts of ENVI that GDAL leaves out or gets wrong: finding the pair of files, and the header's own words.
+
+GDAL 3.10 reads the samples of every data type, interleave and byte order correctly. It fills a truncated file with
+zeros, misreads frame offsets, takes ``data ignore value = none`` for 0, and does not apply the reflectance scale
+factor, each without a word.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from rsunfold.errors import InputError
+from rsunfold.io.bands import split_list
+
+DATA_SUFFIXES = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".cube", "")
+_ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
+
+
+def headers_of(data: Path) -> list[Path]:
+    """The ENVI headers that lie beside a data file: ``x.hdr`` and ``x.img.hdr`` for ``x.img``."""
+    stems = {data.name, data.stem}
+    found = [p for p in data.parent.iterdir() if p.suffix.lower() == ".hdr" and p.stem in stems and p.is_file()]
+    return sorted(p for p in found if p != data and _is_envi(p))
+
+
+def _is_envi(header: Path) -> bool:
+    with header.open("rb") as stream:
+        return stream.read(4) == b"ENVI"
+
+
+def data_files_of(header: Path) -> list[Path]:
+    """The data files that a header may describe: its own name without ``.hdr``, bare or with a usual suffix."""
+    stem = header.name[: -len(".hdr")]
+    near = (p for p in header.parent.iterdir() if p.name.startswith(stem) and p != header)
+    return sorted(p for p in near if p.name[len(stem) :].lower() in DATA_SUFFIXES and p.is_file())
+
+
+def resolve(path: Path) -> tuple[Path, Path]:
+    """The data file and the header of a pair, from either one; raises InputError unless there is exactly one pair."""
+    if path.suffix.lower() == ".hdr":
+        if not _is_envi(path):
+            raise InputError(f"{path} is not an ENVI header: its first line is not 'ENVI'.")
+        found = data_files_of(path)
+        if not found:
+            raise InputError(f"{path} has no data file beside it ({path.stem} with .img, .dat, .bsq or the like).")
+        if len(found) > 1:
+            raise InputError(f"{path} could describe {_names(found)}; name the data file instead.")
+        data = found[0]
+    else:
+        data = path
+    headers = headers_of(data)
+    if not headers:
+        raise InputError(f"{path} has no ENVI header beside it ({data.stem}.hdr or {data.name}.hdr).")
+    if len(headers) > 1:
+        raise InputError(f"{data} has two headers, {_names(headers)}; remove or rename the one that is not its own.")
+    return data, headers[0]
+
+
+def _names(paths: list[Path]) -> str:
+    return " and ".join(p.name for p in paths)
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """The entries of an ENVI header; keys in lower case with underscores for spaces, lists still in their braces."""
+    raw = path.read_bytes()
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return normalised({m[1]: m[2] for m in _ENTRY.finditer(text)})
+
+
+def normalised(entries: dict[str, str]) -> dict[str, str]:
+    """Header entries with keys in lower case, underscores for spaces, and values stripped."""
+    return {re.sub(r"\s+", "_", key.strip().lower()): value.strip() for key, value in entries.items()}
+
+
+def check_layout(path: str, header: dict[str, str], samples_bytes: int, size: int | None) -> None:
+    """Raise InputError where GDAL would hand over wrong samples: frame offsets, or a file that is too short.
+
+    ``samples_bytes`` is lines x samples x bands x bytes per sample; ``size`` is the size of the data file in bytes,
+    None where it is unknown.
+    """
+    for key in ("major_frame_offsets", "minor_frame_offsets"):
+        if any(entry.strip("0.+-") for entry in split_list(header.get(key))):
+            raise InputError(f"{path} has {key.replace('_', ' ')}, which cannot be read; write it without them.")
+    offset = int(header.get("header_offset") or 0)
+    compressed = header.get("file_compression", "0") == "1"
+    if size is not None and not compressed and size < offset + samples_bytes:
+        raise InputError(
+            f"{path} is truncated: its header asks for {offset + samples_bytes} bytes and the file has {size}."
+        )
+
+
+def ignore_value(header: dict[str, str], dtype: np.dtype) -> tuple[float | None, list[str]]:
+    """The ``data ignore value``, or None where there is none or no sample can equal it; and notes."""
+    text = header.get("data_ignore_value", "").strip("{} ")
+    if text.lower() in ("", "none"):
+        return None, []
+    try:
+        value = float(text)
+    except ValueError:
+        return None, [f"data ignore value = {text} is not a number and was ignored"]
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if not (value.is_integer() and limits.min <= value <= limits.max):
+            return None, [f"data ignore value = {text} cannot occur in {dtype} samples and was ignored"]
+    return value, []
+
+
+def scaling(header: dict[str, str], bands: int) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
+    """Scales and offsets, one per band or none: ``data gain values`` and ``data offset values`` in the first place,
+    else one over the ``reflectance scale factor``; and notes.
+    """
+    notes: list[str] = []
+    lists: dict[str, tuple[float, ...]] = {}
+    for key in ("data_gain_values", "data_offset_values", "reflectance_scale_factor"):
+        try:
+            values = tuple(float(entry) for entry in split_list(header.get(key)))
+        except ValueError:
+            values = ()
+            notes.append(f"{key.replace('_', ' ')} holds something that is not a number and was ignored")
+        lists[key] = values
+    for key in ("data_gain_values", "data_offset_values"):
+        if lists[key] and len(lists[key]) != bands:
+            notes.append(f"{key.replace('_', ' ')} lists {len(lists[key])} values for {bands} bands and was ignored")
+            lists[key] = ()
+    gains, offsets, factor = lists.values()
+    if gains or offsets:
+        if factor:
+            notes.append("the reflectance scale factor was ignored, since there are data gain or offset values")
+        return gains or (1.0,) * bands, offsets or (0.0,) * bands, notes
+    if factor and factor[0] not in (0.0, 1.0):
+        return (1 / factor[0],) * bands, (0.0,) * bands, notes
+    return (), (), notes

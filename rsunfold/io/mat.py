@@ -1,0 +1,230 @@
+"""MATLAB files: v4 and v5 through scipy, v7.3 through h5py."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from scipy.io.matlab import MatlabFunction, MatlabOpaque
+
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import InputError
+from rsunfold.io.bands import spectral_fields
+from rsunfold.io.reader import CubeReader
+
+_SIZES = (("nrow", "ncol"), ("nrows", "ncols"), ("lines", "samples"), ("lines", "cols"))
+_WAVELENGTHS = ("wavelength", "wavelengths", "wl", "lambda")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A numeric array of a MAT file: its dotted name, and the array with its axes reversed.
+
+    MATLAB's own order is column-major, so ``reversed_`` is the array as it lies in the file: a cube of (rows, cols,
+    bands) has shape (bands, cols, rows).
+    """
+
+    name: str
+    reversed_: Any  # numpy array or h5py dataset
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape as MATLAB shows it."""
+        return tuple(int(n) for n in self.reversed_.shape[::-1])
+
+    @property
+    def leaf(self) -> str:
+        """The last part of the name, in lower case."""
+        return self.name.rsplit(".", 1)[-1].lower()
+
+    def native(self, block: Any) -> NDArray[Any]:
+        """A block of the stored array as a fresh array of ``dtype``."""
+        if block.dtype.names:  # how MATLAB writes complex numbers to HDF5
+            block = block["real"] + 1j * block["imag"]
+        return np.array(block, dtype=self.dtype, order="C")
+
+    def vector(self) -> NDArray[Any]:
+        """All elements in MATLAB's order."""
+        return self.native(self.reversed_[()]).ravel()
+
+    def __str__(self) -> str:
+        return f"{self.name} ({' x '.join(str(n) for n in self.shape)})"
+
+
+def _v5_variables(name: str, value: Any) -> Iterator[Variable]:
+    """The numeric arrays in ``value`` as loadmat gives it: matrices, structs (fields) and cells (objects)."""
+    if not isinstance(value, np.ndarray) or isinstance(value, MatlabFunction | MatlabOpaque) or value.size == 0:
+        return
+    if value.dtype.names:
+        for key in value.dtype.names:
+            yield from _v5_elements(f"{name}.{key}", value[key])
+    elif value.dtype == object:
+        yield from _v5_elements(name, value, cell=True)
+    elif value.dtype.kind in "biufc":
+        yield Variable(name, value.T, value.dtype.newbyteorder("="))
+
+
+def _v5_elements(name: str, values: NDArray[Any], cell: bool = False) -> Iterator[Variable]:
+    for number, element in enumerate(values.ravel(order="F"), start=1):
+        yield from _v5_variables(name if values.size == 1 and not cell else f"{name}.{number}", element)
+
+
+def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Variable]:
+    """The numeric arrays in a group (a struct) or dataset; references lead to the elements of cells."""
+    if isinstance(item, h5py.Group):
+        if "MATLAB_sparse" not in item.attrs:
+            for key, member in item.items():
+                if not key.startswith("#"):
+                    yield from _v73_variables(f"{name}.{key}" if name else key, member)
+        return
+    kind = item.attrs.get("MATLAB_class", b"")
+    if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
+        return
+    if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
+        for number, reference in enumerate(item[()].ravel(), start=1):
+            yield from _v73_variables(f"{name}.{number}", item.file[reference])
+    elif kind == b"logical":
+        yield Variable(name, item, np.dtype(bool))
+    elif item.dtype.names == ("real", "imag"):
+        yield Variable(name, item, np.result_type(item.dtype["real"], np.complex64))
+    elif item.dtype.kind in "iuf":
+        yield Variable(name, item, item.dtype.newbyteorder("="))
+
+
+class MatReader(CubeReader):
+    """One array of a MAT file.
+
+    A 3-D array is (rows, cols, bands). A 2-D array is one band, unless it is a matrix of bands x pixels whose pixels
+    make up an image of the size that the file gives in ``nRow`` and ``nCol`` (or ``lines`` and ``samples`` or
+    ``cols``), else of the rows and columns of its 3-D array; pixels run down the columns, as MATLAB's do.
+    """
+
+    def __init__(self, path: str, var: str | None = None) -> None:
+        self.path = path
+        self._file: h5py.File | None = None
+        try:
+            if h5py.is_hdf5(path):
+                self._file = h5py.File(path, "r")
+                self.variables = list(_v73_variables("", self._file))
+            else:
+                loaded = scipy.io.loadmat(path, mat_dtype=True)
+                names = [name for name in loaded if not name.startswith("__")]
+                self.variables = [v for name in names for v in _v5_variables(name, loaded[name])]
+        except MemoryError:
+            raise
+        except Exception as err:  # a damaged file may break either library anywhere
+            self.close()
+            reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
+            raise InputError(f"{path} is not a readable MAT file ({reason}).") from err
+        try:
+            self._choose(var)
+        except BaseException:
+            self.close()
+            raise
+
+    def _choose(self, var: str | None) -> None:
+        chosen = self._named(var) if var is not None else self._only_candidate()
+        self._variable, size = chosen, self._image_size(chosen)
+        if len(chosen.shape) == 3:
+            rows, cols, bands = chosen.shape
+            note = f"variable {chosen} was read as rows x cols x bands"
+        elif size is not None:
+            bands, (rows, cols) = chosen.shape[0], size
+            note = f"variable {chosen} was read as bands x pixels of {rows} rows x {cols} columns, column by column"
+        else:
+            (rows, cols), bands = chosen.shape, 1
+            note = f"variable {chosen} was read as one band"
+        self._is_matrix_of_pixels = size is not None
+        self.shape, self.dtype = (bands, rows, cols), chosen.dtype
+        chunks = getattr(chosen.reversed_, "chunks", None)
+        self.block_shape = (rows, cols) if chunks is None or size is not None else (chunks[-1], chunks[-2])
+        spectral, notes = self._spectral(bands)
+        version = "7.3" if self._file is not None else "4/5"
+        self.meta = Meta(driver=f"MAT {version}", dtype=self.dtype.name, notes=(note, *notes), **spectral)
+
+    def _named(self, var: str) -> Variable:
+        found = next((v for v in self.variables if v.name == var), None)
+        if found is None:
+            raise InputError(f"{self.path} has no numeric array {var!r}; it has {self._listed(self.variables)}.")
+        if len(found.shape) not in (2, 3):
+            raise InputError(f"{self.path}: {found} has {len(found.shape)} dimensions; an image has 2 or 3.")
+        return found
+
+    def _only_candidate(self) -> Variable:
+        images = [v for v in self.variables if len(v.shape) == 3]
+        if self._size_scalars():
+            images += [v for v in self.variables if len(v.shape) == 2 and self._image_size(v) is not None]
+        flat = [v for v in self.variables if len(v.shape) == 2 and max(v.shape) > 1]
+        images = images or [v for v in flat if min(v.shape) > 1] or flat
+        if not images:
+            raise InputError(f"{self.path} holds no numeric array of two or three dimensions.")
+        if len(images) > 1:
+            raise InputError(f"{self.path} holds several arrays: {self._listed(images)}; choose one with --var NAME.")
+        return images[0]
+
+    @staticmethod
+    def _listed(variables: list[Variable]) -> str:
+        return ", ".join(str(v) for v in variables) or "none"
+
+    def _size_scalars(self) -> list[tuple[int, int]]:
+        scalars = {v.leaf: v for v in self.variables if v.reversed_.size == 1 and v.dtype.kind in "iuf"}
+        pairs = [(scalars[r], scalars[c]) for r, c in _SIZES if r in scalars and c in scalars]
+        return [(int(r.vector()[0]), int(c.vector()[0])) for r, c in pairs]
+
+    def _image_size(self, variable: Variable) -> tuple[int, int] | None:
+        """(rows, cols) when ``variable`` is a matrix of bands x pixels, else None."""
+        if len(variable.shape) != 2 or min(variable.shape) < 2:
+            return None
+        sizes = self._size_scalars()
+        # 8-bit counts overflow in real files; the 3-D array of abundances beside the matrix has the true size
+        sizes += [v.shape[:2] for v in self.variables if len(v.shape) == 3]
+        return next(((rows, cols) for rows, cols in sizes if rows * cols == variable.shape[1]), None)
+
+    def _spectral(self, bands: int) -> tuple[dict[str, Any], list[str]]:
+        parent = self._variable.name.rpartition(".")[0]
+        near = [v for v in self.variables if v.name.rpartition(".")[0] in ("", parent) and v is not self._variable]
+        near.sort(key=lambda v: v.name.rpartition(".")[0] != parent)
+
+        def values(*names: str) -> list[float]:
+            found = (v for v in near if v.leaf in names and max(v.shape) == v.reversed_.size and v.dtype.kind != "c")
+            return next((list(v.vector()) for v in found), [])
+
+        return spectral_fields(bands, values(*_WAVELENGTHS), values("fwhm"), values("bbl"))
+
+    def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        rows, cols = window.slices
+        # h5py wants increasing indices without repetition
+        wanted, order = np.unique(bands, return_inverse=True)
+        first, last = int(wanted[0]), int(wanted[-1])
+        some: Any = slice(first, last + 1) if last - first + 1 == len(wanted) else wanted.tolist()
+        source, variable = self._variable.reversed_, self._variable
+        try:
+            if len(variable.shape) == 3:
+                block = variable.native(source[some, cols, rows])
+            elif self._is_matrix_of_pixels:
+                height = self.shape[1]
+                pixels = variable.native(source[cols.start * height : cols.stop * height, some])
+                block = pixels.T.reshape(len(wanted), window.width, height)[:, :, rows]
+            else:
+                block = variable.native(source[cols, rows])[None]
+        except OSError as err:
+            raise InputError(f"{self.path} is truncated or damaged ({err}).") from err
+        data = np.ascontiguousarray(block[order].transpose(0, 2, 1))
+        return data, np.ones(data.shape[1:], dtype=bool)
+
+    def describe(self) -> dict[str, Any]:
+        """As for every reader, with ``variables`` (name, shape, dtype of each) and ``variable``, the one taken."""
+        variables = [{"name": v.name, "shape": list(v.shape), "dtype": v.dtype.name} for v in self.variables]
+        return {**super().describe(), "variable": self._variable.name, "variables": variables}
+
+    def close(self) -> None:
+        """Close the file (v7.3) and drop the arrays (v4, v5)."""
+        if self._file is not None:
+            self._file.close()
+        self.variables = []

@@ -1,0 +1,252 @@
+"""Everything that GDAL opens: GeoTIFF, ENVI, PNG and the like, NetCDF and HDF5 subdatasets, ``/vsi`` paths."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import rasterio
+import rasterio.windows
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import InputError, RsunfoldError
+from rsunfold.io import envi
+from rsunfold.io.bands import spectral_fields, split_list
+from rsunfold.io.reader import CubeReader
+
+_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+_WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
+T = TypeVar("T")
+
+
+@contextmanager
+def gdal(failure: Callable[[str], RsunfoldError]) -> Iterator[None]:
+    """Run GDAL calls quietly; what GDAL raises becomes ``failure(GDAL's own words)``."""
+    # GDAL's fast path for 8-bit PNG fills a truncated file with zeros; libpng, row by row, reports it
+    with warnings.catch_warnings(), rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            yield
+        except (RasterioError, CPLE_BaseError, SystemError) as err:
+            words = str(err.__cause__ or err).strip().splitlines() or [type(err).__name__]
+            raise failure(words[0].rstrip(".")) from err
+
+
+class RasterReader(CubeReader):
+    """One GDAL dataset. ``path`` is the name for messages, ``source`` what GDAL opens."""
+
+    def __init__(self, path: str, source: str, var: str | None = None) -> None:
+        self.path = path
+        self._notes: list[str] = []
+        with gdal(lambda words: _not_opened(path, source, words)):
+            # a Path is never taken for a URL
+            self._ds = rasterio.open(Path(source) if Path(source).exists() else source)
+        try:
+            self._describe_dataset(source, var)
+        except BaseException:
+            self._ds.close()
+            raise
+
+    def _describe_dataset(self, source: str, var: str | None) -> None:
+        if self._ds.count == 0 or var is not None:
+            self._open_subdataset(var)
+        elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:
+            self._notes.append(f"read the first of {len(self._ds.subdatasets)} pages")
+        ds = self._ds
+        types = {"complex_int16": "complex64"}
+        self.dtype = np.result_type(*(types.get(name, name) for name in ds.dtypes))
+        self._indexes = [i for i, c in zip(ds.indexes, ds.colorinterp, strict=True) if c != ColorInterp.alpha]
+        if not self._indexes:
+            raise InputError(f"{self.path} holds nothing but an alpha band.")
+        if len(self._indexes) < ds.count:
+            self._notes.append("the alpha band became the valid mask: transparent pixels are invalid")
+        nbits = ds.tags(self._indexes[0], ns="IMAGE_STRUCTURE").get("NBITS")
+        self.bits = int(nbits) if nbits else None
+        self._lut = self._palette()
+        bands = len(self._indexes) if self._lut is None else self._lut.shape[1] - 1
+        self.shape = (bands, ds.height, ds.width)
+        self.block_shape = ds.block_shapes[0]
+        header = self._envi_header(source) if ds.driver == "ENVI" else None
+        self.meta = self._make_meta(bands, header)
+
+    def _open_subdataset(self, var: str | None) -> None:
+        names = {name: re.split(r"[:/]", name)[-1] for name in self._ds.subdatasets}
+        listed = ", ".join(names.values()) or "none"
+        wanted = [name for name, leaf in names.items() if var in (None, leaf, name)]
+        if var is not None and not wanted:
+            raise InputError(f"{self.path} has no variable {var!r}; its variables: {listed}.")
+        if not names:
+            raise InputError(f"{self.path} holds no image.")
+        if len(wanted) > 1:
+            raise InputError(f"{self.path} holds several images ({listed}); choose one with --var NAME.")
+        if var is None:
+            self._notes.append(f"took the only variable, {names[wanted[0]]}")
+        self._ds.close()
+        with gdal(lambda words: InputError(f"{self.path} cannot be read ({words}).")):
+            self._ds = rasterio.open(wanted[0])
+
+    def _palette(self) -> NDArray[np.uint8] | None:
+        """The colour table as (entries, 1 gray or 3 colours, and alpha), or None where there is none to apply."""
+        ds = self._ds
+        if len(self._indexes) != 1 or ds.colorinterp[0] != ColorInterp.palette:
+            return None
+        table = ds.colormap(1)
+        lut = np.zeros((max(table) + 1, 4), np.uint8)
+        for index, colour in table.items():
+            lut[index] = colour
+        self.bits, self.dtype = None, np.dtype(np.uint8)
+        if np.any(lut[:, :1] != lut[:, 1:3]):
+            self._notes.append("the palette was expanded to red, green and blue")
+            return lut
+        if np.any(lut[:, 0] != np.arange(len(lut))):
+            self._notes.append("the gray palette was expanded to gray values")
+        return lut[:, [0, 3]]
+
+    def _envi_header(self, source: str) -> dict[str, str]:
+        """The header's entries, of this dataset's own header file where it is a local one; checked for layout."""
+        ds = self._ds
+        if Path(source).is_file():
+            data, path = envi.resolve(Path(source))
+            header, size = envi.read_header(path), data.stat().st_size
+        else:
+            header, size = envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {})), None
+        stored = ds.count * ds.height * ds.width * self.dtype.itemsize
+        envi.check_layout(self.path, header, stored, size)
+        return header
+
+    def _readable(self, get: Callable[[], T], default: T) -> T:
+        """Text from the dataset, or ``default`` and a note where it is not UTF-8."""
+        try:
+            return get()
+        except UnicodeDecodeError:
+            self._notes.append("some of the file's texts are not UTF-8 and were ignored")
+            return default
+
+    def _make_meta(self, bands: int, header: dict[str, str] | None) -> Meta:
+        ds = self._ds
+        fields: dict[str, Any] = {}
+        self._nodata = tuple(ds.nodatavals[index - 1] for index in self._indexes)
+        if header is not None:
+            value, notes = envi.ignore_value(header, self.dtype)
+            self._nodata = (value,) * len(self._indexes)
+            self._notes += notes
+            fields["scales"], fields["offsets"], notes = envi.scaling(header, bands)
+            self._notes += notes
+            listed = split_list(header.get("band_names"))
+            if len(listed) not in (0, bands):
+                self._notes.append(f"band names lists {len(listed)} names for {bands} bands and was ignored")
+            fields["band_names"] = tuple(listed) if len(listed) == bands else ()
+        elif self._lut is None:
+            places = [index - 1 for index in self._indexes]
+            nothing = (None,) * ds.count
+            names: tuple[str | None, ...] = self._readable(lambda: ds.descriptions, nothing)
+            units: tuple[str | None, ...] = self._readable(lambda: ds.units, nothing)
+            fields = {
+                "scales": tuple(ds.scales[i] for i in places),
+                "offsets": tuple(ds.offsets[i] for i in places),
+                "band_names": tuple(names[i] or "" for i in places),
+                "units": tuple(units[i] or "" for i in places),
+            }
+            neutral = {"scales": 1, "offsets": 0, "band_names": "", "units": ""}
+            fields = {key: values for key, values in fields.items() if set(values) != {neutral[key]}}
+        if self._lut is None and set(self._nodata) != {None}:
+            fields["nodata"] = self._nodata
+        spectral, notes = spectral_fields(bands, **self._spectral_texts(header))
+        self._notes += notes
+        gcps, gcp_crs = ds.gcps
+        tags: dict[str, str] = self._readable(ds.tags, {})
+        rgb = self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB
+        return Meta(
+            driver=ds.driver,
+            dtype=self.dtype.name,
+            colour=bands == 3 and rgb,
+            crs=ds.crs or None,
+            transform=None if ds.transform.is_identity and not ds.crs else ds.transform,
+            gcps=(gcps, gcp_crs) if gcps else None,
+            rpcs=ds.rpcs,
+            # what GDAL derives from an ENVI header is in the fields already
+            tags={k: v for k, v in tags.items() if not re.fullmatch(r"Band_\d+|wavelength_units", k)},
+            notes=tuple(dict.fromkeys(self._notes)),
+            **fields,
+            **spectral,
+        )
+
+    def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:
+        """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else IMAGERY."""
+        ds = self._ds
+        texts = header or envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {}))
+        found: dict[str, Any] = {key: split_list(texts.get(key)) for key in ("wavelength", "fwhm", "bbl")}
+        if any(found.values()):
+            return {**found, "units": texts.get("wavelength_units", "")}
+        if header is not None or self._lut is not None:
+            return {}
+        tags: list[dict[str, str]] = self._readable(lambda: [ds.tags(i) for i in self._indexes], [{}])
+        lowered = [{_band_key(key): value for key, value in entries.items()} for entries in tags]
+        found = {k: [band[k] for band in lowered if k in band] for k in ("wavelength", "fwhm", "bbl")}
+        if any(found.values()):
+            return {**found, "units": lowered[0].get("wavelength_units", "")}
+        imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
+        keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
+        found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
+        return {**found, "units": "um"}
+
+    def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        ds = self._ds
+        where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        indexes = [self._indexes[band] for band in bands] if self._lut is None else self._indexes
+        valid = np.ones((window.height, window.width), dtype=bool)
+        with gdal(lambda words: InputError(f"{self.path} is truncated or damaged ({words}).")):
+            data = ds.read(indexes, window=where, out_dtype=None if self._lut is not None else self.dtype)
+            for index in self._masked(indexes):
+                valid &= ds.read_masks(index, window=where) > 0
+        for band, index in zip(data, indexes, strict=True):
+            value = self._nodata[self._indexes.index(index)]
+            if value is not None:
+                valid &= band != value
+        if self._lut is not None:
+            if data.max() >= len(self._lut):
+                raise InputError(f"{self.path} is damaged: it has samples that its palette does not list.")
+            pixels = self._lut[data[0]]
+            valid &= pixels[..., -1] > 0
+            data = np.ascontiguousarray(np.moveaxis(pixels[..., bands], -1, 0))
+        return data, valid
+
+    def _masked(self, indexes: list[int]) -> list[int]:
+        """The bands whose GDAL masks have to be read: one for a mask or alpha band that all share, else each that has
+        a mask of its own. Masks that GDAL derives from nodata are not read: the samples are at hand.
+        """
+        flags = {index: self._ds.mask_flag_enums[index - 1] for index in indexes}
+        shared = [i for i in indexes if MaskFlags.per_dataset in flags[i]][:1]
+        derived = {MaskFlags.per_dataset, MaskFlags.all_valid, MaskFlags.nodata}
+        return shared + [i for i in indexes if not derived & set(flags[i])]
+
+    def close(self) -> None:
+        """Close the dataset; a second call does nothing."""
+        self._ds.close()
+
+
+def _band_key(key: str) -> str:
+    key = key.lower()
+    return "wavelength" if _WAVELENGTH_AXIS.match(key) else key
+
+
+def _not_opened(path: str, source: str, words: str) -> InputError:
+    file = Path(source)
+    if file.is_dir():
+        return InputError(f"{path} is a folder, not an image.")
+    if "No such file" in words or "does not exist" in words:
+        return InputError(f"{path} does not exist.")
+    if "not recognized" not in words:
+        return InputError(f"{path} cannot be read ({words}).")
+    if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):
+        return InputError(f"{path} has no ENVI header beside it ({file.stem}.hdr or {file.name}.hdr).")
+    return InputError(f"{path} is not an image in a known format (ENVI, GeoTIFF, MAT, PNG, JPEG or another of GDAL's).")

@@ -1,0 +1,151 @@
+"""Targets as vector files: GeoJSON for a GIS, CSV for a spreadsheet; both have the same columns."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # rasterio has no public name for what warp.transform raises
+from rasterio.transform import xy
+from rasterio.warp import transform
+
+from rsunfold.cube import Meta
+from rsunfold.io.atomic import atomic_path
+from rsunfold.report import write_json
+
+if TYPE_CHECKING:
+    from rsunfold.infer.targets import Target
+
+Reals = NDArray[np.float64]
+
+COLUMNS = (
+    *("id", "row", "col", "row_min", "row_max", "col_min", "col_max"),
+    *("area_px", "area_m2", "peak", "mean", "scr", "x", "y", "lon_deg", "lat_deg"),
+)
+"""Columns of the CSV and, without the last two, properties of a GeoJSON feature.
+
+row, col : score-weighted centroid, zero-based, whole numbers at pixel centres. row_min .. col_max : box, inclusive.
+area_px : pixels. area_m2 : square metres in the image's projection, empty unless the CRS is projected.
+peak, mean : score. scr : signal-to-clutter ratio (:class:`rsunfold.infer.targets.Target`), empty when undefined.
+x, y : centroid in the image's CRS and its units (with ground control points: in theirs), empty without
+georeferencing. lon_deg, lat_deg : centroid in WGS 84 (EPSG:4326), degrees, empty when unknown.
+"""
+
+_WGS84 = "longitude and latitude of the target's centroid in degrees, WGS 84"
+_PIXEL = (
+    "pixels, because the image has no usable CRS: x = column + 0.5, y = -(row + 0.5) of the target's centroid, "
+    "where QGIS draws an image without georeferencing"
+)
+
+
+def write_geojson(
+    path: Path,
+    targets: Sequence[Target],
+    meta: Meta,
+    *,
+    rows: int,
+    cols: int,
+    overwrite: bool = False,
+    properties: dict[str, Any] | None = None,
+) -> None:
+    """Write a FeatureCollection (RFC 7946) with one Point, the centroid, per target.
+
+    The points are WGS 84 longitude and latitude when ``meta`` has a geographic or projected CRS together with a
+    transform or ground control points; else pixel coordinates, x = column + 0.5, y = -(row + 0.5). The member
+    ``rsunfold`` says which, and carries ``rows``, ``cols`` and the CRS of the image and all of ``properties``.
+    A target that the projection cannot place (off the Earth's disk in a geostationary view) has a null geometry.
+
+    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
+    """
+    table = _table(targets, meta)
+    _, crs = _placement(meta)
+    placed = _reaches_wgs84(crs)
+    features = []
+    for record in table:
+        lon, lat = record.pop("lon_deg"), record.pop("lat_deg")
+        point = [lon, lat] if placed else [record["col"] + 0.5, -(record["row"] + 0.5)]
+        geometry = None if None in point else {"type": "Point", "coordinates": point}
+        features.append({"type": "Feature", "id": record["id"], "geometry": geometry, "properties": record})
+    about = {
+        "coordinates": _WGS84 if placed else _PIXEL,
+        "rows": rows,
+        "cols": cols,
+        "crs": None if crs is None else crs.to_string(),
+        **(properties or {}),
+    }
+    write_json(path, {"type": "FeatureCollection", "rsunfold": about, "features": features}, overwrite=overwrite)
+
+
+def write_csv(path: Path, targets: Sequence[Target], meta: Meta, *, overwrite: bool = False) -> None:
+    """Write one line per target under a header of COLUMNS; what is not known is empty.
+
+    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
+    """
+    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_table(targets, meta))
+
+
+def _placement(meta: Meta) -> tuple[Any, Any]:
+    """(transform or ground control points, their CRS), each None when the file does not say.
+
+    GDAL reports the identity for an image without georeferencing.
+    """
+    if meta.transform is not None and not meta.transform.is_identity:
+        return meta.transform, meta.crs or None
+    points, crs = meta.gcps or (None, None)
+    return (points, crs or meta.crs or None) if points else (None, None)
+
+
+def _reaches_wgs84(crs: Any) -> bool:
+    """Whether longitudes and latitudes follow from it; not so for a local CRS, such as ENVI's "Arbitrary"."""
+    return crs is not None and (crs.is_geographic or crs.is_projected)
+
+
+def _table(targets: Sequence[Target], meta: Meta) -> list[dict[str, Any]]:
+    """One dictionary per target with the keys COLUMNS; what is not known is None."""
+    place, crs = _placement(meta)
+    x = y = lon = lat = np.full(len(targets), np.nan)
+    if targets and place is not None:
+        x, y = xy(place, [t.row for t in targets], [t.col for t in targets])
+    if targets and _reaches_wgs84(crs):
+        lon, lat = _lonlat(crs, x, y)
+    pixel_m2 = math.nan
+    if place is meta.transform and crs is not None and crs.is_projected:
+        pixel_m2 = abs(place.determinant) * crs.linear_units_factor[1] ** 2
+    return [
+        {
+            **{"id": t.id, "row": t.row, "col": t.col},
+            **{"row_min": t.row_min, "row_max": t.row_max, "col_min": t.col_min, "col_max": t.col_max},
+            **{"area_px": t.area, "area_m2": _known(t.area * pixel_m2)},
+            **{"peak": t.peak, "mean": t.mean, "scr": _known(t.scr)},
+            **{"x": _known(x[i]), "y": _known(y[i]), "lon_deg": _known(lon[i]), "lat_deg": _known(lat[i])},
+        }
+        for i, t in enumerate(targets)
+    ]
+
+
+def _lonlat(crs: Any, x: Reals, y: Reals) -> tuple[Reals, Reals]:
+    """Longitude in [-180, 180] and latitude in degrees; NaN for points outside the projection's domain."""
+    try:
+        lon, lat = (np.asarray(v, float) for v in transform(crs, "EPSG:4326", x, y))
+    except CPLE_BaseError:
+        if len(x) == 1:
+            return np.full(1, np.nan), np.full(1, np.nan)
+        # one point that cannot be placed fails the whole call, so find it by halves
+        half = len(x) // 2
+        a, b = _lonlat(crs, x[:half], y[:half]), _lonlat(crs, x[half:], y[half:])
+        return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
+    lon = np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)  # images of 0 to 360 degrees east
+    placed = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90)
+    return np.where(placed, lon, np.nan), np.where(placed, lat, np.nan)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,283 @@
+"""Rasters that appear whole or not at all, with everything that a Meta says carried along."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import InputError, OutputError, RsunfoldError, UsageError
+from rsunfold.io import envi
+from rsunfold.io.atomic import atomic_path, refuse_existing, write_failure
+from rsunfold.io.reader import _PER_BAND
+
+GEOTIFF_SUFFIXES = (".tif", ".tiff")
+ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
+
+
+class RasterWriter:
+    """Context manager that writes one GeoTIFF (``.tif .tiff``) or ENVI pair (``.img .dat .bsq``, or ``.hdr`` for
+    ``.img`` with it), chosen by the extension of ``path``.
+
+    bands, rows, cols : size. dtype : of the samples, anything that the format stores; bool becomes uint8 0 and 1.
+    meta : wavelengths, fwhm, bad bands, names, nodata, scales, offsets, units, tags, CRS, transform, GCPs and RPCs are
+    written; both formats hold a single nodata value for all bands.
+
+    GeoTIFFs are tiled (256, or 512 where a side exceeds 4096; strips where a side is below 256) and deflated, ENVI is
+    band sequential. Write windows aligned to ``block_shape``, such as strips of whole rows: a block that is written in
+    parts is compressed several times, which is slow and makes the file larger.
+
+    The file appears under its name when the block ends without an exception; otherwise nothing is left behind.
+    Raises UsageError for an extension, dtype or meta that cannot be written, OutputError when a file exists and
+    ``overwrite`` is False, when the ENVI header would be shared with another data file, and when the folder or the
+    disk does not take the data.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        bands: int,
+        rows: int,
+        cols: int,
+        dtype: Any,
+        meta: Meta,
+        overwrite: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        suffix = self.path.suffix.lower()
+        if suffix not in GEOTIFF_SUFFIXES + ENVI_SUFFIXES:
+            known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
+            raise UsageError(f"{path} has an extension that is not written; known are {known}.")
+        self._envi = suffix in ENVI_SUFFIXES
+        if suffix == ".hdr":
+            self.path = self.path.with_suffix(".img")
+        self.shape = (bands, rows, cols)
+        self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype)
+        self.meta = meta
+        self.overwrite = overwrite
+        self.block_shape: tuple[int, int] = (1, cols)
+        self._nodata = self._checked()
+        self._header = self.path.with_suffix(".hdr")
+        self._stack = ExitStack()
+        self._ds: Any = None
+
+    def _checked(self) -> float | None:
+        """The one nodata value, after checking dtype and meta."""
+        import rasterio.dtypes
+
+        known = rasterio.dtypes.check_dtype(self.dtype.name)
+        if not known or (self._envi and self.dtype.name == "int8"):
+            raise UsageError(f"{self.path}: {'ENVI' if self._envi else 'GeoTIFF'} has no samples of type {self.dtype}.")
+        for name in _PER_BAND:
+            count = len(getattr(self.meta, name))
+            if count not in (0, self.shape[0]):
+                raise UsageError(f"{self.path}: {count} {name} were given for {self.shape[0]} bands.")
+        values = {str(float(value)): value for value in self.meta.nodata if value is not None}
+        if len(values) > 1:
+            raise UsageError(f"{self.path}: one file has one nodata value, not {', '.join(values)}.")
+        value = next(iter(values.values()), None)
+        if value is not None and not rasterio.dtypes.in_dtype_range(value, self.dtype.name):
+            raise UsageError(f"{self.path}: nodata {value:g} is not a {self.dtype} number.")
+        return value
+
+    def _refuse_shared_header(self) -> None:
+        """Raise OutputError unless header and data file will be each other's only partner."""
+        refuse_existing(self._header, self.overwrite)
+        if not self.path.parent.is_dir():
+            return
+        others = [p.name for p in envi.data_files_of(self._header) if p != self.path]
+        if others:
+            raise OutputError(f"{self.path} would share {self._header.name} with {others[0]}; choose another name.")
+        others = [p.name for p in envi.headers_of(self.path) if p != self._header]
+        if others:
+            raise OutputError(f"{self.path} would have a second header, {others[0]}; remove it or choose another name.")
+
+    def __enter__(self) -> Self:
+        import rasterio
+
+        from rsunfold.io.raster import gdal
+
+        refuse_existing(self.path, self.overwrite)
+        if self._envi:
+            self._refuse_shared_header()
+        with ExitStack() as stack:
+            self._temporary = stack.enter_context(atomic_path(self.path, self.overwrite))
+            try:
+                with gdal(self._failure):
+                    self._ds = rasterio.open(self._temporary, "w", **self._profile())
+                    self._write_meta()
+                self.block_shape = self._ds.block_shapes[0]
+            except BaseException:
+                self._discard()
+                raise
+            self._stack = stack.pop_all()
+        return self
+
+    def _failure(self, words: str) -> OutputError:
+        return write_failure(self.path, words.replace(self._temporary.name, self.path.name))
+
+    def _profile(self) -> dict[str, Any]:
+        bands, rows, cols = self.shape
+        meta = self.meta
+        profile = {"width": cols, "height": rows, "count": bands, "dtype": self.dtype.name, "nodata": self._nodata}
+        if meta.gcps:
+            profile |= {"gcps": meta.gcps[0], "crs": meta.gcps[1]}
+        else:
+            profile |= {"crs": meta.crs, "transform": meta.transform}
+        if self._envi:
+            return {"driver": "ENVI", **profile}
+        block = 512 if max(rows, cols) > 4096 else 256
+        if min(rows, cols) >= block:
+            profile |= {"tiled": True, "blockxsize": block, "blockysize": block}
+        else:
+            profile |= {"blockysize": min(rows, max(1, block * block // cols))}
+        if self.dtype.kind in "iuf":
+            profile["predictor"] = 3 if self.dtype.kind == "f" else 2
+        # photometric: the fourth band of an 8-bit image would become alpha, which masks the data
+        return {
+            **profile,
+            "driver": "GTiff",
+            "compress": "deflate",
+            "interleave": "band",
+            "photometric": "MINISBLACK",
+            "BIGTIFF": "IF_SAFER",
+        }
+
+    def _write_meta(self) -> None:
+        ds, meta = self._ds, self.meta
+        if meta.tags:
+            ds.update_tags(**meta.tags)
+        if meta.scales:
+            ds.scales = meta.scales
+        if meta.offsets:
+            ds.offsets = meta.offsets
+        if meta.units:
+            ds.units = meta.units
+        if meta.rpcs:
+            ds.rpcs = meta.rpcs
+        lists = {"wavelength": meta.wavelengths, "fwhm": meta.fwhm, "bbl": [int(not bad) for bad in meta.bad_bands]}
+        lists = {name: values for name, values in lists.items() if values}
+        if self._envi:
+            # a comma would split a name in two, a brace would end the list
+            names = [name.translate(str.maketrans(",{}\n", ";() ")) for name in meta.band_names]
+            texts = {name: "{" + ", ".join(str(v) for v in values) + "}" for name, values in lists.items()}
+            if meta.wavelengths or meta.fwhm:
+                texts["wavelength_units"] = "Nanometers"
+            ds.update_tags(ns="ENVI", **texts)
+        else:
+            names = list(meta.band_names)
+            for i in range(self.shape[0]):
+                self._write_band_tags(i, {name: values[i] for name, values in lists.items()})
+        for index, name in enumerate(names, start=1):
+            ds.set_band_description(index, name)
+
+    def _write_band_tags(self, i: int, values: dict[str, Any]) -> None:
+        """Spectral entries of band ``i`` (zero-based), as QGIS and EnMAP-Box look for them and as GDAL does."""
+        tags = {name: str(value) for name, value in values.items()}
+        if "wavelength" in tags or "fwhm" in tags:
+            tags["wavelength_units"] = "Nanometers"
+        if tags:
+            self._ds.update_tags(i + 1, **tags)
+        keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
+        imagery = {keys[name]: f"{value / 1e3:.9g}" for name, value in values.items() if name in keys}
+        if imagery:
+            self._ds.update_tags(i + 1, ns="IMAGERY", **imagery)
+
+    def write(self, data: NDArray[Any], window: Window | None = None) -> None:
+        """Write ``data`` (band, row, col), all bands of ``window`` (default: the whole image).
+
+        Raises ValueError when the shape does not fit, or when the samples would not fit the file's dtype.
+        """
+        import rasterio.windows
+
+        from rsunfold.io.raster import gdal
+
+        bands, rows, cols = self.shape
+        window = window or Window(0, 0, rows, cols)
+        if data.shape != (bands, window.height, window.width):
+            raise ValueError(f"data of shape {data.shape} do not fill {bands} bands of {window}")
+        if min(window.row, window.col) < 0 or window.row + window.height > rows or window.col + window.width > cols:
+            raise ValueError(f"{window} is not inside an image of {rows} rows and {cols} columns")
+        if not np.can_cast(data.dtype, self.dtype, "safe"):
+            raise ValueError(f"samples of {data.dtype} do not fit a file of {self.dtype}; convert them first")
+        where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        with gdal(self._failure):
+            self._ds.write(data.astype(self.dtype, copy=False), window=where)
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            if err is not None:
+                self._discard()
+                self._stack.__exit__(kind, err, tb)
+                return
+            with self._stack:
+                self._finish()
+            for temporary, final in self._companions():
+                if temporary.exists():
+                    temporary.replace(final)
+        finally:
+            self._discard()
+
+    def _finish(self) -> None:
+        """Close and verify the temporary files, and take an old header away: no moment pairs it with the new data."""
+        from rsunfold.io.raster import RasterReader, gdal
+
+        with gdal(self._failure):
+            self._ds.close()
+        # GDAL does not report what fails while it closes a file
+        if self._envi:
+            try:
+                with RasterReader(str(self.path), str(self._temporary)) as reader:
+                    whole = (reader.shape, reader.dtype) == (self.shape, self.dtype)
+                    whole &= len(reader.meta.wavelengths) == len(self.meta.wavelengths)
+            except InputError as err:
+                raise self._failure(str(err)) from err
+            header = self._temporary.with_suffix(".hdr")
+            text = header.read_text("utf-8").replace(str(self._temporary), self.path.name)
+            header.write_text(text, "utf-8")
+        else:
+            whole = self._blocks_whole()
+        if not whole:
+            raise self._failure("parts of it are missing")
+        for _, old in self._companions():
+            old.unlink(missing_ok=True)
+
+    def _blocks_whole(self) -> bool:
+        """Whether every block of the temporary GeoTIFF lies inside the file."""
+        import rasterio
+
+        from rsunfold.io.raster import gdal
+
+        size = self._temporary.stat().st_size
+        with gdal(self._failure), rasterio.open(self._temporary) as ds:
+            for band in ds.indexes:
+                for (row, col), _ in ds.block_windows(band):
+                    places = (f"BLOCK_OFFSET_{col}_{row}", f"BLOCK_SIZE_{col}_{row}")
+                    offset, length = (ds.get_tag_item(place, "TIFF", bidx=band) for place in places)
+                    if offset is None or length is None or int(offset) + int(length) > size:
+                        return False
+        return True
+
+    def _companions(self) -> list[tuple[Path, Path]]:
+        """(temporary, final) paths of the files beside the data: GDAL's ``.aux.xml``, and the ENVI header."""
+        aux = ".aux.xml"
+        pairs = [(self._temporary.with_name(self._temporary.name + aux), self.path.with_name(self.path.name + aux))]
+        if self._envi:
+            pairs.append((self._temporary.with_suffix(".hdr"), self._header))
+        return pairs
+
+    def _discard(self) -> None:
+        """Close the dataset if it is still open, and remove what is left of the temporary companions."""
+        from rsunfold.io.raster import gdal
+
+        if self._ds is not None:
+            with suppress(RsunfoldError), gdal(self._failure):
+                self._ds.close()
+        for temporary, _ in self._companions():
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,277 @@
+"""Figures of merit for infrared small targets, gathered image by image.
+
+P predicted, G true target pixels (boolean), both without the nodata pixels; components are 8-connected. Sums run over
+all images, with and without targets. A pixel is predicted where score > threshold.
+
+- IoU = TP / (TP + FP + FN) and F1 = 2 TP / (2 TP + FP + FN), pooled over pixels; nIoU = mean over images of the
+  image's IoU, 1 for an image with neither target nor detection.
+- convention ``overlap`` (RPCANet, WACV 2024): a true component is found when a predicted pixel lies on it;
+  Pd = found / true components, Fa = FP / background pixels.
+- convention ``centroid`` (BasicIRSTD): true and predicted components are matched one to one where their centroids are
+  closer than 3 pixels, as many as possible, then with the smallest sum of distances;
+  Pd = matched / true components, Fa = pixels of unmatched predicted components / all pixels.
+
+A ratio whose denominator is zero is None, never 0 or 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.metrics.components import Components, match
+
+CONVENTIONS = {
+    "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
+    "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",
+}
+
+Mask = NDArray[np.bool_]
+
+
+def truth_mask(mask: NDArray[Any], low: float, high: float) -> Mask:
+    """Target pixels of a stored mask (any shape) whose values run from ``low`` to ``high``: above half of the range."""
+    if not low < high:
+        raise UsageError(f"the range of a mask must run from a smaller to a larger value, got {low} to {high}.")
+    return np.asarray(mask > low + (high - low) / 2)
+
+
+def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
+    """The cut of published scripts, score / max(score) > 0.5, by each image's own maximum; only to compare with them.
+
+    score : (H, W). valid : bool (H, W), the pixels that the maximum is taken over. Returns bool (H, W), empty where
+    the maximum is 0 or less. Every other image gets at least one detection, so an empty scene is never empty.
+    """
+    inside = score if valid is None else score[valid]
+    top = float(inside.max()) if inside.size else 0.0
+    cut = np.zeros(score.shape, dtype=bool) if top <= 0 else np.asarray(score > 0.5 * top)
+    return cut if valid is None else cut & valid
+
+
+def roc_thresholds(threshold: float = 0.5, count: int = 97) -> NDArray[np.float64]:
+    """Ascending thresholds for scores in [0, 1]: 0, then ``count`` within +-10 around ``threshold`` in log-odds.
+
+    They depend on the stored threshold of a model alone, so curves of several data sets can be compared.
+    """
+    if not 0 < threshold < 1:
+        raise UsageError(f"thresholds can be laid out around a value between 0 and 1 only, got {threshold}.")
+    odds = np.log(threshold / (1 - threshold)) + np.linspace(-10, 10, count)
+    return np.concatenate([[0.0], 1 / (1 + np.exp(-odds))])
+
+
+def _ratio(numerator: float, denominator: float) -> float | None:
+    return float(numerator / denominator) if denominator else None
+
+
+class InfraredMetrics:
+    """Accumulates images and answers with a dictionary that ``json`` can write.
+
+    threshold : the fixed cut of the scores, or None when the predictions are boolean masks (which have no ROC).
+    thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
+    auc_fa : the ROC's area is taken over pixel false-alarm rates 0 to ``auc_fa`` and divided by it.
+    """
+
+    def __init__(
+        self, threshold: float | None, thresholds_for_roc: ArrayLike | None = None, auc_fa: float = 1e-3
+    ) -> None:
+        self.threshold = threshold
+        self.auc_fa = auc_fa
+        self.rows: list[dict[str, Any]] = []
+        self.roc: _Roc | None = None
+        if thresholds_for_roc is not None:
+            if threshold is None:
+                raise UsageError("boolean predictions have no ROC; leave out the thresholds for it.")
+            self.roc = _Roc(np.asarray(thresholds_for_roc, dtype=np.float64))
+
+    def update(self, name: str, score: NDArray[Any], truth: Mask, valid: Mask | None = None) -> dict[str, Any]:
+        """Adds one image and returns its row of the per-image table, which is also kept in ``rows``.
+
+        score : (H, W), float, or bool when ``threshold`` is None; values outside ``valid`` are not looked at.
+        truth : bool (H, W). valid : bool (H, W), False at nodata, or None when every pixel counts.
+        Raises InputError when shapes differ or a valid score is NaN, UsageError when ``score`` has the wrong type.
+        """
+        valid = np.ones(truth.shape, dtype=bool) if valid is None else valid
+        predicted = self._predicted(name, score, truth, valid)
+        truth = truth & valid
+        g, p = Components.of(truth), Components.of(predicted)
+        _, matched = match(g, p)
+        tp, fp, fn = (int(np.sum(m)) for m in (truth & predicted, predicted & ~truth, truth & ~predicted))
+        row = {
+            "image": name,
+            "pixels": int(valid.sum()),
+            "nodata_pixels": int(valid.size - valid.sum()),
+            "targets": len(g.area),
+            "detections": len(p.area),
+            "tp": tp,
+            "fp": fp,
+            "fn": fn,
+            "iou": (tp / (tp + fp + fn) if tp + fp + fn else 1.0) if valid.any() else None,
+            "found_overlap": len(np.unique(g.labels[truth & predicted])),
+            "matched_centroid": len(matched),
+            "unmatched_pixels_centroid": int(p.area.sum() - p.area[matched].sum()),
+        }
+        if self.roc is not None:
+            self.roc.update(score, truth, valid, g)
+        self.rows.append(row)
+        return row
+
+    def _predicted(self, name: str, score: NDArray[Any], truth: Mask, valid: Mask) -> Mask:
+        if not score.shape == truth.shape == valid.shape or score.ndim != 2:
+            raise InputError(
+                f"the prediction of {name} has shape {score.shape}, its truth {truth.shape} and its valid mask "
+                f"{valid.shape}; give (rows, cols) of one size."
+            )
+        if (score.dtype == np.bool_) != (self.threshold is None):
+            raise UsageError(
+                f"the prediction of {name} is of type {score.dtype}; scores need a threshold, boolean masks take none."
+            )
+        if self.threshold is None:
+            return np.asarray(score & valid)
+        if np.isnan(score[valid]).any():
+            raise InputError(f"the score of {name} is NaN at valid pixels; mark them as nodata.")
+        return np.asarray((score > self.threshold) & valid)
+
+    def result(self) -> dict[str, Any]:
+        """Pooled figures with the names of their conventions; see the module's text for the definitions.
+
+        Images without a valid pixel are counted apart and enter no figure. ``empty_images`` are those without targets.
+        """
+        used = [row for row in self.rows if row["pixels"]]
+        empty = [row for row in used if not row["targets"]]
+
+        def total(key: str, rows: list[dict[str, Any]] = used) -> int:
+            return sum(row[key] for row in rows)
+
+        tp, fp, fn, pixels, targets = (total(key) for key in ("tp", "fp", "fn", "pixels", "targets"))
+        false_components = total("detections") - total("matched_centroid")
+        background = pixels - tp - fn
+        answer: dict[str, Any] = {
+            "rule": "boolean masks" if self.threshold is None else "score > threshold",
+            "threshold": self.threshold,
+            "images": len(used),
+            "images_all_nodata": len(self.rows) - len(used),
+            "pixels": pixels,
+            "nodata_pixels": sum(row["nodata_pixels"] for row in self.rows),
+            "targets": targets,
+            "tp": tp,
+            "fp": fp,
+            "fn": fn,
+            "iou_pooled": _ratio(tp, tp + fp + fn),
+            "niou": _ratio(sum(row["iou"] for row in used), len(used)),
+            "f1_pooled": _ratio(2 * tp, 2 * tp + fp + fn),
+            "overlap": {
+                "convention": CONVENTIONS["overlap"],
+                "found": total("found_overlap"),
+                "background_pixels": background,
+                "pd": _ratio(total("found_overlap"), targets),
+                "fa": _ratio(fp, background),
+            },
+            "centroid": {
+                "convention": CONVENTIONS["centroid"],
+                "matched": total("matched_centroid"),
+                "false_components": false_components,
+                "pd": _ratio(total("matched_centroid"), targets),
+                "fa": _ratio(total("unmatched_pixels_centroid"), pixels),
+                "false_components_per_megapixel": _ratio(1e6 * false_components, pixels),
+            },
+            "empty_images": {
+                "images": len(empty),
+                "pixels": total("pixels", empty),
+                "share_with_detection": _ratio(sum(row["detections"] > 0 for row in empty), len(empty)),
+                "false_components_per_megapixel": _ratio(1e6 * total("detections", empty), total("pixels", empty)),
+            },
+        }
+        if self.roc is not None:
+            answer["roc"] = self.roc.result(pixels, self.auc_fa)
+        return answer
+
+    def threshold_for_pfa(self, pfa: float) -> float:
+        """The smallest threshold of the ROC at which FP pixels / background pixels is at most ``pfa``.
+
+        Raises UsageError without a ROC, without a background pixel, or when no threshold of the ROC is high enough.
+        """
+        if self.roc is None:
+            raise UsageError("a threshold for a wanted false alarm rate needs scores and thresholds for the ROC.")
+        background = self.roc.background_above.sum()
+        if not background:
+            raise UsageError("a threshold for a wanted false alarm rate needs background pixels, and there are none.")
+        low_enough = np.flatnonzero(self.roc.false_pixels() <= pfa * background)
+        if not low_enough.size:
+            raise UsageError(
+                f"no threshold up to {self.roc.thresholds[-1]:.6g} keeps false alarms at {pfa:g} or below."
+            )
+        return float(self.roc.thresholds[low_enough[0]])
+
+
+class _Roc:
+    """Counts per threshold; ``*_above[k]`` counts values that exceed exactly the first k thresholds."""
+
+    def __init__(self, thresholds: NDArray[np.float64]) -> None:
+        if thresholds.ndim != 1 or not thresholds.size or not (np.diff(thresholds) > 0).all():
+            raise UsageError("the thresholds of a ROC must be a list of ascending numbers.")
+        self.thresholds = thresholds
+        self.background_above = np.zeros(thresholds.size + 1, dtype=np.int64)
+        self.targets_above = np.zeros(thresholds.size + 1, dtype=np.int64)
+        self.matched = np.zeros(thresholds.size, dtype=np.int64)
+        self.false_components = np.zeros(thresholds.size, dtype=np.int64)
+
+    def update(self, score: NDArray[Any], truth: Mask, valid: Mask, g: Components) -> None:
+        cuts = self.thresholds.astype(np.result_type(score.dtype, np.float32))  # rounded as in score > threshold
+        exceeded = np.where(valid, np.searchsorted(cuts, score), 0)
+        bins = self.thresholds.size + 1
+        self.background_above += np.bincount(exceeded[valid & ~truth], minlength=bins)
+        best = np.zeros(len(g.area), dtype=np.int64)
+        np.maximum.at(best, g.labels[truth] - 1, exceeded[truth])
+        self.targets_above += np.bincount(best, minlength=bins)
+        levels = np.unique(exceeded)  # between two of them the prediction stays the same, and so do its components
+        for low, high in zip(np.concatenate([[0], levels[:-1]]), levels, strict=True):
+            if high > low:
+                p = Components.of(exceeded > low)
+                pairs = len(match(g, p)[0])
+                self.matched[low:high] += pairs
+                self.false_components[low:high] += len(p.area) - pairs
+
+    def false_pixels(self) -> NDArray[np.int64]:
+        """Background pixels above each threshold."""
+        return self._above(self.background_above)
+
+    @staticmethod
+    def _above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        return counts[::-1].cumsum()[::-1][1:]
+
+    def result(self, pixels: int, auc_fa: float) -> dict[str, Any]:
+        background, targets = int(self.background_above.sum()), int(self.targets_above.sum())
+        answer: dict[str, Any] = {
+            "thresholds": self.thresholds.tolist(),
+            "overlap": {"pd": None, "fa": None, "auc": None, "auc_fa_range": [0.0, auc_fa]},
+            "centroid": {"pd": None, "false_components_per_megapixel": None},
+        }
+        if targets:
+            answer["overlap"]["pd"] = (self._above(self.targets_above) / targets).tolist()
+            answer["centroid"]["pd"] = (self.matched / targets).tolist()
+        if background:
+            answer["overlap"]["fa"] = (self.false_pixels() / background).tolist()
+        if pixels:
+            answer["centroid"]["false_components_per_megapixel"] = (1e6 * self.false_components / pixels).tolist()
+        if targets and background:
+            answer["overlap"]["auc"] = partial_auc(answer["overlap"]["fa"], answer["overlap"]["pd"], auc_fa)
+        return answer
+
+
+def partial_auc(fa: ArrayLike, pd: ArrayLike, fa_max: float) -> float:
+    """Area under Pd over Fa from 0 to ``fa_max`` (in (0, 1]) divided by ``fa_max``: 1 is perfect.
+
+    fa, pd : points of the curve in the order of ascending thresholds, both falling. The points (0, 0) and (1, 1) of a
+    threshold above and below all scores are added, and neighbours are joined by straight lines.
+    """
+    if not 0 < fa_max <= 1:
+        raise UsageError(f"the ROC's area needs a range of false alarm rates in (0, 1], got {fa_max}.")
+    x = np.concatenate([[0.0], np.asarray(fa, dtype=np.float64)[::-1], [1.0]])
+    y = np.concatenate([[0.0], np.asarray(pd, dtype=np.float64)[::-1], [1.0]])
+    inside = int(np.searchsorted(x, fa_max, side="right"))
+    x_cut = np.append(x[:inside], fa_max)
+    y_cut = np.append(y[:inside], np.interp(fa_max, x[inside - 1 :], y[inside - 1 :]))
+    return float(np.sum(np.diff(x_cut) * (y_cut[1:] + y_cut[:-1]) / 2) / fa_max)

@@ -1,0 +1,338 @@
+"""What a person or another program reads of a result: tables, JSON, pictures.
+
+Every picture is a PNG at 100 dots per inch, written atomically. Images are shown on a grey scale from the 0.5th to the
+99.9th percentile of their finite values; pixels that are not finite stay light blue.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Window
+from rsunfold.drawing import (
+    COLOURS,
+    DPI,
+    INSET,
+    PREDICTION,
+    TRUTH,
+    draw_boxes,
+    draw_outline,
+    finite,
+    inset_window,
+    save,
+    show,
+    show_image,
+    square,
+)
+from rsunfold.errors import InputError
+from rsunfold.io.atomic import atomic_path
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rsunfold.infer.targets import Target
+
+Array = NDArray[Any]
+Bool = NDArray[np.bool_]
+
+STAGE_LETTERS = {"B": "B background", "T": "T target", "N": "N noise", "D": "D reconstruction"}
+_MOST_INSETS = 4
+
+
+def write_json(path: Path, obj: Any, *, overwrite: bool = False) -> None:
+    """Write ``obj`` as JSON (UTF-8, RFC 8259).
+
+    obj : dictionaries, sequences, dataclasses, numpy arrays and scalars, paths; NaN and infinities become null.
+    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
+    """
+    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _plain(obj: Any) -> Any:
+    if isinstance(obj, np.ndarray | np.generic):
+        obj = obj.tolist()
+    if isinstance(obj, float):
+        return obj if math.isfinite(obj) else None
+    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
+        return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
+    if isinstance(obj, Mapping):
+        return {str(k): _plain(v) for k, v in obj.items()}
+    if isinstance(obj, list | tuple | set | frozenset):
+        return [_plain(v) for v in obj]
+    return str(obj) if isinstance(obj, Path) else obj
+
+
+def table(rows: Sequence[Mapping[str, Any]], *, title: str = "", digits: int = 4) -> Table:
+    """A rich table with one line per mapping and one column per key, in the order in which the keys appear.
+
+    Columns that hold a number are flush right, with ``digits`` significant digits for real ones; None, NaN and missing
+    entries are a dash.
+    """
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    shown = Table(title=title or None)
+    for name in names:
+        numeric = any(isinstance(row.get(name), int | float | np.number) for row in rows)
+        shown.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
+    for row in rows:
+        shown.add_row(*(_cell(row.get(name), digits) for name in names))
+    return shown
+
+
+def _cell(value: Any, digits: int) -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:.{digits}g}" if math.isfinite(value) else "–"
+    return "–" if value is None else str(value)
+
+
+def quicklook(
+    path: Path,
+    image: Array,
+    score: Array,
+    mask: Bool,
+    targets: Sequence[Target],
+    *,
+    title: str = "",
+    shape: tuple[int, int] | None = None,
+    score_range: tuple[float, float] = (0.0, 1.0),
+    read: Callable[[Window], Array] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """The image with its targets boxed and numbered, the score map beside it, the strongest targets enlarged below.
+
+    image, score, mask : (h, w) grey values, score and target mask, NaN where there is no data; of a large image a
+        decimated copy. shape : (rows, cols) of the image that the targets' pixels refer to, (h, w) unless it was
+        decimated. score_range : ends of the colour bar.
+    read : gives the (height, width) grey values of a Window of the full image, for the four targets of highest peak.
+        Without it they come from ``image``, or are left out when that is decimated.
+
+    The picture is 1400 pixels wide; its height follows the image. Raises OutputError as :func:`write_json`.
+    """
+    from matplotlib.figure import Figure
+
+    rows, cols = shape or image.shape
+    if read is None and (rows, cols) == image.shape:
+        read = lambda window: image[window.slices]  # noqa: E731
+    strongest = sorted(targets, key=lambda t: -t.peak)[:_MOST_INSETS] if read is not None else []
+    panel = 6.4 * min(1.4, max(0.25, rows / cols))
+    fig = Figure(figsize=(14, round(panel + 1.1 + (3.7 if strongest else 0), 2)), dpi=DPI, layout="constrained")
+    heights = [panel + 0.8, 3.7] if strongest else [1.0]
+    top, *below = fig.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    fig.suptitle(title, fontsize=13)
+
+    left, right = top.subplots(1, 2)
+    show_image(left, image, (rows, cols))
+    count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
+    left.set_title(f"image, {rows} × {cols} pixels: {count}")
+    draw_boxes(left, targets, 0.025 * max(rows, cols))
+    shown = show(right, score, "magma", score_range, (rows, cols))
+    right.set_title("score, outlines of the target mask")
+    draw_outline(right, mask, TRUTH, (rows, cols))
+    top.colorbar(shown, ax=right, shrink=0.9, pad=0.02)
+    for axes in (left, right):
+        axes.set_xlabel("column")
+    left.set_ylabel("row")
+    if read is not None and below:
+        _insets(below[0], strongest, read, (rows, cols))
+    save(fig, path, overwrite)
+
+
+def _insets(figure: Any, targets: Sequence[Target], read: Callable[[Window], Array], shape: tuple[int, int]) -> None:
+    for axes, target in zip_longest(figure.subplots(1, _MOST_INSETS), targets):
+        if target is None:
+            axes.set_axis_off()
+            continue
+        window = inset_window(target, *shape)
+        show_image(axes, read(window), (window.height, window.width), (window.row, window.col))
+        draw_boxes(axes, [target], 7, label=False)
+        contrast = f", SCR {target.scr:.3g}" if math.isfinite(target.scr) else ""
+        axes.set_title(f"target {target.id}: peak {target.peak:.3g}{contrast}", fontsize=10)
+
+
+def roc_picture(
+    path: Path,
+    curves: Mapping[str, tuple[Array, Array]],
+    *,
+    points: Mapping[str, tuple[float, float]] | None = None,
+    title: str = "",
+    fa_label: str = "false alarm rate Fa",
+    pd_label: str = "probability of detection Pd",
+    overwrite: bool = False,
+) -> None:
+    """Receiver operating characteristics, 900 x 700 pixels, with a logarithmic axis of false alarms.
+
+    curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order; what is detected without any false
+        alarm stands at the left edge. points : name -> (Fa, Pd) of the threshold in use, marked on the curve.
+    Raises OutputError as :func:`write_json`.
+    """
+    from matplotlib.figure import Figure
+
+    positive = [float(f) for fa, _ in curves.values() for f in np.ravel(fa) if f > 0]
+    floor = min(positive, default=1e-6) / 2
+    fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
+    axes = fig.subplots()
+    for i, (name, (fa, pd)) in enumerate(curves.items()):
+        order = np.lexsort((pd, fa))
+        colour = COLOURS[i % len(COLOURS)]
+        style = ("-", "--", ":")[i // len(COLOURS) % 3]
+        axes.step(
+            np.maximum(np.asarray(fa)[order], floor), np.asarray(pd)[order], style,
+            where="post", color=colour, label=name, linewidth=1.8,
+        )  # fmt: skip
+        if points is not None and name in points:
+            axes.plot(max(points[name][0], floor), points[name][1], "o", color=colour, markersize=7)
+    axes.set(xscale="log", xlim=(floor, max(positive, default=1.0)), ylim=(0, 1.02), xlabel=fa_label, ylabel=pd_label)
+    axes.set_title(title)
+    axes.grid(which="major", alpha=0.4)
+    if curves:
+        axes.legend(loc="lower right")
+    save(fig, path, overwrite)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One image of a test set for :func:`worst_images`: image (h, w) grey, truth and prediction (h, w) bool."""
+
+    name: str
+    image: Array
+    truth: Bool
+    prediction: Bool
+    iou: float
+
+
+def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrite: bool = False) -> None:
+    """One row per case: the image, then enlarged the truth's and the prediction's outline; IoU beside it.
+
+    The enlarged part holds every pixel of truth and prediction; it is the whole image when there is none. The picture
+    is 1000 pixels wide and 330 pixels high for each case, plus 60. Raises InputError for no case, OutputError as
+    :func:`write_json`.
+    """
+    from matplotlib.figure import Figure
+
+    if not cases:
+        raise InputError(f"there is no image to show in {path.name}; evaluate at least one.")
+    fig = Figure(figsize=(10, 3.3 * len(cases) + 0.6), dpi=DPI, layout="constrained")
+    fig.suptitle(title)
+    for case, line in zip(cases, fig.subplots(len(cases), 3, squeeze=False), strict=True):
+        zoom = _zoom(case)
+        corner, size = (zoom.row, zoom.col), (zoom.height, zoom.width)
+        show_image(line[0], case.image, case.image.shape)
+        draw_outline(line[0], case.truth, TRUTH, case.image.shape)
+        draw_outline(line[0], case.prediction, PREDICTION, case.image.shape)
+        line[0].set(title="image, both outlines", ylabel=f"{case.name}\nIoU {case.iou:.3f}")
+        for axes, name, mask, colour in (
+            (line[1], "truth", case.truth, TRUTH),
+            (line[2], "prediction", case.prediction, PREDICTION),
+        ):
+            show_image(axes, case.image[zoom.slices], size, corner)
+            draw_outline(axes, mask[zoom.slices], colour, size, corner)
+            axes.set_title(f"{name}: {int(mask.sum())} pixels")
+    save(fig, path, overwrite)
+
+
+def _zoom(case: Case) -> Window:
+    rows, cols = case.image.shape
+    r, c = np.nonzero(case.truth | case.prediction)
+    if not r.size:
+        return Window(0, 0, rows, cols)
+    height, width = int(np.ptp(r)) + 1, int(np.ptp(c)) + 1
+    size = max(INSET, height + 12, width + 12)
+    return square((int(r.min()) + height // 2, int(c.min()) + width // 2), size, rows, cols)
+
+
+def stages_picture(
+    path: Path, stages: Sequence[Mapping[str, Array]], *, title: str = "", overwrite: bool = False
+) -> None:
+    """What an unrolled network computes: one row per stage, columns B, T, N, D as far as the network has them.
+
+    stages : per stage a mapping from letter to (h, w) array; letters that a stage did not compute stay blank. B and D
+    are grey, T and N run from blue (negative) over white (0) to red, each on its own scale, stated below it.
+
+    The picture is 250 pixels wide for each column, plus 60, and 250 pixels high for each stage, plus 60. Raises
+    InputError when no stage holds any of the letters, OutputError as :func:`write_json`.
+    """
+    from matplotlib.figure import Figure
+
+    letters = [letter for letter in STAGE_LETTERS if any(letter in stage for stage in stages)]
+    if not letters:
+        raise InputError(f"no stage was recorded for {path.name}; choose an unrolled network.")
+    size = (2.5 * len(letters) + 0.6, 2.5 * len(stages) + 0.6)
+    fig = Figure(figsize=size, dpi=DPI, layout="constrained")
+    fig.suptitle(title)
+    grid = fig.subplots(len(stages), len(letters), squeeze=False)
+    for k, (stage, line) in enumerate(zip(stages, grid, strict=True), start=1):
+        for letter, axes in zip(letters, line, strict=True):
+            if k == 1:
+                axes.set_title(STAGE_LETTERS[letter], fontsize=11)
+            if letter not in stage:
+                axes.set(xticks=[], yticks=[], frame_on=False)
+                continue
+            data = stage[letter]
+            if letter in "BD":
+                show_image(axes, data, data.shape)
+            else:
+                largest = float(np.abs(finite(data)).max()) or 1.0
+                show(axes, data, "RdBu_r", (-largest, largest), data.shape)
+            axes.set(xticks=[], yticks=[])
+            low, high = finite(data).min(), finite(data).max()
+            axes.set_xlabel(f"{low:.3g} to {high:.3g}", fontsize=8)
+        line[0].set_ylabel(f"stage {k}")
+    save(fig, path, overwrite)
+
+
+def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool = False) -> None:
+    """The course of a training, 900 x 700 pixels: training loss and validation IoU against the epoch.
+
+    log : CSV with the columns ``epoch`` and ``train_loss`` or ``val_iou`` or both; empty cells are left out.
+    Raises InputError when the log cannot be read or holds none of the two, OutputError as :func:`write_json`.
+    """
+    from matplotlib.figure import Figure
+
+    series = {
+        "train_loss": ("training loss", _read_series(log, "train_loss")),
+        "val_iou": ("validation IoU", _read_series(log, "val_iou")),
+    }
+    present = {name: s for name, s in series.items() if s[1].size}
+    if not present:
+        raise InputError(f"{log} has no column 'train_loss' or 'val_iou' with an 'epoch'; give the log of a training.")
+    fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
+    fig.suptitle(title)
+    for axes, (name, (label, xy)) in zip(
+        fig.subplots(len(present), 1, sharex=True, squeeze=False)[:, 0], present.items(), strict=True
+    ):
+        axes.plot(*xy, color=COLOURS[0 if name == "train_loss" else 1], marker="." if xy.shape[1] < 60 else "")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.4)
+        if name == "train_loss" and (xy[1] > 0).all():
+            axes.set_yscale("log")
+        if name == "val_iou":
+            epoch, best = xy[:, xy[1].argmax()]
+            axes.plot(epoch, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at epoch {epoch:g}")
+            axes.legend(loc="lower right")
+    axes.set_xlabel("epoch")
+    save(fig, path, overwrite)
+
+
+def _read_series(log: Path, column: str) -> NDArray[np.float64]:
+    """(2, n): epochs and the values of a column, without the rows in which either is empty or NaN."""
+    try:
+        with log.open(newline="", encoding="utf-8") as file:
+            cells = [(row.get("epoch"), row.get(column)) for row in csv.DictReader(file)]
+        pairs = np.array([(float(e), float(v)) for e, v in cells if e and v]).reshape(-1, 2)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{log} cannot be read as the CSV log of a training: {error}.") from error
+    known: NDArray[np.float64] = pairs[np.isfinite(pairs).all(axis=1)].T
+    return known

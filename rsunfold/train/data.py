@@ -1,0 +1,291 @@
+"""Folders of infrared images and target masks, their validation part, and augmented crops for training."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.fft import dctn
+from scipy.ndimage import center_of_mass, find_objects, label, zoom
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+
+from rsunfold.errors import InputError
+from rsunfold.infer.gray import GrayImage
+from rsunfold.io import full_range, open_cube
+
+SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".mat", ".hdr"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a data set; ``mask`` is None where the image holds no target by construction."""
+
+    group: str
+    name: str
+    image: Path
+    mask: Path | None
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Image files of a folder by stem, in natural order of their names."""
+    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
+    return {p.stem: p for p in sorted(found, key=lambda p: natural(p.stem))}
+
+
+def natural(name: str) -> list[Any]:
+    """Sorting key under which XDU9 comes before XDU10."""
+    return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]
+
+
+def pair(group: str, images: Path, masks: Path, only: set[str] | None = None) -> list[Sample]:
+    """Images with the masks of the same stem (or stem + ``_mask``, ``_pixels0``); every image needs its mask.
+
+    only : stems to keep; raises InputError when one of them has no image.
+    """
+    found, truth = images_in(images), images_in(masks)
+    if only is not None:
+        absent = sorted(only - found.keys())
+        if absent:
+            raise InputError(
+                f"{images} holds no image {absent[0]!r} ({len(absent)} names of the split file are absent)."
+            )
+        found = {n: p for n, p in found.items() if n in only}
+    samples = []
+    for name, path in found.items():
+        mask = next((truth[n] for n in (name, f"{name}_mask", f"{name}_pixels0") if n in truth), None)
+        if mask is None:
+            raise InputError(f"{masks} holds no mask for {path.name}: an image without targets needs an empty mask.")
+        samples.append(Sample(group, name, path, mask))
+    if not samples:
+        raise InputError(f"{images} holds no images ({', '.join(sorted(SUFFIXES))}).")
+    return samples
+
+
+def find_samples(root: Path, split: str | None = None) -> list[Sample]:
+    """All samples below ``root``, in a fixed order.
+
+    ``root`` is one set (folders ``images`` and ``masks``) or holds one set per sub-folder; a sub-folder with image
+    files and no ``images`` folder is a set without targets. ``split`` names a text file of stems, one a line, in
+    each set's folder; sets without that file are used whole.
+    """
+    if not root.is_dir():
+        raise InputError(f"the data folder {root} does not exist.")
+    folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
+    samples: list[Sample] = []
+    for folder in folders:
+        if (folder / "images").is_dir():
+            listed = folder / split if split else None
+            only = set(listed.read_text().split()) if listed is not None and listed.is_file() else None
+            samples += pair(folder.name, folder / "images", folder / "masks", only)
+        else:
+            samples += [Sample(folder.name, n, p, None) for n, p in images_in(folder).items()]
+    if not samples:
+        raise InputError(f"{root} holds neither images/ and masks/ nor sub-folders that do.")
+    return samples
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Truth (H, W): True above half of the file's range; a 1-bit mask is True where it is 1."""
+    with open_cube(path) as reader:
+        data = reader.read(scaled=False).data[0]
+        return np.asarray(data > full_range(reader) / 2)
+
+
+def read_sample(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """(gray (H, W), truth (H, W), valid (H, W)); raises InputError when image and mask differ in size."""
+    with GrayImage(str(sample.image)) as image:
+        gray, valid = image.read()
+    truth = np.zeros(gray.shape, bool) if sample.mask is None else read_mask(sample.mask)
+    if truth.shape != gray.shape:
+        raise InputError(f"{sample.mask} is {truth.shape} but {sample.image} is {gray.shape} (rows, columns).")
+    return gray, truth, valid
+
+
+def perceptual_hash(gray: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """64-bit perceptual hash: signs of the 8x8 lowest cosine coefficients of the 32x32 thumbnail about their median."""
+    low = dctn(thumbnail(gray, 32), norm="ortho")[:8, :8].ravel()
+    return np.asarray(low > np.median(low[1:]))
+
+
+def thumbnail(gray: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    """The image resampled to side x side."""
+    small = zoom(
+        gray.astype(np.float64), (side / gray.shape[0], side / gray.shape[1]), order=1, grid_mode=True, mode="nearest"
+    )
+    return np.asarray(small)
+
+
+def near_duplicates(images: list[NDArray[np.float32]], names: list[str]) -> NDArray[np.int64]:
+    """A group number per image: near-duplicates, and what is linked through them, share one.
+
+    Two images are near-duplicates when their perceptual hashes differ in at most 4 bits and the cosine of their
+    centred 64x64 thumbnails is above 0.995, or when their names follow one another (frames of one sequence) and the
+    cosine is above 0.9.
+    """
+    hashes = np.array([perceptual_hash(im) for im in images])
+    thumbs = np.array([thumbnail(im, 64).ravel() for im in images])
+    raw = thumbs / np.maximum(np.linalg.norm(thumbs, axis=1, keepdims=True), 1e-12)
+    thumbs -= thumbs.mean(axis=1, keepdims=True)
+    thumbs /= np.maximum(np.linalg.norm(thumbs, axis=1, keepdims=True), 1e-12)
+    bits = (hashes[:, None, :] != hashes[None, :, :]).sum(-1)
+    linked = (bits <= 4) & (raw @ raw.T > 0.995)
+    number = {n: i for i, n in enumerate(names)}
+    for i, name in enumerate(names):
+        m = re.fullmatch(r"(.*?)(\d+)", name)
+        after = f"{m[1]}{int(m[2]) + 1:0{len(m[2])}d}" if m else None
+        if after in number:
+            j = number[after]
+            linked[i, j] |= bool(thumbs[i] @ thumbs[j] > 0.9)
+    return np.asarray(connected_components(linked, directed=False)[1], np.int64)
+
+
+def carve(
+    samples: list[Sample], images: list[NDArray[np.float32]], share: dict[str, float], default: float, seed: int
+) -> list[bool]:
+    """True for the samples that are validation: ``share`` of each set (``default`` for those it does not name).
+
+    Near-duplicates, of other sets too, fall on one side; a cluster that would overshoot the share stays in training,
+    so that one long sequence cannot be all of validation.
+    """
+    clusters = near_duplicates(images, [f"{s.group}/{s.name}" for s in samples])
+    groups = np.array([s.group for s in samples])
+    left = {g: round(share.get(g, default) * int((groups == g).sum())) for g in np.unique(groups)}
+    held = np.zeros(len(samples), bool)
+    for cluster in np.random.default_rng(seed).permutation(clusters.max() + 1):
+        members = clusters == cluster
+        counts = {g: int((members & (groups == g)).sum()) for g in np.unique(groups[members])}
+        if all(n <= left[g] for g, n in counts.items()):
+            held |= members
+            for g, n in counts.items():
+                left[g] -= n
+    return held.tolist()
+
+
+@dataclass
+class Augment:
+    """How crops are varied; probabilities in [0, 1], gray levels in [0, 1].
+
+    crop : side in pixels. on_target : share of crops centred near a target. scale : range of the zoom factor, used
+    on half of the crops. contrast, brightness : half-widths. gauss : largest noise sigma. salt : largest share of
+    salt-and-pepper pixels. paste : share of crops that get targets of other images pasted in.
+    """
+
+    crop: int = 128
+    on_target: float = 0.75
+    scale: tuple[float, float] = (0.5, 2.0)
+    contrast: float = 0.3
+    brightness: float = 0.1
+    gauss: float = 0.02
+    salt: float = 0.002
+    paste: float = 0.3
+
+
+class Crops:
+    """Augmented crops of images held in memory on ``device``.
+
+    Batch ``step`` depends on the seed and the step alone, so that a resumed run sees what the uninterrupted one
+    would have seen. ``weights`` maps a set's name to how often it is drawn.
+    """
+
+    def __init__(
+        self,
+        samples: list[Sample],
+        images: list[NDArray[np.float32]],
+        truths: list[NDArray[np.bool_]],
+        augment: Augment,
+        weights: dict[str, float],
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.augment, self.seed = augment, seed
+        self.images = [torch.from_numpy(im).to(device, torch.float16) for im in images]
+        self.truths = [torch.from_numpy(t).to(device) for t in truths]
+        self.centres: list[list[tuple[float, float]]] = []
+        self.chips: list[tuple[Tensor, Tensor]] = []
+        for image, truth in zip(images, truths, strict=True):
+            parts, count = label(truth, np.ones((3, 3)))
+            self.centres.append([(float(r), float(c)) for r, c in center_of_mass(truth, parts, range(1, count + 1))])
+            for k, box in enumerate(find_objects(parts), 1):
+                self._cut_chip(image, parts == k, box, device)
+        groups = sorted({s.group for s in samples})
+        self.members = [[i for i, s in enumerate(samples) if s.group == g] for g in groups]
+        share = np.array([weights.get(g, 1.0) for g in groups])
+        self.share = share / share.sum()
+
+    def _cut_chip(
+        self, image: NDArray[np.float32], target: NDArray[np.bool_], box: tuple[slice, slice], device: torch.device
+    ) -> None:
+        """Keep a target as its difference to the median around it, for pasting elsewhere."""
+        rows, cols = (slice(max(0, s.start - 4), s.stop + 4) for s in box)
+        inside, around = target[rows, cols], image[rows, cols]
+        if max(inside.shape) > 40 or inside.all():
+            return
+        difference = (around - np.median(around[~inside])) * inside
+        self.chips.append(
+            (torch.from_numpy(difference.astype(np.float32)).to(device), torch.from_numpy(inside).to(device))
+        )
+
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Tensor]:
+        """(gray float32, truth float32), both (size, 1, crop, crop)."""
+        pairs = [self._crop(np.random.default_rng([self.seed, rank, step, i])) for i in range(size)]
+        return torch.stack([p[0] for p in pairs])[:, None], torch.stack([p[1] for p in pairs])[:, None]
+
+    def _crop(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        a = self.augment
+        members = self.members[rng.choice(len(self.share), p=self.share)]
+        i = members[rng.integers(len(members))]
+        image, truth = self.images[i], self.truths[i]
+        zoomed = float(np.exp(rng.uniform(*np.log(a.scale)))) if rng.random() < 0.5 else 1.0
+        side = min(round(a.crop / zoomed), *image.shape)
+        r, c = (int(rng.integers(n - side + 1)) for n in image.shape)
+        if self.centres[i] and rng.random() < a.on_target:
+            centre = self.centres[i][rng.integers(len(self.centres[i]))]
+            r, c = (
+                int(np.clip(round(x + rng.uniform(-0.4, 0.4) * side - side / 2), 0, n - side))
+                for x, n in zip(centre, image.shape, strict=True)
+            )
+        x = image[r : r + side, c : c + side].float()
+        y = truth[r : r + side, c : c + side].float()
+        if side != a.crop:
+            pair = F.interpolate(torch.stack([x, y])[None], (a.crop, a.crop), mode="bilinear", antialias=True)[0]
+            x, y = pair[0], (pair[1] > 0.5).float()
+        if self.chips and rng.random() < a.paste:
+            x, y = self._paste(x.clone(), y.clone(), rng)
+        if rng.random() < 0.5:
+            x, y = x.T, y.T
+        flips = [d for d in (0, 1) if rng.random() < 0.5]
+        if flips:
+            x, y = x.flip(flips), y.flip(flips)
+        if rng.random() < 0.5:
+            gain, shift = 1 + rng.uniform(-a.contrast, a.contrast), rng.uniform(-a.brightness, a.brightness)
+            x = ((x - x.mean()) * gain + x.mean() + shift).clamp(0, 1)
+        if rng.random() < 0.25:
+            x = x + self._noise(x, rng)
+        return x, y
+
+    def _paste(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        for _ in range(int(rng.integers(1, 3))):
+            chip, inside = self.chips[rng.integers(len(self.chips))]
+            h, w = chip.shape
+            r, c = int(rng.integers(x.shape[0] - h + 1)), int(rng.integers(x.shape[1] - w + 1))
+            if y[r : r + h, c : c + w].any():
+                continue
+            x[r : r + h, c : c + w] = (x[r : r + h, c : c + w] + chip * rng.uniform(0.7, 1.2)).clamp(0, 1)
+            y[r : r + h, c : c + w] = inside.float()
+        return x, y
+
+    def _noise(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+        draw = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
+        noise = torch.randn(x.shape, generator=draw, device=x.device) * rng.uniform(0, self.augment.gauss)
+        if rng.random() < 0.3:
+            u = torch.rand(x.shape, generator=draw, device=x.device)
+            share = rng.uniform(0, self.augment.salt)
+            noise = torch.where(u < share / 2, 1 - x, torch.where(u > 1 - share / 2, -x, noise))
+        return noise

@@ -1,0 +1,337 @@
+"""Training: a loop that can stop at any step and go on as if it had not."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from rsunfold.errors import DeviceError, InputError, OutputError
+from rsunfold.io.atomic import atomic_path
+from rsunfold.metrics.infrared import InfraredMetrics
+from rsunfold.registry import get_model
+from rsunfold.train.calibrate import Calibration, calibrate
+from rsunfold.train.data import Crops, Sample, carve, find_samples, read_sample
+from rsunfold.train.loss import infrared_loss
+from rsunfold.train.recipe import Recipe
+from rsunfold.unfold.operators import for_inference
+from rsunfold.weights import WeightRecord, save
+
+LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent")
+
+
+class Trainer:
+    """Trains one recipe on the sets below ``data`` and writes everything to ``out``.
+
+    Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv``, ``split.json``
+    (the validation images), and at each improvement on validation NAME.safetensors and its card NAME.md.
+
+    Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
+    """
+
+    def __init__(
+        self, recipe: Recipe, data: Path, out: Path, *, device: torch.device, say: Callable[[str], None] = print
+    ) -> None:
+        self.recipe, self.out, self.device, self.say = recipe, out, device, say
+        self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        if recipe.optim.batch % self.world:
+            raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
+        if self.world > 1 and not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        samples = find_samples(data, recipe.data.split)
+        contents = [read_sample(s) for s in samples]
+        self.data_hash = _hash(samples, contents)
+        held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
+        self.validation = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if h]
+        train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
+        if not train or not self.validation:
+            raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
+        self.train_images = len(train)
+        self.crops = Crops(
+            [s for s, _ in train],
+            [c[0] for _, c in train],
+            [c[1] for _, c in train],
+            recipe.augment,
+            recipe.data.weights,
+            recipe.seed,
+            device,
+        )
+        torch.manual_seed(recipe.seed)
+        self.net = get_model(recipe.model).build(**recipe.arch).to(device, memory_format=torch.channels_last).train()
+        self.ema = copy.deepcopy(self.net).requires_grad_(False)
+        decayed = [p for p in self.net.parameters() if p.ndim > 1]
+        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decayed, "weight_decay": recipe.optim.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.optim.lr)
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.losses: list[float] = []
+
+    # ------------------------------------------------------------------ one run
+
+    def run(self, *, minutes: float = math.inf, resume: bool = False) -> bool:
+        """Train until the recipe's last step or for ``minutes``; True when the recipe is complete.
+
+        Raises OutputError when ``out`` holds a run already and ``resume`` is off, InputError when the run there was
+        made by another recipe.
+        """
+        self._open(resume)
+        net: nn.Module = self.net
+        if self.world > 1:
+            net = nn.parallel.DistributedDataParallel(net)
+        start, saved = time.monotonic(), time.monotonic()
+        before = self.seconds
+        while self.step < self.recipe.optim.steps and time.monotonic() - start < 60 * minutes:
+            self.losses.append(self._one(net))
+            self.seconds = before + time.monotonic() - start
+            last = self.step == self.recipe.optim.steps
+            if self.step % self.recipe.validate_every == 0 or last:
+                self._validate()
+                saved = -math.inf
+            elif self.step % 100 == 0:
+                self._log({})
+            if time.monotonic() - saved > 120:
+                self._checkpoint()
+                saved = time.monotonic()
+        self._checkpoint()
+        return self.step >= self.recipe.optim.steps
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step: linear warm-up, then a cosine down to 1 %."""
+        o = self.recipe.optim
+        if step < o.warmup:
+            return o.lr * (step + 1) / o.warmup
+        progress = (step - o.warmup) / max(1, o.steps - o.warmup)
+        return o.lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+    def _one(self, net: nn.Module) -> float:
+        o = self.recipe.optim
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.lr_at(self.step)
+        image, truth = self.crops.batch(self.step, o.batch // self.world, self.rank)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
+            T, D = net(image.contiguous(memory_format=torch.channels_last), reconstruct=True)
+        loss = infrared_loss(
+            T.float(), D.float(), image, truth, pixel=self.recipe.loss.pixel, fidelity=self.recipe.loss.fidelity
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.net.parameters(), o.clip)
+        self.optimiser.step()
+        self.step += 1
+        self._average(min(o.ema, (1 + self.step) / (10 + self.step)))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(f"the loss is {value} at step {self.step}: lower lr in the recipe, or check the images.")
+        return value
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        mine = dict(self.net.state_dict())
+        for name, kept in self.ema.state_dict().items():
+            if kept.is_floating_point():
+                kept.lerp_(mine[name], 1 - decay)
+            else:
+                kept.copy_(mine[name])
+
+    # ------------------------------------------------------------------ validation
+
+    def _validate(self) -> None:
+        if self.rank:
+            return
+        begun = time.monotonic()
+        results = [(s, T, c[1], c[2]) for s, T, c in self._logits()]
+        found = calibrate([(T, t, v, s.group) for s, T, t, v in results])
+        figures = figures_of(results, found)
+        score = found.score
+        self._log(
+            {
+                "val_score": score,
+                "val_iou": {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]},
+                "val_silent": found.silent,
+            }
+        )
+        if score > self.best:
+            self.best = score
+            self._save_weight(found, figures)
+        self.say(
+            f"step {self.step}: validation {score:.4f}, threshold {found.threshold:.3f}, silent on {found.silent:.0%} "
+            f"of target-free images, {time.monotonic() - begun:.0f} s"
+        )
+
+    def _logits(self) -> Iterator[tuple[Sample, NDArray[np.float32], Any]]:
+        net = for_inference(self.ema)
+        with torch.inference_mode():
+            for sample, content in self.validation:
+                x = torch.from_numpy(content[0])[None, None].to(self.device)
+                yield sample, net(x)[0][0, 0].float().cpu().numpy(), content
+
+    # ------------------------------------------------------------------ files
+
+    def _open(self, resume: bool) -> None:
+        path = self.out / "checkpoint.pt"
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {self.out} cannot be made ({error.strerror}).") from None
+        if path.exists():
+            if not resume:
+                raise OutputError(
+                    f"{self.out} holds a training already: continue it with --resume, or choose another --out."
+                )
+            self._restore(path)
+        elif resume:
+            raise InputError(f"{self.out} holds no checkpoint.pt to resume from.")
+        elif self.rank == 0:
+            with (self.out / "log.csv").open("w", newline="") as f:
+                csv.writer(f).writerow(LOG)
+            held = [f"{s.group}/{s.name}" for s, _ in self.validation]
+            (self.out / "split.json").write_text(
+                json.dumps({"validation": held, "data_sha256": self.data_hash}, indent=1)
+            )
+
+    def _restore(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["recipe"] != json.dumps(dataclasses.asdict(self.recipe), sort_keys=True):
+            raise InputError(f"{path} was made by another recipe; use that one, or another --out.")
+        if state["data"] != self.data_hash:
+            raise InputError(f"{path} was made with other images; use those, or another --out.")
+        self.net.load_state_dict(state["net"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+
+    def _checkpoint(self) -> None:
+        if self.rank:
+            return
+        state = {
+            "net": self.net.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
+            "data": self.data_hash,
+        }
+        with atomic_path(self.out / "checkpoint.pt", overwrite=True) as temporary:
+            torch.save(state, temporary)
+
+    def _log(self, extra: dict[str, Any]) -> None:
+        if self.rank:
+            return
+        mean = sum(self.losses) / max(1, len(self.losses))
+        self.losses.clear()
+        row = {
+            "step": self.step,
+            "seconds": round(self.seconds),
+            "lr": f"{self.lr_at(self.step):.3g}",
+            "train_loss": f"{mean:.4f}",
+        }
+        row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in extra.items()}
+        with (self.out / "log.csv").open("a", newline="") as f:
+            csv.DictWriter(f, LOG).writerow(row)
+
+    def _save_weight(self, found: Calibration, figures: dict[str, Any]) -> None:
+        r = self.recipe
+        record = WeightRecord(
+            name=r.name,
+            model=r.model,
+            arch=self.ema.arch,
+            threshold=found.threshold,
+            temperature=found.temperature,
+            trained_on=f"{self.train_images} images of {', '.join(sorted({s.group for s, _ in self.validation}))}; "
+            f"sha256 of the data {self.data_hash[:16]}",
+            licence="MIT",
+            origin=f"rsunfold train {r.name}, seed {r.seed}, step {self.step} of {r.optim.steps}",
+            figures={g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()},
+        )
+        path = self.out / f"{r.name}.safetensors"
+        sha = save(path, self.ema, record, overwrite=True)
+        with atomic_path(path.with_suffix(".md"), overwrite=True) as temporary:
+            temporary.write_text(card(record, sha, self.recipe, figures, found, self.seconds))
+
+
+def figures_of(
+    results: list[tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]], found: Calibration
+) -> dict[str, Any]:
+    """Figures of merit of each set at the calibrated threshold, by the set's name."""
+    metrics: dict[str, InfraredMetrics] = {}
+    for sample, logits, truth, valid in results:
+        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold))
+        m.update(sample.name, found.score_of(logits), truth, valid)
+    return {group: m.result() for group, m in metrics.items()}
+
+
+def card(
+    record: WeightRecord, sha: str, recipe: Recipe, figures: dict[str, Any], found: Calibration, seconds: float
+) -> str:
+    """The model card that lies beside a weight file."""
+    lines = [
+        f"# {record.name}",
+        "",
+        f"Model `{record.model}`, architecture `{json.dumps(record.arch, sort_keys=True)}`, licence {record.licence}.",
+        "",
+        f"- file: `{record.name}.safetensors`, sha256 `{sha}`",
+        f"- origin: `{record.origin}`, {seconds / 3600:.2f} hours of training",
+        f"- trained on: {record.trained_on}",
+        f"- input: {record.bands} band, {record.scaling}",
+        f"- score = sigmoid(logit / {record.temperature:.4g}); a pixel is a target above {record.threshold:.3f}; both were"
+        " chosen on the validation images below, so the figures are slightly optimistic",
+        "",
+        "Validation images (never trained on; one threshold for all sets, native resolution):",
+        "",
+        "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for group, f in sorted(figures.items()):
+        cells = [f["iou_pooled"], f["niou"], f["f1_pooled"], f["centroid"]["pd"]] if f["targets"] else [None] * 4
+        shown = [f"{c:.4f}" if c is not None else "-" for c in cells]
+        fa = f"{f['overlap']['fa']:.2e}" if f["overlap"]["fa"] is not None else "-"
+        per = f"{f['centroid']['false_components_per_megapixel']:.2f}"
+        lines.append(f"| {group} | {f['images']} | {f['targets']} | {' | '.join(shown)} | {fa} | {per} |")
+    lines += [
+        "",
+        f"Target-free validation images without any detection: {found.silent:.0%}.",
+        "",
+        "Recipe:",
+        "",
+        "```json",
+    ]
+    lines += [json.dumps(dataclasses.asdict(recipe), indent=1), "```", ""]
+    return "\n".join(lines)
+
+
+def _hash(samples: list[Sample], contents: list[Any]) -> str:
+    digest = hashlib.sha256()
+    for sample, (gray, truth, _) in zip(samples, contents, strict=True):
+        digest.update(f"{sample.group}/{sample.name}".encode())
+        digest.update(gray.tobytes())
+        digest.update(truth.tobytes())
+    return digest.hexdigest()
+
+
+def training_device(name: str) -> torch.device:
+    """The device of this process; ``auto`` takes CUDA when it is there. Raises DeviceError for one that is not."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise DeviceError("no CUDA device is available here; use --device cpu or auto.")
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device(name)

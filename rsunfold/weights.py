@@ -1,0 +1,194 @@
+"""Weights as records: find, verify, load, save, and import published checkpoints.
+
+A weight file is a safetensors file whose header holds its record as JSON under the key ``rsunfold``. The folder of
+shipped weights has a ``registry.toml`` that gives, per name, the file and its sha256; nothing is loaded whose sum
+differs. Nothing here ever executes a pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import pickle
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rsunfold.errors import InputError, UsageError, WeightsError
+from rsunfold.io.atomic import atomic_path
+from rsunfold.registry import get_model
+
+if TYPE_CHECKING:
+    from rsunfold.unfold.unrolled import Unrolled
+
+
+@dataclass(frozen=True)
+class WeightRecord:
+    """What a weight is.
+
+    model, arch : registry name and keyword arguments that rebuild the network. threshold : score above which a pixel
+    is a target, chosen on validation. temperature : score = sigmoid(logit / temperature). bands, scaling : what the
+    network was trained to see. origin : where the weight comes from, with the command or the published file.
+    """
+
+    name: str
+    model: str
+    arch: dict[str, Any]
+    threshold: float = 0.5
+    temperature: float = 1.0
+    bands: int = 1
+    scaling: str = "gray in [0, 1]: 8 bit / 255, else percentiles"
+    trained_on: str = ""
+    licence: str = ""
+    origin: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.threshold < 1 and self.temperature > 0):
+            raise WeightsError(
+                f"the record of {self.name} has threshold {self.threshold} and temperature {self.temperature}; "
+                "they must lie in (0, 1) and above 0."
+            )
+
+
+def weights_folder() -> Path:
+    """The folder of the shipped weights: in the package when installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "_weights"
+    return installed if installed.is_dir() else package.parent / "weights"
+
+
+def shipped() -> dict[str, dict[str, str]]:
+    """Entries of the registry by name: ``file`` and ``sha256``."""
+    path = weights_folder() / "registry.toml"
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise WeightsError(f"the installation is damaged: {path} is missing; install rsunfold again.") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def find(name: str) -> tuple[Path, str | None]:
+    """(file, expected sha256 or None) of a shipped name or of a path to a ``.safetensors`` file.
+
+    Raises UsageError for an unknown name, WeightsError for a missing file.
+    """
+    if name.endswith(".safetensors") or os.sep in name:
+        path = Path(name)
+        if not path.is_file():
+            raise WeightsError(f"the weight file {name} does not exist.")
+        return path, None
+    known = shipped()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped are: {', '.join(sorted(known)) or 'none'}."
+        raise UsageError(f"there are no weights {name!r}; {hint} A file of your own needs its .safetensors ending.")
+    path = weights_folder() / known[name]["file"]
+    if not path.is_file():
+        raise WeightsError(f"the weights {name!r} should be in {path}, which is missing; install rsunfold again.")
+    return path, known[name]["sha256"]
+
+
+def verify(name: str) -> str:
+    """The SHA-256 of a weight; raises WeightsError when it is not the registered one."""
+    path, expected = find(name)
+    actual = sha256_of(path)
+    if expected not in (None, actual):
+        raise WeightsError(
+            f"{path} is damaged or was changed: its sha256 is {actual[:12]}..., the registry says {str(expected)[:12]}...; "
+            "install rsunfold again."
+        )
+    return actual
+
+
+def read_record(name: str) -> WeightRecord:
+    """The record of a weight, from the file's header alone (no torch)."""
+    path, _ = find(name)
+    try:
+        with path.open("rb") as f:
+            length = int.from_bytes(f.read(8), "little")
+            header = json.loads(f.read(length)) if length < 2**26 else {}
+        content = json.loads(header["__metadata__"]["rsunfold"])
+        return WeightRecord(**content)
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path} is no rsunfold weight file ({type(error).__name__}: {error}).") from None
+
+
+def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
+    """(network in evaluation mode on the CPU, record, sha256) of verified weights.
+
+    ``model`` demands that the weights belong to that model; raises WeightsError when they do not, or do not fit.
+    """
+    import safetensors.torch
+
+    sha = verify(name)
+    record = read_record(name)
+    if model not in (None, record.model):
+        raise WeightsError(f"the weights {name} belong to the model {record.model!r}, not to {model!r}.")
+    try:
+        net: Unrolled = get_model(record.model).build(**record.arch)
+        net.load_state_dict(safetensors.torch.load_file(find(name)[0]))
+    except (TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {reason}") from None
+    return net.eval(), record, sha
+
+
+def save(path: Path, net: Unrolled, record: WeightRecord, *, overwrite: bool = False) -> str:
+    """Write a weight file whole or not at all; returns its SHA-256."""
+    import safetensors.torch
+
+    tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    header = {"rsunfold": json.dumps(dataclasses.asdict(record), sort_keys=True)}
+    with atomic_path(path, overwrite=overwrite) as temporary:
+        safetensors.torch.save_file(tensors, temporary, metadata=header)
+    return sha256_of(path)
+
+
+def import_published(path: Path, model: str, target: Path, *, overwrite: bool = False) -> WeightRecord:
+    """Turn a published PyTorch checkpoint into a weight file of ``model``; the architecture follows from its tensors.
+
+    The pickle is read with ``weights_only=True``: tensors and containers, never code. Raises InputError for a file
+    that is no such checkpoint, WeightsError when its tensors are not those of the model.
+    """
+    import torch
+
+    spec = get_model(model)
+    if spec.kind != "network":
+        raise UsageError(f"{model} is a classical method and has no weights.")
+    if not path.is_file():
+        raise InputError(f"the checkpoint {path} does not exist.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{path} is no PyTorch checkpoint of plain tensors, or is truncated ({reason}).") from None
+    for key in ("state_dict", "model", "net"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise InputError(f"{path} holds no table of tensors.")
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    try:
+        net: Unrolled = spec.factory.from_published(state)  # type: ignore[attr-defined]
+    except (ValueError, KeyError, RuntimeError, IndexError) as error:
+        raise WeightsError(f"{path} does not hold published weights of {model}: {str(error).splitlines()[0]}") from None
+    record = WeightRecord(
+        name=target.stem,
+        model=model,
+        arch=net.arch,
+        trained_on="see the publication",
+        licence="its authors'",
+        origin=f"imported from {path.name}, sha256 {sha256_of(path)}",
+    )
+    save(target, net, record, overwrite=overwrite)
+    return record

@@ -1,0 +1,91 @@
+import errno
+import os
+
+import pytest
+
+from rsunfold.errors import OutputError
+from rsunfold.io.atomic import atomic_path
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_appears_under_its_name_only_at_the_end(tmp_path):
+    target = tmp_path / "new" / "folder" / "a.json"
+    with atomic_path(target) as temporary:
+        assert temporary.parent == target.parent and temporary.suffix == ".json"
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole" and names(target.parent) == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_leaves_nothing_behind_after_an_exception(tmp_path, error):
+    with pytest.raises(error), atomic_path(tmp_path / "a.json") as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == []
+
+
+def test_refuses_to_overwrite_unless_asked(tmp_path):
+    target = tmp_path / "a.json"
+    target.write_text("old")
+    with pytest.raises(OutputError, match=r"a\.json exists already.*--overwrite"), atomic_path(target):
+        pytest.fail("the block must not run")
+    with pytest.raises(RuntimeError), atomic_path(target, overwrite=True) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    with atomic_path(target, overwrite=True) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new" and names(tmp_path) == ["a.json"]
+
+
+def test_does_not_overwrite_what_appeared_meanwhile(tmp_path):
+    target = tmp_path / "a.json"
+    with pytest.raises(OutputError, match="exists already"), atomic_path(target) as temporary:
+        temporary.write_text("ours")
+        target.write_text("theirs")
+    assert target.read_text() == "theirs" and names(tmp_path) == ["a.json"]
+
+
+def test_mode_follows_umask(tmp_path):
+    old = os.umask(0o027)
+    try:
+        with atomic_path(tmp_path / "a.json") as temporary:
+            temporary.write_text("x")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+
+
+def test_long_names_fit(tmp_path):
+    target = tmp_path / ("x" * 250 + ".json")
+    with atomic_path(target) as temporary:
+        temporary.write_text("x")
+    assert target.exists()
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"a\.json cannot be written"), atomic_path(tmp_path / "file" / "a.json"):
+        pytest.fail("the block must not run")
+
+
+def test_target_is_a_folder(tmp_path):
+    with pytest.raises(OutputError, match="is a folder"), atomic_path(tmp_path, overwrite=True):
+        pytest.fail("the block must not run")
+
+
+def test_folder_without_write_permission(plain_user):
+    plain_user.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"), atomic_path(plain_user / "a.json"):
+        pytest.fail("the block must not run")
+
+
+def test_disk_full_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match=r"a\.json cannot be written .*MiB are free"):
+        with atomic_path(tmp_path / "a.json"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+    assert names(tmp_path) == []

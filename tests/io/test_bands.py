@@ -1,0 +1,58 @@
+import pytest
+
+from rsunfold.io.bands import spectral_fields, split_list
+
+
+@pytest.mark.parametrize(
+    ("units", "factor"),
+    [("Nanometers", 1), ("nm", 1), ("Micrometers", 1e3), ("um", 1e3), ("µm", 1e3), ("Angstroms", 0.1), ("mm", 1e6)],
+)
+def test_units_become_nanometres(units, factor):
+    fields, notes = spectral_fields(2, ["400.5", "900"], ["9.5", "10"], units=units)
+    assert fields["wavelengths"] == pytest.approx((400.5 * factor, 900 * factor))
+    assert fields["fwhm"] == pytest.approx((9.5 * factor, 10 * factor))
+    assert notes == []
+
+
+@pytest.mark.parametrize(("values", "expected", "word"), [([0.4005, 2.5], (400.5, 2500), "micro"), ([400.5], (400.5,), "nano")])
+def test_missing_units_are_guessed_and_said(values, expected, word):
+    fields, notes = spectral_fields(len(values), values)
+    assert fields["wavelengths"] == expected
+    assert len(notes) == 1 and f"{word}metres" in notes[0]
+
+
+def test_units_that_are_no_length_are_ignored_and_said():
+    fields, notes = spectral_fields(2, [1, 2], [1, 1], units="Index")
+    assert fields["wavelengths"] == fields["fwhm"] == ()
+    assert "Index" in notes[0]
+
+
+def test_fwhm_alone_needs_units():
+    assert spectral_fields(1, fwhm=["9.5"], units="nm")[0]["fwhm"] == (9.5,)
+    fields, notes = spectral_fields(1, fwhm=["9.5"])
+    assert fields["fwhm"] == () and "fwhm" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["wavelength", "fwhm", "bbl"])
+@pytest.mark.parametrize(("entries", "word"), [(["1", "2", "3"], "3 values for 2 bands"), (["1", "x"], "not a number")])
+def test_lists_that_do_not_fit_are_ignored_and_said(name, entries, word):
+    fields, notes = spectral_fields(2, **{name: entries}, units="nm")
+    assert set(fields.values()) == {()}
+    assert len(notes) == 1 and name in notes[0] and word in notes[0]
+
+
+def test_repeated_wavelengths_are_kept_and_said():
+    fields, notes = spectral_fields(3, [500, 600, 500], units="nm")
+    assert fields["wavelengths"] == (500, 600, 500)
+    assert "share the wavelength 500" in notes[0]
+
+
+def test_bad_bands_are_the_zeros_of_bbl():
+    assert spectral_fields(3, bbl=["1", "0", "1.0"])[0]["bad_bands"] == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"), [("{a, b}", ["a", "b"]), ("{\n a,\n b}", ["a", "b"]), ("a", ["a"]), ("{}", []), (None, [])]
+)
+def test_split_list(text, entries):
+    assert split_list(text) == entries

@@ -1,0 +1,202 @@
+import gzip
+
+import numpy as np
+import pytest
+from spectral.io import envi as spectral_envi
+
+from rsunfold.errors import InputError
+from rsunfold.io import open_cube
+
+TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
+AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
+
+
+@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("order", [0, 1])
+def test_data_types_and_byte_orders(write_envi, cube, code, order):
+    stored = cube.astype("<>"[order] + TYPES[code])
+    with open_cube(write_envi(data=stored.tobytes(), data_type=code, byte_order=order)) as reader:
+        read = reader.read()
+    assert read.data.dtype == np.dtype(TYPES[code]) and read.data.dtype.isnative
+    assert reader.dtype == read.data.dtype and read.meta.dtype == read.data.dtype.name
+    np.testing.assert_array_equal(read.data, cube)
+
+
+@pytest.mark.parametrize("interleave", ["bsq", "bil", "bip", "BIL", "Bip", "BSQ"])
+def test_interleaves_header_offset_and_windows(write_envi, cube, interleave):
+    data = b"12345" + cube.transpose(AXES[interleave.lower()]).astype("<f4").tobytes()
+    path = write_envi(data=data, interleave=interleave, header_offset=5)
+    with open_cube(path) as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+        from rsunfold.cube import Window
+
+        part = reader.read(Window(1, 2, 2, 1), bands=[1, 0])
+    np.testing.assert_array_equal(part.data, cube[[1, 0], 1:3, 2:3])
+    if interleave.islower():  # spectral agrees
+        other = spectral_envi.open(str(path.with_suffix(".hdr")), str(path)).load(dtype=np.float32)
+        np.testing.assert_array_equal(np.moveaxis(np.asarray(other), -1, 0), cube)
+
+
+@pytest.mark.parametrize(
+    ("data", "header"),
+    [
+        *((f"a{suffix}", "a.hdr") for suffix in (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".cube", "")),
+        ("a.img", "a.img.hdr"),
+        ("a.IMG", "a.HDR"),
+        ("scene.v2_img", "scene.v2_img.hdr"),
+    ],
+)
+def test_either_file_of_a_pair_opens(write_envi, cube, tmp_path, data, header):
+    write_envi(data, header_name=header)
+    for name in (data, header):
+        with open_cube(tmp_path / name) as reader:
+            assert reader.path == str(tmp_path / name)
+            np.testing.assert_array_equal(reader.read().data, cube)
+
+
+def test_header_that_could_describe_two_files(write_envi, tmp_path):
+    write_envi("a.img")
+    write_envi("a.dat")
+    with pytest.raises(InputError, match=r"a\.hdr could describe a\.dat and a\.img"):
+        open_cube(tmp_path / "a.hdr")
+
+
+def test_data_file_with_two_headers(write_envi, tmp_path):
+    path = write_envi(header_name="a.img.hdr")
+    write_envi(header_name="a.hdr")
+    for name in (path, tmp_path / "a.img.hdr"):
+        with pytest.raises(InputError, match=r"two headers, a\.hdr and a\.img\.hdr"):
+            open_cube(name)
+
+
+def test_missing_partner(write_envi, tmp_path):
+    path = write_envi()
+    path.with_suffix(".hdr").rename(tmp_path / "b.hdr")
+    with pytest.raises(InputError, match=r"a\.img has no ENVI header beside it \(a\.hdr or a\.img\.hdr\)"):
+        open_cube(path)
+    with pytest.raises(InputError, match=r"b\.hdr has no data file beside it"):
+        open_cube(tmp_path / "b.hdr")
+
+
+def test_header_of_another_kind(tmp_path):
+    (tmp_path / "a.hdr").write_text("#?RADIANCE\n")
+    with pytest.raises(InputError, match="is not an ENVI header"):
+        open_cube(tmp_path / "a.hdr")
+
+
+@pytest.mark.parametrize("offset", [0, 7])
+def test_truncated_data(write_envi, cube, offset):
+    whole = b"x" * offset + cube.tobytes()
+    with open_cube(write_envi(data=whole, header_offset=offset)) as reader:
+        assert reader.read().data[-1, -1, -1] == 23
+    with pytest.raises(InputError, match=rf"a\.img is truncated.*{len(whole)} bytes.*{len(whole) - 1}"):
+        open_cube(write_envi(data=whole[:-1], header_offset=offset))
+
+
+@pytest.mark.parametrize("key", ["major frame offsets", "minor frame offsets"])
+def test_frame_offsets_are_refused(write_envi, cube, key):
+    with open_cube(write_envi(**{key: "{0, 0}"})) as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+    with pytest.raises(InputError, match=f"{key}"):
+        open_cube(write_envi(**{key: "{4, 4}"}))
+
+
+def test_gzip_compressed_data(write_envi, cube):
+    path = write_envi(data=gzip.compress(cube.tobytes()), file_compression=1)
+    with open_cube(path) as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+@pytest.mark.parametrize("text", ["0", "{0}", "0.0", " 0 "])
+def test_data_ignore_value_masks(write_envi, cube, text):
+    with open_cube(write_envi(data_ignore_value=text)) as reader:
+        read = reader.read()
+        assert read.meta.nodata == (0.0, 0.0)
+        np.testing.assert_array_equal(read.valid, cube[0] != 0)
+        assert reader.read(bands=[1]).valid.all()
+
+
+@pytest.mark.parametrize("text", ["none", "None", "{}"])
+def test_data_ignore_value_none_masks_nothing(write_envi, text):
+    with open_cube(write_envi(data_ignore_value=text)) as reader:
+        assert reader.meta.nodata == () and reader.read().valid.all()
+
+
+def test_data_ignore_value_that_cannot_occur(write_envi, cube):
+    path = write_envi(data=cube.astype("u1").tobytes(), data_type=1, data_ignore_value="-9999")
+    with open_cube(path) as reader:
+        assert reader.meta.nodata == () and reader.read().valid.all()
+        assert any("-9999 cannot occur in uint8" in note for note in reader.meta.notes)
+
+
+def test_reflectance_scale_factor_comes_after_the_mask(write_envi, cube):
+    path = write_envi(data=cube.astype("<i2").tobytes(), data_type=2, data_ignore_value=5, reflectance_scale_factor=10000)
+    with open_cube(path) as reader:
+        read, stored = reader.read(), reader.read(scaled=False)
+    assert reader.meta.scales == (1e-4, 1e-4) and reader.meta.offsets == (0.0, 0.0)
+    assert read.data.dtype == np.float32 and read.meta.scales == () == read.meta.nodata
+    np.testing.assert_allclose(read.data, cube / 10000, rtol=1e-6)
+    np.testing.assert_array_equal(read.valid, cube[0] != 5)
+    assert stored.data.dtype == np.int16 and stored.meta.scales == (1e-4, 1e-4) and stored.meta.nodata == (5, 5)
+    np.testing.assert_array_equal(stored.data, cube)
+
+
+def test_gains_and_offsets(write_envi, cube):
+    lists = {"data gain values": "{0.5, 2}", "data offset values": "{1, -1}", "reflectance scale factor": 100}
+    with open_cube(write_envi(**lists)) as reader:
+        read = reader.read()
+    np.testing.assert_allclose(read.data, cube * np.reshape([0.5, 2], (2, 1, 1)) + np.reshape([1, -1], (2, 1, 1)))
+    assert any("reflectance scale factor was ignored" in note for note in reader.meta.notes)
+
+
+def test_spectral_entries_keep_their_precision(write_envi):
+    entries = {"Wavelength": "{\n 0.4005,\n 2.25}", "FWHM": "{0.0095, 0.01}", "BBL": "{1, 0}", "Band Names": "{a, b}"}
+    with open_cube(write_envi(**entries, **{"wavelength Units": "Micrometers"})) as reader:
+        meta = reader.meta
+        assert reader.read(bands=[1]).meta.wavelengths == (2250.0,)
+    assert meta.wavelengths == (400.5, 2250.0) and meta.fwhm == (9.5, 10.0)
+    assert meta.bad_bands == (False, True) and meta.band_names == ("a", "b")
+
+
+def test_missing_units_wrong_counts_and_duplicates_are_said(write_envi):
+    with open_cube(write_envi(wavelength="{0.4, 0.4}", fwhm="{1, 2, 3}", band_names="{a}")) as reader:
+        notes = " / ".join(reader.meta.notes)
+        assert reader.meta.wavelengths == (400.0, 400.0) and reader.meta.fwhm == () == reader.meta.band_names
+    for part in ("no unit and were taken as micro", "share the wavelength", "fwhm lists 3 values", "1 names for 2"):
+        assert part in notes
+
+
+def test_latin_1_header_and_missing_byte_order(write_envi, cube):
+    path = write_envi(encoding="latin-1", byte_order=None, description="{été}", band_names="{µ, é}")
+    with open_cube(path) as reader:
+        assert reader.meta.band_names == ("µ", "é")
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+def test_windows_line_ends_and_comments(write_envi, cube):
+    path = write_envi(wavelength="{400, 500}")
+    header = path.with_suffix(".hdr")
+    header.write_bytes(header.read_bytes().replace(b"\n", b"\r\n") + b"; fwhm = {1, 2}\r\n")
+    with open_cube(path) as reader:
+        assert reader.meta.wavelengths == (400, 500) and reader.meta.fwhm == ()
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+def test_rotated_map_info(write_envi, cube):
+    info = "{UTM, 1, 1, 500000, 4000000, 30, 30, 33, North, WGS-84, units=Meters, rotation=30}"
+    with open_cube(write_envi(map_info=info)) as reader:
+        assert reader.meta.crs.to_epsg() == 32633
+        assert abs(reader.meta.transform.b) == pytest.approx(15) and reader.meta.transform.c == 500000
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+def test_arbitrary_map_info(write_envi, cube):
+    with open_cube(write_envi(map_info="{Arbitrary, 1, 1, 0, 0, 1, 1, 0, North}")) as reader:
+        assert "Arbitrary" in reader.describe()["crs"]
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+@pytest.mark.parametrize(("key", "value"), [("data_type", 99), ("samples", None), ("header_offset", "x")])
+def test_nonsense_in_the_header(write_envi, key, value):
+    with pytest.raises(InputError, match=r"a\.img"):
+        open_cube(write_envi(**{key: value}))

@@ -1,0 +1,323 @@
+"""Infrared metrics against counts by hand and against a slow independent computation."""
+
+import json
+
+import numpy as np
+import pytest
+from skimage.measure import label, regionprops
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.metrics.components import Components, match
+from rsunfold.metrics.infrared import (
+    InfraredMetrics,
+    legacy_half_maximum,
+    partial_auc,
+    roc_thresholds,
+    truth_mask,
+)
+
+
+def mask(text):
+    """A bool array from rows of '.' and '#'."""
+    return np.array([[c == "#" for c in line] for line in text.split()])
+
+
+def scored(predicted, truth, valid=None):
+    metrics = InfraredMetrics(None)
+    return metrics.update("x", predicted, truth, valid), metrics.result()
+
+
+TRUTH = mask("""
+    ##......
+    ##......
+    ........
+    ......#.
+    .......#
+    ........
+    #.......
+""")
+PREDICTED = mask("""
+    .##.....
+    .##.....
+    ........
+    ......#.
+    ........
+    ....##..
+    ........
+""")
+
+
+def test_by_hand():
+    row, result = scored(PREDICTED, TRUTH)
+    assert row["targets"] == 3  # the two diagonal pixels are one component
+    assert (row["tp"], row["fp"], row["fn"]) == (3, 4, 4)
+    assert result["iou_pooled"] == pytest.approx(3 / 11)
+    assert result["f1_pooled"] == pytest.approx(6 / 14)
+    assert result["overlap"]["pd"] == pytest.approx(2 / 3)
+    assert result["overlap"]["fa"] == pytest.approx(4 / (56 - 7))
+    # centroids: (.5,.5)-(.5,1.5) and (3.5,6.5)-(3,6) match; (5,4.5) and (6,0) do not
+    assert result["centroid"]["pd"] == pytest.approx(2 / 3)
+    assert result["centroid"]["fa"] == pytest.approx(2 / 56)
+    assert result["centroid"]["false_components_per_megapixel"] == pytest.approx(1e6 / 56)
+    assert (result["images"], result["pixels"], result["targets"]) == (1, 56, 3)
+    json.dumps(result)
+
+
+def test_the_conventions_differ_where_they_should():
+    """A long streak touches the target (found by overlap) but its centroid is far off (not matched)."""
+    truth, predicted = np.zeros((5, 30), bool), np.zeros((5, 30), bool)
+    truth[2, 2] = predicted[2, 2:20] = True
+    row, result = scored(predicted, truth)
+    assert (result["overlap"]["pd"], result["centroid"]["pd"]) == (1, 0)
+    assert result["overlap"]["fa"] == pytest.approx(17 / 149)
+    assert row["unmatched_pixels_centroid"] == 18
+    assert result["centroid"]["fa"] == pytest.approx(18 / 150)
+
+
+@pytest.mark.parametrize(("shift", "found"), [(2, 1), (3, 0)])
+def test_centroids_must_be_closer_than_three_pixels(shift, found):
+    truth, predicted = np.zeros((9, 9), bool), np.zeros((9, 9), bool)
+    truth[4, 4] = predicted[4, 4 + shift] = True
+    assert scored(predicted, truth)[0]["matched_centroid"] == found
+
+
+def test_matching_is_one_to_one():
+    truth, predicted = np.zeros((9, 9), bool), np.zeros((9, 9), bool)
+    truth[4, 4] = predicted[4, 3] = predicted[4, 6] = True
+    row, result = scored(predicted, truth)
+    assert (row["matched_centroid"], row["detections"]) == (1, 2)
+    assert row["unmatched_pixels_centroid"] == 1
+    g, p = match(Components.of(truth), Components.of(predicted))
+    assert (g.tolist(), p.tolist()) == ([0], [0])  # the nearer one
+    assert result["centroid"]["false_components"] == 1
+
+
+def test_matching_finds_as_many_pairs_as_possible():
+    truth = mask("#...#....")
+    predicted = mask("..##..#..")  # nearest first would pair the middle one with the right target, and lose the left
+    assert scored(predicted, truth)[0]["matched_centroid"] == 2
+
+
+def assignments(allowed):
+    """Every way to give each row of the bool array ``allowed`` a column of its own, or None."""
+    if not len(allowed):
+        yield ()
+        return
+    for rest in assignments(allowed[1:]):
+        yield (None, *rest)
+        yield from ((j, *rest) for j in np.flatnonzero(allowed[0]) if j not in rest)
+
+
+def brute_force(predicted, truth):
+    """(found by overlap, matched by centroid, pixels unmatched) by regionprops and all assignments."""
+    g, p = regionprops(label(truth, connectivity=2)), regionprops(label(predicted, connectivity=2))
+    found = sum(any(predicted[r, c] for r, c in region.coords) for region in g)
+    distance = np.array([[np.hypot(*np.subtract(a.centroid, b.centroid)) for b in p] for a in g])
+    used = max(
+        ([(i, j) for i, j in enumerate(order) if j is not None] for order in assignments(distance < 3)),
+        key=lambda pairs: (len(pairs), -sum(distance[pair] for pair in pairs)),
+    )
+    return found, len(used), sum(region.area for j, region in enumerate(p) if j not in [j for _, j in used])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_against_brute_force(seed):
+    rng = np.random.default_rng(seed)
+    truth, predicted = rng.random((12, 13)) < 0.04, rng.random((12, 13)) < 0.06
+    row, _ = scored(predicted, truth)
+    assert (row["found_overlap"], row["matched_centroid"], row["unmatched_pixels_centroid"]) == brute_force(
+        predicted, truth
+    )
+
+
+def test_pooled_over_images_and_mean_of_images():
+    empty = np.zeros_like(TRUTH)
+    metrics = InfraredMetrics(None)
+    metrics.update("hit", TRUTH, TRUTH)
+    metrics.update("part", PREDICTED, TRUTH)
+    metrics.update("nothing", empty, empty)
+    metrics.update("alarm", PREDICTED, empty)
+    result = metrics.result()
+    assert [row["iou"] for row in metrics.rows] == [1, pytest.approx(3 / 11), 1, 0]
+    assert result["niou"] == pytest.approx((1 + 3 / 11 + 1 + 0) / 4)
+    assert result["iou_pooled"] == pytest.approx((7 + 3) / (7 + 11 + 7))
+    assert result["overlap"]["fa"] == pytest.approx((4 + 7) / (4 * 56 - 14))  # images without targets count
+    assert result["empty_images"] == {
+        "images": 2,
+        "pixels": 112,
+        "share_with_detection": 0.5,
+        "false_components_per_megapixel": pytest.approx(3e6 / 112),
+    }
+
+
+def test_no_truth_and_no_prediction():
+    empty = np.zeros((4, 5), bool)
+    row, result = scored(empty, empty)
+    assert (row["iou"], result["niou"]) == (1, 1)
+    assert result["iou_pooled"] is None and result["f1_pooled"] is None
+    assert result["overlap"]["pd"] is None and result["centroid"]["pd"] is None
+    assert (result["overlap"]["fa"], result["centroid"]["fa"]) == (0, 0)
+    assert result["empty_images"]["share_with_detection"] == 0
+
+
+def test_truth_without_prediction():
+    _, result = scored(np.zeros_like(TRUTH), TRUTH)
+    assert result["iou_pooled"] == result["niou"] == result["overlap"]["pd"] == result["centroid"]["pd"] == 0
+    assert result["empty_images"]["share_with_detection"] is None
+
+
+def test_no_image_and_all_nodata():
+    assert InfraredMetrics(0.5).result()["niou"] is None
+    row, result = scored(PREDICTED, TRUTH, np.zeros_like(TRUTH))
+    assert row["iou"] is None
+    assert (result["images"], result["images_all_nodata"], result["pixels"], result["targets"]) == (0, 1, 0, 0)
+    assert result["nodata_pixels"] == 56
+    assert result["niou"] is None and result["overlap"]["fa"] is None and result["centroid"]["fa"] is None
+
+
+def test_nodata_pixels_are_left_out():
+    valid = np.ones_like(TRUTH)
+    valid[:2] = False  # the first target and its detection
+    valid[5, 4] = False  # half of the false alarm
+    row, result = scored(PREDICTED, TRUTH, valid)
+    assert (row["targets"], row["tp"], row["fp"], row["fn"]) == (2, 1, 1, 2)
+    assert (row["pixels"], row["nodata_pixels"]) == (39, 17)
+    assert result["overlap"]["fa"] == pytest.approx(1 / 36)
+    assert result["centroid"]["fa"] == pytest.approx(1 / 39)
+
+
+def test_nan_is_fine_at_nodata_only():
+    score, valid = np.full(TRUTH.shape, 0.2, np.float32), np.ones_like(TRUTH)
+    score[3, 3] = np.nan
+    valid[3, 3] = False
+    metrics = InfraredMetrics(0.5, [0.1, 0.5])
+    assert metrics.update("a", score, TRUTH, valid)["detections"] == 0
+    assert metrics.result()["roc"]["overlap"]["fa"] == [1.0, 0.0]
+    with pytest.raises(InputError, match=r"score of b\.png is NaN"):
+        metrics.update("b.png", score, TRUTH)
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(InputError, match=r"\(3, 3\)"):
+        InfraredMetrics(None).update("a.png", np.zeros((3, 3), bool), TRUTH)
+    with pytest.raises(UsageError, match="boolean masks take none"):
+        InfraredMetrics(0.5).update("a.png", PREDICTED, TRUTH)
+    with pytest.raises(UsageError, match="scores need a threshold"):
+        InfraredMetrics(None).update("a.png", PREDICTED.astype(float), TRUTH)
+    with pytest.raises(UsageError, match="no ROC"):
+        InfraredMetrics(None, [0.5])
+    for bad in ([], [0.5, 0.4], [0.5, 0.5]):
+        with pytest.raises(UsageError, match="ascending"):
+            InfraredMetrics(0.5, bad)
+
+
+def test_a_pixel_at_the_threshold_is_not_predicted():
+    score = np.array([[0.5, np.nextafter(0.5, 1)]])
+    assert InfraredMetrics(0.5).update("a", score, score > 2)["fp"] == 1
+
+
+def random_scores(seed, images=3):
+    rng = np.random.default_rng(seed)
+    for _ in range(images):
+        truth = rng.random((20, 22)) < 0.02
+        yield (rng.random((20, 22)) * 0.8 + 0.2 * truth).astype(np.float32), truth, rng.random((20, 22)) < 0.9
+
+
+def test_roc_equals_one_evaluation_per_threshold():
+    thresholds = [0.0, 0.1, 0.3, 0.5, 0.7, 0.75, 0.8, 0.9, 1.5]
+    metrics = InfraredMetrics(0.5, thresholds)
+    for score, truth, valid in random_scores(1):
+        metrics.update("x", score, truth, valid)
+    roc = metrics.result()["roc"]
+    assert roc["thresholds"] == thresholds
+    for k, threshold in enumerate(thresholds):
+        single = InfraredMetrics(threshold)
+        for score, truth, valid in random_scores(1):
+            single.update("x", score, truth, valid)
+        expected = single.result()
+        assert roc["overlap"]["pd"][k] == pytest.approx(expected["overlap"]["pd"])
+        assert roc["overlap"]["fa"][k] == pytest.approx(expected["overlap"]["fa"])
+        assert roc["centroid"]["pd"][k] == pytest.approx(expected["centroid"]["pd"])
+        assert roc["centroid"]["false_components_per_megapixel"][k] == pytest.approx(
+            expected["centroid"]["false_components_per_megapixel"]
+        )
+
+
+def test_roc_rounds_its_thresholds_as_the_cut_does():
+    """float32(0.1) exceeds the double 0.1: the ROC and the plain cut must agree on such a pixel."""
+    score = np.full((2, 2), 0.1, np.float32)
+    metrics = InfraredMetrics(0.1, [0.1])
+    assert metrics.update("x", score, np.zeros((2, 2), bool))["fp"] == 0
+    assert metrics.result()["roc"]["overlap"]["fa"] == [0.0]
+
+
+def test_roc_without_truth_has_false_alarms_only():
+    metrics = InfraredMetrics(0.5, [0.1, 0.6])
+    metrics.update("x", np.full((4, 4), 0.5), np.zeros((4, 4), bool))
+    roc = metrics.result()["roc"]
+    assert roc["overlap"]["fa"] == [1.0, 0.0]
+    assert roc["overlap"]["pd"] is None and roc["overlap"]["auc"] is None
+    assert roc["centroid"]["false_components_per_megapixel"] == [1e6 / 16, 0.0]
+    json.dumps(metrics.result())
+
+
+def test_threshold_for_a_wanted_false_alarm_rate():
+    score = np.linspace(0, 0.99, 100).reshape(10, 10)
+    metrics = InfraredMetrics(0.5, [0.005, 0.495, 0.895, 0.945, 0.995])
+    with pytest.raises(UsageError, match="there are none"):
+        metrics.threshold_for_pfa(0.1)
+    metrics.update("x", score, np.zeros((10, 10), bool))
+    assert metrics.threshold_for_pfa(0.1) == 0.895  # 10 of 100 pixels lie above
+    assert metrics.threshold_for_pfa(0.0999) == 0.945
+    assert metrics.threshold_for_pfa(0) == 0.995
+    assert metrics.threshold_for_pfa(1) == 0.005
+    with pytest.raises(UsageError, match="thresholds for the ROC"):
+        InfraredMetrics(0.5).threshold_for_pfa(0.1)
+    low = InfraredMetrics(0.5, [0.1])
+    low.update("x", score, np.zeros((10, 10), bool))
+    with pytest.raises(UsageError, match=r"no threshold up to 0\.1"):
+        low.threshold_for_pfa(0.1)
+
+
+def test_partial_auc_by_hand():
+    # (0,0) - (0,.5) - (.2,.5) - (.4,1) - (1,1), thresholds ascending
+    fa, pd = [0.4, 0.2, 0.0], [1.0, 0.5, 0.5]
+    assert partial_auc(fa, pd, 0.2) == pytest.approx(0.5)
+    assert partial_auc(fa, pd, 0.3) == pytest.approx((0.1 + 0.1 * (0.5 + 0.75) / 2) / 0.3)
+    assert partial_auc(fa, pd, 1) == pytest.approx(0.1 + 0.15 + 0.6)
+    assert partial_auc([], [], 1) == pytest.approx(0.5)
+    with pytest.raises(UsageError, match="range of false alarm rates"):
+        partial_auc(fa, pd, 0)
+
+
+def test_auc_is_one_when_scores_separate_and_states_its_range():
+    metrics = InfraredMetrics(0.5, roc_thresholds(0.5), auc_fa=0.01)
+    metrics.update("x", np.where(TRUTH, 0.9, 0.1), TRUTH)
+    assert metrics.result()["roc"]["overlap"]["auc"] == pytest.approx(1)
+    assert metrics.result()["roc"]["overlap"]["auc_fa_range"] == [0.0, 0.01]
+
+
+def test_roc_thresholds_ascend_around_the_stored_one():
+    cuts = roc_thresholds(0.02)
+    assert cuts[0] == 0 and (np.diff(cuts) > 0).all() and cuts[-1] < 1
+    assert np.isclose(cuts, 0.02).any()
+    with pytest.raises(UsageError, match="between 0 and 1"):
+        roc_thresholds(1.0)
+
+
+def test_legacy_rule_cuts_at_half_of_each_image_maximum():
+    score = np.array([[0.001, 0.004, 0.002], [0.0021, 0.9, 0.0]])
+    valid = np.array([[True, True, True], [True, False, True]])
+    np.testing.assert_array_equal(legacy_half_maximum(score), [[0, 0, 0], [0, 1, 0]])
+    np.testing.assert_array_equal(legacy_half_maximum(score, valid), [[0, 1, 0], [1, 0, 0]])
+    assert not legacy_half_maximum(np.zeros((3, 3))).any()
+    assert not legacy_half_maximum(-np.ones((3, 3))).any()
+    assert not legacy_half_maximum(score, np.zeros_like(valid)).any()
+
+
+def test_truth_is_above_half_of_the_range():
+    np.testing.assert_array_equal(truth_mask(np.array([0, 127, 128, 255], np.uint8), 0, 255), [0, 0, 1, 1])
+    np.testing.assert_array_equal(truth_mask(np.array([0, 1], np.uint8), 0, 1), [0, 1])
+    np.testing.assert_array_equal(truth_mask(np.array([-1.0, 0.0, 0.1, 1.0]), -1, 1), [0, 0, 1, 1])
+    with pytest.raises(UsageError, match="range of a mask"):
+        truth_mask(np.zeros(3), 1, 1)
