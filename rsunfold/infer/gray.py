@@ -45,7 +45,7 @@ class Scale:
 
 
 class GrayImage:
-    """A file as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
+    """A file, or an open reader, as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
 
     band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
     scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained, and else the
@@ -57,9 +57,14 @@ class GrayImage:
     """
 
     def __init__(
-        self, path: str, *, band: int | None = None, scale: tuple[float, float] | None = None, var: str | None = None
+        self,
+        source: str | CubeReader,
+        *,
+        band: int | None = None,
+        scale: tuple[float, float] | None = None,
+        var: str | None = None,
     ) -> None:
-        self.reader: CubeReader = open_cube(path, var=var)
+        self.reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
         try:
             bands, self.rows, self.cols = self.reader.shape
             self.band_used, self._bands = self._choose(band, bands)

@@ -88,7 +88,10 @@ def check_layout(path: str, header: dict[str, str], samples_bytes: int, size: in
     for key in ("major_frame_offsets", "minor_frame_offsets"):
         if any(entry.strip("0.+-") for entry in split_list(header.get(key))):
             raise InputError(f"{path} has {key.replace('_', ' ')}, which cannot be read; write it without them.")
-    offset = int(header.get("header_offset") or 0)
+    text = header.get("header_offset") or "0"
+    if not text.isdecimal():
+        raise InputError(f"{path} has 'header offset = {text}' in its header, which is not a number of bytes.")
+    offset = int(text)
     compressed = header.get("file_compression", "0") == "1"
     if size is not None and not compressed and size < offset + samples_bytes:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -97,6 +98,16 @@ def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Varia
         yield Variable(name, item, item.dtype.newbyteorder("="))
 
 
+def _load_v5(path: str) -> dict[str, Any]:
+    """Everything in a v4 or v5 file, in MATLAB's classes: a double stays one even where it was packed as bytes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        try:
+            return scipy.io.loadmat(path, mat_dtype=True)
+        except np.exceptions.ComplexWarning:  # scipy 1.17 drops imaginary parts under mat_dtype
+            return scipy.io.loadmat(path)
+
+
 class MatReader(CubeReader):
     """One array of a MAT file.
 
@@ -113,7 +124,7 @@ class MatReader(CubeReader):
                 self._file = h5py.File(path, "r")
                 self.variables = list(_v73_variables("", self._file))
             else:
-                loaded = scipy.io.loadmat(path, mat_dtype=True)
+                loaded = _load_v5(path)
                 names = [name for name in loaded if not name.startswith("__")]
                 self.variables = [v for name in names for v in _v5_variables(name, loaded[name])]
         except MemoryError:

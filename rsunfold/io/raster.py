@@ -208,6 +208,8 @@ class RasterReader(CubeReader):
             data = ds.read(indexes, window=where, out_dtype=None if self._lut is not None else self.dtype)
             for index in self._masked(indexes):
                 valid &= ds.read_masks(index, window=where) > 0
+            for index in set(ds.indexes) - set(self._indexes):
+                valid &= ds.read(index, window=where) > 0
         for band, index in zip(data, indexes, strict=True):
             value = self._nodata[self._indexes.index(index)]
             if value is not None:
@@ -221,13 +223,16 @@ class RasterReader(CubeReader):
         return data, valid
 
     def _masked(self, indexes: list[int]) -> list[int]:
-        """The bands whose GDAL masks have to be read: one for a mask or alpha band that all share, else each that has
-        a mask of its own. Masks that GDAL derives from nodata are not read: the samples are at hand.
+        """The bands whose GDAL masks have to be read: one for a mask that all share, else each that has its own.
+
+        The masks that GDAL derives are made here instead: nodata from the samples at hand, alpha because GDAL applies
+        it only to images of two or four bands.
         """
-        flags = {index: self._ds.mask_flag_enums[index - 1] for index in indexes}
-        shared = [i for i in indexes if MaskFlags.per_dataset in flags[i]][:1]
-        derived = {MaskFlags.per_dataset, MaskFlags.all_valid, MaskFlags.nodata}
-        return shared + [i for i in indexes if not derived & set(flags[i])]
+        flags = {index: set(self._ds.mask_flag_enums[index - 1]) for index in indexes}
+        derived = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
+        own = [index for index in indexes if not derived & flags[index]]
+        shared = [index for index in own if MaskFlags.per_dataset in flags[index]]
+        return shared[:1] + [index for index in own if index not in shared]
 
     def close(self) -> None:
         """Close the dataset; a second call does nothing."""

@@ -72,13 +72,23 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         self.net = get_model(recipe.model).build(**recipe.arch).to(device, memory_format=torch.channels_last).train()
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        decayed = [p for p in self.net.parameters() if p.ndim > 1]
-        others = [p for p in self.net.parameters() if p.ndim <= 1]
+        o = recipe.optim
+        steps = [p for m in self.net.modules() if any(m.children()) for p in m.parameters(recurse=False)]
+        layers = [p for p in self.net.parameters() if not any(p is q for q in steps)]
+        parts = {
+            "matrices": [p for p in layers if p.ndim > 1],
+            "vectors": [p for p in layers if p.ndim == 1],
+            "steps": steps,
+        }
         groups = [
-            {"params": decayed, "weight_decay": recipe.optim.weight_decay},
-            {"params": others, "weight_decay": 0.0},
+            {
+                "params": part,
+                "weight_decay": o.weight_decay if name == "matrices" else 0.0,
+                "factor": o.step_size_lr if name == "steps" else 1.0,
+            }
+            for name, part in parts.items()
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=recipe.optim.lr)
+        self.optimiser = torch.optim.AdamW(groups, lr=o.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
 
@@ -122,7 +132,7 @@ class Trainer:
     def _one(self, net: nn.Module) -> float:
         o = self.recipe.optim
         for group in self.optimiser.param_groups:
-            group["lr"] = self.lr_at(self.step)
+            group["lr"] = self.lr_at(self.step) * group["factor"]
         image, truth = self.crops.batch(self.step, o.batch // self.world, self.rank)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
             T, D = net(image.contiguous(memory_format=torch.channels_last), reconstruct=True)

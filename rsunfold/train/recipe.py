@@ -29,6 +29,8 @@ class Data:
 class Optim:
     """AdamW with a linear warm-up over ``warmup`` steps and a cosine to 1 % of ``lr`` at ``steps``.
 
+    step_size_lr : factor on lr for the learned step sizes (eps, sig). They start at 0.01 and Adam moves each
+    parameter by about lr a step, whatever its gradient: with the common lr the logits stay small for thousands of steps.
     ema : decay of the averaged weights, which are the ones kept. clip : largest gradient norm. precision : "float32"
     or "bfloat16" (autocast).
     """
@@ -36,6 +38,7 @@ class Optim:
     steps: int = 10_000
     batch: int = 8
     lr: float = 1e-3
+    step_size_lr: float = 10.0
     weight_decay: float = 1e-4
     warmup: int = 200
     ema: float = 0.999

@@ -97,6 +97,17 @@ def test_top_hat_is_the_image_minus_its_opening():
             assert TopHat(disk=r).score(image)[row, col] == pytest.approx(image[row, col] - opened)
 
 
+def test_top_hat_sees_as_far_as_its_radius():
+    """One end of a plateau that just holds the disk decides on the other end, two disk radii away."""
+    row, col = np.ogrid[:41, :41]
+    plateau = ((row - 20) ** 2 + (col - 20) ** 2 <= 25).astype(np.float32)
+    notched = plateau.copy()
+    notched[15, 20] = 0
+    model = TopHat(disk=5)
+    assert (model.score(plateau)[25, 20], model.score(notched)[25, 20]) == (0, 1)
+    assert model.radius == 25 - 15
+
+
 def test_max_median_is_the_residual_of_the_four_lines():
     image, window = noise(12, 15), 5
     padded = np.pad(image, 2, mode="symmetric")

@@ -2,11 +2,13 @@
 
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+from rasterio.errors import NotGeoreferencedWarning
 
 ENVI_HEADER = {
     "samples": 4,
@@ -73,3 +75,11 @@ def plain_user():
             if root:
                 os.seteuid(0)
             folder.chmod(0o700)
+
+
+@pytest.fixture(autouse=True)
+def quiet_rasterio():
+    """Files made by the tests with bare rasterio need no georeference; the package's own silence is tested apart."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield

@@ -14,7 +14,9 @@ def test_units_become_nanometres(units, factor):
     assert notes == []
 
 
-@pytest.mark.parametrize(("values", "expected", "word"), [([0.4005, 2.5], (400.5, 2500), "micro"), ([400.5], (400.5,), "nano")])
+@pytest.mark.parametrize(
+    ("values", "expected", "word"), [([0.4005, 2.5], (400.5, 2500), "micro"), ([400.5], (400.5,), "nano")]
+)
 def test_missing_units_are_guessed_and_said(values, expected, word):
     fields, notes = spectral_fields(len(values), values)
     assert fields["wavelengths"] == expected

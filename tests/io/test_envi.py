@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from spectral.io import envi as spectral_envi
 
+from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.io import open_cube
 
@@ -28,8 +29,6 @@ def test_interleaves_header_offset_and_windows(write_envi, cube, interleave):
     path = write_envi(data=data, interleave=interleave, header_offset=5)
     with open_cube(path) as reader:
         np.testing.assert_array_equal(reader.read().data, cube)
-        from rsunfold.cube import Window
-
         part = reader.read(Window(1, 2, 2, 1), bands=[1, 0])
     np.testing.assert_array_equal(part.data, cube[[1, 0], 1:3, 2:3])
     if interleave.islower():  # spectral agrees
@@ -130,7 +129,9 @@ def test_data_ignore_value_that_cannot_occur(write_envi, cube):
 
 
 def test_reflectance_scale_factor_comes_after_the_mask(write_envi, cube):
-    path = write_envi(data=cube.astype("<i2").tobytes(), data_type=2, data_ignore_value=5, reflectance_scale_factor=10000)
+    path = write_envi(
+        data=cube.astype("<i2").tobytes(), data_type=2, data_ignore_value=5, reflectance_scale_factor=10000
+    )
     with open_cube(path) as reader:
         read, stored = reader.read(), reader.read(scaled=False)
     assert reader.meta.scales == (1e-4, 1e-4) and reader.meta.offsets == (0.0, 0.0)

@@ -1,0 +1,250 @@
+"""A model made ready to score infrared images: network or classical method behind one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Window
+from rsunfold.errors import DeviceError, UsageError, WeightsError
+from rsunfold.infer.device import parse_memory, pick_device, resident
+from rsunfold.infer.gray import GrayImage
+from rsunfold.infer.tiles import Plan, plan, strips
+from rsunfold.registry import ModelSpec, get_model
+
+if TYPE_CHECKING:
+    import torch
+
+    from rsunfold.unfold.unrolled import Unrolled
+    from rsunfold.weights import WeightRecord
+
+Gray = NDArray[np.float32]
+Compute = Callable[[Window], Gray]
+
+CLASSICAL_BYTES = 128
+"""Bytes per pixel that the hungriest classical method works with (float64 copies)."""
+NETWORK_FIXED, NETWORK_PER_CHANNEL = 48, 13
+"""Bytes per pixel of an unrolled network: fixed, and per channel of its widest layer (measured, see benchmarks)."""
+HALF_TOLERANCE = 0.01
+
+
+@dataclass
+class Scored:
+    """Scores of one image, computed where they are asked for.
+
+    strips() yields (first row, score float32 (h, cols)) from top to bottom. stages is filled with readers
+    ``(window) -> (h, w)`` by (stage from 1, letter) where stages were asked for.
+    """
+
+    plan: Plan
+    strips: Callable[[], Iterator[tuple[int, Gray]]]
+    stages: dict[tuple[int, str], Compute] = field(default_factory=dict)
+
+
+class Detector:
+    """A model, its weights and a device, ready to score images.
+
+    model : registry name of a ``detect-ir`` model. weights : a shipped name or a ``.safetensors`` file; None takes the
+    model's default. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the
+    whole process, bytes or ``2GB``; None is half of what is free. half : float16 on a GPU, checked against float32 on the first image.
+
+    Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
+    """
+
+    def __init__(
+        self,
+        model: str = "l-rpcanet",
+        *,
+        weights: str | None = None,
+        device: str = "auto",
+        memory: str | int | None = None,
+        half: bool = False,
+    ) -> None:
+        self.spec: ModelSpec = get_model(model, "detect-ir")
+        self.memory = parse_memory(memory)
+        self.half, self._half_checked = half, False
+        self.net: Unrolled | None = None
+        self.record: WeightRecord | None = None
+        self.sha256: str | None = None
+        self.threshold = self.spec.threshold
+        if self.spec.kind == "classical":
+            if weights is not None or half:
+                raise UsageError(f"{model} is a classical method: it takes neither weights nor half precision.")
+            if device not in ("auto", "cpu"):
+                raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
+            self.method = self.spec.build()
+            self.device_name = "cpu"
+            return
+        from rsunfold.unfold.operators import for_inference
+        from rsunfold.weights import load
+
+        name = weights or self.spec.weights
+        if name is None:
+            raise WeightsError(f"no weights are shipped for {model}: give a file with --weights, or train some.")
+        self.device: torch.device = pick_device(device)
+        self.device_name = str(self.device)
+        if half and self.device.type != "cuda":
+            raise UsageError(f"half precision needs a CUDA device, this run uses {self.device}.")
+        net, self.record, self.sha256 = load(name, model)
+        self.threshold = self.record.threshold
+        self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
+
+    def describe(self) -> dict[str, Any]:
+        """Model, weights, hash, temperature and device, for the JSON summary."""
+        about: dict[str, Any] = {"model": self.spec.name, "paper": self.spec.paper, "device": self.device_name}
+        if self.record is not None:
+            about |= {
+                "weights": self.record.name,
+                "weights_sha256": self.sha256,
+                "arch": self.record.arch,
+                "temperature": self.record.temperature,
+                "half": self.half,
+            }
+        return about
+
+    @property
+    def margin(self) -> int:
+        """Pixels read around each tile."""
+        if self.net is None:
+            return int(self.method.radius)
+        return max(op.radius for op in self._operators())
+
+    def _operators(self) -> list[Any]:
+        from rsunfold.unfold.operators import Operator
+
+        assert self.net is not None
+        return [m for m in self.net.modules() if isinstance(m, Operator)]
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Working memory per pixel that is computed at a time."""
+        if self.net is None:
+            return CLASSICAL_BYTES
+        return NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators())
+
+    def score(self, gray: Gray) -> Gray:
+        """Score float32 (H, W), higher for targets, of a gray image float32 (H, W) in about [0, 1], in one piece."""
+        if self.net is None:
+            return np.asarray(self.method.score(gray), np.float32)
+        import torch
+
+        with torch.inference_mode():
+            return self._sigmoid(self._logits(torch.from_numpy(np.ascontiguousarray(gray))[None, None]))
+
+    def _logits(self, x: torch.Tensor, **options: Any) -> torch.Tensor:
+        import torch
+
+        assert self.net is not None
+        x = x.to(self.device).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.float16, enabled=self.half):
+            T: torch.Tensor = self.net(x, **options)[0]
+        if self.half and not self._half_checked:
+            exact = self.net(x)[0]
+            worst = float(np.abs(self._sigmoid(T) - self._sigmoid(exact)).max())
+            if not worst <= HALF_TOLERANCE:
+                raise DeviceError(f"half precision changes the score by {worst:.3g} on this image: run without --half.")
+            self._half_checked = True
+        return T
+
+    def _sigmoid(self, T: torch.Tensor) -> Gray:
+        import torch
+
+        assert self.record is not None
+        return np.asarray(torch.sigmoid(T[0, 0].float() / self.record.temperature).cpu().numpy())
+
+    @contextmanager
+    def scored(self, image: GrayImage, scratch: Path, *, stages: bool = False) -> Iterator[Scored]:
+        """Scores of a file within the memory budget; maps that do not fit are kept in the folder ``scratch``.
+
+        Runs in one piece when that fits, else by tiles with the same result. On a GPU whose memory runs out the
+        tiles are halved until they fit; raises DeviceError when they do not.
+        """
+        if stages and self.net is None:
+            raise UsageError(f"{self.spec.name} is a classical method and has no stages to show.")
+        budget = self.memory - resident()
+        if self.net is not None and self.device.type == "cuda":
+            import torch
+
+            budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
+        made = plan(image.rows, image.cols, bytes_per_pixel=self.bytes_per_pixel, margin=self.margin, budget=budget)
+        if self.net is None:
+            yield self._classical(image, made)
+            return
+        import torch
+
+        with torch.inference_mode():
+            while True:
+                try:
+                    scored, close = self._network(image, made, scratch, stages)
+                    break
+                except torch.OutOfMemoryError:
+                    smaller = min(made.tile, max(image.rows, image.cols)) // 2
+                    if smaller < 64:
+                        raise DeviceError(
+                            f"{self.device} has too little free memory, even for tiles of 64 pixels."
+                        ) from None
+                    torch.cuda.empty_cache()
+                    made = Plan(False, smaller)
+            try:
+                yield scored
+            finally:
+                close()
+
+    def _classical(self, image: GrayImage, made: Plan) -> Scored:
+        margin = self.margin
+
+        def compute(window: Window) -> Gray:
+            grown = window.grown(margin, image.rows, image.cols)
+            return np.asarray(self.method.score(image.read(grown)[0])[window.within(grown)])
+
+        return Scored(made, lambda: strips(image.rows, image.cols, made.tile, compute))
+
+    def _network(self, image: GrayImage, made: Plan, scratch: Path, stages: bool) -> tuple[Scored, Callable[[], None]]:
+        import torch
+
+        from rsunfold.infer.outofcore import Canvas
+        from rsunfold.unfold.unrolled import Record, as_is
+
+        assert self.net is not None
+        record = Record()
+        keep = record if stages else as_is
+        if made.whole:
+            x = torch.from_numpy(image.read()[0])[None, None]
+            T = self._logits(x, keep=keep, reconstruct=stages)
+            score = self._sigmoid(T)
+
+            def read_tensor(value: torch.Tensor) -> Compute:
+                array = value[0, 0].float().cpu().numpy()
+                return lambda w: array[w.slices]
+
+            found = {(k + 1, n): read_tensor(v) for k, s in enumerate(record.stages) for n, v in s.items()}
+            return Scored(made, lambda: iter([(0, score)]), found), lambda: None
+        if self.half:
+            raise UsageError(f"{image.path} needs tiles, which half precision does not support: run without --half.")
+        canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps.h5", self.device)
+        try:
+            D = canvas.load(lambda w: image.read(w)[0])
+            last = len(self.net.stages) - 1
+
+            def store(k: int, letter: str, value: Any) -> Any:
+                if k == last and letter == "T" and not stages:
+                    return value  # the result is computed where the caller reads it
+                return keep(k, letter, canvas.keep(k, letter, value))
+
+            T = self.net(D, keep=store, reconstruct=stages)[0]
+        except BaseException:
+            canvas.close()
+            raise
+
+        def read_map(value: Any) -> Compute:
+            return lambda w: value.read(w)[0, 0].float().cpu().numpy()
+
+        found = {(k + 1, n): read_map(v) for k, s in enumerate(record.stages) for n, v in s.items()}
+        compute = lambda w: self._sigmoid(T.read(w))  # noqa: E731
+        return Scored(made, lambda: strips(image.rows, image.cols, made.tile, compute), found), canvas.close

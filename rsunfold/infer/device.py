@@ -1,0 +1,53 @@
+"""Devices and memory: what is asked for, what is there."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import psutil
+
+from rsunfold.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def parse_memory(text: str | int | None) -> int:
+    """Bytes of ``2GB``, ``500 MB``, ``1.5GiB`` or a plain number; None is half of the memory that is free now."""
+    if text is None:
+        return int(psutil.virtual_memory().available // 2)
+    m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
+    if not m or float(m[1]) <= 0:
+        raise UsageError(f"--memory needs a size such as 500MB or 2GB, not {text!r}.")
+    return int(float(m[1]) * (1024 ** "kmgt".find(m[2]) * 1024 if m[3] and m[2] else UNITS[m[2]]))
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises DeviceError for one that is not there, UsageError for one that is not known. Nothing else is taken instead.
+    """
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"--device {name!r} is not known; use auto, cpu, cuda, cuda:1 or mps.")
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count() if cuda else 0
+        if int(name[5:] or 0) >= count:
+            raise DeviceError(
+                f"--device {name} is not there: this machine has {count} CUDA device(s); use --device cpu."
+            )
+    if name == "mps" and not mps:
+        raise DeviceError("--device mps is not there on this machine; use --device cpu.")
+    return torch.device(name)

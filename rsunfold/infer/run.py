@@ -1,0 +1,285 @@
+"""detect-ir on one file: read, scale, score, threshold, find targets, write."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold import __version__
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import DeviceError, OutputError, UsageError
+from rsunfold.infer.detector import Detector, Scored
+from rsunfold.infer.gray import GrayImage
+from rsunfold.infer.targets import Target, TargetCollector
+from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.vector import write_csv, write_geojson
+from rsunfold.report import quicklook, write_json
+
+PICTURE_SIDE = 1200
+MASK_NODATA = 255
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are treated; see ``rsunfold detect-ir --help``. threshold None takes the one of the weights."""
+
+    threshold: float | None = None
+    band: int | None = None
+    scale: tuple[float, float] | None = None
+    var: str | None = None
+    min_area: int = 1
+    stages: bool = False
+    picture: bool = True
+    suffix: str = ".tif"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise UsageError(f"--threshold must lie between 0 and 1, not {self.threshold}.")
+        if self.min_area < 1:
+            raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
+
+
+@dataclass
+class Detection:
+    """What ``detect_ir`` found in one image.
+
+    targets : in scan order. threshold : the one used. summary : what the JSON summary holds. files : what was written,
+    by kind. score float32 (H, W) in [0, 1], NaN where invalid; mask bool (H, W); stages by (stage from 1, letter),
+    float32 (H, W): None or empty where the result went to files.
+    """
+
+    targets: list[Target]
+    threshold: float
+    summary: dict[str, Any]
+    files: dict[str, Path] = field(default_factory=dict)
+    score: NDArray[np.float32] | None = None
+    mask: NDArray[np.bool_] | None = None
+    stages: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
+
+
+def output_names(stem: str, options: Options) -> dict[str, str]:
+    """File names by kind that one image gives; the summary is written last."""
+    names = {"score": f"{stem}_score{options.suffix}", "mask": f"{stem}_mask{options.suffix}"}
+    if options.stages:
+        names["stages"] = f"{stem}_stages{options.suffix}"
+    names |= {"targets_geojson": f"{stem}_targets.geojson", "targets_csv": f"{stem}_targets.csv"}
+    if options.picture:
+        names["quicklook"] = f"{stem}_quicklook.png"
+    return names | {"summary": f"{stem}_summary.json"}
+
+
+@contextmanager
+def environment() -> Iterator[None]:
+    """GDAL with a small block cache, which counts towards --memory, and running out of memory as one sentence."""
+    import rasterio
+
+    try:
+        with rasterio.Env(GDAL_CACHEMAX=64):
+            yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise DeviceError("memory is exhausted: lower --memory, so that smaller tiles are used.") from None
+        raise
+
+
+def detect_array(source: CubeReader | str, detector: Detector, options: Options) -> Detection:
+    """Detect targets in an image that fits in memory, and keep everything in memory."""
+    with (
+        environment(),
+        GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
+        tempfile.TemporaryDirectory() as scratch,
+        detector.scored(image, Path(scratch), stages=options.stages) as scored,
+    ):
+        threshold = detector.threshold if options.threshold is None else options.threshold
+        passage = _Passage(image, threshold, options.min_area)
+        parts = [(np.where(valid, score, np.nan), mask) for _, score, mask, valid in passage.strips(scored)]
+        targets = passage.targets()
+        whole = Window(0, 0, image.rows, image.cols)
+        return Detection(
+            targets,
+            threshold,
+            _summary(image, detector, options, passage, scored, targets),
+            score=np.concatenate([p[0] for p in parts]).astype(np.float32),
+            mask=np.concatenate([p[1] for p in parts]),
+            stages={key: read(whole) for key, read in scored.stages.items()},
+        )
+
+
+def detect_file(source: str, stem: str, folder: Path, detector: Detector, options: Options) -> Detection:
+    """Detect targets in a file of any size and write ``STEM_score``, ``_mask``, ``_targets``, ... to ``folder``.
+
+    Everything is written to a hidden folder inside ``folder`` first and moved when it is complete, so that an
+    interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
+    """
+    names = output_names(stem, options)
+    for name in names.values():
+        refuse_existing(folder / name, options.overwrite)
+    with environment(), GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image:
+        with work_folder(folder) as work:
+            with detector.scored(image, work, stages=options.stages) as scored:
+                threshold = detector.threshold if options.threshold is None else options.threshold
+                passage = _Passage(image, threshold, options.min_area)
+                _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
+                targets = passage.targets()
+                summary = _summary(image, detector, options, passage, scored, targets)
+                _write_reports(image, passage, targets, summary, options, {k: work / n for k, n in names.items()})
+            _move(work, folder, options.overwrite)
+    return Detection(targets, threshold, summary, {k: folder / n for k, n in names.items()})
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` that is removed in the end, whatever happens."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=".rsunfold-", dir=folder))
+    except OSError as error:
+        raise OutputError(f"the output folder {folder} cannot be used ({error.strerror}); choose another.") from None
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _move(work: Path, folder: Path, overwrite: bool) -> None:
+    files = [p for p in work.iterdir() if p.name != "maps.h5"]
+    for path in files:
+        refuse_existing(folder / path.name, overwrite)
+    for path in sorted(files, key=lambda p: p.name.endswith("_summary.json")):
+        path.replace(folder / path.name)
+
+
+class _Passage:
+    """One pass over the scores of an image from top to bottom, and what has to be remembered of it."""
+
+    def __init__(self, image: GrayImage, threshold: float, min_area: int) -> None:
+        self.image, self.threshold = image, threshold
+        self.collector = TargetCollector(image.rows, image.cols, min_area=min_area)
+        self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
+        self.small: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        self.packed: list[NDArray[np.uint8]] = []
+        self.valid_pixels = self.target_pixels = 0
+        self.started = time.monotonic()
+
+    def strips(self, scored: Scored) -> Iterator[tuple[int, NDArray[np.float32], NDArray[Any], NDArray[Any]]]:
+        """(first row, score, target mask, valid) of each strip; only after the last one is the rest known."""
+        for row, score in scored.strips():
+            window = Window(row, 0, *score.shape)
+            gray, valid = self.image.read(window)
+            mask = (score > self.threshold) & valid
+            self.collector.add(row, score, mask, gray, valid)
+            self.packed.append(np.packbits(mask, axis=1))
+            self.valid_pixels += int(valid.sum())
+            self.target_pixels += int(mask.sum())
+            some = slice(-row % self.step, None, self.step), slice(None, None, self.step)
+            seen = valid[some]
+            self.small.append((np.where(seen, gray[some], np.nan), np.where(seen, score[some], np.nan), mask[some]))
+            yield row, score, mask, valid
+
+    def targets(self) -> list[Target]:
+        """The targets, with the contrast to their surroundings."""
+        packed = np.concatenate(self.packed)
+
+        def read(w: Window) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+            gray, valid = self.image.read(w)
+            first = w.col // 8 * 8
+            rows = packed[w.row : w.row + w.height, first // 8 : (w.col + w.width + 7) // 8]
+            bits = np.unpackbits(rows, axis=1)[:, w.col - first : w.col - first + w.width]
+            return gray, valid, bits.astype(bool)
+
+        return self.collector.finish(read)
+
+    def picture(self) -> list[NDArray[Any]]:
+        """Gray, score and mask of every ``step``-th pixel."""
+        return [np.concatenate(parts) for parts in zip(*self.small, strict=True)]
+
+
+def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> None:
+    size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
+    note = {"RSUNFOLD_VERSION": __version__, "RSUNFOLD_THRESHOLD": str(passage.threshold)}
+    score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
+    mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
+    with ExitStack() as stack:
+        score_file = stack.enter_context(
+            RasterWriter(paths["score"], bands=1, dtype=np.float32, meta=score_meta, **size)
+        )
+        mask_file = stack.enter_context(RasterWriter(paths["mask"], bands=1, dtype=np.uint8, meta=mask_meta, **size))
+        for row, score, mask, valid in passage.strips(scored):
+            window = Window(row, 0, *score.shape)
+            score_file.write(np.where(valid, score, np.float32(np.nan))[None], window)
+            mask_file.write(np.where(valid, mask, np.uint8(MASK_NODATA)).astype(np.uint8)[None], window)
+        if "stages" in paths:
+            names = tuple(f"stage {k} {letter}" for k, letter in scored.stages)
+            meta = replace(score_meta, band_names=names, nodata=(math.nan,) * len(names))
+            stages_file = stack.enter_context(
+                RasterWriter(paths["stages"], bands=len(names), dtype=np.float32, meta=meta, **size)
+            )
+            height = max(1, min(512, 2**24 // (4 * len(names) * image.cols)))
+            for row in range(0, image.rows, height):
+                window = Window(row, 0, min(height, image.rows - row), image.cols)
+                _, valid = image.read(window)
+                maps = np.stack([read(window) for read in scored.stages.values()])
+                stages_file.write(np.where(valid, maps, np.float32(np.nan)), window)
+
+
+def _write_reports(
+    image: GrayImage,
+    passage: _Passage,
+    targets: list[Target],
+    summary: dict[str, Any],
+    options: Options,
+    paths: dict[str, Path],
+) -> None:
+    about = {k: summary[k] for k in ("input", "model", "weights", "threshold") if k in summary}
+    size = {"rows": image.rows, "cols": image.cols}
+    write_geojson(paths["targets_geojson"], targets, image.meta, properties=about, **size)
+    write_csv(paths["targets_csv"], targets, image.meta)
+    if options.picture:
+        gray, score, mask = passage.picture()
+        quicklook(
+            paths["quicklook"],
+            gray,
+            score,
+            mask,
+            targets,
+            title=f"{Path(image.path).name}: {summary['model']}, threshold {passage.threshold:.3g}",
+            shape=(image.rows, image.cols),
+            read=lambda w: image.read(w)[0],
+        )
+    write_json(paths["summary"], summary)
+
+
+def _summary(
+    image: GrayImage, detector: Detector, options: Options, passage: _Passage, scored: Scored, targets: list[Target]
+) -> dict[str, Any]:
+    meta: Meta = image.meta
+    return {
+        "rsunfold": __version__,
+        "input": image.path,
+        "rows": image.rows,
+        "cols": image.cols,
+        "crs": str(meta.crs) if meta.crs else None,
+        "band": image.band_used,
+        "scale": image.scale.as_dict(),
+        **detector.describe(),
+        "threshold": passage.threshold,
+        "min_area_px": options.min_area,
+        "computed": "in one piece" if scored.plan.whole else f"by tiles of {scored.plan.tile} pixels",
+        "valid_pixels": passage.valid_pixels,
+        "target_pixels": passage.target_pixels,
+        "targets": len(targets),
+        "seconds": round(time.monotonic() - passage.started, 3),
+        "notes": list(meta.notes),
+    }

@@ -1,0 +1,255 @@
+import json
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from rsunfold.cube import Window
+from rsunfold.errors import InputError
+from rsunfold.io import full_range, open_cube
+
+CUBE = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)  # rows, cols, bands
+CHUNKS = (1, 2, 3)  # bands, cols, rows
+BANDS_FIRST = np.moveaxis(CUBE, -1, 0)
+
+
+def write_v73(path, variables):
+    """A file as MATLAB writes it: axes reversed, the class in an attribute, structs as groups."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        _fill(file, variables)
+    with path.open("r+b") as stream:
+        stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + bytes(4))
+    return path
+
+
+def _fill(group, variables):
+    for name, value in variables.items():
+        if isinstance(value, dict):
+            _fill(group.create_group(name), value)
+        elif isinstance(value, list):
+            refs = group.file.require_group("#refs#")
+            for i, element in enumerate(value):
+                refs[f"{name}{i}"] = np.asarray(element).T
+            data = np.array([refs[f"{name}{i}"].ref for i in range(len(value))], dtype=h5py.ref_dtype)
+            group.create_dataset(name, data=data.reshape(-1, 1))
+        elif isinstance(value, str):
+            group[name] = np.array([[ord(c)] for c in value], dtype=np.uint16)
+            group[name].attrs["MATLAB_class"] = np.bytes_("char")
+        elif value.dtype == bool:
+            group[name] = value.T.astype(np.uint8)
+            group[name].attrs["MATLAB_class"] = np.bytes_("logical")
+        elif value.dtype.kind == "c":
+            parts = np.empty(value.T.shape, dtype=[("real", "f8"), ("imag", "f8")])
+            parts["real"], parts["imag"] = value.T.real, value.T.imag
+            group[name] = parts
+        else:
+            group.create_dataset(name, data=value.T, chunks=CHUNKS if value.shape == CUBE.shape else None)
+
+
+def write_v5(path, variables):
+    def plain(value):
+        if isinstance(value, list):
+            cell = np.empty((1, len(value)), dtype=object)
+            cell[0, :] = [None] * len(value)
+            for i, element in enumerate(value):
+                cell[0, i] = element
+            return cell
+        return {k: plain(v) for k, v in value.items()} if isinstance(value, dict) else value
+
+    scipy.io.savemat(path, {name: plain(value) for name, value in variables.items()})
+    return path
+
+
+@pytest.fixture(params=[write_v5, write_v73], ids=["v5", "v7.3"])
+def save(request, tmp_path):
+    return lambda **variables: request.param(tmp_path / "a.mat", variables)
+
+
+def test_one_cube_is_taken(save):
+    with open_cube(save(data=CUBE, map=CUBE[..., 0] > 3, title="scene")) as reader:
+        assert reader.shape == (5, 3, 4) and reader.dtype == np.uint16 and full_range(reader) == 65535
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+        part = reader.read(Window(1, 2, 2, 1), bands=[4, 0, 4])
+        told = reader.describe()
+    np.testing.assert_array_equal(part.data, BANDS_FIRST[[4, 0, 4], 1:3, 2:3])
+    assert "data (3 x 4 x 5)" in reader.meta.notes[0]
+    assert told["variable"] == "data" and {v["name"] for v in told["variables"]} == {"data", "map"}
+    assert [3, 4] in [v["shape"] for v in told["variables"]]
+    json.dumps(told, allow_nan=False)
+
+
+def test_v4(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"image": CUBE[..., 0].astype(float)}, format="4")
+    with open_cube(tmp_path / "a.mat") as reader:
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST[:1])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64", "int64", "complex128"])
+def test_types(save, dtype):
+    with open_cube(save(data=CUBE.astype(dtype))) as reader:
+        read = reader.read()
+    assert read.data.dtype == dtype == read.meta.dtype
+    np.testing.assert_array_equal(read.data, BANDS_FIRST)
+
+
+def test_class_double_stays_double_however_it_is_packed(tmp_path):
+    # MATLAB packs whole doubles in small integers; scipy writes the class it is given, so take a file apart
+    scipy.io.savemat(tmp_path / "a.mat", {"data": CUBE.astype(np.uint8)})
+    content = bytearray((tmp_path / "a.mat").read_bytes())
+    flags = content.index(bytes([6, 0, 0, 0, 8, 0, 0, 0, 9]))
+    content[flags + 8] = 6  # mxUINT8_CLASS becomes mxDOUBLE_CLASS over the same bytes
+    (tmp_path / "a.mat").write_bytes(content)
+    with open_cube(tmp_path / "a.mat") as reader:
+        assert reader.dtype == np.float64
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+
+
+def test_logical_mask(save):
+    mask = CUBE[..., 0] > 20
+    with open_cube(save(mask=mask)) as reader:
+        assert reader.dtype == bool and full_range(reader) == 1
+        np.testing.assert_array_equal(reader.read().data, mask[None])
+
+
+def test_nan_is_invalid(save):
+    data = CUBE.astype(float)
+    data[1, 2, 3] = np.nan
+    with open_cube(save(data=data)) as reader:
+        np.testing.assert_array_equal(np.argwhere(~reader.read().valid), [[1, 2]])
+        assert reader.read(bands=[0, 1]).valid.all()
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5), (3, 1, 5), (1, 1, 5), (1, 4), (3, 1)])
+def test_axes_of_length_one_stay(save, shape):
+    data = np.arange(np.prod(shape), dtype=float).reshape(shape)
+    with open_cube(save(data=data)) as reader:
+        assert reader.shape == ((*shape, 1)[2], *shape[:2])
+        np.testing.assert_array_equal(reader.read().data, data.reshape(*shape[:2], -1).transpose(2, 0, 1))
+
+
+def test_several_cubes_need_a_name(save):
+    path = save(a=CUBE, b=CUBE[:2] + 1)
+    with pytest.raises(InputError, match=r"a \(3 x 4 x 5\), b \(2 x 4 x 5\); choose one with --var"):
+        open_cube(path)
+    with open_cube(path, var="b") as reader:
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST[:, :2] + 1)
+    with pytest.raises(InputError, match=r"no numeric array 'c'; it has a \(3 x 4 x 5\), b"):
+        open_cube(path, var="c")
+
+
+def test_wavelengths_beside_the_cube(save):
+    path = save(data=CUBE, Wavelength=np.linspace(0.4, 0.8, 5)[None], FWHM=np.full((5, 1), 0.01), bbl=np.eye(5)[:1])
+    with open_cube(path) as reader:
+        meta = reader.meta
+    assert meta.wavelengths == (400, 500, 600, 700, 800) and meta.fwhm == (10,) * 5
+    assert meta.bad_bands == (False, True, True, True, True)
+    assert any("micrometres" in note for note in meta.notes)
+
+
+def test_wavelengths_of_another_count_are_ignored_and_said(save):
+    with open_cube(save(data=CUBE, wavelength=np.arange(400.0, 404)[None])) as reader:
+        assert reader.meta.wavelengths == () and any("4 values for 5 bands" in note for note in reader.meta.notes)
+
+
+def test_structs_by_dotted_path(save):
+    scene = {"radiance": CUBE, "inner": {"second": CUBE + 1}, "wavelength": np.arange(400.0, 405)[None]}
+    path = save(scene=scene, wavelength=np.arange(900.0, 905)[None])
+    with pytest.raises(
+        InputError, match=r"scene\.radiance.*scene\.inner\.second|scene\.inner\.second.*scene\.radiance"
+    ):
+        open_cube(path)
+    with open_cube(path, var="scene.inner.second") as reader:
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST + 1)
+    with open_cube(path, var="scene.radiance") as reader:
+        assert reader.meta.wavelengths[0] == 400  # the struct's own, not the file's
+
+
+def test_cells_by_number(save):
+    path = save(frames=[CUBE, CUBE + 1])
+    with pytest.raises(InputError, match=r"frames\.1 \(3 x 4 x 5\), frames\.2"):
+        open_cube(path)
+    with open_cube(path, var="frames.2") as reader:
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST + 1)
+
+
+def test_struct_array(tmp_path):
+    array = np.empty((1, 2), dtype=[("data", object)])
+    array["data"][0, 0], array["data"][0, 1] = CUBE, CUBE + 1
+    scipy.io.savemat(tmp_path / "a.mat", {"s": array})
+    with open_cube(tmp_path / "a.mat", var="s.data.2") as reader:
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST + 1)
+
+
+MATRIX = CUBE.reshape(12, 5, order="F").T  # bands x pixels, pixels down the columns
+
+
+@pytest.mark.parametrize("names", [("nRow", "nCol"), ("lines", "samples"), ("lines", "cols")])
+def test_unmixing_matrix(save, names):
+    path = save(Y=MATRIX, **{names[0]: np.array([[3.0]]), names[1]: np.array([[4.0]])})
+    with open_cube(path) as reader:
+        assert reader.shape == (5, 3, 4) and reader.dtype == np.uint16
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+        part = reader.read(Window(1, 1, 2, 2), bands=[3, 1])
+        assert "bands x pixels of 3 rows x 4 columns" in reader.meta.notes[0]
+    np.testing.assert_array_equal(part.data, BANDS_FIRST[[3, 1], 1:3, 1:3])
+
+
+def test_unmixing_matrix_beside_abundances_of_the_same_size(save):
+    size = {"lines": np.array([[44]], np.uint8), "cols": np.array([[4]], np.uint8)}  # 300 rows do not fit in 8 bits
+    path = save(Y=MATRIX, S_GT=CUBE[..., :2], **size)
+    with pytest.raises(InputError, match=r"S_GT \(3 x 4 x 2\).*Y \(5 x 12\)"):
+        open_cube(path)
+    with open_cube(path, var="Y") as reader:
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+
+
+def test_two_images_need_a_name(save):
+    path = save(first=CUBE[..., 0], second=CUBE[..., 1], number=np.array([[7.0]]))
+    with pytest.raises(InputError, match=r"first \(3 x 4\), second \(3 x 4\); choose"):
+        open_cube(path)
+
+
+def test_no_image(save):
+    with pytest.raises(InputError, match=r"a\.mat holds no numeric array of two or three dimensions"):
+        open_cube(save(title="nothing here", number=np.array([[7.0]])))
+
+
+def test_four_dimensions(save):
+    path = save(video=np.zeros((2, 2, 2, 2)), frame=np.zeros((2, 2)))
+    with open_cube(path) as reader:
+        assert "frame" in reader.meta.notes[0]
+    with pytest.raises(InputError, match="4 dimensions"):
+        open_cube(path, var="video")
+
+
+def test_sparse_and_text_are_not_images(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"s": scipy.sparse.eye(4).tocsc(), "t": "text"})
+    with pytest.raises(InputError, match="no numeric array"):
+        open_cube(tmp_path / "a.mat")
+
+
+def test_v73_reads_the_chunks_of_a_window(tmp_path):
+    with open_cube(write_v73(tmp_path / "a.mat", {"data": CUBE})) as reader:
+        assert reader.block_shape == (3, 2) and reader.meta.driver == "MAT 7.3"
+
+
+@pytest.mark.parametrize("content", [b"not a MAT file at all" * 20, b"MATLAB 5.0 MAT-file".ljust(200)])
+def test_not_a_mat_file(tmp_path, content):
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.mat"):
+        open_cube(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
+def test_truncated(save, share):
+    path = save(data=np.random.default_rng(0).random((20, 20, 20)))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=r"a\.mat is not a readable MAT file"):
+        open_cube(path)
+
+
+def test_found_by_content(tmp_path):
+    write_v5(tmp_path / "a.mat", {"data": CUBE}).rename(tmp_path / "scene.data")
+    with open_cube(tmp_path / "scene.data") as reader:
+        assert reader.shape == (5, 3, 4)

@@ -1,0 +1,399 @@
+import json
+import re
+import subprocess
+import sys
+import warnings
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from rasterio.control import GroundControlPoint
+
+from rsunfold.cube import Window
+from rsunfold.errors import InputError
+from rsunfold.io import full_range, open_cube
+
+RNG = np.random.default_rng(7)
+GRAY = RNG.integers(0, 256, (9, 11), dtype=np.uint8)
+RGB = RNG.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+
+
+def save(path, array, **options):
+    Image.fromarray(array).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".gif", ".jp2"])
+def test_8_bit_gray(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".jp2":
+        with rasterio.open(
+            path, "w", driver="JP2OpenJPEG", width=11, height=9, count=1, dtype="uint8", quality=100, reversible="YES"
+        ) as ds:
+            ds.write(GRAY, 1)
+    else:
+        save(path, GRAY)
+    with open_cube(path) as reader:
+        read = reader.read()
+        part = reader.read(Window(3, 4, 5, 6))
+        assert full_range(reader) == 255 and not reader.meta.colour and reader.shape == (1, 9, 11)
+    assert read.data.dtype == np.uint8 and read.valid.all()
+    np.testing.assert_array_equal(read.data[0], GRAY)
+    np.testing.assert_array_equal(part.data[0], GRAY[3:8, 4:10])
+
+
+def test_jpeg_is_close(tmp_path):
+    smooth = np.linspace(0, 255, 99).reshape(9, 11).astype(np.uint8)
+    with open_cube(save(tmp_path / "a.jpg", smooth, quality=98)) as reader:
+        assert np.abs(reader.read().data[0].astype(int) - smooth).max() < 12
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_gray(tmp_path, suffix):
+    deep = GRAY.astype(np.uint16) * 257
+    with open_cube(save(tmp_path / f"a{suffix}", deep)) as reader:
+        read = reader.read()
+        assert full_range(reader) == 65535
+    assert read.data.dtype == np.uint16
+    np.testing.assert_array_equal(read.data[0], deep)
+
+
+def test_float_tiff_masks_what_is_not_finite(tmp_path):
+    data = GRAY.astype(np.float32)
+    data[0, 0], data[1, 1] = np.nan, np.inf
+    with open_cube(save(tmp_path / "a.tif", data)) as reader:
+        read = reader.read()
+        assert full_range(reader) == 1
+    np.testing.assert_array_equal(read.data[0], data)
+    np.testing.assert_array_equal(read.valid, np.isfinite(data))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
+def test_1_bit_masks_fill_their_range(tmp_path, suffix):
+    mask = GRAY > 127
+    with open_cube(save(tmp_path / f"a{suffix}", mask)) as reader:
+        read = reader.read()
+        assert full_range(reader) in (1, 255)
+        np.testing.assert_array_equal(read.data[0], mask * int(full_range(reader)))
+
+
+@pytest.mark.parametrize(("nbits", "dtype"), [(4, "uint8"), (12, "uint16")])
+def test_declared_bits_give_the_range(write_tif, nbits, dtype):
+    data = (GRAY[None] % 2).astype(dtype)
+    with open_cube(write_tif(data, nbits=nbits)) as reader:
+        assert full_range(reader) == 2**nbits - 1
+        np.testing.assert_array_equal(reader.read().data, data)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
+def test_colour(tmp_path, suffix):
+    with open_cube(save(tmp_path / f"a{suffix}", RGB)) as reader:
+        assert reader.meta.colour
+        np.testing.assert_array_equal(reader.read().data, np.moveaxis(RGB, -1, 0))
+        assert not reader.read(bands=[0]).meta.colour
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [2, 4])
+def test_alpha_becomes_the_mask(tmp_path, suffix, channels):
+    pixels = np.dstack([RGB[..., : channels - 1], np.where(GRAY < 100, 0, GRAY)])
+    with open_cube(save(tmp_path / f"a{suffix}", pixels)) as reader:
+        read = reader.read()
+        assert reader.shape[0] == channels - 1 and reader.meta.colour == (channels == 4)
+        assert any("alpha" in note for note in reader.meta.notes)
+    np.testing.assert_array_equal(read.data, np.moveaxis(pixels[..., :-1], -1, 0))
+    np.testing.assert_array_equal(read.valid, GRAY >= 100)
+
+
+def save_palette(path, table, **options):
+    image = Image.fromarray(GRAY % 4, mode="P")
+    image.putpalette(np.asarray(table, np.uint8).ravel().tolist())
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp", ".gif"])
+def test_colour_palette_is_expanded(tmp_path, suffix):
+    table = [[0, 0, 0], [255, 0, 0], [0, 250, 0], [7, 8, 9]]
+    with open_cube(save_palette(tmp_path / f"a{suffix}", table)) as reader:
+        assert reader.shape == (3, 9, 11) and reader.meta.colour and full_range(reader) == 255
+        assert any("palette was expanded to red" in note for note in reader.meta.notes)
+        expected = np.moveaxis(np.asarray(table)[GRAY % 4], -1, 0)
+        np.testing.assert_array_equal(reader.read().data, expected)
+        np.testing.assert_array_equal(reader.read(Window(2, 3, 4, 5), bands=[2, 0]).data, expected[[2, 0], 2:6, 3:8])
+
+
+def test_gray_palette_is_expanded_to_gray(tmp_path):
+    with open_cube(save_palette(tmp_path / "a.png", [[0] * 3, [80] * 3, [160] * 3, [255] * 3])) as reader:
+        assert reader.shape == (1, 9, 11) and not reader.meta.colour
+        np.testing.assert_array_equal(reader.read().data[0], np.array([0, 80, 160, 255])[GRAY % 4])
+        assert any("gray palette" in note for note in reader.meta.notes)
+
+
+def test_transparent_palette_entry_is_invalid(tmp_path):
+    path = save_palette(tmp_path / "a.png", [[0] * 3, [255, 0, 0], [0, 9, 0], [1, 2, 3]], transparency=1)
+    with open_cube(path) as reader:
+        np.testing.assert_array_equal(reader.read().valid, GRAY % 4 != 1)
+        assert reader.meta.nodata == ()
+
+
+def bands(*arrays, dtype="float32"):
+    return np.stack(arrays).astype(dtype)
+
+
+def test_nodata_of_any_band_that_is_read_masks(write_tif):
+    data = bands(np.arange(6).reshape(2, 3), np.arange(6)[::-1].reshape(2, 3), dtype="int16")
+    with open_cube(write_tif(data, nodata=5)) as reader:
+        np.testing.assert_array_equal(reader.read().valid, [[False, True, True], [True, True, False]])
+        np.testing.assert_array_equal(reader.read(bands=[1]).valid, data[1] != 5)
+        np.testing.assert_array_equal(reader.read(Window(1, 1, 1, 2)).valid, [[True, False]])
+        assert reader.meta.nodata == (5, 5)
+
+
+@pytest.mark.parametrize("nodata", [0.1, -3.4028234663852886e38, np.nan])
+def test_float_nodata(write_tif, nodata):
+    data = bands([[nodata, 1, np.nan]])
+    with open_cube(write_tif(data, nodata=nodata)) as reader:
+        np.testing.assert_array_equal(reader.read().valid, [[False, True, False]])
+        json.dumps(reader.describe(), allow_nan=False)
+
+
+def test_nan_is_masked_without_nodata(write_tif):
+    with open_cube(write_tif(bands([[1, np.nan]], [[1, 1]]))) as reader:
+        np.testing.assert_array_equal(reader.read().valid, [[True, False]])
+        np.testing.assert_array_equal(reader.read(bands=[1]).valid, [[True, True]])
+
+
+@pytest.mark.parametrize("internal", [True, False])
+def test_mask_band(write_tif, internal):
+    mask = np.array([[0, 255, 255]], np.uint8)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
+        path = write_tif(bands([[1, 2, 3]], [[4, 5, 6]]), then=lambda ds: ds.write_mask(mask))
+    with open_cube(path) as reader:
+        assert reader.shape[0] == 2
+        np.testing.assert_array_equal(reader.read().valid, mask > 0)
+
+
+def test_four_8_bit_bands_without_alpha_stay_four(write_tif):
+    data = RNG.integers(0, 3, (4, 5, 6), dtype=np.uint8)
+    with open_cube(write_tif(data, photometric="MINISBLACK")) as reader:
+        assert reader.shape[0] == 4 and reader.read().valid.all()
+
+
+def test_alpha_between_other_bands(write_tif):
+    data = np.array([[[1, 2]], [[0, 255]], [[5, 6]]], np.uint8)
+    with open_cube(write_tif(data, photometric="MINISBLACK", alpha="YES")) as reader:
+        assert reader.shape[0] == 2
+        np.testing.assert_array_equal(reader.read().data, data[[0, 2]])
+        np.testing.assert_array_equal(reader.read(bands=[1]).data, data[[2]])
+        np.testing.assert_array_equal(reader.read(bands=[1]).valid, [[False, True]])
+
+
+def test_scale_and_offset_come_after_the_mask(write_tif):
+    def scale(ds):
+        ds.scales, ds.offsets, ds.units = (0.5, 2.0), (1.0, 0.0), ("K", "K")
+
+    data = bands([[1, -1]], [[3, 4]], dtype="int16")
+    with open_cube(write_tif(data, then=scale, nodata=-1)) as reader:
+        read, stored = reader.read(), reader.read(scaled=False)
+        second = reader.read(bands=[1])
+        assert reader.dtype == np.int16 and reader.meta.units == ("K", "K")
+    assert read.data.dtype == np.float32 and read.meta.dtype == "float32"
+    np.testing.assert_array_equal(read.data, [[[1.5, 0.5]], [[6, 8]]])
+    np.testing.assert_array_equal(read.valid, [[True, False]])
+    assert (read.meta.scales, read.meta.offsets, read.meta.nodata) == ((), (), ())
+    np.testing.assert_array_equal(stored.data, data)
+    assert stored.meta.scales == (0.5, 2.0) and stored.meta.nodata == (-1, -1)
+    np.testing.assert_array_equal(second.data, [[[6, 8]]])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "physical"), [("uint8", "f4"), ("int32", "f8"), ("float64", "f8"), ("float32", "f4")]
+)
+def test_scaled_type(write_tif, dtype, physical):
+    path = write_tif(bands([[1, 2]], dtype=dtype), then=lambda ds: setattr(ds, "scales", (0.5,)))
+    with open_cube(path) as reader:
+        assert reader.read().data.dtype == physical
+
+
+def test_band_tags_of_wavelengths(write_tif):
+    def tag(ds):
+        for i, (wavelength, fwhm, bbl) in enumerate([("418.24", "6.99561", "1"), ("2445.5", "10", "0")], start=1):
+            ds.update_tags(i, Wavelength=wavelength, FWHM=fwhm, bbl=bbl, wavelength_units="Nanometers")
+        ds.descriptions = ("one", "two, 2")
+
+    with open_cube(write_tif(bands([[1]], [[2]]), then=tag)) as reader:
+        meta = reader.meta
+        assert reader.describe()["bad_bands"] == [2] and reader.describe()["wavelengths_nm"] == [418.24, 2445.5]
+    assert (meta.wavelengths, meta.fwhm) == ((418.24, 2445.5), (6.99561, 10))
+    assert meta.bad_bands == (False, True) and meta.band_names == ("one", "two, 2")
+
+
+def test_imagery_domain_and_envi_namespace(write_tif):
+    def imagery(ds):
+        ds.update_tags(1, ns="IMAGERY", CENTRAL_WAVELENGTH_UM="0.4005", FWHM_UM="0.0095")
+
+    with open_cube(write_tif(bands([[1]]), "i.tif", imagery)) as reader:
+        assert (reader.meta.wavelengths, reader.meta.fwhm) == ((400.5,), (9.5,))
+
+    def both(ds):
+        imagery(ds)
+        ds.update_tags(ns="ENVI", Wavelength="{0.5}", wavelength_units="um")
+
+    with open_cube(write_tif(bands([[1]]), "e.tif", both)) as reader:
+        assert reader.meta.wavelengths == (500,)
+
+
+def test_georeference_and_tags(write_tif):
+    transform = Affine(30, 0, 5e5, 0, -30, 4e6)
+    path = write_tif(bands([[1]]), then=lambda ds: ds.update_tags(sensor="x"), crs="EPSG:32633", transform=transform)
+    with open_cube(path) as reader:
+        assert reader.meta.crs.to_epsg() == 32633 and reader.meta.transform == transform
+        assert reader.meta.tags["sensor"] == "x" and reader.describe()["crs"] == "EPSG:32633"
+    with open_cube(write_tif(bands([[1]]), "plain.tif")) as reader:
+        assert reader.meta.crs is None and reader.meta.transform is None
+        reader.read()
+        assert {"crs", "transform", "wavelengths_nm", "nodata"}.isdisjoint(reader.describe())
+
+
+def test_reading_is_quiet(tmp_path):
+    path = save(tmp_path / "a.png", GRAY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with open_cube(path) as reader:
+            reader.read()
+
+
+def test_gcps(write_tif):
+    points = [GroundControlPoint(r, c, 10.0 + c, 50.0 - r) for r, c in ((0, 0), (0, 5), (5, 0), (5, 5))]
+    with open_cube(write_tif(bands(np.zeros((6, 6))), gcps=points, crs="EPSG:4326")) as reader:
+        got, crs = reader.meta.gcps
+        assert [(p.row, p.col, p.x, p.y) for p in got] == [(p.row, p.col, p.x, p.y) for p in points]
+        assert crs.to_epsg() == 4326 and reader.describe()["gcps"] == 4
+        assert reader.meta.transform is None
+
+
+def test_cloud_optimised_geotiff_reads_in_blocks(tmp_path):
+    data = RNG.integers(0, 1000, (2, 600, 300), dtype=np.uint16)
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="COG", width=300, height=600, count=2, dtype="uint16", blocksize=256
+    ) as ds:
+        ds.write(data)
+    with open_cube(tmp_path / "a.tif") as reader:
+        assert reader.block_shape == (256, 256)
+        np.testing.assert_array_equal(reader.read(Window(250, 200, 300, 90), [1]).data, data[1:, 250:550, 200:290])
+
+
+def test_pages(tmp_path):
+    images = [Image.fromarray(GRAY), Image.fromarray(GRAY // 2)]
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
+    with open_cube(tmp_path / "a.tif") as reader:
+        assert any("first of 2 pages" in note for note in reader.meta.notes)
+        np.testing.assert_array_equal(reader.read().data[0], GRAY)
+
+
+@pytest.fixture
+def netcdf(tmp_path, cube):
+    def write(name, variables):
+        with h5py.File(tmp_path / name, "w") as file:
+            for axis, values in {"wavelength": [0.4, 0.5], "y": range(3), "x": range(4)}.items():
+                file[axis] = np.array(values, dtype=float)
+                file[axis].make_scale(axis)
+            for variable in variables:
+                file[variable] = cube
+                file[variable].attrs["scale_factor"] = 0.5
+                file[variable].attrs["_FillValue"] = np.float32(3)
+                for i, axis in enumerate(("wavelength", "y", "x")):
+                    file[variable].dims[i].attach_scale(file[axis])
+        return tmp_path / name
+
+    return write
+
+
+def test_netcdf_variables(netcdf, cube):
+    with open_cube(netcdf("one.nc", ["rad"])) as reader:
+        read = reader.read()
+    np.testing.assert_array_equal(np.sort(read.data.ravel()), cube.ravel() / 2)
+    assert (~read.valid).sum() == 1 and read.meta.wavelengths == (400, 500)
+    path = netcdf("two.nc", ["rad", "ref"])
+    with pytest.raises(InputError, match=r"several images \((rad, ref|ref, rad)\); choose one with --var"):
+        open_cube(path)
+    with open_cube(path, var="ref") as reader:
+        assert reader.shape == cube.shape
+    with open_cube(f"NETCDF:{path}:rad") as reader:
+        assert reader.shape == cube.shape
+    with pytest.raises(InputError, match=r"no variable 'nope'; its variables: (rad, ref|ref, rad)"):
+        open_cube(path, var="nope")
+
+
+def test_var_of_a_plain_image(tmp_path):
+    with pytest.raises(InputError, match=r"no variable 'x'"):
+        open_cube(save(tmp_path / "a.png", GRAY), var="x")
+
+
+def test_vsizip(tmp_path, write_envi, cube):
+    save(tmp_path / "a.png", GRAY)
+    envi = write_envi(name="b.img", header_name="b.hdr", wavelength="{0.4, 0.5}", data_ignore_value="none")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for name in ("a.png", "b.img", "b.hdr"):
+            archive.write(tmp_path / name, name)
+    with open_cube(f"/vsizip/{tmp_path}/z.zip/a.png") as reader:
+        np.testing.assert_array_equal(reader.read().data[0], GRAY)
+    with open_cube(f"/vsizip/{tmp_path}/z.zip/{envi.name}") as reader:
+        assert reader.meta.wavelengths == (400, 500) and reader.read().valid.all()
+        np.testing.assert_array_equal(reader.read().data, cube)
+    with pytest.raises(InputError, match=r"nothing\.png"):
+        open_cube(f"/vsizip/{tmp_path}/z.zip/nothing.png")
+
+
+def test_vsicurl(tmp_path, write_tif):
+    data = bands(GRAY)
+    write_tif(data)
+    # a process of its own: GDAL holds the interpreter's lock while it waits for the answer
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        try:
+            port = re.search(r"port (\d+)", server.stdout.readline())[1]
+            with open_cube(f"/vsicurl/http://127.0.0.1:{port}/a.tif") as reader:
+                np.testing.assert_array_equal(reader.read().data, data)
+            with pytest.raises(InputError, match=r"b\.tif"):
+                open_cube(f"/vsicurl/http://127.0.0.1:{port}/b.tif")
+        finally:
+            server.terminate()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif", ".gif"])
+@pytest.mark.parametrize("share", [0.4, 0.95])
+def test_truncated_images_are_errors(tmp_path, suffix, share):
+    path = save(tmp_path / f"a{suffix}", RNG.integers(0, 256, (150, 160), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=rf"a\{suffix}"), open_cube(path) as reader:
+        reader.read()
+
+
+def test_damaged_png(tmp_path):
+    path = save(tmp_path / "a.png", RNG.integers(0, 256, (50, 50), dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    with open_cube(path) as reader, pytest.raises(InputError, match=r"a\.png is truncated or damaged"):
+        reader.read()
+
+
+@pytest.mark.parametrize("options", [{}, {"compress": "deflate"}, {"tiled": True, "blockxsize": 64, "blockysize": 64}])
+def test_truncated_geotiff(write_tif, options):
+    path = write_tif(RNG.integers(0, 256, (2, 150, 160), dtype=np.uint8), **options)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with pytest.raises(InputError, match=r"a\.tif"), open_cube(path) as reader:
+        reader.read()
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "a.csv", "a"])
+def test_text_is_not_an_image(tmp_path, name):
+    (tmp_path / name).write_text("some,text\n" * 20)
+    with pytest.raises(InputError, match=f"{name} is not an image"):
+        open_cube(tmp_path / name)

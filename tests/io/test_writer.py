@@ -1,0 +1,325 @@
+import os
+import resource
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
+from rasterio.rpc import RPC
+from spectral.io import envi as spectral_envi
+
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import OutputError, UsageError
+from rsunfold.io import RasterWriter, open_cube
+
+FULL = Meta(
+    wavelengths=(400.5, 2250.123),
+    fwhm=(9.5, 10.25),
+    bad_bands=(False, True),
+    band_names=("first", "second"),
+    nodata=(-9999.0, -9999.0),
+    scales=(0.5, 0.25),
+    offsets=(1.0, 2.0),
+    units=("K", "K"),
+    crs=CRS.from_epsg(32633),
+    transform=Affine(30, 0, 5e5, 0, -30, 4e6),
+    tags={"sensor": "made up"},
+)
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def write(path, data, meta=None, **options):
+    bands, rows, cols = data.shape
+    size = {"bands": bands, "rows": rows, "cols": cols, "dtype": data.dtype}
+    with RasterWriter(path, **(size | options), meta=meta or Meta()) as writer:
+        writer.write(data)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.tiff", "a.TIF", "a.img", "a.dat", "a.bsq"])
+def test_everything_is_carried(tmp_path, cube, name):
+    write(tmp_path / name, cube, FULL)
+    with open_cube(tmp_path / name) as reader:
+        meta, stored = reader.meta, reader.read(scaled=False)
+    np.testing.assert_array_equal(stored.data, cube)
+    for field in ("wavelengths", "fwhm", "bad_bands", "band_names", "nodata", "scales", "offsets", "crs", "transform"):
+        assert getattr(meta, field) == getattr(FULL, field), field
+    assert meta.tags["sensor"] == "made up"
+    with rasterio.open(tmp_path / name) as ds:  # what other programs see
+        np.testing.assert_array_equal(ds.read(), cube)
+        assert ds.nodata == -9999 and ds.scales == FULL.scales and ds.offsets == FULL.offsets
+        assert ds.units == FULL.units and ds.crs == FULL.crs and ds.transform == FULL.transform
+        assert float(ds.tags(1, ns="IMAGERY")["CENTRAL_WAVELENGTH_UM"]) == pytest.approx(0.4005, abs=6e-4)
+    if name.startswith("a.tif"):
+        with rasterio.open(tmp_path / name) as ds:
+            assert ds.tags(2, ns="IMAGERY") == {"CENTRAL_WAVELENGTH_UM": "2.250123", "FWHM_UM": "0.01025"}
+            assert ds.tags(2)["wavelength"] == "2250.123" and ds.tags(2)["bbl"] == "0"
+
+
+def test_envi_is_read_by_spectral(tmp_path, cube):
+    write(tmp_path / "a.img", cube, FULL)
+    image = spectral_envi.open(str(tmp_path / "a.hdr"))
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(image.open_memmap()), -1, 0), cube)
+    assert image.bands.centers == [400.5, 2250.123] and image.bands.bandwidths == [9.5, 10.25]
+    assert image.bands.band_unit == "Nanometers" and image.metadata["bbl"] == [1, 0]
+    assert image.metadata["band names"] == ["first", "second"] and image.metadata["data ignore value"] == "-9999"
+    assert image.metadata["data gain values"] == ["0.5", "0.25"]
+    text = (tmp_path / "a.hdr").read_text()
+    assert ".rsunfold" not in text and "a.img" in text
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "int16", "int32", "uint16", "uint32", "int64", "uint64", "float32", "float64", "complex64"]
+)
+def test_types(tmp_path, cube, name, dtype):
+    write(tmp_path / name, cube.astype(dtype))
+    with rasterio.open(tmp_path / name) as ds:
+        assert set(ds.dtypes) == {dtype}
+        np.testing.assert_array_equal(ds.read(), cube)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+def test_bool_becomes_bytes(tmp_path, cube, name):
+    write(tmp_path / name, cube > 5)
+    with rasterio.open(tmp_path / name) as ds:
+        assert ds.dtypes[0] == "uint8"
+        np.testing.assert_array_equal(ds.read(), cube > 5)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bands=st.integers(1, 3),
+    rows=st.integers(1, 300),
+    cols=st.integers(1, 300),
+    name=st.sampled_from(["a.tif", "a.img"]),
+    dtype=st.sampled_from(["uint8", "uint16", "float32"]),
+)
+def test_any_size_in_strips(tmp_path, bands, rows, cols, name, dtype):
+    data = np.random.default_rng(rows * 301 + cols).integers(0, 256, (bands, rows, cols)).astype(dtype)
+    path = tmp_path / name
+    with RasterWriter(path, bands=bands, rows=rows, cols=cols, dtype=dtype, meta=Meta(), overwrite=True) as writer:
+        step = writer.block_shape[0]
+        for row in range(0, rows, step):
+            height = min(step, rows - row)
+            writer.write(data[:, row : row + height], Window(row, 0, height, cols))
+    with rasterio.open(path) as ds:
+        np.testing.assert_array_equal(ds.read(), data)
+    if name == "a.img":
+        loaded = spectral_envi.open(str(path.with_suffix(".hdr"))).open_memmap()
+        np.testing.assert_array_equal(np.moveaxis(np.asarray(loaded), -1, 0), data)
+
+
+@pytest.mark.parametrize(
+    ("rows", "cols", "block"),
+    [(255, 900, None), (256, 256, (256, 256)), (600, 900, (256, 256)), (600, 4097, (512, 512))],
+)
+def test_layout_of_geotiff(tmp_path, rows, cols, block):
+    data = np.zeros((1, rows, cols), np.float32)
+    with RasterWriter(tmp_path / "a.tif", bands=1, rows=rows, cols=cols, dtype="float32", meta=Meta()) as writer:
+        writer.write(data)
+        shape = writer.block_shape
+    with rasterio.open(tmp_path / "a.tif") as ds:
+        assert ds.block_shapes[0] == shape
+        assert shape == (block or (min(rows, 65536 // cols), cols))
+        assert ds.compression.value == "DEFLATE" and ds.tags(ns="IMAGE_STRUCTURE")["PREDICTOR"] == "3"
+
+
+@pytest.mark.parametrize(("rows", "magic"), [(1000, b"II*\0"), (50000, b"II+\0")])
+def test_large_files_are_bigtiff(tmp_path, rows, magic):
+    size = {"bands": 1, "rows": rows, "cols": 50000, "dtype": "uint8"}
+    with pytest.raises(StopIteration), RasterWriter(tmp_path / "a.tif", **size, meta=Meta()) as writer:
+        writer.write(np.zeros((1, 512, 512), np.uint8), Window(0, 0, 512, 512))
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.read_bytes()[:4] == magic
+        raise StopIteration
+
+
+@pytest.mark.parametrize("bands", [2, 3, 4])
+def test_no_band_becomes_alpha_or_colour(tmp_path, bands):
+    data = np.zeros((bands, 5, 6), np.uint8)
+    with open_cube(write(tmp_path / "a.tif", data)) as reader:
+        assert reader.shape == data.shape and reader.read().valid.all() and not reader.meta.colour
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+def test_gcps(tmp_path, name):
+    points = [GroundControlPoint(r, c, 10.0 + c, 50.0 - r) for r, c in ((0, 0), (0, 3), (3, 0), (3, 3))]
+    write(tmp_path / name, np.zeros((1, 4, 4), np.uint8), Meta(gcps=(points, CRS.from_epsg(4326))))
+    with open_cube(tmp_path / name) as reader:
+        got, crs = reader.meta.gcps
+    assert crs.to_epsg() == 4326
+    assert [(p.row, p.col, p.x, p.y) for p in got] == [(p.row, p.col, p.x, p.y) for p in points]
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+def test_rpcs(tmp_path, name):
+    one = {f"{axis}_{part}": 1.5 for axis in ("height", "lat", "line", "long", "samp") for part in ("off", "scale")}
+    polynomials = {f"{axis}_{part}_coeff": [2.0] * 20 for axis in ("line", "samp") for part in ("num", "den")}
+    rpcs = RPC(**one, **polynomials, err_bias=0.5, err_rand=0.25)
+    write(tmp_path / name, np.zeros((1, 4, 4), np.uint8), Meta(rpcs=rpcs))
+    with open_cube(tmp_path / name) as reader:
+        assert reader.meta.rpcs == rpcs
+
+
+def test_pixel_is_point(tmp_path):
+    meta = Meta(crs=FULL.crs, transform=FULL.transform, tags={"AREA_OR_POINT": "Point"})
+    with open_cube(write(tmp_path / "a.tif", np.zeros((1, 4, 4), np.uint8), meta)) as reader:
+        assert reader.meta.transform == FULL.transform and reader.meta.tags["AREA_OR_POINT"] == "Point"
+
+
+def test_nan_nodata(tmp_path):
+    data = np.array([[[np.nan, 1]]], np.float32)
+    with open_cube(write(tmp_path / "a.tif", data, Meta(nodata=(float("nan"),)))) as reader:
+        assert np.isnan(reader.meta.nodata[0])
+        np.testing.assert_array_equal(reader.read().valid, [[False, True]])
+
+
+def test_band_names_with_commas_stay_one_name_each(tmp_path, cube):
+    for name, expected in (("a.tif", ("a, {b}", "c")), ("a.img", ("a; (b)", "c"))):
+        with open_cube(write(tmp_path / name, cube, Meta(band_names=("a, {b}", "c")))) as reader:
+            assert reader.meta.band_names == expected
+
+
+def test_header_name_writes_the_pair(tmp_path, cube):
+    write(tmp_path / "a.hdr", cube)
+    assert {"a.hdr", "a.img"} <= set(names(tmp_path))
+    with open_cube(tmp_path / "a.hdr") as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+@pytest.mark.parametrize(("first", "second"), [("a.img", "a.dat"), ("a.bsq", "a.hdr"), ("a", "a.img")])
+def test_header_is_not_shared(tmp_path, cube, write_envi, first, second):
+    write_envi(first)
+    before = (tmp_path / "a.hdr").read_bytes()
+    with pytest.raises(OutputError, match=rf"would share a\.hdr with {first}"):
+        write(tmp_path / second, cube, overwrite=True)
+    assert (tmp_path / "a.hdr").read_bytes() == before and names(tmp_path) == sorted([first, "a.hdr"])
+
+
+def test_second_header_is_refused(tmp_path, cube, write_envi):
+    write_envi(header_name="a.img.hdr")
+    with pytest.raises(OutputError, match=r"second header, a\.img\.hdr"):
+        write(tmp_path / "a.img", cube, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+def test_overwriting_only_when_asked(tmp_path, cube, name):
+    write(tmp_path / name, cube, FULL)
+    with pytest.raises(OutputError, match=rf"{name} exists already.*--overwrite|a\.hdr exists already.*--overwrite"):
+        write(tmp_path / name, cube)
+    (tmp_path / f"{name}.aux.xml").write_text("<PAMDataset><Metadata><MDI key='stale'>1</MDI></Metadata></PAMDataset>")
+    write(tmp_path / name, cube[:1], overwrite=True)
+    with open_cube(tmp_path / name) as reader:
+        assert reader.shape == (1, 3, 4) and reader.meta.wavelengths == () and "stale" not in reader.meta.tags
+
+
+def test_header_alone_is_not_overwritten(tmp_path, cube):
+    (tmp_path / "a.hdr").write_text("mine")
+    with pytest.raises(OutputError, match=r"a\.hdr exists already"):
+        write(tmp_path / "a.img", cube)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("exists", [False, True])
+def test_exception_leaves_things_as_they_were(tmp_path, cube, name, error, exists):
+    if exists:
+        write(tmp_path / name, cube, FULL)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    size = {"bands": 2, "rows": 3, "cols": 4, "dtype": "float32"}
+    with pytest.raises(error), RasterWriter(tmp_path / name, **size, meta=FULL, overwrite=True) as writer:
+        writer.write(cube + 1)
+        raise error
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+@pytest.mark.parametrize("limit", [100, 2000, 60000, 120000, 179000])
+def test_disk_full(tmp_path, name, limit, capfd):
+    data = np.random.default_rng(0).integers(0, 256, (2, 300, 300), dtype=np.uint8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OutputError, match=rf"{name} cannot be written .*make room"):
+            write(tmp_path / name, data, replace(FULL, nodata=(9, 9)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+def test_unwritable_folder(plain_user, cube, name):
+    plain_user.chmod(0o500)
+    with pytest.raises(OutputError, match=rf"{name} cannot be written \(Permission denied\)"):
+        write(plain_user / name, cube)
+
+
+def test_folder_is_made_and_mode_follows_umask(tmp_path, cube):
+    old = os.umask(0o027)
+    try:
+        for name in ("x.tif", "x.img"):
+            write(tmp_path / "new" / name, cube)
+    finally:
+        os.umask(old)
+    modes = {p.suffix: p.stat().st_mode & 0o777 for p in (tmp_path / "new").iterdir()}
+    assert modes[".tif"] == modes[".img"] == modes[".hdr"] == 0o640
+
+
+@pytest.mark.parametrize("name", ["a.png", "a", "a.mat"])
+def test_unknown_extension(tmp_path, cube, name):
+    with pytest.raises(UsageError, match=rf"{name} has an extension that is not written; known are \.tif"):
+        write(tmp_path / name, cube)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "meta", "words"),
+    [
+        ("a.img", "int8", Meta(), "ENVI has no samples of type int8"),
+        ("a.tif", "float16", Meta(), "GeoTIFF has no samples of type float16"),
+        ("a.tif", "uint8", Meta(wavelengths=(1.0,)), "1 wavelengths were given for 2 bands"),
+        ("a.tif", "uint8", Meta(nodata=(1.0, 2.0)), "one nodata value"),
+        ("a.tif", "uint8", Meta(nodata=(-1.0, -1.0)), "nodata -1 is not a uint8"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path, cube, name, dtype, meta, words):
+    with pytest.raises(UsageError, match=words):
+        write(tmp_path / name, cube.astype(dtype), meta)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("data", "window"),
+    [
+        (np.zeros((1, 3, 4), np.float32), None),
+        (np.zeros((2, 3, 3), np.float32), None),
+        (np.zeros((2, 2, 4), np.float32), Window(2, 0, 2, 4)),
+        (np.zeros((2, 3, 4), np.float64), None),
+    ],
+)
+def test_data_that_do_not_fit(tmp_path, data, window):
+    size = {"bands": 2, "rows": 3, "cols": 4, "dtype": "float32"}
+    words = r"fill 2 bands|not inside|do not fit a file of float32"
+    with pytest.raises(ValueError, match=words), RasterWriter(tmp_path / "a.tif", **size, meta=Meta()) as writer:
+        writer.write(data, window)
+    assert names(tmp_path) == []
+
+
+def test_real_cube_survives_a_round_trip(shared, tmp_path):
+    source = min((shared / "data/fs/enmap-potsdam/images").glob("*.tif"))
+    with open_cube(source) as reader:
+        stored, meta = reader.read(scaled=False), reader.meta
+    for name in ("a.tif", "a.img"):
+        with open_cube(write(tmp_path / name, stored.data, meta)) as reader:
+            again = reader.read(scaled=False)
+        np.testing.assert_array_equal(again.data, stored.data)
+        for field in ("wavelengths", "fwhm", "bad_bands", "nodata", "scales", "crs", "transform"):
+            assert getattr(again.meta, field) == getattr(meta, field), (name, field)
