@@ -12,7 +12,6 @@ import difflib
 import hashlib
 import json
 import os
-import pickle
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,9 +65,11 @@ def shipped() -> dict[str, dict[str, str]]:
     """Entries of the registry by name: ``file`` and ``sha256``."""
     path = weights_folder() / "registry.toml"
     try:
-        return tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise WeightsError(f"the installation is damaged: {path} is missing; install rsunfold again.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"the installation is damaged: {path}: {error}; install rsunfold again.") from None
 
 
 def sha256_of(path: Path) -> str:
@@ -104,8 +105,8 @@ def verify(name: str) -> str:
     actual = sha256_of(path)
     if expected not in (None, actual):
         raise WeightsError(
-            f"{path} is damaged or was changed: its sha256 is {actual[:12]}..., the registry says {str(expected)[:12]}...; "
-            "install rsunfold again."
+            f"{path} is damaged or was changed: its sha256 is {actual[:12]}..., but the registry says "
+            f"{str(expected)[:12]}...; install rsunfold again."
         )
     return actual
 
@@ -119,6 +120,8 @@ def read_record(name: str) -> WeightRecord:
             header = json.loads(f.read(length)) if length < 2**26 else {}
         content = json.loads(header["__metadata__"]["rsunfold"])
         return WeightRecord(**content)
+    except WeightsError:
+        raise
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path} is no rsunfold weight file ({type(error).__name__}: {error}).") from None
 
@@ -126,7 +129,8 @@ def read_record(name: str) -> WeightRecord:
 def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
     """(network in evaluation mode on the CPU, record, sha256) of verified weights.
 
-    ``model`` demands that the weights belong to that model; raises WeightsError when they do not, or do not fit.
+    ``model`` demands that the weights belong to that model. Raises WeightsError when they do not, do not fit, are
+    damaged, or belong to a model that this version does not know; UsageError for an unknown name.
     """
     import safetensors.torch
 
@@ -135,12 +139,22 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
     if model not in (None, record.model):
         raise WeightsError(f"the weights {name} belong to the model {record.model!r}, not to {model!r}.")
     try:
+        tensors = safetensors.torch.load_file(find(name)[0])
         net: Unrolled = get_model(record.model).build(**record.arch)
-        net.load_state_dict(safetensors.torch.load_file(find(name)[0]))
-    except (TypeError, RuntimeError, safetensors.SafetensorError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {reason}") from None
+        net.load_state_dict(tensors)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"the weights {name} are damaged or truncated ({error}).") from None
+    except UsageError as error:
+        raise WeightsError(f"the weights {name} were made for another version of rsunfold: {error}") from None
+    except (AttributeError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {_reason(error)}") from None
     return net.eval(), record, sha
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an error, where torch puts what does not fit."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"no entry {lines[-1]}" if isinstance(error, KeyError) else lines[-1].strip()
 
 
 def save(path: Path, net: Unrolled, record: WeightRecord, *, overwrite: bool = False) -> str:
@@ -149,9 +163,11 @@ def save(path: Path, net: Unrolled, record: WeightRecord, *, overwrite: bool = F
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
     header = {"rsunfold": json.dumps(dataclasses.asdict(record), sort_keys=True)}
+    # Not save_file: its own error for a full disk is no OSError, which atomic_path could put in words.
+    content = safetensors.torch.save(tensors, metadata=header)
     with atomic_path(path, overwrite=overwrite) as temporary:
-        safetensors.torch.save_file(tensors, temporary, metadata=header)
-    return sha256_of(path)
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 def import_published(path: Path, model: str, target: Path, *, overwrite: bool = False) -> WeightRecord:
@@ -169,19 +185,20 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         raise InputError(f"the checkpoint {path} does not exist.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # bytes that are no checkpoint make torch.load raise almost anything
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"{path} is no PyTorch checkpoint of plain tensors, or is truncated ({reason}).") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise InputError(f"{path} holds no table of tensors.")
+    table = state.items() if isinstance(state, dict) else [(None, None)]
+    if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in table):
+        raise InputError(f"{path} holds no table of named tensors.")
     state = {k.removeprefix("module."): v for k, v in state.items()}
     try:
         net: Unrolled = spec.factory.from_published(state)  # type: ignore[attr-defined]
     except (ValueError, KeyError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{path} does not hold published weights of {model}: {str(error).splitlines()[0]}") from None
+        raise WeightsError(f"{path} does not hold published weights of {model}: {_reason(error)}") from None
     record = WeightRecord(
         name=target.stem,
         model=model,

@@ -1,0 +1,53 @@
+"""The command line: one thin module per subcommand, no mathematics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rsunfold import __version__
+from rsunfold.cli import detect_ir, evaluate, info, models, sample, train, weights
+from rsunfold.cli.options import Quiet, Verbose
+
+EXIT_CODES = """Exit codes: 0 success (no target is a success), 1 a defect, 2 wrong usage, 3 unreadable input, 4 output
+exists or cannot be written, 5 weights missing or damaged, 6 no such device or no memory, 7 some inputs of a batch
+failed, 130 interrupted."""
+
+app = typer.Typer(
+    name="rsunfold",
+    help="Remote-sensing image processing with deep unfolding networks.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("detect-ir")(detect_ir.detect_ir)
+app.add_typer(evaluate.app, name="evaluate")
+app.command("train")(train.train)
+app.add_typer(weights.app, name="weights")
+app.command("models")(models.models)
+app.command("info")(info.info)
+app.add_typer(sample.app, name="sample")
+
+
+def _version(on: bool) -> None:
+    if on:
+        print(f"rsunfold {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remote-sensing image processing with deep unfolding networks."""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

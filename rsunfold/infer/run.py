@@ -96,6 +96,7 @@ def environment() -> Iterator[None]:
 
 def detect_array(source: CubeReader | str, detector: Detector, options: Options) -> Detection:
     """Detect targets in an image that fits in memory, and keep everything in memory."""
+    started = time.monotonic()
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
@@ -110,7 +111,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
         return Detection(
             targets,
             threshold,
-            _summary(image, detector, options, passage, scored, targets),
+            _summary(image, detector, options, passage, scored, targets, started),
             score=np.concatenate([p[0] for p in parts]).astype(np.float32),
             mask=np.concatenate([p[1] for p in parts]),
             stages={key: read(whole) for key, read in scored.stages.items()},
@@ -123,6 +124,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     Everything is written to a hidden folder inside ``folder`` first and moved when it is complete, so that an
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
+    started = time.monotonic()
     names = output_names(stem, options)
     for name in names.values():
         refuse_existing(folder / name, options.overwrite)
@@ -133,7 +135,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
                 passage = _Passage(image, threshold, options.min_area)
                 _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
                 targets = passage.targets()
-                summary = _summary(image, detector, options, passage, scored, targets)
+                summary = _summary(image, detector, options, passage, scored, targets, started)
                 _write_reports(image, passage, targets, summary, options, {k: work / n for k, n in names.items()})
             _move(work, folder, options.overwrite)
     return Detection(targets, threshold, summary, {k: folder / n for k, n in names.items()})
@@ -171,7 +173,6 @@ class _Passage:
         self.small: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
         self.packed: list[NDArray[np.uint8]] = []
         self.valid_pixels = self.target_pixels = 0
-        self.started = time.monotonic()
 
     def strips(self, scored: Scored) -> Iterator[tuple[int, NDArray[np.float32], NDArray[Any], NDArray[Any]]]:
         """(first row, score, target mask, valid) of each strip; only after the last one is the rest known."""
@@ -262,7 +263,13 @@ def _write_reports(
 
 
 def _summary(
-    image: GrayImage, detector: Detector, options: Options, passage: _Passage, scored: Scored, targets: list[Target]
+    image: GrayImage,
+    detector: Detector,
+    options: Options,
+    passage: _Passage,
+    scored: Scored,
+    targets: list[Target],
+    started: float,
 ) -> dict[str, Any]:
     meta: Meta = image.meta
     return {
@@ -280,6 +287,6 @@ def _summary(
         "valid_pixels": passage.valid_pixels,
         "target_pixels": passage.target_pixels,
         "targets": len(targets),
-        "seconds": round(time.monotonic() - passage.started, 3),
+        "seconds": round(time.monotonic() - started, 3),
         "notes": list(meta.notes),
     }

@@ -59,7 +59,7 @@ def atomic_path(target: str | Path, overwrite: bool = False) -> Iterator[Path]:
         refuse_existing(target, overwrite)  # somebody else may have written it meanwhile
         temporary.replace(target)
     except OSError as err:
-        if err.errno in _DISK:
+        if err.errno in _DISK or err.filename == str(temporary):  # the disk is full, or the last step failed
             raise write_failure(target, err.strerror or "no room") from err
         raise
     finally:

@@ -48,8 +48,7 @@ class RasterReader(CubeReader):
         self.path = path
         self._notes: list[str] = []
         with gdal(lambda words: _not_opened(path, source, words)):
-            # a Path is never taken for a URL
-            self._ds = rasterio.open(Path(source) if Path(source).exists() else source)
+            self._ds = rasterio.open(source)
         try:
             self._describe_dataset(source, var)
         except BaseException:

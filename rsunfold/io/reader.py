@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Cube, Meta, Window
 from rsunfold.errors import InputError
 
-_PER_BAND = ("wavelengths", "fwhm", "bad_bands", "band_names", "nodata", "scales", "offsets", "units")
+PER_BAND = ("wavelengths", "fwhm", "bad_bands", "band_names", "nodata", "scales", "offsets", "units")
 
 
 class CubeReader(ABC):
@@ -125,7 +125,7 @@ def _same(values: Sequence[Any]) -> Any:
 
 def select_bands(meta: Meta, bands: Sequence[int]) -> Meta:
     """``meta`` with every per-band field reduced to ``bands`` (zero-based)."""
-    fields = {name: getattr(meta, name) for name in _PER_BAND}
+    fields = {name: getattr(meta, name) for name in PER_BAND}
     some: dict[str, Any] = {name: tuple(values[band] for band in bands) for name, values in fields.items() if values}
     return replace(meta, colour=meta.colour and list(bands) == [0, 1, 2], **some)
 

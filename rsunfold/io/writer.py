@@ -14,7 +14,7 @@ from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.io import envi
 from rsunfold.io.atomic import atomic_path, refuse_existing, write_failure
-from rsunfold.io.reader import _PER_BAND
+from rsunfold.io.reader import PER_BAND
 
 GEOTIFF_SUFFIXES = (".tif", ".tiff")
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
@@ -74,7 +74,7 @@ class RasterWriter:
         known = rasterio.dtypes.check_dtype(self.dtype.name)
         if not known or (self._envi and self.dtype.name == "int8"):
             raise UsageError(f"{self.path}: {'ENVI' if self._envi else 'GeoTIFF'} has no samples of type {self.dtype}.")
-        for name in _PER_BAND:
+        for name in PER_BAND:
             count = len(getattr(self.meta, name))
             if count not in (0, self.shape[0]):
                 raise UsageError(f"{self.path}: {count} {name} were given for {self.shape[0]} bands.")

@@ -1,11 +1,9 @@
-"""Folders of infrared images and target masks, their validation part, and augmented crops for training."""
+"""Training images in memory: what is held out for validation, and augmented crops of the rest."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,96 +14,15 @@ from scipy.ndimage import center_of_mass, find_objects, label, zoom
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from rsunfold.errors import InputError
 from rsunfold.infer.gray import GrayImage
-from rsunfold.io import full_range, open_cube
-
-SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".mat", ".hdr"}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image of a data set; ``mask`` is None where the image holds no target by construction."""
-
-    group: str
-    name: str
-    image: Path
-    mask: Path | None
-
-
-def images_in(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by stem, in natural order of their names."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES]
-    return {p.stem: p for p in sorted(found, key=lambda p: natural(p.stem))}
-
-
-def natural(name: str) -> list[Any]:
-    """Sorting key under which XDU9 comes before XDU10."""
-    return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]
-
-
-def pair(group: str, images: Path, masks: Path, only: set[str] | None = None) -> list[Sample]:
-    """Images with the masks of the same stem (or stem + ``_mask``, ``_pixels0``); every image needs its mask.
-
-    only : stems to keep; raises InputError when one of them has no image.
-    """
-    found, truth = images_in(images), images_in(masks)
-    if only is not None:
-        absent = sorted(only - found.keys())
-        if absent:
-            raise InputError(
-                f"{images} holds no image {absent[0]!r} ({len(absent)} names of the split file are absent)."
-            )
-        found = {n: p for n, p in found.items() if n in only}
-    samples = []
-    for name, path in found.items():
-        mask = next((truth[n] for n in (name, f"{name}_mask", f"{name}_pixels0") if n in truth), None)
-        if mask is None:
-            raise InputError(f"{masks} holds no mask for {path.name}: an image without targets needs an empty mask.")
-        samples.append(Sample(group, name, path, mask))
-    if not samples:
-        raise InputError(f"{images} holds no images ({', '.join(sorted(SUFFIXES))}).")
-    return samples
-
-
-def find_samples(root: Path, split: str | None = None) -> list[Sample]:
-    """All samples below ``root``, in a fixed order.
-
-    ``root`` is one set (folders ``images`` and ``masks``) or holds one set per sub-folder; a sub-folder with image
-    files and no ``images`` folder is a set without targets. ``split`` names a text file of stems, one a line, in
-    each set's folder; sets without that file are used whole.
-    """
-    if not root.is_dir():
-        raise InputError(f"the data folder {root} does not exist.")
-    folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
-    samples: list[Sample] = []
-    for folder in folders:
-        if (folder / "images").is_dir():
-            listed = folder / split if split else None
-            only = set(listed.read_text().split()) if listed is not None and listed.is_file() else None
-            samples += pair(folder.name, folder / "images", folder / "masks", only)
-        else:
-            samples += [Sample(folder.name, n, p, None) for n, p in images_in(folder).items()]
-    if not samples:
-        raise InputError(f"{root} holds neither images/ and masks/ nor sub-folders that do.")
-    return samples
-
-
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Truth (H, W): True above half of the file's range; a 1-bit mask is True where it is 1."""
-    with open_cube(path) as reader:
-        data = reader.read(scaled=False).data[0]
-        return np.asarray(data > full_range(reader) / 2)
+from rsunfold.io.samples import Sample
 
 
 def read_sample(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """(gray (H, W), truth (H, W), valid (H, W)); raises InputError when image and mask differ in size."""
     with GrayImage(str(sample.image)) as image:
         gray, valid = image.read()
-    truth = np.zeros(gray.shape, bool) if sample.mask is None else read_mask(sample.mask)
-    if truth.shape != gray.shape:
-        raise InputError(f"{sample.mask} is {truth.shape} but {sample.image} is {gray.shape} (rows, columns).")
-    return gray, truth, valid
+    return gray, sample.truth(gray.shape), valid
 
 
 def perceptual_hash(gray: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -21,10 +21,11 @@ from torch import nn
 
 from rsunfold.errors import DeviceError, InputError, OutputError
 from rsunfold.io.atomic import atomic_path
+from rsunfold.io.samples import Sample, find_samples
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.registry import get_model
 from rsunfold.train.calibrate import Calibration, calibrate
-from rsunfold.train.data import Crops, Sample, carve, find_samples, read_sample
+from rsunfold.train.data import Crops, carve, read_sample
 from rsunfold.train.loss import infrared_loss
 from rsunfold.train.recipe import Recipe
 from rsunfold.unfold.operators import for_inference

@@ -77,6 +77,6 @@ def macs_per_pixel(net: nn.Module, *, skip: tuple[str, ...] = ()) -> int:
     """
     total = 0
     for name, m in net.named_modules():
-        if isinstance(m, nn.Conv2d) and ".se." not in name and not name.startswith(skip or ("\0",)):
+        if isinstance(m, nn.Conv2d) and ".se." not in name and not name.startswith(skip):
             total += m.out_channels * (m.in_channels // m.groups) * m.kernel_size[0] * m.kernel_size[1]
     return total

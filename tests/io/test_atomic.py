@@ -89,3 +89,13 @@ def test_disk_full_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match=words), atomic_path(tmp_path / "a.json"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert names(tmp_path) == []
+
+
+def test_failure_of_the_last_step_is_an_output_error(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self), None, str(target))
+
+    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    with pytest.raises(OutputError, match="Operation not permitted"), atomic_path(tmp_path / "a.json") as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == []

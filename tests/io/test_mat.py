@@ -154,7 +154,7 @@ def test_wavelengths_of_another_count_are_ignored_and_said(save):
 
 def test_structs_by_dotted_path(save):
     scene = {"radiance": CUBE, "inner": {"second": CUBE + 1}, "wavelength": np.arange(400.0, 405)[None]}
-    path = save(scene=scene, wavelength=np.arange(900.0, 905)[None])
+    path = save(wavelength=np.arange(900.0, 905)[None], scene=scene)
     with pytest.raises(
         InputError, match=r"scene\.radiance.*scene\.inner\.second|scene\.inner\.second.*scene\.radiance"
     ):

@@ -134,10 +134,11 @@ def test_gray_palette_is_expanded_to_gray(tmp_path):
         assert any("gray palette" in note for note in reader.meta.notes)
 
 
-def test_transparent_palette_entry_is_invalid(tmp_path):
-    path = save_palette(tmp_path / "a.png", [[0] * 3, [255, 0, 0], [0, 9, 0], [1, 2, 3]], transparency=1)
-    with open_cube(path) as reader:
-        np.testing.assert_array_equal(reader.read().valid, GRAY % 4 != 1)
+@pytest.mark.parametrize(("transparency", "clear"), [(1, [1]), (bytes([0, 255, 0, 9]), [0, 2])])
+def test_transparent_palette_entries_are_invalid(tmp_path, transparency, clear):
+    table = [[0] * 3, [255, 0, 0], [0, 9, 0], [1, 2, 3]]
+    with open_cube(save_palette(tmp_path / "a.png", table, transparency=transparency)) as reader:
+        np.testing.assert_array_equal(reader.read().valid, ~np.isin(GRAY % 4, clear))
         assert reader.meta.nodata == ()
 
 

@@ -1,0 +1,5 @@
+"""``python -m rsunfold``."""
+
+from rsunfold.cli import main
+
+main()

@@ -1,0 +1,105 @@
+"""``rsunfold detect-ir``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Device,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Threshold,
+    Verbose,
+    Weights,
+    handled,
+    pair_of_numbers,
+    quiet,
+    say,
+    show,
+    use_threads,
+)
+from rsunfold.errors import UsageError
+
+
+@handled
+def detect_ir(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
+    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "l-rpcanet",
+    weights: Weights = None,
+    threshold: Threshold = None,
+    band: Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIN,MAX",
+            help="Values that become gray 0 and 1; default: 0,255 for 8 bit, "
+            "else percentiles 0.1 and 99.9 of the valid pixels.",
+        ),
+    ] = None,
+    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    min_area: Annotated[int, typer.Option(min=1, help="Fewest pixels of a target.")] = 1,
+    stages: Annotated[bool, typer.Option("--stages", help="Write every stage's variables as raster bands.")] = False,
+    picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write a PNG of the result.")] = True,
+    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
+    overwrite: Overwrite = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs with a summary.")] = False,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    half: Annotated[bool, typer.Option("--half", help="float16 on a CUDA device, checked against float32.")] = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Find small targets in infrared images.
+
+    Each image gives, in the output folder: NAME_score and NAME_mask (rasters with the input's georeferencing),
+    NAME_targets.geojson and .csv, NAME_quicklook.png and NAME_summary.json. Nothing is overwritten unasked.
+    """
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
+    from rsunfold.infer.batch import Outcome, detect_batch, expand, raise_failures
+    from rsunfold.infer.detector import Detector
+    from rsunfold.infer.run import Options
+
+    options = Options(
+        threshold=threshold,
+        band=band,
+        scale=pair_of_numbers(scale, "--scale"),
+        var=var,
+        min_area=min_area,
+        stages=stages,
+        picture=picture,
+        suffix=".img" if envi else ".tif",
+        overwrite=overwrite,
+    )
+    files = expand(inputs)
+    use_threads(threads)
+    detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
+    outcomes: list[Outcome] = []
+    for outcome in detect_batch(files, output, detector, options, skip_existing=skip_existing):
+        outcomes.append(outcome)
+        if outcome.detection is not None:
+            summary = outcome.detection.summary
+            counted = f"{summary['targets']} target{'' if summary['targets'] == 1 else 's'}"
+            say(f"{outcome.source}: {counted}, {summary['seconds']:.2f} s, {summary['computed']}")
+            for note in summary["notes"]:
+                say(f"  note: {note}", 1)
+            if "colour" in summary["band"]:
+                say(f"  {summary['band']} was used")
+        elif outcome.error is None:
+            say(f"{outcome.source}: skipped, its summary exists")
+        elif len(files) > 1:
+            say(f"{outcome.source}: failed")
+    raise_failures(outcomes, lambda text: say(text, -1))
+    if not quiet():
+        found = sum(len(o.detection.targets) for o in outcomes if o.detection is not None)
+        done = sum(o.detection is not None for o in outcomes)
+        show(f"{found} targets in {done} of {len(outcomes)} images ({detector.spec.name}); results are in {output}")

@@ -1,0 +1,114 @@
+"""``rsunfold evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Device,
+    Json,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Threshold,
+    Verbose,
+    Weights,
+    handled,
+    say,
+    show,
+    use_threads,
+)
+from rsunfold.errors import UsageError
+
+app = typer.Typer(help="Compare results with ground truth.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Compare results with ground truth."""
+
+
+@app.command("detect-ir")
+@handled
+def detect_ir(
+    images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks, named like the images.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with one set per sub-folder (images/ and masks/, or target-free images only), "
+            "instead of --images and --masks."
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of somebody else's masks or scores, instead of a model.")
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option(help="Text file of the images to use: NAME or SET/NAME, one a line.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "l-rpcanet",
+    weights: Weights = None,
+    threshold: Threshold = None,
+    pfa: Annotated[
+        float | None, typer.Option(help="Also tell the threshold that keeps false-alarm pixels at this rate here.")
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(min=8, help="Resample to N x N first, as papers do for IRSTD-1k (256).")
+    ] = None,
+    legacy: Annotated[
+        bool, typer.Option("--half-maximum", help="Cut each image at half of its own maximum, as published scripts do.")
+    ] = False,
+    json_file: Json = None,
+    roc: Annotated[Path | None, typer.Option(help="Write the ROC as a PNG.")] = None,
+    worst: Annotated[
+        Path | None, typer.Option(help="Write the images with the lowest IoU as a PNG (first model).")
+    ] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """IoU, nIoU, F1, Pd and Fa (two conventions) and ROC of models or of somebody else's results.
+
+    One fixed threshold for all images. Every figure is defined in the JSON report.
+    """
+    from rsunfold.infer.detector import Detector
+    from rsunfold.infer.evaluate import Evaluation, evaluate_detector, evaluate_files, samples_from
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import roc_picture, table, worst_images, write_json
+
+    for path in (json_file, roc, worst):
+        if path is not None:
+            refuse_existing(path, overwrite)
+    names = [m.strip() for m in model.split(",") if m.strip()]
+    if weights is not None and len(names) != 1:
+        raise UsageError("--weights goes with one --model only.")
+    use_threads(threads)
+    samples = samples_from(images, masks, data, predictions, only)
+    done: list[Evaluation] = []
+    if predictions is not None:
+        done.append(evaluate_files(predictions, samples, threshold=threshold))
+    else:
+        detectors = [Detector(name, weights=weights, device=device, memory=memory) for name in names]
+        for detector in detectors:
+            done.append(
+                evaluate_detector(detector, samples, threshold=threshold, resize=resize, legacy=legacy, say=say)
+            )
+    show(table([row for e in done for row in e.rows()]))
+    for e in done:
+        if pfa is not None:
+            cut = e.sets["all"].threshold_for_pfa(pfa)
+            show(f"{e.about['model']}: Fa <= {pfa:g} on these images from threshold {cut:.6g}; use it on others.")
+    if json_file is not None:
+        reports = [e.report() for e in done]
+        write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
+    if roc is not None:
+        roc_picture(roc, {str(e.about["model"]): e.curve() for e in done}, overwrite=overwrite)
+    if worst is not None:
+        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)

@@ -1,0 +1,37 @@
+"""``rsunfold info``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import Json, Overwrite, Quiet, Verbose, handled, show
+
+
+@handled
+def info(
+    file: Annotated[str, typer.Argument(help="An image: ENVI, GeoTIFF, MAT, PNG, or whatever else GDAL opens.")],
+    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    json_file: Json = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Show what the reader understood of a file: bands, wavelengths, nodata, scale, CRS, variables."""
+    from rich.table import Table
+
+    from rsunfold.io import open_cube
+    from rsunfold.report import write_json
+
+    with open_cube(file, var=var) as reader:
+        described = reader.describe()
+    if json_file is not None:
+        write_json(json_file, described, overwrite=overwrite)
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in described.items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    show(table)

@@ -1,0 +1,48 @@
+"""``rsunfold models``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import Quiet, Verbose, handled, show
+from rsunfold.errors import UsageError
+
+
+@handled
+def models(
+    task: Annotated[str | None, typer.Option(help="Only the models of this task, such as detect-ir.")] = None,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """List every network and classical method with its paper, parameters, needs and weights."""
+    from rsunfold.registry import all_models
+    from rsunfold.report import table
+    from rsunfold.weights import read_record
+
+    known = all_models()
+    tasks = sorted({m.task for m in known})
+    if task is not None and task not in tasks:
+        raise UsageError(f"there is no task {task!r} with models; known are {', '.join(tasks)}.")
+    rows = []
+    for spec in known:
+        if task not in (None, spec.task):
+            continue
+        parameters = None
+        if spec.kind == "network":
+            arch = read_record(spec.weights).arch if spec.weights else next(iter(spec.sizes.values()), {})
+            parameters = spec.build(**arch).parameters_count
+        weights = spec.weights or ("none shipped" if spec.kind == "network" else "needs none")
+        rows.append(
+            {
+                "model": spec.name,
+                "task": spec.task,
+                "kind": spec.kind,
+                "parameters": parameters,
+                "weights": weights,
+                "needs": spec.needs,
+                "paper": spec.paper,
+            }
+        )
+    show(table(rows))

@@ -1,0 +1,122 @@
+"""What all subcommands share: options, messages, and errors turned into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from rsunfold.errors import RsunfoldError, UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_level = 0  # -1 quiet, 0 normal, 1 verbose
+
+
+def _louder(on: bool) -> bool:
+    global _level
+    _level = max(_level, 1) if on else _level
+    return on
+
+
+def _quieter(on: bool) -> bool:
+    global _level
+    _level = -1 if on else _level
+    return on
+
+
+Verbose = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Say more; show tracebacks.", callback=_louder, is_eager=True)
+]
+Quiet = Annotated[
+    bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", callback=_quieter, is_eager=True)
+]
+Device = Annotated[str, typer.Option(help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
+Memory = Annotated[
+    str | None, typer.Option(help="Budget for the whole process, such as 2GB; default: half of what is free.")
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+Threshold = Annotated[
+    float | None, typer.Option(help="Score above which a pixel is a target; default: the one of the weights.")
+]
+Weights = Annotated[str | None, typer.Option(help="A shipped weight (rsunfold weights list) or a .safetensors file.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the whole report to this file.")]
+
+
+def say(text: str, level: int = 0) -> None:
+    """A message for a person, on standard error; level 1 only with -v."""
+    if _level >= level:
+        print(text, file=sys.stderr, flush=True)
+
+
+def quiet() -> bool:
+    """True with -q."""
+    return _level < 0
+
+
+def show(table: Any) -> None:
+    """A result on standard output: a rich table, or text."""
+    from rich.console import Console
+
+    console = Console()
+    # A pipe or a file gets the whole width: a table that is folded at 80 columns cannot be read by a program.
+    console = console if console.is_terminal else Console(width=400)
+    console.print(table, highlight=False, soft_wrap=isinstance(table, str))
+
+
+def handled(command: F) -> F:
+    """A subcommand that ends with one sentence on standard error and the documented exit code, never a traceback.
+
+    With -v the traceback is shown as well.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except RsunfoldError as error:
+            _report(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            _report("interrupted; nothing unfinished was left behind.")
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            _report(f"error: a defect in rsunfold: {type(error).__name__}: {error}; run again with -v and report it.")
+            raise typer.Exit(1) from None
+
+    return run  # type: ignore[return-value]
+
+
+def _report(text: str) -> None:
+    if _level > 0:
+        traceback.print_exc()
+    print(text, file=sys.stderr, flush=True)
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch use ``count`` threads; all cores when None."""
+    if count is not None:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None:
+    """``low,high`` as two numbers; raises UsageError."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} needs two numbers such as 0,1000, not {text!r}.") from None
+    return low, high

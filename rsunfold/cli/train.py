@@ -1,0 +1,42 @@
+"""``rsunfold train``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import Device, Quiet, Threads, Verbose, handled, say, show, use_threads
+
+
+@handled
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder with images/ and masks/, or with one such folder (or folder of target-free images) per set."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    max_minutes: Annotated[float, typer.Option(min=0, help="Stop after this time, ready to resume.")] = math.inf,
+    device: Device = "auto",
+    threads: Threads = None,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Train a network by a recipe; start it with torchrun for several GPUs."""
+    from rsunfold.train.loop import Trainer, training_device
+    from rsunfold.train.recipe import load_recipe, recipe_path
+
+    path = recipe_path(recipe)
+    say(f"recipe: {path}")
+    content = load_recipe(path)
+    use_threads(threads)
+    trainer = Trainer(content, data, out, device=training_device(device), say=say)
+    complete = trainer.run(minutes=max_minutes, resume=resume)
+    state = "complete" if complete else "not complete: go on with --resume"
+    show(f"step {trainer.step} of {content.optim.steps}, {state}; weights, card and log are in {out}")

@@ -1,0 +1,107 @@
+"""``rsunfold weights``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import Overwrite, Quiet, Verbose, handled, show
+from rsunfold.errors import WeightsError
+
+app = typer.Typer(help="List, inspect, verify and import weights.", no_args_is_help=True)
+
+
+@app.command("list")
+@handled
+def list_weights(verbose: Verbose = False, quieter: Quiet = False) -> None:
+    """List the shipped weights."""
+    from rsunfold.report import table
+    from rsunfold.weights import read_record, shipped
+
+    rows = []
+    for name, entry in sorted(shipped().items()):
+        record = read_record(name)
+        rows.append(
+            {
+                "weights": name,
+                "model": record.model,
+                "threshold": record.threshold,
+                "licence": record.licence,
+                "sha256": entry["sha256"][:12],
+                "origin": record.origin,
+            }
+        )
+    show(table(rows))
+
+
+@app.command()
+@handled
+def info(
+    name: Annotated[str, typer.Argument(help="A shipped weight or a .safetensors file.")],
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Show the record of a weight, its parameters and its arithmetic."""
+    from rich.table import Table
+
+    from rsunfold.unfold.unrolled import macs_per_pixel
+    from rsunfold.weights import load
+
+    net, record, sha = load(name)
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in dataclasses.asdict(record).items():
+        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
+    macs = macs_per_pixel(net)
+    table.add_row("sha256", sha)
+    table.add_row("parameters", f"{net.parameters_count:,}")
+    table.add_row(
+        "arithmetic", f"{macs:,} multiply-accumulates per pixel, {2 * macs * 256**2 / 1e9:.2f} GFLOP at 256x256"
+    )
+    show(table)
+
+
+@app.command()
+@handled
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Weights to verify; default: all shipped ones.")] = None,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Check the SHA-256 of weights against the registry."""
+    from rsunfold.weights import shipped
+    from rsunfold.weights import verify as check
+
+    failed = []
+    for name in names or sorted(shipped()):
+        try:
+            show(f"{name}: {check(name)} ok")
+        except WeightsError as error:
+            failed.append(str(error))
+    if failed:
+        raise WeightsError(" ".join(failed))
+
+
+@app.command("import")
+@handled
+def import_weights(
+    checkpoint: Annotated[Path, typer.Argument(help="A published PyTorch checkpoint; no code in it is executed.")],
+    model: Annotated[str, typer.Option("--as", help="The model that it belongs to, such as l-rpcanet.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write; default: NAME.safetensors here.")
+    ] = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Turn a published checkpoint into a weight file for --weights."""
+    from rsunfold.weights import import_published
+
+    target = output or Path(f"{checkpoint.name.removesuffix(checkpoint.suffix)}.safetensors")
+    record = import_published(checkpoint, model, target, overwrite=overwrite)
+    show(f"{target}: {record.model} {json.dumps(record.arch)}; use it with --weights {target}")

@@ -1,0 +1,73 @@
+"""Many inputs: what a command line names, and one result per input whatever happens to the others."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rsunfold.errors import BatchError, InputError, RsunfoldError, UsageError
+from rsunfold.infer.detector import Detector
+from rsunfold.infer.run import Detection, Options, detect_file, output_names
+from rsunfold.io.folders import images_in, natural
+
+
+def expand(inputs: Sequence[str]) -> dict[str, str]:
+    """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
+
+    Raises InputError where nothing matches, UsageError when two files would give the same output names.
+    """
+    files: list[str] = []
+    for name in inputs:
+        if Path(name).is_dir():
+            found = [str(p) for p in images_in(Path(name)).values()]
+        elif glob.has_magic(name) and not Path(name).exists():
+            found = sorted(glob.glob(name, recursive=True), key=natural)
+        else:
+            found = [name]
+        if not found:
+            raise InputError(f"{name} matches no image.")
+        files += found
+    by_stem: dict[str, str] = {}
+    for name in dict.fromkeys(files):
+        stem = Path(name).stem
+        if stem in by_stem:
+            raise UsageError(f"{by_stem[stem]} and {name} would write the same outputs; run them with two folders.")
+        by_stem[stem] = name
+    return by_stem
+
+
+@dataclass
+class Outcome:
+    """What became of one input: a detection, an error, or neither when it was skipped."""
+
+    source: str
+    detection: Detection | None = None
+    error: RsunfoldError | None = None
+
+
+def detect_batch(
+    files: dict[str, str], folder: Path, detector: Detector, options: Options, *, skip_existing: bool = False
+) -> Iterator[Outcome]:
+    """Run ``detect_file`` on each of ``files`` (by stem); errors that a user can cause end only their own input."""
+    for stem, source in files.items():
+        if skip_existing and (folder / output_names(stem, options)["summary"]).exists():
+            yield Outcome(source)
+            continue
+        try:
+            yield Outcome(source, detection=detect_file(source, stem, folder, detector, options))
+        except RsunfoldError as error:
+            yield Outcome(source, error=error)
+
+
+def raise_failures(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> None:
+    """Nothing when all went well; the error itself when there was one input, else BatchError after naming each."""
+    failed = [o for o in outcomes if o.error is not None]
+    if not failed:
+        return
+    if len(outcomes) == 1 and failed[0].error is not None:
+        raise failed[0].error
+    for outcome in failed:
+        say(f"failed: {outcome.source}: {outcome.error}")
+    raise BatchError(f"{len(failed)} of {len(outcomes)} inputs failed; the others are written.")

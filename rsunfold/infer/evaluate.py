@@ -1,0 +1,222 @@
+"""Infrared detections against ground truth: of a model, or of files that somebody else made."""
+
+from __future__ import annotations
+
+import heapq
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.detector import Detector
+from rsunfold.infer.gray import GrayImage
+from rsunfold.infer.run import environment
+from rsunfold.io import open_cube
+from rsunfold.io.folders import images_in
+from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask
+from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
+from rsunfold.report import Case
+
+Score = NDArray[Any]
+WORST = 6
+
+
+@dataclass
+class Evaluation:
+    """Figures of one model (or set of files) over sets of images.
+
+    about : model, weights, threshold, protocol. sets : the metrics by set, ``all`` over all of them. worst : the
+    images with the lowest IoU.
+    """
+
+    about: dict[str, Any]
+    sets: dict[str, InfraredMetrics] = field(default_factory=dict)
+    worst: list[Case] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types, the per-image table included."""
+        results = {name: metrics.result() for name, metrics in self.sets.items()}
+        return {**self.about, "seconds": round(self.seconds, 3), "sets": results, "per_image": self.sets["all"].rows}
+
+    def curve(self) -> tuple[list[float], list[float]]:
+        """(Fa per pixel, Pd by overlap) at the thresholds of the ROC.
+
+        Raises UsageError when the results are masks, or the images hold no target or no background.
+        """
+        roc = self.sets["all"].result().get("roc")
+        if roc is None or roc["overlap"]["pd"] is None or roc["overlap"]["fa"] is None:
+            raise UsageError("there is no ROC to draw: it needs scores, targets and background.")
+        return roc["overlap"]["fa"], roc["overlap"]["pd"]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line per set for a table."""
+        lines = []
+        for name, metrics in self.sets.items():
+            r = metrics.result()
+            lines.append(
+                {
+                    "model": self.about["model"],
+                    "set": name,
+                    "images": r["images"],
+                    "targets": r["targets"],
+                    "threshold": self.about["threshold"],
+                    "IoU": r["iou_pooled"],
+                    "nIoU": r["niou"],
+                    "F1": r["f1_pooled"],
+                    "Pd overlap": r["overlap"]["pd"],
+                    "Fa overlap": r["overlap"]["fa"],
+                    "Pd <3px": r["centroid"]["pd"],
+                    "Fa <3px": r["centroid"]["fa"],
+                    "false/Mpx": r["centroid"]["false_components_per_megapixel"],
+                    "empty images with alarm": r["empty_images"]["share_with_detection"],
+                    "empty images": r["empty_images"]["images"],
+                }
+            )
+        return lines
+
+
+def samples_from(
+    images: Path | None, masks: Path | None, data: Path | None, predictions: Path | None, only: Path | None
+) -> list[Sample]:
+    """The samples that the options of ``evaluate detect-ir`` name; raises UsageError for a combination without sense."""
+    if data is not None:
+        if images is not None or masks is not None:
+            raise UsageError("--data stands for --images and --masks; give the one or the others.")
+        samples = find_samples(data)
+    elif masks is None:
+        raise UsageError("--masks is missing: give --images and --masks, or --data.")
+    else:
+        # Predictions are scored against masks alone; a mask is then its own image.
+        samples = pair(masks.resolve().parent.name, images or masks, masks) if images or predictions else []
+    if not samples:
+        raise UsageError("--images is missing: give it, or --predictions.")
+    return samples if only is None else keep_only(samples, only)
+
+
+def evaluate_detector(
+    detector: Detector,
+    samples: list[Sample],
+    *,
+    threshold: float | None = None,
+    resize: int | None = None,
+    legacy: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """Score every sample with a model at one fixed threshold (None: that of its weights).
+
+    resize : images are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of
+    the papers for IRSTD-1k; None keeps the native size. legacy : cut each image at half of its own maximum instead, as
+    published scripts do. Raises InputError when an image and its mask differ in size.
+    """
+    cut = detector.threshold if threshold is None else threshold
+    about = {
+        **detector.describe(),
+        "threshold": "half of each image's maximum" if legacy else cut,
+        "size": f"resized to {resize}x{resize}" if resize else "native",
+    }
+
+    def scores() -> Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
+        for number, sample in enumerate(samples, start=1):
+            with environment(), GrayImage(str(sample.image)) as image:
+                truth = sample.truth((image.rows, image.cols))
+                if resize:
+                    truth = _resized(truth, resize)
+                    gray, valid = (_resized(a, resize) for a in image.read())
+                    score = detector.score(gray)
+                else:
+                    gray, valid = image.read()
+                    with tempfile.TemporaryDirectory() as scratch, detector.scored(image, Path(scratch)) as scored:
+                        score = np.concatenate([part for _, part in scored.strips()])
+            if number % 50 == 0:
+                say(f"{detector.spec.name}: {number} of {len(samples)} images")
+            yield sample, legacy_half_maximum(score, valid) if legacy else score, truth, valid, gray
+
+    return _evaluate(scores(), about, None if legacy else cut)
+
+
+def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float | None = None) -> Evaluation:
+    """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
+
+    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (default 0.5); files of integers are
+    masks, target above half of their range. All files must be of one kind. Pixels that a prediction marks as nodata
+    are not predicted. Raises InputError for a missing file, another size, or scores outside [0, 1].
+    """
+    found = images_in(predictions) if predictions.is_dir() else {}
+    if not found:
+        raise InputError(f"{predictions} holds no predictions.")
+    paths = {}
+    for sample in samples:
+        names = (sample.name, f"{sample.name}_score", f"{sample.name}_mask")
+        path = next((found[n] for n in names if n in found), None)
+        if path is None:
+            raise InputError(f"{predictions} holds no prediction for {sample.name}.")
+        paths[sample] = path
+    with open_cube(next(iter(paths.values()))) as first:
+        scored = first.dtype.kind == "f"
+    cut = (0.5 if threshold is None else threshold) if scored else None
+
+    def scores() -> Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
+        for sample, path in paths.items():
+            prediction = _read_scores(path) if scored else read_mask(path)
+            truth = sample.truth(prediction.shape)
+            yield sample, prediction, truth, np.ones(truth.shape, bool), np.asarray(prediction, np.float32)
+
+    about = {"model": str(predictions), "threshold": cut if scored else "masks", "size": "native"}
+    return _evaluate(scores(), about, cut)
+
+
+def _read_scores(path: Path) -> NDArray[np.float32]:
+    with open_cube(path) as reader:
+        cube = reader.read(bands=[0])
+    if cube.data.dtype.kind != "f":
+        raise InputError(f"{path} holds a mask where the other predictions are scores; evaluate them separately.")
+    score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)
+    if score.min() < 0 or score.max() > 1:
+        raise InputError(f"{path} holds scores from {score.min():.4g} to {score.max():.4g}; they must lie in 0 to 1.")
+    return score
+
+
+def _evaluate(
+    results: Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]],
+    about: dict[str, Any],
+    cut: float | None,
+) -> Evaluation:
+    evaluation = Evaluation(about)
+    grid = None if cut is None else roc_thresholds(min(max(cut, 1e-4), 1 - 1e-4))
+    started = time.monotonic()
+    worst: list[tuple[float, int, Case]] = []
+    for number, (sample, score, truth, valid, gray) in enumerate(results):
+        row: dict[str, Any] = {}
+        for group in (sample.group, "all"):
+            metrics = evaluation.sets.setdefault(group, InfraredMetrics(cut, grid))
+            row = metrics.update(f"{sample.group}/{sample.name}", score, truth, valid)
+        if row["iou"] is None:
+            continue
+        predicted = (score if cut is None else score > cut) & valid
+        case = Case(row["image"], gray, truth, predicted, row["iou"])
+        heapq.heappush(worst, (-row["iou"], -number, case))
+        if len(worst) > WORST:
+            heapq.heappop(worst)
+    evaluation.sets["all"] = evaluation.sets.pop("all")  # last in tables
+    if len(evaluation.sets) == 2:
+        evaluation.sets = {"all": evaluation.sets["all"]}
+    evaluation.worst = [case for _, _, case in sorted(worst, reverse=True, key=lambda entry: entry[:2])]
+    evaluation.seconds = time.monotonic() - started
+    return evaluation
+
+
+def _resized(array: NDArray[Any], side: int) -> NDArray[Any]:
+    from skimage.transform import resize
+
+    exact = array.dtype == np.bool_
+    out = resize(
+        array, (side, side), order=0 if exact else 1, anti_aliasing=not exact, preserve_range=True, mode="edge"
+    )
+    return np.asarray(out, array.dtype)

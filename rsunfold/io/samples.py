@@ -1,0 +1,115 @@
+"""Sets of infrared images with target masks in folders: which image belongs to which mask."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import InputError
+from rsunfold.io.folders import SUFFIXES, images_in
+from rsunfold.io.reader import full_range, open_cube
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a set; ``mask`` is None where the image holds no target by construction."""
+
+    group: str
+    name: str
+    image: Path
+    mask: Path | None
+
+    def truth(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Target pixels (rows, cols); raises InputError when the mask is not of that ``shape``."""
+        if self.mask is None:
+            return np.zeros(shape, bool)
+        truth = read_mask(self.mask)
+        if truth.shape != shape:
+            raise InputError(f"{self.mask} is {truth.shape} but {self.image} is {shape} (rows, columns).")
+        return truth
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Target pixels (rows, cols) of a mask file: above half of the range of its type.
+
+    A file that holds nothing but 0 and 1 has the range 1, whatever its type. Nodata pixels are no targets. Raises
+    InputError when the file has several bands that differ.
+    """
+    with open_cube(path) as reader:
+        cube = reader.read(scaled=False)
+        top = full_range(reader)
+    data = cube.data
+    if (data != data[:1]).any():
+        raise InputError(f"{path} has {len(data)} bands that differ; a mask has one.")
+    values = np.where(cube.valid, data[0], 0)
+    return np.asarray(values > (0.5 if values.max(initial=0) <= 1 else top / 2))
+
+
+def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:
+    """Images with the masks of the same stem (or stem + ``_mask``, ``_pixels0``); every image needs its mask.
+
+    only : stems to keep; raises InputError when one of them has no image.
+    """
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise InputError(f"the folder {folder} does not exist.")
+    found, truth = images_in(images), images_in(masks)
+    if only is not None:
+        absent = sorted(set(only) - found.keys())
+        if absent:
+            raise InputError(f"{images} holds no image {absent[0]!r} ({len(absent)} of the listed names are absent).")
+        found = {n: p for n, p in found.items() if n in only}
+    samples = []
+    for name, path in found.items():
+        mask = next((truth[n] for n in (name, f"{name}_mask", f"{name}_pixels0") if n in truth), None)
+        if mask is None:
+            raise InputError(f"{masks} holds no mask for {path.name}: an image without targets needs an empty mask.")
+        samples.append(Sample(group, name, path, mask))
+    if not samples:
+        raise InputError(f"{images} holds no images ({', '.join(sorted(SUFFIXES))}).")
+    return samples
+
+
+def find_samples(root: Path, split: str | None = None) -> list[Sample]:
+    """All samples below ``root``, in a fixed order.
+
+    ``root`` is one set (folders ``images`` and ``masks``) or holds one set per sub-folder; a sub-folder with image
+    files and no ``images`` folder is a set without targets. ``split`` names a text file of stems, one a line, in
+    each set's folder; sets without that file are used whole.
+    """
+    if not root.is_dir():
+        raise InputError(f"the data folder {root} does not exist.")
+    folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
+    samples: list[Sample] = []
+    for folder in folders:
+        if (folder / "images").is_dir():
+            listed = folder / split if split else None
+            only = listed.read_text().split() if listed is not None and listed.is_file() else None
+            samples += pair(folder.name, folder / "images", folder / "masks", only)
+        else:
+            samples += [Sample(folder.name, n, p, None) for n, p in images_in(folder).items()]
+    if not samples:
+        raise InputError(f"{root} holds neither images/ and masks/ nor sub-folders that do.")
+    return samples
+
+
+def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:
+    """The samples named in a text file, one ``NAME`` or ``SET/NAME`` a line.
+
+    Raises InputError when the file cannot be read, or names an image that is not there.
+    """
+    try:
+        names = listing.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the list {listing} cannot be read ({error}).") from None
+    known = {s.name for s in samples} | {f"{s.group}/{s.name}" for s in samples}
+    absent = [n for n in names if n not in known]
+    if absent or not names:
+        what = f"names {absent[0]!r}, which is not among the images" if absent else "names no image"
+        raise InputError(f"the list {listing} {what}.")
+    wanted = set(names)
+    return [s for s in samples if s.name in wanted or f"{s.group}/{s.name}" in wanted]
