@@ -96,10 +96,8 @@ def detect_ir(
         done.append(evaluate_files(predictions, samples, threshold=threshold))
     else:
         detectors = [Detector(name, weights=weights, device=device, memory=memory) for name in names]
-        for detector in detectors:
-            done.append(
-                evaluate_detector(detector, samples, threshold=threshold, resize=resize, legacy=legacy, say=say)
-            )
+        how = {"threshold": threshold, "resize": resize, "legacy": legacy, "say": say}
+        done += [evaluate_detector(detector, samples, **how) for detector in detectors]
     show(table([row for e in done for row in e.rows()]))
     for e in done:
         if pfa is not None:

@@ -23,7 +23,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
         if Path(name).is_dir():
             found = [str(p) for p in images_in(Path(name)).values()]
         elif glob.has_magic(name) and not Path(name).exists():
-            found = sorted(glob.glob(name, recursive=True), key=natural)
+            found = sorted(glob.glob(name, recursive=True), key=natural)  # noqa: PTH207 (patterns may be absolute)
         else:
             found = [name]
         if not found:

@@ -51,8 +51,9 @@ class Detector:
     """A model, its weights and a device, ready to score images.
 
     model : registry name of a ``detect-ir`` model. weights : a shipped name or a ``.safetensors`` file; None takes the
-    model's default. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the
-    whole process, bytes or ``2GB``; None is half of what is free. half : float16 on a GPU, checked against float32 on the first image.
+    model's own. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole
+    process, bytes or ``2GB``; None is half of what is free. half : float16 on a GPU, checked against float32 on the
+    first image.
 
     Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
     """
@@ -113,7 +114,7 @@ class Detector:
         """Pixels read around each tile."""
         if self.net is None:
             return int(self.method.radius)
-        return max(op.radius for op in self._operators())
+        return int(max(op.radius for op in self._operators()))
 
     def _operators(self) -> list[Any]:
         from rsunfold.unfold.operators import Operator
@@ -126,7 +127,7 @@ class Detector:
         """Working memory per pixel that is computed at a time."""
         if self.net is None:
             return CLASSICAL_BYTES
-        return NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators())
+        return float(NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators()))
 
     def score(self, gray: Gray) -> Gray:
         """Score float32 (H, W), higher for targets, of a gray image float32 (H, W) in about [0, 1], in one piece."""

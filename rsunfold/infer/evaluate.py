@@ -45,7 +45,7 @@ class Evaluation:
         results = {name: metrics.result() for name, metrics in self.sets.items()}
         return {**self.about, "seconds": round(self.seconds, 3), "sets": results, "per_image": self.sets["all"].rows}
 
-    def curve(self) -> tuple[list[float], list[float]]:
+    def curve(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """(Fa per pixel, Pd by overlap) at the thresholds of the ROC.
 
         Raises UsageError when the results are masks, or the images hold no target or no background.
@@ -53,7 +53,7 @@ class Evaluation:
         roc = self.sets["all"].result().get("roc")
         if roc is None or roc["overlap"]["pd"] is None or roc["overlap"]["fa"] is None:
             raise UsageError("there is no ROC to draw: it needs scores, targets and background.")
-        return roc["overlap"]["fa"], roc["overlap"]["pd"]
+        return np.array(roc["overlap"]["fa"]), np.array(roc["overlap"]["pd"])
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per set for a table."""
@@ -85,7 +85,7 @@ class Evaluation:
 def samples_from(
     images: Path | None, masks: Path | None, data: Path | None, predictions: Path | None, only: Path | None
 ) -> list[Sample]:
-    """The samples that the options of ``evaluate detect-ir`` name; raises UsageError for a combination without sense."""
+    """The samples that the options of ``evaluate detect-ir`` name; UsageError for a combination without sense."""
     if data is not None:
         if images is not None or masks is not None:
             raise UsageError("--data stands for --images and --masks; give the one or the others.")
@@ -216,7 +216,7 @@ def _resized(array: NDArray[Any], side: int) -> NDArray[Any]:
     from skimage.transform import resize
 
     exact = array.dtype == np.bool_
-    out = resize(
+    out = resize(  # type: ignore[no-untyped-call]
         array, (side, side), order=0 if exact else 1, anti_aliasing=not exact, preserve_range=True, mode="edge"
     )
     return np.asarray(out, array.dtype)

@@ -37,7 +37,7 @@ class Scale:
     def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Gray values float32 of an array of any real dtype and shape."""
         gray = (values.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
-        return np.clip(gray, *LIMITS)
+        return np.asarray(np.clip(gray, *LIMITS))
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON summary."""

@@ -128,16 +128,19 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     names = output_names(stem, options)
     for name in names.values():
         refuse_existing(folder / name, options.overwrite)
-    with environment(), GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image:
-        with work_folder(folder) as work:
-            with detector.scored(image, work, stages=options.stages) as scored:
-                threshold = detector.threshold if options.threshold is None else options.threshold
-                passage = _Passage(image, threshold, options.min_area)
-                _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
-                targets = passage.targets()
-                summary = _summary(image, detector, options, passage, scored, targets, started)
-                _write_reports(image, passage, targets, summary, options, {k: work / n for k, n in names.items()})
-            _move(work, folder, options.overwrite)
+    with (
+        environment(),
+        GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
+        work_folder(folder) as work,
+    ):
+        with detector.scored(image, work, stages=options.stages) as scored:
+            threshold = detector.threshold if options.threshold is None else options.threshold
+            passage = _Passage(image, threshold, options.min_area)
+            _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
+            targets = passage.targets()
+            summary = _summary(image, detector, options, passage, scored, targets, started)
+            _write_reports(image, passage, targets, summary, options, {k: work / n for k, n in names.items()})
+        _move(work, folder, options.overwrite)
     return Detection(targets, threshold, summary, {k: folder / n for k, n in names.items()})
 
 
@@ -243,9 +246,8 @@ def _write_reports(
     options: Options,
     paths: dict[str, Path],
 ) -> None:
-    about = {k: summary[k] for k in ("input", "model", "weights", "threshold") if k in summary}
-    size = {"rows": image.rows, "cols": image.cols}
-    write_geojson(paths["targets_geojson"], targets, image.meta, properties=about, **size)
+    about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "weights", "threshold") if k in summary}
+    write_geojson(paths["targets_geojson"], targets, image.meta, rows=image.rows, cols=image.cols, properties=about)
     write_csv(paths["targets_csv"], targets, image.meta)
     if options.picture:
         gray, score, mask = passage.picture()

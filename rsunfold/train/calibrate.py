@@ -44,7 +44,7 @@ def temperature_of(results: list[Result]) -> float:
 
     def loss(log_t: float) -> float:
         z = middle / np.exp(log_t)
-        return float(counts[1] @ np.logaddexp(0, -z) + counts[0] @ np.logaddexp(0, z)) / counts.sum()
+        return float((counts[1] @ np.logaddexp(0, -z) + counts[0] @ np.logaddexp(0, z)) / counts.sum())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 7.0), method="bounded").x))
 

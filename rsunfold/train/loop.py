@@ -6,6 +6,7 @@ import copy
 import csv
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import os
@@ -19,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rsunfold.errors import DeviceError, InputError, OutputError
-from rsunfold.io.atomic import atomic_path
+from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.infer.device import pick_device
+from rsunfold.io.atomic import atomic_path, write_failure
 from rsunfold.io.samples import Sample, find_samples
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.registry import get_model
@@ -29,6 +31,7 @@ from rsunfold.train.data import Crops, carve, read_sample
 from rsunfold.train.loss import infrared_loss
 from rsunfold.train.recipe import Recipe
 from rsunfold.unfold.operators import for_inference
+from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord, save
 
 LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent")
@@ -50,8 +53,8 @@ class Trainer:
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
             raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
-        if self.world > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        self.net = _network(recipe).to(device, memory_format=torch.channels_last).train()
+        self.ema = copy.deepcopy(self.net).requires_grad_(False)
         samples = find_samples(data, recipe.data.split)
         contents = [read_sample(s) for s in samples]
         self.data_hash = _hash(samples, contents)
@@ -60,7 +63,7 @@ class Trainer:
         train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
         if not train or not self.validation:
             raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
-        self.train_images = len(train)
+        self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
         self.crops = Crops(
             [s for s, _ in train],
             [c[0] for _, c in train],
@@ -70,9 +73,6 @@ class Trainer:
             recipe.seed,
             device,
         )
-        torch.manual_seed(recipe.seed)
-        self.net = get_model(recipe.model).build(**recipe.arch).to(device, memory_format=torch.channels_last).train()
-        self.ema = copy.deepcopy(self.net).requires_grad_(False)
         o = recipe.optim
         steps = [p for m in self.net.modules() if any(m.children()) for p in m.parameters(recurse=False)]
         layers = [p for p in self.net.parameters() if not any(p is q for q in steps)]
@@ -98,16 +98,22 @@ class Trainer:
     def run(self, *, minutes: float = math.inf, resume: bool = False) -> bool:
         """Train until the recipe's last step or for ``minutes``; True when the recipe is complete.
 
-        Raises OutputError when ``out`` holds a run already and ``resume`` is off, InputError when the run there was
-        made by another recipe.
+        Raises OutputError when ``out`` holds a run already and ``resume`` is off, or cannot be written; InputError when
+        the run there was made by another recipe or with other images, or the loss is no longer finite.
         """
         self._open(resume)
-        net: nn.Module = self.net
-        if self.world > 1:
-            net = nn.parallel.DistributedDataParallel(net)
+        if self.world == 1:
+            return self._run(self.net, minutes)
+        torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+        try:
+            return self._run(nn.parallel.DistributedDataParallel(self.net), minutes)
+        finally:
+            torch.distributed.destroy_process_group()
+
+    def _run(self, net: nn.Module, minutes: float) -> bool:
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
-        while self.step < self.recipe.optim.steps and time.monotonic() - start < 60 * minutes:
+        while self._agreed(self.step < self.recipe.optim.steps and time.monotonic() - start < 60 * minutes):
             self.losses.append(self._one(net))
             self.seconds = before + time.monotonic() - start
             last = self.step == self.recipe.optim.steps
@@ -121,6 +127,14 @@ class Trainer:
                 saved = time.monotonic()
         self._checkpoint()
         return self.step >= self.recipe.optim.steps
+
+    def _agreed(self, go_on: bool) -> bool:
+        """What process 0 decides: clocks differ, and a process that went on alone would wait for ever."""
+        if self.world == 1:
+            return go_on
+        flag = torch.tensor([go_on], dtype=torch.uint8, device=self.device)
+        torch.distributed.broadcast(flag, 0)
+        return bool(flag.item())
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step: linear warm-up, then a cosine down to 1 %."""
@@ -140,15 +154,17 @@ class Trainer:
         loss = infrared_loss(
             T.float(), D.float(), image, truth, pixel=self.recipe.loss.pixel, fidelity=self.recipe.loss.fidelity
         )
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise InputError(
+                f"the loss is {value} at step {self.step + 1}: lower lr in the recipe, or check the images."
+            )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.net.parameters(), o.clip)
         self.optimiser.step()
         self.step += 1
         self._average(min(o.ema, (1 + self.step) / (10 + self.step)))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(f"the loss is {value} at step {self.step}: lower lr in the recipe, or check the images.")
         return value
 
     @torch.no_grad()
@@ -209,15 +225,22 @@ class Trainer:
         elif resume:
             raise InputError(f"{self.out} holds no checkpoint.pt to resume from.")
         elif self.rank == 0:
-            with (self.out / "log.csv").open("w", newline="") as f:
-                csv.writer(f).writerow(LOG)
             held = [f"{s.group}/{s.name}" for s, _ in self.validation]
-            (self.out / "split.json").write_text(
-                json.dumps({"validation": held, "data_sha256": self.data_hash}, indent=1)
-            )
+            with atomic_path(self.out / "split.json", overwrite=True) as temporary:
+                temporary.write_text(json.dumps({"validation": held, "data_sha256": self.data_hash}, indent=1))
+        if self.rank == 0:
+            self._start_log()
 
     def _restore(self, path: Path) -> None:
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            self._adopt(state, path)
+        except InputError:
+            raise
+        except Exception as error:  # bytes that are no checkpoint make torch.load raise almost anything
+            raise InputError(f"{path} is damaged ({type(error).__name__}): start again in another --out.") from error
+
+    def _adopt(self, state: dict[str, Any], path: Path) -> None:
         if state["recipe"] != json.dumps(dataclasses.asdict(self.recipe), sort_keys=True):
             raise InputError(f"{path} was made by another recipe; use that one, or another --out.")
         if state["data"] != self.data_hash:
@@ -240,8 +263,23 @@ class Trainer:
             "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
             "data": self.data_hash,
         }
+        # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
+        content = io.BytesIO()
+        torch.save(state, content)
         with atomic_path(self.out / "checkpoint.pt", overwrite=True) as temporary:
-            torch.save(state, temporary)
+            temporary.write_bytes(content.getbuffer())
+
+    def _start_log(self) -> None:
+        """A log with the rows up to the present step: a run that was killed has logged more than it kept."""
+        path = self.out / "log.csv"
+        rows: list[dict[str, str]] = []
+        if self.step and path.is_file():
+            with path.open(newline="") as f:
+                rows = [row for row in csv.DictReader(f) if int(row["step"]) <= self.step]
+        with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="") as f:
+            writer = csv.DictWriter(f, LOG)
+            writer.writeheader()
+            writer.writerows(rows)
 
     def _log(self, extra: dict[str, Any]) -> None:
         if self.rank:
@@ -255,8 +293,12 @@ class Trainer:
             "train_loss": f"{mean:.4f}",
         }
         row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in extra.items()}
-        with (self.out / "log.csv").open("a", newline="") as f:
-            csv.DictWriter(f, LOG).writerow(row)
+        path = self.out / "log.csv"
+        try:
+            with path.open("a", newline="") as f:
+                csv.DictWriter(f, LOG).writerow(row)
+        except OSError as error:
+            raise write_failure(path, error.strerror or "no room") from error
 
     def _save_weight(self, found: Calibration, figures: dict[str, Any]) -> None:
         r = self.recipe
@@ -266,8 +308,7 @@ class Trainer:
             arch=self.ema.arch,
             threshold=found.threshold,
             temperature=found.temperature,
-            trained_on=f"{self.train_images} images of {', '.join(sorted({s.group for s, _ in self.validation}))}; "
-            f"sha256 of the data {self.data_hash[:16]}",
+            trained_on=f"{self.trained_on}; sha256 of the data {self.data_hash[:16]}",
             licence="MIT",
             origin=f"rsunfold train {r.name}, seed {r.seed}, step {self.step} of {r.optim.steps}",
             figures={g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()},
@@ -276,6 +317,21 @@ class Trainer:
         sha = save(path, self.ema, record, overwrite=True)
         with atomic_path(path.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, self.recipe, figures, found, self.seconds))
+
+
+def _network(recipe: Recipe) -> Unrolled:
+    """The recipe's network with the initial weights of its seed; raises InputError where there is none."""
+    spec = get_model(recipe.model)
+    if spec.kind != "network":
+        raise InputError(
+            f"the recipe {recipe.name} names {recipe.model!r}, a classical method: nothing to train there."
+        )
+    torch.manual_seed(recipe.seed)
+    try:
+        net: Unrolled = spec.build(**recipe.arch)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {error}.") from None
+    return net
 
 
 def figures_of(
@@ -302,8 +358,8 @@ def card(
         f"- origin: `{record.origin}`, {seconds / 3600:.2f} hours of training",
         f"- trained on: {record.trained_on}",
         f"- input: {record.bands} band, {record.scaling}",
-        f"- score = sigmoid(logit / {record.temperature:.4g}); a pixel is a target above {record.threshold:.3f}; both were"
-        " chosen on the validation images below, so the figures are slightly optimistic",
+        f"- score = sigmoid(logit / {record.temperature:.4g}); a pixel is a target above {record.threshold:.3f}; both"
+        " were chosen on the validation images below, so the figures are slightly optimistic",
         "",
         "Validation images (never trained on; one threshold for all sets, native resolution):",
         "",
@@ -338,11 +394,10 @@ def _hash(samples: list[Sample], contents: list[Any]) -> str:
 
 
 def training_device(name: str) -> torch.device:
-    """The device of this process; ``auto`` takes CUDA when it is there. Raises DeviceError for one that is not."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise DeviceError("no CUDA device is available here; use --device cpu or auto.")
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device(name)
+    """The device of this process: that of :func:`pick_device`, under torchrun each process its own GPU."""
+    device = pick_device(name)
+    if device.type == "cuda":
+        if device.index is None:
+            device = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
+        torch.cuda.set_device(device)
+    return device
