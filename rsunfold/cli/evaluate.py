@@ -96,8 +96,10 @@ def detect_ir(
         done.append(evaluate_files(predictions, samples, threshold=threshold))
     else:
         detectors = [Detector(name, weights=weights, device=device, memory=memory) for name in names]
-        how = {"threshold": threshold, "resize": resize, "legacy": legacy, "say": say}
-        done += [evaluate_detector(detector, samples, **how) for detector in detectors]
+        done += [
+            evaluate_detector(d, samples, threshold=threshold, resize=resize, legacy=legacy, say=say)
+            for d in detectors
+        ]
     show(table([row for e in done for row in e.rows()]))
     for e in done:
         if pfa is not None:

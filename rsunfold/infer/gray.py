@@ -11,7 +11,7 @@ from scipy.ndimage import uniform_filter
 
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError, UsageError
-from rsunfold.io import CubeReader, open_cube
+from rsunfold.io import CubeReader, full_range, open_cube
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PERCENTILES = (0.1, 99.9)
@@ -36,8 +36,10 @@ class Scale:
 
     def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """Gray values float32 of an array of any real dtype and shape."""
-        gray = (values.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
-        return np.asarray(np.clip(gray, *LIMITS))
+        # float64 where float32 cannot tell neighbouring counts apart (32-bit integers)
+        kind = np.result_type(values.dtype, np.float32).type
+        gray = (values.astype(kind) - kind(self.low)) / kind(self.high - self.low)
+        return np.asarray(np.clip(gray, *LIMITS), np.float32)
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON summary."""
@@ -48,12 +50,12 @@ class GrayImage:
     """A file, or an open reader, as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
 
     band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
-    scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained, and else the
-    percentiles 0.1 and 99.9 of the valid pixels (all of them up to 4 megapixels, else of a regular sample of
-    windows).
+    scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained (the declared
+    range for fewer bits), and else the percentiles 0.1 and 99.9 of the valid pixels (all of them up to 4 megapixels,
+    else of a regular sample).
 
-    Raises InputError when there is no valid pixel or the band has to be chosen, UsageError for a band that does
-    not exist or an empty scale.
+    Raises InputError when there is no valid pixel, the samples are complex or the band has to be chosen, UsageError
+    for a band that does not exist or an empty scale.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class GrayImage:
         return str(self.reader.path)
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
+        if self.reader.dtype.kind == "c":
+            raise InputError(f"{self.reader.path} holds complex samples; write their magnitude to a file first.")
         if band is not None:
             if not 1 <= band <= bands:
                 raise UsageError(f"{self.reader.path} has {bands} band(s), so --band must be 1 to {bands}, not {band}.")
@@ -108,7 +112,7 @@ class GrayImage:
         return values, cube.valid
 
     def _sample(self) -> NDArray[Any]:
-        """Valid values of the whole image, or of evenly spaced windows of a large one."""
+        """Valid values of the whole image; of a large one, of evenly spaced windows, or of all if those hold none."""
         whole = Window(0, 0, self.rows, self.cols)
         if self.rows * self.cols <= SAMPLE_PIXELS:
             values, valid = self._values(whole)
@@ -120,6 +124,13 @@ class GrayImage:
                 window = Window(int(r), int(c), min(side, self.rows), min(side, self.cols))
                 values, valid = self._values(window)
                 parts.append(values[valid])
+        if any(part.size for part in parts):
+            return np.concatenate(parts)
+        every = -(-self.rows * self.cols // SAMPLE_PIXELS)
+        height = max(1, SAMPLE_PIXELS // self.cols)
+        for row in range(0, self.rows, height):
+            values, valid = self._values(Window(row, 0, min(height, self.rows - row), self.cols))
+            parts.append(values[valid][::every])
         return np.concatenate(parts)
 
     def _make_scale(self, given: tuple[float, float] | None) -> Scale:
@@ -129,11 +140,12 @@ class GrayImage:
         middle = float(np.median(sample))
         if given is not None:
             low, high = map(float, given)
-            if not high > low:
+            if not -np.inf < low < high < np.inf:
                 raise UsageError(f"--scale needs two numbers with the first smaller than the second, not {low},{high}.")
             how = "given"
         elif sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8):
-            low, high, how = 0.0, 255.0, "8 bit: 0 to 255"
+            low, high = 0.0, full_range(self.reader)
+            how = f"{self.reader.bits or 8} bit: 0 to {high:.0f}"
         else:
             low, high = (float(v) for v in np.percentile(sample, PERCENTILES))
             how = f"percentiles {PERCENTILES[0]} and {PERCENTILES[1]} of {sample.size} valid pixels"

@@ -70,7 +70,8 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
             raise InputError(f"{masks} holds no mask for {path.name}: an image without targets needs an empty mask.")
         samples.append(Sample(group, name, path, mask))
     if not samples:
-        raise InputError(f"{images} holds no images ({', '.join(sorted(SUFFIXES))}).")
+        named = "" if only is None else " that the split file names"
+        raise InputError(f"{images} holds no images{named} ({', '.join(sorted(SUFFIXES))}).")
     return samples
 
 
@@ -80,21 +81,34 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     ``root`` is one set (folders ``images`` and ``masks``) or holds one set per sub-folder; a sub-folder with image
     files and no ``images`` folder is a set without targets. ``split`` names a text file of stems, one a line, in
     each set's folder; sets without that file are used whole.
+
+    Raises InputError for a folder that holds no set, masks without images, and a split file that no set has.
     """
     if not root.is_dir():
         raise InputError(f"the data folder {root} does not exist.")
     folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
+    if split and not any((folder / split).is_file() for folder in folders):
+        raise InputError(f"no set in {root} has the split file {split!r}.")
     samples: list[Sample] = []
     for folder in folders:
+        group = folder.name or folder.resolve().name
+        only = _stems(folder / split) if split and (folder / split).is_file() else None
         if (folder / "images").is_dir():
-            listed = folder / split if split else None
-            only = listed.read_text().split() if listed is not None and listed.is_file() else None
-            samples += pair(folder.name, folder / "images", folder / "masks", only)
+            samples += pair(group, folder / "images", folder / "masks", only)
+        elif folder.name == "masks" or (folder / "masks").is_dir():
+            raise InputError(f"{folder.parent if folder.name == 'masks' else folder} holds masks/ but no images/.")
         else:
-            samples += [Sample(folder.name, n, p, None) for n, p in images_in(folder).items()]
+            samples += [Sample(group, n, p, None) for n, p in images_in(folder).items() if only is None or n in only]
     if not samples:
         raise InputError(f"{root} holds neither images/ and masks/ nor sub-folders that do.")
     return samples
+
+
+def _stems(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text file of names.") from None
 
 
 def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:

@@ -14,6 +14,7 @@ from scipy.ndimage import center_of_mass, find_objects, label, zoom
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
+from rsunfold.errors import InputError
 from rsunfold.infer.gray import GrayImage
 from rsunfold.io.samples import Sample
 
@@ -42,25 +43,29 @@ def thumbnail(gray: NDArray[np.float32], side: int) -> NDArray[np.float64]:
 def near_duplicates(images: list[NDArray[np.float32]], names: list[str]) -> NDArray[np.int64]:
     """A group number per image: near-duplicates, and what is linked through them, share one.
 
-    Two images are near-duplicates when their perceptual hashes differ in at most 4 bits and the cosine of their
-    centred 64x64 thumbnails is above 0.995, or when their names follow one another (frames of one sequence) and the
-    cosine is above 0.9.
+    Two images are near-duplicates when their perceptual hashes differ in at most 4 bits and the cosine of their 64x64
+    thumbnails is above 0.995, or above 0.95 once their means are taken off (a copy may be brighter or stronger); also
+    when their names follow one another (frames of one sequence) and the latter cosine is above 0.9.
     """
-    hashes = np.array([perceptual_hash(im) for im in images])
+    signs = np.array([perceptual_hash(im) for im in images], np.float32) * 2 - 1
     thumbs = np.array([thumbnail(im, 64).ravel() for im in images])
-    raw = thumbs / np.maximum(np.linalg.norm(thumbs, axis=1, keepdims=True), 1e-12)
-    thumbs -= thumbs.mean(axis=1, keepdims=True)
-    thumbs /= np.maximum(np.linalg.norm(thumbs, axis=1, keepdims=True), 1e-12)
-    bits = (hashes[:, None, :] != hashes[None, :, :]).sum(-1)
-    linked = (bits <= 4) & (raw @ raw.T > 0.995)
+    alike = _unit(thumbs) @ _unit(thumbs).T
+    centred = _unit(thumbs - thumbs.mean(axis=1, keepdims=True))
+    similar = centred @ centred.T
+    bits = (signs.shape[1] - signs @ signs.T) / 2
+    linked = (bits <= 4) & ((alike > 0.995) | (similar > 0.95))
     number = {n: i for i, n in enumerate(names)}
     for i, name in enumerate(names):
         m = re.fullmatch(r"(.*?)(\d+)", name)
         after = f"{m[1]}{int(m[2]) + 1:0{len(m[2])}d}" if m else None
         if after in number:
             j = number[after]
-            linked[i, j] |= bool(thumbs[i] @ thumbs[j] > 0.9)
+            linked[i, j] |= bool(similar[i, j] > 0.9)
     return np.asarray(connected_components(linked, directed=False)[1], np.int64)
+
+
+def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12))
 
 
 def carve(
@@ -133,11 +138,13 @@ class Crops:
                 self._cut_chip(image, parts == k, box, device)
         groups = sorted({s.group for s in samples})
         self.members = [[i for i, s in enumerate(samples) if s.group == g] for g in groups]
-        share = np.array([weights.get(g, 1.0) for g in groups])
+        share = np.array([weights.get(g, 1.0) for g in groups], float)
+        if not share.any():
+            raise InputError(f"the recipe draws nothing: every one of the sets {', '.join(groups)} has weight 0.")
         self.share = share / share.sum()
 
     def _cut_chip(
-        self, image: NDArray[np.float32], target: NDArray[np.bool_], box: tuple[slice, slice], device: torch.device
+        self, image: NDArray[np.float32], target: NDArray[np.bool_], box: tuple[slice, ...], device: torch.device
     ) -> None:
         """Keep a target as its difference to the median around it, for pasting elsewhere."""
         rows, cols = (slice(max(0, s.start - 4), s.stop + 4) for s in box)
@@ -160,7 +167,7 @@ class Crops:
         i = members[rng.integers(len(members))]
         image, truth = self.images[i], self.truths[i]
         zoomed = float(np.exp(rng.uniform(*np.log(a.scale)))) if rng.random() < 0.5 else 1.0
-        side = min(round(a.crop / zoomed), *image.shape)
+        side = min(max(1, round(a.crop / zoomed)), *image.shape)
         r, c = (int(rng.integers(n - side + 1)) for n in image.shape)
         if self.centres[i] and rng.random() < a.on_target:
             centre = self.centres[i][rng.integers(len(self.centres[i]))]
@@ -191,6 +198,8 @@ class Crops:
         for _ in range(int(rng.integers(1, 3))):
             chip, inside = self.chips[rng.integers(len(self.chips))]
             h, w = chip.shape
+            if max(h, w) > x.shape[0]:
+                continue
             r, c = int(rng.integers(x.shape[0] - h + 1)), int(rng.integers(x.shape[1] - w + 1))
             if y[r : r + h, c : c + w].any():
                 continue

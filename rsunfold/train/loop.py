@@ -20,17 +20,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.errors import InputError, OutputError
 from rsunfold.infer.device import pick_device
 from rsunfold.io.atomic import atomic_path, write_failure
 from rsunfold.io.samples import Sample, find_samples
-from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.registry import get_model
 from rsunfold.train.calibrate import Calibration, calibrate
+from rsunfold.train.card import card, figures_of
 from rsunfold.train.data import Crops, carve, read_sample
-from rsunfold.train.loss import infrared_loss
-from rsunfold.train.recipe import Recipe
+from rsunfold.train.loss import infrared_loss, soft_iou_loss
+from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.operators import for_inference
+from rsunfold.unfold.unrolled import Record
 from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord, save
 
@@ -53,7 +54,8 @@ class Trainer:
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
             raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
-        self.net = _network(recipe).to(device, memory_format=torch.channels_last).train()
+        net: Any = _network(recipe).train()
+        self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         samples = find_samples(data, recipe.data.split)
         contents = [read_sample(s) for s in samples]
@@ -73,23 +75,7 @@ class Trainer:
             recipe.seed,
             device,
         )
-        o = recipe.optim
-        steps = [p for m in self.net.modules() if any(m.children()) for p in m.parameters(recurse=False)]
-        layers = [p for p in self.net.parameters() if not any(p is q for q in steps)]
-        parts = {
-            "matrices": [p for p in layers if p.ndim > 1],
-            "vectors": [p for p in layers if p.ndim == 1],
-            "steps": steps,
-        }
-        groups = [
-            {
-                "params": part,
-                "weight_decay": o.weight_decay if name == "matrices" else 0.0,
-                "factor": o.step_size_lr if name == "steps" else 1.0,
-            }
-            for name, part in parts.items()
-        ]
-        self.optimiser = torch.optim.AdamW(groups, lr=o.lr)
+        self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
 
@@ -150,10 +136,13 @@ class Trainer:
             group["lr"] = self.lr_at(self.step) * group["factor"]
         image, truth = self.crops.batch(self.step, o.batch // self.world, self.rank)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            T, D = net(image.contiguous(memory_format=torch.channels_last), reconstruct=True)
-        loss = infrared_loss(
-            T.float(), D.float(), image, truth, pixel=self.recipe.loss.pixel, fidelity=self.recipe.loss.fidelity
-        )
+            record = Record()
+            x = image.contiguous(memory_format=torch.channels_last)
+            T, D = net(x, keep=record, reconstruct=True)
+        weights = self.recipe.loss
+        loss = infrared_loss(T.float(), D.float(), image, truth, pixel=weights.pixel, fidelity=weights.fidelity)
+        if weights.stages:
+            loss = loss + weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
         value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(
@@ -275,17 +264,17 @@ class Trainer:
         rows: list[dict[str, str]] = []
         if self.step and path.is_file():
             with path.open(newline="") as f:
-                rows = [row for row in csv.DictReader(f) if int(row["step"]) <= self.step]
+                rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= self.step]
         with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="") as f:
             writer = csv.DictWriter(f, LOG)
             writer.writeheader()
             writer.writerows(rows)
 
     def _log(self, extra: dict[str, Any]) -> None:
-        if self.rank:
-            return
         mean = sum(self.losses) / max(1, len(self.losses))
         self.losses.clear()
+        if self.rank:
+            return
         row = {
             "step": self.step,
             "seconds": round(self.seconds),
@@ -321,7 +310,7 @@ class Trainer:
 
 def _network(recipe: Recipe) -> Unrolled:
     """The recipe's network with the initial weights of its seed; raises InputError where there is none."""
-    spec = get_model(recipe.model)
+    spec = get_model(recipe.model, "detect-ir")
     if spec.kind != "network":
         raise InputError(
             f"the recipe {recipe.name} names {recipe.model!r}, a classical method: nothing to train there."
@@ -334,54 +323,15 @@ def _network(recipe: Recipe) -> Unrolled:
     return net
 
 
-def figures_of(
-    results: list[tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]], found: Calibration
-) -> dict[str, Any]:
-    """Figures of merit of each set at the calibrated threshold, by the set's name."""
-    metrics: dict[str, InfraredMetrics] = {}
-    for sample, logits, truth, valid in results:
-        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold))
-        m.update(sample.name, found.score_of(logits), truth, valid)
-    return {group: m.result() for group, m in metrics.items()}
-
-
-def card(
-    record: WeightRecord, sha: str, recipe: Recipe, figures: dict[str, Any], found: Calibration, seconds: float
-) -> str:
-    """The model card that lies beside a weight file."""
-    lines = [
-        f"# {record.name}",
-        "",
-        f"Model `{record.model}`, architecture `{json.dumps(record.arch, sort_keys=True)}`, licence {record.licence}.",
-        "",
-        f"- file: `{record.name}.safetensors`, sha256 `{sha}`",
-        f"- origin: `{record.origin}`, {seconds / 3600:.2f} hours of training",
-        f"- trained on: {record.trained_on}",
-        f"- input: {record.bands} band, {record.scaling}",
-        f"- score = sigmoid(logit / {record.temperature:.4g}); a pixel is a target above {record.threshold:.3f}; both"
-        " were chosen on the validation images below, so the figures are slightly optimistic",
-        "",
-        "Validation images (never trained on; one threshold for all sets, native resolution):",
-        "",
-        "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
-        "|---|---|---|---|---|---|---|---|---|",
+def _groups(net: nn.Module, o: Optim) -> list[dict[str, Any]]:
+    """Parameters by how they are treated: matrices decay; step sizes, which belong to no layer, have their own lr."""
+    steps = [p for m in net.modules() if any(m.children()) for p in m.parameters(recurse=False)]
+    layers = [p for p in net.parameters() if not any(p is q for q in steps)]
+    return [
+        {"params": [p for p in layers if p.ndim > 1], "weight_decay": o.weight_decay, "factor": 1.0},
+        {"params": [p for p in layers if p.ndim == 1], "weight_decay": 0.0, "factor": 1.0},
+        {"params": steps, "weight_decay": 0.0, "factor": o.step_size_lr},
     ]
-    for group, f in sorted(figures.items()):
-        cells = [f["iou_pooled"], f["niou"], f["f1_pooled"], f["centroid"]["pd"]] if f["targets"] else [None] * 4
-        shown = [f"{c:.4f}" if c is not None else "-" for c in cells]
-        fa = f"{f['overlap']['fa']:.2e}" if f["overlap"]["fa"] is not None else "-"
-        per = f"{f['centroid']['false_components_per_megapixel']:.2f}"
-        lines.append(f"| {group} | {f['images']} | {f['targets']} | {' | '.join(shown)} | {fa} | {per} |")
-    lines += [
-        "",
-        f"Target-free validation images without any detection: {found.silent:.0%}.",
-        "",
-        "Recipe:",
-        "",
-        "```json",
-    ]
-    lines += [json.dumps(dataclasses.asdict(recipe), indent=1), "```", ""]
-    return "\n".join(lines)
 
 
 def _hash(samples: list[Sample], contents: list[Any]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
+import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,8 @@ class Data:
 class Optim:
     """AdamW with a linear warm-up over ``warmup`` steps and a cosine to 1 % of ``lr`` at ``steps``.
 
-    step_size_lr : factor on lr for the learned step sizes (eps, sig). They start at 0.01 and Adam moves each
-    parameter by about lr a step, whatever its gradient: with the common lr the logits stay small for thousands of steps.
+    step_size_lr : factor on lr for the learned step sizes (eps, sig). They start at 0.01 and Adam moves each parameter
+    by about lr a step, whatever its gradient: with the common lr the logits stay small for thousands of steps.
     ema : decay of the averaged weights, which are the ones kept. clip : largest gradient norm. precision : "float32"
     or "bfloat16" (autocast).
     """
@@ -48,10 +50,11 @@ class Optim:
 
 @dataclass
 class Loss:
-    """Weights of the terms beside SoftIoU: hard pixels, fidelity of D^K to the image."""
+    """Weights of the terms beside SoftIoU of T^K: hard pixels, fidelity of D^K to the image, SoftIoU of earlier T^k."""
 
-    pixel: float = 1.0
+    pixel: float = 0.2
     fidelity: float = 0.1
+    stages: float = 0.0
 
 
 @dataclass
@@ -85,34 +88,83 @@ def recipe_path(name: str) -> Path:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe; raises InputError that names an unknown key, a missing one, or a value of the wrong kind."""
+    """Read a recipe; raises InputError that names an unknown key, a missing one, or a value that cannot be used."""
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the recipe {path} cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no valid TOML file: {error}.") from None
     try:
         for key, part in PARTS.items():
             content[key] = _part(part, content.get(key, {}), f"[{key}]")
         recipe: Recipe = _part(Recipe, content, "the top level")
-    except TypeError as error:
+        _check(recipe)
+    except (TypeError, ValueError) as error:
         raise InputError(f"the recipe {path} cannot be used: {error}.") from None
-    if recipe.optim.precision not in ("float32", "bfloat16"):
-        raise InputError(f"the recipe {path} asks for precision {recipe.optim.precision!r}: float32 or bfloat16.")
-    if min(recipe.optim.steps, recipe.optim.batch, recipe.validate_every, recipe.augment.crop) < 1:
-        raise InputError(f"the recipe {path} needs steps, batch, validate_every and crop of at least 1.")
     return recipe
 
 
-def _part(kind: type[Any], content: dict[str, Any], where: str) -> Any:
+def _check(recipe: Recipe) -> None:
+    """Raise ValueError for a value of the right kind that no training can run with."""
+    d, a, o, loss = recipe.data, recipe.augment, recipe.optim, recipe.loss
+    counts = {"steps": o.steps, "batch": o.batch, "validate_every": recipe.validate_every, "crop": a.crop}
+    shares = {"validation": d.validation, "on_target": a.on_target, "salt": a.salt, "paste": a.paste, "ema": o.ema}
+    shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
+    others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss, "weight_decay": o.weight_decay}
+    others |= {"seed": recipe.seed, "warmup": o.warmup, **dataclasses.asdict(loss)}
+    others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
+    limits: list[tuple[str, float, dict[str, Any]]] = [
+        ("at least 1", 1, counts),
+        ("above 0", math.ulp(0.0), {"lr": o.lr, "step_size_lr": o.step_size_lr, "clip": o.clip, "scale": a.scale[0]}),
+        ("at least 0", 0, shares | others),
+    ]
+    for words, least, values in limits:
+        for name, value in values.items():
+            if not least <= value < math.inf:
+                raise ValueError(f"{name} must be {words}, not {value}")
+    for name, value in shares.items():
+        if value > 1:
+            raise ValueError(f"{name} must be at most 1, not {value}")
+    if not a.scale[0] <= a.scale[1] < math.inf:
+        raise ValueError(f"scale must rise, not fall from {a.scale[0]} to {a.scale[1]}")
+    if o.precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision must be float32 or bfloat16, not {o.precision!r}")
+
+
+def _part(kind: type[Any], content: Any, where: str) -> Any:
+    if not isinstance(content, dict):
+        raise TypeError(f"{where} must be a table, not {content!r}")
     known = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(content.keys() - known.keys())
     if unknown:
         raise TypeError(f"{where} has no key {unknown[0]!r} (known: {', '.join(known)})")
-    defaults = kind() if kind is not Recipe else None
+    required = [n for n, f in known.items() if f.default is f.default_factory is dataclasses.MISSING]
+    for name in required:
+        if name not in content:
+            raise TypeError(f"{where} lacks the key {name!r}")
+    types = typing.get_type_hints(kind)
     for key, value in content.items():
-        example = getattr(defaults, key, None)
-        if isinstance(example, (int, float)) and not isinstance(value, (int, float)):
-            raise TypeError(f"{key} in {where} must be a number, not {value!r}")
-        if isinstance(example, tuple):
-            content[key] = tuple(value)
-    return kind(**content)
+        words = _unlike(value, types[key])
+        if words:
+            raise TypeError(f"{key} in {where} must be {words}, not {value!r}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+
+
+def _unlike(value: Any, kind: Any) -> str | None:
+    """What ``value`` should be when it is not of the annotated type ``kind``, else None."""
+    base, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if base is int:
+        return None if number and isinstance(value, int) else "a whole number"
+    if base is float:
+        return None if number else "a number"
+    if base is tuple:
+        fits = isinstance(value, list) and len(value) == len(inner) and not any(map(_unlike, value, inner))
+        return None if fits else f"a list of {len(inner)} numbers"
+    if base is dict:
+        fits = isinstance(value, dict) and (inner[1] is Any or not any(_unlike(v, inner[1]) for v in value.values()))
+        return None if fits else "a table" if inner[1] is Any else "a table of numbers"
+    if base in PARTS.values():
+        return None if isinstance(value, base) else "a table"
+    return None if isinstance(value, str) else "text"
