@@ -5,6 +5,7 @@ The public Python API; heavy libraries are imported when a function is called, n
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,10 +19,11 @@ def detect_ir(
     image: Any,
     *,
     model: str = "l-rpcanet",
-    weights: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     scale: tuple[float, float] | None = None,
     band: int | None = None,
+    var: str | None = None,
     nodata: float | None = None,
     min_area: int = 1,
     stages: bool = False,
@@ -32,8 +34,8 @@ def detect_ir(
 
     image : path of a file (anything that ``rsunfold info`` reads) or an array (row, col), any real dtype; uint8 is
         divided by 255, other types are scaled by percentiles of the valid pixels unless ``scale`` = (low, high) is
-        given. Not finite values, and in arrays those equal to ``nodata``, are left out.
-    model, weights, device, memory : see ``rsunfold detect-ir --help``.
+        given. Not finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
+    model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
     min_area : fewest pixels of a target. stages : also return every variable of every stage.
 
@@ -41,13 +43,15 @@ def detect_ir(
     (bool), ``targets``, ``stages`` and ``summary``. For images larger than memory use the command line, or
     :func:`rsunfold.infer.run.detect_file`. Raises the errors of :mod:`rsunfold.errors`.
     """
-    import os
-
+    from rsunfold.errors import UsageError
     from rsunfold.infer.detector import Detector
     from rsunfold.infer.run import Options, detect_array
     from rsunfold.io.memory import ArrayReader
 
-    options = Options(threshold=threshold, band=band, scale=scale, min_area=min_area, stages=stages)
-    detector = Detector(model, weights=weights, device=device, memory=memory)
-    source = os.fspath(image) if isinstance(image, str | os.PathLike) else ArrayReader(image, nodata=nodata)
-    return detect_array(source, detector, options)
+    options = Options(threshold=threshold, band=band, scale=scale, var=var, min_area=min_area, stages=stages)
+    path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+    if path is not None and nodata is not None:
+        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    chosen = None if weights is None else os.fspath(weights)
+    detector = Detector(model, weights=chosen, device=device, memory=memory)
+    return detect_array(path or ArrayReader(image, nodata=nodata), detector, options)

@@ -8,7 +8,7 @@ import typer
 
 from rsunfold import __version__
 from rsunfold.cli import detect_ir, evaluate, info, models, sample, train, weights
-from rsunfold.cli.options import Quiet, Verbose
+from rsunfold.cli.options import Quiet, Verbose, set_level
 
 EXIT_CODES = """Exit codes: 0 success (no target is a success), 1 a defect, 2 wrong usage, 3 unreadable input, 4 output
 exists or cannot be written, 5 weights missing or damaged, 6 no such device or no memory, 7 some inputs of a batch
@@ -46,6 +46,7 @@ def options(
     quiet: Quiet = False,
 ) -> None:
     """Remote-sensing image processing with deep unfolding networks."""
+    set_level(verbose, quiet)
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from rsunfold.cli.options import (
     Weights,
     handled,
     pair_of_numbers,
-    quiet,
     say,
     show,
     use_threads,
@@ -99,7 +98,6 @@ def detect_ir(
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))
-    if not quiet():
-        found = sum(len(o.detection.targets) for o in outcomes if o.detection is not None)
-        done = sum(o.detection is not None for o in outcomes)
-        show(f"{found} targets in {done} of {len(outcomes)} images ({detector.spec.name}); results are in {output}")
+    found = sum(len(o.detection.targets) for o in outcomes if o.detection is not None)
+    done = sum(o.detection is not None for o in outcomes)
+    show(f"{found} targets in {done} of {len(outcomes)} images ({detector.spec.name}); results are in {output}")

@@ -86,9 +86,13 @@ def detect_ir(
     for path in (json_file, roc, worst):
         if path is not None:
             refuse_existing(path, overwrite)
-    names = [m.strip() for m in model.split(",") if m.strip()]
+    names = [m.strip() for m in model.split(",")]
     if weights is not None and len(names) != 1:
         raise UsageError("--weights goes with one --model only.")
+    if predictions is not None and (weights is not None or resize is not None or legacy):
+        raise UsageError("--weights, --resize and --half-maximum go with a model, not with --predictions.")
+    if legacy and (threshold is not None or pfa is not None or roc is not None):
+        raise UsageError("--half-maximum takes the place of a threshold: it has no --threshold, --pfa or --roc.")
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     done: list[Evaluation] = []
@@ -97,10 +101,10 @@ def detect_ir(
     else:
         detectors = [Detector(name, weights=weights, device=device, memory=memory) for name in names]
         done += [
-            evaluate_detector(d, samples, threshold=threshold, resize=resize, legacy=legacy, say=say)
-            for d in detectors
+            evaluate_detector(d, samples, threshold=threshold, resize=resize, legacy=legacy, say=say) for d in detectors
         ]
     show(table([row for e in done for row in e.rows()]))
+    curves = {str(e.about["model"]): e.curve() for e in done} if roc is not None else {}
     for e in done:
         if pfa is not None:
             cut = e.sets["all"].threshold_for_pfa(pfa)
@@ -109,6 +113,6 @@ def detect_ir(
         reports = [e.report() for e in done]
         write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
     if roc is not None:
-        roc_picture(roc, {str(e.about["model"]): e.curve() for e in done}, overwrite=overwrite)
+        roc_picture(roc, curves, overwrite=overwrite)
     if worst is not None:
         worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)

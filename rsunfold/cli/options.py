@@ -18,6 +18,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 _level = 0  # -1 quiet, 0 normal, 1 verbose
 
 
+def set_level(verbose: bool, quiet: bool) -> None:
+    """Start of a call: what stands before the subcommand; the subcommand's own -v and -q come on top."""
+    global _level
+    _level = -1 if quiet else int(verbose)
+
+
 def _louder(on: bool) -> bool:
     global _level
     _level = max(_level, 1) if on else _level
@@ -55,19 +61,17 @@ def say(text: str, level: int = 0) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def quiet() -> bool:
-    """True with -q."""
-    return _level < 0
-
-
 def show(table: Any) -> None:
-    """A result on standard output: a rich table, or text."""
+    """A result on standard output, nothing with -q: a rich table, or text."""
+    if _level < 0:
+        return
     from rich.console import Console
 
-    console = Console()
-    # A pipe or a file gets the whole width: a table that is folded at 80 columns cannot be read by a program.
-    console = console if console.is_terminal else Console(width=400)
-    console.print(table, highlight=False, soft_wrap=isinstance(table, str))
+    # A pipe or a file gets the whole width: a table that is folded at 80 columns cannot be read by a program. Names of
+    # files are no markup, whatever brackets and colons they hold.
+    width = None if sys.stdout.isatty() else 400
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
+    console.print(table, soft_wrap=isinstance(table, str))
 
 
 def handled(command: F) -> F:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.options import Overwrite, Quiet, Verbose, handled, show
-from rsunfold.errors import WeightsError
+from rsunfold.errors import UsageError, WeightsError
 
 app = typer.Typer(help="List, inspect, verify and import weights.", no_args_is_help=True)
 
@@ -102,6 +102,8 @@ def import_weights(
     """Turn a published checkpoint into a weight file for --weights."""
     from rsunfold.weights import import_published
 
-    target = output or Path(f"{checkpoint.name.removesuffix(checkpoint.suffix)}.safetensors")
+    target = output or Path(f"{checkpoint.stem}.safetensors")
+    if target.suffix != ".safetensors":
+        raise UsageError(f"--output must end in .safetensors, by which --weights knows a file, not be {target}.")
     record = import_published(checkpoint, model, target, overwrite=overwrite)
     show(f"{target}: {record.model} {json.dumps(record.arch)}; use it with --weights {target}")

@@ -16,14 +16,16 @@ from rsunfold.io.folders import images_in, natural
 def expand(inputs: Sequence[str]) -> dict[str, str]:
     """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
 
-    Raises InputError where nothing matches, UsageError when two files would give the same output names.
+    Raises InputError where nothing matches or a folder holds two images of one name, UsageError when two files would
+    give the same output names.
     """
     files: list[str] = []
     for name in inputs:
         if Path(name).is_dir():
             found = [str(p) for p in images_in(Path(name)).values()]
         elif glob.has_magic(name) and not Path(name).exists():
-            found = sorted(glob.glob(name, recursive=True), key=natural)  # noqa: PTH207 (patterns may be absolute)
+            matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
+            found = sorted((f for f in matches if not Path(f).is_dir()), key=natural)
         else:
             found = [name]
         if not found:
@@ -70,4 +72,5 @@ def raise_failures(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> N
         raise failed[0].error
     for outcome in failed:
         say(f"failed: {outcome.source}: {outcome.error}")
-    raise BatchError(f"{len(failed)} of {len(outcomes)} inputs failed; the others are written.")
+    others = "; the others are written." if len(failed) < len(outcomes) else "."
+    raise BatchError(f"{len(failed)} of {len(outcomes)} inputs failed{others}")

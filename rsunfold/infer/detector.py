@@ -38,7 +38,7 @@ HALF_TOLERANCE = 0.01
 class Scored:
     """Scores of one image, computed where they are asked for.
 
-    strips() yields (first row, score float32 (h, cols)) from top to bottom. stages is filled with readers
+    strips() yields (first row, score float32 (h, cols) in [0, 1]) from top to bottom. stages is filled with readers
     ``(window) -> (h, w)`` by (stage from 1, letter) where stages were asked for.
     """
 
@@ -82,7 +82,7 @@ class Detector:
             self.method = self.spec.build()
             self.device_name = "cpu"
             return
-        from rsunfold.unfold.operators import for_inference
+        from rsunfold.unfold.fast import for_inference
         from rsunfold.weights import load
 
         name = weights or self.spec.weights
@@ -130,9 +130,12 @@ class Detector:
         return float(NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators()))
 
     def score(self, gray: Gray) -> Gray:
-        """Score float32 (H, W), higher for targets, of a gray image float32 (H, W) in about [0, 1], in one piece."""
+        """Score float32 (H, W) in [0, 1] of a gray image float32 (H, W) in about [0, 1], in one piece.
+
+        Gray levels beyond [0, 1] can lift the score of a classical method above 1; it is cut there.
+        """
         if self.net is None:
-            return np.asarray(self.method.score(gray), np.float32)
+            return np.clip(np.asarray(self.method.score(gray), np.float32), 0, 1)
         import torch
 
         with torch.inference_mode():
@@ -202,7 +205,7 @@ class Detector:
 
         def compute(window: Window) -> Gray:
             grown = window.grown(margin, image.rows, image.cols)
-            return np.asarray(self.method.score(image.read(grown)[0])[window.within(grown)])
+            return self.score(image.read(grown)[0])[window.within(grown)]
 
         return Scored(made, lambda: strips(image.rows, image.cols, made.tile, compute))
 
@@ -228,7 +231,7 @@ class Detector:
             return Scored(made, lambda: iter([(0, score)]), found), lambda: None
         if self.half:
             raise UsageError(f"{image.path} needs tiles, which half precision does not support: run without --half.")
-        canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps.h5", self.device)
+        canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device)
         try:
             D = canvas.load(lambda w: image.read(w)[0])
             last = len(self.net.stages) - 1

@@ -16,9 +16,12 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
 def parse_memory(text: str | int | None) -> int:
-    """Bytes of ``2GB``, ``500 MB``, ``1.5GiB`` or a plain number; None is half of the memory that is free now."""
+    """Bytes of ``2GB``, ``500 MB``, ``1.5GiB`` or a plain number.
+
+    None is what this process holds and half of what is free now.
+    """
     if text is None:
-        return int(psutil.virtual_memory().available // 2)
+        return int(resident() + psutil.virtual_memory().available // 2)
     m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
     if not m or float(m[1]) <= 0:
         raise UsageError(f"--memory needs a size such as 500MB or 2GB, not {text!r}.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import environment
+from rsunfold.infer.run import check_threshold, environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask
@@ -93,10 +94,11 @@ def samples_from(
     elif masks is None:
         raise UsageError("--masks is missing: give --images and --masks, or --data.")
     else:
-        # Predictions are scored against masks alone; a mask is then its own image.
-        samples = pair(masks.resolve().parent.name, images or masks, masks) if images or predictions else []
-    if not samples:
-        raise UsageError("--images is missing: give it, or --predictions.")
+        if images is None and predictions is None:
+            raise UsageError("--images is missing: give it, or --predictions.")
+        samples = pair(masks.resolve().parent.name, images or masks, masks)
+        if images is None:  # a mask is then its own image, and may say in its name that it is a mask
+            samples = [replace(s, name=re.sub("(_mask|_pixels0)$", "", s.name)) for s in samples]
     return samples if only is None else keep_only(samples, only)
 
 
@@ -115,6 +117,7 @@ def evaluate_detector(
     the papers for IRSTD-1k; None keeps the native size. legacy : cut each image at half of its own maximum instead, as
     published scripts do. Raises InputError when an image and its mask differ in size.
     """
+    check_threshold(threshold)
     cut = detector.threshold if threshold is None else threshold
     about = {
         **detector.describe(),
@@ -132,7 +135,7 @@ def evaluate_detector(
                     score = detector.score(gray)
                 else:
                     gray, valid = image.read()
-                    with tempfile.TemporaryDirectory() as scratch, detector.scored(image, Path(scratch)) as scored:
+                    with work_folder(Path(tempfile.gettempdir())) as scratch, detector.scored(image, scratch) as scored:
                         score = np.concatenate([part for _, part in scored.strips()])
             if number % 50 == 0:
                 say(f"{detector.spec.name}: {number} of {len(samples)} images")
@@ -146,13 +149,18 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
 
     Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (default 0.5); files of integers are
     masks, target above half of their range. All files must be of one kind. Pixels that a prediction marks as nodata
-    are not predicted. Raises InputError for a missing file, another size, or scores outside [0, 1].
+    are not predicted. Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for a
+    threshold for masks, and for two images of one name.
     """
+    check_threshold(threshold)
     found = images_in(predictions) if predictions.is_dir() else {}
     if not found:
         raise InputError(f"{predictions} holds no predictions.")
-    paths = {}
+    paths: dict[Sample, Path] = {}
     for sample in samples:
+        twin = next((s for s in paths if s.name == sample.name), None)
+        if twin is not None:
+            raise UsageError(f"{twin.group} and {sample.group} both hold {sample.name}: evaluate them one by one.")
         names = (sample.name, f"{sample.name}_score", f"{sample.name}_mask")
         path = next((found[n] for n in names if n in found), None)
         if path is None:
@@ -160,6 +168,8 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
+    if threshold is not None and not scored:
+        raise UsageError(f"{predictions} holds masks, which take no --threshold.")
     cut = (0.5 if threshold is None else threshold) if scored else None
 
     def scores() -> Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
@@ -194,7 +204,7 @@ def _evaluate(
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
         row: dict[str, Any] = {}
-        for group in (sample.group, "all"):
+        for group in {sample.group: None, "all": None}:  # once, should a set be called "all"
             metrics = evaluation.sets.setdefault(group, InfraredMetrics(cut, grid))
             row = metrics.update(f"{sample.group}/{sample.name}", score, truth, valid)
         if row["iou"] is None:

@@ -9,11 +9,12 @@ thus runs twice over the image and needs only its own small margin, not that of 
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,21 +24,52 @@ from rsunfold.cube import Window
 from rsunfold.infer.tiles import spans
 from rsunfold.unfold.operators import Operator
 
-CHUNK = 256
+
+class Room:
+    """One map of float32 in a file, row after row.
+
+    Plain writes, so that a full disk is an OSError: HDF5 crashes when it closes such a file, and a mapped file is a bus
+    error.
+    """
+
+    def __init__(self, path: Path, cols: int) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._cols = cols
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Values (height, width) of a window that has been written."""
+        values = np.empty((window.height, window.width), np.float32)
+        for row, line in enumerate(values, start=window.row):
+            self._file.seek(4 * (row * self._cols + window.col))
+            self._file.readinto(line.data)
+        return values
+
+    def write(self, window: Window, values: NDArray[np.float32]) -> None:
+        """Write values (height, width); raises OSError when the disk is full."""
+        for row, line in enumerate(np.ascontiguousarray(values, np.float32), start=window.row):
+            self._file.seek(4 * (row * self._cols + window.col))
+            if self._file.write(line) != line.nbytes:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
 
 
 class Canvas:
-    """Where maps of ``rows`` x ``cols`` pixels live: one scratch file, worked on in tiles of ``tile`` pixels."""
+    """Where maps of ``rows`` x ``cols`` pixels live: files in ``folder``, worked on in tiles of ``tile`` pixels."""
 
-    def __init__(self, rows: int, cols: int, tile: int, scratch: Path, device: torch.device) -> None:
+    def __init__(self, rows: int, cols: int, tile: int, folder: Path, device: torch.device) -> None:
         self.rows, self.cols, self.tile, self.device = rows, cols, tile, device
-        self._file = h5py.File(scratch, "w", libver="latest", rdcc_nbytes=2**23)
-        self._free: list[h5py.Dataset] = []
-        self._made = 0
+        self._folder = folder
+        self._rooms: list[Room] = []
+        self._free: list[Room] = []
+        folder.mkdir(exist_ok=True)
 
     def close(self) -> None:
-        """Let go of the scratch file and of all maps in it."""
-        self._file.close()
+        """Let go of the files; no map can be read any more."""
+        for room in self._rooms:
+            room.close()
 
     def windows(self) -> Iterator[Window]:
         """Tiles that cover the image once, row by row."""
@@ -45,32 +77,31 @@ class Canvas:
             for left, right in spans(self.cols, self.tile):
                 yield Window(top, left, bottom - top, right - left)
 
-    def take(self) -> h5py.Dataset:
+    def take(self) -> Room:
         """Room for one map, used again when the map that had it is forgotten."""
-        if self._free:
-            return self._free.pop()
-        self._made += 1
-        chunks = (min(CHUNK, self.rows), min(CHUNK, self.cols))
-        return self._file.create_dataset(str(self._made), (self.rows, self.cols), "f4", chunks=chunks)
+        if not self._free:
+            self._rooms.append(Room(self._folder / f"{len(self._rooms)}.f32", self.cols))
+            return self._rooms[-1]
+        return self._free.pop()
 
-    def give_back(self, room: h5py.Dataset) -> None:
+    def give_back(self, room: Room) -> None:
         """Let another map have the room."""
         self._free.append(room)
 
     def load(self, read: Callable[[Window], NDArray[np.float32]]) -> Stored:
         """A map filled from ``read(window) -> (height, width)``, in strips of whole rows as files like to be read."""
-        stored = Stored(self)
+        stored = Stored(self, self.take())
         height = max(1, min(self.tile, self.tile * self.tile // self.cols))
         for top, bottom in spans(self.rows, height):
             window = Window(top, 0, bottom - top, self.cols)
-            stored.room[window.slices] = read(window)
+            stored.room.write(window, read(window))
         return stored
 
     def keep(self, stage: int, letter: str, value: Lazy) -> Stored:
         """Compute what was noted and store it; the ``keep`` of :class:`rsunfold.unfold.unrolled.Unrolled`."""
-        stored = Stored(self)
+        stored = Stored(self, self.take())
         for window in self.windows():
-            stored.room[window.slices] = value.read(window)[0, 0].float().cpu().numpy()
+            stored.room.write(window, value.read(window)[0, 0].float().cpu().numpy())
         return stored
 
 
@@ -117,7 +148,7 @@ class Lazy:
             total: Any = 0
             for window in self.canvas.windows():
                 x, inner = around(window)
-                total = total + op.features(x)[:, :, inner[0], inner[1]].double().sum((2, 3))
+                total = total + op.total(x, inner)
             mean = (total / (rows * cols)).float()
 
         def apply(window: Window) -> Tensor:
@@ -129,14 +160,12 @@ class Lazy:
 
 
 class Stored(Lazy):
-    """A map in the scratch file; its room is free again when nothing refers to the map any more."""
+    """A map on disk; its room is free again when nothing refers to the map any more."""
 
-    def __init__(self, canvas: Canvas) -> None:
-        super().__init__(canvas, self._load)
-        self.room = canvas.take()
-
-    def _load(self, window: Window) -> Tensor:
-        return torch.from_numpy(self.room[window.slices])[None, None].to(self.canvas.device)
+    def __init__(self, canvas: Canvas, room: Room) -> None:
+        # No bound method: a map that refers to itself would keep its room until the garbage collector comes round.
+        super().__init__(canvas, lambda w: torch.from_numpy(room.read(w))[None, None].to(canvas.device))
+        self.room = room
 
     def __del__(self) -> None:
         self.canvas.give_back(self.room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import shutil
 import tempfile
 import time
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from rsunfold import __version__
 from rsunfold.cube import Meta, Window
-from rsunfold.errors import DeviceError, OutputError, UsageError
+from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.detector import Detector, Scored
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.targets import Target, TargetCollector
@@ -45,10 +46,15 @@ class Options:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 <= self.threshold <= 1:
-            raise UsageError(f"--threshold must lie between 0 and 1, not {self.threshold}.")
+        check_threshold(self.threshold)
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
+
+
+def check_threshold(threshold: float | None) -> None:
+    """Raise UsageError for a threshold that no score can be compared with."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold must lie between 0 and 1, not {threshold}.")
 
 
 @dataclass
@@ -57,7 +63,7 @@ class Detection:
 
     targets : in scan order. threshold : the one used. summary : what the JSON summary holds. files : what was written,
     by kind. score float32 (H, W) in [0, 1], NaN where invalid; mask bool (H, W); stages by (stage from 1, letter),
-    float32 (H, W): None or empty where the result went to files.
+    float32 (H, W), NaN where invalid: None or empty where the result went to files.
     """
 
     targets: list[Target]
@@ -89,7 +95,7 @@ def environment() -> Iterator[None]:
         with rasterio.Env(GDAL_CACHEMAX=64):
             yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
             raise DeviceError("memory is exhausted: lower --memory, so that smaller tiles are used.") from None
         raise
 
@@ -100,21 +106,23 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
-        tempfile.TemporaryDirectory() as scratch,
-        detector.scored(image, Path(scratch), stages=options.stages) as scored,
+        work_folder(Path(tempfile.gettempdir())) as scratch,
+        detector.scored(image, scratch, stages=options.stages) as scored,
     ):
         threshold = detector.threshold if options.threshold is None else options.threshold
         passage = _Passage(image, threshold, options.min_area)
         parts = [(np.where(valid, score, np.nan), mask) for _, score, mask, valid in passage.strips(scored)]
+        score = np.concatenate([p[0] for p in parts]).astype(np.float32)
         targets = passage.targets()
         whole = Window(0, 0, image.rows, image.cols)
+        stages = {key: np.where(np.isnan(score), score, read(whole)) for key, read in scored.stages.items()}
         return Detection(
             targets,
             threshold,
             _summary(image, detector, options, passage, scored, targets, started),
-            score=np.concatenate([p[0] for p in parts]).astype(np.float32),
+            score=score,
             mask=np.concatenate([p[1] for p in parts]),
-            stages={key: read(whole) for key, read in scored.stages.items()},
+            stages=stages,
         )
 
 
@@ -146,22 +154,33 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
 
 @contextmanager
 def work_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder`` that is removed in the end, whatever happens."""
+    """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
+
+    Raises OutputError when ``folder`` cannot be made or written to, or its disk is full.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=".rsunfold-", dir=folder))
     except OSError as error:
-        raise OutputError(f"the output folder {folder} cannot be used ({error.strerror}); choose another.") from None
+        raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
     try:
         yield work
+    except OSError as error:
+        if isinstance(error, RsunfoldError) or error.errno is None:
+            raise
+        raise OutputError(
+            f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
 def _move(work: Path, folder: Path, overwrite: bool) -> None:
-    files = [p for p in work.iterdir() if p.name != "maps.h5"]
+    files = [p for p in work.iterdir() if p.is_file()]
     for path in files:
         refuse_existing(folder / path.name, overwrite)
+    for path in files:  # statistics that a GIS has kept of what is replaced
+        (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)
     for path in sorted(files, key=lambda p: p.name.endswith("_summary.json")):
         path.replace(folder / path.name)
 

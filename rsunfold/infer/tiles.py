@@ -15,6 +15,8 @@ from rsunfold.errors import DeviceError
 
 STRIP_BYTES = 48
 """Bytes per pixel of the strip of whole rows that goes to the writers: image, score, masks, labels."""
+KEPT_BYTES = 1 / 8
+"""Bytes per pixel of the whole image that stay to the end: the target mask as bits."""
 
 
 def spans(size: int, tile: int, overlap: int = 0) -> list[tuple[int, int]]:
@@ -91,7 +93,7 @@ def plan(rows: int, cols: int, *, bytes_per_pixel: float, margin: int, budget: f
 
     def cost(tile: int) -> float:
         grown = min(tile + 2 * margin, max(rows, cols))
-        return grown**2 * bytes_per_pixel + min(tile, rows) * cols * STRIP_BYTES
+        return grown**2 * bytes_per_pixel + min(tile, rows) * cols * STRIP_BYTES + rows * cols * KEPT_BYTES
 
     side = next((s for s in range(most, 0, -64) if cost(s) <= budget), 0)
     if not side:

@@ -6,15 +6,28 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rsunfold.errors import InputError
+
 SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr"}
 
 
 def natural(name: str) -> list[Any]:
     """Sorting key under which XDU9 comes before XDU10."""
-    return [(0, int(t), "") if t.isdigit() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]
+    return [(0, int(t), "") if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by stem, in natural order of their names; hidden files are left out."""
-    found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-    return {p.stem: p for p in sorted(found, key=lambda p: natural(p.stem))}
+    """Image files of a folder by stem, in natural order of their names; hidden files are left out.
+
+    Raises InputError when the folder cannot be read, or when two files differ in their extension alone.
+    """
+    try:
+        found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
+    images: dict[str, Path] = {}
+    for path in sorted(found, key=lambda p: (natural(p.stem), p.name)):
+        if path.stem in images:
+            raise InputError(f"{folder} holds both {images[path.stem].name} and {path.name}; name one of them.")
+        images[path.stem] = path
+    return images

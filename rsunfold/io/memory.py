@@ -15,28 +15,33 @@ from rsunfold.io.reader import CubeReader
 class ArrayReader(CubeReader):
     """An array of shape (row, col) or (band, row, col) and a real dtype, as a :class:`CubeReader`.
 
-    nodata : value that stands for no data, or None. Raises InputError for another shape, a complex dtype, or no pixel.
+    nodata : value that stands for no data, or None; masked pixels of a ``numpy.ma`` array are invalid as well.
+    Raises InputError for another shape, a complex dtype, or no pixel.
     """
 
-    def __init__(self, array: NDArray[Any], *, nodata: float | None = None, meta: Meta | None = None) -> None:
+    def __init__(self, array: NDArray[Any], *, nodata: float | None = None) -> None:
         data = np.asarray(array)
         if data.ndim not in (2, 3) or data.dtype.kind not in "buif" or data.size == 0:
             raise InputError(
                 f"an array of shape {data.shape} and type {data.dtype} is no image: "
                 "(row, col) or (band, row, col) of real numbers is needed."
             )
-        self._data = data[None] if data.ndim == 2 else data
+        if data.dtype.kind == "b":
+            data, self.bits = data.astype(np.uint8), 1
+        self._data = data.reshape(-1, *data.shape[-2:])
+        self._masked = np.ma.getmaskarray(array).reshape(self._data.shape) if np.ma.isMaskedArray(array) else None
         bands, rows, cols = self._data.shape
         self.path, self.shape, self.dtype, self.block_shape = "array", (bands, rows, cols), data.dtype, (1, cols)
-        self.meta = meta or Meta(driver="array", dtype=data.dtype.name, nodata=(nodata,) * bands)
+        self.meta = Meta(driver="array", dtype=data.dtype.name, nodata=() if nodata is None else (nodata,) * bands)
 
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        data = self._data[bands][:, *window.slices].copy()
+        data = np.stack([self._data[band][window.slices] for band in bands])
         valid = np.ones(data.shape[1:], bool)
-        for band, nodata in zip(data, (self.meta.nodata[b] for b in bands) if self.meta.nodata else (), strict=False):
-            if nodata is not None:
-                valid &= band != nodata
-        return data, valid
+        if self._masked is not None:
+            valid &= ~np.any([self._masked[band][window.slices] for band in bands], axis=0)
+        if self.meta.nodata:
+            valid &= (data != self.meta.nodata[0]).all(axis=0)
+        return data.astype(self.dtype.newbyteorder("="), copy=False), valid
 
     def close(self) -> None:
         """Nothing to let go of."""

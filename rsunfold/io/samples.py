@@ -43,7 +43,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         cube = reader.read(scaled=False)
         top = full_range(reader)
     data = cube.data
-    if (data != data[:1]).any():
+    if (data != data[:1])[:, cube.valid].any():
         raise InputError(f"{path} has {len(data)} bands that differ; a mask has one.")
     values = np.where(cube.valid, data[0], 0)
     return np.asarray(values > (0.5 if values.max(initial=0) <= 1 else top / 2))
@@ -92,7 +92,7 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     samples: list[Sample] = []
     for folder in folders:
         group = folder.name or folder.resolve().name
-        only = _stems(folder / split) if split and (folder / split).is_file() else None
+        only = _names(folder / split) if split and (folder / split).is_file() else None
         if (folder / "images").is_dir():
             samples += pair(group, folder / "images", folder / "masks", only)
         elif folder.name == "masks" or (folder / "masks").is_dir():
@@ -104,11 +104,11 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     return samples
 
 
-def _stems(path: Path) -> list[str]:
+def _names(listing: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no text file of names.") from None
+        return [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the list {listing} cannot be read ({error}).") from None
 
 
 def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:
@@ -116,10 +116,7 @@ def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:
 
     Raises InputError when the file cannot be read, or names an image that is not there.
     """
-    try:
-        names = listing.read_text(encoding="utf-8").split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {listing} cannot be read ({error}).") from None
+    names = _names(listing)
     known = {s.name for s in samples} | {f"{s.group}/{s.name}" for s in samples}
     absent = [n for n in names if n not in known]
     if absent or not names:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.io.atomic import atomic_path
+from rsunfold.io.atomic import atomic_path, refuse_existing
 from rsunfold.report import write_json
 from rsunfold.simulate.infrared import InfraredScene
 
@@ -18,6 +18,7 @@ def write_infrared(folder: Path, scenes: Iterable[InfraredScene], *, overwrite: 
 
     Raises OutputError when a file exists and ``overwrite`` is False, or the folder cannot be written.
     """
+    refuse_existing(folder / "truth.json", overwrite)
     truth = {}
     for number, scene in enumerate(scenes, start=1):
         name = f"scene-{number:03d}-{scene.background}"

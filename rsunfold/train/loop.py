@@ -30,9 +30,8 @@ from rsunfold.train.card import card, figures_of
 from rsunfold.train.data import Crops, carve, read_sample
 from rsunfold.train.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.recipe import Optim, Recipe
-from rsunfold.unfold.operators import for_inference
-from rsunfold.unfold.unrolled import Record
-from rsunfold.unfold.unrolled import Unrolled
+from rsunfold.unfold.fast import for_inference
+from rsunfold.unfold.unrolled import Record, Unrolled
 from rsunfold.weights import WeightRecord, save
 
 LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent")
@@ -41,8 +40,9 @@ LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silen
 class Trainer:
     """Trains one recipe on the sets below ``data`` and writes everything to ``out``.
 
-    Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv``, ``split.json``
-    (the validation images), and at each improvement on validation NAME.safetensors and its card NAME.md.
+    Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv``, ``validation.txt``
+    (the validation images, for ``evaluate --only``), and at each improvement on validation NAME.safetensors and its
+    card NAME.md.
 
     Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
     """
@@ -214,9 +214,9 @@ class Trainer:
         elif resume:
             raise InputError(f"{self.out} holds no checkpoint.pt to resume from.")
         elif self.rank == 0:
-            held = [f"{s.group}/{s.name}" for s, _ in self.validation]
-            with atomic_path(self.out / "split.json", overwrite=True) as temporary:
-                temporary.write_text(json.dumps({"validation": held, "data_sha256": self.data_hash}, indent=1))
+            held = "".join(f"{s.group}/{s.name}\n" for s, _ in self.validation)
+            with atomic_path(self.out / "validation.txt", overwrite=True) as temporary:
+                temporary.write_text(held)
         if self.rank == 0:
             self._start_log()
 

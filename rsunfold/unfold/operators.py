@@ -1,13 +1,10 @@
-"""Learned convolutional operators of unrolled networks, and what makes them fast to run."""
+"""Learned convolutional operators of unrolled networks."""
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class SqueezeExcite(nn.Module):
@@ -83,19 +80,9 @@ class Operator(nn.Module):
             f = f * self.se(f.mean((2, 3)) if mean is None else mean)
         return self.head(f)
 
+    def total(self, x: Tensor, inner: tuple[slice, slice]) -> Tensor:
+        """Sums of the features over the pixels ``inner`` (rows, columns) of x, float64 (B, C).
 
-def for_inference(net: nn.Module) -> nn.Module:
-    """A copy of ``net`` in evaluation mode that computes the same faster.
-
-    Batch normalisation is folded into the convolution before it; weights are stored channels-last.
-    """
-    net = copy.deepcopy(net).eval().requires_grad_(False)
-    for op in [m for m in net.modules() if isinstance(m, Operator)]:
-        layers: list[nn.Module] = []
-        for layer in op.features:
-            if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
-                layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-            else:
-                layers.append(layer)
-        op.features = nn.Sequential(*layers)
-    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        Exact where x holds the ``radius`` pixels around ``inner``, or the image ends there.
+        """
+        return self.features(x)[:, :, inner[0], inner[1]].sum((2, 3)).double()

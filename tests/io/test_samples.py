@@ -1,0 +1,150 @@
+"""Sets of images and masks in folders, and what is wrong with some."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from rsunfold.errors import InputError
+from rsunfold.io.samples import find_samples, keep_only, pair, read_mask
+
+
+def write(path: Path, data=None, **profile) -> Path:
+    """A small PNG or TIFF of one band per leading row of ``data``."""
+    data = np.zeros((4, 5), np.uint8) if data is None else np.asarray(data)
+    data = data[None] if data.ndim == 2 else data
+    path.parent.mkdir(parents=True, exist_ok=True)
+    driver = "PNG" if path.suffix == ".png" else "GTiff"
+    size = {"count": len(data), "height": data.shape[1], "width": data.shape[2], "dtype": data.dtype}
+    with rasterio.open(path, "w", driver=driver, **size, **profile) as ds:
+        ds.write(data)
+    return path
+
+
+def make_set(folder: Path, names=("a1", "a2", "a10"), suffix="") -> Path:
+    for name in names:
+        write(folder / "images" / f"{name}.png")
+        write(folder / "masks" / f"{name}{suffix}.png")
+    return folder
+
+
+def test_one_set_in_natural_order(tmp_path):
+    found = find_samples(make_set(tmp_path / "one"))
+    assert [(s.group, s.name) for s in found] == [("one", "a1"), ("one", "a2"), ("one", "a10")]
+    assert all(s.image.parent.name == "images" and s.mask.parent.name == "masks" for s in found)
+
+
+def test_the_present_folder_has_a_name_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(make_set(tmp_path / "here"))
+    assert {s.group for s in find_samples(Path())} == {"here"}
+
+
+def test_several_sets_and_one_without_targets(tmp_path):
+    make_set(tmp_path / "b", suffix="_pixels0")
+    make_set(tmp_path / "c", suffix="_mask")
+    write(tmp_path / "a" / "sky.png")
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    found = find_samples(tmp_path)
+    assert [s.group for s in found] == ["a"] + ["b"] * 3 + ["c"] * 3
+    assert found[0].mask is None and found[0].truth((4, 5)).sum() == 0
+    assert found[1].mask.name == "a1_pixels0.png" and found[4].mask.name == "a1_mask.png"
+
+
+def test_split_file_limits_the_sets_that_have_it(tmp_path):
+    make_set(tmp_path / "b", ("x 1", "y"))
+    make_set(tmp_path / "c", ("z",))
+    (tmp_path / "b" / "train.txt").write_text("\nx 1\n")
+    assert [s.name for s in find_samples(tmp_path, "train.txt")] == ["x 1", "z"]
+    assert len(find_samples(tmp_path)) == 3
+
+
+def test_split_file_errors(tmp_path):
+    make_set(tmp_path / "b")
+    with pytest.raises(InputError, match=r"no set in .* has the split file 'trian\.txt'"):
+        find_samples(tmp_path, "trian.txt")
+    (tmp_path / "b" / "train.txt").write_text("a1\nabsent\ngone")
+    with pytest.raises(InputError, match=r"holds no image 'absent' \(2 of the listed names are absent\)"):
+        find_samples(tmp_path, "train.txt")
+    (tmp_path / "b" / "train.txt").write_text("\n")
+    with pytest.raises(InputError, match="holds no images that the split file names"):
+        find_samples(tmp_path, "train.txt")
+    (tmp_path / "b" / "train.txt").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(InputError, match=r"the list .*train\.txt cannot be read"):
+        find_samples(tmp_path, "train.txt")
+
+
+def test_folders_that_hold_no_set(tmp_path):
+    with pytest.raises(InputError, match="the data folder .*absent does not exist"):
+        find_samples(tmp_path / "absent")
+    with pytest.raises(InputError, match="neither images/ and masks/ nor sub-folders"):
+        find_samples(tmp_path)
+    (tmp_path / "images").mkdir()
+    with pytest.raises(InputError, match=r"the folder .*masks does not exist"):
+        find_samples(tmp_path)
+    (tmp_path / "masks").mkdir()
+    with pytest.raises(InputError, match="images holds no images"):
+        find_samples(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["image", "set/image"])
+def test_masks_without_images_are_not_taken_for_target_free_pictures(tmp_path, wrong):
+    write(tmp_path / wrong / "a.png")
+    write((tmp_path / wrong).parent / "masks" / "a.png")
+    with pytest.raises(InputError, match="holds masks/ but no images/"):
+        find_samples(tmp_path)
+
+
+def test_an_image_without_mask(tmp_path):
+    make_set(tmp_path)
+    (tmp_path / "masks" / "a2.png").unlink()
+    with pytest.raises(InputError, match=r"masks holds no mask for a2\.png: an image without targets needs an empty"):
+        pair("x", tmp_path / "images", tmp_path / "masks")
+    assert [s.name for s in pair("x", tmp_path / "images", tmp_path / "masks", {"a1"})] == ["a1"]
+
+
+def test_keep_only(tmp_path):
+    samples = find_samples(make_set(tmp_path / "one", ("a 1", "a2", "a10")))
+    listing = tmp_path / "list.txt"
+    listing.write_text("a10\none/a 1\n")
+    assert [s.name for s in keep_only(samples, listing)] == ["a 1", "a10"]
+    for content, message in (("two/a1", "names 'two/a1', which is not among the images"), ("", "names no image")):
+        listing.write_text(content)
+        with pytest.raises(InputError, match=message):
+            keep_only(samples, listing)
+    with pytest.raises(InputError, match="cannot be read"):
+        keep_only(samples, tmp_path / "absent.txt")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "profile", "expected"),
+    [
+        ([0, 127, 128, 255], np.uint8, {}, [0, 0, 1, 1]),
+        ([0, 1, 1, 0], np.uint8, {}, [0, 1, 1, 0]),
+        ([0, 1, 1, 0], np.uint8, {"nbits": 1}, [0, 1, 1, 0]),
+        ([0, 32767, 32768, 65535], np.uint16, {}, [0, 0, 1, 1]),
+        ([0, 0.4, 0.6, 1], np.float32, {}, [0, 0, 1, 1]),
+        ([0, 255, 0, np.nan], np.float32, {}, [0, 1, 0, 0]),
+        ([0, 255, 0, 0], np.uint8, {"nodata": 255}, [0, 0, 0, 0]),
+        ([0, 0, 0, 0], np.uint8, {}, [0, 0, 0, 0]),
+    ],
+)
+def test_masks_are_cut_at_half_of_their_range(tmp_path, values, dtype, profile, expected):
+    path = write(tmp_path / "m.tif", np.array([values], dtype), **profile)
+    np.testing.assert_array_equal(read_mask(path), np.array([expected], bool))
+
+
+def test_masks_of_several_bands(tmp_path):
+    same = np.zeros((3, 2, 2), np.uint8)
+    same[:, 0, 1] = 255
+    assert read_mask(write(tmp_path / "same.png", same)).sum() == 1
+    same[1, 1, 1] = 255
+    with pytest.raises(InputError, match=r"other\.png has 3 bands that differ; a mask has one"):
+        read_mask(write(tmp_path / "other.png", same))
+
+
+def test_mask_of_another_size(tmp_path):
+    make_set(tmp_path, ("a",))
+    sample = find_samples(tmp_path)[0]
+    with pytest.raises(InputError, match=r"masks/a\.png is \(4, 5\) but .*images/a\.png is \(5, 4\)"):
+        sample.truth((5, 4))

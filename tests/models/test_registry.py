@@ -1,0 +1,177 @@
+"""Every registered network for infrared targets: shapes, gradients, saving, and being found by name."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from rsunfold import weights
+from rsunfold.errors import UsageError
+from rsunfold.registry import ModelSpec, all_models, get_model, register
+from rsunfold.unfold.unrolled import Unrolled, macs_per_pixel
+
+NETWORKS = all_models("detect-ir", "network")
+PARAMETERS = {"l-rpcanet": 215_916, "rpcanet": 679_896}
+SIZES = [(1, 1), (1, 40), (39, 1), (1, 7), (2, 3), (5, 8), (17, 16), (33, 40)]
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda spec: spec.name)
+def spec(request) -> ModelSpec:
+    return request.param
+
+
+def variants(spec: ModelSpec) -> list[dict]:
+    """The tiny architecture; where a network can carry its noise, both ways."""
+    tiny = spec.sizes["tiny"]
+    if "carry_noise" in spec.build(**tiny).arch:
+        return [{**tiny, "carry_noise": carry} for carry in (True, False)]
+    return [tiny]
+
+
+def tiny(spec: ModelSpec, **arch) -> Unrolled:
+    torch.manual_seed(0)
+    return spec.build(**{**spec.sizes["tiny"], **arch})
+
+
+def image(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(7))
+
+
+def test_both_published_families_are_registered():
+    assert {"l-rpcanet", "rpcanet"} <= {m.name for m in NETWORKS}
+
+
+def test_declaration_is_complete(spec):
+    assert len(spec.paper) > 20 and spec.needs and spec.bands == (1, 1) and 0 < spec.threshold < 1
+    assert {"tiny", "paper"} <= spec.sizes.keys()
+    assert issubclass(spec.factory, Unrolled) and spec.factory.letters
+
+
+def test_paper_size(spec):
+    net = spec.build(**spec.sizes["paper"])
+    assert net.parameters_count == PARAMETERS[spec.name]
+
+
+@pytest.mark.parametrize("rows, cols", SIZES)
+def test_any_size_in_gives_the_same_size_out(spec, rows, cols):
+    net = tiny(spec).eval()
+    with torch.inference_mode():
+        T, D = net(image(1, 1, rows, cols), reconstruct=True)
+    assert T.shape == D.shape == (1, 1, rows, cols)
+    assert T.isfinite().all() and D.isfinite().all()
+
+
+def test_a_batch_gives_what_its_images_give_alone(spec):
+    net = tiny(spec).eval()
+    x = image(2, 1, 21, 30)
+    with torch.inference_mode():
+        both = net(x, reconstruct=True)
+        for i in range(2):
+            for together, alone in zip(both, net(x[i : i + 1], reconstruct=True), strict=True):
+                torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-6)
+
+
+def biases_before_normalisation(net: nn.Module) -> set[str]:
+    """Biases of convolutions that a batch normalisation follows: it takes any constant off, so their gradient is 0."""
+    names = set()
+    for name, m in net.named_modules():
+        if isinstance(m, nn.Sequential):
+            layers = list(m.named_children())
+            pairs = zip(layers, layers[1:], strict=False)
+            names |= {f"{name}.{conv}.bias" for (conv, _), (_, after) in pairs if isinstance(after, nn.BatchNorm2d)}
+    return names
+
+
+def test_gradients_reach_every_parameter(spec):
+    x = image(2, 1, 24, 25)
+    for arch in variants(spec):
+        largest: dict[str, float] = {}
+        for seed in range(8):  # the two hidden units of a channel attention may both be off under one seed, not all
+            torch.manual_seed(seed)
+            net = spec.build(**arch).train()
+            T, D = net(x, reconstruct=True)
+            (T.square().mean() + (D - 0.3).square().mean()).backward()
+            for name, p in net.named_parameters():
+                largest[name] = max(largest.get(name, 0.0), float(p.grad.abs().max()))
+        idle = biases_before_normalisation(net)
+        assert idle < largest.keys()
+        assert not [n for n, g in largest.items() if n not in idle and g == 0]
+        assert all(largest[n] < 1e-5 * max(largest.values()) for n in idle)
+
+
+def test_without_reconstruction_only_the_last_reconstruction_branches_get_no_gradient(spec):
+    for arch in variants(spec):
+        net = tiny(spec, **arch).train()
+        T, D = net(image(2, 1, 24, 25))
+        assert D is None
+        T.square().mean().backward()
+        last = f"stages.{len(net.stages) - 1}."
+        dead = {n for n, p in net.named_parameters() if p.grad is None}
+        # With or without carry_noise: the N of earlier stages reaches T^K through their D.
+        assert dead == {n for n, _ in net.named_parameters() if n.startswith((last + "FN", last + "FD", last + "sig"))}
+
+
+def test_skipping_dead_branches_gives_the_same_logits(spec):
+    for arch in variants(spec):
+        net = tiny(spec, **arch).eval()
+        x = image(1, 1, 19, 22)
+        with torch.inference_mode():
+            assert torch.equal(net(x)[0], net(x, reconstruct=True)[0])
+
+
+def test_arch_rebuilds_the_network(spec):
+    for arch in variants(spec):
+        net = tiny(spec, **arch)
+        again = spec.build(**net.arch)
+        again.load_state_dict(net.state_dict())
+        assert again.arch == net.arch and set(arch) <= set(net.arch)
+        assert macs_per_pixel(again) == macs_per_pixel(net)
+
+
+def test_saved_and_loaded_weights_give_identical_outputs(spec, tmp_path):
+    net = tiny(spec).eval()
+    record = weights.WeightRecord(name="own", model=spec.name, arch=net.arch, threshold=0.3)
+    path = tmp_path / "own.safetensors"
+    sha = weights.save(path, net, record)
+    loaded, found, sha_again = weights.load(str(path), spec.name)
+    assert found == record and sha == sha_again
+    x = image(1, 1, 20, 17)
+    with torch.inference_mode():
+        for a, b in zip(loaded(x, reconstruct=True), net(x, reconstruct=True), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_unknown_architecture_keyword_is_refused(spec):
+    with pytest.raises(TypeError, match="banana"):
+        spec.build(banana=1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "nearest"), [("l-rpcnet", "l-rpcanet"), ("lrpcanet", "l-rpcanet"), ("rpcanett", "rpcanet")]
+)
+def test_near_misses_name_the_nearest_model(typed, nearest):
+    with pytest.raises(UsageError, match=f"no model '{typed}' for detect-ir; did you mean '{nearest}'") as caught:
+        get_model(typed, "detect-ir")
+    assert caught.value.exit_code == 2
+
+
+def test_a_name_like_no_other_lists_what_is_known():
+    with pytest.raises(UsageError, match=r"known are .*l-rpcanet.*top-hat"):
+        get_model("qqqq", "detect-ir")
+
+
+def test_a_model_of_another_task_is_not_found():
+    assert get_model("l-rpcanet").task == "detect-ir"
+    with pytest.raises(UsageError, match="for select-features"):
+        get_model("l-rpcanet", "select-features")
+
+
+def test_two_models_of_one_name_are_refused(spec):
+    with pytest.raises(ValueError, match="two models are called"):
+
+        @register(spec.name, task=spec.task, kind=spec.kind, paper="another")
+        class Another:
+            pass
+
+    assert dataclasses.replace(spec) == get_model(spec.name)

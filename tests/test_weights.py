@@ -1,0 +1,299 @@
+"""Weights as records: found by name, verified, refused when they are not what they should be, never executed."""
+
+import dataclasses
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+
+from rsunfold import weights
+from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
+from rsunfold.models.l_rpcanet import LRPCANet
+from rsunfold.models.rpcanet import RPCANet
+from rsunfold.weights import WeightRecord
+
+ARCH = {"K": 1, "C": 4}
+RECORD = WeightRecord(
+    name="small",
+    model="rpcanet",
+    arch=ARCH,
+    threshold=0.37,
+    temperature=2.5,
+    trained_on="nothing",
+    licence="MIT",
+    origin="a test",
+    figures={"set": {"iou_pooled": 0.5}},
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "small.safetensors"
+    torch.manual_seed(0)
+    weights.save(path, RPCANet(**ARCH), RECORD)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, file: Path, monkeypatch) -> Path:
+    """A folder of shipped weights that holds ``small`` alone."""
+    (tmp_path / "registry.toml").write_text(f'[small]\nfile = "{file.name}"\nsha256 = "{weights.sha256_of(file)}"\n')
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def with_record(path: Path, **changes) -> Path:
+    weights.save(path, RPCANet(**ARCH), dataclasses.replace(RECORD, **changes), overwrite=True)
+    return path
+
+
+def test_record_survives_the_file(file):
+    assert weights.read_record(str(file)) == RECORD
+    net, record, sha = weights.load(str(file), "rpcanet")
+    assert record == RECORD and net.arch == ARCH and not net.training
+    assert sha == weights.verify(str(file)) == weights.sha256_of(file)
+
+
+def test_saving_returns_the_hash_of_the_file_and_never_overwrites_unasked(file, tmp_path):
+    net = RPCANet(**ARCH)
+    sha = weights.save(tmp_path / "b.safetensors", net, RECORD)
+    assert sha == weights.sha256_of(tmp_path / "b.safetensors")
+    before = file.read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        weights.save(file, net, RECORD)
+    assert file.read_bytes() == before
+    weights.save(file, net, RECORD, overwrite=True)
+    assert file.read_bytes() != before
+
+
+def test_a_full_disk_is_an_output_error_and_leaves_nothing(tmp_path, monkeypatch):
+    def full(self, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OutputError, match=r"a\.safetensors cannot be written .*No space left"):
+        weights.save(tmp_path / "a.safetensors", RPCANet(**ARCH), RECORD)
+    assert not list(tmp_path.iterdir())
+
+
+def test_shipped_weights_are_found_by_name(folder):
+    assert weights.shipped().keys() == {"small"}
+    path, sha = weights.find("small")
+    assert path == folder / "small.safetensors" and weights.verify("small") == sha
+    assert weights.load("small")[1] == RECORD
+
+
+def test_the_registry_of_this_version_is_true():
+    for name in weights.shipped():
+        assert weights.read_record(name).name == name
+        weights.load(name)
+
+
+def test_changed_file_is_refused_by_its_hash(folder):
+    path = folder / "small.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    for call in (weights.verify, weights.load):
+        with pytest.raises(
+            WeightsError, match=r"small\.safetensors is damaged or was changed: its sha256 is"
+        ) as caught:
+            call("small")
+    assert caught.value.exit_code == 5
+
+
+def test_registered_but_missing_file(folder):
+    (folder / "small.safetensors").unlink()
+    with pytest.raises(WeightsError, match="'small' should be in .*which is missing; install rsunfold again"):
+        weights.load("small")
+
+
+@pytest.mark.parametrize("content", [None, "[small\n"])
+def test_damaged_installation(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
+    if content is not None:
+        (tmp_path / "registry.toml").write_text(content)
+    with pytest.raises(WeightsError, match="installation is damaged: .*registry.toml"):
+        weights.shipped()
+
+
+def test_unknown_names(folder):
+    with pytest.raises(UsageError, match=r"no weights 'smal'; did you mean 'small'\?"):
+        weights.load("smal")
+    with pytest.raises(UsageError, match=r"no weights 'qqqq'; shipped are: small\."):
+        weights.find("qqqq")
+
+
+@pytest.mark.parametrize("name", ["absent.safetensors", "folder/absent"])
+def test_missing_file(name):
+    with pytest.raises(WeightsError, match=f"the weight file {name} does not exist"):
+        weights.load(name)
+
+
+@pytest.mark.parametrize("keep", [0, 7, 40, 0.5, -1])
+def test_truncated_file(file, keep):
+    content = file.read_bytes()
+    file.write_bytes(content[: int(keep * len(content))] if isinstance(keep, float) else content[:keep])
+    with pytest.raises(WeightsError, match="no rsunfold weight file|damaged or truncated"):
+        weights.load(str(file))
+
+
+def test_files_that_are_something_else(tmp_path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
+    (tmp_path / "text.safetensors").write_text("just a text that is long enough to hold a length")
+    for name in ("foreign", "text"):
+        with pytest.raises(WeightsError, match=rf"{name}\.safetensors is no rsunfold weight file"):
+            weights.load(str(tmp_path / f"{name}.safetensors"))
+
+
+def test_weights_of_another_model(file):
+    with pytest.raises(WeightsError, match="belong to the model 'rpcanet', not to 'l-rpcanet'"):
+        weights.load(str(file), "l-rpcanet")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "l-rpcanet", "arch": {"K": 1}}, "do not fit the model 'l-rpcanet'"),
+        ({"arch": {"K": 1, "C": 5}}, "do not fit the model 'rpcanet': size mismatch for"),
+        ({"arch": {"K": 1, "width": 4}}, "do not fit the model 'rpcanet': .*width"),
+        ({"model": "top-hat", "arch": {}}, "do not fit the model 'top-hat'"),
+        ({"model": "rpcanett"}, "another version of rsunfold: there is no model 'rpcanett'"),
+    ],
+)
+def test_records_that_do_not_fit_their_tensors(file, changes, message):
+    with pytest.raises(WeightsError, match=message):
+        weights.load(str(with_record(file, **changes)))
+
+
+@pytest.mark.parametrize("changes", [{"threshold": 0.0}, {"threshold": 1.0}, {"temperature": 0.0}])
+def test_impossible_threshold_or_temperature(file, changes):
+    with pytest.raises(WeightsError, match="must lie in"):
+        dataclasses.replace(RECORD, **changes)
+    content = file.read_bytes()
+    key, value = next(iter(changes.items()))
+    old = json.dumps(json.dumps({key: getattr(RECORD, key)})[1:-1])[1:-1].encode()
+    new = json.dumps(json.dumps({key: value})[1:-1])[1:-1].encode()
+    assert content.count(old) == 1
+    file.write_bytes(content.replace(old, new.ljust(len(old))))
+    with pytest.raises(WeightsError, match="record of small has threshold"):
+        weights.read_record(str(file))
+
+
+# ------------------------------------------------------------------ published checkpoints
+
+
+def published(net: LRPCANet | RPCANet) -> dict[str, torch.Tensor]:
+    """The network's tensors under the names of the published code."""
+    theirs = {"FB": "lowrank", "FT": "sparse", "FN": "residual", "FD": "merge", "eps": "sparse", "sig": "residual"}
+    out = {}
+    for name, tensor in net.state_dict().items():
+        _, k, operator, *rest = name.split(".")
+        tail = ".".join(rest) or {"eps": "epsilon", "sig": "sigma"}[operator]
+        inner = "mapping." if operator == "FD" else "convs."
+        if isinstance(net, RPCANet):
+            tail = tail.replace("head.", "features.14." if operator == "FT" else "features.12.")
+        tail = tail.replace("features.", inner).replace("se.", "channel_attention.").replace("head.", "final_conv.")
+        out[f"decos.{k}.{theirs[operator]}.{tail}"] = tensor
+    return out
+
+
+@pytest.mark.parametrize(
+    ("model", "net"),
+    [("l-rpcanet", LRPCANet(K=2, c=4, C=8, R=2, carry_noise=False)), ("rpcanet", RPCANet(K=2, C=4))],
+)
+@pytest.mark.parametrize("wrap", [None, "state_dict", "net", "module."])
+def test_import_infers_the_architecture(tmp_path, model, net, wrap):
+    state = published(net)
+    if wrap == "module.":
+        state = {f"module.{k}": v for k, v in state.items()}
+    torch.save({wrap: state, "epoch": 3} if wrap in ("state_dict", "net") else state, tmp_path / "theirs.pkl")
+    record = weights.import_published(tmp_path / "theirs.pkl", model, tmp_path / "ours.safetensors")
+    assert record.arch == net.arch and record.name == "ours" and record.model == model
+    loaded, again, _ = weights.load(str(tmp_path / "ours.safetensors"))
+    assert again == record
+    assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state_dict().items())
+
+
+class Payload:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.trace}'",)
+
+
+@pytest.mark.parametrize("form", ["torch", "legacy", "pickle"])
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, form):
+    trace, path, target = tmp_path / "trace", tmp_path / "evil.pkl", tmp_path / "out.safetensors"
+    content = {**published(RPCANet(**ARCH)), "evil": Payload(trace)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "torch")
+    with pytest.raises(InputError, match=r"evil\.pkl is no PyTorch checkpoint of plain tensors"):
+        weights.import_published(path, "rpcanet", target)
+    assert not trace.exists() and not target.exists()
+    if form == "pickle":  # the payload is a real one
+        pickle.loads(path.read_bytes())
+        assert trace.exists()
+
+
+def test_files_that_are_no_checkpoints(tmp_path):
+    target = tmp_path / "out.safetensors"
+    torch.save(published(RPCANet(**ARCH)), tmp_path / "good.pkl")
+    good = (tmp_path / "good.pkl").read_bytes()
+    contents = {"empty": b"", "text": b"no checkpoint at all", "cut": good[: len(good) // 2], "short": good[:100]}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.pkl").write_bytes(content)
+        with pytest.raises(
+            InputError, match=rf"{name}\.pkl is no PyTorch checkpoint of plain tensors, or is truncated"
+        ):
+            weights.import_published(tmp_path / f"{name}.pkl", "rpcanet", target)
+    with pytest.raises(InputError, match=r"absent\.pkl does not exist"):
+        weights.import_published(tmp_path / "absent.pkl", "rpcanet", target)
+    for name, content in {"list": [torch.zeros(1)], "number": {"a": 1}, "keys": {1: torch.zeros(1)}}.items():
+        torch.save(content, tmp_path / f"{name}.pkl")
+        with pytest.raises(InputError, match=rf"{name}\.pkl holds no table of named tensors"):
+            weights.import_published(tmp_path / f"{name}.pkl", "rpcanet", target)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "message"),
+    [
+        ("l-rpcanet", lambda s: s, "no L-RPCANet checkpoint"),
+        ("rpcanet", lambda s: {}, "not those of an RPCANet checkpoint"),
+        ("rpcanet", lambda s: {k: v for k, v in s.items() if "merge.mapping.0.weight" not in k}, "Missing key"),
+        ("rpcanet", lambda s: {**s, "decos.0.extra.convs.0.weight": torch.zeros(1)}, "no entry 'extra'"),
+        ("rpcanet", lambda s: {k: v[:1] if v.ndim == 4 else v for k, v in s.items()}, "size mismatch"),
+    ],
+)
+def test_published_tensors_of_something_else(tmp_path, model, change, message):
+    torch.save(change(published(RPCANet(K=1, C=4))), tmp_path / "theirs.pkl")
+    with pytest.raises(WeightsError, match=rf"theirs\.pkl does not hold published weights of {model}: .*{message}"):
+        weights.import_published(tmp_path / "theirs.pkl", model, tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_published_l_rpcanet_is_no_rpcanet(tmp_path):
+    torch.save(published(LRPCANet(K=1, c=4, C=8, R=1)), tmp_path / "theirs.pkl")
+    with pytest.raises(WeightsError, match="not those of an RPCANet checkpoint"):
+        weights.import_published(tmp_path / "theirs.pkl", "rpcanet", tmp_path / "out.safetensors")
+
+
+def test_imports_that_make_no_sense(tmp_path):
+    torch.save(published(RPCANet(**ARCH)), tmp_path / "theirs.pkl")
+    with pytest.raises(UsageError, match="top-hat is a classical method and has no weights"):
+        weights.import_published(tmp_path / "theirs.pkl", "top-hat", tmp_path / "out.safetensors")
+    with pytest.raises(UsageError, match="did you mean 'rpcanet'"):
+        weights.import_published(tmp_path / "theirs.pkl", "rpcanett", tmp_path / "out.safetensors")
+    (tmp_path / "out.safetensors").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        weights.import_published(tmp_path / "theirs.pkl", "rpcanet", tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_text() == "mine"

@@ -1,0 +1,87 @@
+"""Temperature and threshold from validation logits."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from rsunfold.train.calibrate import Calibration, calibrate, temperature_of
+
+
+def result(logits, truth, group="a", valid=None):
+    logits = np.atleast_2d(np.asarray(logits, np.float32))
+    truth = np.atleast_2d(np.asarray(truth, bool))
+    return logits, truth, np.ones(truth.shape, bool) if valid is None else np.atleast_2d(np.asarray(valid, bool)), group
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.0, 6.0, 40.0])
+def test_temperature_of_simulated_logits(temperature):
+    rng = np.random.default_rng(0)
+    z = rng.normal(-1, 2, (200, 500))
+    truth = rng.random(z.shape) < expit(z)
+    assert temperature_of([result(temperature * z, truth)]) == pytest.approx(temperature, rel=0.05)
+
+
+def test_temperature_leaves_out_invalid_pixels():
+    rng = np.random.default_rng(1)
+    z = rng.normal(0, 2, (100, 400))
+    truth = rng.random(z.shape) < expit(z)
+    valid = np.ones(z.shape, bool)
+    valid[:, 200:] = False
+    spoiled = np.where(valid, 3 * z, -50 * (2 * truth - 1))
+    assert temperature_of([result(spoiled, truth, valid=valid)]) == pytest.approx(3, rel=0.06)
+
+
+def test_threshold_separates_what_can_be_separated():
+    logits = [-6, -5, -4, 1, 2, 3]
+    found = calibrate([result(logits, [0, 0, 0, 1, 1, 1]), result([-5, -6, -5, -5, -5, -4.5], [0] * 6, "sky")])
+    score = found.score_of(np.array(logits, np.float32))
+    np.testing.assert_array_equal(score > found.threshold, [0, 0, 0, 1, 1, 1])
+    assert found.silent == 1 and found.score == pytest.approx(1.1)
+
+
+def scene_with_alarms(alarm: float, skies: int, with_alarm: int):
+    """Calibrated logits of a scene with targets, and target-free images of which some have one pixel at ``alarm``."""
+    rng = np.random.default_rng(2)
+    z = rng.normal(-1, 3, (100, 100))
+    empty = [result([alarm if i < with_alarm else -3.0, -3.0], [0, 0], "sky") for i in range(skies)]
+    return [result(z, rng.random(z.shape) < expit(z)), *empty]
+
+
+def test_quiet_rule_decides_between_thresholds():
+    results = scene_with_alarms(alarm=3.5, skies=20, with_alarm=3)
+    loose, strict = calibrate(results, quiet=0.85), calibrate(results, quiet=0.9)
+    assert loose.temperature == strict.temperature == pytest.approx(1, rel=0.05)
+    alarm = expit(3.5 / strict.temperature)
+    assert loose.silent == pytest.approx(0.85) and loose.threshold < 0.6 < alarm
+    assert strict.silent == 1 and alarm <= strict.threshold < alarm + 0.02  # no higher than it must be
+    assert loose.score > strict.score
+
+
+def test_where_no_threshold_is_quiet_the_quietest_is_taken_with_its_best_iou():
+    results = scene_with_alarms(alarm=30.0, skies=20, with_alarm=3)
+    found = calibrate(results, quiet=0.9)
+    assert found.silent == pytest.approx(0.85)
+    assert found == calibrate(results, quiet=0.85)
+
+
+def test_score_is_the_mean_over_sets_of_the_pooled_iou():
+    # a: pooled over its two images 3 hits, 1 miss -> 3/4; b: 1 hit, 1 false -> 1/2
+    a = [result([9.0, 9.0, -9.0], [1, 1, 0], "a"), result([9.0, -9.0, -9.0], [1, 1, 0], "a")]
+    b = [result([9.0, 9.0, -9.0], [1, 0, 0], "b")]
+    found = calibrate([*a, *b])
+    assert found.score == pytest.approx((3 / 4 + 1 / 2) / 2 + 0.1)
+    assert found.silent == 1
+
+
+def test_invalid_pixels_neither_count_nor_alarm():
+    target = result([3.0, 9.0, -3.0], [1, 0, 0], valid=[1, 0, 1])
+    sky = result([9.0, -3.0, -3.0], [0, 0, 0], "sky", valid=[0, 1, 1])
+    found = calibrate([target, sky])
+    assert found.score == pytest.approx(1.1) and found.silent == 1
+
+
+def test_score_of_is_the_sigmoid_of_the_scaled_logit():
+    c = Calibration(temperature=4.0, threshold=0.5, score=0.0, silent=1.0)
+    score = c.score_of(np.array([[-8.0, 0.0, 4.0]], np.float32))
+    assert score.dtype == np.float32
+    np.testing.assert_allclose(score, [[1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-1)]], rtol=1e-6)

@@ -1,0 +1,196 @@
+"""What is held out, and the augmented crops of the rest."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import zoom
+
+from rsunfold.errors import InputError
+from rsunfold.io.samples import Sample
+from rsunfold.train.data import Augment, Crops, carve, near_duplicates
+
+PLAIN = Augment(crop=24, on_target=0.75, contrast=0.0, brightness=0.0, gauss=0.0, salt=0.0, paste=0.5)
+
+
+def sky(seed: int, side: int = 96) -> np.ndarray:
+    """A smooth random picture with values in about 0.2 to 0.5."""
+    rough = np.random.default_rng(seed).random((9, 9))
+    return (0.2 + 0.3 * zoom(rough, side / 9, order=1, grid_mode=True, mode="nearest")).astype(np.float32)
+
+
+def samples(*names: str) -> list[Sample]:
+    return [Sample(n.split("/")[0], n.split("/")[1], Path(n), None) for n in names]
+
+
+# ------------------------------------------------------------------ validation
+
+
+def test_near_duplicates_are_found_and_others_are_not():
+    base = sky(0)
+    noise = np.random.default_rng(1).normal(0, 0.01, base.shape).astype(np.float32)
+    images = {
+        "g/base": base,
+        "g/noisy": base + noise,
+        "h/brighter": base + 0.3,
+        "h/darker": base - 0.19,
+        "h/stronger": 1.5 * base,
+        **{f"g/other{10 * i}": sky(i) for i in range(1, 9)},
+    }
+    found = near_duplicates(list(images.values()), list(images))
+    assert len(set(found[:5])) == 1
+    assert len(set(found[4:])) == 9
+
+
+def test_frames_of_one_sequence_are_linked_by_name_and_likeness():
+    frame, later = sky(0), np.roll(sky(0), 2, axis=1) + np.random.default_rng(2).normal(0, 0.02, (96, 96))
+    images = [frame, later.astype(np.float32), sky(5)]
+    assert list(near_duplicates(images, ["a/x009", "a/x010", "a/x011"])) == [0, 0, 1]
+    mirrored = [frame, frame[:, ::-1].copy()]  # names that follow one another are not enough
+    assert len(set(near_duplicates(mirrored, ["a/x1", "a/x2"]))) == 2
+
+
+def test_carving_keeps_near_duplicates_on_one_side_and_the_shares():
+    names, images = [], []
+    for i in range(30):
+        names.append(f"a/{i}x")
+        images.append(sky(i))
+    for i in range(10):  # of another set, each a brighter copy of one in the first
+        names.append(f"b/{i}y")
+        images.append(sky(i) + 0.2)
+    for i in range(10):
+        names.append(f"b/{i}z")
+        images.append(sky(100 + i))
+    for seed in range(5):
+        held = carve(samples(*names), images, {"b": 0.3}, 0.2, seed)
+        assert held == carve(samples(*names), images, {"b": 0.3}, 0.2, seed)
+        assert held[:10] == held[30:40]
+        assert sum(held[:30]) == 6 and sum(held[30:]) == 6
+    assert len({tuple(carve(samples(*names), images, {}, 0.2, seed)) for seed in range(5)}) == 5
+
+
+def test_a_long_sequence_never_becomes_all_of_validation():
+    sequence = [sky(0) + 0.01 * i for i in range(8)]
+    images = [*sequence, *(sky(i) for i in range(1, 13))]
+    names = [f"a/s{i}" for i in range(8)] + [f"a/{i}x" for i in range(12)]
+    for seed in range(10):
+        held = carve(samples(*names), images, {}, 0.2, seed)
+        assert not any(held[:8]) and sum(held) == 4
+
+
+# ------------------------------------------------------------------ crops
+
+
+def scene(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """A picture that is 0.9 on an L-shaped target and 0.1 elsewhere, and its truth."""
+    r, c = np.random.default_rng(seed).integers(8, side - 14, 2)
+    truth = np.zeros((side, side + 9), bool)
+    truth[r : r + 6, c : c + 2] = truth[r + 4 : r + 6, c : c + 4] = True
+    return np.where(truth, 0.9, 0.1).astype(np.float32), truth
+
+
+def crops(augment: Augment = PLAIN, *, count: int = 4, seed: int = 0, weights=None, make=scene) -> Crops:
+    images, truths = zip(*(make(i) for i in range(count)), strict=True)
+    named = samples(*(f"{'ab'[i % 2]}/{i}" for i in range(count)))
+    return Crops(named, list(images), list(truths), augment, weights or {}, seed, torch.device("cpu"))
+
+
+def test_batches_depend_on_seed_rank_and_step_alone():
+    full = replace(PLAIN, contrast=0.3, brightness=0.1, gauss=0.05, salt=0.01)
+    one, again = crops(full), crops(full)
+    first = one.batch(5, 6)
+    one.batch(6, 6)
+    for a, b in zip(first, again.batch(5, 6), strict=True):
+        assert torch.equal(a, b)
+    for other in (one.batch(6, 6), one.batch(5, 6, rank=1), crops(full, seed=1).batch(5, 6)):
+        assert not torch.equal(first[0], other[0])
+
+
+def test_shapes_types_and_values():
+    x, y = crops(replace(PLAIN, contrast=0.3, brightness=0.1, gauss=0.05, salt=0.01)).batch(0, 64)
+    assert x.shape == y.shape == (64, 1, 24, 24) and x.dtype == y.dtype == torch.float32
+    assert set(y.unique().tolist()) == {0.0, 1.0} and x.isfinite().all()
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.3])
+def test_truth_stays_aligned_with_the_picture(contrast):
+    x, y = crops(replace(PLAIN, contrast=contrast, brightness=contrast / 3)).batch(1, 300)
+    holding = 0
+    for image, truth in zip(x[:, 0], y[:, 0].bool(), strict=True):
+        if truth.any() and not truth.all():
+            assert image[truth].min() >= image[~truth].max() - 1e-3
+            holding += 1
+            if not contrast:
+                clear = (image - 0.5).abs() > 1e-2
+                assert torch.equal((image > 0.5)[clear], truth[clear])
+    assert holding > 200
+
+
+def test_all_eight_orientations_and_several_scales_occur():
+    def corner(seed):
+        truth = np.zeros((12, 12), bool)
+        truth[:6, :3] = True
+        return truth.astype(np.float32), truth
+
+    whole = replace(PLAIN, crop=12, paste=0.0, scale=(1.0, 1.0))
+    _, y = crops(whole, count=1, make=corner).batch(0, 200)
+    assert {tuple(t.flatten().int().tolist()) for t in y} == {
+        tuple(np.ascontiguousarray(t).flatten().astype(int)) for t in orientations(corner(0)[1])
+    }
+    areas = crops(replace(PLAIN, paste=0.0, on_target=1.0)).batch(0, 200)[1].sum((1, 2, 3))
+    assert areas.min() < 8 and areas.max() > 48  # 16 pixels at scale 1
+
+
+def orientations(truth: np.ndarray) -> list[np.ndarray]:
+    return [np.rot90(t, k) for t in (truth, truth.T) for k in range(4)]
+
+
+def test_crops_on_a_target_hold_it():
+    certain = replace(PLAIN, on_target=1.0, paste=0.0, scale=(1.0, 1.0))
+    assert crops(certain).batch(0, 200)[1].flatten(1).any(1).all()
+    assert not crops(replace(certain, on_target=0.0)).batch(0, 200)[1].flatten(1).any(1).all()
+
+
+def test_pasted_targets_come_with_their_truth():
+    def empty_or_not(seed):
+        return scene(seed) if seed == 0 else (np.full((64, 73), 0.1, np.float32), np.zeros((64, 73), bool))
+
+    only_empty = {"a": 0.0, "b": 1.0}
+    pasted = crops(replace(PLAIN, paste=1.0), count=2, weights=only_empty, make=empty_or_not).batch(0, 50)
+    assert pasted[1].flatten(1).any(1).all()
+    assert (pasted[0][pasted[1].bool()] > 0.6).all() and (pasted[0][~pasted[1].bool()] < 0.2).all()
+    without = crops(replace(PLAIN, paste=0.0), count=2, weights=only_empty, make=empty_or_not).batch(0, 50)
+    assert not without[1].any()
+
+
+def test_weights_decide_how_often_a_set_is_drawn():
+    def marked(seed):
+        return np.full((32, 32), 0.25 * (seed % 2), np.float32), np.zeros((32, 32), bool)
+
+    x, _ = crops(count=2, weights={"a": 1.0, "b": 3.0}, make=marked).batch(0, 400)
+    assert 0.68 < (x[:, 0, 0, 0] > 0.1).float().mean() < 0.82
+    with pytest.raises(InputError, match="every one of the sets a, b has weight 0"):
+        crops(count=2, weights={"a": 0.0, "b": 0}, make=marked)
+
+
+def test_noise_is_drawn_where_asked():
+    def flat(seed):
+        return np.full((32, 32), 0.5, np.float32), np.zeros((32, 32), bool)
+
+    def spread(**changes):
+        x = crops(replace(PLAIN, paste=0.0, **changes), count=1, make=flat).batch(0, 100)[0]
+        return x.flatten(1).std(1), x
+
+    assert spread()[0].max() < 1e-3
+    std, _ = spread(gauss=0.1)
+    assert 0.1 < (std > 1e-3).float().mean() < 0.5 and std.max() < 0.12
+    _, x = spread(salt=0.2)
+    assert (x == 0).any() and (x == 1).any()
+
+
+@pytest.mark.parametrize("crop", [1, 3, 24, 100])
+def test_crops_smaller_than_targets_and_larger_than_images(crop):
+    x, y = crops(replace(PLAIN, crop=crop, paste=1.0)).batch(0, 40)
+    assert x.shape == y.shape == (40, 1, crop, crop) and x.isfinite().all()

@@ -1,0 +1,378 @@
+"""Training: it learns, stops, goes on as if it had not stopped, and says what it wrote."""
+
+import csv
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.io import imsave
+
+from rsunfold import weights
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.io.samples import find_samples, keep_only
+from rsunfold.train.data import Augment
+from rsunfold.train.loop import LOG, Trainer, training_device
+from rsunfold.train.recipe import Data, Loss, Optim, Recipe, load_recipe
+
+CPU = torch.device("cpu")
+SIDE = 32
+
+
+def make_data(root: Path, seed: int = 0) -> Path:
+    """Eight noisy images with a bright Gaussian blob and four without, 32 x 32, 8 bit."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:SIDE, :SIDE]
+    for folder in ("blobs/images", "blobs/masks", "sky"):
+        (root / folder).mkdir(parents=True)
+    for i in range(12):
+        noise = rng.normal(0.3, 0.04, (SIDE, SIDE))
+        r, c = rng.uniform(6, SIDE - 7, 2)
+        blob = 0.6 * np.exp(-((rows - r) ** 2 + (cols - c) ** 2) / 4)
+        image = noise + blob if i < 8 else noise
+        place = root / ("blobs/images" if i < 8 else "sky") / f"{chr(97 + i)}.png"
+        imsave(place, np.uint8(255 * image.clip(0, 1)), check_contrast=False)
+        if i < 8:
+            imsave(root / "blobs/masks" / place.name, np.uint8(255 * (blob > 0.2)), check_contrast=False)
+    return root
+
+
+def tiny_recipe(steps: int, validate_every: int, **changes) -> Recipe:
+    optim = Optim(
+        **{"steps": steps, "batch": 4, "lr": 1e-2, "step_size_lr": 40, "warmup": 3, "ema": 0.8}
+        | changes.pop("optim", {})
+    )
+    return Recipe(
+        name="tiny",
+        model=changes.pop("model", "l-rpcanet"),
+        arch=changes.pop("arch", {"K": 2, "c": 8, "C": 8, "R": 1}),
+        seed=changes.pop("seed", 1),
+        validate_every=validate_every,
+        data=Data(validation=0.25, **changes.pop("data", {})),
+        augment=Augment(crop=24, salt=0.0),
+        optim=optim,
+        loss=Loss(pixel=0.1, fidelity=0.1, **changes),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Sums in one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def trainer(recipe, data: Path, out: Path, said: list[str] | None = None) -> Trainer:
+    return Trainer(recipe, data, out, device=CPU, say=(said if said is not None else []).append)
+
+
+def stop_after(made: Trainer, step: int) -> Trainer:
+    made._agreed = lambda go_on: go_on and made.step < step
+    return made
+
+
+def checkpoint(out: Path) -> dict:
+    return torch.load(out / "checkpoint.pt", weights_only=True)
+
+
+def log(out: Path) -> list[dict[str, str]]:
+    with (out / "log.csv").open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def assert_same(a, b, path: str = "") -> None:
+    assert type(a) is type(b), path
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}/{key}")
+    elif isinstance(a, (list, tuple)):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}/{i}")
+    else:
+        assert a == b, path
+
+
+@pytest.fixture(scope="module")
+def learned(data, tmp_path_factory):
+    """A run of 80 steps: (trainer, out, what it said)."""
+    torch.set_num_threads(1)
+    out, said = tmp_path_factory.mktemp("learned") / "deep" / "out", []
+    made = trainer(tiny_recipe(80, 20), data, out, said)
+    assert made.run() is True
+    return made, out, said
+
+
+@pytest.mark.parametrize("stages", [0.0, 0.3])
+def test_resuming_continues_bit_for_bit(data, tmp_path, stages):
+    recipe = tiny_recipe(6, 3, stages=stages)
+    assert trainer(recipe, data, tmp_path / "whole").run() is True
+    assert stop_after(trainer(recipe, data, tmp_path / "parts"), 3).run() is False
+    assert checkpoint(tmp_path / "parts")["step"] == 3
+    torch.manual_seed(99)  # nothing may hang on the state of the global generator
+    assert trainer(recipe, data, tmp_path / "parts").run(resume=True) is True
+    whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
+    for key in ("net", "ema", "optimiser", "step", "best", "recipe", "data"):
+        assert_same(whole[key], parts[key], key)
+    names = ("tiny.safetensors", "validation.txt")
+    assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "parts" / n).read_bytes() for n in names)
+    same = [{k: v for k, v in row.items() if k != "seconds"} for row in log(tmp_path / "whole")]
+    assert same == [{k: v for k, v in row.items() if k != "seconds"} for row in log(tmp_path / "parts")]
+
+
+def test_stopping_in_between_validations_continues_too(data, tmp_path):
+    recipe = tiny_recipe(4, 4)
+    trainer(recipe, data, tmp_path / "whole").run()
+    stop_after(trainer(recipe, data, tmp_path / "parts"), 1).run()
+    trainer(recipe, data, tmp_path / "parts").run(resume=True)
+    assert_same(checkpoint(tmp_path / "whole")["ema"], checkpoint(tmp_path / "parts")["ema"])
+
+
+def test_training_learns(learned):
+    _, out, _ = learned
+    rows = log(out)
+    losses = [float(row["train_loss"]) for row in rows]
+    assert losses[1] < 0.5 * losses[0] and losses[3] < 0.3 * losses[0]
+    assert json.loads(rows[-1]["val_iou"])["blobs"] > 0.5 and float(rows[-1]["val_silent"]) == 1
+
+
+def test_log_and_messages(learned):
+    made, out, said = learned
+    rows = log(out)
+    assert tuple(rows[0]) == LOG and [row["step"] for row in rows] == ["20", "40", "60", "80"]
+    assert made.best == pytest.approx(max(float(row["val_score"]) for row in rows), abs=1e-4)
+    for row in rows:
+        assert json.loads(row["val_iou"]).keys() == {"blobs"} and 0 <= float(row["val_silent"]) <= 1
+        assert float(row["lr"]) == pytest.approx(made.lr_at(int(row["step"])), rel=1e-2)
+    assert len(said) == 4 and said[-1].startswith(f"step 80: validation {float(rows[-1]['val_score']):.4f}, threshold")
+
+
+def test_validation_images_are_listed_and_never_trained_on(learned, data):
+    made, out, _ = learned
+    held = keep_only(find_samples(data), out / "validation.txt")
+    assert held == [s for s, _ in made.validation]
+    assert [s.group for s in held] == ["blobs", "blobs", "sky"] and len(made.crops.images) == 9
+    pictures = [x.float() for x in made.crops.images]
+    for _, (gray, *_) in made.validation:
+        assert not any(torch.allclose(torch.from_numpy(gray), p, atol=1e-3) for p in pictures)
+
+
+def test_weight_file_holds_the_averaged_network_and_a_true_record(learned):
+    made, out, _ = learned
+    net, record, _ = weights.load(str(out / "tiny.safetensors"), "l-rpcanet")
+    best = max(log(out), key=lambda row: float(row["val_score"]))
+    assert record.origin == f"rsunfold train tiny, seed 1, step {best['step']} of 80"
+    assert record.arch == made.net.arch and 0 < record.threshold < 1 and record.temperature > 0
+    assert record.trained_on.startswith("9 images of blobs, sky; sha256 of the data " + made.data_hash[:16])
+    assert record.figures["blobs"]["images"] == 2
+    assert record.figures["blobs"]["iou_pooled"] == pytest.approx(json.loads(best["val_iou"])["blobs"])
+    if best["step"] == "80":
+        assert_same(dict(net.state_dict()), {k: v.contiguous() for k, v in made.ema.state_dict().items()})
+
+
+def test_card_says_what_the_record_says(learned):
+    _, out, _ = learned
+    text = (out / "tiny.md").read_text()
+    record = weights.read_record(str(out / "tiny.safetensors"))
+    figures = record.figures["blobs"]
+    assert text.startswith("# tiny\n") and weights.sha256_of(out / "tiny.safetensors") in text
+    assert f"above {record.threshold:.3f}" in text and record.trained_on in text and record.origin in text
+    assert f"| blobs | 2 | 2 | {figures['iou_pooled']:.4f} | {figures['niou']:.4f} |" in text
+    assert "| sky | 1 | 0 | - | - | - | - |" in text
+    recipe = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert recipe["optim"]["steps"] == 80 and recipe["arch"].items() <= record.arch.items()
+
+
+def test_the_average_follows_the_network(data, tmp_path):
+    made = trainer(tiny_recipe(2, 100), data, tmp_path)
+    start = {k: v.clone() for k, v in made.net.state_dict().items()}
+    made._one(made.net)
+    decay = 2 / 11  # (1 + step) / (10 + step): short runs forget their start
+    for name, value in made.ema.state_dict().items():
+        now = made.net.state_dict()[name]
+        expected = decay * start[name] + (1 - decay) * now if now.is_floating_point() else now
+        torch.testing.assert_close(value, expected)
+
+
+def test_learning_rates(data, tmp_path):
+    made = trainer(tiny_recipe(103, 1000, optim={"step_size_lr": 7.0}), data, tmp_path)
+    assert [made.lr_at(s) for s in range(4)] == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2])
+    assert made.lr_at(53) == pytest.approx(1e-2 * 0.505) and made.lr_at(103) == pytest.approx(1e-4)
+    made._one(made.net)
+    sizes = {id(p) for stage in made.net.stages for p in (stage.eps, stage.sig)}
+    seen = 0
+    for group in made.optimiser.param_groups:
+        special = {id(p) for p in group["params"]} & sizes
+        assert not special or len(special) == len(group["params"])
+        assert group["lr"] == pytest.approx(1e-2 / 3 * (7 if special else 1))
+        assert (group["weight_decay"] > 0) == (group["params"][0].ndim > 1)
+        seen += len(group["params"])
+    assert seen == len(list(made.net.parameters()))
+
+
+# ------------------------------------------------------------------ stopping, and what is refused
+
+
+def test_no_time_at_all_stops_at_once_and_can_be_resumed(data, tmp_path):
+    recipe = tiny_recipe(1, 1)
+    assert trainer(recipe, data, tmp_path).run(minutes=0) is False
+    assert checkpoint(tmp_path)["step"] == 0 and log(tmp_path) == []
+    assert trainer(recipe, data, tmp_path).run(resume=True) is True
+    assert checkpoint(tmp_path)["step"] == 1 and len(log(tmp_path)) == 1
+
+
+def test_rows_that_a_killed_run_logged_after_its_checkpoint_are_dropped(data, tmp_path):
+    recipe = tiny_recipe(4, 2)
+    stop_after(trainer(recipe, data, tmp_path), 3).run()
+    with (tmp_path / "log.csv").open("a") as f:
+        f.write('4,1,0.1,0.1,0.5,"{""blobs"": 0.1}",1.0\n')
+    trainer(recipe, data, tmp_path).run(resume=True)
+    assert [row["step"] for row in log(tmp_path)] == ["2", "4"]
+    assert float(log(tmp_path)[1]["lr"]) != 0.1
+
+
+@pytest.fixture
+def begun(data, tmp_path):
+    """A folder that holds a run of the returned recipe."""
+    recipe = tiny_recipe(2, 2)
+    trainer(recipe, data, tmp_path / "out").run(minutes=0)
+    return recipe, tmp_path / "out"
+
+
+def test_a_folder_in_use_is_refused(begun, data):
+    recipe, out = begun
+    before = (out / "checkpoint.pt").read_bytes()
+    with pytest.raises(OutputError, match="holds a training already: continue it with --resume"):
+        trainer(recipe, data, out).run()
+    assert (out / "checkpoint.pt").read_bytes() == before
+
+
+def test_another_recipe_or_other_images_are_refused(begun, data, tmp_path):
+    recipe, out = begun
+    with pytest.raises(InputError, match=r"checkpoint\.pt was made by another recipe"):
+        trainer(tiny_recipe(3, 2), data, out).run(resume=True)
+    with pytest.raises(InputError, match=r"checkpoint\.pt was made with other images"):
+        trainer(recipe, make_data(tmp_path / "other", seed=5), out).run(resume=True)
+
+
+def test_a_damaged_checkpoint(begun, data):
+    recipe, out = begun
+    content = (out / "checkpoint.pt").read_bytes()
+    for wrong in (content[: len(content) // 2], b"", b"no checkpoint"):
+        (out / "checkpoint.pt").write_bytes(wrong)
+        with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
+            trainer(recipe, data, out).run(resume=True)
+    torch.save({"step": 1}, out / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
+        trainer(recipe, data, out).run(resume=True)
+
+
+def test_nothing_to_resume_and_no_folder_to_write_to(data, tmp_path):
+    with pytest.raises(InputError, match=r"holds no checkpoint\.pt to resume from"):
+        trainer(tiny_recipe(1, 1), data, tmp_path / "new").run(resume=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="the folder .*file cannot be made"):
+        trainer(tiny_recipe(1, 1), data, tmp_path / "file").run()
+
+
+def test_recipes_that_no_network_fits(data, tmp_path):
+    for changes, error, message in (
+        ({"arch": {"width": 3}}, InputError, r"\[arch\] of the recipe tiny does not fit 'l-rpcanet': .*width"),
+        ({"arch": {"K": "two"}}, InputError, r"\[arch\] of the recipe tiny does not fit"),
+        ({"arch": {"c": -1}}, InputError, r"\[arch\] of the recipe tiny does not fit"),
+        ({"model": "top-hat", "arch": {}}, InputError, "names 'top-hat', a classical method"),
+        ({"model": "rpcanett", "arch": {}}, UsageError, "did you mean 'rpcanet'"),
+    ):
+        with pytest.raises(error, match=message):
+            trainer(tiny_recipe(1, 1, **changes), data, tmp_path)
+
+
+def test_too_few_images(data, tmp_path):
+    recipe = tiny_recipe(1, 1, data={"validation_of": {"blobs": 0, "sky": 0}})
+    with pytest.raises(InputError, match="holds 12 images: too few to hold out validation images"):
+        trainer(recipe, data, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(data, tmp_path):
+    made = trainer(tiny_recipe(5, 100), data, tmp_path)
+    made.optimiser.param_groups[0]["params"][0].data.fill_(math.nan)
+    before = {k: v.clone() for k, v in made.ema.state_dict().items()}
+    with pytest.raises(InputError, match="the loss is nan at step 1: lower lr"):
+        made.run()
+    assert_same(before, dict(made.ema.state_dict()))
+
+
+def test_a_batch_that_processes_cannot_share(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(InputError, match="a batch of 4 cannot be shared by 3 processes"):
+        trainer(tiny_recipe(1, 1), data, tmp_path)
+
+
+def test_training_device(monkeypatch):
+    assert training_device("cpu") == CPU
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DeviceError):
+        training_device("cuda")
+    with pytest.raises(UsageError):
+        training_device("abacus")
+
+
+# ------------------------------------------------------------------ several processes
+
+RECIPE = """
+name = "tiny"
+model = "l-rpcanet"
+validate_every = 1
+arch = {K = 2, c = 4, C = 8, R = 1}
+data = {validation = 0.25}
+augment = {crop = 24}
+optim = {steps = 2, batch = 4, warmup = 1}
+"""
+WORKER = """
+import sys, torch
+from pathlib import Path
+from rsunfold.train.loop import Trainer
+from rsunfold.train.recipe import load_recipe
+
+torch.set_num_threads(1)
+recipe, data, out = map(Path, sys.argv[1:])
+made = Trainer(load_recipe(recipe), data, out, device=torch.device("cpu"), say=lambda text: None)
+seen = made.crops.batch(0, 2, made.rank)[0]
+complete = made.run(minutes=10 if made.rank == 0 else 0)  # process 0 decides
+state = {"net": dict(made.net.named_parameters()), "seen": seen, "complete": complete, "step": made.step}
+torch.save(state, out / f"rank{made.rank}.pt")
+assert not torch.distributed.is_initialized()
+"""
+
+
+def test_two_processes_end_with_the_same_weights(data, tmp_path):
+    script, recipe, out = tmp_path / "worker.py", tmp_path / "tiny.toml", tmp_path / "out"
+    script.write_text(WORKER)
+    recipe.write_text(RECIPE)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*torchrun, *map(str, (script, recipe, data, out))], capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    a, b = (torch.load(out / f"rank{rank}.pt") for rank in (0, 1))
+    assert not torch.equal(a["seen"], b["seen"])  # each its own crops, so that only averaged gradients agree
+    assert_same({k: p.data for k, p in a["net"].items()}, {k: p.data for k, p in b["net"].items()})
+    assert a["complete"] is b["complete"] is True and a["step"] == b["step"] == 2
+    initial = trainer(load_recipe(recipe), data, tmp_path / "alone").net.stages[0].FB.head.weight
+    assert not torch.equal(a["net"]["stages.0.FB.head.weight"], initial)
+    assert [row["step"] for row in log(out)] == ["1", "2"] and checkpoint(out)["step"] == 2
+    assert weights.read_record(str(out / "tiny.safetensors")).name == "tiny"

@@ -1,0 +1,88 @@
+"""Recipes: what they hold, and what is said about one that cannot be used."""
+
+import pytest
+
+from rsunfold.errors import InputError
+from rsunfold.registry import get_model
+from rsunfold.train.recipe import SHIPPED, Recipe, load_recipe, recipe_path
+
+HEAD = 'name = "r"\nmodel = "l-rpcanet"\n'
+
+
+def load(tmp_path, text: str) -> Recipe:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    return load_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_load_and_build_their_network(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert get_model(recipe.model).build(**recipe.arch).parameters_count > 0
+
+
+def test_values_land_where_they_belong(tmp_path):
+    text = (
+        HEAD + "seed = 3\n[arch]\nK = 2\n[optim]\nlr = 1\n[augment]\nscale = [1, 2.0]\n[data.validation_of]\na = 0.5\n"
+    )
+    recipe = load(tmp_path, text)
+    assert (recipe.name, recipe.model, recipe.seed, recipe.arch) == ("r", "l-rpcanet", 3, {"K": 2})
+    assert recipe.optim.lr == 1 and recipe.augment.scale == (1, 2.0) and recipe.data.validation_of == {"a": 0.5}
+    assert recipe.optim.batch == Recipe("r", "m").optim.batch and recipe.data.split is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEAD + "[optim]\nlearning_rate = 1\n", r"\[optim\] has no key 'learning_rate' \(known: steps, batch, lr"),
+        (HEAD + "colour = 1\n", "the top level has no key 'colour'"),
+        ('name = "r"\n', "the top level lacks the key 'model'"),
+        ('model = "l-rpcanet"\nname = 3\n', "name in the top level must be text, not 3"),
+        (HEAD + 'seed = "x"\n', "seed in the top level must be a whole number, not 'x'"),
+        (HEAD + "[optim]\nsteps = 10.5\n", r"steps in \[optim\] must be a whole number, not 10.5"),
+        (HEAD + "[optim]\nsteps = true\n", r"steps in \[optim\] must be a whole number, not True"),
+        (HEAD + '[optim]\nlr = "fast"\n', r"lr in \[optim\] must be a number, not 'fast'"),
+        (HEAD + "[augment]\nscale = 2.0\n", r"scale in \[augment\] must be a list of 2 numbers, not 2.0"),
+        (HEAD + "[augment]\nscale = [1.0]\n", r"scale in \[augment\] must be a list of 2 numbers"),
+        (HEAD + "[data]\nsplit = 3\n", r"split in \[data\] must be text, not 3"),
+        (HEAD + '[data]\nweights = {a = "often"}\n', r"weights in \[data\] must be a table of numbers"),
+        (HEAD + "data = 3\n", r"\[data\] must be a table, not 3"),
+        (HEAD + "arch = 3\n", "arch in the top level must be a table, not 3"),
+        (HEAD + "[optim]\nsteps = 0\n", "steps must be at least 1, not 0"),
+        (HEAD + "[optim]\nlr = -1.0\n", "lr must be above 0, not -1.0"),
+        (HEAD + "[optim]\nlr = nan\n", "lr must be above 0, not nan"),
+        (HEAD + "[optim]\nclip = inf\n", "clip must be above 0, not inf"),
+        (HEAD + "seed = -1\n", "seed must be at least 0, not -1"),
+        (HEAD + "[data]\nvalidation = 1.5\n", "validation must be at most 1, not 1.5"),
+        (HEAD + "[data]\nvalidation_of = {a = -0.1}\n", "validation_of.a must be at least 0, not -0.1"),
+        (HEAD + "[data]\nweights = {a = -1}\n", "weights.a must be at least 0, not -1"),
+        (HEAD + "[loss]\npixel = -1\n", "pixel must be at least 0, not -1"),
+        (HEAD + "[augment]\nscale = [2.0, 0.5]\n", "scale must rise, not fall from 2.0 to 0.5"),
+        (HEAD + "[augment]\nscale = [0, 1]\n", "scale must be above 0, not 0"),
+        (HEAD + '[optim]\nprecision = "float16"\n', "precision must be float32 or bfloat16, not 'float16'"),
+    ],
+)
+def test_recipes_that_cannot_be_used(tmp_path, text, message):
+    with pytest.raises(InputError, match=rf"the recipe .*r\.toml cannot be used: {message}") as caught:
+        load(tmp_path, text)
+    assert caught.value.exit_code == 3
+
+
+def test_bad_toml_and_missing_files(tmp_path):
+    with pytest.raises(InputError, match=r"r\.toml is no valid TOML file: .*line 1"):
+        load(tmp_path, "name = \n")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"binary\.toml is no valid TOML file"):
+        load_recipe(tmp_path / "binary.toml")
+    with pytest.raises(InputError, match=r"absent\.toml cannot be read \(No such file"):
+        load_recipe(tmp_path / "absent.toml")
+
+
+def test_recipe_path(tmp_path):
+    own = tmp_path / "l-rpcanet.toml"
+    own.write_text(HEAD)
+    assert recipe_path(str(own)) == own
+    assert recipe_path("l-rpcanet") == recipe_path("recipes/l-rpcanet.toml") == SHIPPED / "l-rpcanet.toml"
+    with pytest.raises(InputError, match="there is no recipe file absent; shipped recipes are: .*l-rpcanet"):
+        recipe_path("absent")
