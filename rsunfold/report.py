@@ -294,9 +294,9 @@ def stages_picture(
 
 
 def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool = False) -> None:
-    """The course of a training, 900 x 700 pixels: training loss and validation IoU against the epoch.
+    """The course of a training, 900 x 700 pixels: training loss and validation IoU against the step.
 
-    log : CSV with the columns ``epoch`` and ``train_loss`` or ``val_iou`` or both; empty cells are left out.
+    log : CSV with the columns ``step`` and ``train_loss`` or ``val_iou`` or both; empty cells are left out.
     Raises InputError when the log cannot be read or holds none of the two, OutputError as :func:`write_json`.
     """
     from matplotlib.figure import Figure
@@ -307,7 +307,7 @@ def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool 
     }
     present = {name: s for name, s in series.items() if s[1].size}
     if not present:
-        raise InputError(f"{log} has no column 'train_loss' or 'val_iou' with an 'epoch'; give the log of a training.")
+        raise InputError(f"{log} has no column 'train_loss' or 'val_iou' with a 'step'; give the log of a training.")
     fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
     fig.suptitle(title)
     for axes, (name, (label, xy)) in zip(
@@ -319,18 +319,18 @@ def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool 
         if name == "train_loss" and (xy[1] > 0).all():
             axes.set_yscale("log")
         if name == "val_iou":
-            epoch, best = xy[:, xy[1].argmax()]
-            axes.plot(epoch, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at epoch {epoch:g}")
+            step, best = xy[:, xy[1].argmax()]
+            axes.plot(step, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at step {step:g}")
             axes.legend(loc="lower right")
-    axes.set_xlabel("epoch")
+    axes.set_xlabel("step")
     save(fig, path, overwrite)
 
 
 def _read_series(log: Path, column: str) -> NDArray[np.float64]:
-    """(2, n): epochs and the values of a column, without the rows in which either is empty or NaN."""
+    """(2, n): steps and the values of a column, without the rows in which either is empty or NaN."""
     try:
         with log.open(newline="", encoding="utf-8") as file:
-            cells = [(row.get("epoch"), row.get(column)) for row in csv.DictReader(file)]
+            cells = [(row.get("step"), row.get(column)) for row in csv.DictReader(file)]
         pairs = np.array([(float(e), float(v)) for e, v in cells if e and v]).reshape(-1, 2)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{log} cannot be read as the CSV log of a training: {error}.") from error

@@ -1,8 +1,17 @@
 """Fixtures that every test may use."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import hypothesis
+import numpy as np
 import pytest
+
+# The same examples every time, and no deadline: a busy machine is no defect.
+hypothesis.settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("fixed")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -13,3 +22,73 @@ def shared() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs the data and reference files in {SHARED}, which are not part of the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def random_network() -> Callable[..., Any]:
+    """Builds a network with seeded random weights whose normalisations, channel weights and step sizes all matter."""
+    import torch
+
+    from rsunfold.registry import get_model
+
+    def build(model: str = "l-rpcanet", size: str = "tiny", **arch: Any) -> Any:
+        spec = get_model(model)
+        torch.manual_seed(0)
+        net = spec.build(**{**spec.sizes[size], **arch}).eval().requires_grad_(False)
+        draw = torch.Generator().manual_seed(1)
+        for module in net.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0, 0.3, generator=draw)
+                module.running_var.uniform_(0.5, 2, generator=draw)
+                module.weight.uniform_(0.5, 1.5, generator=draw)
+                module.bias.normal_(0, 0.3, generator=draw)
+        for name, parameter in net.named_parameters():
+            if name.endswith(("eps", "sig")):
+                parameter.fill_(0.5)
+            if ".se." in name and name.endswith("weight"):
+                parameter.normal_(0, 4, generator=draw)
+        return net
+
+    return build
+
+
+@dataclass(frozen=True)
+class TinyWeights:
+    """path : a weight file. net : the network in it. gray : an image, float32 (72, 80), on which it finds targets."""
+
+    path: Path
+    net: Any
+    gray: np.ndarray
+    threshold: float
+    temperature: float
+
+    def score(self, gray: np.ndarray) -> np.ndarray:
+        """What the published formula gives, without anything that makes it fast or small."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.net(torch.from_numpy(np.ascontiguousarray(gray))[None, None])[0][0, 0]
+            return torch.sigmoid(logits / self.temperature).numpy()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, random_network: Callable[..., Any]) -> TinyWeights:
+    """A tiny random L-RPCANet, calibrated so that a few spots of ``gray`` lie above its threshold."""
+    import torch
+
+    from rsunfold import weights
+    from rsunfold.simulate.infrared import infrared_scene
+
+    net = random_network()
+    gray = np.round(infrared_scene(72, 80, background="clouds", targets=3, snr=10, seed=3).image * 255) / 255
+    gray = gray.astype(np.float32)
+    with torch.inference_mode():
+        logits = net(torch.from_numpy(gray)[None, None])[0][0, 0].numpy()
+    temperature, cut = float(logits.std()), float(np.quantile(logits, 0.997))
+    threshold = float(1 / (1 + np.exp(-cut / temperature)))
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    record = weights.WeightRecord(
+        name="tiny", model="l-rpcanet", arch=net.arch, threshold=threshold, temperature=temperature
+    )
+    weights.save(path, net, record)
+    return TinyWeights(path, net, gray, threshold, temperature)

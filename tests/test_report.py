@@ -192,8 +192,8 @@ def test_stages_have_one_row_each_and_one_column_per_letter(tmp_path):
 
 def test_training_picture_skips_what_the_log_lacks(tmp_path):
     full, loss_only = tmp_path / "log.csv", tmp_path / "loss.csv"
-    full.write_text("epoch,lr,train_loss,val_iou\n1,1e-3,0.9,\n2,1e-3,0.5,0.3\n3,1e-3,nan,0.6\n")
-    loss_only.write_text("epoch,train_loss\n1,0.9\n2,0.5\n")
+    full.write_text("step,lr,train_loss,val_iou\n1,1e-3,0.9,\n2,1e-3,0.5,0.3\n3,1e-3,nan,0.6\n")
+    loss_only.write_text("step,train_loss\n1,0.9\n2,0.5\n")
     report.training_picture(tmp_path / "full.png", full)
     report.training_picture(tmp_path / "loss.png", loss_only)
     assert size_of(tmp_path / "full.png") == size_of(tmp_path / "loss.png") == (900, 700)
@@ -203,7 +203,7 @@ def test_training_picture_skips_what_the_log_lacks(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [(None, "cannot be read"), ("a,b\n1,2\n", "no column"), ("epoch,val_iou\n1,good\n", "cannot be read")],
+    [(None, "cannot be read"), ("a,b\n1,2\n", "no column"), ("step,val_iou\n1,good\n", "cannot be read")],
 )
 def test_a_log_that_cannot_be_drawn_is_named(tmp_path, text, says):
     log = tmp_path / "log.csv"

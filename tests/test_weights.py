@@ -107,7 +107,7 @@ def test_changed_file_is_refused_by_its_hash(folder):
 
 def test_registered_but_missing_file(folder):
     (folder / "small.safetensors").unlink()
-    with pytest.raises(WeightsError, match="'small' should be in .*which is missing; install rsunfold again"):
+    with pytest.raises(WeightsError, match=r"\'small\' should be in .*which is missing; install rsunfold again"):
         weights.load("small")
 
 
@@ -116,7 +116,7 @@ def test_damaged_installation(tmp_path, monkeypatch, content):
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
     if content is not None:
         (tmp_path / "registry.toml").write_text(content)
-    with pytest.raises(WeightsError, match="installation is damaged: .*registry.toml"):
+    with pytest.raises(WeightsError, match=r"installation is damaged: .*registry\.toml"):
         weights.shipped()
 
 
@@ -137,7 +137,7 @@ def test_missing_file(name):
 def test_truncated_file(file, keep):
     content = file.read_bytes()
     file.write_bytes(content[: int(keep * len(content))] if isinstance(keep, float) else content[:keep])
-    with pytest.raises(WeightsError, match="no rsunfold weight file|damaged or truncated"):
+    with pytest.raises(WeightsError, match=r"no rsunfold weight file|damaged or truncated"):
         weights.load(str(file))
 
 

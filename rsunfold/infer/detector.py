@@ -29,8 +29,9 @@ Compute = Callable[[Window], Gray]
 
 CLASSICAL_BYTES = 128
 """Bytes per pixel that the hungriest classical method works with (float64 copies)."""
-NETWORK_FIXED, NETWORK_PER_CHANNEL = 48, 13
-"""Bytes per pixel of an unrolled network: fixed, and per channel of its widest layer (measured, see benchmarks)."""
+NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
+"""Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
+measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
 HALF_TOLERANCE = 0.01
 
 

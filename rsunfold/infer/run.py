@@ -25,7 +25,7 @@ from rsunfold.infer.targets import Target, TargetCollector
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.vector import write_csv, write_geojson
-from rsunfold.report import quicklook, write_json
+from rsunfold.report import quicklook, stages_picture, write_json
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
@@ -83,6 +83,8 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     names |= {"targets_geojson": f"{stem}_targets.geojson", "targets_csv": f"{stem}_targets.csv"}
     if options.picture:
         names["quicklook"] = f"{stem}_quicklook.png"
+        if options.stages:
+            names["stages_picture"] = f"{stem}_stages.png"
     return names | {"summary": f"{stem}_summary.json"}
 
 
@@ -147,7 +149,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
             _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             targets = passage.targets()
             summary = _summary(image, detector, options, passage, scored, targets, started)
-            _write_reports(image, passage, targets, summary, options, {k: work / n for k, n in names.items()})
+            _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
         _move(work, folder, options.overwrite)
     return Detection(targets, threshold, summary, {k: folder / n for k, n in names.items()})
 
@@ -193,6 +195,7 @@ class _Passage:
         self.collector = TargetCollector(image.rows, image.cols, min_area=min_area)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.small: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        self.small_stages: list[NDArray[Any]] = []
         self.packed: list[NDArray[np.uint8]] = []
         self.valid_pixels = self.target_pixels = 0
 
@@ -206,10 +209,14 @@ class _Passage:
             self.packed.append(np.packbits(mask, axis=1))
             self.valid_pixels += int(valid.sum())
             self.target_pixels += int(mask.sum())
-            some = slice(-row % self.step, None, self.step), slice(None, None, self.step)
+            some = self.seen(row)
             seen = valid[some]
             self.small.append((np.where(seen, gray[some], np.nan), np.where(seen, score[some], np.nan), mask[some]))
             yield row, score, mask, valid
+
+    def seen(self, row: int) -> tuple[slice, slice]:
+        """The pixels that pictures show, of a strip whose first row is ``row``."""
+        return slice(-row % self.step, None, self.step), slice(None, None, self.step)
 
     def targets(self) -> list[Target]:
         """The targets, with the contrast to their surroundings."""
@@ -254,12 +261,15 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
                 window = Window(row, 0, min(height, image.rows - row), image.cols)
                 _, valid = image.read(window)
                 maps = np.stack([read(window) for read in scored.stages.values()])
-                stages_file.write(np.where(valid, maps, np.float32(np.nan)), window)
+                maps = np.where(valid, maps, np.float32(np.nan))
+                stages_file.write(maps, window)
+                passage.small_stages.append(maps[:, *passage.seen(row)])
 
 
 def _write_reports(
     image: GrayImage,
     passage: _Passage,
+    scored: Scored,
     targets: list[Target],
     summary: dict[str, Any],
     options: Options,
@@ -280,6 +290,11 @@ def _write_reports(
             shape=(image.rows, image.cols),
             read=lambda w: image.read(w)[0],
         )
+    if "stages_picture" in paths:
+        shown: list[dict[str, NDArray[Any]]] = [{} for _ in range(max(k for k, _ in scored.stages))]
+        for (k, letter), data in zip(scored.stages, np.concatenate(passage.small_stages, axis=1), strict=True):
+            shown[k - 1][letter] = data
+        stages_picture(paths["stages_picture"], shown, title=f"{Path(image.path).name}: stages of {summary['model']}")
     write_json(paths["summary"], summary)
 
 

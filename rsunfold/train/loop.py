@@ -213,11 +213,10 @@ class Trainer:
             self._restore(path)
         elif resume:
             raise InputError(f"{self.out} holds no checkpoint.pt to resume from.")
-        elif self.rank == 0:
+        if self.rank == 0:
             held = "".join(f"{s.group}/{s.name}\n" for s, _ in self.validation)
             with atomic_path(self.out / "validation.txt", overwrite=True) as temporary:
-                temporary.write_text(held)
-        if self.rank == 0:
+                temporary.write_text(held, encoding="utf-8")
             self._start_log()
 
     def _restore(self, path: Path) -> None:

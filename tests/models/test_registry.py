@@ -1,6 +1,7 @@
 """Every registered network for infrared targets: shapes, gradients, saving, and being found by name."""
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -77,9 +78,8 @@ def biases_before_normalisation(net: nn.Module) -> set[str]:
     names = set()
     for name, m in net.named_modules():
         if isinstance(m, nn.Sequential):
-            layers = list(m.named_children())
-            pairs = zip(layers, layers[1:], strict=False)
-            names |= {f"{name}.{conv}.bias" for (conv, _), (_, after) in pairs if isinstance(after, nn.BatchNorm2d)}
+            following = itertools.pairwise(m.named_children())
+            names |= {f"{name}.{conv}.bias" for (conv, _), (_, after) in following if isinstance(after, nn.BatchNorm2d)}
     return names
 
 

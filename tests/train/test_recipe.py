@@ -23,10 +23,8 @@ def test_shipped_recipes_load_and_build_their_network(path):
 
 
 def test_values_land_where_they_belong(tmp_path):
-    text = (
-        HEAD + "seed = 3\n[arch]\nK = 2\n[optim]\nlr = 1\n[augment]\nscale = [1, 2.0]\n[data.validation_of]\na = 0.5\n"
-    )
-    recipe = load(tmp_path, text)
+    text = "seed = 3\narch = {K = 2}\noptim = {lr = 1}\naugment = {scale = [1, 2.0]}\n"
+    recipe = load(tmp_path, HEAD + text + "data = {validation_of = {a = 0.5}}\n")
     assert (recipe.name, recipe.model, recipe.seed, recipe.arch) == ("r", "l-rpcanet", 3, {"K": 2})
     assert recipe.optim.lr == 1 and recipe.augment.scale == (1, 2.0) and recipe.data.validation_of == {"a": 0.5}
     assert recipe.optim.batch == Recipe("r", "m").optim.batch and recipe.data.split is None
@@ -84,5 +82,5 @@ def test_recipe_path(tmp_path):
     own.write_text(HEAD)
     assert recipe_path(str(own)) == own
     assert recipe_path("l-rpcanet") == recipe_path("recipes/l-rpcanet.toml") == SHIPPED / "l-rpcanet.toml"
-    with pytest.raises(InputError, match="there is no recipe file absent; shipped recipes are: .*l-rpcanet"):
+    with pytest.raises(InputError, match=r"there is no recipe file absent; shipped recipes are: .*l-rpcanet"):
         recipe_path("absent")

@@ -1,12 +1,11 @@
-"""Learned operators: how far they reach, and that the form for inference computes the same."""
+"""Learned operators: how far a pixel reaches, and what is image-wide."""
 
 import pytest
 import torch
 from torch import nn
 
-from rsunfold.models.l_rpcanet import LRPCANet, bottleneck
-from rsunfold.models.rpcanet import RPCANet, plain
-from rsunfold.unfold.fast import for_inference
+from rsunfold.models.l_rpcanet import bottleneck
+from rsunfold.models.rpcanet import plain
 from rsunfold.unfold.operators import Operator, SqueezeExcite, conv
 
 OPERATORS = {
@@ -23,21 +22,6 @@ def positive(op: nn.Module) -> nn.Module:
         for p in op.parameters():
             p.abs_().add_(0.05)
     return op.double().eval()
-
-
-def randomise(net: nn.Module, seed: int = 0) -> nn.Module:
-    """Random statistics and affine parameters of the batch normalisations."""
-    draw = torch.Generator().manual_seed(seed)
-    for m in net.modules():
-        if isinstance(m, nn.BatchNorm2d):
-            for value, low, high in (
-                (m.running_mean, -0.3, 0.3),
-                (m.running_var, 0.3, 3.0),
-                (m.weight, 0.5, 1.5),
-                (m.bias, -0.2, 0.2),
-            ):
-                value.data.uniform_(low, high, generator=draw)
-    return net.eval()
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -81,24 +65,10 @@ def test_other_images_pass_themselves_through():
     assert op(Elsewhere()) == ("through", op)
 
 
-@pytest.mark.parametrize("net", [LRPCANet(K=2, c=4, C=8, R=1), RPCANet(K=2, C=8)], ids=lambda n: type(n).__name__)
-def test_for_inference_equals_the_plain_network(net):
-    randomise(net)
-    before = {k: v.clone() for k, v in net.state_dict().items()}
-    fast = for_inference(net)
-    x = torch.rand(2, 1, 33, 40, generator=torch.Generator().manual_seed(5))
-    with torch.inference_mode():
-        for ours, plainly in zip(fast(x, reconstruct=True), net(x, reconstruct=True), strict=True):
-            assert (ours - plainly).abs().max() <= 1e-5 * plainly.abs().max()
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in fast.modules())
-    assert not any(p.requires_grad for p in fast.parameters()) and not fast.training
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())  # the given network is left as it was
-    assert all(p.requires_grad for p in net.parameters())
-
-
-def test_for_inference_uses_running_statistics_of_a_training_network():
-    net = randomise(RPCANet(K=1, C=4))
-    x = torch.rand(1, 1, 9, 9)
-    with torch.no_grad():
-        expected = net(x)[0]
-        torch.testing.assert_close(for_inference(net.train())(x)[0], expected)
+def test_total_sums_the_features_of_some_pixels():
+    op = bottleneck(1, 3, 4, 8, norm=True).eval()
+    x = torch.rand(2, 1, 20, 23)
+    inner = slice(3, 11), slice(0, 23)
+    total = op.total(x, inner)
+    assert total.dtype == torch.float64
+    torch.testing.assert_close(total, op.features(x)[:, :, 3:11].sum((2, 3)).double())

@@ -1,0 +1,153 @@
+"""Timings of detect-ir: images per second against the plain network, the arithmetic limit, memory of a large scene.
+
+    python benchmarks/detect_ir.py                         # the shipped weights
+    python benchmarks/detect_ir.py --checkpoints DIR       # and published .pkl files found below DIR
+    python benchmarks/detect_ir.py --scene 20000 --memory 2GB [--model l-rpcanet]   # peak memory instead of speed
+
+Every figure is wall-clock time on this machine; the two networks take turns, and the median of the runs counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from rsunfold.cube import Meta, Window
+from rsunfold.infer.detector import Detector
+from rsunfold.infer.run import Options, detect_file
+from rsunfold.io import RasterWriter
+from rsunfold.registry import all_models
+from rsunfold.report import table, write_json
+from rsunfold.unfold.fast import for_inference
+from rsunfold.unfold.unrolled import macs_per_pixel
+from rsunfold.weights import load, shipped
+
+
+def networks(checkpoints: Path | None) -> dict[str, Any]:
+    """The shipped networks, and published checkpoints by the model whose tensors they hold."""
+    found = {name: load(name)[0] for name in sorted(shipped())}
+    for path in sorted(checkpoints.rglob("*.pkl")) if checkpoints else []:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for spec in all_models("detect-ir", "network"):
+            try:
+                found[f"{spec.name} {path.stem}"] = spec.factory.from_published(state).eval()
+            except (ValueError, KeyError, RuntimeError):
+                continue
+    return found
+
+
+def peak_rate() -> float:
+    """GFLOP/s of a large float32 matrix product: what the arithmetic units give here and now."""
+    a = torch.rand(2048, 2048)
+    rates = []
+    for _ in range(4):
+        begun = time.perf_counter()
+        a @ a
+        rates.append(2 * 2048**3 / (time.perf_counter() - begun) / 1e9)
+    return max(rates)
+
+
+def compare(name: str, net: Any, size: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Both networks on the same images in turns."""
+    torch.set_num_threads(threads)
+    fast = for_inference(net)
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(1, 1, size, size, generator=generator) for _ in range(repeats + 1)]
+    times: dict[str, list[float]] = {"plain": [], "fast": []}
+    worst = 0.0
+    rates = [peak_rate()]
+    with torch.inference_mode():
+        for number, x in enumerate(images):
+            begun = time.perf_counter()
+            plain = net(x, reconstruct=True)[0]
+            between = time.perf_counter()
+            quick = fast(x)[0]
+            ended = time.perf_counter()
+            if number:  # the first pair warms up
+                times["plain"].append(between - begun)
+                times["fast"].append(ended - between)
+            worst = max(worst, float((plain - quick).abs().max() / plain.abs().max()))
+    rates.append(peak_rate())
+    t = {k: statistics.median(v) for k, v in times.items()}
+    last = f"stages.{len(net.stages) - 1}."
+    used = macs_per_pixel(net, skip=(last + "FN", last + "FD"))
+    flop = 2 * used * size * size
+    return {
+        "network": name,
+        "size": size,
+        "threads": threads,
+        "plain images/s": 1 / t["plain"],
+        "fast images/s": 1 / t["fast"],
+        "times faster": t["plain"] / t["fast"],
+        "largest error": worst,
+        "GFLOP": flop / 1e9,
+        "matrix GFLOP/s": max(rates),
+        "images/s at that rate": max(rates) * 1e9 / flop,
+    }
+
+
+def large_scene(side: int, memory: str, model: str, weights: str | None) -> dict[str, Any]:
+    """Peak resident memory and time of detect-ir on a single-band 8-bit GeoTIFF of side x side pixels."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scene.tif"
+        rng = np.random.default_rng(0)
+        ramp = np.linspace(60, 160, side, dtype=np.float32)[None]
+        with RasterWriter(path, bands=1, rows=side, cols=side, dtype=np.uint8, meta=Meta()) as writer:
+            for row in range(0, side, 512):
+                height = min(512, side - row)
+                strip = ramp + rng.normal(0, 3, (height, side)).astype(np.float32)
+                strip[rng.integers(0, height, 4), rng.integers(0, side, 4)] += 80
+                writer.write(strip.clip(0, 255).astype(np.uint8)[None], Window(row, 0, height, side))
+        detector = Detector(model, weights=weights, memory=memory)
+        begun = time.perf_counter()
+        detection = detect_file(str(path), "scene", Path(folder) / "out", detector, Options())
+        seconds = time.perf_counter() - begun
+    return {
+        "model": model,
+        "pixels": f"{side} x {side}",
+        "budget": memory,
+        "peak resident GB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "seconds": seconds,
+        "Mpixel/s": side * side / seconds / 1e6,
+        "computed": detection.summary["computed"],
+        "targets": len(detection.targets),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoints", type=Path, help="folder with published .pkl checkpoints")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--scene", type=int, help="measure memory on a scene of this many pixels a side")
+    parser.add_argument("--memory", default="2GB")
+    parser.add_argument("--model", default="l-rpcanet")
+    parser.add_argument("--weights")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if args.scene:
+        rows = [large_scene(args.scene, args.memory, args.model, args.weights)]
+    else:
+        rows = [
+            compare(name, net, size, threads, args.repeats)
+            for name, net in networks(args.checkpoints).items()
+            for size in args.sizes
+            for threads in args.threads
+        ]
+    Console(width=200).print(table(rows))
+    if args.json:
+        write_json(args.json, rows, overwrite=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What is asked for of memory and devices, and what is there."""
+
+import pytest
+import torch
+
+from rsunfold.errors import DeviceError, UsageError
+from rsunfold.infer.device import parse_memory, pick_device, resident
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("2GB", 2e9),
+        ("500 MB", 5e8),
+        ("1.5GiB", 1.5 * 2**30),
+        ("64kib", 2**16),
+        ("3g", 3e9),
+        ("1Ti", 2**40),
+        ("1000000", 1e6),
+        (12345, 12345),
+    ],
+)
+def test_sizes(text, size):
+    assert parse_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-2GB", "0", "2 XB", "1,5GB", "GB", "nan", -1])
+def test_sizes_that_are_none(text):
+    with pytest.raises(UsageError, match="--memory needs a size such as 500MB or 2GB"):
+        parse_memory(text)
+
+
+def test_default_is_what_is_held_and_half_of_what_is_free(monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Free", (), {"available": 10**6})())
+    held = resident()
+    assert held > 10**7
+    assert parse_memory(None) == pytest.approx(held + 5 * 10**5, rel=0.05)
+
+
+def test_devices_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(DeviceError, match=rf"--device {name} is not there: .* 0 CUDA device.*use --device cpu"):
+            pick_device(name)
+    with pytest.raises(DeviceError, match="--device mps is not there"):
+        pick_device("mps")
+
+
+def test_devices_with_one_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")
+    assert pick_device("cuda:0") == torch.device("cuda:0")
+    with pytest.raises(DeviceError, match="1 CUDA device"):
+        pick_device("cuda:1")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "", "CUDA"])
+def test_unknown_devices(name):
+    with pytest.raises(UsageError, match="is not known; use auto, cpu, cuda"):
+        pick_device(name)
