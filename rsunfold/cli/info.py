@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -33,5 +33,12 @@ def info(
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in described.items():
-        table.add_row(key, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        table.add_row(key, value if isinstance(value, str) else _shown(value))
     show(table)
+
+
+def _shown(value: Any) -> str:
+    """JSON; of long lists the ends only, the whole is in the --json file."""
+    if isinstance(value, list) and len(value) > 8 and not isinstance(value[0], dict):
+        return f"{json.dumps(value[:3])[:-1]}, ... {len(value) - 4} more ..., {json.dumps(value[-1:])[1:]}"
+    return json.dumps(value, ensure_ascii=False)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rsunfold import __version__
 from rsunfold.cube import Meta, Window
-from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
+from rsunfold.errors import DeviceError, OutputError, UsageError
 from rsunfold.infer.detector import Detector, Scored
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.targets import Target, TargetCollector
@@ -167,8 +167,10 @@ def work_folder(folder: Path) -> Iterator[Path]:
         raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
     try:
         yield work
+    except OutputError as error:  # nobody knows the hidden folder
+        raise OutputError(str(error).replace(str(work), str(folder))) from error
     except OSError as error:
-        if isinstance(error, RsunfoldError) or error.errno is None:
+        if error.errno is None:
             raise
         raise OutputError(
             f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
@@ -210,8 +212,10 @@ class _Passage:
             self.valid_pixels += int(valid.sum())
             self.target_pixels += int(mask.sum())
             some = self.seen(row)
-            seen = valid[some]
-            self.small.append((np.where(seen, gray[some], np.nan), np.where(seen, score[some], np.nan), mask[some]))
+            seen = valid[some]  # copies, not views: a view would keep its whole strip in memory
+            self.small.append(
+                (np.where(seen, gray[some], np.nan), np.where(seen, score[some], np.nan), mask[some].copy())
+            )
             yield row, score, mask, valid
 
     def seen(self, row: int) -> tuple[slice, slice]:
@@ -263,7 +267,7 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
                 maps = np.stack([read(window) for read in scored.stages.values()])
                 maps = np.where(valid, maps, np.float32(np.nan))
                 stages_file.write(maps, window)
-                passage.small_stages.append(maps[:, *passage.seen(row)])
+                passage.small_stages.append(maps[:, *passage.seen(row)].copy())
 
 
 def _write_reports(

@@ -34,7 +34,8 @@ class FastOperator(Operator):
         nn.Module.__init__(self)
         last = layers.pop() if isinstance(layers[-1], nn.Conv2d) else None
         self.features = nn.Sequential(*layers)
-        self.last, self.se, self.head = last, op.se, op.head
+        self.last: Any = last
+        self.se, self.head = op.se, op.head
         self._radius, self._width = op.radius, op.width
 
     @property
@@ -67,7 +68,8 @@ class FastOperator(Operator):
             return g[:, :, inner[0], inner[1]].sum((2, 3))
         shifts = _shifted_sums(g, *inner)
         pixels = (inner[0].stop - inner[0].start) * (inner[1].stop - inner[1].start)
-        return torch.einsum("Ccij,bcij->bC", self.last.weight, shifts) + pixels * self.last.bias
+        total: Tensor = torch.einsum("Ccij,bcij->bC", self.last.weight, shifts) + pixels * self.last.bias
+        return total
 
     def _project(self, g: Tensor, mean: Tensor | None) -> Tensor:
         """(1, 1, H, W) of features g (1, c, H, W) and their image-wide means (1, C)."""
@@ -76,12 +78,14 @@ class FastOperator(Operator):
             weight = weight * self.se(mean)[0]
         weight = weight.flatten(1).T  # (9, C)
         if self.last is None:
-            h = (weight @ g[0].permute(1, 2, 0).flatten(0, 1).T).unflatten(1, g.shape[2:])
+            h = (weight @ g[0].permute(1, 2, 0).flatten(0, 1).T).reshape(9, *g.shape[2:])
         else:
             joint = torch.einsum("kC,Ccij->kcij", weight, self.last.weight)
             joint = joint.contiguous(memory_format=torch.channels_last)
             h = F.conv2d(g, joint, weight @ self.last.bias, padding=1)[0].contiguous()
-        return _add_shifted(h)[None, None] + self.head.bias
+        bias: Any = self.head.bias
+        projected: Tensor = _add_shifted(h)[None, None] + bias
+        return projected
 
 
 def _shifted_sums(g: Tensor, rows: slice, cols: slice) -> Tensor:
@@ -102,7 +106,7 @@ def _shifted_sums(g: Tensor, rows: slice, cols: slice) -> Tensor:
         row = along(base, lambda i: g[:, :, i], height, rows, di)  # (B, c, W)
         inner = row[:, :, cols].sum(2)
         out += [along(inner, lambda j, row=row: row[:, :, j], width, cols, dj) for dj in (-1, 0, 1)]
-    return torch.stack(out, 2).unflatten(2, (3, 3))
+    return torch.stack(out, 2).reshape(*g.shape[:2], 3, 3)
 
 
 def _add_shifted(h: Tensor) -> Tensor:

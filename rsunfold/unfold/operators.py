@@ -85,4 +85,5 @@ class Operator(nn.Module):
 
         Exact where x holds the ``radius`` pixels around ``inner``, or the image ends there.
         """
-        return self.features(x)[:, :, inner[0], inner[1]].sum((2, 3)).double()
+        f: Tensor = self.features(x)
+        return f[:, :, inner[0], inner[1]].sum((2, 3)).double()

@@ -111,7 +111,7 @@ def test_everything_is_written_and_agrees(tmp_path, tiny, detector):
     source = write(tmp_path / "scene.tif", bits(tiny.gray), **UTM)
     out = tmp_path / "deep" / "out"
     found = detect_file(str(source), "scene", out, detector, Options(stages=True))
-    assert sorted(p.name for p in out.iterdir()) == sorted(f"scene_{k}" for k in (*KINDS, "stages.tif"))
+    assert sorted(p.name for p in out.iterdir()) == sorted(f"scene_{k}" for k in (*KINDS, "stages.tif", "stages.png"))
     assert set(found.files.values()) == set(out.iterdir())
     summary = consistent(out, "scene")
     assert summary == json.loads(json.dumps(found.summary))
@@ -237,7 +237,7 @@ def test_thin_images_with_pictures(size, tmp_path, detector):
     with pytest.warns(NotGeoreferencedWarning):
         write(source, data)
     detect_file(str(source), "thin", tmp_path / "out", detector, Options(stages=True))
-    assert len(list((tmp_path / "out").iterdir())) == 7
+    assert len(list((tmp_path / "out").iterdir())) == 8
     with pytest.warns(NotGeoreferencedWarning):
         consistent(tmp_path / "out", "thin")
 

@@ -17,7 +17,9 @@ from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.io.samples import find_samples, keep_only
 from rsunfold.train.data import Augment
 from rsunfold.train.loop import LOG, Trainer, training_device
+from rsunfold.train.loss import soft_iou_loss
 from rsunfold.train.recipe import Data, Loss, Optim, Recipe, load_recipe
+from rsunfold.unfold.unrolled import Record
 
 CPU = torch.device("cpu")
 SIDE = 32
@@ -206,6 +208,26 @@ def test_the_average_follows_the_network(data, tmp_path):
         torch.testing.assert_close(value, expected)
 
 
+def test_earlier_stages_are_supervised_where_the_recipe_says(data, tmp_path):
+    def loss(stages: float) -> float:
+        made = trainer(tiny_recipe(2, 100, stages=stages), data, tmp_path)
+        return made._one(made.net)
+
+    fresh, record = trainer(tiny_recipe(2, 100), data, tmp_path), Record()
+    image, truth = fresh.crops.batch(0, 4)
+    fresh.net(image, keep=record, reconstruct=True)
+    first = soft_iou_loss(record.stages[0]["T"], truth).item()
+    assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * first, rel=1e-4)
+
+
+def test_weights_are_kept_only_when_validation_improves(data, tmp_path):
+    made = trainer(tiny_recipe(1, 1), data, tmp_path)
+    made.best = 9.0
+    made.run()
+    assert len(log(tmp_path)) == 1 and not (tmp_path / "tiny.safetensors").exists()
+    assert checkpoint(tmp_path)["best"] == 9.0
+
+
 def test_learning_rates(data, tmp_path):
     made = trainer(tiny_recipe(103, 1000, optim={"step_size_lr": 7.0}), data, tmp_path)
     assert [made.lr_at(s) for s in range(4)] == pytest.approx([1e-2 / 3, 2e-2 / 3, 1e-2, 1e-2])
@@ -339,6 +361,7 @@ arch = {K = 2, c = 4, C = 8, R = 1}
 data = {validation = 0.25}
 augment = {crop = 24}
 optim = {steps = 2, batch = 4, warmup = 1}
+loss = {stages = 0.3}
 """
 WORKER = """
 import sys, torch

@@ -1,0 +1,116 @@
+"""How the tests of the command line call it."""
+
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from typer.testing import CliRunner, Result
+
+from rsunfold import weights
+from rsunfold.cli import app
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call() -> Call:
+    """``call("info", path)``: the result of a command line in this process, its exit code checked (``code``, 0)."""
+
+    def run(*words: Any, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, [str(w) for w in words])
+        assert result.exit_code == code, f"exit code {result.exit_code}: {result.output}"
+        assert "Traceback" not in result.output
+        return result
+
+    return run
+
+
+@pytest.fixture
+def fails(call: Call) -> Callable[..., str]:
+    """``fails(3, "info", path)``: the one sentence on standard error of a command that fails with that exit code."""
+
+    def run(code: int, *words: Any) -> str:
+        result = call(*words, code=code)
+        lines = result.stderr.splitlines()
+        assert result.stdout == "" and len(lines) == 1, result.output
+        assert lines[0].startswith("error: ") and lines[0].endswith((".", "?"))
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture
+def process() -> Callable[..., subprocess.Popen]:
+    """``process("info", path)`` starts ``python -m rsunfold info path``."""
+
+    def start(*words: Any, **options: Any) -> subprocess.Popen:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, "-m", "rsunfold", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory) -> Path:
+    """A folder with images/ and masks/ of six synthetic scenes, one of them without a target."""
+    folder = tmp_path_factory.mktemp("sample") / "scenes"
+    result = CliRunner().invoke(app, ["sample", "ir", str(folder), "--count", "6", "--seed", "2", "--size", "72"])
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def network(tiny) -> tuple[str, ...]:
+    """Options that choose the tiny network on the CPU."""
+    return "--weights", str(tiny.path), "--device", "cpu"
+
+
+@pytest.fixture
+def shipped(tmp_path, tiny, monkeypatch) -> Path:
+    """A folder of shipped weights in place of the package's own, with ``l-rpcanet`` in it."""
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    path = folder / "l-rpcanet.safetensors"
+    path.write_bytes(tiny.path.read_bytes())
+    entry = f'[l-rpcanet]\nfile = "{path.name}"\nsha256 = "{weights.sha256_of(path)}"\n'
+    (folder / "registry.toml").write_text(entry)
+    monkeypatch.setattr(weights, "weights_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def write_image() -> Callable[..., Path]:
+    """Writes an array (row, col) or (band, row, col) by GDAL, PNG or GeoTIFF by the name."""
+
+    def write(path: Path, data: np.ndarray, **profile: Any) -> Path:
+        data = data[None] if data.ndim == 2 else data
+        drivers = {".png": "PNG", ".tif": "GTiff", ".img": "ENVI", ".bmp": "BMP", ".jpg": "JPEG"}
+        size = {"count": len(data), "height": data.shape[1], "width": data.shape[2], "dtype": data.dtype}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path, "w", driver=drivers[path.suffix], **size, **profile) as ds:
+                ds.write(data)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def scene(tmp_path, tiny, write_image) -> Path:
+    """An 8-bit image on which the tiny network finds targets."""
+    return write_image(tmp_path / "scene.png", np.round(tiny.gray * 255).astype(np.uint8))

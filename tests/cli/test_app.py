@@ -1,0 +1,140 @@
+"""What all commands share: help, version, silence, exit codes of the real process."""
+
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import rsunfold
+from rsunfold.cli import app
+
+
+def commands(group, words=()):
+    """Every command and group below ``group`` as a tuple of words."""
+    yield words
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*words, name))
+
+
+COMMANDS = sorted(commands(typer.main.get_command(app)))
+
+
+def test_the_commands_are_those_of_the_documentation():
+    leaves = {" ".join(c) for c in COMMANDS if not any(d[: len(c)] == c and d != c for d in COMMANDS)}
+    assert leaves == {
+        "detect-ir",
+        "evaluate detect-ir",
+        "train",
+        "weights list",
+        "weights info",
+        "weights verify",
+        "weights import",
+        "models",
+        "info",
+        "sample ir",
+    }
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help(words, call):
+    for option in ("--help", "-h"):
+        text = call(*words, option).stdout
+        assert "Usage:" in text and " ".join(words) in text
+
+
+def test_help_tells_the_exit_codes(call):
+    text = " ".join(call("--help").stdout.split())
+    for code in ("0 success", "3 unreadable input", "7 some inputs of a batch failed", "130 interrupted"):
+        assert code in text
+
+
+def test_help_and_version_import_nothing_heavy():
+    program = (
+        "import sys\n"
+        "from rsunfold.cli import main\n"
+        "sys.argv = ['rsunfold', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = {'torch', 'rasterio', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'h5py', 'numpy'}\n"
+        "print('heavy:', *sorted(heavy & set(sys.modules)))\n"
+    )
+    for words in (["--help"], ["--version"], ["detect-ir", "--help"], ["train", "--help"]):
+        done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "heavy:", words
+
+
+def test_version(call):
+    assert call("--version").stdout == f"rsunfold {rsunfold.__version__}\n"
+
+
+def test_without_arguments_the_help_is_shown(call):
+    for words in ((), ("evaluate",), ("weights",), ("sample",)):
+        assert "Usage:" in call(*words, code=2).output
+
+
+def test_wrong_usage(call):
+    assert "No such command" in call("detect", code=2).stderr
+    assert "No such option" in call("info", "x.tif", "--nothing", code=2).stderr
+    assert "Missing option" in call("detect-ir", "x.tif", code=2).stderr
+
+
+def test_a_defect_is_one_sentence_and_a_traceback_only_on_request(call, scene, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("of the test")
+
+    monkeypatch.setattr("rsunfold.io.open_cube", broken)
+    result = call("info", scene, code=1)
+    assert result.stderr == (
+        "error: a defect in rsunfold: ZeroDivisionError: of the test; run again with -v and report it.\n"
+    )
+
+
+def test_tracebacks_and_notes_with_v(scene, capfd):
+    from typer.testing import CliRunner
+
+    for words in (["-v", "info", "absent.tif"], ["info", "absent.tif", "-v"]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 3
+        assert "Traceback" in result.stderr and result.stderr.endswith("error: absent.tif does not exist.\n")
+    assert "Traceback" not in CliRunner().invoke(app, ["info", "absent.tif"]).stderr
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_q_is_silent_on_success_and_not_on_failure(before, call, scene, scenes, tmp_path):
+    def quietly(*words, code=0):
+        return call("-q", *words, code=code) if before else call(*words, "-q", code=code)
+
+    for words in (
+        ("detect-ir", scene, "-o", tmp_path / f"out{before}", "--model", "top-hat", "--no-quicklook"),
+        ("sample", "ir", tmp_path / f"s{before}", "--count", "1", "--size", "64"),
+        ("info", scene),
+        ("evaluate", "detect-ir", "--data", scenes, "--model", "top-hat"),
+    ):
+        assert quietly(*words).output == ""
+    assert quietly("info", "absent.tif", code=3).stderr == "error: absent.tif does not exist.\n"
+    assert "targets in" in call("detect-ir", scene, "-o", tmp_path / "loud", "--model", "top-hat").stdout
+
+
+def test_the_process_ends_with_the_documented_codes(process, scene, tmp_path):
+    (tmp_path / "empty.tif").touch()
+    started = {
+        0: process("detect-ir", scene, "-o", tmp_path / "out", "--model", "top-hat", "--no-quicklook"),
+        2: process("detect-ir", scene, "-o", tmp_path / "none", "--model", "top-hut"),
+        3: process("info", tmp_path / "empty.tif"),
+        4: process("sample", "ir", scene / "below"),
+        7: process("detect-ir", scene, tmp_path / "empty.tif", "-o", tmp_path / "part", "--model", "top-hat"),
+    }
+    for code, running in started.items():
+        out, err = running.communicate(timeout=120)
+        assert running.returncode == code, (code, out, err)
+        assert "Traceback" not in err
+        assert ("error: " in err) == (code != 0)
+
+
+def test_names_with_brackets_and_colons_are_printed_as_they_are(call, tmp_path, scene):
+    odd = tmp_path / "[bold]a :smile: [x]"
+    odd.mkdir()
+    image = odd / "[red]b[.png"
+    image.write_bytes(scene.read_bytes())
+    assert str(image) in call("info", image).stdout
+    assert str(odd / "out") in call("detect-ir", image, "-o", odd / "out", "--model", "top-hat").stdout
