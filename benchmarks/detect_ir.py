@@ -23,6 +23,7 @@ from rich.console import Console
 
 from rsunfold.cube import Meta, Window
 from rsunfold.infer.detector import Detector
+from rsunfold.infer.device import reuse_memory
 from rsunfold.infer.run import Options, detect_file
 from rsunfold.io import RasterWriter
 from rsunfold.registry import all_models
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    reuse_memory()  # for both networks, so that the comparison is of the arithmetic
     if args.scene:
         rows = [large_scene(args.scene, args.memory, args.model, args.weights)]
     else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError, WeightsError
-from rsunfold.infer.device import parse_memory, pick_device, resident
+from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.registry import ModelSpec, get_model
@@ -93,6 +93,7 @@ class Detector:
         self.device_name = str(self.device)
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, this run uses {self.device}.")
+        reuse_memory()
         net, self.record, self.sha256 = load(name, model)
         self.threshold = self.record.threshold
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
+import sys
 from typing import TYPE_CHECKING
 
 import psutil
@@ -12,6 +14,7 @@ from rsunfold.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -54,3 +57,17 @@ def pick_device(name: str) -> torch.device:
     if name == "mps" and not mps:
         raise DeviceError("--device mps is not there on this machine; use --device cpu.")
     return torch.device(name)
+
+
+def reuse_memory() -> None:
+    """Let the C library keep freed blocks of tensors for the next ones, where it is glibc; once per process.
+
+    By default each tensor of more than 32 MB is a new mapping whose pages the kernel has to clear: of a training step
+    on two cores, 40 % of the time was that.
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(M_MMAP_THRESHOLD, 2**30)
+        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -56,7 +56,7 @@ def calibrate(results: list[Result], quiet: float = 0.9) -> Calibration:
     ``quiet`` of the target-free images without any detection; where none does, the one that leaves most.
     """
     t = temperature_of(results)
-    scores = np.concatenate([np.linspace(0.02, 0.98, 49), [0.99, 0.995, 0.999]])
+    scores = np.concatenate([np.linspace(0.02, 0.98, 49), [0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999]])
     cuts = t * np.log(scores / (1 - scores))
     groups = sorted({g for _, truth, _, g in results if truth.any()})
     tp, fp, fn = (np.zeros((len(groups), cuts.size)) for _ in range(3))

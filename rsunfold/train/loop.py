@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from rsunfold.errors import InputError, OutputError
-from rsunfold.infer.device import pick_device
+from rsunfold.infer.device import pick_device, reuse_memory
 from rsunfold.io.atomic import atomic_path, write_failure
 from rsunfold.io.samples import Sample, find_samples
 from rsunfold.registry import get_model
+from rsunfold.report import training_picture
 from rsunfold.train.calibrate import Calibration, calibrate
 from rsunfold.train.card import card, figures_of
 from rsunfold.train.data import Crops, carve, read_sample
@@ -34,15 +35,15 @@ from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Record, Unrolled
 from rsunfold.weights import WeightRecord, save
 
-LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent")
+LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent", "val_sets")
 
 
 class Trainer:
     """Trains one recipe on the sets below ``data`` and writes everything to ``out``.
 
-    Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv``, ``validation.txt``
-    (the validation images, for ``evaluate --only``), and at each improvement on validation NAME.safetensors and its
-    card NAME.md.
+    Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv`` and its picture,
+    ``validation.txt`` (the validation images, for ``evaluate --only``), and at each improvement on validation
+    NAME.safetensors and its card NAME.md.
 
     Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
     """
@@ -54,6 +55,7 @@ class Trainer:
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
             raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
+        reuse_memory()
         net: Any = _network(recipe).train()
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
@@ -175,13 +177,16 @@ class Trainer:
         found = calibrate([(T, t, v, s.group) for s, T, t, v in results])
         figures = figures_of(results, found)
         score = found.score
+        by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         self._log(
             {
                 "val_score": score,
-                "val_iou": {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]},
+                "val_iou": sum(by_set.values()) / max(1, len(by_set)),
                 "val_silent": found.silent,
+                "val_sets": by_set,
             }
         )
+        training_picture(self.out / "log.png", self.out / "log.csv", title=self.recipe.name, overwrite=True)
         if score > self.best:
             self.best = score
             self._save_weight(found, figures)
@@ -297,7 +302,7 @@ class Trainer:
             threshold=found.threshold,
             temperature=found.temperature,
             trained_on=f"{self.trained_on}; sha256 of the data {self.data_hash[:16]}",
-            licence="MIT",
+            licence=r.licence,
             origin=f"rsunfold train {r.name}, seed {r.seed}, step {self.step} of {r.optim.steps}",
             figures={g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()},
         )

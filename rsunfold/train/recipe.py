@@ -63,6 +63,7 @@ class Recipe:
 
     name: str
     model: str
+    licence: str = ""
     arch: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     validate_every: int = 1000

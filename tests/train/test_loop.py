@@ -147,7 +147,7 @@ def test_training_learns(learned):
     rows = log(out)
     losses = [float(row["train_loss"]) for row in rows]
     assert losses[1] < 0.6 * losses[0] and losses[3] < 0.5 * losses[0]
-    assert json.loads(rows[-1]["val_iou"])["blobs"] > 0.5 and float(rows[-1]["val_silent"]) == 1
+    assert json.loads(rows[-1]["val_sets"])["blobs"] > 0.5 and float(rows[-1]["val_silent"]) == 1
 
 
 def test_log_and_messages(learned):
@@ -156,7 +156,7 @@ def test_log_and_messages(learned):
     assert tuple(rows[0]) == LOG and [row["step"] for row in rows] == ["20", "40", "60", "80"]
     assert made.best == pytest.approx(max(float(row["val_score"]) for row in rows), abs=1e-4)
     for row in rows:
-        assert json.loads(row["val_iou"]).keys() == {"blobs"} and 0 <= float(row["val_silent"]) <= 1
+        assert json.loads(row["val_sets"]).keys() == {"blobs"} and 0 <= float(row["val_silent"]) <= 1
         assert float(row["lr"]) == pytest.approx(made.lr_at(int(row["step"])), rel=1e-2)
     assert len(said) == 4 and said[-1].startswith(f"step 80: validation {float(rows[-1]['val_score']):.4f}, threshold")
 
@@ -179,7 +179,7 @@ def test_weight_file_holds_the_averaged_network_and_a_true_record(learned):
     assert record.arch == made.net.arch and 0 < record.threshold < 1 and record.temperature > 0
     assert record.trained_on.startswith("9 images of blobs, sky; sha256 of the data " + made.data_hash[:16])
     assert record.figures["blobs"]["images"] == 2
-    assert record.figures["blobs"]["iou_pooled"] == pytest.approx(json.loads(best["val_iou"])["blobs"])
+    assert record.figures["blobs"]["iou_pooled"] == pytest.approx(json.loads(best["val_sets"])["blobs"])
     if best["step"] == "80":
         assert_same(dict(net.state_dict()), {k: v.contiguous() for k, v in made.ema.state_dict().items()})
 

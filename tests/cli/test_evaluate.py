@@ -1,0 +1,247 @@
+"""rsunfold evaluate detect-ir: of a model, and of somebody else's results."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+from scipy import ndimage
+
+from rsunfold.simulate.infrared import infrared_scenes
+
+EVALUATE = ("evaluate", "detect-ir")
+TOP_HAT = ("--model", "top-hat", "--threshold", "0.1")
+
+
+def folders(scenes):
+    return "--images", scenes / "images", "--masks", scenes / "masks"
+
+
+@pytest.fixture
+def report(call, tmp_path):
+    """The JSON report of an evaluation."""
+
+    def run(*words):
+        path = tmp_path / "report.json"
+        result = call(*EVALUATE, *words, "--json", path, "--overwrite")
+        return json.loads(path.read_text()), result
+
+    return run
+
+
+def test_a_model(report, scenes, network, tiny):
+    found, result = report(*folders(scenes), *network)
+    figures = found["sets"]["all"]
+    truth = list(infrared_scenes(6, 2, rows=72, cols=72))
+    tp = fp = fn = 0
+    for scene, row in zip(truth, found["per_image"], strict=True):
+        predicted = tiny.score(np.round(scene.image * 255).astype(np.float32) / 255) > np.float32(tiny.threshold)
+        counts = (predicted & scene.mask).sum(), (predicted & ~scene.mask).sum(), (~predicted & scene.mask).sum()
+        assert (row["tp"], row["fp"], row["fn"]) == counts
+        tp, fp, fn = tp + counts[0], fp + counts[1], fn + counts[2]
+    assert figures["iou_pooled"] == pytest.approx(tp / (tp + fp + fn))
+    assert figures["targets"] == sum(ndimage.label(s.mask, np.ones((3, 3)))[1] for s in truth)
+    assert found["threshold"] == tiny.threshold and found["weights"] == "tiny" and found["size"] == "native"
+    assert figures["empty_images"]["images"] == 1
+    assert {"overlap", "centroid", "roc", "niou", "f1_pooled"} <= figures.keys()
+    line = next(line for line in result.stdout.splitlines() if "l-rpcanet" in line)
+    assert f"{figures['iou_pooled']:.4g}" in line and f"{figures['overlap']['pd']:.4g}" in line
+
+
+def test_several_models_and_pictures(call, scenes, tmp_path):
+    paths = {name: tmp_path / f"{name}.png" for name in ("roc", "worst")}
+    json_file = tmp_path / "a.json"
+    words = ("--model", "top-hat,mpcm", "--json", json_file, "--roc", paths["roc"], "--worst", paths["worst"])
+    result = call(*EVALUATE, *folders(scenes), *words, "--pfa", "1e-2")
+    assert [m["model"] for m in json.loads(json_file.read_text())["models"]] == ["top-hat", "mpcm"]
+    for path in paths.values():
+        with rasterio.open(path) as ds:
+            assert ds.read().std() > 10
+    for name in ("top-hat", "mpcm"):
+        assert f"{name}: Fa <= 0.01 on these images from threshold" in result.stdout
+
+
+def test_pfa_names_a_threshold_that_keeps_it(report, scenes):
+    _, result = report(*folders(scenes), *TOP_HAT, "--pfa", "0.003")
+    cut = float(result.stdout.split("from threshold ")[1].split(";")[0])
+    figures, _ = report(*folders(scenes), "--model", "top-hat", "--threshold", cut)
+    assert figures["sets"]["all"]["overlap"]["fa"] <= 0.003
+    higher, _ = report(*folders(scenes), "--model", "top-hat", "--threshold", cut / 2)
+    assert higher["sets"]["all"]["overlap"]["fa"] > 0.003
+
+
+def test_sets_below_one_folder(report, scenes, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(scenes, data / "one")
+    shutil.copytree(scenes / "images", data / "skies")
+    found, result = report("--data", data, *TOP_HAT)
+    assert list(found["sets"]) == ["one", "skies", "all"]
+    assert [found["sets"][k]["images"] for k in found["sets"]] == [6, 6, 12]
+    assert found["sets"]["skies"]["targets"] == 0 and found["sets"]["skies"]["overlap"]["pd"] is None
+    assert found["sets"]["all"]["targets"] == found["sets"]["one"]["targets"]
+    assert sum(" top-hat " in line for line in result.stdout.splitlines()) == 3
+    alone, _ = report(*folders(scenes), *TOP_HAT)
+    assert found["sets"]["one"] == alone["sets"]["all"]
+
+
+def test_a_set_that_is_called_all_is_counted_once(report, scenes, tmp_path):
+    shutil.copytree(scenes, tmp_path / "data" / "all")
+    found, _ = report("--data", tmp_path / "data", *TOP_HAT)
+    assert found["sets"]["all"]["images"] == len(found["per_image"]) == 6
+
+
+def test_only_some_images(report, fails, scenes, tmp_path):
+    names = sorted(p.stem for p in (scenes / "images").iterdir())
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{names[1]}\nscenes/{names[3]}\n")
+    found, _ = report("--data", scenes, *TOP_HAT, "--only", listing)
+    assert [row["image"] for row in found["per_image"]] == [f"scenes/{names[1]}", f"scenes/{names[3]}"]
+    listing.write_text("absent\n")
+    assert "names 'absent', which is not among the images" in fails(
+        3, *EVALUATE, "--data", scenes, *TOP_HAT, "--only", listing
+    )
+
+
+def test_resizing_to_the_papers_convention(report, scenes, tiny):
+    found, _ = report(*folders(scenes), *TOP_HAT, "--resize", "36")
+    assert found["size"] == "resized to 36x36"
+    assert {row["pixels"] for row in found["per_image"]} == {36 * 36}
+    assert 0 < found["sets"]["all"]["targets"] <= 15
+    native, _ = report(*folders(scenes), *TOP_HAT)
+    same_size, _ = report(*folders(scenes), *TOP_HAT, "--resize", "72")
+    assert same_size["sets"]["all"] == native["sets"]["all"] != found["sets"]["all"]
+
+
+def test_half_of_the_maximum_is_never_silent(report, fails, scenes):
+    found, _ = report(*folders(scenes), "--model", "top-hat", "--half-maximum")
+    assert found["threshold"] == "half of each image's maximum"
+    assert all(row["detections"] > 0 for row in found["per_image"])
+    assert found["sets"]["all"]["empty_images"]["share_with_detection"] == 1 and "roc" not in found["sets"]["all"]
+    for extra in (("--threshold", "0.5"), ("--pfa", "1e-3"), ("--roc", "roc.png")):
+        message = fails(2, *EVALUATE, *folders(scenes), "--model", "top-hat", "--half-maximum", *extra)
+        assert "--half-maximum takes the place of a threshold" in message
+
+
+@pytest.fixture
+def results(call, scenes, network, tmp_path):
+    """What detect-ir wrote for the scenes."""
+    call("detect-ir", scenes / "images", "-o", tmp_path / "out", *network, "--no-quicklook", "-q")
+    return tmp_path / "out"
+
+
+def some(folder, target, pattern, cut=""):
+    """A copy of the files of ``folder`` that match, ``cut`` taken from their names."""
+    target.mkdir()
+    for path in folder.glob(pattern):
+        shutil.copy(path, target / path.name.replace(cut, ""))
+    return target
+
+
+def test_our_own_results_give_the_figures_of_the_model(report, scenes, network, tiny, results, tmp_path):
+    model, _ = report(*folders(scenes), *network)
+    truth = ("--masks", scenes / "masks")
+    scores, _ = report("--predictions", results, *truth, "--threshold", repr(tiny.threshold))
+    assert scores["sets"] == model["sets"] and scores["per_image"] == model["per_image"]
+    assert scores["model"] == str(results)
+    data, _ = report("--predictions", results, "--data", scenes, "--threshold", repr(tiny.threshold))
+    assert data["sets"] == model["sets"]
+
+    masks, result = report("--predictions", some(results, tmp_path / "masks", "*_mask.tif"), *truth)
+    assert masks["threshold"] == "masks" and "roc" not in masks["sets"]["all"]
+    drop = ("roc", "rule", "threshold")
+    figures = {k: v for k, v in model["sets"]["all"].items() if k not in drop}
+    assert {k: v for k, v in masks["sets"]["all"].items() if k not in drop} == figures
+    assert masks["per_image"] == model["per_image"]
+    assert str(tmp_path / "masks") in result.stdout
+
+    renamed, _ = report("--predictions", some(results, tmp_path / "plain", "*_score.tif", "_score"), *truth)
+    assert renamed["threshold"] == 0.5
+    assert renamed["sets"]["all"]["roc"]["thresholds"] != model["sets"]["all"]["roc"]["thresholds"]
+
+
+def test_perfect_predictions_and_masks_by_another_name(report, scenes, tmp_path):
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for path in (scenes / "masks").iterdir():
+        shutil.copy(path, truth / f"{path.stem}_pixels0.png")
+    found, _ = report("--predictions", scenes / "masks", "--masks", truth)
+    assert found["sets"]["all"]["iou_pooled"] == found["sets"]["all"]["niou"] == 1
+    assert found["sets"]["all"]["overlap"]["pd"] == found["sets"]["all"]["centroid"]["pd"] == 1
+    with_images, _ = report("--predictions", scenes / "masks", "--masks", truth, "--images", scenes / "images")
+    assert with_images["per_image"] == found["per_image"]
+
+
+def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, write_image):
+    truth = ("--masks", scenes / "masks")
+    scores = some(results, tmp_path / "scores", "*_score.tif")
+    masks = some(results, tmp_path / "masks", "*_mask.tif")
+    first = min(scores.iterdir())
+    stem = first.stem.removesuffix("_score")
+
+    def message(folder, *words, code=3):
+        return fails(code, *EVALUATE, "--predictions", folder, *(words or truth))
+
+    assert "absent holds no predictions" in message(tmp_path / "absent")
+    assert "which take no --threshold" in message(masks, *truth, "--threshold", "0.5", code=2)
+    for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors")):
+        assert "go with a model, not with --predictions" in message(scores, *truth, *extra, code=2)
+    roc = tmp_path / "roc.png"
+    result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
+    assert "there is no ROC to draw" in result.stderr
+    assert not roc.exists() and not (tmp_path / "r.json").exists()
+    first.unlink()
+    assert f"scores holds no prediction for {stem}" in message(scores)
+    write_image(first, np.zeros((72, 71), np.float32))
+    assert "(72, 71)" in message(scores)
+    write_image(first, np.full((72, 72), 200, np.float32))
+    assert "holds scores from 200 to 200; they must lie in 0 to 1" in message(scores)
+    two = tmp_path / "data"
+    shutil.copytree(scenes, two / "a")
+    shutil.copytree(scenes, two / "b")
+    assert f"a and b both hold {stem}: evaluate them one by one" in message(masks, "--data", two, code=2)
+
+
+def test_scores_and_masks_are_not_mixed(fails, scenes, results, tmp_path):
+    mixed = some(results, tmp_path / "mixed", "*_score.tif", "_score")
+    last = max(mixed.iterdir())
+    shutil.copy(results / f"{last.stem}_mask.tif", last)
+    message = fails(3, *EVALUATE, "--predictions", mixed, "--masks", scenes / "masks")
+    assert f"{last} holds a mask where the other predictions are scores" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ((), 2, "--masks is missing"),
+        (("--masks", "M"), 2, "--images is missing: give it, or --predictions"),
+        (("--masks", "M", "--data", "D"), 2, "--data stands for --images and --masks"),
+        (("--data", "absent"), 3, "the data folder absent does not exist"),
+        (("--images", "absent", "--masks", "M"), 3, "the folder absent does not exist"),
+        (("--data", "D", "--model", "top-hat", "--threshold", "7"), 2, "--threshold must lie between 0 and 1"),
+        (("--data", "D", "--model", "top-hut"), 2, "did you mean 'top-hat'?"),
+        (("--data", "D", "--model", "top-hat,"), 2, "there is no model ''"),
+        (("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"), 2, "--weights goes with one --model only"),
+        (("--data", "D", "--model", "top-hat", "--pfa", "-1"), 2, "no threshold up to"),
+    ],
+)
+def test_wrong_options(words, code, message, call, scenes):
+    places = {"M": str(scenes / "masks"), "D": str(scenes)}
+    result = call(*EVALUATE, *(places.get(w, w) for w in words), code=code)
+    assert message in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_reports_are_not_overwritten_unasked(fails, scenes, tmp_path):
+    for option in ("--json", "--roc", "--worst"):
+        path = tmp_path / "precious"
+        path.write_text("precious")
+        message = fails(4, *EVALUATE, *folders(scenes), *TOP_HAT, option, path)
+        assert "exists already" in message and path.read_text() == "precious"
+
+
+def test_an_image_and_its_mask_of_different_size(fails, scenes, tmp_path, write_image):
+    shutil.copytree(scenes, tmp_path / "data")
+    first = min((tmp_path / "data" / "masks").iterdir())
+    write_image(first, np.zeros((70, 72), np.uint8))
+    message = fails(3, *EVALUATE, "--data", tmp_path / "data", *TOP_HAT)
+    assert str(first) in message and "(70, 72)" in message and "(72, 72)" in message

@@ -1,0 +1,216 @@
+"""rsunfold sample, info, models and weights."""
+
+import json
+import os
+import pickle
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from scipy.io import savemat
+
+from rsunfold.registry import all_models
+from rsunfold.simulate.infrared import infrared_scenes
+from rsunfold.weights import load, sha256_of
+
+
+def content(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# ---------------------------------------------------------------- sample
+
+
+def test_a_sample_is_the_same_every_time(call, tmp_path):
+    for name, seed in (("a", 7), ("b", 7), ("c", 8)):
+        call("sample", "ir", tmp_path / name, "--count", 3, "--seed", seed, "--size", 64)
+    assert content(tmp_path / "a") == content(tmp_path / "b") != content(tmp_path / "c")
+    assert len(content(tmp_path / "a")) == 3 + 3 + 1
+
+
+def test_a_sample_is_what_the_generator_gives(call, tmp_path):
+    result = call("sample", "ir", tmp_path / "s", "--count", 5, "--seed", 1, "--size", 64)
+    assert result.stdout == f"5 scenes are in {tmp_path / 's'}: images/, masks/, truth.json\n"
+    truth = json.loads((tmp_path / "s" / "truth.json").read_text())
+    for scene, name in zip(infrared_scenes(5, 1, rows=64, cols=64), sorted(truth), strict=True):
+        with rasterio.open(tmp_path / "s" / "images" / f"{name}.png") as ds:
+            np.testing.assert_array_equal(ds.read(1), np.round(scene.image * 255))
+        with rasterio.open(tmp_path / "s" / "masks" / f"{name}.png") as ds:
+            np.testing.assert_array_equal(ds.read(1), scene.mask * 255)
+        assert truth[name]["background"] == scene.background and truth[name]["seed"] == scene.seed
+        assert [t["row"] for t in truth[name]["targets"]] == [t.row for t in scene.targets]
+
+
+def test_a_sample_overwrites_nothing_unasked(call, fails, tmp_path):
+    words = ("sample", "ir", tmp_path / "s", "--count", 2, "--size", 64)
+    call(*words)
+    before = content(tmp_path / "s")
+    assert "truth.json exists already" in fails(4, *words, "--seed", 5)
+    assert content(tmp_path / "s") == before
+    call(*words, "--seed", 5, "--overwrite")
+    assert content(tmp_path / "s") != before
+
+
+# ---------------------------------------------------------------- info
+
+
+def lines(result):
+    """Key and value of each line of a table without header."""
+    return {
+        key: value.strip() for key, _, value in (line.strip().partition(" ") for line in result.stdout.splitlines())
+    }
+
+
+def test_info_of_a_geotiff(call, tmp_path, write_image):
+    where = {"crs": "EPSG:32633", "transform": rasterio.transform.from_origin(5e5, 5e6, 10, 10)}
+    path = write_image(tmp_path / "a.tif", np.zeros((2, 30, 40), np.int16), nodata=-99, **where)
+    found = lines(call("info", path, "--json", tmp_path / "a.json"))
+    assert found["path"] == str(path) and found["driver"] == "GTiff" and found["dtype"] == "int16"
+    assert (found["bands"], found["rows"], found["cols"]) == ("2", "30", "40")
+    assert found["crs"] == "EPSG:32633" and found["nodata"] == "-99.0"
+    assert json.loads((tmp_path / "a.json").read_text())["transform"] == [10, 0, 5e5, 0, -10, 5e6]
+
+
+def test_info_of_pictures(call, tmp_path, write_image):
+    for suffix, driver in ((".png", "PNG"), (".bmp", "BMP"), (".jpg", "JPEG")):
+        path = write_image(tmp_path / f"a{suffix}", np.zeros((3, 20, 30), np.uint8))
+        found = lines(call("info", path))
+        assert found["driver"] == driver and found["bands"] == "3" and found["colour"] == "true"
+    path = write_image(tmp_path / "sixteen.png", np.zeros((20, 30), np.uint16))
+    assert lines(call("info", path))["dtype"] == "uint16"
+
+
+def test_info_of_envi(call, tmp_path, write_image):
+    path = write_image(tmp_path / "a.img", np.zeros((3, 20, 30), np.float32))
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text() + "wavelength units = Nanometers\nwavelength = {450, 550, 650}\n")
+    for name in (path, header):
+        found = lines(call("info", name))
+        assert found["driver"] == "ENVI" and json.loads(found["wavelengths_nm"]) == [450, 650]
+
+
+def test_info_of_mat(call, fails, tmp_path):
+    path = tmp_path / "a.mat"
+    savemat(path, {"data": np.zeros((20, 30, 4)), "other": np.zeros((20, 30, 5)), "map": np.zeros((20, 30))})
+    message = fails(3, "info", path)
+    assert "data" in message and "other" in message and "--var" in message
+    found = lines(call("info", path, "--var", "other"))
+    assert (found["bands"], found["rows"], found["cols"]) == ("5", "20", "30")
+
+
+def test_info_of_no_image(call, fails, tmp_path):
+    assert "absent.tif does not exist" in fails(3, "info", tmp_path / "absent.tif")
+    assert "is a folder, not an image" in fails(3, "info", tmp_path)
+    (tmp_path / "a.txt").write_text("text")
+    assert "is not an image in a known format" in fails(3, "info", tmp_path / "a.txt")
+
+
+# ---------------------------------------------------------------- models
+
+
+def test_models_lists_the_registry(call, shipped, tiny):
+    text = call("models").stdout
+    for spec in all_models():
+        line = next(line for line in text.splitlines() if f" {spec.name} " in line)
+        assert spec.task in line and spec.kind in line and spec.needs[:20] in line
+    first = next(line for line in text.splitlines() if " l-rpcanet " in line)
+    assert f" {tiny.net.parameters_count} " in first
+    assert "needs none" in next(line for line in text.splitlines() if " mpcm " in line)
+    assert call("models", "--task", "detect-ir").stdout == text
+
+
+def test_models_of_an_unknown_task(fails):
+    assert "there is no task 'detect-cats' with models; known are detect-ir" in fails(
+        2, "models", "--task", "detect-cats"
+    )
+
+
+# ---------------------------------------------------------------- weights
+
+
+def test_shipped_weights_are_listed_shown_and_verified(call, shipped):
+    sha = sha256_of(shipped / "l-rpcanet.safetensors")
+    assert sha[:12] in call("weights", "list").stdout
+    assert call("weights", "verify").stdout == call("weights", "verify", "l-rpcanet").stdout == f"l-rpcanet: {sha} ok\n"
+    text = call("weights", "info", "l-rpcanet").stdout
+    assert sha in text and "multiply-accumulates per pixel" in text
+
+
+def test_info_of_a_weight_file(call, tiny):
+    text = call("weights", "info", tiny.path).stdout
+    assert f"{tiny.net.parameters_count:,}" in text and repr(tiny.threshold) in text and "carry_noise" in text
+
+
+def test_damaged_weights(fails, shipped):
+    path = shipped / "l-rpcanet.safetensors"
+    path.write_bytes(path.read_bytes() + b"x")
+    for words in (("verify",), ("verify", "l-rpcanet"), ("info", "l-rpcanet")):
+        assert "is damaged or was changed" in fails(5, "weights", *words)
+    path.unlink()
+    assert "is missing; install rsunfold again" in fails(5, "weights", "verify")
+
+
+def test_unknown_weights(fails, shipped, tmp_path):
+    assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "rpcanet")
+    assert "does not exist" in fails(5, "weights", "info", tmp_path / "a.safetensors")
+    (tmp_path / "b.safetensors").write_bytes(b"nothing of the kind")
+    assert "is no rsunfold weight file" in fails(5, "weights", "info", tmp_path / "b.safetensors")
+
+
+def published(net):
+    """The tensors of an RPCANet by the names of its authors' code."""
+    operators = {"FB": ("lowrank", "convs", 12), "FT": ("sparse", "convs", 14), "FD": ("merge", "mapping", 12)}
+    state = {}
+    for name, tensor in net.state_dict().items():
+        _, k, rest = name.split(".", 2)
+        if rest == "eps":
+            state[f"decos.{k}.sparse.epsilon"] = tensor
+            continue
+        operator, part, rest = rest.split(".", 2)
+        theirs, sequence, last = operators[operator]
+        state[f"decos.{k}.{theirs}.{sequence}.{f'{last}.{rest}' if part == 'head' else rest}"] = tensor
+    return state
+
+
+def test_a_published_checkpoint_becomes_weights_that_detect(call, fails, random_network, scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    net = random_network("rpcanet")
+    torch.save(published(net), "RPCA.Net_74.56.pkl")
+    target = "RPCA.Net_74.56.safetensors"
+    result = call("weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet")
+    assert result.stdout == f'{target}: rpcanet {{"K": 2, "C": 8}}; use it with --weights {target}\n'
+    imported = load(target)[0].state_dict()
+    assert all(torch.equal(tensor, imported[name]) for name, tensor in net.state_dict().items())
+    call("detect-ir", scene, "-o", "out", "--model", "rpcanet", "--weights", target, "--device", "cpu")
+    assert "exists already" in fails(4, "weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet")
+    call("weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet", "--overwrite")
+    other = "belong to the model 'rpcanet', not to 'l-rpcanet'"
+    assert other in fails(5, "detect-ir", scene, "-o", "out", "--weights", target)
+
+
+class Payload:
+    """Unpickling it makes a folder."""
+
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("absent.pkl", "--as", "rpcanet"), 3, "the checkpoint absent.pkl does not exist"),
+        (("evil.pkl", "--as", "rpcanet"), 3, "is no PyTorch checkpoint of plain tensors"),
+        (("other.pkl", "--as", "rpcanet"), 5, "does not hold published weights of rpcanet"),
+        (("other.pkl", "--as", "rpcanett"), 2, "did you mean 'rpcanet'?"),
+        (("other.pkl", "--as", "mpcm"), 2, "is a classical method and has no weights"),
+        (("other.pkl", "--as", "rpcanet", "-o", "a.pt"), 2, "--output must end in .safetensors"),
+    ],
+)
+def test_checkpoints_that_cannot_be_imported(words, code, message, fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"a.weight": torch.zeros(3)}, "other.pkl")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"decos.0.lowrank.convs.0.weight": Payload()}, 2))
+    before = content(tmp_path)
+    assert message in fails(code, "weights", "import", *words)
+    assert content(tmp_path) == before and not (tmp_path / "executed").exists()

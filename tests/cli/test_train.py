@@ -1,0 +1,75 @@
+"""rsunfold train, from generated scenes to a weight that detects."""
+
+import csv
+import json
+
+import pytest
+
+RECIPE = """
+name = "smoke"
+model = "l-rpcanet"
+seed = 3
+validate_every = 10
+arch = { K = 2, c = 4, C = 8, R = 1 }
+[data]
+validation = 0.4
+[augment]
+crop = 32
+[optim]
+steps = 20
+batch = 2
+lr = 0.01
+warmup = 2
+ema = 0.9
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "smoke.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_train_resume_and_detect(call, fails, recipe, scenes, tmp_path):
+    run = tmp_path / "run"
+    words = ("train", recipe, "--data", scenes, "--out", run, "--device", "cpu", "--threads", 1)
+    first = call(*words, "--max-minutes", 0)
+    assert first.stdout == f"step 0 of 20, not complete: go on with --resume; weights, card and log are in {run}\n"
+    assert "holds a training already: continue it with --resume" in fails_after_recipe(call, 4, *words)
+    done = call(*words, "--resume")
+    assert done.stdout.startswith("step 20 of 20, complete; ")
+    written = {"checkpoint.pt", "log.csv", "log.png", "validation.txt", "smoke.md", "smoke.safetensors"}
+    assert {p.name for p in run.iterdir()} == written
+    with (run / "log.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["10", "20"]
+    weights = run / "smoke.safetensors"
+    out = tmp_path / "out"
+    call("detect-ir", scenes / "images", "-o", out, "--weights", weights, "--device", "cpu", "--no-quicklook", "-q")
+    summaries = [json.loads(p.read_text()) for p in out.glob("*_summary.json")]
+    assert len(summaries) == 6 and {s["weights"] for s in summaries} == {"smoke"}
+    assert "rsunfold train smoke, seed 3, step " in call("weights", "info", weights).stdout
+    words = ("--data", scenes, "--only", run / "validation.txt", "--weights", weights, "--json", tmp_path / "r.json")
+    call("evaluate", "detect-ir", *words, "--device", "cpu")
+    held = json.loads((tmp_path / "r.json").read_text())
+    assert len(held["per_image"]) == 2
+    line = f"| scenes | 2 | {held['sets']['all']['targets']} | {held['sets']['all']['iou_pooled']:.4f} |"
+    assert line in (run / "smoke.md").read_text()
+
+
+def fails_after_recipe(call, code, *words):
+    """The sentence that follows the line which names the recipe."""
+    first, *rest = call(*words, code=code).stderr.splitlines()
+    assert first.startswith("recipe: ") and len(rest) == 1
+    return rest[0]
+
+
+def test_what_cannot_be_trained(call, fails, recipe, scenes, tmp_path):
+    rest = ("--data", scenes, "--out", tmp_path / "run", "--device", "cpu")
+    assert "there is no recipe file absent; shipped recipes are: l-rpcanet" in fails(3, "train", "absent", *rest)
+    recipe.write_text(RECIPE.replace("steps = 20", "stepps = 20"))
+    assert "[optim] has no key 'stepps'" in fails_after_recipe(call, 3, "train", recipe, *rest)
+    recipe.write_text(RECIPE)
+    wrong = ("--data", tmp_path / "none", *rest[2:])
+    assert "none does not exist" in fails_after_recipe(call, 3, "train", recipe, *wrong)
+    assert not (tmp_path / "run").exists()
