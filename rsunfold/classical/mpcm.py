@@ -18,7 +18,6 @@ DIRECTIONS = ((-1, -1), (-1, 0), (-1, 1), (0, 1))
     kind="classical",
     paper="Wei, You and Li, Multiscale patch-based contrast measure for small infrared target detection, "
     "Pattern Recognition 58, 2016",
-    url="https://doi.org/10.1016/j.patcog.2016.04.002",
     needs="one band in [0, 1]; targets of about 3 to 9 pixels",
     threshold=0.0158,
 )

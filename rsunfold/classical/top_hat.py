@@ -15,7 +15,6 @@ from rsunfold.registry import register
     kind="classical",
     paper="Rivest and Fortin, Detection of dim targets in digital infrared imagery by morphological image "
     "processing, Optical Engineering 35(7), 1996",
-    url="https://doi.org/10.1117/1.600620",
     needs="one band in [0, 1]; targets brighter than their surroundings and smaller than the disk",
     threshold=0.3706,
 )

@@ -16,6 +16,7 @@ from rsunfold.cli.options import (
     Threshold,
     Verbose,
     Weights,
+    counted,
     handled,
     pair_of_numbers,
     say,
@@ -82,13 +83,15 @@ def detect_ir(
     files = expand(inputs)
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
+    if stages:
+        detector.require_stages()
     outcomes: list[Outcome] = []
     for outcome in detect_batch(files, output, detector, options, skip_existing=skip_existing):
         outcomes.append(outcome)
         if outcome.detection is not None:
             summary = outcome.detection.summary
-            counted = f"{summary['targets']} target{'' if summary['targets'] == 1 else 's'}"
-            say(f"{outcome.source}: {counted}, {summary['seconds']:.2f} s, {summary['computed']}")
+            found = counted(summary["targets"], "target")
+            say(f"{outcome.source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
             for note in summary["notes"]:
                 say(f"  note: {note}", 1)
             if "colour" in summary["band"]:
@@ -98,6 +101,7 @@ def detect_ir(
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))
-    found = sum(len(o.detection.targets) for o in outcomes if o.detection is not None)
+    total = sum(len(o.detection.targets) for o in outcomes if o.detection is not None)
     done = sum(o.detection is not None for o in outcomes)
-    show(f"{found} targets in {done} of {len(outcomes)} images ({detector.spec.name}); results are in {output}")
+    images = f"{done} of {counted(len(outcomes), 'image')}"
+    show(f"{counted(total, 'target')} in {images} ({detector.spec.name}); results are in {output}")

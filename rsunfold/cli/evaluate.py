@@ -113,6 +113,7 @@ def detect_ir(
         reports = [e.report() for e in done]
         write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
     if roc is not None:
-        roc_picture(roc, curves, overwrite=overwrite)
+        points = {str(e.about["model"]): e.point() for e in done}
+        roc_picture(roc, curves, points=points, overwrite=overwrite)
     if worst is not None:
         worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)

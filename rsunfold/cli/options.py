@@ -55,6 +55,11 @@ Weights = Annotated[str | None, typer.Option(help="A shipped weight (rsunfold we
 Json = Annotated[Path | None, typer.Option("--json", help="Write the whole report to this file.")]
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 target``, ``2 targets``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def say(text: str, level: int = 0) -> None:
     """A message for a person, on standard error; level 1 only with -v."""
     if _level >= level:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import Overwrite, Quiet, Verbose, handled, show
+from rsunfold.cli.options import Overwrite, Quiet, Verbose, counted, handled, show
 
 app = typer.Typer(help="Write synthetic scenes with their truth.", no_args_is_help=True)
 
@@ -34,4 +34,4 @@ def infrared(
 
     scenes = infrared_scenes(count, seed, rows=size, cols=size)
     written = write_infrared(output, scenes, overwrite=overwrite)
-    show(f"{written} scenes are in {output}: images/, masks/, truth.json")
+    show(f"{counted(written, 'scene')} in {output}: images/, masks/, truth.json")

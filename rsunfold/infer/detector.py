@@ -32,6 +32,8 @@ CLASSICAL_BYTES = 128
 NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
 """Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
 measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
+LATER_BYTES = 2**27
+"""Bytes that come with the first image and are no image: GDAL's block cache, libraries that are loaded when needed."""
 HALF_TOLERANCE = 0.01
 
 
@@ -82,6 +84,7 @@ class Detector:
                 raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
             self.method = self.spec.build()
             self.device_name = "cpu"
+            self.held = resident() + LATER_BYTES
             return
         from rsunfold.unfold.fast import for_inference
         from rsunfold.weights import load
@@ -97,6 +100,8 @@ class Detector:
         net, self.record, self.sha256 = load(name, model)
         self.threshold = self.record.threshold
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
+        # Measured before any image: what images have freed may still count as resident, but is used again.
+        self.held = resident() + LATER_BYTES
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash, temperature and device, for the JSON summary."""
@@ -110,6 +115,11 @@ class Detector:
                 "half": self.half,
             }
         return about
+
+    def require_stages(self) -> None:
+        """Raise UsageError when the model has no stages."""
+        if self.net is None:
+            raise UsageError(f"{self.spec.name} is a classical method and has no stages to show.")
 
     @property
     def margin(self) -> int:
@@ -171,9 +181,9 @@ class Detector:
         Runs in one piece when that fits, else by tiles with the same result. On a GPU whose memory runs out the
         tiles are halved until they fit; raises DeviceError when they do not.
         """
-        if stages and self.net is None:
-            raise UsageError(f"{self.spec.name} is a classical method and has no stages to show.")
-        budget = self.memory - resident()
+        if stages:
+            self.require_stages()
+        budget = self.memory - self.held
         if self.net is not None and self.device.type == "cuda":
             import torch
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import check_threshold, environment, work_folder
+from rsunfold.infer.run import THRESHOLD_TAG, check_threshold, environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask
@@ -55,6 +55,11 @@ class Evaluation:
         if roc is None or roc["overlap"]["pd"] is None or roc["overlap"]["fa"] is None:
             raise UsageError("there is no ROC to draw: it needs scores, targets and background.")
         return np.array(roc["overlap"]["fa"]), np.array(roc["overlap"]["pd"])
+
+    def point(self) -> tuple[float, float]:
+        """(Fa per pixel, Pd by overlap) at the threshold; only where there is a curve."""
+        overlap = self.sets["all"].result()["overlap"]
+        return overlap["fa"], overlap["pd"]
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per set for a table."""
@@ -147,10 +152,10 @@ def evaluate_detector(
 def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float | None = None) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
-    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (default 0.5); files of integers are
-    masks, target above half of their range. All files must be of one kind. Pixels that a prediction marks as nodata
-    are not predicted. Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for a
-    threshold for masks, and for two images of one name.
+    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: the one that our own files name,
+    else 0.5); files of integers are masks, target above half of their range. All files must be of one kind. Pixels
+    that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or scores
+    outside [0, 1]; UsageError for a threshold for masks, and for two images of one name.
     """
     check_threshold(threshold)
     found = images_in(predictions) if predictions.is_dir() else {}
@@ -168,9 +173,10 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
+        named = float(first.meta.tags.get(THRESHOLD_TAG, 0.5))
     if threshold is not None and not scored:
         raise UsageError(f"{predictions} holds masks, which take no --threshold.")
-    cut = (0.5 if threshold is None else threshold) if scored else None
+    cut = (named if threshold is None else threshold) if scored else None
 
     def scores() -> Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
         for sample, path in paths.items():

@@ -29,6 +29,7 @@ from rsunfold.report import quicklook, stages_picture, write_json
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
+THRESHOLD_TAG = "RSUNFOLD_THRESHOLD"
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ class _Passage:
 
 def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> None:
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
-    note = {"RSUNFOLD_VERSION": __version__, "RSUNFOLD_THRESHOLD": str(passage.threshold)}
+    note = {"RSUNFOLD_VERSION": __version__, THRESHOLD_TAG: str(passage.threshold)}
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:

@@ -62,7 +62,9 @@ class Stage(nn.Module):
     "l-rpcanet",
     task="detect-ir",
     kind="network",
-    paper="Liu, Han, Xiu et al., L-RPCANet: lightweight deep unfolding RPCA for infrared small targets, 2025",
+    paper="Liu, Han, Xiu, Zhang and Liu, Lightweight Deep Unfolding Networks with Enhanced Robustness for Infrared "
+    "Small Target Detection, 2025",
+    url="https://arxiv.org/abs/2509.08205",
     needs="one gray band in [0, 1]",
     weights="l-rpcanet",
     sizes={

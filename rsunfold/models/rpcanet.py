@@ -52,7 +52,7 @@ class Stage(nn.Module):
     task="detect-ir",
     kind="network",
     paper="Wu et al., RPCANet: Deep Unfolding RPCA Based Infrared Small Target Detection, WACV 2024",
-    url="https://doi.org/10.1109/WACV57701.2024.00474",
+    url="https://arxiv.org/abs/2311.00917",
     needs="one gray band in [0, 1]",
     sizes={"paper": {"K": 6, "C": 32}, "tiny": {"K": 2, "C": 8}},
 )

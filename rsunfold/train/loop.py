@@ -142,7 +142,9 @@ class Trainer:
             x = image.contiguous(memory_format=torch.channels_last)
             T, D = net(x, keep=record, reconstruct=True)
         weights = self.recipe.loss
-        loss = infrared_loss(T.float(), D.float(), image, truth, pixel=weights.pixel, fidelity=weights.fidelity)
+        first, last = weights.pixel
+        pixel = first + (last - first) * self.step / o.steps
+        loss = infrared_loss(T.float(), D.float(), image, truth, pixel=pixel, fidelity=weights.fidelity)
         if weights.stages:
             loss = loss + weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
         value = float(loss.detach())

@@ -50,9 +50,13 @@ class Optim:
 
 @dataclass
 class Loss:
-    """Weights of the terms beside SoftIoU of T^K: hard pixels, fidelity of D^K to the image, SoftIoU of earlier T^k."""
+    """Weights of the terms beside SoftIoU of T^K: hard pixels, fidelity of D^K to the image, SoftIoU of earlier T^k.
 
-    pixel: float = 0.2
+    pixel : at the first and at the last step, linear between. Much of it from the start keeps targets from being
+    found at all; little of it to the end leaves the strongest clutter above the faint targets.
+    """
+
+    pixel: tuple[float, float] = (0.1, 1.0)
     fidelity: float = 0.1
     stages: float = 0.0
 
@@ -113,7 +117,8 @@ def _check(recipe: Recipe) -> None:
     shares = {"validation": d.validation, "on_target": a.on_target, "salt": a.salt, "paste": a.paste, "ema": o.ema}
     shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
     others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss, "weight_decay": o.weight_decay}
-    others |= {"seed": recipe.seed, "warmup": o.warmup, **dataclasses.asdict(loss)}
+    others |= {"seed": recipe.seed, "warmup": o.warmup, "fidelity": loss.fidelity, "stages": loss.stages}
+    others |= {"pixel (first)": loss.pixel[0], "pixel (last)": loss.pixel[1]}
     others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
     limits: list[tuple[str, float, dict[str, Any]]] = [
         ("at least 1", 1, counts),

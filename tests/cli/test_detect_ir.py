@@ -30,7 +30,7 @@ def test_one_image(call, scene, network, tiny, tmp_path):
     assert names(out) == outputs("scene")
     summary = json.loads((out / "scene_summary.json").read_text())
     assert summary["targets"] > 0 and summary["threshold"] == tiny.threshold and summary["input"] == str(scene)
-    assert result.stdout == f"{summary['targets']} targets in 1 of 1 images (l-rpcanet); results are in {out}\n"
+    assert result.stdout == f"{summary['targets']} targets in 1 of 1 image (l-rpcanet); results are in {out}\n"
     assert result.stderr.startswith(f"{scene}: {summary['targets']} targets, ")
     with (out / "scene_targets.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == summary["targets"]
@@ -85,7 +85,7 @@ def test_existing_results(call, fails, scene, tmp_path):
     message = fails(4, *words)
     assert "scene_score.tif exists already; choose another name or pass --overwrite" in message
     result = call(*words, "--skip-existing")
-    assert "skipped, its summary exists" in result.stderr and "0 targets in 0 of 1 images" in result.stdout
+    assert "skipped, its summary exists" in result.stderr and "0 targets in 0 of 1 image (top-hat)" in result.stdout
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p] for p in (tmp_path / "out").iterdir())

@@ -141,11 +141,13 @@ def some(folder, target, pattern, cut=""):
 def test_our_own_results_give_the_figures_of_the_model(report, scenes, network, tiny, results, tmp_path):
     model, _ = report(*folders(scenes), *network)
     truth = ("--masks", scenes / "masks")
-    scores, _ = report("--predictions", results, *truth, "--threshold", repr(tiny.threshold))
+    scores, _ = report("--predictions", results, *truth)
     assert scores["sets"] == model["sets"] and scores["per_image"] == model["per_image"]
-    assert scores["model"] == str(results)
+    assert (scores["model"], scores["threshold"]) == (str(results), tiny.threshold)
     data, _ = report("--predictions", results, "--data", scenes, "--threshold", repr(tiny.threshold))
     assert data["sets"] == model["sets"]
+    other, _ = report("--predictions", results, *truth, "--threshold", "0.1")
+    assert other["threshold"] == 0.1 and other["sets"] != model["sets"]
 
     masks, result = report("--predictions", some(results, tmp_path / "masks", "*_mask.tif"), *truth)
     assert masks["threshold"] == "masks" and "roc" not in masks["sets"]["all"]
@@ -156,8 +158,18 @@ def test_our_own_results_give_the_figures_of_the_model(report, scenes, network, 
     assert str(tmp_path / "masks") in result.stdout
 
     renamed, _ = report("--predictions", some(results, tmp_path / "plain", "*_score.tif", "_score"), *truth)
-    assert renamed["threshold"] == 0.5
-    assert renamed["sets"]["all"]["roc"]["thresholds"] != model["sets"]["all"]["roc"]["thresholds"]
+    assert renamed["sets"] == model["sets"]
+
+
+def test_somebody_elses_scores_are_cut_at_a_half(report, scenes, tmp_path, write_image):
+    """Scores of 0.6 on the truth and 0.4 elsewhere, in files that name no threshold."""
+    (tmp_path / "theirs").mkdir()
+    for path in (scenes / "masks").iterdir():
+        with rasterio.open(path) as ds:
+            truth = ds.read(1) > 0
+        write_image(tmp_path / "theirs" / f"{path.stem}.tif", np.where(truth, 0.6, 0.4).astype(np.float32))
+    found, _ = report("--predictions", tmp_path / "theirs", "--masks", scenes / "masks")
+    assert found["threshold"] == 0.5 and found["sets"]["all"]["iou_pooled"] == 1
 
 
 def test_perfect_predictions_and_masks_by_another_name(report, scenes, tmp_path):

@@ -31,7 +31,7 @@ def test_a_sample_is_the_same_every_time(call, tmp_path):
 
 def test_a_sample_is_what_the_generator_gives(call, tmp_path):
     result = call("sample", "ir", tmp_path / "s", "--count", 5, "--seed", 1, "--size", 64)
-    assert result.stdout == f"5 scenes are in {tmp_path / 's'}: images/, masks/, truth.json\n"
+    assert result.stdout == f"5 scenes in {tmp_path / 's'}: images/, masks/, truth.json\n"
     truth = json.loads((tmp_path / "s" / "truth.json").read_text())
     for scene, name in zip(infrared_scenes(5, 1, rows=64, cols=64), sorted(truth), strict=True):
         with rasterio.open(tmp_path / "s" / "images" / f"{name}.png") as ds:

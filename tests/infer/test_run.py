@@ -43,7 +43,6 @@ def detector(tiny) -> Detector:
 @pytest.fixture
 def by_tiles(monkeypatch):
     """Lets a detector have so little memory that it takes tiles of a wanted size."""
-    monkeypatch.setattr("rsunfold.infer.detector.resident", lambda: 0)
 
     def limit(detector: Detector, tile: int, rows: int, cols: int) -> None:
         def tile_for(budget: float) -> int:
@@ -56,7 +55,7 @@ def by_tiles(monkeypatch):
 
         budget = next(b for b in range(2**16, 2**27, 2**15) if tile_for(b) >= tile)
         assert tile_for(budget) == tile
-        monkeypatch.setattr(detector, "memory", budget)
+        monkeypatch.setattr(detector, "memory", detector.held + budget)
 
     return limit
 
@@ -475,6 +474,30 @@ def test_a_budget_that_cannot_be_met(tmp_path, tiny):
     with pytest.raises(DeviceError, match=r"working memory are needed .* 72 x 80 pixels, but --memory leaves 0 MB"):
         detect_file(str(source), "a", tmp_path / "out", detector, PLAIN)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_budget_does_not_shrink_from_image_to_image(tiny, monkeypatch):
+    """The C library keeps what an image has freed: the process looks larger, but the memory is there."""
+    monkeypatch.setattr("rsunfold.infer.detector.resident", lambda: 300 * 2**20)
+    detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu", memory="500MiB")
+    monkeypatch.setattr("rsunfold.infer.detector.resident", lambda: 480 * 2**20)
+    assert detect_array(ArrayReader(tiny.gray), detector, PLAIN).summary["computed"] == "in one piece"
+
+
+def test_pictures_keep_no_strips(tmp_path, detector, monkeypatch):
+    """What a picture needs of a large image is copied; a view would keep all of the image in memory."""
+    kept, original = [], run._Passage.picture
+
+    def picture(self):
+        kept.extend(array for part in self.small for array in part)
+        kept.extend(self.small_stages)
+        return original(self)
+
+    monkeypatch.setattr(run._Passage, "picture", picture)
+    source = write(tmp_path / "a.tif", np.random.default_rng(0).integers(0, 255, (8, 2500), np.uint8))
+    detect_file(str(source), "a", tmp_path / "out", detector, Options(stages=True))
+    assert len(kept) == 4 and {array.shape[-2:] for array in kept} == {(3, 834)}
+    assert all(array.base is None for array in kept)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])

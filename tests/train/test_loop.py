@@ -55,7 +55,7 @@ def tiny_recipe(steps: int, validate_every: int, **changes) -> Recipe:
         data=Data(validation=0.25, **changes.pop("data", {})),
         augment=Augment(crop=24, salt=0.0),
         optim=Optim(**settings),
-        loss=Loss(pixel=0.1, fidelity=0.1, **changes),
+        loss=Loss(pixel=(0.1, 0.1), fidelity=0.1, **changes),
     )
 
 

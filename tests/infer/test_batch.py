@@ -1,0 +1,59 @@
+"""What a command line names, and what becomes of each."""
+
+import pytest
+
+from rsunfold.errors import BatchError, InputError, OutputError, UsageError
+from rsunfold.infer.batch import Outcome, expand, raise_failures
+
+
+@pytest.fixture
+def frames(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f10.png", "f9.png", "g.tif", "sub/h.png", "notes.txt"):
+        path = tmp_path / "frames" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "frames"
+
+
+def test_names_folders_and_patterns(frames):
+    assert expand(["frames/g.tif"]) == {"g": "frames/g.tif"}
+    assert expand(["frames"]) == {"f9": "frames/f9.png", "f10": "frames/f10.png", "g": "frames/g.tif"}
+    assert list(expand(["frames/f*.png"]).values()) == ["frames/f9.png", "frames/f10.png"]
+    assert list(expand([str(frames / "**" / "*.png")])) == ["f9", "f10", "h"]
+    assert list(expand(["frames/g.tif", "frames"])) == ["g", "f9", "f10"]
+    assert "sub" not in expand(["frames/*"])  # a folder is no image
+
+
+def test_a_file_may_look_like_a_pattern(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a[1].png").touch()
+    assert expand(["a[1].png"]) == {"a[1]": "a[1].png"}
+
+
+def test_what_does_not_exist_is_left_to_the_reader(tmp_path):
+    assert expand(["/vsizip/a.zip/b.tif", "absent.png"]) == {"b": "/vsizip/a.zip/b.tif", "absent": "absent.png"}
+
+
+def test_what_matches_nothing_or_too_much(frames):
+    with pytest.raises(InputError, match=r"frames/\*\.jpg matches no image"):
+        expand(["frames/*.jpg"])
+    (frames / "g.png").touch()
+    with pytest.raises(UsageError, match=r"frames/g\.png and frames/g\.tif would write the same outputs"):
+        expand(["frames/g.*"])
+    with pytest.raises(InputError, match=r"holds both g\.png and g\.tif"):
+        expand(["frames"])
+
+
+def test_failures():
+    said = []
+    raise_failures([], said.append)
+    raise_failures([Outcome("a"), Outcome("b")], said.append)
+    with pytest.raises(OutputError, match="full"):
+        raise_failures([Outcome("a", error=OutputError("full"))], said.append)
+    assert said == []
+    with pytest.raises(BatchError, match=r"1 of 2 inputs failed; the others are written\."):
+        raise_failures([Outcome("a"), Outcome("b", error=InputError("b is empty."))], said.append)
+    assert said == ["failed: b: b is empty."]
+    with pytest.raises(BatchError, match=r"2 of 2 inputs failed\.$"):
+        raise_failures([Outcome(n, error=InputError("x")) for n in "ab"], said.append)

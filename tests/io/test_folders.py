@@ -1,0 +1,33 @@
+"""Images in folders, in the order in which a person would count them."""
+
+import pytest
+
+from rsunfold.errors import InputError
+from rsunfold.io.folders import images_in, natural
+
+
+def test_numbers_count():
+    names = ["x10", "x9", "x", "x9b", "1", "x1", "x²", "10", "2"]
+    assert sorted(names, key=natural) == ["1", "2", "10", "x", "x1", "x9", "x9b", "x10", "x²"]
+
+
+def test_images_by_stem(tmp_path):
+    for name in ("b10.PNG", "b9.tif", "a.hdr", "a.img", ".hidden.png", "notes.txt", "b9.tif.aux.xml"):
+        (tmp_path / name).touch()
+    assert list(images_in(tmp_path).items()) == [
+        ("a", tmp_path / "a.hdr"),
+        ("b9", tmp_path / "b9.tif"),
+        ("b10", tmp_path / "b10.PNG"),
+    ]
+
+
+def test_two_images_of_one_name(tmp_path):
+    for name in ("a.png", "a.tif"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"holds both a\.png and a\.tif; name one of them"):
+        images_in(tmp_path)
+
+
+def test_what_is_no_folder(tmp_path):
+    with pytest.raises(InputError, match=r"the folder .*absent cannot be read"):
+        images_in(tmp_path / "absent")
