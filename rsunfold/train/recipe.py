@@ -118,7 +118,7 @@ def _check(recipe: Recipe) -> None:
     shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
     others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss, "weight_decay": o.weight_decay}
     others |= {"seed": recipe.seed, "warmup": o.warmup, "fidelity": loss.fidelity, "stages": loss.stages}
-    others |= {"pixel (first)": loss.pixel[0], "pixel (last)": loss.pixel[1]}
+    others |= {"pixel at first": loss.pixel[0], "pixel at last": loss.pixel[1]}
     others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
     limits: list[tuple[str, float, dict[str, Any]]] = [
         ("at least 1", 1, counts),

@@ -383,6 +383,8 @@ def test_nothing_is_overwritten_unasked(kind, tmp_path, tiny, detector):
     with pytest.raises(OutputError, match=f"a_{kind} exists already; choose another name or pass --overwrite"):
         detect_file(str(source), "a", out, detector, Options())
     assert [(p.name, p.read_text()) for p in out.iterdir()] == [(f"a_{kind}", "precious")]
+    with pytest.raises(OutputError, match="exists already"):  # known before the image is even opened
+        detect_file(str(tmp_path / "absent.tif"), "a", out, detector, Options())
 
 
 def test_overwriting_replaces_everything(tmp_path, tiny, detector):
@@ -523,10 +525,6 @@ def same(found, folder: Path, stem: str) -> None:
     assert len(lines) == len(found.targets) > 0
     for target, line in zip(found.targets, lines, strict=True):
         assert [target.row, target.col, target.peak] == [float(line[k]) for k in ("row", "col", "peak")]
-    if found.stages:
-        with rasterio.open(folder / f"{stem}_stages.tif") as ds:
-            assert [f"stage {k} {letter}" for k, letter in found.stages] == list(ds.descriptions)
-            np.testing.assert_array_equal(np.stack(list(found.stages.values())), ds.read())
 
 
 def api_cases(gray: np.ndarray) -> dict:
@@ -550,6 +548,9 @@ def test_arrays_give_the_result_of_a_file(case, tmp_path, tiny, detector):
     before = array.copy()
     found = rsunfold.detect_ir(array, weights=str(tiny.path), device="cpu", stages=True, **extra)
     same(found, tmp_path / "out", "a")
+    with rasterio.open(tmp_path / "out" / "a_stages.tif") as ds:
+        assert [f"stage {k} {letter}" for k, letter in found.stages] == list(ds.descriptions)
+        np.testing.assert_array_equal(np.stack(list(found.stages.values())), ds.read())
     np.testing.assert_array_equal(array, before)
     assert found.files == {} and found.summary["input"] == "array" and found.threshold == tiny.threshold
 

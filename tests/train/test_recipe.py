@@ -55,7 +55,7 @@ def test_values_land_where_they_belong(tmp_path):
         (HEAD + "[data]\nvalidation = 1.5\n", "validation must be at most 1, not 1.5"),
         (HEAD + "[data]\nvalidation_of = {a = -0.1}\n", "validation_of.a must be at least 0, not -0.1"),
         (HEAD + "[data]\nweights = {a = -1}\n", "weights.a must be at least 0, not -1"),
-        (HEAD + "[loss]\npixel = [-1, 1]\n", "pixel (first) must be at least 0, not -1"),
+        (HEAD + "[loss]\npixel = [-1, 1]\n", "pixel at first must be at least 0, not -1"),
         (HEAD + "[augment]\nscale = [2.0, 0.5]\n", "scale must rise, not fall from 2.0 to 0.5"),
         (HEAD + "[augment]\nscale = [0, 1]\n", "scale must be above 0, not 0"),
         (HEAD + '[optim]\nprecision = "float16"\n', "precision must be float32 or bfloat16, not 'float16'"),
