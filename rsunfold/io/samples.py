@@ -34,10 +34,11 @@ class Sample:
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Target pixels (rows, cols) of a mask file: above half of the range of its type.
+    """Target pixels (rows, cols) of a mask file: above half of its range.
 
-    A file that holds nothing but 0 and 1 has the range 1, whatever its type. Nodata pixels are no targets. Raises
-    InputError when the file has several bands that differ.
+    The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
+    stored in wider types too. Nodata pixels are no targets. Raises InputError when the file has several bands that
+    differ.
     """
     with open_cube(path) as reader:
         cube = reader.read(scaled=False)
@@ -46,7 +47,8 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     if (data != data[:1])[:, cube.valid].any():
         raise InputError(f"{path} has {len(data)} bands that differ; a mask has one.")
     values = np.where(cube.valid, data[0], 0)
-    return np.asarray(values > (0.5 if values.max(initial=0) <= 1 else top / 2))
+    largest = values.max(initial=0)
+    return np.asarray(values > next(r for r in (1, 255, max(top, largest)) if largest <= r) / 2)
 
 
 def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:
