@@ -21,6 +21,7 @@ def detect_ir(
     model: str = "l-rpcanet",
     weights: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
+    peak: float | None = None,
     scale: tuple[float, float] | None = None,
     band: int | None = None,
     var: str | None = None,
@@ -37,6 +38,7 @@ def detect_ir(
         given. Not finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
     model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
+    peak : score that the best pixel of a target must exceed; None takes that of the weights, or ``threshold``.
     min_area : fewest pixels of a target. stages : also return every variable of every stage.
 
     Returns a :class:`rsunfold.infer.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid), ``mask``
@@ -48,7 +50,7 @@ def detect_ir(
     from rsunfold.infer.run import Options, detect_array
     from rsunfold.io.memory import ArrayReader
 
-    options = Options(threshold=threshold, band=band, scale=scale, var=var, min_area=min_area, stages=stages)
+    options = Options(threshold=threshold, peak=peak, band=band, scale=scale, var=var, min_area=min_area, stages=stages)
     path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
     if path is not None and nodata is not None:
         raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")

@@ -30,7 +30,8 @@ class WeightRecord:
     """What a weight is.
 
     model, arch : registry name and keyword arguments that rebuild the network. threshold : score above which a pixel
-    is a target, chosen on validation. temperature : score = sigmoid(logit / temperature). bands, scaling : what the
+    is a target, and peak : score that its best pixel must exceed too (none when not above threshold), both chosen on
+    validation. temperature : score = sigmoid(logit / temperature). bands, scaling : what the
     network was trained to see. origin : where the weight comes from, with the command or the published file.
     """
 
@@ -38,6 +39,7 @@ class WeightRecord:
     model: str
     arch: dict[str, Any]
     threshold: float = 0.5
+    peak: float = 0.0
     temperature: float = 1.0
     bands: int = 1
     scaling: str = "gray in [0, 1]: 8 bit / 255, else percentiles"

@@ -35,6 +35,13 @@ def detect_ir(
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
+    peak: Annotated[
+        float | None,
+        typer.Option(
+            help="Score that the best pixel of a target must exceed; default: the one of the weights, or "
+            "that of --threshold where it is given."
+        ),
+    ] = None,
     band: Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")] = None,
     scale: Annotated[
         str | None,
@@ -71,6 +78,7 @@ def detect_ir(
 
     options = Options(
         threshold=threshold,
+        peak=peak,
         band=band,
         scale=pair_of_numbers(scale, "--scale"),
         var=var,

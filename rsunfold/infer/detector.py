@@ -79,7 +79,7 @@ class Detector:
         self.net: Unrolled | None = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
-        self.threshold = self.spec.threshold
+        self.threshold = self.peak = self.spec.threshold
         if self.spec.kind == "classical":
             if weights is not None or half:
                 raise UsageError(f"{model} is a classical method: it takes neither weights nor half precision.")
@@ -102,9 +102,17 @@ class Detector:
         reuse_memory()
         net, self.record, self.sha256 = load(name, model)
         self.threshold = self.record.threshold
+        self.peak = max(self.threshold, self.record.peak)
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         # Measured before any image: what images have freed may still count as resident, but is used again.
         self.held = resident() + LATER_BYTES
+
+    def cut(self, threshold: float | None, peak: float | None) -> tuple[float, float]:
+        """(threshold, peak) to use: those given, else those of the weights; a threshold given alone is a plain one."""
+        if peak is None:
+            peak = self.peak if threshold is None else threshold
+        threshold = self.threshold if threshold is None else threshold
+        return threshold, max(threshold, peak)
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash, temperature and device, for the JSON summary."""

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import THRESHOLD_TAG, check_threshold, environment, work_folder
+from rsunfold.infer.run import PEAK_TAG, THRESHOLD_TAG, check_threshold, environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask
+from rsunfold.metrics.components import detected
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.report import Case
 
@@ -73,6 +74,7 @@ class Evaluation:
                     "images": r["images"],
                     "targets": r["targets"],
                     "threshold": self.about["threshold"],
+                    "peak": self.about["peak"],
                     "IoU": r["iou_pooled"],
                     "nIoU": r["niou"],
                     "F1": r["f1_pooled"],
@@ -116,17 +118,18 @@ def evaluate_detector(
     legacy: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Score every sample with a model at one fixed threshold (None: that of its weights).
+    """Score every sample with a model at one fixed threshold (None: the threshold and the peak of its weights).
 
     resize : images are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of
     the papers for IRSTD-1k; None keeps the native size. legacy : cut each image at half of its own maximum instead, as
     published scripts do. Raises InputError when an image and its mask differ in size.
     """
     check_threshold(threshold)
-    cut = detector.threshold if threshold is None else threshold
+    cut, peak = detector.cut(threshold, None)
     about = {
         **detector.describe(),
         "threshold": "half of each image's maximum" if legacy else cut,
+        "peak": None if legacy else peak,
         "size": f"resized to {resize}x{resize}" if resize else "native",
     }
 
@@ -146,13 +149,13 @@ def evaluate_detector(
                 say(f"{detector.spec.name}: {number} of {len(samples)} images")
             yield sample, legacy_half_maximum(score, valid) if legacy else score, truth, valid, gray
 
-    return _evaluate(scores(), about, None if legacy else cut)
+    return _evaluate(scores(), about, None if legacy else cut, peak)
 
 
 def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float | None = None) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
-    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: the one that our own files name,
+    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and peak that our own files name,
     else 0.5); files of integers are masks, target above half of their range. All files must be of one kind. Pixels
     that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or scores
     outside [0, 1]; UsageError for a threshold for masks, and for two images of one name.
@@ -174,6 +177,7 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
         named = float(first.meta.tags.get(THRESHOLD_TAG, 0.5))
+        peak = float(first.meta.tags.get(PEAK_TAG, 0)) if threshold is None else None
     if threshold is not None and not scored:
         raise UsageError(f"{predictions} holds masks, which take no --threshold.")
     cut = (named if threshold is None else threshold) if scored else None
@@ -184,8 +188,13 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
             truth = sample.truth(prediction.shape)
             yield sample, prediction, truth, np.ones(truth.shape, bool), np.asarray(prediction, np.float32)
 
-    about = {"model": str(predictions), "threshold": cut if scored else "masks", "size": "native"}
-    return _evaluate(scores(), about, cut)
+    about = {
+        "model": str(predictions),
+        "threshold": cut if scored else "masks",
+        "peak": peak if scored else None,
+        "size": "native",
+    }
+    return _evaluate(scores(), about, cut, peak)
 
 
 def _read_scores(path: Path) -> NDArray[np.float32]:
@@ -203,19 +212,21 @@ def _evaluate(
     results: Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]],
     about: dict[str, Any],
     cut: float | None,
+    peak: float | None = None,
 ) -> Evaluation:
     evaluation = Evaluation(about)
+    peak = None if cut is None or peak is None or peak <= cut else peak
     grid = None if cut is None else roc_thresholds(min(max(cut, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
         row: dict[str, Any] = {}
         for group in {sample.group: None, "all": None}:  # once, should a set be called "all"
-            metrics = evaluation.sets.setdefault(group, InfraredMetrics(cut, grid))
+            metrics = evaluation.sets.setdefault(group, InfraredMetrics(cut, grid, peak=peak))
             row = metrics.update(f"{sample.group}/{sample.name}", score, truth, valid)
         if row["iou"] is None:
             continue
-        predicted = (score if cut is None else score > cut) & valid
+        predicted = score & valid if cut is None else detected(score, valid, cut, peak)
         case = Case(row["image"], gray, truth, predicted, row["iou"])
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:

@@ -29,14 +29,15 @@ from rsunfold.report import quicklook, stages_picture, write_json
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
-THRESHOLD_TAG = "RSUNFOLD_THRESHOLD"
+THRESHOLD_TAG, PEAK_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_PEAK"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How files are treated; see ``rsunfold detect-ir --help``. threshold None takes the one of the weights."""
+    """How files are treated; see ``rsunfold detect-ir --help``. Without threshold and peak those of the weights hold."""
 
     threshold: float | None = None
+    peak: float | None = None
     band: int | None = None
     scale: tuple[float, float] | None = None
     var: str | None = None
@@ -48,14 +49,15 @@ class Options:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
+        check_threshold(self.peak, "--peak")
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
 
 
-def check_threshold(threshold: float | None) -> None:
+def check_threshold(threshold: float | None, option: str = "--threshold") -> None:
     """Raise UsageError for a threshold that no score can be compared with."""
     if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"--threshold must lie between 0 and 1, not {threshold}.")
+        raise UsageError(f"{option} must lie between 0 and 1, not {threshold}.")
 
 
 @dataclass
@@ -112,19 +114,18 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
         work_folder(Path(tempfile.gettempdir())) as scratch,
         detector.scored(image, scratch, stages=options.stages) as scored,
     ):
-        threshold = detector.threshold if options.threshold is None else options.threshold
-        passage = _Passage(image, threshold, options.min_area)
-        parts = [(np.where(valid, score, np.nan), mask) for _, score, mask, valid in passage.strips(scored)]
-        score = np.concatenate([p[0] for p in parts]).astype(np.float32)
+        passage = _Passage(image, detector, options)
+        score = np.concatenate([strip for _, strip in passage.strips(scored)])
         targets = passage.targets()
+        mask = np.concatenate([strip for _, strip in passage.masks()])
         whole = Window(0, 0, image.rows, image.cols)
         stages = {key: np.where(np.isnan(score), score, read(whole)) for key, read in scored.stages.items()}
         return Detection(
             targets,
-            threshold,
+            passage.threshold,
             _summary(image, detector, options, passage, scored, targets, started),
             score=score,
-            mask=np.concatenate([p[1] for p in parts]),
+            mask=mask,
             stages=stages,
         )
 
@@ -145,14 +146,12 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
         work_folder(folder) as work,
     ):
         with detector.scored(image, work, stages=options.stages) as scored:
-            threshold = detector.threshold if options.threshold is None else options.threshold
-            passage = _Passage(image, threshold, options.min_area)
-            _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
-            targets = passage.targets()
+            passage = _Passage(image, detector, options)
+            targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
             _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
         _move(work, folder, options.overwrite)
-    return Detection(targets, threshold, summary, {k: folder / n for k, n in names.items()})
+    return Detection(targets, passage.threshold, summary, {k: folder / n for k, n in names.items()})
 
 
 @contextmanager
@@ -193,31 +192,31 @@ def _move(work: Path, folder: Path, overwrite: bool) -> None:
 class _Passage:
     """One pass over the scores of an image from top to bottom, and what has to be remembered of it."""
 
-    def __init__(self, image: GrayImage, threshold: float, min_area: int) -> None:
-        self.image, self.threshold = image, threshold
-        self.collector = TargetCollector(image.rows, image.cols, min_area=min_area)
+    def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
+        self.image = image
+        self.threshold, self.peak = detector.cut(options.threshold, options.peak)
+        peak = self.peak if self.peak > self.threshold else -math.inf
+        self.collector = TargetCollector(image.rows, image.cols, min_area=options.min_area, peak=peak)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
-        self.small: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+        self.small: list[tuple[NDArray[Any], NDArray[Any]]] = []
+        self.small_masks: list[NDArray[Any]] = []
         self.small_stages: list[NDArray[Any]] = []
-        self.packed: list[NDArray[np.uint8]] = []
+        self.packed: dict[int, NDArray[np.uint8]] = {}
         self.valid_pixels = self.target_pixels = 0
 
-    def strips(self, scored: Scored) -> Iterator[tuple[int, NDArray[np.float32], NDArray[Any], NDArray[Any]]]:
-        """(first row, score, target mask, valid) of each strip; only after the last one is the rest known."""
+    def strips(self, scored: Scored) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(first row, score, NaN where invalid) of each strip; only after the last one is the rest known."""
         for row, score in scored.strips():
             window = Window(row, 0, *score.shape)
             gray, valid = self.image.read(window)
             mask = (score > self.threshold) & valid
             self.collector.add(row, score, mask, gray, valid)
-            self.packed.append(np.packbits(mask, axis=1))
+            self.packed[row] = np.packbits(mask, axis=1)
             self.valid_pixels += int(valid.sum())
-            self.target_pixels += int(mask.sum())
             some = self.seen(row)
             seen = valid[some]  # copies, not views: a view would keep its whole strip in memory
-            self.small.append(
-                (np.where(seen, gray[some], np.nan), np.where(seen, score[some], np.nan), mask[some].copy())
-            )
-            yield row, score, mask, valid
+            self.small.append((np.where(seen, gray[some], np.nan), np.where(seen, score[some], np.nan)))
+            yield row, np.where(valid, score, np.float32(np.nan))
 
     def seen(self, row: int) -> tuple[slice, slice]:
         """The pixels that pictures show, of a strip whose first row is ``row``."""
@@ -225,7 +224,7 @@ class _Passage:
 
     def targets(self) -> list[Target]:
         """The targets, with the contrast to their surroundings."""
-        packed = np.concatenate(self.packed)
+        packed = np.concatenate(list(self.packed.values()))
 
         def read(w: Window) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
             gray, valid = self.image.read(w)
@@ -236,14 +235,26 @@ class _Passage:
 
         return self.collector.finish(read)
 
+    def masks(self) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+        """(first row, pixels of the targets) of each strip; after :meth:`targets`."""
+        self.target_pixels = 0
+        self.small_masks.clear()
+        for row, packed in self.packed.items():
+            above = np.unpackbits(packed, axis=1, count=self.image.cols).astype(bool)
+            mask = self.collector.kept(row, above)
+            self.target_pixels += int(mask.sum())
+            self.small_masks.append(mask[self.seen(row)].copy())
+            yield row, mask
+
     def picture(self) -> list[NDArray[Any]]:
         """Gray, score and mask of every ``step``-th pixel."""
-        return [np.concatenate(parts) for parts in zip(*self.small, strict=True)]
+        return [*(np.concatenate(parts) for parts in zip(*self.small, strict=True)), np.concatenate(self.small_masks)]
 
 
-def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> None:
+def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> list[Target]:
+    """Write the rasters, and return the targets, which have to be known before their mask can be written."""
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
-    note = {"RSUNFOLD_VERSION": __version__, THRESHOLD_TAG: str(passage.threshold)}
+    note = {"RSUNFOLD_VERSION": __version__, THRESHOLD_TAG: str(passage.threshold), PEAK_TAG: str(passage.peak)}
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:
@@ -251,9 +262,12 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
             RasterWriter(paths["score"], bands=1, dtype=np.float32, meta=score_meta, **size)
         )
         mask_file = stack.enter_context(RasterWriter(paths["mask"], bands=1, dtype=np.uint8, meta=mask_meta, **size))
-        for row, score, mask, valid in passage.strips(scored):
-            window = Window(row, 0, *score.shape)
-            score_file.write(np.where(valid, score, np.float32(np.nan))[None], window)
+        for row, score in passage.strips(scored):
+            score_file.write(score[None], Window(row, 0, *score.shape))
+        targets = passage.targets()
+        for row, mask in passage.masks():
+            window = Window(row, 0, *mask.shape)
+            _, valid = image.read(window)
             mask_file.write(np.where(valid, mask, np.uint8(MASK_NODATA)).astype(np.uint8)[None], window)
         if "stages" in paths:
             names = tuple(f"stage {k} {letter}" for k, letter in scored.stages)
@@ -269,6 +283,7 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
                 maps = np.where(valid, maps, np.float32(np.nan))
                 stages_file.write(maps, window)
                 passage.small_stages.append(maps[:, *passage.seen(row)].copy())
+    return targets
 
 
 def _write_reports(
@@ -280,7 +295,7 @@ def _write_reports(
     options: Options,
     paths: dict[str, Path],
 ) -> None:
-    about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "weights", "threshold") if k in summary}
+    about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "weights", "threshold", "peak") if k in summary}
     write_geojson(paths["targets_geojson"], targets, image.meta, rows=image.rows, cols=image.cols, properties=about)
     write_csv(paths["targets_csv"], targets, image.meta)
     if options.picture:
@@ -323,6 +338,7 @@ def _summary(
         "scale": image.scale.as_dict(),
         **detector.describe(),
         "threshold": passage.threshold,
+        "peak": passage.peak,
         "min_area_px": options.min_area,
         "computed": "in one piece" if scored.plan.whole else f"by tiles of {scored.plan.tile} pixels",
         "valid_pixels": passage.valid_pixels,

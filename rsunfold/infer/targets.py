@@ -77,12 +77,16 @@ class Target:
 class TargetCollector:
     """Targets of an image of ``rows`` x ``cols`` pixels, fed from top to bottom in strips of any height.
 
-    Targets of fewer than ``min_area`` pixels are left out of the list, but count as target pixels, not as background,
-    in the contrast of their neighbours. Memory: one strip, plus the pieces found.
+    Targets of fewer than ``min_area`` pixels, or whose largest score is not above ``peak``, are left out of the list,
+    but count as target pixels, not as background, in the contrast of their neighbours. Memory: one strip, plus the pieces found.
     """
 
-    def __init__(self, rows: int, cols: int, *, min_area: int = 1, margin: int = MARGIN) -> None:
-        self.rows, self.cols, self.min_area, self.margin = rows, cols, min_area, margin
+    def __init__(
+        self, rows: int, cols: int, *, min_area: int = 1, peak: float = -math.inf, margin: int = MARGIN
+    ) -> None:
+        self.rows, self.cols, self.min_area, self.peak, self.margin = rows, cols, min_area, peak, margin
+        self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
+        self._kept = np.empty(0, bool)
         self._next_row = 0
         self._count = 0
         self._pieces: list[dict[str, NDArray[np.float64]]] = []
@@ -129,6 +133,7 @@ class TargetCollector:
             **{"area": np.float64(1), "peak": s, "score": s, "image": grey},
             **{"weight": weight, "row": weight * r, "col": weight * c},
         }
+        self._before[row] = self._count
         self._pieces.append(_combine(piece, found, pixels))
 
         ids = np.where(labels[[0, -1]] > 0, labels[[0, -1]].astype(np.int64) + self._count, 0)
@@ -157,8 +162,18 @@ class TargetCollector:
         joined = {k: np.concatenate([np.empty(0), *(p[k] for p in self._pieces)]) for k in _HOW}
         t = _combine(group, count, joined)
         order = np.argsort(t["first"])
-        kept = order[t["area"][order] >= self.min_area]
+        listed = (t["area"] >= self.min_area) & (t["peak"] > self.peak)
+        self._kept = np.concatenate([[False], listed[group]])
+        kept = order[listed[order]]
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]
+
+    def kept(self, row: int, mask: Bool) -> Bool:
+        """The pixels of listed targets in the strip that begins at ``row``; after :meth:`finish`.
+
+        mask : what :meth:`add` was given for that strip, True on valid target pixels.
+        """
+        labels, _ = ndimage.label(mask, structure=_EIGHT)
+        return np.asarray(self._kept[np.where(labels > 0, labels + self._before[row], 0)])
 
     def _target(self, number: int, t: dict[str, float], read: Read | None) -> Target:
         box = {k: int(t[k]) for k in ("row_min", "row_max", "col_min", "col_max")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,25 @@ class Components:
         area = np.bincount(which, minlength=count)
         sums = [np.bincount(which, weights=place, minlength=count) for place in (row, col)]
         return cls(labels, area, np.stack(sums, axis=1) / area[:, None])
+
+
+def detected(
+    score: NDArray[Any], valid: NDArray[np.bool_], threshold: float, peak: float | None = None
+) -> NDArray[np.bool_]:
+    """Target pixels, bool (H, W): score > threshold, in 8-connected components whose largest score is above ``peak``.
+
+    The two thresholds of Canny (PAMI 1986): the higher one decides whether there is a target, the lower one how far it
+    reaches. peak : None, or anything not above ``threshold``, is a plain threshold.
+    """
+    from scipy import ndimage
+
+    mask = (score > threshold) & valid
+    if peak is None or peak <= threshold:
+        return np.asarray(mask)
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
+    best = np.full(count + 1, -np.inf)
+    best[1:] = ndimage.maximum(score, labels, np.arange(1, count + 1)) if count else 0
+    return np.asarray((best > peak)[labels])
 
 
 def match(truth: Components, predicted: Components) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

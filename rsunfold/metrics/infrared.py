@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.metrics.components import Components, match
+from rsunfold.metrics.components import Components, detected, match
 
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
     "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",
 }
+
+RULES = ("score > threshold", "score > threshold in components with a score > peak")
 
 Mask = NDArray[np.bool_]
 
@@ -70,14 +72,20 @@ class InfraredMetrics:
     """Accumulates images and answers with a dictionary that ``json`` can write.
 
     threshold : the fixed cut of the scores, or None when the predictions are boolean masks (which have no ROC).
+    peak : score that the best pixel of a component must exceed as well, see :func:`detected`; None asks for nothing.
     thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
     auc_fa : the ROC's area is taken over pixel false-alarm rates 0 to ``auc_fa`` and divided by it.
     """
 
     def __init__(
-        self, threshold: float | None, thresholds_for_roc: ArrayLike | None = None, auc_fa: float = 1e-3
+        self,
+        threshold: float | None,
+        thresholds_for_roc: ArrayLike | None = None,
+        auc_fa: float = 1e-3,
+        peak: float | None = None,
     ) -> None:
         self.threshold = threshold
+        self.peak = peak
         self.auc_fa = auc_fa
         self.rows: list[dict[str, Any]] = []
         self.roc: _Roc | None = None
@@ -132,7 +140,7 @@ class InfraredMetrics:
             return np.asarray(score & valid)
         if np.isnan(score[valid]).any():
             raise InputError(f"the score of {name} is NaN at valid pixels; mark them as nodata.")
-        return np.asarray((score > self.threshold) & valid)
+        return detected(score, valid, self.threshold, self.peak)
 
     def result(self) -> dict[str, Any]:
         """Pooled figures with the names of their conventions; see the module's text for the definitions.
@@ -149,8 +157,9 @@ class InfraredMetrics:
         false_components = total("detections") - total("matched_centroid")
         background = pixels - tp - fn
         answer: dict[str, Any] = {
-            "rule": "boolean masks" if self.threshold is None else "score > threshold",
+            "rule": "boolean masks" if self.threshold is None else RULES[self.peak is not None],
             "threshold": self.threshold,
+            "peak": self.peak,
             "images": len(used),
             "images_all_nodata": len(self.rows) - len(used),
             "pixels": pixels,

@@ -1,4 +1,4 @@
-"""From logits to scores: a temperature that makes the score a probability, and one threshold for all images."""
+"""From logits to scores: a temperature that makes the score a probability, and two thresholds for all images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
@@ -14,14 +15,15 @@ Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = sigmoid(logit / temperature), target where score > threshold.
+    """score = sigmoid(logit / temperature), target where score > threshold around a score > peak.
 
-    score : mean over the sets with targets of the pooled IoU at that threshold, 0.1 of the share of target-free images
+    score : geometric mean over the sets with targets of the pooled IoU at those two, 0.1 of the share of target-free images
     without detection added; what the best weights are chosen by. silent : that share.
     """
 
     temperature: float
     threshold: float
+    peak: float
     score: float
     silent: float
 
@@ -49,28 +51,40 @@ def temperature_of(results: list[Result]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 7.0), method="bounded").x))
 
 
-def calibrate(results: list[Result], quiet: float = 0.9) -> Calibration:
-    """Temperature and threshold from validation results (logits, truth, valid, set), all (H, W).
+def calibrate(results: list[Result], quiet: float = 0.8) -> Calibration:
+    """Temperature, threshold and peak from validation results (logits, truth, valid, set), all (H, W).
 
-    The threshold is the one with the best mean pooled IoU over the sets with targets among those that leave at least
-    ``quiet`` of the target-free images without any detection; where none does, the one that leaves most.
+    Of all pairs threshold <= peak of a grid, the one with the best geometric mean of the pooled IoU over the sets with targets among
+    those that leave at least ``quiet`` of the target-free images without any detection; where none does, among those
+    that leave most.
     """
     t = temperature_of(results)
-    scores = np.concatenate([np.linspace(0.02, 0.98, 49), [0.99, 0.995, 0.999, 0.9995, 0.9999, 0.99999]])
-    cuts = t * np.log(scores / (1 - scores))
+    peaks = np.concatenate(
+        [np.linspace(0.02, 0.98, 49), [0.985, 0.99, 0.993, 0.995, 0.996, 0.997, 0.998, 0.999, 0.9995, 0.9999, 0.99999]]
+    )
+    high = t * np.log(peaks / (1 - peaks))
+    lows = range(2, 49, 3)
     groups = sorted({g for _, truth, _, g in results if truth.any()})
-    tp, fp, fn = (np.zeros((len(groups), cuts.size)) for _ in range(3))
-    silent = [logits[valid].max(initial=-np.inf) <= cuts for logits, truth, valid, _ in results if not truth.any()]
+    tp, fp = np.zeros((2, len(lows), len(groups), high.size))
+    targets = np.zeros(len(groups))
+    silent = [logits[valid].max(initial=-np.inf) <= high for logits, truth, valid, _ in results if not truth.any()]
     for logits, truth, valid, group in results:
-        if group in groups:
-            g = groups.index(group)
-            above = [np.sort(logits[valid & (truth == y)]) for y in (False, True)]
-            found = [a.size - np.searchsorted(a, cuts, side="right") for a in above]
-            tp[g] += found[1]
-            fp[g] += found[0]
-            fn[g] += above[1].size - found[1]
-    iou = (tp / np.maximum(tp + fp + fn, 1)).mean(axis=0) if groups else np.zeros(cuts.size)
-    share = np.mean(silent, axis=0) if silent else np.ones(cuts.size)
+        if group not in groups:
+            continue
+        g = groups.index(group)
+        targets[g] += (truth & valid).sum()
+        for i, low in enumerate(lows):
+            labels, count = ndimage.label((logits > high[low]) & valid, np.ones((3, 3)))
+            best = np.atleast_1d(ndimage.maximum(logits, labels, np.arange(1, count + 1))) if count else np.empty(0)
+            inside = np.bincount(labels[truth], minlength=count + 1)[1:]
+            area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+            above = best[:, None] > high
+            tp[i, g] += inside @ above
+            fp[i, g] += (area - inside) @ above
+    iou = tp / np.maximum(targets[:, None] + fp, 1)
+    iou = np.exp(np.log(np.maximum(iou, 1e-9)).mean(axis=1)) if groups else np.zeros((len(lows), high.size))
+    iou[np.array(lows)[:, None] > np.arange(high.size)] = -1  # a peak below the threshold is no pair
+    share = np.mean(silent, axis=0) if silent else np.ones(high.size)
     allowed = share >= min(quiet, share.max())
-    best = int(np.flatnonzero(allowed)[np.argmax(iou[allowed])])
-    return Calibration(t, float(scores[best]), float(iou[best] + 0.1 * share[best]), float(share[best]))
+    i, j = np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape)
+    return Calibration(t, float(peaks[lows[i]]), float(peaks[j]), float(iou[i, j] + 0.1 * share[j]), float(share[j]))

@@ -22,7 +22,7 @@ def figures_of(
     """Figures of merit of each set at the calibrated threshold, by the set's name."""
     metrics: dict[str, InfraredMetrics] = {}
     for sample, logits, truth, valid in results:
-        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold))
+        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold, peak=found.peak))
         m.update(sample.name, found.score_of(logits), truth, valid)
     return {group: m.result() for group, m in metrics.items()}
 
@@ -40,10 +40,10 @@ def card(
         f"- origin: `{record.origin}`, {seconds / 3600:.2f} hours of training",
         f"- trained on: {record.trained_on}",
         f"- input: {record.bands} band, {record.scaling}",
-        f"- score = sigmoid(logit / {record.temperature:.4g}); a pixel is a target above {record.threshold:.3f}; both"
-        " were chosen on the validation images below, so the figures are slightly optimistic",
+        f"- score = sigmoid(logit / {record.temperature:.4g}); a target is where it exceeds {record.threshold:.3f}"
+        f" around a pixel that exceeds {record.peak:.4g}; all three were chosen on the validation images below, so the figures are slightly optimistic",
         "",
-        "Validation images (never trained on; one threshold for all sets, native resolution):",
+        "Validation images (never trained on; one threshold and one peak for all sets, native resolution):",
         "",
         "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
         "|---|---|---|---|---|---|---|---|---|",

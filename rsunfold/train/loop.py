@@ -193,7 +193,7 @@ class Trainer:
             self.best = score
             self._save_weight(found, figures)
         self.say(
-            f"step {self.step}: validation {score:.4f}, threshold {found.threshold:.3f}, silent on {found.silent:.0%} "
+            f"step {self.step}: validation {score:.4f}, threshold {found.threshold:.3f}, peak {found.peak:.3f}, silent on {found.silent:.0%} "
             f"of target-free images, {time.monotonic() - begun:.0f} s"
         )
 
@@ -302,6 +302,7 @@ class Trainer:
             model=r.model,
             arch=self.ema.arch,
             threshold=found.threshold,
+            peak=found.peak,
             temperature=found.temperature,
             trained_on=f"{self.trained_on}; sha256 of the data {self.data_hash[:16]}",
             licence=r.licence,
