@@ -155,8 +155,9 @@ def evaluate_detector(
 def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float | None = None) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
-    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and peak that our own files name,
-    else 0.5); files of integers are masks, target above half of their range. All files must be of one kind. Pixels
+    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and peak that our own
+    files name, else 0.5); files of integers are masks, target above half of their range. All files must be of one kind.
+    Pixels
     that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or scores
     outside [0, 1]; UsageError for a threshold for masks, and for two images of one name.
     """

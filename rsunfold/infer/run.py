@@ -34,7 +34,7 @@ THRESHOLD_TAG, PEAK_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_PEAK"
 
 @dataclass(frozen=True)
 class Options:
-    """How files are treated; see ``rsunfold detect-ir --help``. Without threshold and peak those of the weights hold."""
+    """How files are treated; see ``rsunfold detect-ir --help``. None takes what the weights say."""
 
     threshold: float | None = None
     peak: float | None = None

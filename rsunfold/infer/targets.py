@@ -78,7 +78,8 @@ class TargetCollector:
     """Targets of an image of ``rows`` x ``cols`` pixels, fed from top to bottom in strips of any height.
 
     Targets of fewer than ``min_area`` pixels, or whose largest score is not above ``peak``, are left out of the list,
-    but count as target pixels, not as background, in the contrast of their neighbours. Memory: one strip, plus the pieces found.
+    but count as target pixels, not as background, in the contrast of their neighbours.
+    Memory: one strip, plus the pieces found.
     """
 
     def __init__(

@@ -17,8 +17,8 @@ Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 class Calibration:
     """score = sigmoid(logit / temperature), target where score > threshold around a score > peak.
 
-    score : geometric mean over the sets with targets of the pooled IoU at those two, 0.1 of the share of target-free images
-    without detection added; what the best weights are chosen by. silent : that share.
+    score : geometric mean over the sets with targets of the pooled IoU at those two, 0.1 of the share of target-free
+    images without detection added; what the best weights are chosen by. silent : that share.
     """
 
     temperature: float
@@ -54,8 +54,9 @@ def temperature_of(results: list[Result]) -> float:
 def calibrate(results: list[Result], quiet: float = 0.8) -> Calibration:
     """Temperature, threshold and peak from validation results (logits, truth, valid, set), all (H, W).
 
-    Of all pairs threshold <= peak of a grid, the one with the best geometric mean of the pooled IoU over the sets with targets among
-    those that leave at least ``quiet`` of the target-free images without any detection; where none does, among those
+    Of all pairs threshold <= peak of a grid, the one with the best geometric mean of the pooled IoU over the sets with
+    targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
+    does, among those
     that leave most.
     """
     t = temperature_of(results)
@@ -86,5 +87,5 @@ def calibrate(results: list[Result], quiet: float = 0.8) -> Calibration:
     iou[np.array(lows)[:, None] > np.arange(high.size)] = -1  # a peak below the threshold is no pair
     share = np.mean(silent, axis=0) if silent else np.ones(high.size)
     allowed = share >= min(quiet, share.max())
-    i, j = np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape)
+    i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
     return Calibration(t, float(peaks[lows[i]]), float(peaks[j]), float(iou[i, j] + 0.1 * share[j]), float(share[j]))

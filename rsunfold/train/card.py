@@ -34,14 +34,16 @@ def card(
     lines = [
         f"# {record.name}",
         "",
-        f"Model `{record.model}`, architecture `{json.dumps(record.arch, sort_keys=True)}`, licence {record.licence}.",
+        f"Model `{record.model}`, architecture `{json.dumps(record.arch, sort_keys=True)}`, "
+        f"licence: {record.licence or 'not stated'}.",
         "",
         f"- file: `{record.name}.safetensors`, sha256 `{sha}`",
         f"- origin: `{record.origin}`, {seconds / 3600:.2f} hours of training",
         f"- trained on: {record.trained_on}",
         f"- input: {record.bands} band, {record.scaling}",
         f"- score = sigmoid(logit / {record.temperature:.4g}); a target is where it exceeds {record.threshold:.3f}"
-        f" around a pixel that exceeds {record.peak:.4g}; all three were chosen on the validation images below, so the figures are slightly optimistic",
+        f" around a pixel that exceeds {record.peak:.4g}; all three were chosen on the validation images"
+        " below, so the figures are slightly optimistic",
         "",
         "Validation images (never trained on; one threshold and one peak for all sets, native resolution):",
         "",

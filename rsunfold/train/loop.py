@@ -193,8 +193,8 @@ class Trainer:
             self.best = score
             self._save_weight(found, figures)
         self.say(
-            f"step {self.step}: validation {score:.4f}, threshold {found.threshold:.3f}, peak {found.peak:.3f}, silent on {found.silent:.0%} "
-            f"of target-free images, {time.monotonic() - begun:.0f} s"
+            f"step {self.step}: validation {score:.4f}, threshold {found.threshold:.3f}, peak {found.peak:.3f}, "
+            f"silent on {found.silent:.0%} of target-free images, {time.monotonic() - begun:.0f} s"
         )
 
     def _logits(self) -> Iterator[tuple[Sample, NDArray[np.float32], Any]]:

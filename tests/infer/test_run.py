@@ -25,6 +25,7 @@ from rsunfold.infer.run import Options, detect_array, detect_file
 from rsunfold.infer.tiles import Plan, plan
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.vector import COLUMNS
+from rsunfold.metrics.components import detected
 from rsunfold.simulate.infrared import infrared_scene
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{NotGeoreferencedWarning.__module__}.NotGeoreferencedWarning")
@@ -493,6 +494,7 @@ def test_pictures_keep_no_strips(tmp_path, detector, monkeypatch):
     def picture(self):
         kept.extend(array for part in self.small for array in part)
         kept.extend(self.small_stages)
+        kept.extend(self.small_masks)
         return original(self)
 
     monkeypatch.setattr(run._Passage, "picture", picture)
@@ -500,6 +502,20 @@ def test_pictures_keep_no_strips(tmp_path, detector, monkeypatch):
     detect_file(str(source), "a", tmp_path / "out", detector, Options(stages=True))
     assert len(kept) == 4 and {array.shape[-2:] for array in kept} == {(3, 834)}
     assert all(array.base is None for array in kept)
+
+
+def test_peak_keeps_whole_targets_and_drops_faint_ones(tmp_path, detector):
+    source = write(tmp_path / "a.tif", np.random.default_rng(3).integers(0, 255, (40, 50), np.uint8))
+    plain = detect_file(str(source), "a", tmp_path / "plain", detector, Options(threshold=0.5))
+    peaks = sorted(t.peak for t in plain.targets)
+    assert len(peaks) >= 2 and plain.summary["peak"] == 0.5
+    peak = (peaks[0] + peaks[-1]) / 2
+    found = detect_file(str(source), "a", tmp_path / "out", detector, Options(threshold=0.5, peak=peak))
+    assert [t.peak for t in found.targets] == [t.peak for t in plain.targets if t.peak > peak]
+    assert 0 < len(found.targets) < len(plain.targets)
+    score, mask = read(tmp_path / "out" / "a_score.tif")[0], read(tmp_path / "out" / "a_mask.tif")[0]
+    np.testing.assert_array_equal(mask == 1, detected(score, np.isfinite(score), 0.5, peak))
+    assert found.summary["target_pixels"] == (mask == 1).sum() == sum(t.area for t in found.targets)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])

@@ -10,6 +10,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.infer import targets
 from rsunfold.infer.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
+from rsunfold.metrics.components import detected
 
 INTEGERS = ("id", "row_min", "row_max", "col_min", "col_max", "area")
 REALS = ("row", "col", "peak", "mean", "scr")
@@ -87,6 +88,21 @@ def test_whole_image_agrees_with_the_definition(scene):
     assert [key(t)[:5] for t in found] == [key(t)[:5] for t in expected]
     for name in REALS:
         np.testing.assert_allclose([getattr(t, name) for t in found], [getattr(t, name) for t in expected], rtol=1e-6)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30), st.integers(1, 9), st.floats(0.3, 0.95))
+@settings(max_examples=40)
+def test_kept_pixels_are_those_with_a_peak_around_whatever_the_strips_are(seed, rows, cols, height, peak):
+    rng = np.random.default_rng(seed)
+    score, valid = rng.random((rows, cols)), rng.random((rows, cols)) > 0.1
+    mask = (score > 0.6) & valid
+    collector = TargetCollector(rows, cols, peak=peak)
+    for row in range(0, rows, height):
+        collector.add(row, score[row : row + height], mask[row : row + height], None, valid[row : row + height])
+    found = collector.finish()
+    kept = np.concatenate([collector.kept(row, mask[row : row + height]) for row in range(0, rows, height)])
+    np.testing.assert_array_equal(kept, detected(score, valid, 0.6, peak))
+    assert sum(t.area for t in found) == kept.sum() and all(t.peak > max(peak, 0.6) for t in found)
 
 
 def test_known_target_centroid_box_and_scores():
