@@ -306,7 +306,8 @@ def _write_reports(
             score,
             mask,
             targets,
-            title=f"{Path(image.path).name}: {summary['model']}, threshold {passage.threshold:.3g}",
+            title=f"{Path(image.path).name}: {summary['model']}, "
+            f"threshold {passage.threshold:.3g}, peak {passage.peak:.3g}",
             shape=(image.rows, image.cols),
             read=lambda w: image.read(w)[0],
         )
