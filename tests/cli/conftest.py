@@ -1,6 +1,7 @@
 """How the tests of the command line call it."""
 
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -53,6 +54,8 @@ def process() -> Callable[..., subprocess.Popen]:
 
     def start(*words: Any, **options: Any) -> subprocess.Popen:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        # A shell starts its background jobs with SIGINT ignored, and what they start inherits that.
+        options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
         return subprocess.Popen(
             [sys.executable, "-m", "rsunfold", *map(str, words)],
             stdout=subprocess.PIPE,
