@@ -70,10 +70,6 @@ class Meta:
     colour: bool = False
     notes: tuple[str, ...] = ()
 
-    def with_notes(self, *notes: str) -> Meta:
-        """A copy with further ``notes``."""
-        return replace(self, notes=self.notes + notes)
-
     def spatial(self, **changes: Any) -> Meta:
         """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs), plus ``changes``."""
         return replace(Meta(crs=self.crs, transform=self.transform, gcps=self.gcps, rpcs=self.rpcs), **changes)

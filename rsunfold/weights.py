@@ -31,8 +31,8 @@ class WeightRecord:
 
     model, arch : registry name and keyword arguments that rebuild the network. threshold : score above which a pixel
     is a target, and peak : score that its best pixel must exceed too (none when not above threshold), both chosen on
-    validation. temperature : score = sigmoid(logit / temperature). bands, scaling : what the
-    network was trained to see. origin : where the weight comes from, with the command or the published file.
+    validation. temperature : score = sigmoid(logit / temperature). bands, scaling : what the network was trained to
+    see. origin : where the weight comes from, with the command or the published file.
     """
 
     name: str

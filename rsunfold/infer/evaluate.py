@@ -157,9 +157,8 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
 
     Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and peak that our own
     files name, else 0.5); files of integers are masks, target above half of their range. All files must be of one kind.
-    Pixels
-    that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or scores
-    outside [0, 1]; UsageError for a threshold for masks, and for two images of one name.
+    Pixels that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or
+    scores outside [0, 1]; UsageError for a threshold for masks, and for two images of one name.
     """
     check_threshold(threshold)
     found = images_in(predictions) if predictions.is_dir() else {}
@@ -221,10 +220,8 @@ def _evaluate(
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
-        row: dict[str, Any] = {}
-        for group in {sample.group: None, "all": None}:  # once, should a set be called "all"
-            metrics = evaluation.sets.setdefault(group, InfraredMetrics(cut, grid, peak=peak))
-            row = metrics.update(f"{sample.group}/{sample.name}", score, truth, valid)
+        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(cut, grid, peak=peak))
+        row = metrics.update(f"{sample.group}/{sample.name}", score, truth, valid)
         if row["iou"] is None:
             continue
         predicted = score & valid if cut is None else detected(score, valid, cut, peak)
@@ -232,9 +229,13 @@ def _evaluate(
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)
-    evaluation.sets["all"] = evaluation.sets.pop("all")  # last in tables
-    if len(evaluation.sets) == 2:
-        evaluation.sets = {"all": evaluation.sets["all"]}
+    total = InfraredMetrics(cut, grid, peak=peak)
+    for metrics in evaluation.sets.values():
+        total.add(metrics)
+    if len(evaluation.sets) == 1:
+        evaluation.sets.clear()
+    evaluation.sets.pop("all", None)  # a set of that name is in the total, which comes last in tables
+    evaluation.sets["all"] = total
     evaluation.worst = [case for _, _, case in sorted(worst, reverse=True, key=lambda entry: entry[:2])]
     evaluation.seconds = time.monotonic() - started
     return evaluation

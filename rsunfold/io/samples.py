@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in
 from rsunfold.io.reader import full_range, open_cube
+from rsunfold.metrics.infrared import truth_mask
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         raise InputError(f"{path} has {len(data)} bands that differ; a mask has one.")
     values = np.where(cube.valid, data[0], 0)
     largest = values.max(initial=0)
-    return np.asarray(values > next(r for r in (1, 255, max(top, largest)) if largest <= r) / 2)
+    return truth_mask(values, 0, next(r for r in (1, 255, max(top, largest)) if largest <= r))
 
 
 def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:

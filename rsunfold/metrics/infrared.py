@@ -126,6 +126,12 @@ class InfraredMetrics:
         self.rows.append(row)
         return row
 
+    def add(self, other: InfraredMetrics) -> None:
+        """Takes over all images of another set, gathered with the same thresholds."""
+        self.rows += other.rows
+        if self.roc is not None and other.roc is not None:
+            self.roc.add(other.roc)
+
     def _predicted(self, name: str, score: NDArray[Any], truth: Mask, valid: Mask) -> Mask:
         if not score.shape == truth.shape == valid.shape or score.ndim != 2:
             raise InputError(
@@ -242,6 +248,12 @@ class _Roc:
                 pairs = len(match(g, p)[0])
                 self.matched[low:high] += pairs
                 self.false_components[low:high] += len(p.area) - pairs
+
+    def add(self, other: _Roc) -> None:
+        self.background_above += other.background_above
+        self.targets_above += other.targets_above
+        self.matched += other.matched
+        self.false_components += other.false_components
 
     def false_pixels(self) -> NDArray[np.int64]:
         """Background pixels above each threshold."""

@@ -56,8 +56,7 @@ def calibrate(results: list[Result], quiet: float = 0.8) -> Calibration:
 
     Of all pairs threshold <= peak of a grid, the one with the best geometric mean of the pooled IoU over the sets with
     targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
-    does, among those
-    that leave most.
+    does, among those that leave most.
     """
     t = temperature_of(results)
     peaks = np.concatenate(

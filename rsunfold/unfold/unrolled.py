@@ -34,8 +34,8 @@ class Unrolled(nn.Module):
     """K unrolled iterations for infrared small targets: ``forward(D)`` gives the last T (logits) and the last D.
 
     Every variable that a stage computes goes through ``keep(stage, letter, value)``, and the stage goes on with
-    what comes back. Training passes nothing; ``--stages`` passes a :class:`Record`; the out-of-core executor
-    passes the function that writes the map to scratch. D may be a tensor or such an image kept elsewhere.
+    what comes back. Training and ``--stages`` pass a :class:`Record`; the out-of-core executor passes the function
+    that writes the map to scratch. D may be a tensor or such an image kept elsewhere.
 
     Subclasses set ``letters``, the variables in the order in which a stage computes them, ``self.arch``, the keyword
     arguments that rebuild the network, and ``self.stages``.

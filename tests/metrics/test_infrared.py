@@ -321,3 +321,21 @@ def test_truth_is_above_half_of_the_range():
     np.testing.assert_array_equal(truth_mask(np.array([-1.0, 0.0, 0.1, 1.0]), -1, 1), [0, 0, 1, 1])
     with pytest.raises(UsageError, match="range of a mask"):
         truth_mask(np.zeros(3), 1, 1)
+
+
+def test_sets_added_together_are_the_figures_of_all_their_images():
+    rng = np.random.default_rng(7)
+    images = [
+        (f"im{i}", rng.random((20, 24)), rng.random((20, 24)) > 0.97, rng.random((20, 24)) > 0.1) for i in range(6)
+    ]
+    grid = np.linspace(0, 0.99, 25)
+    together = InfraredMetrics(0.9, grid, peak=0.97)
+    parts = [InfraredMetrics(0.9, grid, peak=0.97) for _ in range(2)]
+    total = InfraredMetrics(0.9, grid, peak=0.97)
+    for i, image in enumerate(images):
+        together.update(*image)
+        parts[i // 3].update(*image)
+    for part in parts:
+        total.add(part)
+    assert total.rows == together.rows and total.result() == together.result()
+    assert len(parts[0].rows) == 3
