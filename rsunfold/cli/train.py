@@ -21,6 +21,10 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")],
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Weights to begin with (a shipped name or a file) instead of random ones."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     max_minutes: Annotated[float, typer.Option(min=0, help="Stop after this time, ready to resume.")] = math.inf,
     device: Device = "auto",
@@ -36,7 +40,7 @@ def train(
     say(f"recipe: {path}")
     content = load_recipe(path)
     use_threads(threads)
-    trainer = Trainer(content, data, out, device=training_device(device), say=say)
+    trainer = Trainer(content, data, out, device=training_device(device), start=start, say=say)
     complete = trainer.run(minutes=max_minutes, resume=resume)
     state = "complete" if complete else "not complete: go on with --resume"
     show(f"step {trainer.step} of {content.optim.steps}, {state}; weights, card and log are in {out}")

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from rsunfold.errors import InputError, OutputError
+from rsunfold.errors import InputError, OutputError, WeightsError
 from rsunfold.infer.device import pick_device, reuse_memory
 from rsunfold.io.atomic import atomic_path, write_failure
 from rsunfold.io.samples import Sample, find_samples
@@ -33,7 +33,7 @@ from rsunfold.train.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Record, Unrolled
-from rsunfold.weights import WeightRecord, save
+from rsunfold.weights import WeightRecord, load, save, verify
 
 LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent", "val_sets")
 
@@ -45,18 +45,29 @@ class Trainer:
     ``validation.txt`` (the validation images, for ``evaluate --only``), and at each improvement on validation
     NAME.safetensors and its card NAME.md.
 
+    start : weights to begin with, a shipped name or a file, instead of the recipe's random ones; their architecture
+    must be the recipe's. A resumed run goes on from its checkpoint whatever it started from.
+
     Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
     """
 
     def __init__(
-        self, recipe: Recipe, data: Path, out: Path, *, device: torch.device, say: Callable[[str], None] = print
+        self,
+        recipe: Recipe,
+        data: Path,
+        out: Path,
+        *,
+        device: torch.device,
+        start: str | None = None,
+        say: Callable[[str], None] = print,
     ) -> None:
         self.recipe, self.out, self.device, self.say = recipe, out, device, say
+        self.begun = "" if start is None else f" --from {Path(start).stem} ({verify(start)[:12]})"
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
             raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
         reuse_memory()
-        net: Any = _network(recipe).train()
+        net: Any = _network(recipe, start).train()
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).requires_grad_(False)
         samples = find_samples(data, recipe.data.split)
@@ -306,7 +317,7 @@ class Trainer:
             temperature=found.temperature,
             trained_on=f"{self.trained_on}; sha256 of the data {self.data_hash[:16]}",
             licence=r.licence,
-            origin=f"rsunfold train {r.name}, seed {r.seed}, step {self.step} of {r.optim.steps}",
+            origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {self.step} of {r.optim.steps}",
             figures={g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()},
         )
         path = self.out / f"{r.name}.safetensors"
@@ -315,8 +326,9 @@ class Trainer:
             temporary.write_text(card(record, sha, self.recipe, figures, found, self.seconds))
 
 
-def _network(recipe: Recipe) -> Unrolled:
-    """The recipe's network with the initial weights of its seed; raises InputError where there is none."""
+def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
+    """The recipe's network with the weights ``start``, else the random ones of its seed; InputError where there is
+    none, WeightsError where ``start`` is of another model or architecture."""
     spec = get_model(recipe.model, "detect-ir")
     if spec.kind != "network":
         raise InputError(
@@ -327,7 +339,12 @@ def _network(recipe: Recipe) -> Unrolled:
         net: Unrolled = spec.build(**recipe.arch)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {error}.") from None
-    return net
+    if start is None:
+        return net
+    begun, _, _ = load(start, recipe.model)
+    if begun.arch != net.arch:
+        raise WeightsError(f"the weights {start} have the architecture {begun.arch}, the recipe asks for {net.arch}.")
+    return begun
 
 
 def _groups(net: nn.Module, o: Optim) -> list[dict[str, Any]]:
