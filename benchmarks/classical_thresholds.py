@@ -16,7 +16,7 @@ from rich.console import Console
 from rsunfold.io.samples import find_samples
 from rsunfold.registry import all_models
 from rsunfold.report import table
-from rsunfold.train.data import carve, read_sample
+from rsunfold.train.infrared.data import carve, read_sample
 from rsunfold.train.recipe import load_recipe, recipe_path
 
 

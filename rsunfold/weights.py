@@ -24,15 +24,19 @@ from rsunfold.registry import get_model
 if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import Unrolled
 
+GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
+
 
 @dataclass(frozen=True)
 class WeightRecord:
     """What a weight is.
 
-    model, arch : registry name and keyword arguments that rebuild the network. threshold : score above which a pixel
-    is a target, and peak : score that its best pixel must exceed too (none when not above threshold), both chosen on
-    validation. temperature : score = sigmoid(logit / temperature). bands, scaling : what the network was trained to
-    see. origin : where the weight comes from, with the command or the published file.
+    model, arch : registry name and keyword arguments that rebuild the network. bands (None: any number), scaling :
+    what the network was trained to see. origin : where the weight comes from, with the command or the published file.
+
+    Of networks that detect, too: threshold : score above which a pixel is a target, and peak : score that its best
+    pixel must exceed too (none when not above threshold), both chosen on validation. temperature : score =
+    sigmoid(logit / temperature).
     """
 
     name: str
@@ -41,8 +45,8 @@ class WeightRecord:
     threshold: float = 0.5
     peak: float = 0.0
     temperature: float = 1.0
-    bands: int = 1
-    scaling: str = "gray in [0, 1]: 8 bit / 255, else percentiles"
+    bands: int | None = 1
+    scaling: str = GRAY
     trained_on: str = ""
     licence: str = ""
     origin: str = ""
@@ -201,10 +205,14 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         net: Unrolled = spec.factory.from_published(state)  # type: ignore[attr-defined]
     except (ValueError, KeyError, RuntimeError, IndexError) as error:
         raise WeightsError(f"{path} does not hold published weights of {model}: {_reason(error)}") from None
+    fewest, most = spec.bands
+    bands = fewest if fewest == most else None
     record = WeightRecord(
         name=target.stem,
         model=model,
         arch=net.arch,
+        bands=bands,
+        scaling=GRAY if bands == 1 else spec.needs,
         trained_on="see the publication",
         licence="its authors'",
         origin=f"imported from {path.name}, sha256 {sha256_of(path)}",

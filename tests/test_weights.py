@@ -215,6 +215,7 @@ def test_import_infers_the_architecture(tmp_path, model, net, wrap):
     torch.save({wrap: state, "epoch": 3} if wrap in ("state_dict", "net") else state, tmp_path / "theirs.pkl")
     record = weights.import_published(tmp_path / "theirs.pkl", model, tmp_path / "ours.safetensors")
     assert record.arch == net.arch and record.name == "ours" and record.model == model
+    assert (record.bands, record.scaling) == (1, weights.GRAY)
     loaded, again, _ = weights.load(str(tmp_path / "ours.safetensors"))
     assert again == record
     assert all(torch.equal(v, net.state_dict()[k]) for k, v in loaded.state_dict().items())

@@ -5,48 +5,44 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
-import hashlib
 import io
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from rsunfold.errors import InputError, OutputError, WeightsError
+from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
 from rsunfold.infer.device import pick_device, reuse_memory
 from rsunfold.io.atomic import atomic_path, write_failure
-from rsunfold.io.samples import Sample, find_samples
 from rsunfold.registry import get_model
 from rsunfold.report import training_picture
-from rsunfold.train.calibrate import Calibration, calibrate
-from rsunfold.train.card import card, figures_of
-from rsunfold.train.data import Crops, carve, read_sample
-from rsunfold.train.loss import infrared_loss, soft_iou_loss
+from rsunfold.train.card import card
 from rsunfold.train.recipe import Optim, Recipe
-from rsunfold.unfold.fast import for_inference
-from rsunfold.unfold.unrolled import Record, Unrolled
+from rsunfold.train.task import Verdict, task_of
+from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord, load, save, verify
 
-LOG = ("step", "seconds", "lr", "train_loss", "val_score", "val_iou", "val_silent", "val_sets")
+LOG = ("step", "seconds", "lr", "train_loss", "val_score")  # and the columns of the task
 
 
 class Trainer:
-    """Trains one recipe on the sets below ``data`` and writes everything to ``out``.
+    """Trains one recipe on the images below ``data`` and writes everything to ``out``.
+
+    What the images are, the loss and the validation come from the task of the recipe's model
+    (:class:`rsunfold.train.task.TrainingTask`).
 
     Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv`` and its picture,
     ``validation.txt`` (the validation images, for ``evaluate --only``), and at each improvement on validation
     NAME.safetensors and its card NAME.md.
 
     start : weights to begin with, a shipped name or a file, instead of the recipe's random ones; their architecture
-    must be the recipe's. A resumed run goes on from its checkpoint whatever it started from.
+    must be the recipe's. A resumed run goes on from its checkpoint, which also says what it was begun with.
 
     Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
     """
@@ -69,25 +65,12 @@ class Trainer:
         reuse_memory()
         net: Any = _network(recipe, start).train()
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
-        self.ema = copy.deepcopy(self.net).requires_grad_(False)
-        samples = find_samples(data, recipe.data.split)
-        contents = [read_sample(s) for s in samples]
-        self.data_hash = _hash(samples, contents)
-        held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
-        self.validation = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if h]
-        train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
-        if not train or not self.validation:
-            raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
-        self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
-        self.crops = Crops(
-            [s for s, _ in train],
-            [c[0] for _, c in train],
-            [c[1] for _, c in train],
-            recipe.augment,
-            recipe.data.weights,
-            recipe.seed,
-            device,
-        )
+        self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
+        kind = task_of(recipe.model)
+        if not isinstance(recipe, kind.recipe_class):
+            asked, given = kind.recipe_class.__name__, type(recipe).__name__
+            raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
+        self.task = kind(recipe, data, device)
         self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
@@ -120,7 +103,7 @@ class Trainer:
                 self._validate()
                 saved = -math.inf
             elif self.step % 100 == 0:
-                self._log({})
+                self._log()
             if time.monotonic() - saved > 120:
                 self._checkpoint()
                 saved = time.monotonic()
@@ -147,17 +130,12 @@ class Trainer:
         o = self.recipe.optim
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr_at(self.step) * group["factor"]
-        image, truth = self.crops.batch(self.step, o.batch // self.world, self.rank)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
-            record = Record()
-            x = image.contiguous(memory_format=torch.channels_last)
-            T, D = net(x, keep=record, reconstruct=True)
-        weights = self.recipe.loss
-        first, last = weights.pixel
-        pixel = first + (last - first) * self.step / o.steps
-        loss = infrared_loss(T.float(), D.float(), image, truth, pixel=pixel, fidelity=weights.fidelity)
-        if weights.stages:
-            loss = loss + weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
+
+        def forward(*args: Any, **options: Any) -> Any:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
+                return net(*args, **options)
+
+        loss = self.task.loss(forward, self.step, o.batch // self.world, self.rank)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(
@@ -186,34 +164,15 @@ class Trainer:
         if self.rank:
             return
         begun = time.monotonic()
-        results = [(s, T, c[1], c[2]) for s, T, c in self._logits()]
-        found = calibrate([(T, t, v, s.group) for s, T, t, v in results])
-        figures = figures_of(results, found)
-        score = found.score
-        by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
-        self._log(
-            {
-                "val_score": score,
-                "val_iou": sum(by_set.values()) / max(1, len(by_set)),
-                "val_silent": found.silent,
-                "val_sets": by_set,
-            }
-        )
-        training_picture(self.out / "log.png", self.out / "log.csv", title=self.recipe.name, overwrite=True)
-        if score > self.best:
-            self.best = score
-            self._save_weight(found, figures)
-        self.say(
-            f"step {self.step}: validation {score:.4f}, threshold {found.threshold:.3f}, peak {found.peak:.3f}, "
-            f"silent on {found.silent:.0%} of target-free images, {time.monotonic() - begun:.0f} s"
-        )
-
-    def _logits(self) -> Iterator[tuple[Sample, NDArray[np.float32], Any]]:
-        net = for_inference(self.ema)
         with torch.inference_mode():
-            for sample, content in self.validation:
-                x = torch.from_numpy(content[0])[None, None].to(self.device)
-                yield sample, net(x)[0][0, 0].float().cpu().numpy(), content
+            verdict = self.task.validate(self.ema)
+        self._log(verdict)
+        training_picture(self.out / "log.png", self.out / "log.csv", title=self.recipe.name, overwrite=True)
+        if verdict.score > self.best:
+            self.best = verdict.score
+            self._save_weight(verdict)
+        seconds = time.monotonic() - begun
+        self.say(f"step {self.step}: validation {verdict.score:.4f}, {verdict.message}, {seconds:.0f} s")
 
     # ------------------------------------------------------------------ files
 
@@ -232,7 +191,7 @@ class Trainer:
         elif resume:
             raise InputError(f"{self.out} holds no checkpoint.pt to resume from.")
         if self.rank == 0:
-            held = "".join(f"{s.group}/{s.name}\n" for s, _ in self.validation)
+            held = "".join(f"{line}\n" for line in self.task.held_out)
             with atomic_path(self.out / "validation.txt", overwrite=True) as temporary:
                 temporary.write_text(held, encoding="utf-8")
             self._start_log()
@@ -249,12 +208,13 @@ class Trainer:
     def _adopt(self, state: dict[str, Any], path: Path) -> None:
         if state["recipe"] != json.dumps(dataclasses.asdict(self.recipe), sort_keys=True):
             raise InputError(f"{path} was made by another recipe; use that one, or another --out.")
-        if state["data"] != self.data_hash:
+        if state["data"] != self.task.data_hash:
             raise InputError(f"{path} was made with other images; use those, or another --out.")
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.begun = state.get("begun", self.begun)  # checkpoints of 0.1 do not say
 
     def _checkpoint(self) -> None:
         if self.rank:
@@ -267,7 +227,8 @@ class Trainer:
             "seconds": self.seconds,
             "best": self.best,
             "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
-            "data": self.data_hash,
+            "data": self.task.data_hash,
+            "begun": self.begun,
         }
         # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
         content = io.BytesIO()
@@ -283,11 +244,11 @@ class Trainer:
             with path.open(newline="") as f:
                 rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= self.step]
         with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="") as f:
-            writer = csv.DictWriter(f, LOG)
+            writer = csv.DictWriter(f, LOG + self.task.columns)
             writer.writeheader()
             writer.writerows(rows)
 
-    def _log(self, extra: dict[str, Any]) -> None:
+    def _log(self, verdict: Verdict | None = None) -> None:
         mean = sum(self.losses) / max(1, len(self.losses))
         self.losses.clear()
         if self.rank:
@@ -298,38 +259,37 @@ class Trainer:
             "lr": f"{self.lr_at(self.step):.3g}",
             "train_loss": f"{mean:.4f}",
         }
-        row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in extra.items()}
+        if verdict is not None:
+            found = {"val_score": verdict.score, **verdict.log}
+            row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in found.items()}
         path = self.out / "log.csv"
         try:
             with path.open("a", newline="") as f:
-                csv.DictWriter(f, LOG).writerow(row)
+                csv.DictWriter(f, LOG + self.task.columns).writerow(row)
         except OSError as error:
             raise write_failure(path, error.strerror or "no room") from error
 
-    def _save_weight(self, found: Calibration, figures: dict[str, Any]) -> None:
+    def _save_weight(self, verdict: Verdict) -> None:
         r = self.recipe
         record = WeightRecord(
             name=r.name,
             model=r.model,
             arch=self.ema.arch,
-            threshold=found.threshold,
-            peak=found.peak,
-            temperature=found.temperature,
-            trained_on=f"{self.trained_on}; sha256 of the data {self.data_hash[:16]}",
+            trained_on=f"{self.task.trained_on}; sha256 of the data {self.task.data_hash[:16]}",
             licence=r.licence,
             origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {self.step} of {r.optim.steps}",
-            figures={g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()},
+            **verdict.record,
         )
         path = self.out / f"{r.name}.safetensors"
         sha = save(path, self.ema, record, overwrite=True)
         with atomic_path(path.with_suffix(".md"), overwrite=True) as temporary:
-            temporary.write_text(card(record, sha, self.recipe, figures, found, self.seconds))
+            temporary.write_text(card(record, sha, r, verdict, self.seconds))
 
 
 def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
     """The recipe's network with the weights ``start``, else the random ones of its seed; InputError where there is
     none, WeightsError where ``start`` is of another model or architecture."""
-    spec = get_model(recipe.model, "detect-ir")
+    spec = get_model(recipe.model)
     if spec.kind != "network":
         raise InputError(
             f"the recipe {recipe.name} names {recipe.model!r}, a classical method: nothing to train there."
@@ -348,23 +308,16 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
 
 
 def _groups(net: nn.Module, o: Optim) -> list[dict[str, Any]]:
-    """Parameters by how they are treated: matrices decay; step sizes, which belong to no layer, have their own lr."""
-    steps = [p for m in net.modules() if any(m.children()) for p in m.parameters(recurse=False)]
+    """Parameters by how they are treated: matrices decay; step sizes, the numbers that belong to no layer, have their
+    own lr."""
+    owners = [m for m in net.modules() if any(m.children())]
+    steps = [p for m in owners for p in m.parameters(recurse=False) if p.numel() == 1]
     layers = [p for p in net.parameters() if not any(p is q for q in steps)]
     return [
         {"params": [p for p in layers if p.ndim > 1], "weight_decay": o.weight_decay, "factor": 1.0},
-        {"params": [p for p in layers if p.ndim == 1], "weight_decay": 0.0, "factor": 1.0},
+        {"params": [p for p in layers if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
         {"params": steps, "weight_decay": 0.0, "factor": o.step_size_lr},
     ]
-
-
-def _hash(samples: list[Sample], contents: list[Any]) -> str:
-    digest = hashlib.sha256()
-    for sample, (gray, truth, _) in zip(samples, contents, strict=True):
-        digest.update(f"{sample.group}/{sample.name}".encode())
-        digest.update(gray.tobytes())
-        digest.update(truth.tobytes())
-    return digest.hexdigest()
 
 
 def training_device(name: str) -> torch.device:

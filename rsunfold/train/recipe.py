@@ -6,33 +6,24 @@ import dataclasses
 import math
 import tomllib
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rsunfold.errors import InputError
-from rsunfold.train.data import Augment
+from rsunfold.errors import InputError, RsunfoldError
+from rsunfold.train.task import task_of
 
 SHIPPED = Path(__file__).resolve().parent / "recipes"
-
-
-@dataclass
-class Data:
-    """Which images: ``split`` names a file of stems in each set's folder; ``validation`` is the share of each set held
-    out, ``validation_of`` overrides it by set; ``weights`` says how often a set is drawn (1 unless named)."""
-
-    split: str | None = None
-    validation: float = 0.15
-    validation_of: dict[str, float] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Optim:
     """AdamW with a linear warm-up over ``warmup`` steps and a cosine to 1 % of ``lr`` at ``steps``.
 
-    step_size_lr : factor on lr for the learned step sizes (eps, sig). They start at 0.01 and Adam moves each parameter
-    by about lr a step, whatever its gradient: with the common lr the logits stay small for thousands of steps.
+    step_size_lr : factor on lr for the learned step sizes, single numbers that a stage holds beside its layers. Those
+    of the infrared networks (eps, sig) start at 0.01 and Adam moves each parameter by about lr a step, whatever its
+    gradient: with the common lr the logits stay small for thousands of steps.
     ema : decay of the averaged weights, which are the ones kept. clip : largest gradient norm. precision : "float32"
     or "bfloat16" (autocast).
     """
@@ -49,21 +40,11 @@ class Optim:
 
 
 @dataclass
-class Loss:
-    """Weights of the terms beside SoftIoU of T^K: hard pixels, fidelity of D^K to the image, SoftIoU of earlier T^k.
-
-    pixel : at the first and at the last step, linear between. Much of it from the start keeps targets from being
-    found at all; little of it to the end leaves the strongest clutter above the faint targets.
-    """
-
-    pixel: tuple[float, float] = (0.1, 1.0)
-    fidelity: float = 0.1
-    stages: float = 0.0
-
-
-@dataclass
 class Recipe:
-    """A whole recipe; ``validate_every`` counts steps, ``seed`` decides weights, split and crops."""
+    """What the recipes of all tasks have; ``validate_every`` counts steps, ``seed`` decides all that is random.
+
+    Each task has a subclass that adds its tables, such as [data] and [loss], as fields that are dataclasses.
+    """
 
     name: str
     model: str
@@ -71,13 +52,19 @@ class Recipe:
     arch: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     validate_every: int = 1000
-    data: Data = field(default_factory=Data)
-    augment: Augment = field(default_factory=Augment)
     optim: Optim = field(default_factory=Optim)
-    loss: Loss = field(default_factory=Loss)
 
-
-PARTS: dict[str, type[Any]] = {"data": Data, "augment": Augment, "optim": Optim, "loss": Loss}
+    def check(self) -> None:
+        """Raise ValueError for a value of the right kind that no training can run with."""
+        o = self.optim
+        check_values(
+            counts={"steps": o.steps, "batch": o.batch, "validate_every": self.validate_every},
+            positive={"lr": o.lr, "step_size_lr": o.step_size_lr, "clip": o.clip},
+            shares={"ema": o.ema},
+            others={"weight_decay": o.weight_decay, "seed": self.seed, "warmup": o.warmup},
+        )
+        if o.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, not {o.precision!r}")
 
 
 def recipe_path(name: str) -> Path:
@@ -93,7 +80,11 @@ def recipe_path(name: str) -> Path:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read a recipe; raises InputError that names an unknown key, a missing one, or a value that cannot be used."""
+    """Read a recipe, of the class that belongs to its model's task.
+
+    Raises InputError that names an unknown key, a missing one, or a value that cannot be used, or says that models of
+    this task cannot be trained; UsageError for an unknown model.
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -101,41 +92,48 @@ def load_recipe(path: Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no valid TOML file: {error}.") from None
     try:
-        for key, part in PARTS.items():
-            content[key] = _part(part, content.get(key, {}), f"[{key}]")
-        recipe: Recipe = _part(Recipe, content, "the top level")
-        _check(recipe)
+        return _recipe(content)
+    except RsunfoldError:
+        raise
     except (TypeError, ValueError) as error:
         raise InputError(f"the recipe {path} cannot be used: {error}.") from None
+
+
+def _recipe(content: dict[str, Any]) -> Recipe:
+    head: Recipe = _part(Recipe, {k: content[k] for k in ("name", "model") if k in content}, "the top level")
+    kind = task_of(head.model).recipe_class
+    for key, part in typing.get_type_hints(kind).items():
+        if isinstance(part, type) and dataclasses.is_dataclass(part):
+            content[key] = _part(part, content.get(key, {}), f"[{key}]")
+    recipe: Recipe = _part(kind, content, "the top level")
+    recipe.check()
     return recipe
 
 
-def _check(recipe: Recipe) -> None:
-    """Raise ValueError for a value of the right kind that no training can run with."""
-    d, a, o, loss = recipe.data, recipe.augment, recipe.optim, recipe.loss
-    counts = {"steps": o.steps, "batch": o.batch, "validate_every": recipe.validate_every, "crop": a.crop}
-    shares = {"validation": d.validation, "on_target": a.on_target, "salt": a.salt, "paste": a.paste, "ema": o.ema}
-    shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
-    others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss, "weight_decay": o.weight_decay}
-    others |= {"seed": recipe.seed, "warmup": o.warmup, "fidelity": loss.fidelity, "stages": loss.stages}
-    others |= {"pixel at first": loss.pixel[0], "pixel at last": loss.pixel[1]}
-    others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
-    limits: list[tuple[str, float, dict[str, Any]]] = [
+def check_values(
+    *,
+    counts: Mapping[str, float] | None = None,
+    positive: Mapping[str, float] | None = None,
+    shares: Mapping[str, float] | None = None,
+    others: Mapping[str, float] | None = None,
+) -> None:
+    """Raise ValueError, with its name, for the first value that is not finite or not in its range.
+
+    counts : at least 1. positive : above 0. shares : in [0, 1]. others : at least 0.
+    """
+    limits = (
         ("at least 1", 1, counts),
-        ("above 0", math.ulp(0.0), {"lr": o.lr, "step_size_lr": o.step_size_lr, "clip": o.clip, "scale": a.scale[0]}),
-        ("at least 0", 0, shares | others),
-    ]
+        ("above 0", math.ulp(0.0), positive),
+        ("at least 0", 0, shares),
+        ("at least 0", 0, others),
+    )
     for words, least, values in limits:
-        for name, value in values.items():
+        for name, value in (values or {}).items():
             if not least <= value < math.inf:
                 raise ValueError(f"{name} must be {words}, not {value}")
-    for name, value in shares.items():
+    for name, value in (shares or {}).items():
         if value > 1:
             raise ValueError(f"{name} must be at most 1, not {value}")
-    if not a.scale[0] <= a.scale[1] < math.inf:
-        raise ValueError(f"scale must rise, not fall from {a.scale[0]} to {a.scale[1]}")
-    if o.precision not in ("float32", "bfloat16"):
-        raise ValueError(f"precision must be float32 or bfloat16, not {o.precision!r}")
 
 
 def _part(kind: type[Any], content: Any, where: str) -> Any:
@@ -171,6 +169,6 @@ def _unlike(value: Any, kind: Any) -> str | None:
     if base is dict:
         fits = isinstance(value, dict) and (inner[1] is Any or not any(_unlike(v, inner[1]) for v in value.values()))
         return None if fits else "a table" if inner[1] is Any else "a table of numbers"
-    if base in PARTS.values():
-        return None if isinstance(value, base) else "a table"
+    if dataclasses.is_dataclass(base):
+        return None if isinstance(value, base) else "a table"  # type: ignore[arg-type]
     return None if isinstance(value, str) else "text"

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from rsunfold.weights import read_record, sha256_of
+
 RECIPE = """
 name = "smoke"
 model = "l-rpcanet"
@@ -55,6 +57,21 @@ def test_train_resume_and_detect(call, fails, recipe, scenes, tmp_path):
     assert len(held["per_image"]) == 2
     line = f"| scenes | 2 | {held['sets']['all']['targets']} | {held['sets']['all']['iou_pooled']:.4f} |"
     assert line in (run / "smoke.md").read_text()
+
+
+def test_train_from_weights(call, recipe, scenes, tmp_path):
+    words = ("--data", scenes, "--device", "cpu", "--threads", 1)
+    call("train", recipe, "--out", tmp_path / "a", *words)
+    start = tmp_path / "a" / "smoke.safetensors"
+    call("train", recipe, "--out", tmp_path / "b", "--from", start, "--max-minutes", 0, *words)
+    call("train", recipe, "--out", tmp_path / "b", "--resume", *words)
+    origin = read_record(str(tmp_path / "b" / "smoke.safetensors")).origin
+    assert origin.startswith(f"rsunfold train smoke --from smoke ({sha256_of(start)[:12]}), seed 3, step ")
+    recipe.write_text(RECIPE.replace("K = 2", "K = 1"))
+    said = fails_after_recipe(call, 5, "train", recipe, "--out", tmp_path / "c", "--from", start, *words)
+    assert "have the architecture" in said and "the recipe asks for" in said
+    said = fails_after_recipe(call, 2, "train", recipe, "--out", tmp_path / "c", "--from", "absent", *words)
+    assert "there are no weights 'absent'" in said and not (tmp_path / "c").exists()
 
 
 def fails_after_recipe(call, code, *words):

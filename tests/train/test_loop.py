@@ -13,12 +13,12 @@ import torch
 from skimage.io import imsave
 
 from rsunfold import weights
-from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.io.samples import find_samples, keep_only
-from rsunfold.train.data import Augment
+from rsunfold.train.infrared.loss import soft_iou_loss
+from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
 from rsunfold.train.loop import LOG, Trainer, training_device
-from rsunfold.train.loss import soft_iou_loss
-from rsunfold.train.recipe import Data, Loss, Optim, Recipe, load_recipe
+from rsunfold.train.recipe import Optim, Recipe, load_recipe
 from rsunfold.unfold.unrolled import Record
 
 CPU = torch.device("cpu")
@@ -43,10 +43,10 @@ def make_data(root: Path, seed: int = 0) -> Path:
     return root
 
 
-def tiny_recipe(steps: int, validate_every: int, **changes) -> Recipe:
+def tiny_recipe(steps: int, validate_every: int, **changes) -> InfraredRecipe:
     settings = {"steps": steps, "batch": 4, "lr": 1e-2, "step_size_lr": 40, "warmup": 3, "ema": 0.8}
     settings |= changes.pop("optim", {})
-    return Recipe(
+    return InfraredRecipe(
         name="tiny",
         model=changes.pop("model", "l-rpcanet"),
         arch=changes.pop("arch", {"K": 2, "c": 8, "C": 8, "R": 1}),
@@ -73,8 +73,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def trainer(recipe, data: Path, out: Path, said: list[str] | None = None) -> Trainer:
-    return Trainer(recipe, data, out, device=CPU, say=(said if said is not None else []).append)
+def trainer(recipe, data: Path, out: Path, said: list[str] | None = None, start: Path | None = None) -> Trainer:
+    name = None if start is None else str(start)
+    return Trainer(recipe, data, out, device=CPU, start=name, say=(said if said is not None else []).append)
 
 
 def stop_after(made: Trainer, step: int) -> Trainer:
@@ -126,7 +127,7 @@ def test_resuming_continues_bit_for_bit(data, tmp_path, stages):
     torch.manual_seed(99)  # nothing may hang on the state of the global generator
     assert trainer(recipe, data, tmp_path / "parts").run(resume=True) is True
     whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
-    for key in ("net", "ema", "optimiser", "step", "best", "recipe", "data"):
+    for key in ("net", "ema", "optimiser", "step", "best", "recipe", "data", "begun"):
         assert_same(whole[key], parts[key], key)
     names = ("tiny.safetensors", "validation.txt")
     assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "parts" / n).read_bytes() for n in names)
@@ -153,7 +154,8 @@ def test_training_learns(learned):
 def test_log_and_messages(learned):
     made, out, said = learned
     rows = log(out)
-    assert tuple(rows[0]) == LOG and [row["step"] for row in rows] == ["20", "40", "60", "80"]
+    assert tuple(rows[0]) == (*LOG, "val_iou", "val_silent", "val_sets")
+    assert [row["step"] for row in rows] == ["20", "40", "60", "80"]
     assert made.best == pytest.approx(max(float(row["val_score"]) for row in rows), abs=1e-4)
     for row in rows:
         assert json.loads(row["val_sets"]).keys() == {"blobs"} and 0 <= float(row["val_silent"]) <= 1
@@ -164,10 +166,10 @@ def test_log_and_messages(learned):
 def test_validation_images_are_listed_and_never_trained_on(learned, data):
     made, out, _ = learned
     held = keep_only(find_samples(data), out / "validation.txt")
-    assert held == [s for s, _ in made.validation]
-    assert [s.group for s in held] == ["blobs", "blobs", "sky"] and len(made.crops.images) == 9
-    pictures = [x.float() for x in made.crops.images]
-    for _, (gray, *_) in made.validation:
+    assert held == [s for s, _ in made.task.validation]
+    assert [s.group for s in held] == ["blobs", "blobs", "sky"] and len(made.task.crops.images) == 9
+    pictures = [x.float() for x in made.task.crops.images]
+    for _, (gray, *_) in made.task.validation:
         assert not any(torch.allclose(torch.from_numpy(gray), p, atol=1e-3) for p in pictures)
 
 
@@ -177,7 +179,7 @@ def test_weight_file_holds_the_averaged_network_and_a_true_record(learned):
     best = max(log(out), key=lambda row: float(row["val_score"]))
     assert record.origin == f"rsunfold train tiny, seed 1, step {best['step']} of 80"
     assert record.arch == made.net.arch and 0 < record.threshold < 1 and record.temperature > 0
-    assert record.trained_on.startswith("9 images of blobs, sky; sha256 of the data " + made.data_hash[:16])
+    assert record.trained_on.startswith("9 images of blobs, sky; sha256 of the data " + made.task.data_hash[:16])
     assert record.figures["blobs"]["images"] == 2
     assert record.figures["blobs"]["iou_pooled"] == pytest.approx(json.loads(best["val_sets"])["blobs"])
     if best["step"] == "80":
@@ -218,7 +220,7 @@ def test_earlier_stages_are_supervised_where_the_recipe_says(data, tmp_path):
         return made._one(made.net)
 
     fresh, record = trainer(tiny_recipe(2, 100), data, tmp_path), Record()
-    image, truth = fresh.crops.batch(0, 4)
+    image, truth = fresh.task.crops.batch(0, 4)
     fresh.net(image, keep=record, reconstruct=True)
     first = soft_iou_loss(record.stages[0]["T"], truth).item()
     assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * first, rel=1e-4)
@@ -246,6 +248,75 @@ def test_learning_rates(data, tmp_path):
         assert (group["weight_decay"] > 0) == (group["params"][0].ndim > 1)
         seen += len(group["params"])
     assert seen == len(list(made.net.parameters()))
+
+
+# ------------------------------------------------------------------ beginning with given weights
+
+
+def origin(out: Path) -> str:
+    return weights.read_record(str(out / "tiny.safetensors")).origin
+
+
+def test_training_begins_with_the_given_weights(learned, data, tmp_path):
+    _, before, _ = learned
+    file = before / "tiny.safetensors"
+    made = trainer(tiny_recipe(1, 1), data, tmp_path, start=file)
+    net, _, sha = weights.load(str(file))
+    assert_same(dict(made.net.state_dict()), dict(net.state_dict()))
+    assert_same(dict(made.ema.state_dict()), dict(net.state_dict()))
+    assert made.net.training and all(p.requires_grad for p in made.net.parameters())
+    made.run()
+    assert origin(tmp_path) == f"rsunfold train tiny --from tiny ({sha[:12]}), seed 1, step 1 of 1"
+    assert f"`{origin(tmp_path)}`" in (tmp_path / "tiny.md").read_text()
+    first = float(log(tmp_path)[0]["train_loss"])
+    assert first < 0.6 * float(log(before)[0]["train_loss"])  # it does not begin anew
+
+
+def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data, tmp_path):
+    file = learned[1] / "tiny.safetensors"
+    for changes, message in (
+        ({"arch": {"K": 1, "c": 8, "C": 8, "R": 1}}, r"have the architecture .*'K': 2.*, the recipe asks for .*'K': 1"),
+        ({"model": "rpcanet", "arch": {}}, "belong to the model 'l-rpcanet', not to 'rpcanet'"),
+    ):
+        with pytest.raises(WeightsError, match=message) as caught:
+            trainer(tiny_recipe(1, 1, **changes), data, tmp_path, start=file)
+        assert caught.value.exit_code == 5
+    with pytest.raises(WeightsError, match="does not exist"):
+        trainer(tiny_recipe(1, 1), data, tmp_path, start=tmp_path / "absent.safetensors")
+    with pytest.raises(UsageError, match="there are no weights 'absent'"):
+        trainer(tiny_recipe(1, 1), data, tmp_path, start="absent")
+
+
+def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):
+    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(4, 2)
+    begun = f"rsunfold train tiny --from tiny ({weights.sha256_of(file)[:12]}), seed 1, step "
+    trainer(recipe, data, tmp_path / "whole", start=file).run()
+    stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 1).run()
+    assert not (tmp_path / "parts" / "tiny.safetensors").exists()
+    trainer(recipe, data, tmp_path / "parts").run(resume=True)
+    assert origin(tmp_path / "parts").startswith(begun)
+    names = ("tiny.safetensors", "validation.txt")
+    assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "parts" / n).read_bytes() for n in names)
+
+
+def test_weights_that_are_given_to_a_resumed_run_are_ignored(learned, data, tmp_path):
+    recipe = tiny_recipe(4, 2)
+    trainer(recipe, data, tmp_path / "whole").run()
+    stop_after(trainer(recipe, data, tmp_path / "parts"), 1).run()
+    trainer(recipe, data, tmp_path / "parts", start=learned[1] / "tiny.safetensors").run(resume=True)
+    assert "--from" not in origin(tmp_path / "parts")
+    assert_same(checkpoint(tmp_path / "whole")["net"], checkpoint(tmp_path / "parts")["net"])
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_checkpoints_of_earlier_versions_do_not_say_what_they_were_begun_with(learned, data, tmp_path, named):
+    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(2, 2)
+    trainer(recipe, data, tmp_path, start=file).run(minutes=0)
+    state = checkpoint(tmp_path)
+    del state["begun"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    trainer(recipe, data, tmp_path, start=file if named else None).run(resume=True)
+    assert ("--from tiny (" in origin(tmp_path)) is named
 
 
 # ------------------------------------------------------------------ stopping, and what is refused
@@ -325,6 +396,11 @@ def test_recipes_that_no_network_fits(data, tmp_path):
             trainer(tiny_recipe(1, 1, **changes), data, tmp_path)
 
 
+def test_a_recipe_of_another_task(data, tmp_path):
+    with pytest.raises(UsageError, match="for l-rpcanet is of the class InfraredRecipe, not Recipe"):
+        trainer(Recipe("tiny", "l-rpcanet"), data, tmp_path)
+
+
 def test_too_few_images(data, tmp_path):
     recipe = tiny_recipe(1, 1, data={"validation_of": {"blobs": 0, "sky": 0}})
     with pytest.raises(InputError, match="holds 12 images: too few to hold out validation images"):
@@ -376,7 +452,7 @@ from rsunfold.train.recipe import load_recipe
 torch.set_num_threads(1)
 recipe, data, out = map(Path, sys.argv[1:])
 made = Trainer(load_recipe(recipe), data, out, device=torch.device("cpu"), say=lambda text: None)
-seen = made.crops.batch(0, 2, made.rank)[0]
+seen = made.task.crops.batch(0, 2, made.rank)[0]
 complete = made.run(minutes=10 if made.rank == 0 else 0)  # process 0 decides
 state = {"net": dict(made.net.named_parameters()), "seen": seen, "complete": complete, "step": made.step}
 torch.save(state, out / f"rank{made.rank}.pt")

@@ -2,8 +2,10 @@
 
 import pytest
 
-from rsunfold.errors import InputError
-from rsunfold.registry import get_model
+from rsunfold import registry
+from rsunfold.errors import InputError, UsageError
+from rsunfold.registry import ModelSpec, get_model
+from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import SHIPPED, Recipe, load_recipe, recipe_path
 
 HEAD = 'name = "r"\nmodel = "l-rpcanet"\n'
@@ -30,12 +32,23 @@ def test_values_land_where_they_belong(tmp_path):
     assert recipe.optim.batch == Recipe("r", "m").optim.batch and recipe.data.split is None
 
 
+def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
+    assert type(load(tmp_path, HEAD)) is InfraredRecipe
+    with pytest.raises(UsageError, match="there is no model 'rpcanett'; did you mean 'rpcanet'"):
+        load(tmp_path, 'name = "r"\nmodel = "rpcanett"\n')
+    spec = ModelSpec(name="rx", task="detect-anomaly", kind="classical", factory=object, paper="")
+    monkeypatch.setitem(registry._MODELS, "rx", spec)
+    with pytest.raises(InputError, match="'rx' cannot be trained: there is no training for detect-anomaly"):
+        load(tmp_path, 'name = "r"\nmodel = "rx"\n')
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (HEAD + "[optim]\nlearning_rate = 1\n", r"\[optim\] has no key 'learning_rate' \(known: steps, batch, lr"),
         (HEAD + "colour = 1\n", "the top level has no key 'colour'"),
         ('name = "r"\n', "the top level lacks the key 'model'"),
+        ('name = "r"\nmodel = 3\n', "model in the top level must be text, not 3"),
         ('model = "l-rpcanet"\nname = 3\n', "name in the top level must be text, not 3"),
         (HEAD + 'seed = "x"\n', "seed in the top level must be a whole number, not 'x'"),
         (HEAD + "[optim]\nsteps = 10.5\n", r"steps in \[optim\] must be a whole number, not 10.5"),

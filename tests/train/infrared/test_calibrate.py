@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from rsunfold.metrics.components import detected
-from rsunfold.train.calibrate import Calibration, calibrate, temperature_of
+from rsunfold.train.infrared.calibrate import Calibration, calibrate, temperature_of
 
 
 def result(logits, truth, group="a", valid=None):

@@ -10,7 +10,8 @@ from scipy.ndimage import zoom
 
 from rsunfold.errors import InputError
 from rsunfold.io.samples import Sample
-from rsunfold.train.data import Augment, Crops, carve, near_duplicates
+from rsunfold.train.infrared.data import Crops, carve, near_duplicates
+from rsunfold.train.infrared.recipe import Augment
 
 PLAIN = Augment(crop=24, on_target=0.75, contrast=0.0, brightness=0.0, gauss=0.0, salt=0.0, paste=0.5)
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rsunfold.train.loss import hard_pixel_loss, infrared_loss, soft_iou_loss
+from rsunfold.train.infrared.loss import hard_pixel_loss, infrared_loss, soft_iou_loss
 
 LARGE = 50.0
 

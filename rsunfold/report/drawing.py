@@ -24,9 +24,15 @@ Bool = NDArray[np.bool_]
 
 DPI = 100
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
-BOX, TRUTH, PREDICTION, NO_DATA = "#FFB000", "#2EE66B", "#FF6A3D", "#CFE3F2"
+BOX, TRUTH, PREDICTION = "#FFB000", "#2EE66B", "#FF6A3D"
+NO_DATA, NO_DIFFERENCE = "#CFE3F2", "#9E9E9E"  # beside blue, white and red the former would be a value
 MOST_LABELS = 60  # more numbers than this hide the picture
 INSET = 40  # pixels of the image that an inset shows at least, along each side
+
+
+def curve_style(number: int) -> tuple[str, str]:
+    """Colour and dash of the curve ``number``, from 0; no two of the first 21 look the same."""
+    return COLOURS[number % len(COLOURS)], ("-", "--", ":")[number // len(COLOURS) % 3]
 
 
 def boxes(targets: Sequence[Target], least: float = 0.0) -> NDArray[np.float64]:
@@ -78,6 +84,7 @@ def show(
     limits: tuple[float, float],
     shape: tuple[int, int],
     corner: tuple[int, int] = (0, 0),
+    no_data: str = NO_DATA,
 ) -> Any:
     """Data that cover ``shape`` pixels from the pixel ``corner`` (row, col) on, in the colour map called ``name``."""
     from matplotlib import colormaps
@@ -85,7 +92,7 @@ def show(
     row, col = corner
     shown = axes.imshow(
         data,
-        cmap=colormaps[name].with_extremes(bad=NO_DATA),
+        cmap=colormaps[name].with_extremes(bad=no_data),
         vmin=limits[0],
         vmax=limits[1],
         extent=(col - 0.5, col + shape[1] - 0.5, row + shape[0] - 0.5, row - 0.5),
@@ -95,10 +102,20 @@ def show(
     return shown
 
 
+def stretch(data: Array, low: float = 0.5, high: float = 99.9) -> tuple[float, float]:
+    """Two percentiles of the finite values as the ends of a grey scale; one apart where both are the same."""
+    black, white = np.percentile(finite(data), (low, high))
+    return float(black), float(white if white > black else black + 1)
+
+
 def show_image(axes: Any, image: Array, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
     """:func:`show` in grey, from the 0.5th to the 99.9th percentile of the finite values."""
-    low, high = np.percentile(finite(image), (0.5, 99.9))
-    show(axes, image, "gray", (low, high if high > low else low + 1), shape, corner)
+    show(axes, image, "gray", stretch(image), shape, corner)
+
+
+def show_difference(axes: Any, data: Array, largest: float, shape: tuple[int, int]) -> Any:
+    """:func:`show` from blue (-largest) over white (0) to red (largest); what is not finite is grey."""
+    return show(axes, data, "RdBu_r", (-largest, largest), shape, no_data=NO_DIFFERENCE)
 
 
 def draw_boxes(axes: Any, targets: Sequence[Target], least: float, *, label: bool = True) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from rsunfold.errors import InputError
 from rsunfold.infer.gray import GrayImage
 from rsunfold.io.samples import Sample
+from rsunfold.train.infrared.recipe import Augment
 
 
 def read_sample(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
@@ -88,25 +88,6 @@ def carve(
             for g, n in counts.items():
                 left[g] -= n
     return held.tolist()
-
-
-@dataclass
-class Augment:
-    """How crops are varied; probabilities in [0, 1], gray levels in [0, 1].
-
-    crop : side in pixels. on_target : share of crops centred near a target. scale : range of the zoom factor, used
-    on half of the crops. contrast, brightness : half-widths. gauss : largest noise sigma. salt : largest share of
-    salt-and-pepper pixels. paste : share of crops that get targets of other images pasted in.
-    """
-
-    crop: int = 128
-    on_target: float = 0.75
-    scale: tuple[float, float] = (0.5, 2.0)
-    contrast: float = 0.3
-    brightness: float = 0.1
-    gauss: float = 0.02
-    salt: float = 0.002
-    paste: float = 0.3
 
 
 class Crops:

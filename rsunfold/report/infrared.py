@@ -1,101 +1,44 @@
-"""What a person or another program reads of a result: tables, JSON, pictures.
+"""Pictures of small targets in infrared images, and of the stages of the network that found them.
 
-Every picture is a PNG at 100 dots per inch, written atomically. Images are shown on a grey scale from the 0.5th to the
-99.9th percentile of their finite values; pixels that are not finite stay light blue.
+Images are shown on a grey scale from the 0.5th to the 99.9th percentile of their finite values.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rsunfold.cube import Window
-from rsunfold.drawing import (
-    COLOURS,
+from rsunfold.errors import InputError
+from rsunfold.report.drawing import (
     DPI,
     INSET,
     PREDICTION,
     TRUTH,
+    Array,
+    Bool,
     draw_boxes,
     draw_outline,
     finite,
     inset_window,
     save,
     show,
+    show_difference,
     show_image,
     square,
 )
-from rsunfold.errors import InputError
-from rsunfold.io.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rsunfold.infer.targets import Target
-
-Array = NDArray[Any]
-Bool = NDArray[np.bool_]
 
 STAGE_LETTERS = {"B": "B background", "T": "T target", "N": "N noise", "D": "D reconstruction"}
 _MOST_INSETS = 4
-
-
-def write_json(path: Path, obj: Any, *, overwrite: bool = False) -> None:
-    """Write ``obj`` as JSON (UTF-8, RFC 8259).
-
-    obj : dictionaries, sequences, dataclasses, numpy arrays and scalars, paths; NaN and infinities become null.
-    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
-    """
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(obj: Any) -> Any:
-    if isinstance(obj, np.ndarray | np.generic):
-        obj = obj.tolist()
-    if isinstance(obj, float):
-        return obj if math.isfinite(obj) else None
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
-    if isinstance(obj, Mapping):
-        return {str(k): _plain(v) for k, v in obj.items()}
-    if isinstance(obj, list | tuple | set | frozenset):
-        return [_plain(v) for v in obj]
-    return str(obj) if isinstance(obj, Path) else obj
-
-
-def table(rows: Sequence[Mapping[str, Any]], *, title: str = "", digits: int = 4) -> Table:
-    """A rich table with one line per mapping and one column per key, in the order in which the keys appear.
-
-    Columns that hold a number are flush right, with ``digits`` significant digits for real ones; None, NaN and missing
-    entries are a dash.
-    """
-    from rich.table import Table
-
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    shown = Table(title=title or None)
-    for name in names:
-        numeric = any(isinstance(row.get(name), int | float | np.number) for row in rows)
-        shown.add_column(name, justify="right" if numeric else "left", no_wrap=numeric)
-    for row in rows:
-        shown.add_row(*(_cell(row.get(name), digits) for name in names))
-    return shown
-
-
-def _cell(value: Any, digits: int) -> str:
-    if isinstance(value, float | np.floating):
-        return f"{value:.{digits}g}" if math.isfinite(value) else "–"
-    return "–" if value is None else str(value)
 
 
 def quicklook(
@@ -119,7 +62,8 @@ def quicklook(
     read : gives the (height, width) grey values of a Window of the full image, for the four targets of highest peak.
         Without it they come from ``image``, or are left out when that is decimated.
 
-    The picture is 1400 pixels wide; its height follows the image. Raises OutputError as :func:`write_json`.
+    The picture is 1400 pixels wide; its height follows the image. Raises OutputError when the file exists and
+    ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
 
@@ -162,47 +106,7 @@ def _insets(figure: Any, targets: Sequence[Target], read: Callable[[Window], Arr
         axes.set_title(f"target {target.id}: peak {target.peak:.3g}{contrast}", fontsize=10)
 
 
-def roc_picture(
-    path: Path,
-    curves: Mapping[str, tuple[Array, Array]],
-    *,
-    points: Mapping[str, tuple[float, float]] | None = None,
-    title: str = "",
-    fa_label: str = "false alarm rate Fa",
-    pd_label: str = "probability of detection Pd",
-    overwrite: bool = False,
-) -> None:
-    """Receiver operating characteristics, 900 x 700 pixels, with a logarithmic axis of false alarms.
-
-    curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order; what is detected without any false
-        alarm stands at the left edge. points : name -> (Fa, Pd) of the threshold in use, marked on the curve.
-    Raises OutputError as :func:`write_json`.
-    """
-    from matplotlib.figure import Figure
-
-    positive = [float(f) for fa, _ in curves.values() for f in np.ravel(fa) if f > 0]
-    floor = min(positive, default=1e-6) / 2
-    fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
-    axes = fig.subplots()
-    for i, (name, (fa, pd)) in enumerate(curves.items()):
-        order = np.lexsort((pd, fa))
-        colour = COLOURS[i % len(COLOURS)]
-        style = ("-", "--", ":")[i // len(COLOURS) % 3]
-        axes.step(
-            np.maximum(np.asarray(fa)[order], floor), np.asarray(pd)[order], style,
-            where="post", color=colour, label=name, linewidth=1.8,
-        )  # fmt: skip
-        if points is not None and name in points:
-            axes.plot(max(points[name][0], floor), points[name][1], "o", color=colour, markersize=7)
-    axes.set(xscale="log", xlim=(floor, max(positive, default=1.0)), ylim=(0, 1.02), xlabel=fa_label, ylabel=pd_label)
-    axes.set_title(title)
-    axes.grid(which="major", alpha=0.4)
-    if curves:
-        axes.legend(loc="lower right")
-    save(fig, path, overwrite)
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Case:
     """One image of a test set for :func:`worst_images`: image (h, w) grey, truth and prediction (h, w) bool."""
 
@@ -217,8 +121,8 @@ def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrit
     """One row per case: the image, then enlarged the truth's and the prediction's outline; IoU beside it.
 
     The enlarged part holds every pixel of truth and prediction; it is the whole image when there is none. The picture
-    is 1000 pixels wide and 330 pixels high for each case, plus 60. Raises InputError for no case, OutputError as
-    :func:`write_json`.
+    is 1000 pixels wide and 330 pixels high for each case, plus 60. Raises InputError for no case, OutputError when
+    the file exists and ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
 
@@ -262,7 +166,7 @@ def stages_picture(
     are grey, T and N run from blue (negative) over white (0) to red, each on its own scale, stated below it.
 
     The picture is 250 pixels wide for each column, plus 60, and 250 pixels high for each stage, plus 60. Raises
-    InputError when no stage holds any of the letters, OutputError as :func:`write_json`.
+    InputError when no stage holds any of the letters, OutputError when the file exists and ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
 
@@ -285,54 +189,9 @@ def stages_picture(
                 show_image(axes, data, data.shape)
             else:
                 largest = float(np.abs(finite(data)).max()) or 1.0
-                show(axes, data, "RdBu_r", (-largest, largest), data.shape)
+                show_difference(axes, data, largest, data.shape)
             axes.set(xticks=[], yticks=[])
             low, high = finite(data).min(), finite(data).max()
             axes.set_xlabel(f"{low:.3g} to {high:.3g}", fontsize=8)
         line[0].set_ylabel(f"stage {k}")
     save(fig, path, overwrite)
-
-
-def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool = False) -> None:
-    """The course of a training, 900 x 700 pixels: training loss and validation IoU against the step.
-
-    log : CSV with the columns ``step`` and ``train_loss`` or ``val_iou`` or both; empty cells are left out.
-    Raises InputError when the log cannot be read or holds none of the two, OutputError as :func:`write_json`.
-    """
-    from matplotlib.figure import Figure
-
-    series = {
-        "train_loss": ("training loss", _read_series(log, "train_loss")),
-        "val_iou": ("validation IoU", _read_series(log, "val_iou")),
-    }
-    present = {name: s for name, s in series.items() if s[1].size}
-    if not present:
-        raise InputError(f"{log} has no column 'train_loss' or 'val_iou' with a 'step'; give the log of a training.")
-    fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
-    fig.suptitle(title)
-    for axes, (name, (label, xy)) in zip(
-        fig.subplots(len(present), 1, sharex=True, squeeze=False)[:, 0], present.items(), strict=True
-    ):
-        axes.plot(*xy, color=COLOURS[0 if name == "train_loss" else 1], marker="." if xy.shape[1] < 60 else "")
-        axes.set_ylabel(label)
-        axes.grid(alpha=0.4)
-        if name == "train_loss" and (xy[1] > 0).all():
-            axes.set_yscale("log")
-        if name == "val_iou":
-            step, best = xy[:, xy[1].argmax()]
-            axes.plot(step, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at step {step:g}")
-            axes.legend(loc="lower right")
-    axes.set_xlabel("step")
-    save(fig, path, overwrite)
-
-
-def _read_series(log: Path, column: str) -> NDArray[np.float64]:
-    """(2, n): steps and the values of a column, without the rows in which either is empty or NaN."""
-    try:
-        with log.open(newline="", encoding="utf-8") as file:
-            cells = [(row.get("step"), row.get(column)) for row in csv.DictReader(file)]
-        pairs = np.array([(float(e), float(v)) for e, v in cells if e and v]).reshape(-1, 2)
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{log} cannot be read as the CSV log of a training: {error}.") from error
-    known: NDArray[np.float64] = pairs[np.isfinite(pairs).all(axis=1)].T
-    return known

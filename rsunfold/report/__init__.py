@@ -1,0 +1,31 @@
+"""What a person or another program reads of a result: tables, JSON, pictures.
+
+Every picture is a PNG at 100 dots per inch, written atomically; pixels that are not finite are light blue, or
+grey beside blue and red. Importing this package loads neither matplotlib nor torch: each function imports what it
+draws with.
+"""
+
+from __future__ import annotations
+
+from rsunfold.report.curves import roc_picture, training_picture
+from rsunfold.report.denoising import NoisyBand, denoising_picture, worst_bands_picture
+from rsunfold.report.infrared import STAGE_LETTERS, Case, quicklook, stages_picture, worst_images
+from rsunfold.report.spectral import noise_picture, quality_picture
+from rsunfold.report.tables import table, write_json
+
+__all__ = [
+    "STAGE_LETTERS",
+    "Case",
+    "NoisyBand",
+    "denoising_picture",
+    "noise_picture",
+    "quality_picture",
+    "quicklook",
+    "roc_picture",
+    "stages_picture",
+    "table",
+    "training_picture",
+    "worst_bands_picture",
+    "worst_images",
+    "write_json",
+]

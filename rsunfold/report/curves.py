@@ -1,0 +1,98 @@
+"""Curves of an evaluation and of a training."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import InputError
+from rsunfold.report.drawing import COLOURS, DPI, Array, curve_style, save
+
+
+def roc_picture(
+    path: Path,
+    curves: Mapping[str, tuple[Array, Array]],
+    *,
+    points: Mapping[str, tuple[float, float]] | None = None,
+    title: str = "",
+    fa_label: str = "false alarm rate Fa",
+    pd_label: str = "probability of detection Pd",
+    overwrite: bool = False,
+) -> None:
+    """Receiver operating characteristics, 900 x 700 pixels, with a logarithmic axis of false alarms.
+
+    curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order; what is detected without any false
+        alarm stands at the left edge. points : name -> (Fa, Pd) of the threshold in use, marked on the curve.
+    Raises OutputError when the file exists and ``overwrite`` is False.
+    """
+    from matplotlib.figure import Figure
+
+    positive = [float(f) for fa, _ in curves.values() for f in np.ravel(fa) if f > 0]
+    floor = min(positive, default=1e-6) / 2
+    fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
+    axes = fig.subplots()
+    for i, (name, (fa, pd)) in enumerate(curves.items()):
+        order = np.lexsort((pd, fa))
+        colour, style = curve_style(i)
+        axes.step(
+            np.maximum(np.asarray(fa)[order], floor), np.asarray(pd)[order], style,
+            where="post", color=colour, label=name, linewidth=1.8,
+        )  # fmt: skip
+        if points is not None and name in points:
+            axes.plot(max(points[name][0], floor), points[name][1], "o", color=colour, markersize=7)
+    axes.set(xscale="log", xlim=(floor, max(positive, default=1.0)), ylim=(0, 1.02), xlabel=fa_label, ylabel=pd_label)
+    axes.set_title(title)
+    axes.grid(which="major", alpha=0.4)
+    if curves:
+        axes.legend(loc="lower right")
+    save(fig, path, overwrite)
+
+
+def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool = False) -> None:
+    """The course of a training, 900 x 700 pixels: training loss and validation IoU against the step.
+
+    log : CSV with the columns ``step`` and ``train_loss`` or ``val_iou`` or both; empty cells are left out.
+    Raises InputError when the log cannot be read or holds none of the two, OutputError when
+    the file exists and ``overwrite`` is False.
+    """
+    from matplotlib.figure import Figure
+
+    series = {
+        "train_loss": ("training loss", _read_series(log, "train_loss")),
+        "val_iou": ("validation IoU", _read_series(log, "val_iou")),
+    }
+    present = {name: s for name, s in series.items() if s[1].size}
+    if not present:
+        raise InputError(f"{log} has no column 'train_loss' or 'val_iou' with a 'step'; give the log of a training.")
+    fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
+    fig.suptitle(title)
+    for axes, (name, (label, xy)) in zip(
+        fig.subplots(len(present), 1, sharex=True, squeeze=False)[:, 0], present.items(), strict=True
+    ):
+        axes.plot(*xy, color=COLOURS[0 if name == "train_loss" else 1], marker="." if xy.shape[1] < 60 else "")
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.4)
+        if name == "train_loss" and (xy[1] > 0).all():
+            axes.set_yscale("log")
+        if name == "val_iou":
+            step, best = xy[:, xy[1].argmax()]
+            axes.plot(step, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at step {step:g}")
+            axes.legend(loc="lower right")
+    axes.set_xlabel("step")
+    save(fig, path, overwrite)
+
+
+def _read_series(log: Path, column: str) -> NDArray[np.float64]:
+    """(2, n): steps and the values of a column, without the rows in which either is empty or NaN."""
+    try:
+        with log.open(newline="", encoding="utf-8") as file:
+            cells = [(row.get("step"), row.get(column)) for row in csv.DictReader(file)]
+        pairs = np.array([(float(e), float(v)) for e, v in cells if e and v]).reshape(-1, 2)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{log} cannot be read as the CSV log of a training: {error}.") from error
+    known: NDArray[np.float64] = pairs[np.isfinite(pairs).all(axis=1)].T
+    return known

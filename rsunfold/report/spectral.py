@@ -1,0 +1,215 @@
+"""Curves over the bands of a hyperspectral image: noise, quality, and the axis that spectra share with them.
+
+A curve is interrupted at bands without a finite value, where the wavelength falls back (the next spectrometer begins),
+and where bands are missing (a step more than four times as long as those beside it, as where water vapour absorbs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import InputError
+from rsunfold.report.drawing import COLOURS, DPI, Array, Bool, curve_style, finite, save
+
+BAD_BAND = "bad band, passed through"
+_SHADE = "#F3E6C8"  # no grey: that is the grid
+_GAP = 4.0
+
+
+@dataclass(frozen=True)
+class BandAxis:
+    """The horizontal axis: wavelengths (B,) in nanometres, or none of them and the number of the band from 1."""
+
+    count: int
+    wavelengths: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.wavelengths) not in (0, self.count):
+            raise InputError(f"{len(self.wavelengths)} wavelengths do not fit {self.count} bands; give one per band.")
+
+    @property
+    def in_nm(self) -> bool:
+        """Whether every band has a wavelength; with less the axis counts bands."""
+        known = np.asarray(self.wavelengths, float)
+        return bool(known.size and np.all(np.isfinite(known) & (known > 0)))
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """(B,): the position of each band."""
+        return np.asarray(self.wavelengths, float) if self.in_nm else np.arange(1.0, self.count + 1)
+
+    def name(self, number: int) -> str:
+        """How the band ``number``, from 1, is called: 'band 12, 552.4 nm'."""
+        return f"band {number}, {self.x[number - 1]:.1f} nm" if self.in_nm else f"band {number}"
+
+    def fitting(self, values: Array) -> NDArray[np.float64]:
+        """(B,): the values as float64; raises InputError when there is not one for each band."""
+        if np.shape(values) != (self.count,):
+            raise InputError(f"values of shape {np.shape(values)} do not fit {self.count} bands; give one per band.")
+        return np.asarray(values, np.float64)
+
+    def curve(self, axes: Any, values: Array, **style: Any) -> None:
+        """Plot ``values`` (B,) with gaps where the module says; a band between two gaps is a dot."""
+        x, y = self.x, self.fitting(values)
+        if np.count_nonzero(np.diff(x) < 0) > (self.count - 1) / 2:  # the file lists its bands backwards
+            x, y = x[::-1], y[::-1]
+        breaks = _breaks(x)
+        x, y = np.insert(x, breaks, np.nan), np.insert(np.where(np.isfinite(y), y, np.nan), breaks, np.nan)
+        (line,) = axes.plot(x, y, **style)
+        known = np.pad(np.isfinite(y), 1)
+        alone = known[1:-1] & ~known[:-2] & ~known[2:]
+        axes.plot(x[alone], y[alone], ".", color=line.get_color(), alpha=style.get("alpha"))
+
+    def shade(self, axes: Any, bad: Bool | None, label: str = "") -> None:
+        """Shade the width of the bands that are True in ``bad`` (B,), behind the curves."""
+        if bad is None or not self.fitting(bad).any():
+            return
+        order = np.argsort(self.x, kind="stable")
+        x, flags = self.x[order], np.pad(np.asarray(bad, bool)[order], 1).astype(int)
+        left, right = _edges(x)
+        starts, ends = np.nonzero(np.diff(flags) == 1)[0], np.nonzero(np.diff(flags) == -1)[0] - 1
+        for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            axes.axvspan(left[start], right[end], color=_SHADE, linewidth=0, zorder=0, label="" if i else label)
+
+    def finish(self, axes: Any, *, label: bool = True) -> None:
+        """Limits, grid and, if wanted, the label of the axis."""
+        left, right = _edges(np.sort(self.x))
+        axes.set_xlim(left[0], right[-1])
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.grid(alpha=0.4)
+        if label:
+            axes.set_xlabel("wavelength (nm)" if self.in_nm else "band")
+
+
+def _breaks(x: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Indices before which a curve through the positions x (B,) is interrupted."""
+    step = np.diff(x)
+    beside = np.pad(step, 1, constant_values=-np.inf)
+    largest = np.maximum(beside[:-2], beside[2:])
+    return np.nonzero((step <= 0) | ((largest > 0) & (step > _GAP * largest)))[0] + 1
+
+
+def _edges(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Left and right edge of each band at the rising positions x (B,): half way to the next, not far into a gap."""
+    step = np.diff(x)
+    most = float(np.median(step)) if step.size and np.median(step) > 0 else 1.0
+    half = np.minimum(step / 2, most)
+    ends = [most / 2]
+    return x - np.concatenate([ends, half]), x + np.concatenate([half, ends])
+
+
+def say_if_empty(axes: Any, *curves: Array) -> None:
+    """Say so in the middle of the axes, and leave out its numbers, when no curve has a finite value."""
+    if not any(np.isfinite(values).any() for values in curves):
+        note = axes.text(0.5, 0.5, "no finite value", transform=axes.transAxes, ha="center", va="center")
+        note.set_backgroundcolor("white")
+        axes.tick_params(axis="y", which="both", left=False, labelleft=False)
+
+
+def noise_picture(
+    path: Path,
+    sigma_before: Array,
+    sigma_after: Array | None = None,
+    autocorrelation: Array | None = None,
+    *,
+    wavelengths: Sequence[float] = (),
+    bad: Bool | None = None,
+    units: str = "",
+    title: str = "",
+    overwrite: bool = False,
+) -> None:
+    """The noise of each band before and after, the share that was removed, and whether it was noise.
+
+    sigma_before, sigma_after : (B,) estimated standard deviations in ``units``, on a logarithmic axis; NaN and 0 are
+        gaps. autocorrelation : (B,) in [-1, 1], of the residual with itself one pixel further; where it is near 0,
+        noise alone was removed. Either may be None. wavelengths, bad : as :func:`denoising_picture`.
+
+    The picture is 1000 pixels wide; 380 high, and 220 more for the share and the autocorrelation each. Raises
+    InputError when the sizes do not belong together, OutputError when the file exists and ``overwrite`` is False.
+    """
+    from matplotlib.figure import Figure
+
+    axis = BandAxis(len(sigma_before), wavelengths)
+    heights = [3.8] + [2.2] * ((sigma_after is not None) + (autocorrelation is not None))
+    fig = Figure(figsize=(10, sum(heights)), dpi=DPI, layout="constrained")
+    fig.suptitle(title)
+    panels = list(fig.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    for axes in panels:
+        axis.shade(axes, bad, BAD_BAND)
+        axis.finish(axes, label=axes is panels[-1])
+
+    noise, before = panels[0], _positive(sigma_before)
+    noise.set(yscale="log", ylabel=f"noise σ ({units})" if units else "noise σ")
+    axis.curve(noise, before, color=COLOURS[1], linewidth=1.4, label="before")
+    if sigma_after is not None:
+        axis.curve(noise, _positive(sigma_after), color=COLOURS[0], linewidth=1.8, label="after")
+        share = 100 * (1 - np.asarray(sigma_after, float) / before)
+        axis.curve(panels[1], share, color=COLOURS[2], linewidth=1.6)
+        # a band made much worse must not flatten the others
+        panels[1].set(ylabel="σ removed (%)", ylim=(max(-100.0, min(0.0, 1.1 * finite(share).min())), 104))
+        say_if_empty(panels[1], share)
+    if autocorrelation is not None:
+        known = finite(np.asarray(autocorrelation, float))
+        panels[-1].axhline(0, color="black", linewidth=1)
+        axis.curve(panels[-1], autocorrelation, color=COLOURS[3], linewidth=1.6)
+        panels[-1].set_ylim(min(-0.3, known.min() - 0.1), max(0.6, known.max() + 0.1))
+        panels[-1].set_ylabel("lag-1 autocorrelation\nof the residual")
+        panels[-1].set_title("near 0: only noise was removed", fontsize=9, loc="right")
+        say_if_empty(panels[-1], autocorrelation)
+    say_if_empty(noise, before, *([] if sigma_after is None else [_positive(sigma_after)]))
+    # above the curves, where it cannot hide one
+    noise.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, frameon=False, borderaxespad=0.1)
+    save(fig, path, overwrite)
+
+
+def _positive(sigma: Array) -> Array:
+    values = np.asarray(sigma, float)
+    return np.where(values > 0, values, np.nan)
+
+
+def quality_picture(
+    path: Path,
+    curves: Mapping[str, Array],
+    *,
+    wavelengths: Sequence[float] = (),
+    bad: Bool | None = None,
+    label: str = "PSNR",
+    units: str = "dB",
+    title: str = "",
+    overwrite: bool = False,
+) -> None:
+    """A measure of quality band by band, one curve per method, 1000 x 600 pixels.
+
+    curves : name -> (B,), such as PSNR in dB; values that are not finite (a band without error) are gaps and do not
+        count in the mean that the legend gives, nor do the bands of ``bad``. wavelengths : as
+        :func:`denoising_picture`. label, units : of the measure.
+
+    Raises InputError for no curve or curves of different lengths, OutputError when the file exists and ``overwrite``
+    is False.
+    """
+    from matplotlib.figure import Figure
+
+    if not curves:
+        raise InputError(f"there is no curve to show in {path.name}; give at least one method.")
+    axis = BandAxis(len(next(iter(curves.values()))), wavelengths)
+    fig = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
+    axes = fig.subplots()
+    axes.set_title(title)
+    axis.shade(axes, bad, BAD_BAND)
+    counted = np.ones(axis.count, bool) if bad is None else ~np.asarray(bad, bool)
+    for i, (name, values) in enumerate(curves.items()):
+        colour, dash = curve_style(i)
+        used = axis.fitting(values)[counted & np.isfinite(values)]
+        mean = f"mean {used.mean():.4g} {units}".rstrip() if used.size else "no finite value"
+        axis.curve(axes, values, color=colour, linestyle=dash, linewidth=1.8, label=f"{name}: {mean}")
+    axes.set_ylabel(f"{label} ({units})" if units else label)
+    axis.finish(axes)
+    say_if_empty(axes, *curves.values())
+    fig.legend(loc="outside lower center", ncols=2, fontsize=9)
+    save(fig, path, overwrite)

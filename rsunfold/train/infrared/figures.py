@@ -1,0 +1,49 @@
+"""Figures of merit on the validation images, as numbers and as the lines of a model card."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.io.samples import Sample
+from rsunfold.metrics.infrared import InfraredMetrics
+from rsunfold.train.infrared.calibrate import Calibration
+
+
+def figures_of(
+    results: list[tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]], found: Calibration
+) -> dict[str, Any]:
+    """Figures of merit of each set at the calibrated threshold, by the set's name."""
+    metrics: dict[str, InfraredMetrics] = {}
+    for sample, logits, truth, valid in results:
+        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold, peak=found.peak))
+        m.update(sample.name, found.score_of(logits), truth, valid)
+    return {group: m.result() for group, m in metrics.items()}
+
+
+def usage_of(found: Calibration) -> str:
+    """What a logit means and where a target is."""
+    return (
+        f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {found.threshold:.3f}"
+        f" around a pixel that exceeds {found.peak:.4g}; all three were chosen on the validation images"
+        " below, so the figures are slightly optimistic"
+    )
+
+
+def table_of(figures: dict[str, Any], found: Calibration) -> list[str]:
+    """The lines of the table of :func:`figures_of`, in Markdown, with what stands before and after it."""
+    lines = [
+        "Validation images (never trained on; one threshold and one peak for all sets, native resolution):",
+        "",
+        "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for group, f in sorted(figures.items()):
+        cells = [f["iou_pooled"], f["niou"], f["f1_pooled"], f["centroid"]["pd"]] if f["targets"] else [None] * 4
+        shown = [f"{c:.4f}" if c is not None else "-" for c in cells]
+        fa = f"{f['overlap']['fa']:.2e}" if f["overlap"]["fa"] is not None else "-"
+        per = f"{f['centroid']['false_components_per_megapixel']:.2f}"
+        lines.append(f"| {group} | {f['images']} | {f['targets']} | {' | '.join(shown)} | {fa} | {per} |")
+    return [*lines, "", f"Target-free validation images without any detection: {found.silent:.0%}."]

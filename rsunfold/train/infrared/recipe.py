@@ -1,0 +1,74 @@
+"""The tables of an infrared recipe."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from rsunfold.train.recipe import Recipe, check_values
+
+
+@dataclass
+class Data:
+    """Which images: ``split`` names a file of stems in each set's folder; ``validation`` is the share of each set held
+    out, ``validation_of`` overrides it by set; ``weights`` says how often a set is drawn (1 unless named)."""
+
+    split: str | None = None
+    validation: float = 0.15
+    validation_of: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Augment:
+    """How crops are varied; probabilities in [0, 1], gray levels in [0, 1].
+
+    crop : side in pixels. on_target : share of crops centred near a target. scale : range of the zoom factor, used
+    on half of the crops. contrast, brightness : half-widths. gauss : largest noise sigma. salt : largest share of
+    salt-and-pepper pixels. paste : share of crops that get targets of other images pasted in.
+    """
+
+    crop: int = 128
+    on_target: float = 0.75
+    scale: tuple[float, float] = (0.5, 2.0)
+    contrast: float = 0.3
+    brightness: float = 0.1
+    gauss: float = 0.02
+    salt: float = 0.002
+    paste: float = 0.3
+
+
+@dataclass
+class Loss:
+    """Weights of the terms beside SoftIoU of T^K: hard pixels, fidelity of D^K to the image, SoftIoU of earlier T^k.
+
+    pixel : at the first and at the last step, linear between. Much of it from the start keeps targets from being
+    found at all; little of it to the end leaves the strongest clutter above the faint targets.
+    """
+
+    pixel: tuple[float, float] = (0.1, 1.0)
+    fidelity: float = 0.1
+    stages: float = 0.0
+
+
+@dataclass
+class InfraredRecipe(Recipe):
+    """A recipe for infrared small targets; ``seed`` decides weights, split and crops."""
+
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    loss: Loss = field(default_factory=Loss)
+
+    def check(self) -> None:
+        """Raise ValueError for a value of the right kind that no training can run with."""
+        super().check()
+        d, a, loss = self.data, self.augment, self.loss
+        shares = {"validation": d.validation, "on_target": a.on_target, "salt": a.salt, "paste": a.paste}
+        shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
+        others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss}
+        others |= {"fidelity": loss.fidelity, "stages": loss.stages}
+        others |= {"pixel at first": loss.pixel[0], "pixel at last": loss.pixel[1]}
+        others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
+        check_values(counts={"crop": a.crop}, positive={"scale": a.scale[0]}, shares=shares, others=others)
+        if not a.scale[0] <= a.scale[1] < math.inf:
+            raise ValueError(f"scale must rise, not fall from {a.scale[0]} to {a.scale[1]}")

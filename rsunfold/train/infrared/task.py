@@ -1,0 +1,113 @@
+"""Training for infrared small targets: augmented crops, SoftIoU and its companions, calibration on whole images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsunfold.errors import InputError
+from rsunfold.io.samples import Sample, find_samples
+from rsunfold.train.infrared.calibrate import calibrate
+from rsunfold.train.infrared.data import Crops, carve, read_sample
+from rsunfold.train.infrared.figures import figures_of, table_of, usage_of
+from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
+from rsunfold.train.infrared.recipe import InfraredRecipe
+from rsunfold.train.recipe import Recipe
+from rsunfold.train.task import Forward, TrainingTask, Verdict
+from rsunfold.unfold.fast import for_inference
+from rsunfold.unfold.unrolled import Record, Unrolled
+
+Content = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
+
+
+class InfraredTask(TrainingTask):
+    """Sets of images with masks, and of images without targets; see :func:`rsunfold.io.samples.find_samples`.
+
+    validation : the samples held out, with (gray, truth, valid). crops : augmented crops of all others.
+    """
+
+    recipe_class: ClassVar[type[Recipe]] = InfraredRecipe
+    columns: ClassVar[tuple[str, ...]] = ("val_iou", "val_silent", "val_sets")
+
+    def __init__(self, recipe: InfraredRecipe, data: Path, device: torch.device) -> None:
+        self.weights, self.steps, self.device = recipe.loss, recipe.optim.steps, device
+        samples = find_samples(data, recipe.data.split)
+        contents = [read_sample(s) for s in samples]
+        self.data_hash = _hash(samples, contents)
+        held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
+        self.validation = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if h]
+        train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
+        if not train or not self.validation:
+            raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
+        self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
+        self.held_out = [f"{s.group}/{s.name}" for s, _ in self.validation]
+        self.crops = Crops(
+            [s for s, _ in train],
+            [c[0] for _, c in train],
+            [c[1] for _, c in train],
+            recipe.augment,
+            recipe.data.weights,
+            recipe.seed,
+            device,
+        )
+
+    def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
+        """:func:`infrared_loss` of the last stage, and SoftIoU of the earlier ones where the recipe weighs them."""
+        image, truth = self.crops.batch(step, size, rank)
+        record = Record()
+        T, D = forward(image.contiguous(memory_format=torch.channels_last), keep=record, reconstruct=True)
+        first, last = self.weights.pixel
+        pixel = first + (last - first) * step / self.steps
+        loss = infrared_loss(T.float(), D.float(), image, truth, pixel=pixel, fidelity=self.weights.fidelity)
+        if self.weights.stages:
+            loss = loss + self.weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
+        return loss
+
+    def validate(self, net: Unrolled) -> Verdict:
+        """Calibrate on the images held out, whole and at native resolution, and measure there."""
+        results = list(self._results(net))
+        found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results])
+        figures = figures_of(results, found)
+        by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
+        iou = sum(by_set.values()) / max(1, len(by_set))
+        return Verdict(
+            score=found.score,
+            log={"val_iou": iou, "val_silent": found.silent, "val_sets": by_set},
+            message=f"threshold {found.threshold:.3f}, peak {found.peak:.3f}, "
+            f"silent on {found.silent:.0%} of target-free images",
+            record={
+                "threshold": found.threshold,
+                "peak": found.peak,
+                "temperature": found.temperature,
+                "figures": {
+                    g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()
+                },
+            },
+            usage=[usage_of(found)],
+            results=table_of(figures, found),
+        )
+
+    def _results(
+        self, net: Unrolled
+    ) -> Iterator[tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
+        """(sample, logits, truth, valid), all three (H, W), of each image held out."""
+        fast = for_inference(net)
+        for sample, (gray, truth, valid) in self.validation:
+            x = torch.from_numpy(gray)[None, None].to(self.device)
+            yield sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid
+
+
+def _hash(samples: list[Sample], contents: list[Content]) -> str:
+    digest = hashlib.sha256()
+    for sample, (gray, truth, _) in zip(samples, contents, strict=True):
+        digest.update(f"{sample.group}/{sample.name}".encode())
+        digest.update(gray.tobytes())
+        digest.update(truth.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""What a task gives the trainer: batches and their loss, validation, and what a weight's record and card say of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from rsunfold.errors import InputError
+from rsunfold.registry import Task, get_model
+
+if TYPE_CHECKING:
+    from rsunfold.train.recipe import Recipe
+    from rsunfold.unfold.unrolled import Unrolled
+
+Forward = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a validation found.
+
+    score : higher is better; the weights with the best one are kept. log : values of the task's ``columns``.
+    message : follows the score on the terminal. record : the fields of the WeightRecord that the task decides, such as
+    ``bands``, ``scaling`` and ``figures``. usage : entries of the card's list, on how to use the output.
+    results : lines of the card (Markdown) with the figures and what they were measured on.
+    """
+
+    score: float
+    log: dict[str, float | dict[str, float]]
+    message: str
+    record: dict[str, Any] = field(default_factory=dict)
+    usage: list[str] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+
+
+class TrainingTask(ABC):
+    """What :class:`rsunfold.train.loop.Trainer` asks of a task; networks of every task are trained by the same loop.
+
+    recipe_class : the recipe with the tables of this task. columns : what a validation adds to the log.
+
+    The constructor reads the images below ``data``, holds some out for validation, and sets
+
+    data_hash : SHA-256 of all that was read; a run is resumed only with the same. trained_on : what is trained on, for
+    the record. held_out : the lines of ``validation.txt``, one for each image that is held out.
+    """
+
+    recipe_class: ClassVar[type[Recipe]]
+    columns: ClassVar[tuple[str, ...]] = ()
+    data_hash: str
+    trained_on: str
+    held_out: list[str]
+
+    @abstractmethod
+    def __init__(self, recipe: Any, data: Path, device: torch.device) -> None:
+        """``recipe`` is one of ``recipe_class``. Raises InputError when ``data`` cannot be trained on."""
+
+    @abstractmethod
+    def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
+        """Loss (a scalar, float32) of the batch of ``size`` that process ``rank`` sees at ``step``.
+
+        The batch may depend on the recipe's seed and on these three alone, so that a resumed run sees what the
+        uninterrupted one would have seen. ``forward`` is the network's own, under the recipe's precision, and may be
+        called several times; the network is to be called in no other way, since several processes average their
+        gradients through it.
+        """
+
+    @abstractmethod
+    def validate(self, net: Unrolled) -> Verdict:
+        """Judge ``net``, the averaged network, in evaluation and inference mode, on the images held out."""
+
+
+def task_of(model: str) -> type[TrainingTask]:
+    """The training task of a model; raises UsageError for an unknown one, InputError where its task has no training."""
+    # Here and not above: the modules of the tasks import this one.
+    from rsunfold.train.infrared.task import InfraredTask
+
+    tasks: dict[Task, type[TrainingTask]] = {"detect-ir": InfraredTask}
+    spec = get_model(model)
+    if spec.task not in tasks:
+        raise InputError(f"{model!r} cannot be trained: there is no training for {spec.task}.")
+    return tasks[spec.task]

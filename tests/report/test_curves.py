@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from rsunfold import report
+from rsunfold.errors import InputError, OutputError
+
+
+def test_roc_draws_every_curve_also_one_without_any_false_alarm(tmp_path, size_of, shows):
+    curves = {
+        "a": (np.array([1e-3, 0, 1e-6]), np.array([1.0, 0.2, 0.5])),
+        "b": (np.zeros(2), np.array([0.4, 0.7])),
+    }
+    report.roc_picture(tmp_path / "roc.png", curves, points={"a": (1e-6, 0.5)}, title="ROC")
+    assert size_of(tmp_path / "roc.png") == (900, 700)
+    assert shows(tmp_path / "roc.png", "#0072B2") and shows(tmp_path / "roc.png", "#D55E00")
+    report.roc_picture(tmp_path / "none.png", {"b": curves["b"]})
+    assert shows(tmp_path / "none.png", "#0072B2")
+
+
+def test_training_picture_skips_what_the_log_lacks(tmp_path, size_of, shows):
+    full, loss_only = tmp_path / "log.csv", tmp_path / "loss.csv"
+    full.write_text("step,lr,train_loss,val_iou\n1,1e-3,0.9,\n2,1e-3,0.5,0.3\n3,1e-3,nan,0.6\n")
+    loss_only.write_text("step,train_loss\n1,0.9\n2,0.5\n")
+    report.training_picture(tmp_path / "full.png", full)
+    report.training_picture(tmp_path / "loss.png", loss_only)
+    assert size_of(tmp_path / "full.png") == size_of(tmp_path / "loss.png") == (900, 700)
+    assert shows(tmp_path / "full.png", "#0072B2") and shows(tmp_path / "full.png", "#D55E00")
+    assert shows(tmp_path / "loss.png", "#0072B2") and not shows(tmp_path / "loss.png", "#D55E00")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(None, "cannot be read"), ("a,b\n1,2\n", "no column"), ("step,val_iou\n1,good\n", "cannot be read")],
+)
+def test_a_log_that_cannot_be_drawn_is_named(tmp_path, text, says):
+    log = tmp_path / "log.csv"
+    if text is not None:
+        log.write_text(text)
+    with pytest.raises(InputError, match=says) as caught:
+        report.training_picture(tmp_path / "t.png", log)
+    assert str(log) in str(caught.value) and not (tmp_path / "t.png").exists()
+
+
+def test_pictures_and_json_overwrite_only_when_asked(tmp_path, size_of):
+    path = tmp_path / "x"
+    path.write_text("mine")
+    with pytest.raises(OutputError):
+        report.write_json(path, {})
+    with pytest.raises(OutputError):
+        report.roc_picture(path, {})
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["mine"]
+    report.roc_picture(path, {}, overwrite=True)
+    assert size_of(path) == (900, 700)
+    report.write_json(path, {}, overwrite=True)
+    assert path.read_text() == "{}\n"

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from rsunfold import report
+from rsunfold.errors import InputError
+from rsunfold.infer.targets import find_targets
+from rsunfold.report.drawing import inset_window
+
+
+def test_quicklook_shows_boxes_and_outlines(tmp_path, scene, size_of, shows):
+    path = tmp_path / "q.png"
+    report.quicklook(path, *scene, title="scene")
+    assert size_of(path) == (1400, 960)
+    assert shows(path, "#FFB000") and shows(path, "#2EE66B")
+
+
+def test_quicklook_of_nothing_has_no_insets_boxes_or_outlines(tmp_path, scene, size_of, shows):
+    image, score, mask, _ = scene
+    path = tmp_path / "q.png"
+    report.quicklook(path, image, score, np.zeros_like(mask), [])
+    assert size_of(path) == (1400, 590)
+    assert not shows(path, "#FFB000") and not shows(path, "#2EE66B")
+
+
+def test_quicklook_of_a_decimated_image_reads_its_insets_from_the_full_one(tmp_path, scene, size_of):
+    image, score, mask, targets = scene
+    asked = []
+
+    def read(window):
+        asked.append(window)
+        return image[window.slices]
+
+    small = (image[::3, ::3], score[::3, ::3], mask[::3, ::3], targets)
+    report.quicklook(tmp_path / "a.png", *small, shape=(90, 120), read=read)
+    assert asked == [inset_window(t, 90, 120) for t in targets]
+    report.quicklook(tmp_path / "b.png", *small, shape=(90, 120))
+    assert size_of(tmp_path / "a.png")[1] > size_of(tmp_path / "b.png")[1]
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1)])
+def test_quicklook_of_thin_and_empty_images(tmp_path, shape, size_of, shows):
+    image = np.full(shape, np.nan, np.float32)
+    report.quicklook(tmp_path / "q.png", image, image, np.zeros(shape, bool), [])
+    assert size_of(tmp_path / "q.png")[0] == 1400
+    assert shows(tmp_path / "q.png", "#CFE3F2")
+    on = np.ones(shape, bool)
+    report.quicklook(tmp_path / "r.png", on * 1.0, on * 1.0, on, find_targets(on * 1.0, on, on * 1.0))
+    assert size_of(tmp_path / "r.png")[1] > size_of(tmp_path / "q.png")[1]  # the inset
+
+
+def test_worst_images_show_truth_and_prediction(tmp_path, scene, size_of, shows):
+    image, _, mask, _ = scene
+    cases = [report.Case("a.png", image, mask, np.roll(mask, 1, 1), 0.5), report.Case("b.png", image, mask, mask, 1.0)]
+    report.worst_images(tmp_path / "w.png", cases, title="worst")
+    assert size_of(tmp_path / "w.png") == (1000, 720)
+    assert shows(tmp_path / "w.png", "#2EE66B") and shows(tmp_path / "w.png", "#FF6A3D")
+    nothing = np.zeros_like(mask)
+    report.worst_images(tmp_path / "e.png", [report.Case("c.png", image, nothing, nothing, 1.0)])
+    assert size_of(tmp_path / "e.png") == (1000, 390)
+    assert not shows(tmp_path / "e.png", "#2EE66B")
+    with pytest.raises(InputError, match="no image"):
+        report.worst_images(tmp_path / "n.png", [])
+
+
+def test_stages_have_one_row_each_and_one_column_per_letter(tmp_path, size_of):
+    rng = np.random.default_rng(1)
+    stage = {letter: rng.normal(size=(32, 40)) for letter in "BTND"}
+    last = {"B": stage["B"], "T": np.zeros((32, 40))}
+    report.stages_picture(tmp_path / "s.png", [stage, stage, last])
+    assert size_of(tmp_path / "s.png") == (1060, 810)
+    report.stages_picture(tmp_path / "t.png", [{k: stage[k] for k in "BTD"}])
+    assert size_of(tmp_path / "t.png") == (810, 310)
+    with pytest.raises(InputError, match="no stage"):
+        report.stages_picture(tmp_path / "n.png", [])

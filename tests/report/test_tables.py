@@ -1,0 +1,56 @@
+import dataclasses
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from rsunfold import report
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    name: str
+    value: float
+
+
+def test_json_takes_what_results_are_made_of(tmp_path):
+    obj = {
+        "nan": math.nan, "inf": np.float32(np.inf), "n": np.int64(3), "flag": np.bool_(True), 4: (1, 2.5),
+        "array": np.array([[1.0, np.nan]]), "record": Record("ä", math.nan), "path": Path("a/b"), "none": None,
+    }  # fmt: skip
+    report.write_json(tmp_path / "r.json", obj)
+    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"), parse_constant=pytest.fail) == {
+        "nan": None, "inf": None, "n": 3, "flag": True, "4": [1, 2.5],
+        "array": [[1.0, None]], "record": {"name": "ä", "value": None}, "path": "a/b", "none": None,
+    }  # fmt: skip
+
+
+def test_json_leaves_no_file_for_an_object_it_cannot_write(tmp_path):
+    with pytest.raises(TypeError):
+        report.write_json(tmp_path / "r.json", {"x": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_table_has_every_column_and_dashes_for_what_is_missing():
+    rows = [
+        {"model": "l-rpcanet", "IoU": 0.712345678, "images": 12},
+        {"model": "top-hat", "IoU": math.nan, "note": 1e-6},
+    ]
+    out = io.StringIO()
+    Console(file=out, width=100).print(report.table(rows, title="validation"))
+    text = out.getvalue()
+    assert "validation" in text and "0.7123" in text and "0.71235" not in text and "1e-06" in text
+    cells = [[c.strip() for c in line.strip("│").split("│")] for line in text.splitlines() if line.startswith("│")]
+    assert cells == [["l-rpcanet", "0.7123", "12", "–"], ["top-hat", "–", "–", "1e-06"]]
+    assert [c.justify for c in report.table(rows).columns] == ["left", "right", "right", "right"]
+
+
+def test_importing_report_loads_neither_matplotlib_nor_torch():
+    code = "import sys, rsunfold.report; print(sorted({'matplotlib', 'torch', 'rich.table'} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
