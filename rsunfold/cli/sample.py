@@ -35,3 +35,38 @@ def infrared(
     scenes = infrared_scenes(count, seed, rows=size, cols=size)
     written = write_infrared(output, scenes, overwrite=overwrite)
     show(f"{counted(written, 'scene')} in {output}: images/, masks/, truth.json")
+
+
+@app.command("hsi")
+@handled
+def hyperspectral(
+    output: Annotated[Path, typer.Argument(help="Folder; gets clean.tif, noisy.tif and truth.json.")],
+    rows: Annotated[int, typer.Option(min=16, help="Rows of the scene.")] = 128,
+    cols: Annotated[int, typer.Option(min=16, help="Columns of the scene.")] = 128,
+    bands: Annotated[int, typer.Option(min=3, help="Bands, evenly spaced from 400 to 2500 nm.")] = 64,
+    noise: Annotated[
+        str,
+        typer.Option(
+            help="iid, bandwise, or case1 to case5: bands of unequal noise, plus stripes (2), dead lines (3), "
+            "impulses (4), or all of them (5)."
+        ),
+    ] = "case5",
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="Noise of iid, and the largest of bandwise, on the 0 to 255 scale; the cases draw theirs."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same scene and noise.")] = 0,
+    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI files instead of GeoTIFF.")] = False,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """A hyperspectral scene of mixed materials, clean and with noise of known strength."""
+    from rsunfold.simulate.hyperspectral import hyperspectral_scene
+    from rsunfold.simulate.noise import make_noise
+    from rsunfold.simulate.write import write_hyperspectral
+
+    scene = hyperspectral_scene(rows, cols, bands, seed=seed)
+    noisy = make_noise(scene.data, noise, sigma=sigma, seed=seed)
+    written = write_hyperspectral(output, scene, noisy, envi=envi, overwrite=overwrite)
+    show(f"1 scene in {output}: {', '.join(written)}")

@@ -144,7 +144,7 @@ def _place(rng: np.random.Generator, empty: Field, placed: list[Target], snr: fl
     )
 
 
-def _power_law(
+def power_law(
     rng: np.random.Generator, rows: int, cols: int, beta: float, stretch: float = 1.0, longest: float = np.inf
 ) -> Field:
     """Gaussian random field (rows, cols), mean 0, deviation 1, power spectrum 1 / f^beta.
@@ -171,12 +171,12 @@ def _down(rows: int) -> Field:
 def _sky(rng: np.random.Generator, rows: int, cols: int) -> Field:
     """Clear sky, warmer towards the horizon below, with thin haze."""
     tilt = rng.uniform(-0.04, 0.04) * np.linspace(-1, 1, cols)
-    return 0.18 + rng.uniform(0.1, 0.2) * _down(rows) ** 1.5 + tilt + 0.02 * _power_law(rng, rows, cols, 3.5, 2.0)
+    return 0.18 + rng.uniform(0.1, 0.2) * _down(rows) ** 1.5 + tilt + 0.02 * power_law(rng, rows, cols, 3.5, 2.0)
 
 
 def _clouds(rng: np.random.Generator, rows: int, cols: int) -> Field:
     """Cumulus before sky: a power-law field is cut at a level, softly, and shaded by another."""
-    shape, shade = _power_law(rng, rows, cols, 3.4, 1.6), _power_law(rng, rows, cols, 3.0, 1.4)
+    shape, shade = power_law(rng, rows, cols, 3.4, 1.6), power_law(rng, rows, cols, 3.0, 1.4)
     cover = 1 / (1 + np.exp(-5 * (shape - rng.uniform(-0.2, 0.7))))
     body = 0.3 + 0.07 * shade + 0.05 * np.maximum(shape, 0)
     return _sky(rng, rows, cols) + cover * (body - 0.1 * _down(rows))
@@ -196,8 +196,8 @@ def _sea(rng: np.random.Generator, rows: int, cols: int) -> Field:
     def look(field: Field) -> Field:
         return np.asarray(ndimage.map_coordinates(field, [where_row, where_col], order=1, mode="mirror"))
 
-    swell = look(_power_law(rng, rows, cols, 3.0, 3.5, longest=10))
-    ripple = look(_power_law(rng, rows, cols, 2.0, 2.0, longest=4))
+    swell = look(power_law(rng, rows, cols, 3.0, 3.5, longest=10))
+    ripple = look(power_law(rng, rows, cols, 2.0, 2.0, longest=4))
     glint = np.clip(swell + ripple - 3.4, 0, None)
     sea = 0.3 + 0.1 * (1 - depth) ** 3 + 0.035 * swell + 0.02 * ripple + 0.15 * np.minimum(glint, 1.5)
     sky = 0.5 * _sky(rng, rows, cols) + 0.3
@@ -208,13 +208,13 @@ def _ground(rng: np.random.Generator, rows: int, cols: int) -> Field:
     """Fields and woods as patches of one temperature each, relief on top, and a warm road across."""
     from scipy import ndimage
 
-    patches = _power_law(rng, rows, cols, 3.8)
+    patches = power_law(rng, rows, cols, 3.8)
     levels = rng.permutation(np.linspace(0.26, 0.42, 5))
     surface = ndimage.gaussian_filter(levels[np.digitize(patches, [-1.0, -0.2, 0.4, 1.2])], 1.0)
-    relief = 0.05 * _power_law(rng, rows, cols, 2.8) + 0.012 * _power_law(rng, rows, cols, 1.2)
+    relief = 0.05 * power_law(rng, rows, cols, 2.8) + 0.012 * power_law(rng, rows, cols, 1.2)
     angle, offset = rng.uniform(0, np.pi), rng.uniform(-0.3, 0.3) * min(rows, cols)
     y, x = _down(rows) * rows - rows / 2, np.arange(cols) - cols / 2
-    bend = 0.02 * cols * _power_law(rng, rows, cols, 5.0)
+    bend = 0.02 * cols * power_law(rng, rows, cols, 5.0)
     road = np.abs(y * np.cos(angle) + x * np.sin(angle) - offset + bend) < 1.5
     return np.asarray(surface + relief + 0.1 * road)
 

@@ -1,4 +1,4 @@
-"""Synthetic scenes as files: images, masks and what is known of each target."""
+"""Synthetic scenes as files: images with masks, cubes with and without noise, and the truth about them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.cube import Meta
+from rsunfold.errors import UsageError
 from rsunfold.io.atomic import atomic_path, refuse_existing
+from rsunfold.io.writer import RasterWriter
 from rsunfold.report import write_json
+from rsunfold.simulate.hyperspectral import HyperspectralScene
 from rsunfold.simulate.infrared import InfraredScene
+from rsunfold.simulate.noise import NoisyCube
 
 
 def write_infrared(folder: Path, scenes: Iterable[InfraredScene], *, overwrite: bool = False) -> int:
@@ -27,6 +32,52 @@ def write_infrared(folder: Path, scenes: Iterable[InfraredScene], *, overwrite: 
         truth[name] = {"background": scene.background, "seed": scene.seed, "targets": scene.targets}
     write_json(folder / "truth.json", truth, overwrite=overwrite)
     return len(truth)
+
+
+def write_hyperspectral(
+    folder: Path, scene: HyperspectralScene, noisy: NoisyCube, *, envi: bool = False, overwrite: bool = False
+) -> list[str]:
+    """Write ``clean.tif``, ``noisy.tif`` (``.img`` and ``.hdr`` with ``envi``) and ``truth.json``; returns their names.
+
+    The truth gives, band by band, the standard deviation of the Gaussian noise (in the units of the cube) and the
+    shares of the pixels with a stripe, in a dead line and hit by an impulse (None where the kind has no such noise).
+    Raises UsageError when ``noisy`` has another size than the scene, and OutputError when a file exists and
+    ``overwrite`` is False, both before anything is written, or when the folder cannot be written.
+    """
+    if noisy.data.shape != scene.data.shape:
+        raise UsageError(f"a noisy cube of shape {noisy.data.shape} does not belong to a scene of {scene.data.shape}.")
+    cubes, suffix = {"clean": scene.data, "noisy": noisy.data}, ".img" if envi else ".tif"
+    names = [name + end for end in ((suffix, ".hdr") if envi else (suffix,)) for name in cubes] + ["truth.json"]
+    for name in names:
+        refuse_existing(folder / name, overwrite)
+    bands, rows, cols = scene.data.shape
+    meta = Meta(wavelengths=tuple(scene.wavelengths.tolist()))
+    size = {"bands": bands, "rows": rows, "cols": cols, "dtype": np.float32}
+    for name, data in cubes.items():
+        with RasterWriter(folder / (name + suffix), **size, meta=meta, overwrite=overwrite) as writer:
+            writer.write(data)
+    truth = {
+        "seed": scene.seed,
+        "data_range": 1.0,
+        "wavelengths_nm": scene.wavelengths,
+        "materials": scene.materials,
+        "spectra": scene.spectra,
+        "noise": {
+            "kind": noisy.kind,
+            "seed": noisy.seed,
+            "sigmas": noisy.sigmas,
+            "stripe_share": _share(noisy.stripes),
+            "dead_share": _share(noisy.dead),
+            "impulse_share": _share(noisy.impulse),
+        },
+    }
+    write_json(folder / "truth.json", truth, overwrite=overwrite)
+    return names
+
+
+def _share(mask: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
+    """Share of each band that a mask (bands, cols) or (bands, rows, cols) covers, (bands,)."""
+    return None if mask is None else mask.reshape(len(mask), -1).mean(axis=1)
 
 
 def save_png(path: Path, data: NDArray[np.uint8], overwrite: bool) -> None:

@@ -10,7 +10,7 @@ from rsunfold.classical.top_hat import TopHat
 from rsunfold.errors import UsageError
 from rsunfold.metrics.components import Components
 from rsunfold.metrics.infrared import InfraredMetrics
-from rsunfold.simulate.infrared import BACKGROUNDS, _power_law, infrared_scene, infrared_scenes, point_spread
+from rsunfold.simulate.infrared import BACKGROUNDS, power_law, infrared_scene, infrared_scenes, point_spread
 
 
 def added(scene, **arguments):
@@ -71,7 +71,7 @@ def test_targets_keep_apart_and_off_the_border():
 
 @pytest.mark.parametrize("beta", [2.0, 3.4])
 def test_clutter_has_the_power_spectrum_asked_for(beta):
-    field = _power_law(np.random.default_rng(0), 256, 256, beta)
+    field = power_law(np.random.default_rng(0), 256, 256, beta)
     assert field.mean() == pytest.approx(0, abs=1e-9)
     assert field.std() == pytest.approx(1)
     window = np.hanning(256)
@@ -83,7 +83,7 @@ def test_clutter_has_the_power_spectrum_asked_for(beta):
 
 
 def test_stretched_clutter_is_longer_along_the_rows():
-    field = _power_law(np.random.default_rng(0), 128, 128, 3.0, stretch=3.0)
+    field = power_law(np.random.default_rng(0), 128, 128, 3.0, stretch=3.0)
     assert np.diff(field, axis=0).std() > 2 * np.diff(field, axis=1).std()
 
 
