@@ -12,15 +12,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct, idct
+from scipy.ndimage import correlate1d
+from skimage.restoration import estimate_sigma
 
 from rsunfold.errors import InputError
 
 Real = NDArray[np.float64]
+Cube = NDArray[np.floating]
 
 RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
 CONFIDENCE = 1.02
 """Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
+SMOOTHED_NOISE = (6 / 16) ** 2
+"""Variance that :func:`smooth` leaves of white noise of variance 1."""
+SMOOTHED_COUNT = (36 / 70) ** 2
+"""Independent spectra per pixel after :func:`smooth`, whose noise is correlated over 5 x 5 pixels."""
+LEAST, MOST = 9, 64
+"""Directions that a subspace has at least, for networks that work on 9 eigen-images at a time, and at most."""
+MOST_ROBUST = 12
+"""The same for images with outliers, of which what cannot be told from signal would add directions of its own."""
+FEW = 9
+"""With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
+WINDOW, CUT = 16, 3.0
+"""Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
 
 
 class Moments:
@@ -34,12 +50,14 @@ class Moments:
         self._shift: Real | None = None
         self._sum = np.zeros(bands)
         self._products = np.zeros((bands, bands))
+        self._low, self._high = np.full(bands, np.inf), np.full(bands, -np.inf)
 
     def add(self, spectra: NDArray[np.floating]) -> None:
         """Take ``spectra`` (bands, n), finite."""
         if not spectra.shape[1]:
             return
         x = spectra.astype(np.float64)
+        self._low, self._high = np.minimum(self._low, x.min(axis=1)), np.maximum(self._high, x.max(axis=1))
         if self._shift is None:
             self._shift = x.mean(axis=1)
         x -= self._shift[:, None]
@@ -60,6 +78,20 @@ class Moments:
         _ = self.mean
         m = self._sum / self.count
         return np.asarray(self._products / self.count - np.outer(m, m))
+
+    @property
+    def spread(self) -> Real:
+        """(bands,): largest minus smallest value."""
+        return np.asarray(np.where(self.count, self._high - self._low, 0))
+
+    def select(self, bands: NDArray[np.bool_]) -> Moments:
+        """The moments of some of the bands, bool (bands,)."""
+        out = Moments(int(bands.sum()))
+        out.count = self.count
+        out._shift = None if self._shift is None else self._shift[bands]
+        out._sum, out._low, out._high = self._sum[bands], self._low[bands], self._high[bands]
+        out._products = self._products[np.ix_(bands, bands)]
+        return out
 
 
 def regression_noise(covariance: Real) -> Real:
@@ -82,12 +114,52 @@ def regression_noise(covariance: Real) -> Real:
     return sigma
 
 
+def smooth(cube: Cube) -> NDArray[np.float32]:
+    """Each band of (bands, rows, cols) smoothed by the binomial 1 2 1 along rows and columns, edges repeated."""
+    kernel = np.array([0.25, 0.5, 0.25], np.float32)
+    half = correlate1d(cube.astype(np.float32, copy=False), kernel, axis=1, mode="nearest")
+    return np.asarray(correlate1d(half, kernel, axis=2, mode="nearest"))
+
+
+def spatial_noise(cube: Cube) -> Real:
+    """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest wavelets alone.
+
+    Source: Donoho and Johnstone, Biometrika 81(3), 1994. Fine texture counts as noise; 0 for an image of one pixel.
+    """
+    if min(cube.shape[1:]) < 2:
+        return np.zeros(len(cube))
+    return np.array([estimate_sigma(band.astype(np.float64)) for band in cube])
+
+
+def robust_statistics(spectra: NDArray[np.floating], rounds: int = 4, reach: float = 3.0) -> tuple[Real, Real, Real]:
+    """(mean, noise, spectra without outliers) of ``spectra`` (bands, n) of which some samples are outliers.
+
+    The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
+    its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds ``reach`` of
+    it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
+    estimator; Huber, Robust Statistics, 1981, section 4.8).
+    """
+    y = spectra.astype(np.float64)
+    for _ in range(rounds):
+        mean = y.mean(axis=1)
+        x = y - mean[:, None]
+        covariance = x @ x.T / x.shape[1]
+        scale = np.sqrt(np.diag(covariance))
+        safe = np.where(scale > 0, scale, 1)
+        inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
+        residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
+        sigma = 1.4826 * np.median(np.abs(residual - np.median(residual, axis=1, keepdims=True)), axis=1)
+        y -= np.where(np.abs(residual) > reach * sigma[:, None], residual, 0)
+    return y.mean(axis=1), sigma, y
+
+
 @dataclass(frozen=True)
 class Subspace:
     """Where the signal of an image lies: y = mean + sigma * (A g + unit noise), spectrum by spectrum.
 
     mean, sigma (bands,) in units of the image. eigenvalues (bands,), descending, of the covariance of the whitened
     image; basis (bands, bands), its orthonormal eigenvectors in that order; rank, how many of them hold signal.
+    A (bands, k), orthonormal: the directions estimated with what is known of signal, see :func:`signal_directions`.
     """
 
     mean: Real
@@ -95,6 +167,7 @@ class Subspace:
     eigenvalues: Real
     basis: Real
     rank: int
+    A: Real
 
     def whiten(self, cube: NDArray[np.floating]) -> NDArray[np.float32]:
         """(cube - mean) / sigma, float32 (bands, rows, cols)."""
@@ -107,19 +180,106 @@ class Subspace:
         return np.asarray(whitened * scale + shift, np.float32)
 
 
-def signal_subspace(mean: Real, covariance: Real, sigma: Real, count: int) -> Subspace:
+def signal_subspace(
+    mean: Real, covariance: Real, smoothed: Real, sigma: Real, count: int, *, most: int = MOST
+) -> Subspace:
     """The signal subspace of an image with ``mean`` and ``covariance`` from ``count`` spectra and noise ``sigma`` > 0.
 
-    A direction holds signal when its variance in the whitened image exceeds the largest that unit noise alone would
-    give in so many spectra, (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
+    smoothed : covariance of the image after :func:`smooth`. A direction holds signal when its variance in the
+    whitened image exceeds the largest that unit noise alone would give in so many spectra,
+    (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
     """
     if not (sigma > 0).all():
         raise ValueError("every band needs noise above 0: leave out constant bands")
-    whitened = covariance / np.outer(sigma, sigma)
-    values, vectors = np.linalg.eigh(whitened)
-    values, vectors = values[::-1], vectors[:, ::-1]
-    edge = CONFIDENCE * (1 + np.sqrt(len(sigma) / max(count, 1))) ** 2
-    return Subspace(mean, sigma, values, vectors, max(1, int((values > edge).sum())))
+    scale = np.outer(sigma, sigma)
+    values, vectors = _eigen(covariance / scale)
+    rank = _rank(values, count)
+    return Subspace(mean, sigma, values, vectors, rank, signal_directions(smoothed / scale, count, least=rank, most=most))
+
+
+def signal_directions(smoothed: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
+    """Orthonormal directions (bands, k) of signal from the covariance of the smoothed, whitened image.
+
+    Two things are known of signal and not of noise. Neighbouring pixels are alike, so smoothing takes away more noise
+    than signal: the eigenvectors are those of the smoothed image. Neighbouring bands are alike: of each eigenvector
+    only the cosine coefficients are kept, in windows of 16 bands at every offset, that exceed three times the noise
+    that an eigenvector from so few spectra has, sqrt(l / count) / (l - 1) at eigenvalue l.
+
+    k is the number of eigenvalues that noise alone would not give, or ``least`` where that is more, within LEAST and
+    ``most``, or the number of bands.
+    """
+    bands = len(smoothed)
+    values, vectors = _eigen(smoothed / SMOOTHED_NOISE)
+    effective = max(1.0, count * SMOOTHED_COUNT)
+    k = min(bands, most, max(LEAST, least, _rank(values, effective)))
+    A, lam = vectors[:, :k], np.maximum(values[:k], 0)
+    if bands >= WINDOW:
+        noise = np.minimum(np.sqrt(lam / effective) / np.maximum(lam - 1, 0.05), bands**-0.5)
+        A = _threshold_cosines(A, CUT * noise)
+    q, _ = np.linalg.qr(A)
+    return np.asarray(q)
+
+
+def _eigen(covariance: Real) -> tuple[Real, Real]:
+    values, vectors = np.linalg.eigh(covariance)
+    return values[::-1], vectors[:, ::-1]
+
+
+def _rank(values: Real, count: float) -> int:
+    edge = CONFIDENCE * (1 + np.sqrt(len(values) / max(count, 1))) ** 2
+    return max(1, int((values > edge).sum()))
+
+
+def _threshold_cosines(A: Real, limit: Real) -> Real:
+    """Columns of A (bands, k) with the cosine coefficients of windows below ``limit`` (k,) set to 0, but for means.
+
+    Windows that keep few coefficients weigh more, as in BM3D.
+    """
+    bands = len(A)
+    padded = np.pad(A, ((WINDOW, WINDOW), (0, 0)), mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=0)  # (places, k, WINDOW)
+    C = dct(windows, norm="ortho", axis=-1)
+    kept = np.abs(C) > limit[:, None]
+    kept[..., 0] = True
+    weight = 1 / kept.sum(axis=-1)
+    parts = idct(C * kept, norm="ortho", axis=-1) * weight[..., None]
+    total, weights = np.zeros_like(padded), np.zeros_like(padded)
+    for offset in range(WINDOW):
+        total[offset : offset + len(parts)] += parts[..., offset]
+        weights[offset : offset + len(parts)] += weight
+    return np.asarray((total / weights)[WINDOW : WINDOW + bands])
+
+
+def estimate_subspace(
+    plain: Moments, smoothed: Moments, sample: Cube, *, sigma: Real | None = None, robust: bool = False
+) -> Subspace:
+    """The subspace of an image from the moments of its spectra, as they are and after :func:`smooth`.
+
+    sample (bands, rows, cols) : the image, or a part that stands for it, without holes. sigma : noise (bands,) where it
+    is known. robust : some samples are outliers; mean, noise and covariance are then those of the sample without them.
+    """
+    mean, covariance, smooth_covariance, count = plain.mean, plain.covariance, smoothed.covariance, plain.count
+    few = len(mean) < FEW
+    estimated = spatial_noise(sample) if few else regression_noise(covariance)
+    if robust and not few:
+        mean, estimated, spectra = robust_statistics(sample.reshape(len(sample), -1))
+        covariance, count = np.cov(spectra, bias=True), spectra.shape[1]
+        # Smoothing would make a stripe stand out of the noise, in a direction of its own.
+        smooth_covariance = SMOOTHED_NOISE * covariance
+    spread = np.sqrt(np.diag(plain.covariance))
+    # A band without measurable noise still needs a scale to be divided by.
+    noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
+    most = MOST_ROBUST if robust else MOST
+    covariance, smooth_covariance = np.atleast_2d(covariance), np.atleast_2d(smooth_covariance)
+    return signal_subspace(mean, covariance, smooth_covariance, noise, count, most=most)
+
+
+def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) -> Subspace:
+    """:func:`estimate_subspace` of a cube (bands, rows, cols) in memory, without holes."""
+    plain, smoothed = Moments(len(cube)), Moments(len(cube))
+    plain.add(cube.reshape(len(cube), -1))
+    smoothed.add(smooth(cube).reshape(len(cube), -1))
+    return estimate_subspace(plain, smoothed, cube, sigma=sigma, robust=robust)
 
 
 def hysime(correlation: Real, noise_correlation: Real) -> tuple[int, Real]:

@@ -72,9 +72,9 @@ def detect_ir(
     """
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
-    from rsunfold.infer.batch import Outcome, detect_batch, expand, raise_failures
+    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
     from rsunfold.infer.detector import Detector
-    from rsunfold.infer.run import Options
+    from rsunfold.infer.run import Detection, Options, detect_file, output_names
 
     options = Options(
         threshold=threshold,
@@ -93,11 +93,18 @@ def detect_ir(
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
     if stages:
         detector.require_stages()
-    outcomes: list[Outcome] = []
-    for outcome in detect_batch(files, output, detector, options, skip_existing=skip_existing):
+    outcomes: list[Outcome[Detection]] = []
+
+    def summary_of(stem: str) -> Path:
+        return output / output_names(stem, options)["summary"]
+
+    def run(source: str, stem: str) -> Detection:
+        return detect_file(source, stem, output, detector, options)
+
+    for outcome in run_batch(files, run, existing=summary_of if skip_existing else None):
         outcomes.append(outcome)
-        if outcome.detection is not None:
-            summary = outcome.detection.summary
+        if outcome.result is not None:
+            summary = outcome.result.summary
             found = counted(summary["targets"], "target")
             say(f"{outcome.source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
             for note in summary["notes"]:
@@ -109,7 +116,7 @@ def detect_ir(
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))
-    total = sum(len(o.detection.targets) for o in outcomes if o.detection is not None)
-    done = sum(o.detection is not None for o in outcomes)
+    total = sum(len(o.result.targets) for o in outcomes if o.result is not None)
+    done = sum(o.result is not None for o in outcomes)
     images = f"{done} of {counted(len(outcomes), 'image')}"
     show(f"{counted(total, 'target')} in {images} ({detector.spec.name}); results are in {output}")

@@ -6,11 +6,12 @@ import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, InputError, RsunfoldError, UsageError
-from rsunfold.infer.detector import Detector
-from rsunfold.infer.run import Detection, Options, detect_file, output_names
 from rsunfold.io.folders import images_in, natural
+
+T = TypeVar("T")
 
 
 def expand(inputs: Sequence[str]) -> dict[str, str]:
@@ -41,29 +42,32 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
 
 
 @dataclass
-class Outcome:
-    """What became of one input: a detection, an error, or neither when it was skipped."""
+class Outcome(Generic[T]):
+    """What became of one input: a result, an error, or neither when it was skipped."""
 
     source: str
-    detection: Detection | None = None
+    result: T | None = None
     error: RsunfoldError | None = None
 
 
-def detect_batch(
-    files: dict[str, str], folder: Path, detector: Detector, options: Options, *, skip_existing: bool = False
-) -> Iterator[Outcome]:
-    """Run ``detect_file`` on each of ``files`` (by stem); errors that a user can cause end only their own input."""
+def run_batch(
+    files: dict[str, str], run: Callable[[str, str], T], *, existing: Callable[[str], Path] | None = None
+) -> Iterator[Outcome[T]]:
+    """``run(source, stem)`` on each of ``files`` (by stem); errors that a user can cause end only their own input.
+
+    existing : gives the file whose presence says that the input of that stem is done and to be skipped.
+    """
     for stem, source in files.items():
-        if skip_existing and (folder / output_names(stem, options)["summary"]).exists():
+        if existing is not None and existing(stem).exists():
             yield Outcome(source)
             continue
         try:
-            yield Outcome(source, detection=detect_file(source, stem, folder, detector, options))
+            yield Outcome(source, result=run(source, stem))
         except RsunfoldError as error:
             yield Outcome(source, error=error)
 
 
-def raise_failures(outcomes: Sequence[Outcome], say: Callable[[str], None]) -> None:
+def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -> None:
     """Nothing when all went well; the error itself when there was one input, else BatchError after naming each."""
     failed = [o for o in outcomes if o.error is not None]
     if not failed:

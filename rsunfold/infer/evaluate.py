@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import PEAK_TAG, THRESHOLD_TAG, check_threshold, environment, work_folder
+from rsunfold.infer.run import PEAK_TAG, THRESHOLD_TAG, check_threshold
+from rsunfold.infer.workplace import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask

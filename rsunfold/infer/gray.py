@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter
 
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.io import CubeReader, full_range, open_cube
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PERCENTILES = (0.1, 99.9)
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS = 4_000_000
-FILL_REACH = 16
 
 
 @dataclass(frozen=True)
@@ -169,10 +168,6 @@ class GrayImage:
             return self.scale.apply(values), valid
         grown = window.grown(FILL_REACH, self.rows, self.cols)
         values, around = self._values(grown)
-        gray = np.where(around, self.scale.apply(np.where(around, values, 0)), 0).astype(np.float32)
-        size = 2 * FILL_REACH + 1
-        share = uniform_filter(around.astype(np.float64), size, mode="constant")
-        mean = uniform_filter(gray.astype(np.float64), size, mode="constant") / np.maximum(share, 1e-9)
-        fill = np.where(share > 0.5 / size**2, mean, self.scale.fill)
+        gray = self.scale.apply(np.where(around, values, 0))
         inner = window.within(grown)
-        return np.where(around, gray, fill).astype(np.float32)[inner], around[inner]
+        return fill_holes(gray, around, self.scale.fill)[inner], around[inner]

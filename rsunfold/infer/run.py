@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from numpy.typing import NDArray
 
 from rsunfold import __version__
 from rsunfold.cube import Meta, Window
-from rsunfold.errors import DeviceError, OutputError, UsageError
+from rsunfold.errors import UsageError
 from rsunfold.infer.detector import Detector, Scored
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.targets import Target, TargetCollector
+from rsunfold.infer.workplace import environment, move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.vector import write_csv, write_geojson
@@ -91,20 +90,6 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_summary.json"}
 
 
-@contextmanager
-def environment() -> Iterator[None]:
-    """GDAL with a small block cache, which counts towards --memory, and running out of memory as one sentence."""
-    import rasterio
-
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=64):
-            yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
-            raise DeviceError("memory is exhausted: lower --memory, so that smaller tiles are used.") from None
-        raise
-
-
 def detect_array(source: CubeReader | str, detector: Detector, options: Options) -> Detection:
     """Detect targets in an image that fits in memory, and keep everything in memory."""
     started = time.monotonic()
@@ -150,43 +135,8 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
             _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
-        _move(work, folder, options.overwrite)
+        move_results(work, folder, options.overwrite)
     return Detection(targets, passage.threshold, summary, {k: folder / n for k, n in names.items()})
-
-
-@contextmanager
-def work_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
-
-    Raises OutputError when ``folder`` cannot be made or written to, or its disk is full.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".rsunfold-", dir=folder))
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
-    try:
-        yield work
-    except OutputError as error:  # nobody knows the hidden folder
-        raise OutputError(str(error).replace(str(work), str(folder))) from error
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OutputError(
-            f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _move(work: Path, folder: Path, overwrite: bool) -> None:
-    files = [p for p in work.iterdir() if p.is_file()]
-    for path in files:
-        refuse_existing(folder / path.name, overwrite)
-    for path in files:  # statistics that a GIS has kept of what is replaced
-        (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)
-    for path in sorted(files, key=lambda p: p.name.endswith("_summary.json")):
-        path.replace(folder / path.name)
 
 
 class _Passage:

@@ -307,11 +307,9 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
     return begun
 
 
-def _groups(net: nn.Module, o: Optim) -> list[dict[str, Any]]:
-    """Parameters by how they are treated: matrices decay; step sizes, the numbers that belong to no layer, have their
-    own lr."""
-    owners = [m for m in net.modules() if any(m.children())]
-    steps = [p for m in owners for p in m.parameters(recurse=False) if p.numel() == 1]
+def _groups(net: Unrolled, o: Optim) -> list[dict[str, Any]]:
+    """Parameters by how they are treated: matrices decay; step sizes have their own lr."""
+    steps = net.step_sizes()
     layers = [p for p in net.parameters() if not any(p is q for q in steps)]
     return [
         {"params": [p for p in layers if p.ndim > 1], "weight_decay": o.weight_decay, "factor": 1.0},

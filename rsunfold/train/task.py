@@ -78,9 +78,10 @@ class TrainingTask(ABC):
 def task_of(model: str) -> type[TrainingTask]:
     """The training task of a model; raises UsageError for an unknown one, InputError where its task has no training."""
     # Here and not above: the modules of the tasks import this one.
+    from rsunfold.train.hyperspectral.task import HyperspectralTask
     from rsunfold.train.infrared.task import InfraredTask
 
-    tasks: dict[Task, type[TrainingTask]] = {"detect-ir": InfraredTask}
+    tasks: dict[Task, type[TrainingTask]] = {"detect-ir": InfraredTask, "denoise-hsi": HyperspectralTask}
     spec = get_model(model)
     if spec.task not in tasks:
         raise InputError(f"{model!r} cannot be trained: there is no training for {spec.task}.")

@@ -1,4 +1,4 @@
-"""Overlapping patch cubes of a stack of eigen-images, and separable dictionaries on them."""
+"""Overlapping patch cubes of a stack of eigen-images, and dictionaries on them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BORDER = 4
 
 
 def mirrored(size: int, before: int, after: int) -> Tensor:
-    """Indices that extend ``size`` entries by mirroring about the edge entries, as often as needed, int64."""
+    """Indices, int64, that extend ``size`` entries by mirroring about the edge entries, as often as needed."""
     places = torch.arange(-before, size + after)
     if size == 1:
         return torch.zeros_like(places)
@@ -27,21 +27,18 @@ def mirrored(size: int, before: int, after: int) -> Tensor:
 class PatchGrid:
     """Where the 9 x 9 x 9 patch cubes of an image of ``rows`` x ``cols`` pixels and ``rank`` >= 9 eigen-images lie.
 
-    Patches begin every ``stride`` pixels, the first one BORDER pixels outside the image; along the eigen-images every
-    ``step``, the last one ending at the last eigen-image. Codes and patches have the shape (n, 9, 81, L): n places
-    along the eigen-images, 9 of these, 81 pixels (or coefficients) row by row, L places in the image.
+    Patches begin every ``stride`` pixels, the first one BORDER pixels outside the image; along the eigen-images they
+    begin every ``step``, the last one ending at the last eigen-image. Codes and patches have the shape (n, 9, 81, L):
+    n places along the eigen-images, 9 of these, 81 pixels or coefficients, L places in the image.
 
     The grid of a window of an image is part of the image's when its first row and column are multiples of ``stride``.
     """
 
-    def __init__(self, rows: int, cols: int, rank: int, *, stride: int = 1, step: int = 3) -> None:
+    def __init__(self, rows: int, cols: int, rank: int, *, stride: int = 1, step: int = SIDE) -> None:
         if rank < SIDE:
             raise ValueError(f"patch cubes need at least {SIDE} eigen-images, not {rank}")
         self.rows, self.cols, self.rank, self.stride = rows, cols, rank, stride
-        self.padded = tuple(
-            max(0, math.ceil((n + 2 * BORDER - SIDE) / stride)) * stride + SIDE for n in (rows, cols)
-        )
-        self.across = [(p - SIDE) // stride + 1 for p in self.padded]
+        self.padded = tuple(max(0, math.ceil((n + 2 * BORDER - SIDE) / stride)) * stride + SIDE for n in (rows, cols))
         count = math.ceil((rank - SIDE) / step) + 1
         self.places = [min(i * step, rank - SIDE) for i in range(count)]
 
@@ -75,36 +72,45 @@ class PatchGrid:
         folded: Tensor = F.fold(columns.reshape(1, -1, columns.shape[-1]), self.padded, SIDE, stride=self.stride)[0]
         return folded
 
-    def count(self, like: Tensor) -> Tensor:
-        """sum_i R_i^T R_i, a diagonal: in how many patches each value lies, (rank, H, W)."""
-        spatial = torch.ones(SIDE * SIDE, self.across[0] * self.across[1], dtype=like.dtype, device=like.device)
-        once = F.fold(spatial[None], self.padded, SIDE, stride=self.stride)[0]
-        along = torch.zeros(self.rank, dtype=like.dtype, device=like.device)
-        for p in self.places:
-            along[p : p + SIDE] += 1
-        return along[:, None, None] * once
+    def count(self, weight: Tensor) -> Tensor:
+        """sum_i w_i R_i^T R_i, a diagonal: the weights of the patches that each value lies in, (rank, H, W).
+
+        weight : (n, L), one per patch cube.
+        """
+        places, size = weight.shape
+        folded = F.fold(weight[:, None].expand(places, SIDE * SIDE, size), self.padded, SIDE, stride=self.stride)
+        total = folded.new_zeros(self.rank, *folded.shape[2:])
+        for p, part in zip(self.places, folded, strict=True):
+            total[p : p + SIDE] += part
+        return total
 
 
 def dct_dictionary(size: int = SIDE) -> Tensor:
-    """The orthonormal discrete cosine basis, columns of rising frequency, (size, size)."""
+    """The orthonormal discrete cosine basis, columns of rising frequency, float32 (size, size)."""
     n = torch.arange(size, dtype=torch.float64)
     D = torch.cos(math.pi * (n[:, None] + 0.5) * n / size)
     return (D / torch.linalg.vector_norm(D, dim=0)).float()
 
 
-def synthesis(B: Tensor, D1: Tensor, D2: Tensor, D3: Tensor) -> Tensor:
-    """B x1 D1 x2 D2 x3 D3 of codes (n, 9, 81, L).
+def synthesis(B: Tensor, D1: Tensor, D23: Tensor) -> Tensor:
+    """B x1 D1 x23 D23 of codes (n, 9, 81, L): D1 (9, 9) along the eigen-images, D23 (81, 81) on the pixels.
 
-    Rows and columns together as one 81 x 81 product: at this size a large matrix product is faster than two small
-    ones of 9 x 9, although it does four times their arithmetic.
+    With D23 = kron(D2, D3) this is B x1 D1 x2 D2 x3 D3. One large matrix product is faster than two of 9 x 9,
+    although it does four times their arithmetic.
     """
-    return _mode1(D1, torch.kron(D2, D3) @ B)
+    return _mode1(D1, _mode23(D23, B))
 
 
-def analysis(X: Tensor, D1: Tensor, D2: Tensor, D3: Tensor) -> Tensor:
-    """X x1 D1^T x2 D2^T x3 D3^T of patches (n, 9, 81, L): the adjoint of :func:`synthesis`."""
-    return torch.kron(D2, D3).mT @ _mode1(D1.mT, X)
+def analysis(X: Tensor, D1: Tensor, D23: Tensor) -> Tensor:
+    """X x1 D1^T x23 D23^T of patches (n, 9, 81, L): the adjoint of :func:`synthesis`."""
+    return _mode23(D23.mT, _mode1(D1.mT, X))
 
 
 def _mode1(D: Tensor, X: Tensor) -> Tensor:
     return (D @ X.flatten(2)).view(X.shape[0], D.shape[0], *X.shape[2:])
+
+
+def _mode23(D: Tensor, X: Tensor) -> Tensor:
+    # torch.matmul would fold the batch into the columns, for which it copies X.
+    batch = X.flatten(0, 1)
+    return torch.bmm(D.expand(len(batch), *D.shape), batch).view(X.shape)

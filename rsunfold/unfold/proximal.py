@@ -57,11 +57,12 @@ class _GramThreshold(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lam: Tensor) -> Tensor:
+        x = x.contiguous()  # products of batches of strided matrices are made one by one
         t, u = torch.linalg.eigh(x @ x.mT)
         s = t.clamp_min(0).sqrt()
         kept = s > lam
         h = torch.where(kept, 1 - lam / torch.where(kept, s, 1), 0)
-        w = (u * h.unsqueeze(-2)) @ u.mT
+        w = (u * h.unsqueeze(-2)) @ u.mT.contiguous()
         ctx.save_for_backward(x, lam, s, h, u, w)
         y: Tensor = w @ x
         return y
@@ -82,9 +83,10 @@ class _GramThreshold(torch.autograd.Function):
         K = torch.where(both, l3 / (s_i * s_j * (s_i + s_j)), 0)
         K = torch.where(one, (h.unsqueeze(-1) - h.unsqueeze(-2)) / torch.where(one, apart, 1), K)
         K.diagonal(dim1=-2, dim2=-1).copy_(slope)
-        c = u.mT @ (g @ x.mT) @ u
-        inner = K * (c + c.mT) / 2
-        grad = w @ g + 2 * (u @ inner @ u.mT) @ x
+        u_t, g = u.mT.contiguous(), g.contiguous()
+        c = u_t @ (g @ x.mT) @ u
+        inner = (K * (c + c.mT)).contiguous() / 2
+        grad = w @ g + 2 * ((u @ inner) @ u_t) @ x
         grad_lam = (torch.where(h > 0, -1 / safe, 0) * c.diagonal(dim1=-2, dim2=-1)).sum_to_size(lam.shape)
         return grad, grad_lam
 

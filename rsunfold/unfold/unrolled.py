@@ -65,6 +65,14 @@ class Unrolled(nn.Module):
         """Number of learned parameters."""
         return sum(p.numel() for p in self.parameters())
 
+    def step_sizes(self) -> list[nn.Parameter]:
+        """The parameters that belong to no layer, for which a recipe has a learning rate of its own.
+
+        By default the single numbers that modules with sub-modules hold beside these.
+        """
+        owners = [m for m in self.modules() if any(m.children())]
+        return [p for m in owners for p in m.parameters(recurse=False) if p.numel() == 1]
+
     def describe(self) -> str:
         """The architecture as one line of JSON."""
         return json.dumps(self.arch, sort_keys=True)

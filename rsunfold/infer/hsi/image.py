@@ -1,0 +1,192 @@
+"""A hyperspectral file as denoisers see it: the bands that take part, its statistics, windows with holes filled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import InputError
+from rsunfold.infer.holes import FILL_REACH, fill_holes
+from rsunfold.io import CubeReader, open_cube
+from rsunfold.subspace import Moments, Subspace, estimate_subspace, smooth
+
+STRIP_BYTES = 2**27
+"""Bytes of float32 samples that are read at a time for statistics."""
+MOSAIC_SIDE, MOSAIC_TILE = 256, 64
+"""Side of the mosaic that stands for an image with more pixels, and of the windows that it is made of."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one pass over the valid pixels gives.
+
+    bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
+    are passed through. moments, smoothed : of the bands that take part, as they are and smoothed. pixels, valid_pixels : of the image.
+    """
+
+    bands: list[int]
+    passed: dict[int, str]
+    moments: Moments
+    smoothed: Moments
+    pixels: int
+    valid_pixels: int
+
+
+class SpectralImage:
+    """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units.
+
+    Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
+    valid where every band that takes part is.
+
+    Raises InputError when the samples are complex, no band can take part or no pixel is valid.
+    """
+
+    def __init__(self, source: str | CubeReader, *, var: str | None = None) -> None:
+        self.reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
+        try:
+            if self.reader.dtype.kind == "c":
+                raise InputError(f"{self.reader.path} holds complex samples; write their magnitude to a file first.")
+            self.count, self.rows, self.cols = self.reader.shape
+            self.statistics = self._gather()
+        except BaseException:
+            self.reader.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.reader.close()
+
+    @property
+    def meta(self) -> Meta:
+        """What the file says."""
+        return self.reader.meta
+
+    @property
+    def path(self) -> str:
+        """Path of the file as given."""
+        return str(self.reader.path)
+
+    @property
+    def bands(self) -> list[int]:
+        """The bands that take part, zero-based."""
+        return self.statistics.bands
+
+    def strips(self, bands: int) -> Iterator[Window]:
+        """Whole rows from top to bottom, aligned to the file's blocks, small enough to be held."""
+        block = self.reader.block_shape[0]
+        height = max(1, STRIP_BYTES // (4 * bands * self.cols))
+        height = height // block * block or min(height, block)
+        for row in range(0, self.rows, height):
+            yield Window(row, 0, min(height, self.rows - row), self.cols)
+
+    def _gather(self) -> Statistics:
+        flagged = self.meta.bad_bands or (False,) * self.count
+        passed = {i: "bad in the file's band list" for i, bad in enumerate(flagged) if bad}
+        chosen = [i for i in range(self.count) if i not in passed]
+        if not chosen:
+            raise InputError(f"every band of {self.path} is marked as bad in its band list.")
+        moments, smoothed = self._moments(chosen)
+        if not moments.count:
+            empty = self._empty_bands(chosen)
+            if len(empty) in (0, len(chosen)):
+                raise InputError(f"{self.path} has no valid pixel: all are nodata, masked or not finite.")
+            passed |= dict.fromkeys(empty, "no valid sample")
+            chosen = [i for i in chosen if i not in passed]
+            moments, smoothed = self._moments(chosen)
+            if not moments.count:
+                raise InputError(f"{self.path} has no pixel that is valid in all of its bands.")
+        varies = moments.spread > 0
+        passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
+        if not varies.any():
+            raise InputError(f"{self.path} is constant in every band: there is nothing to denoise.")
+        bands = [i for i, v in zip(chosen, varies, strict=True) if v]
+        both = moments.select(varies), smoothed.select(varies)
+        return Statistics(bands, dict(sorted(passed.items())), *both, self.rows * self.cols, moments.count)
+
+    def _moments(self, bands: list[int]) -> tuple[Moments, Moments]:
+        """Of the spectra, and of the smoothed ones where no hole is within the smoother's reach."""
+        moments, smoothed = Moments(len(bands)), Moments(len(bands))
+        for window in self.strips(len(bands)):
+            grown = window.grown(1, self.rows, self.cols)
+            cube = self.reader.read(grown, bands)
+            inner = window.within(grown)
+            data, valid = cube.data[:, *inner], cube.valid[inner]
+            moments.add(data[:, valid])
+            whole = binary_erosion(cube.valid, np.ones((3, 3)), border_value=1)
+            near = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
+            smoothed.add(near[:, whole[inner]])
+        return moments, smoothed if smoothed.count else moments
+
+    def _empty_bands(self, bands: list[int]) -> list[int]:
+        """Those of ``bands`` without a single valid sample."""
+        left = list(bands)
+        for window in self.strips(1):
+            left = [b for b in left if not self.reader.read(window, [b]).valid.any()]
+        return left
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """(samples float32 (bands that take part, h, w), valid bool (h, w)); holes are filled smoothly.
+
+        The fill depends on no window, so that windows agree with the whole image.
+        """
+        cube = self.reader.read(window, self.bands)
+        if cube.valid.all():
+            return cube.data.astype(np.float32, copy=False), cube.valid
+        grown = window.grown(FILL_REACH, self.rows, self.cols)
+        cube = self.reader.read(grown, self.bands)
+        mean = self.statistics.moments.mean[:, None, None]
+        values = np.where(cube.valid, cube.data, 0).astype(np.float32)
+        inner = window.within(grown)
+        return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
+
+    def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of evenly spaced windows.
+
+        What depends on the image as a whole beyond its covariance is taken from there, so that it is the same
+        however the image is cut for computing.
+        """
+        if self.rows * self.cols <= MOSAIC_SIDE**2:
+            return self.read(Window(0, 0, self.rows, self.cols))
+        height, width = min(self.rows, MOSAIC_TILE), min(self.cols, MOSAIC_TILE)
+        total = MOSAIC_SIDE**2 // (height * width)
+        down = max(1, min(self.rows // height, round((total * self.rows / self.cols) ** 0.5)))
+        across = max(1, min(self.cols // width, total // down))
+        rows = np.linspace(0, self.rows - height, down).astype(int)
+        cols = np.linspace(0, self.cols - width, across).astype(int)
+        parts = [[self.read(Window(int(r), int(c), height, width)) for c in cols] for r in rows]
+        data = np.concatenate([np.concatenate([p[0] for p in line], axis=2) for line in parts], axis=1)
+        return data, np.block([[p[1] for p in line] for line in parts])
+
+    def subspace(self, *, sigma: NDArray[np.float64] | None = None, robust: bool = False) -> Subspace:
+        """Where the signal lies; see :func:`rsunfold.subspace.estimate_subspace`."""
+        s = self.statistics
+        return estimate_subspace(s.moments, s.smoothed, self.mosaic()[0], sigma=sigma, robust=robust)
+
+    def swapped_axes(self) -> str | None:
+        """A sentence when a spatial axis behaves like a spectrum and the band axis does not, else None.
+
+        Along the spectrum all pixels share a shape: the mean over the other axes explains much of the variance.
+        """
+        if self.meta.wavelengths or min(self.count, self.rows, self.cols) < 8:
+            return None
+        data, _ = self.mosaic()
+        x = data[:, ::2, ::2].astype(np.float64)
+        whole = x.var()
+        shares = [float(x.mean(axis=tuple({0, 1, 2} - {axis})).var() / whole) if whole else 0.0 for axis in range(3)]
+        if shares[0] < 0.2 and max(shares[1:]) > 0.6:
+            which = "rows" if shares[1] > shares[2] else "columns"
+            return (
+                f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
+                "axes (rows, columns, bands are expected)"
+            )
+        return None
+
+

@@ -1,0 +1,275 @@
+"""STAR-Net and STAR-Net-S: sparse and low-rank codes of eigen-images, by an unrolled ADMM."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rsunfold.registry import register
+from rsunfold.unfold.neighbours import non_local_means
+from rsunfold.unfold.patches import SIDE, PatchGrid, analysis, dct_dictionary, synthesis
+from rsunfold.unfold.proximal import procrustes, singular_value_threshold, soft_threshold
+from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+
+WARM = 6
+"""Alternations between S and the eigen-images before the first stage of STAR-Net-S."""
+
+
+class Context(NamedTuple):
+    """What belongs to the image as a whole; computed for windows with that of the image, a window gives its result.
+
+    bases : A^0 .. A^K, each (bands, R).
+    """
+
+    bases: list[Tensor]
+
+
+class Dictionary(nn.Module):
+    """D1 (9, 9) along the eigen-images, and the pixels': D2 and D3 (9, 9), or where not ``separable`` their Kronecker
+    product D23 (81, 81) as one free matrix.
+
+    Starts at the identity along the eigen-images, which are uncorrelated, and at the cosine basis along the pixels.
+    """
+
+    def __init__(self, separable: bool) -> None:
+        super().__init__()
+        self.D1 = nn.Parameter(torch.eye(SIDE))
+        dct = dct_dictionary()
+        if separable:
+            self.D2, self.D3 = nn.Parameter(dct.clone()), nn.Parameter(dct.clone())
+        else:
+            self.D23 = nn.Parameter(torch.kron(dct, dct))
+        self.separable = separable
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        """(D1, D23)."""
+        return self.D1, torch.kron(self.D2, self.D3) if self.separable else self.D23
+
+    def bound(self) -> Tensor:
+        """The square of the dictionary's largest singular value: the Lipschitz constant of the fit's gradient."""
+        parts = (self.D1, self.D2, self.D3) if self.separable else (self.D1, self.D23)
+        bound = self.D1.new_ones(())
+        for D in parts:
+            bound = bound * torch.linalg.matrix_norm(D, 2).square()
+        return bound
+
+
+class Shrinkage(nn.Module):
+    """Sparsity of the codes: prox of t gamma1 |b|, or where not ``literal`` of t gamma1 log(|b| + e).
+
+    gamma1 : one entry per coefficient, (9, 81, 1). The step of the logarithm takes its slope at a pilot code p of the
+    same patch, |b| - t gamma1 / (|p| + e): reweighted l1 (Candes, Wakin and Boyd, J. Fourier Anal. Appl. 14, 2008).
+    """
+
+    def __init__(self, gamma1: float, literal: bool) -> None:
+        super().__init__()
+        start = torch.full((SIDE, SIDE * SIDE, 1), gamma1)
+        start[:, 0] *= 0.1  # means of patches are no details
+        self.gamma1 = nn.Parameter(start.log())
+        self.e = None if literal else nn.Parameter(torch.tensor(0.3).log())
+
+    def forward(self, F: Tensor, t: Tensor | float, pilot: Tensor) -> Tensor:
+        """Codes (n, 9, 81, L) after the step; ``pilot`` likewise, of any sign."""
+        lam = t * self.gamma1.exp()
+        return soft_threshold(F, lam if self.e is None else lam / (pilot.abs() + self.e.exp()))
+
+
+class Aggregation(nn.Module):
+    """The weights w_i with which patches enter G: (1 + n / 9)^(-kappa), n = sum of b^2 / (b^2 + 1).
+
+    Patches with few large coefficients are smooth and better estimated (BM3D, Dabov et al., 2007). ``literal``: 1.
+    """
+
+    def __init__(self, literal: bool) -> None:
+        super().__init__()
+        self.kappa = None if literal else nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, B: Tensor) -> Tensor:
+        """(n, L)."""
+        if self.kappa is None:
+            return B.new_ones(B.shape[0], B.shape[3])
+        b = B.square()
+        return (1 + (b / (b + 1)).sum((1, 2)) / SIDE) ** (-self.kappa)
+
+
+class Stage(nn.Module):
+    """One iteration of the ADMM, in the order S, G, B, L, A, P::
+
+    S = soft(Y - G x3 A, mu)                                                           STAR-Net-S only
+    G : (I + lam sum_i w_i R_i'R_i) G = (Y - S) x3 A' + lam sum_i w_i R_i' D B_i       D B = B x1 D1 x2 D2 x3 D3
+    B = shrink(F, lam / nu)     F = B - (lam D'(D B - R G) + beta (B - L) + P) / nu    nu = lam ||D||^2 + beta
+    L = SVT(B + P / beta, lam gamma2 / beta)                                           on the 9 x 81 unfolding
+    A = U V'                    U S V' = unfold3(Y - S) unfold3(G)' + rho A
+    P = P + beta (B - L)
+
+    These are, in turn, the minimisers (for B one proximal gradient step) of
+
+        1/2 ||Y - G x3 A - S||^2 + mu ||S||_1
+        + lam sum_i w_i (1/2 ||R_i G - D B_i||^2 + gamma1 ||B_i||_1 + gamma2 ||L_i||_*)
+        + sum_i <P_i, B_i - L_i> + beta/2 ||B_i - L_i||^2
+
+    with w_i = 1 in B, L and P, where each patch is a problem of its own. The paper's slides write P + beta (L - B)
+    beside L = SVT(B + P / beta); the sign here is the one that agrees with the L and B steps.
+    """
+
+    def __init__(self, *, sparse: bool, literal: bool) -> None:
+        super().__init__()
+        self.lam = nn.Parameter(torch.tensor(0.02).log())
+        self.beta = nn.Parameter(torch.tensor(0.002).log())
+        self.gamma2 = nn.Parameter(torch.tensor(0.01).log())
+        self.rho = None if literal else nn.Parameter(torch.tensor(1e5).log())
+        self.mu = nn.Parameter(torch.tensor(3.0).log()) if sparse else None
+        self.literal = literal
+        self.shrink = Shrinkage(1.5 if literal else 1.0, literal)
+        self.aggregate = Aggregation(literal)
+
+
+    def outliers(self, r: Tensor) -> Tensor:
+        """S of the residual r: soft(r, mu), or where not literal soft(r, mu^2 / (|r| + 0.1)), the logarithmic penalty,
+        which takes outliers away whole instead of all but mu of them."""
+        mu = self.mu.exp()  # type: ignore[union-attr]
+        return soft_threshold(r, mu if self.literal else mu.square() / (r.abs() + 0.1))
+
+
+@register(
+    "star-net",
+    task="denoise-hsi",
+    kind="network",
+    paper="Liu, Jin, Xiu et al., STAR-Net: sparse and low-rank tensor representation unfolding for hyperspectral image "
+    "denoising, Pattern Recognition 172, 2026",
+    bands=(1, None),
+    needs="whitened spectra of any number of bands, with their signal subspace",
+    sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
+)
+class STARNet(Unrolled):
+    """STAR-Net (Liu, Jin, Xiu et al., 2026), the model of the paper, on the whitened image.
+
+    min 1/2 ||Y - G x3 A||^2 + lam sum_i (1/2 ||R_i G - B_i x1 D1 x2 D2 x3 D3||^2 + gamma1 ||B_i||_1
+    + gamma2 ||B_i||_*),  A'A = I, by K unrolled iterations (:class:`Stage`) of ADMM with L_i = B_i. Y (bands x pixels)
+    is whitened, so that its noise has unit variance in every band: one network serves every level of noise and, since
+    it sees eigen-images only, every number of bands. A^0 holds the R leading eigenvectors.
+
+    K : stages. stride : pixels from patch to patch. literal : the paper's iteration to the letter. Otherwise, each for
+    the reason given with the class: a logarithmic penalty with weights from the image (:class:`Shrinkage`), weighted
+    aggregation (:class:`Aggregation`), dictionaries of each stage's own that need not be separable in the pixels
+    (:class:`Dictionary`), and a proximal term rho in the Procrustes step, without which directions that hold hardly
+    any signal would turn at will.
+
+    The published code is another network (SMDS-Net with nine stages); its checkpoint is imported as ``smds-net``.
+    """
+
+    letters: ClassVar[tuple[str, ...]] = ("G", "B", "L", "A", "P")
+    sparse: ClassVar[bool] = False
+
+    def __init__(self, K: int = 3, stride: int = 1, literal: bool = False) -> None:
+        super().__init__()
+        self.arch = {"K": K, "stride": stride, "literal": literal}
+        self.stages = nn.ModuleList(Stage(sparse=self.sparse, literal=literal) for _ in range(K))
+        # The dictionaries 0 to K - 1 belong to the stages, with that of the first for the start.
+        self.dictionaries = nn.ModuleList(Dictionary(literal) for _ in range(1 if literal else K))
+        self.first = Shrinkage(2.5 if literal else 1.5, literal)
+        self.last = nn.Parameter(torch.tensor(20.0).log())
+        self.aggregate = Aggregation(literal)
+
+    @property
+    def radius(self) -> int:
+        """Pixels that an output pixel depends on, beyond the context; a multiple of the stride."""
+        reach = (SIDE - 1) * (len(self.stages) + 1)
+        stride = int(self.arch["stride"])
+        return -(-reach // stride) * stride
+
+    def step_sizes(self) -> list[nn.Parameter]:
+        """All but the dictionaries: logarithms of thresholds, weights and step sizes."""
+        return [p for name, p in self.named_parameters() if not name.startswith("dictionaries.")]
+
+    def dictionary(self, k: int) -> Dictionary:
+        """The dictionary of stage ``k`` (from 0)."""
+        chosen: Any = self.dictionaries[min(k, len(self.dictionaries) - 1)]
+        return chosen  # type: ignore[no-any-return]
+
+    def forward(
+        self, Y: Tensor, A: Tensor, context: Context | None = None, *, keep: Keep = as_is
+    ) -> tuple[Tensor, Context]:
+        """(denoised Y, context) of Y (bands, H, W), whitened, and A^0 (bands, R), orthonormal columns.
+
+        context : that of the image which Y is a window of, beginning at multiples of the stride; None takes Y for the
+        whole image. Fewer than 9 eigen-images are filled up with zeros.
+        """
+        rank = A.shape[1]
+        grid = PatchGrid(*Y.shape[1:], max(rank, SIDE), stride=int(self.arch["stride"]))
+        y = grid.pad(Y).flatten(1)
+        A = A if context is None else context.bases[0]
+        bases = [A]
+
+        def project(x: Tensor) -> Tensor:
+            g = (A.mT @ x).view(rank, *grid.padded)
+            return g if rank >= SIDE else torch.cat([g, g.new_zeros(SIDE - rank, *grid.padded)])
+
+        S: Tensor | float = 0.0
+        G = project(y)
+        stage: Any = self.stages[0]
+        if stage.mu is not None:
+            for _ in range(WARM):
+                S = stage.outliers(y - A @ G[:rank].flatten(1))
+                G = project(y - S)
+        dictionary = self.dictionary(0)()
+        pilot = analysis(grid.cut(non_local_means(G)), *dictionary)
+        B = self.first(analysis(grid.cut(G), *dictionary), 1.0, pilot)
+        L, P = B, torch.zeros_like(B)
+        for k, stage in enumerate(self.stages):
+            if stage.mu is not None:
+                S = keep(k, "S", stage.outliers(y - A @ G[:rank].flatten(1)))
+            lam, beta = stage.lam.exp(), stage.beta.exp()
+            DB = synthesis(B, *dictionary)
+            w = stage.aggregate(B)
+            pasted, count = grid.paste(w[:, None, None] * DB), grid.count(w)
+            G = keep(k, "G", (project(y - S) + lam * pasted) / (1 + lam * count))
+            X = grid.cut(G)
+            own = self.dictionary(k)
+            if len(self.dictionaries) > 1 and k:
+                dictionary = own()
+                DB = synthesis(B, *dictionary)
+            nu = lam * own.bound() + beta
+            F = B - (lam * analysis(DB - X, *dictionary) + beta * (B - L) + P) / nu
+            pilot = analysis(grid.cut(pasted / count), *dictionary)
+            B = keep(k, "B", stage.shrink(F, lam / nu, pilot))
+            L = keep(k, "L", threshold_codes(B + P / beta, lam * stage.gamma2.exp() / beta))
+            if context is None:
+                M = (y - S) @ G[:rank].flatten(1).mT
+                A = procrustes(M if stage.rho is None else M + stage.rho.exp() * A)
+            else:
+                A = context.bases[k + 1]
+            bases.append(keep(k, "A", A))
+            P = keep(k, "P", P + beta * (B - L))
+        w, lam = self.aggregate(B), self.last.exp()
+        pasted = grid.paste(w[:, None, None] * synthesis(B, *dictionary))
+        G = (project(y - S) + lam * pasted) / (1 + lam * grid.count(w))
+        X = (A @ G[:rank].flatten(1)).view(-1, *grid.padded)
+        return grid.crop(X), Context(bases)
+
+
+@register(
+    "star-net-s",
+    task="denoise-hsi",
+    kind="network",
+    paper="Liu, Jin, Xiu et al., STAR-Net-S, in the paper of STAR-Net, Pattern Recognition 172, 2026",
+    bands=(1, None),
+    needs="whitened spectra of any number of bands, with their signal subspace; stripes, dead lines and impulses allowed",
+    sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
+)
+class STARNetS(STARNet):
+    """STAR-Net-S: STAR-Net with a sparse term S for stripes, dead lines and impulses.
+
+    min 1/2 ||Y - G x3 A - S||^2 + mu ||S||_1 + ..., S = soft(Y - G x3 A, mu); Y - S takes the place of Y.
+    """
+
+    letters: ClassVar[tuple[str, ...]] = ("S", "G", "B", "L", "A", "P")
+    sparse: ClassVar[bool] = True
+
+
+def threshold_codes(Z: Tensor, lam: Tensor) -> Tensor:
+    """SVT of the 9 x 81 unfolding of each code of Z (n, 9, 81, L)."""
+    return singular_value_threshold(Z.permute(0, 3, 1, 2), lam).permute(0, 2, 3, 1)
+

@@ -1,0 +1,103 @@
+"""Clean cubes in memory, and noisy crops of them with their subspace, as a denoiser meets them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rsunfold.cube import Window
+from rsunfold.errors import InputError
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.io.folders import images_in
+from rsunfold.simulate.noise import make_noise
+from rsunfold.subspace import Subspace, subspace_of
+from rsunfold.train.hyperspectral.recipe import Augment, Noise
+
+WHITE = 99.9
+"""Percentile of a cube's values that becomes 1: a few glints would make all the rest dark."""
+
+
+@dataclass(frozen=True)
+class CleanCube:
+    """name, and data float32 (bands, rows, cols) whose bright values are near 1."""
+
+    name: str
+    data: NDArray[np.float32]
+
+
+def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
+    """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one holds none."""
+    cubes = []
+    for place in places:
+        found = images_in(folder / place)
+        if not found:
+            raise InputError(f"{folder / place} holds no cube.")
+        for name, path in found.items():
+            with SpectralImage(str(path)) as image:
+                data, _ = image.read(Window(0, 0, image.rows, image.cols))
+            cubes.append(CleanCube(name, (data / np.percentile(data, WHITE)).astype(np.float32)))
+    return cubes
+
+
+@dataclass(frozen=True)
+class Item:
+    """One training crop, whitened: noisy and clean float32 (bands, h, w), and A (bands, R)."""
+
+    noisy: Tensor
+    clean: Tensor
+    A: Tensor
+
+
+class NoisyCrops:
+    """Random noisy crops; item (step, i) depends on the seed, the process and these two alone."""
+
+    def __init__(
+        self, cubes: list[CleanCube], augment: Augment, noise: Noise, least_bands: int, seed: int, robust: bool
+    ) -> None:
+        self.cubes, self.augment, self.noise = cubes, augment, noise
+        self.least_bands, self.seed, self.robust = least_bands, seed, robust
+        self.kinds = list(noise.kinds)
+        share = np.array([noise.kinds[k] for k in self.kinds], float)
+        self.share = share / share.sum()
+
+    def item(self, step: int, i: int, rank: int = 0) -> Item:
+        """Crop ``i`` of ``step``."""
+        rng = np.random.default_rng([self.seed, rank, step, i])
+        clean = self._scene(rng)
+        kind = self.kinds[rng.choice(len(self.kinds), p=self.share)]
+        sigma = float(np.exp(rng.uniform(*np.log(self.noise.sigma)))) if kind in ("iid", "bandwise") else None
+        noisy = make_noise(clean, kind, sigma=sigma, seed=int(rng.integers(2**31)))
+        known = noisy.sigmas if rng.random() < self.noise.known else None
+        subspace = subspace_of(noisy.data, sigma=known, robust=self.robust)
+        side = min(self.augment.crop, *clean.shape[1:])
+        r, c = (int(rng.integers(n - side + 1)) for n in clean.shape[1:])
+        part = np.s_[:, r : r + side, c : c + side]
+        return whitened(subspace, noisy.data[part], clean[part])
+
+    def _scene(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        a = self.augment
+        x = self.cubes[rng.integers(len(self.cubes))].data
+        side = int(rng.integers(int(a.scene[0]), int(a.scene[1]) + 1))
+        height, width = (min(side, n) for n in x.shape[1:])
+        r, c = int(rng.integers(x.shape[1] - height + 1)), int(rng.integers(x.shape[2] - width + 1))
+        x = x[:, r : r + height, c : c + width]
+        if len(x) > 2 * self.least_bands and rng.random() < 0.5:
+            count = int(rng.integers(self.least_bands, len(x)))
+            x = x[np.sort(rng.choice(len(x), count, replace=False))]
+        if rng.random() < 0.5:
+            x = x.transpose(0, 2, 1)
+        for axis in (1, 2):
+            if rng.random() < 0.5:
+                x = np.flip(x, axis)
+        return np.ascontiguousarray(x * np.float32(rng.uniform(*a.bright)))
+
+
+def whitened(subspace: Subspace, noisy: NDArray[np.float32], clean: NDArray[np.float32]) -> Item:
+    """The item of a noisy and a clean cube (bands, h, w)."""
+    y, x = (torch.from_numpy(subspace.whiten(cube)) for cube in (noisy, clean))
+    return Item(y, x, torch.from_numpy(subspace.A.astype(np.float32)))

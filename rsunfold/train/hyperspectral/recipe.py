@@ -1,0 +1,92 @@
+"""The tables of a recipe for hyperspectral denoising."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rsunfold.simulate.noise import KINDS
+from rsunfold.train.recipe import Recipe, check_values
+
+
+@dataclass
+class Data:
+    """Which cubes: all in the sub-folders ``folders`` of --data (empty: in --data itself), by file name without ending.
+
+    validation : names of the cubes held out, comma-separated. least_bands : fewest bands of a training crop's cube.
+    """
+
+    folders: str = ""
+    validation: str = ""
+    least_bands: int = 30
+
+    @property
+    def places(self) -> list[str]:
+        """Sub-folders."""
+        return [part.strip() for part in self.folders.split(",") if part.strip()] or ["."]
+
+    @property
+    def held_out(self) -> list[str]:
+        """Names of the validation cubes."""
+        return [part.strip() for part in self.validation.split(",") if part.strip()]
+
+
+@dataclass
+class Augment:
+    """How training crops are varied, beside flips, transposes and random subsets of bands.
+
+    scene : sides in pixels between which that of the part is drawn whose statistics give the subspace. crop : side of
+    the part of it that the network sees. bright : range of the largest value that a cube is scaled to.
+    """
+
+    scene: tuple[float, float] = (64, 128)
+    crop: int = 32
+    bright: tuple[float, float] = (0.3, 1.0)
+
+
+@dataclass
+class Noise:
+    """Which noise: how often each of the kinds of :mod:`rsunfold.simulate.noise` is drawn; sigma, on the 0 to 255
+    scale, is drawn evenly on a logarithmic scale between the two of ``sigma``. known : share of the crops whose noise
+    level is given instead of estimated. ``validate`` : kinds and sigmas of validation, such as "iid:30, case2".
+    """
+
+    kinds: dict[str, float] = field(default_factory=lambda: {"iid": 0.5, "bandwise": 0.5})
+    sigma: tuple[float, float] = (5.0, 90.0)
+    known: float = 0.25
+    validate: str = "iid:10, iid:30, iid:50, iid:70"
+
+    @property
+    def protocol(self) -> list[tuple[str, float | None]]:
+        """(kind, sigma) of each validation."""
+        parts = [part.strip().partition(":") for part in self.validate.split(",")]
+        return [(kind, float(sigma) if sigma else None) for kind, _, sigma in parts]
+
+
+@dataclass
+class HyperspectralRecipe(Recipe):
+    """A recipe for hyperspectral denoising; ``seed`` decides weights, crops and noise."""
+
+    data: Data = field(default_factory=Data)
+    augment: Augment = field(default_factory=Augment)
+    noise: Noise = field(default_factory=Noise)
+
+    def check(self) -> None:
+        """Raise ValueError for a value of the right kind that no training can run with."""
+        super().check()
+        a, n = self.augment, self.noise
+        check_values(
+            counts={"crop": a.crop, "scene": a.scene[0], "least_bands": self.data.least_bands},
+            positive={"bright": a.bright[0], "sigma": n.sigma[0]},
+            shares={"known": n.known},
+            others={f"kinds.{kind}": share for kind, share in n.kinds.items()},
+        )
+        for name, (low, high) in {"scene": a.scene, "bright": a.bright, "sigma": n.sigma}.items():
+            if low > high:
+                raise ValueError(f"{name} must rise, not fall from {low} to {high}")
+        for kind in [*n.kinds, *(k for k, _ in n.protocol)]:
+            if kind not in KINDS:
+                raise ValueError(f"there is no noise {kind!r}; known are {', '.join(KINDS)}")
+        if not any(n.kinds.values()):
+            raise ValueError("every kind of noise has share 0")
+        if not self.data.held_out:
+            raise ValueError("[data] must name cubes for validation")

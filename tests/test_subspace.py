@@ -1,0 +1,201 @@
+"""Noise and signal subspace from moments, against numpy, known noise, and spectral's estimate from differences."""
+
+import numpy as np
+import pytest
+import spectral
+
+from rsunfold.errors import InputError
+from rsunfold.subspace import Moments, hysime, regression_noise, signal_subspace
+
+BANDS, RANK, SIDE = 100, 5, 64
+
+
+def spectra_of(bands=BANDS, rank=RANK):
+    """(bands, rank), smooth and linearly independent: cosines over the bands around a positive mean."""
+    position = (np.arange(bands) + 0.5) / bands
+    return 0.5 + 0.4 * np.cos(np.pi * position[:, None] * np.arange(1, rank + 1))
+
+
+def scene(seed=0, bands=BANDS, rank=RANK, side=SIDE):
+    """A cube (bands, side, side) of exactly that rank about its mean, smooth in space, with values of about 1."""
+    row, col = np.mgrid[:side, :side] / side
+    phase = np.random.default_rng(seed).uniform(0, 2 * np.pi, rank)
+    parts = [1 + np.cos(2 * np.pi * (k // 2 * row + (k + 1) // 2 * col) + p) for k, p in enumerate(phase, start=1)]
+    return np.tensordot(spectra_of(bands, rank), np.array(parts) / rank, axes=1)
+
+
+def moments_of(cube):
+    moments = Moments(len(cube))
+    moments.add(cube.reshape(len(cube), -1))
+    return moments
+
+
+def with_noise(sigma, seed=1, **size):
+    clean = scene(**size)
+    return clean + np.random.default_rng(seed).standard_normal(clean.shape) * np.reshape(sigma, (-1, 1, 1))
+
+
+class TestMoments:
+    @pytest.mark.parametrize("mean", [0, 1e6, -3e8])
+    def test_blocks_give_the_mean_and_covariance_of_the_whole(self, mean):
+        rng = np.random.default_rng(0)
+        x = mean + rng.standard_normal((7, 7)) @ rng.standard_normal((7, 1000))
+        moments = Moments(7)
+        for block in np.split(x, [1, 1, 30, 777], axis=1):  # one is empty, one a single spectrum
+            moments.add(block)
+        assert moments.count == 1000
+        np.testing.assert_allclose(moments.mean, x.mean(axis=1), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(moments.covariance, np.cov(x, bias=True), rtol=1e-6, atol=1e-6)
+
+    def test_integers_and_float32_are_summed_in_float64(self):
+        x = np.random.default_rng(1).integers(60000, 65535, (3, 5000)).astype(np.uint16)
+        for dtype in (np.uint16, np.float32):
+            moments = Moments(3)
+            for block in np.array_split(x.astype(dtype), 7, axis=1):
+                moments.add(block)
+            np.testing.assert_allclose(moments.covariance, np.cov(x, bias=True), rtol=1e-12)
+
+    def test_the_input_is_left_alone(self):
+        x = np.ones((2, 3))
+        Moments(2).add(x)
+        np.testing.assert_array_equal(x, np.ones((2, 3)))
+
+    def test_without_a_spectrum_there_is_no_mean(self):
+        moments = Moments(3)
+        moments.add(np.empty((3, 0)))
+        for figure in ("mean", "covariance"):
+            with pytest.raises(InputError, match="no valid pixel"):
+                getattr(moments, figure)
+
+
+class TestRegressionNoise:
+    @pytest.mark.parametrize("sigma", [0.002, 0.05, 0.3])
+    def test_the_same_noise_in_all_bands(self, sigma):
+        found = regression_noise(moments_of(with_noise(sigma)).covariance)
+        assert np.median(abs(found / sigma - 1)) < 0.03
+
+    def test_noise_that_differs_from_band_to_band(self):
+        sigma = np.random.default_rng(2).uniform(0.01, 0.2, BANDS)
+        found = regression_noise(moments_of(with_noise(sigma)).covariance)
+        ratio = found / sigma
+        assert np.median(abs(ratio - 1)) < 0.03
+        assert ratio.min() > 0.9
+        # A band much cleaner than all others that could tell its signal seems noisier than it is.
+        assert ratio[sigma > 0.05].max() < 1.1
+
+    def test_it_is_the_residual_of_the_regression_on_the_other_bands(self):
+        x = np.random.default_rng(3).standard_normal((6, 6)) @ np.random.default_rng(4).standard_normal((6, 500))
+        x -= x.mean(axis=1, keepdims=True)
+        found = regression_noise(np.cov(x, bias=True))
+        for band in range(6):
+            others = np.delete(x, band, axis=0).T
+            residual = x[band] - others @ np.linalg.lstsq(others, x[band], rcond=None)[0]
+            assert found[band] == pytest.approx(residual.std(), rel=1e-4)
+
+    def test_units_do_not_matter(self):
+        covariance = moments_of(with_noise(0.05)).covariance
+        unit = 10.0 ** np.random.default_rng(5).integers(-6, 6, BANDS)
+        np.testing.assert_allclose(
+            regression_noise(covariance * np.outer(unit, unit)), unit * regression_noise(covariance), rtol=1e-6
+        )
+
+    def test_constant_bands_have_none_and_do_not_disturb_the_others(self):
+        cube = with_noise(0.05)
+        cube[[0, 40]] = [[[7.0]], [[0.0]]]
+        found = regression_noise(moments_of(cube).covariance)
+        rest = np.delete(cube, [0, 40], axis=0)
+        assert (found[[0, 40]] == 0).all()
+        np.testing.assert_allclose(np.delete(found, [0, 40]), regression_noise(moments_of(rest).covariance), rtol=1e-9)
+
+    def test_a_single_band_tells_nothing(self):
+        assert regression_noise(np.array([[4.0]])) == 0
+
+    def test_duplicate_bands_are_no_error(self):
+        cube = with_noise(0.05)
+        found = regression_noise(moments_of(np.concatenate([cube, cube[:3]])).covariance)
+        assert np.isfinite(found).all()
+        assert (found[[0, 1, 2, -3, -2, -1]] < 1e-3).all()
+
+    def test_spectral_finds_the_same_from_differences_of_neighbours(self):
+        """Another way to the noise of a scene that is smooth in space, not only across bands."""
+        cube = with_noise(np.linspace(0.3, 0.6, BANDS))
+        differences = spectral.noise_from_diffs(cube.transpose(1, 2, 0)).cov
+        found = regression_noise(moments_of(cube).covariance)
+        np.testing.assert_allclose(found, np.sqrt(np.diag(differences)), rtol=0.1)
+
+
+class TestSignalSubspace:
+    def of(self, cube, sigma):
+        moments = moments_of(cube)
+        return signal_subspace(moments.mean, moments.covariance, np.broadcast_to(sigma, len(cube)), moments.count)
+
+    @pytest.mark.parametrize("rank", [1, 3, 8])
+    def test_the_rank_of_an_image_is_found(self, rank):
+        sigma = np.random.default_rng(6).uniform(0.002, 0.01, BANDS)
+        assert self.of(with_noise(sigma, rank=rank), sigma).rank == rank
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("shape", [(31, 150, 150), (100, 20, 20), (100, 5, 5), (4, 1, 1)])
+    def test_pure_noise_has_the_smallest_rank(self, shape, seed):
+        noise = 3 * np.random.default_rng(seed).standard_normal(shape)
+        assert self.of(noise, 3.0).rank == 1
+
+    def test_the_basis_is_orthonormal_and_holds_the_signal(self):
+        sigma = np.random.default_rng(7).uniform(0.002, 0.01, BANDS)
+        found = self.of(with_noise(sigma), sigma)
+        np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(BANDS), atol=1e-10)
+        assert (np.diff(found.eigenvalues) <= 0).all()
+        signal = spectra_of() / sigma[:, None]
+        A = found.basis[:, : found.rank]
+        assert np.linalg.norm(signal - A @ (A.T @ signal)) < 0.01 * np.linalg.norm(signal)
+
+    def test_eigenvalues_belong_to_the_whitened_image(self):
+        sigma = np.linspace(0.01, 0.2, BANDS)
+        cube = with_noise(sigma)
+        found = self.of(cube, sigma)
+        turned = np.tensordot(found.basis.T, found.whiten(cube), axes=1)
+        np.testing.assert_allclose(turned.var(axis=(1, 2)), found.eigenvalues, rtol=1e-3)
+        assert found.eigenvalues[-50:].mean() == pytest.approx(1, abs=0.2)
+
+    def test_whitening_gives_unit_noise_and_can_be_undone(self):
+        sigma = np.linspace(0.01, 0.2, BANDS)
+        clean, cube = scene(), with_noise(sigma)
+        found = self.of(cube, sigma)
+        whitened = found.whiten(cube)
+        assert whitened.dtype == np.float32
+        assert abs(whitened.mean(axis=(1, 2))).max() < 1e-4
+        np.testing.assert_allclose((whitened - found.whiten(clean)).std(axis=(1, 2)), 1, atol=0.05)
+        back = found.colour(whitened)
+        assert back.dtype == np.float32
+        np.testing.assert_allclose(back, cube, atol=1e-5)
+
+    @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
+    def test_noise_must_be_positive(self, bad):
+        with pytest.raises(ValueError, match="noise above 0"):
+            signal_subspace(np.zeros(2), np.eye(2), np.array([1.0, bad]), 10)
+
+
+class TestHySime:
+    def of(self, cube, sigma):
+        x = cube.reshape(len(cube), -1)
+        noise = np.diag(np.broadcast_to(np.square(sigma), len(cube)).astype(float))
+        correlation = x @ x.T / x.shape[1]
+        return (*hysime(correlation, noise), correlation, noise)
+
+    @pytest.mark.parametrize("rank", [2, 5, 8])
+    def test_the_rank_of_an_image_is_found(self, rank):
+        """Unlike that of the covariance, the rank counts the mean, which lies in the span of the spectra here."""
+        assert self.of(with_noise(0.003, rank=rank), 0.003)[0] == rank
+
+    def test_the_kept_directions_hold_more_signal_than_noise(self):
+        rank, basis, correlation, noise = self.of(with_noise(0.05), 0.05)
+        np.testing.assert_allclose(basis.T @ basis, np.eye(BANDS), atol=1e-10)
+        cost = np.diag(2 * basis.T @ noise @ basis - basis.T @ correlation @ basis)
+        assert (cost[:rank] < 0).all()
+        assert (cost[rank:] >= 0).all()
+        assert (np.diff(cost) >= 0).all()
+
+    def test_the_first_columns_span_the_signal(self):
+        rank, basis, *_ = self.of(with_noise(0.003), 0.003)
+        E, signal = basis[:, :rank], spectra_of()
+        assert np.linalg.norm(signal - E @ (E.T @ signal)) < 0.01 * np.linalg.norm(signal)
