@@ -9,10 +9,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rsunfold.infer.hsi.run import Cleaned
     from rsunfold.infer.run import Detection
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "detect_ir"]
+__all__ = ["__version__", "denoise_hsi", "detect_ir"]
 
 
 def detect_ir(
@@ -57,3 +58,41 @@ def detect_ir(
     chosen = None if weights is None else os.fspath(weights)
     detector = Detector(model, weights=chosen, device=device, memory=memory)
     return detect_array(path or ArrayReader(image, nodata=nodata), detector, options)
+
+
+def denoise_hsi(
+    image: Any,
+    *,
+    model: str = "star-net",
+    weights: str | os.PathLike[str] | None = None,
+    sigma: float | None = None,
+    var: str | None = None,
+    nodata: float | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    memory: str | int | None = None,
+) -> Cleaned:
+    """Remove the noise of a hyperspectral image and return the result in memory.
+
+    image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
+        finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid: it is
+        passed through.
+    sigma : standard deviation of the noise in the units of the image; None estimates it for each band.
+    dtype : "float32", in physical units, or "same", the type (and scale) of the image.
+    model, weights, var, device, memory : see ``rsunfold denoise-hsi --help``.
+
+    Returns a :class:`rsunfold.infer.hsi.run.Cleaned` with ``data`` (band, row, col), ``valid`` bool (row, col) and
+    ``summary``. For images larger than memory use the command line, or
+    :func:`rsunfold.infer.hsi.run.denoise_file`. Raises the errors of :mod:`rsunfold.errors`.
+    """
+    from rsunfold.errors import UsageError
+    from rsunfold.infer.hsi.denoiser import Denoiser
+    from rsunfold.infer.hsi.run import Options, denoise_array
+    from rsunfold.io.memory import ArrayReader
+
+    path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+    if path is not None and nodata is not None:
+        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    chosen = None if weights is None else os.fspath(weights)
+    denoiser = Denoiser(model, weights=chosen, sigma=sigma, device=device, memory=memory)
+    return denoise_array(path or ArrayReader(image, nodata=nodata), denoiser, Options(var=var, dtype=dtype))

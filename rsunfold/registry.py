@@ -28,6 +28,7 @@ class ModelSpec:
     name : as typed after ``--model``. factory : the class; its keyword arguments are the architecture.
     bands : (fewest, most) input bands, ``None`` for no upper limit. needs : one sentence on the input.
     weights : name of the default weight record (networks only), or None when none is shipped.
+    scaling : what published weights of the model expect of their input, where that is not what ours do.
     threshold : score above which a pixel counts as target unless the weight's record says otherwise.
     sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
     """
@@ -41,6 +42,7 @@ class ModelSpec:
     bands: tuple[int, int | None] = (1, 1)
     needs: str = ""
     weights: str | None = None
+    scaling: str = ""
     threshold: float = 0.5
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct, idct
 from scipy.ndimage import correlate1d
-from skimage.restoration import estimate_sigma
 
 from rsunfold.errors import InputError
 
@@ -122,13 +121,15 @@ def smooth(cube: Cube) -> NDArray[np.float32]:
 
 
 def spatial_noise(cube: Cube) -> Real:
-    """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest wavelets alone.
+    """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest details alone.
 
-    Source: Donoho and Johnstone, Biometrika 81(3), 1994. Fine texture counts as noise; 0 for an image of one pixel.
+    1.4826 times the median of the absolute diagonal Haar wavelets, (a - b - c + d) / 2 of 2 x 2 pixels (Donoho and
+    Johnstone, Biometrika 81(3), 1994). Fine texture counts as noise; 0 for an image less than two pixels wide.
     """
     if min(cube.shape[1:]) < 2:
         return np.zeros(len(cube))
-    return np.array([estimate_sigma(band.astype(np.float64)) for band in cube])
+    diagonal = (cube[:, :-1, :-1] - cube[:, :-1, 1:] - cube[:, 1:, :-1] + cube[:, 1:, 1:]) / 2
+    return np.asarray(1.4826 * np.median(np.abs(diagonal), axis=(1, 2)), np.float64)
 
 
 def robust_statistics(spectra: NDArray[np.floating], rounds: int = 4, reach: float = 3.0) -> tuple[Real, Real, Real]:
@@ -280,6 +281,28 @@ def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) 
     plain.add(cube.reshape(len(cube), -1))
     smoothed.add(smooth(cube).reshape(len(cube), -1))
     return estimate_subspace(plain, smoothed, cube, sigma=sigma, robust=robust)
+
+
+def published_subspace(sample: Cube) -> Subspace:
+    """What the published scripts of SMDS-Net hand their network: a cube divided by its maximum, HySime's basis.
+
+    sample (bands, rows, cols) : the image, or a part that stands for it. The basis is that of the sample after
+    multichannel non-local means (patch 7, distance 9, h 0.08), with noise from regression on the other bands.
+    """
+    from skimage.restoration import denoise_nl_means
+
+    top = float(sample.max()) or 1.0
+    y = np.moveaxis(sample / top, 0, -1).astype(np.float64)
+    sigma = float(np.mean(spatial_noise(sample / top)))
+    smoothed = denoise_nl_means(
+        y, patch_size=7, patch_distance=9, h=0.08, sigma=sigma, fast_mode=True, channel_axis=-1
+    ).reshape(-1, len(sample))
+    correlation = smoothed.T @ smoothed / len(smoothed)
+    noise = np.diag(regression_noise(np.cov(smoothed.T, bias=True)) ** 2)
+    rank, basis = hysime(correlation, noise)
+    ones = np.ones(len(sample))
+    k = min(len(sample), max(1, rank))
+    return Subspace(0 * ones, top * ones, np.linalg.eigvalsh(correlation)[::-1], basis, k, basis[:, :k])
 
 
 def hysime(correlation: Real, noise_correlation: Real) -> tuple[int, Real]:

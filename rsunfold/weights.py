@@ -212,7 +212,7 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         model=model,
         arch=net.arch,
         bands=bands,
-        scaling=GRAY if bands == 1 else spec.needs,
+        scaling=spec.scaling or (GRAY if bands == 1 else spec.needs),
         trained_on="see the publication",
         licence="its authors'",
         origin=f"imported from {path.name}, sha256 {sha256_of(path)}",

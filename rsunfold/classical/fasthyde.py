@@ -70,12 +70,11 @@ def non_local_means(z: Floats) -> Floats:
     """
     from skimage.restoration import denoise_nl_means
 
-    return np.asarray(
-        denoise_nl_means(
-            z, patch_size=PATCH, patch_distance=DISTANCE, h=H, sigma=1, fast_mode=True, preserve_range=True
-        ),
-        np.float32,
+    mean = denoise_nl_means(
+        z, patch_size=PATCH, patch_distance=DISTANCE, h=H, sigma=1, fast_mode=True, preserve_range=True
     )
+    # It drops axes of length 1.
+    return np.asarray(mean, np.float32).reshape(z.shape)
 
 
 def wiener(z: Floats, estimate: Floats) -> Floats:

@@ -12,6 +12,7 @@ from rsunfold.cli.options import (
     Memory,
     Overwrite,
     Quiet,
+    SkipExisting,
     Threads,
     Threshold,
     Verbose,
@@ -19,11 +20,11 @@ from rsunfold.cli.options import (
     counted,
     handled,
     pair_of_numbers,
+    refuse_contradiction,
     say,
     show,
     use_threads,
 )
-from rsunfold.errors import UsageError
 
 
 @handled
@@ -57,7 +58,7 @@ def detect_ir(
     picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write a PNG of the result.")] = True,
     envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
     overwrite: Overwrite = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs with a summary.")] = False,
+    skip_existing: SkipExisting = False,
     device: Device = "auto",
     memory: Memory = None,
     threads: Threads = None,
@@ -70,8 +71,7 @@ def detect_ir(
     Each image gives, in the output folder: NAME_score and NAME_mask (rasters with the input's georeferencing),
     NAME_targets.geojson and .csv, NAME_quicklook.png and NAME_summary.json. Nothing is overwritten unasked.
     """
-    if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
+    refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
     from rsunfold.infer.detector import Detector
     from rsunfold.infer.run import Detection, Options, detect_file, output_names

@@ -48,11 +48,18 @@ Memory = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs with a summary.")]
 Threshold = Annotated[
     float | None, typer.Option(help="Score above which a pixel is a target; default: the one of the weights.")
 ]
 Weights = Annotated[str | None, typer.Option(help="A shipped weight (rsunfold weights list) or a .safetensors file.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the whole report to this file.")]
+
+
+def refuse_contradiction(overwrite: bool, skip_existing: bool) -> None:
+    """Raise UsageError when outputs that exist are both to be replaced and to be left."""
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
 
 
 def counted(number: int, noun: str) -> str:

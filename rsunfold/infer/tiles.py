@@ -82,18 +82,29 @@ class Plan:
     tile: int
 
 
-def plan(rows: int, cols: int, *, bytes_per_pixel: float, margin: int, budget: float, most: int = 4096) -> Plan:
+def plan(
+    rows: int,
+    cols: int,
+    *,
+    bytes_per_pixel: float,
+    margin: int,
+    budget: float,
+    most: int = 4096,
+    strip_bytes: float = STRIP_BYTES,
+    kept_bytes: float = KEPT_BYTES,
+) -> Plan:
     """The fewest, largest pieces within ``budget`` bytes.
 
     bytes_per_pixel : of what is computed. margin : pixels read around each tile. most : largest tile side.
+    strip_bytes : per pixel of the strip of whole rows. kept_bytes : per pixel of the whole image, to the end.
     Raises DeviceError when not even a tile of 64 pixels fits.
     """
-    if rows * cols * (bytes_per_pixel + STRIP_BYTES) <= budget:
+    if rows * cols * (bytes_per_pixel + strip_bytes) <= budget:
         return Plan(True, max(rows, cols))
 
     def cost(tile: int) -> float:
         grown = min(tile + 2 * margin, max(rows, cols))
-        return grown**2 * bytes_per_pixel + min(tile, rows) * cols * STRIP_BYTES + rows * cols * KEPT_BYTES
+        return grown**2 * bytes_per_pixel + min(tile, rows) * cols * strip_bytes + rows * cols * kept_bytes
 
     side = next((s for s in range(most, 0, -64) if cost(s) <= budget), 0)
     if not side:

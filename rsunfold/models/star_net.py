@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rsunfold.registry import register
-from rsunfold.unfold.neighbours import non_local_means
+from rsunfold.unfold.neighbours import REACH, non_local_means
 from rsunfold.unfold.patches import SIDE, PatchGrid, analysis, dct_dictionary, synthesis
 from rsunfold.unfold.proximal import procrustes, singular_value_threshold, soft_threshold
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
@@ -176,9 +176,14 @@ class STARNet(Unrolled):
     @property
     def radius(self) -> int:
         """Pixels that an output pixel depends on, beyond the context; a multiple of the stride."""
-        reach = (SIDE - 1) * (len(self.stages) + 1)
+        reach = (SIDE - 1) * (len(self.stages) + 1) + REACH
         stride = int(self.arch["stride"])
         return -(-reach // stride) * stride
+
+    def codes_per_pixel(self, rank: int) -> float:
+        """Numbers per pixel that one set of codes holds, with ``rank`` eigen-images."""
+        places = len(PatchGrid(1, 1, max(rank, SIDE)).places)
+        return places * SIDE**3 / int(self.arch["stride"]) ** 2
 
     def step_sizes(self) -> list[nn.Parameter]:
         """All but the dictionaries: logarithms of thresholds, weights and step sizes."""

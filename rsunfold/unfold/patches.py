@@ -27,32 +27,34 @@ def mirrored(size: int, before: int, after: int) -> Tensor:
 class PatchGrid:
     """Where the 9 x 9 x 9 patch cubes of an image of ``rows`` x ``cols`` pixels and ``rank`` >= 9 eigen-images lie.
 
-    Patches begin every ``stride`` pixels, the first one BORDER pixels outside the image; along the eigen-images they
+    Patches begin every ``stride`` pixels, the first one ``border`` outside the image; along the eigen-images they
     begin every ``step``, the last one ending at the last eigen-image. Codes and patches have the shape (n, 9, 81, L):
     n places along the eigen-images, 9 of these, 81 pixels or coefficients, L places in the image.
 
     The grid of a window of an image is part of the image's when its first row and column are multiples of ``stride``.
     """
 
-    def __init__(self, rows: int, cols: int, rank: int, *, stride: int = 1, step: int = SIDE) -> None:
+    def __init__(
+        self, rows: int, cols: int, rank: int, *, stride: int = 1, step: int = SIDE, border: int = BORDER
+    ) -> None:
         if rank < SIDE:
             raise ValueError(f"patch cubes need at least {SIDE} eigen-images, not {rank}")
-        self.rows, self.cols, self.rank, self.stride = rows, cols, rank, stride
-        self.padded = tuple(max(0, math.ceil((n + 2 * BORDER - SIDE) / stride)) * stride + SIDE for n in (rows, cols))
+        self.rows, self.cols, self.rank, self.stride, self.border = rows, cols, rank, stride, border
+        self.padded = tuple(max(0, math.ceil((n + 2 * border - SIDE) / stride)) * stride + SIDE for n in (rows, cols))
         count = math.ceil((rank - SIDE) / step) + 1
         self.places = [min(i * step, rank - SIDE) for i in range(count)]
 
     def pad(self, image: Tensor) -> Tensor:
         """(..., rows, cols) extended by mirroring to the size that the patches cover."""
         down, across = (
-            mirrored(n, BORDER, p - n - BORDER).to(image.device)
+            mirrored(n, self.border, p - n - self.border).to(image.device)
             for n, p in zip((self.rows, self.cols), self.padded, strict=True)
         )
         return image[..., down, :][..., across]
 
     def crop(self, image: Tensor) -> Tensor:
         """The inverse of :meth:`pad`."""
-        return image[..., BORDER : BORDER + self.rows, BORDER : BORDER + self.cols]
+        return image[..., self.border : self.border + self.rows, self.border : self.border + self.cols]
 
     def cut(self, G: Tensor) -> Tensor:
         """R_i G of all i: patches (n, 9, 81, L) of padded eigen-images (rank, H, W)."""

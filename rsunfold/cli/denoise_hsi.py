@@ -1,0 +1,115 @@
+"""``rsunfold denoise-hsi``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Device,
+    Memory,
+    Overwrite,
+    Quiet,
+    SkipExisting,
+    Threads,
+    Verbose,
+    Weights,
+    counted,
+    handled,
+    pair_of_numbers,
+    refuse_contradiction,
+    say,
+    show,
+    use_threads,
+)
+
+
+@handled
+def denoise_hsi(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="The raster to write (.tif, .hdr, .img, ...), or a folder for the results."),
+    ],
+    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "star-net",
+    weights: Weights = None,
+    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="Standard deviation of the noise, in the cube's units; default: estimated for each band."),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Samples of the result: float32, in physical units, or same, the input's type and scale.")
+    ] = "float32",
+    residual: Annotated[bool, typer.Option("--residual", help="Also write what was removed, as a raster.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Also draw bands and spectra before and after, and noise per band.")
+    ] = False,
+    pixel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ROW,COL", help="A pixel, from 0, whose spectrum the report shows; may be repeated."),
+    ] = None,
+    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF to a folder.")] = False,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Remove the noise of hyperspectral cubes.
+
+    Each cube gives a raster with the same bands, wavelengths, nodata and georeferencing, and a summary
+    (..._summary.json) that says which bands took part and how much was removed from each. Bad bands, constant bands
+    and pixels without data are passed through. Nothing is overwritten unasked.
+    """
+    refuse_contradiction(overwrite, skip_existing)
+    from rsunfold.errors import UsageError
+    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
+    from rsunfold.infer.hsi.denoiser import Denoiser
+    from rsunfold.infer.hsi.run import Cleaned, Options, denoise_file, output_names, target_of
+
+    pixels = []
+    for text in pixel or []:
+        row, col = pair_of_numbers(text, "--pixel") or (0, 0)
+        pixels.append((int(row), int(col)))
+    options = Options(
+        var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite
+    )
+    files = expand(inputs)
+    if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
+        raise UsageError(f"{len(files)} inputs cannot share one output: give a folder with -o, not {output}.")
+    use_threads(threads)
+    denoiser = Denoiser(model, weights=weights, sigma=sigma, device=device, memory=memory)
+    outcomes: list[Outcome[Cleaned]] = []
+
+    def summary_of(stem: str) -> Path:
+        target = target_of(output, stem, envi)
+        return target.parent / output_names(target, options)["summary"]
+
+    def run(source: str, stem: str) -> Cleaned:
+        return denoise_file(source, target_of(output, stem, envi), denoiser, options)
+
+    for outcome in run_batch(files, run, existing=summary_of if skip_existing else None):
+        outcomes.append(outcome)
+        if outcome.result is not None:
+            s = outcome.result.summary
+            passed = len(s["bands_passed_through"])
+            beside = f", {counted(passed, 'band')} passed through" if passed else ""
+            clipped = f", {counted(s['samples_clipped'], 'sample')} clipped" if s["samples_clipped"] else ""
+            bands = counted(len(s["bands_denoised"]), "band")
+            say(f"{outcome.source}: {bands} denoised{beside}{clipped}, {s['seconds']:.1f} s, {s['computed']}")
+            for note in s["notes"]:
+                say(f"  note: {note}", 0 if "spectral axis" in note else 1)
+        elif outcome.error is None:
+            say(f"{outcome.source}: skipped, its summary exists")
+        elif len(files) > 1:
+            say(f"{outcome.source}: failed")
+    raise_failures(outcomes, lambda text: say(text, -1))
+    done = sum(o.result is not None for o in outcomes)
+    show(f"{done} of {counted(len(outcomes), 'cube')} denoised ({denoiser.spec.name}); results are in {output}")

@@ -1,0 +1,207 @@
+"""A model made ready to denoise hyperspectral images: network or classical method behind one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Window
+from rsunfold.errors import DeviceError, InputError, UsageError, WeightsError
+from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
+from rsunfold.infer.hsi.image import MOSAIC_SIDE, SpectralImage
+from rsunfold.infer.tiles import Plan, plan, strips
+from rsunfold.registry import ModelSpec, get_model
+from rsunfold.subspace import Subspace, published_subspace
+
+if TYPE_CHECKING:
+    import torch
+
+    from rsunfold.weights import WeightRecord
+
+Spectra = NDArray[np.float32]
+
+CODES = 15
+"""Tensors of the size of the codes, 9 x 81 numbers per patch cube, that a network holds at a time on the CPU."""
+SPECTRA = 6
+"""Copies of the spectra of a window that are held beside."""
+STRIP_SPECTRA = 5
+"""Copies of the spectra of a strip of whole rows: as read, denoised and blended, and on the way to the file."""
+LATER_BYTES = 2**27
+"""Bytes that come with the first image and are no image: GDAL's block cache, libraries that are loaded when needed."""
+OVERLAP = 32
+"""Pixels that tiles share where a method looks at the whole image, so that tiles are an approximation."""
+
+
+@dataclass
+class Denoised:
+    """One image on its way: where its signal lies, how it is cut, and strips() of (first row, denoised float32 (bands
+    that take part, h, cols) in physical units), from top to bottom."""
+
+    subspace: Subspace
+    plan: Plan
+    strips: Callable[[], Iterator[tuple[int, Spectra]]]
+
+
+class Denoiser:
+    """A model, its weights and a device, ready to denoise.
+
+    model : registry name of a ``denoise-hsi`` model. weights : a shipped name or a ``.safetensors`` file; None takes
+    the model's own. sigma : standard deviation of the noise in the units of the images; None estimates it for each
+    band. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole
+    process, bytes or ``2GB``; None is half of what is free.
+
+    Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
+    """
+
+    def __init__(
+        self,
+        model: str = "star-net",
+        *,
+        weights: str | None = None,
+        sigma: float | None = None,
+        device: str = "auto",
+        memory: str | int | None = None,
+    ) -> None:
+        self.spec: ModelSpec = get_model(model, "denoise-hsi")
+        if sigma is not None and not 0 < sigma < np.inf:
+            raise UsageError(f"--sigma must be above 0, not {sigma}.")
+        self.sigma, self.memory = sigma, parse_memory(memory)
+        self.net: Any = None
+        self.record: WeightRecord | None = None
+        self.sha256: str | None = None
+        if self.spec.kind == "classical":
+            if weights is not None:
+                raise UsageError(f"{model} is a classical method: it takes no weights.")
+            if device not in ("auto", "cpu"):
+                raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
+            self.method = self.spec.build()
+            self.device_name = "cpu"
+            self.held = resident() + LATER_BYTES
+            return
+        import torch
+
+        from rsunfold.weights import load
+
+        name = weights or self.spec.weights
+        if name is None:
+            raise WeightsError(f"no weights are shipped for {model}: give a file with --weights, or train some.")
+        self.device: torch.device = pick_device(device)
+        self.device_name = str(self.device)
+        reuse_memory()
+        torch.set_flush_denormal(True)  # codes decay towards 0, and numbers next to it cost a hundred times the time
+        self.net, self.record, self.sha256 = load(name, model)
+        self.net = self.net.to(self.device)
+        self.held = resident() + LATER_BYTES
+
+    @property
+    def robust(self) -> bool:
+        """Whether the model takes outliers away, so that they are not to count as noise."""
+        return bool(self.method.outliers if self.net is None else self.net.sparse)
+
+    @property
+    def published(self) -> bool:
+        """Whether the weights were trained by their authors, on cubes divided by their maximum."""
+        return self.record is not None and self.record.scaling == self.spec.scaling
+
+    def describe(self) -> dict[str, Any]:
+        """Model, weights, hash and device, for the JSON summary."""
+        about: dict[str, Any] = {"model": self.spec.name, "paper": self.spec.paper, "device": self.device_name}
+        if self.record is not None:
+            about |= {"weights": self.record.name, "weights_sha256": self.sha256, "arch": self.record.arch}
+        return about
+
+    def subspace(self, image: SpectralImage) -> Subspace:
+        """Where the signal of ``image`` lies, with the noise given or estimated.
+
+        Raises InputError when the noise cannot be estimated.
+        """
+        if self.published:
+            return published_subspace(image.mosaic()[0])
+        given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
+        found = image.subspace(sigma=given, robust=self.robust)
+        if given is None and len(image.bands) == 1 and min(image.rows, image.cols) < 2:
+            raise InputError(f"{image.path} is too small to estimate its noise: give --sigma.")
+        return found
+
+    def denoised(self, image: SpectralImage) -> Denoised:
+        """The image denoised within the memory budget, where it is asked for.
+
+        In one piece when that fits, else by tiles: with the same result where an output pixel depends on a bounded
+        neighbourhood, else blended over an overlap. On a GPU whose memory runs out tiles are halved.
+        """
+        subspace = self.subspace(image)
+        bands, rank = subspace.A.shape
+        budget = self.memory - self.held
+        if self.net is not None and self.device.type == "cuda":
+            import torch
+
+            budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
+        radius = self.method.radius if self.net is None else self.net.radius
+        margin = OVERLAP if radius is None else int(radius)
+        made = plan(
+            image.rows,
+            image.cols,
+            bytes_per_pixel=self._bytes_per_pixel(bands, rank),
+            margin=margin,
+            budget=budget,
+            strip_bytes=4.0 * (STRIP_SPECTRA * bands + 3 * image.count),
+            kept_bytes=0,
+        )
+        run = self._classical(subspace) if self.net is None else self._network(image, subspace, made)
+
+        def compute(window: Window) -> Spectra:
+            grown = window.grown(margin, image.rows, image.cols)
+            found = run(subspace.whiten(image.read(grown)[0]))
+            return subspace.colour(found[:, *window.within(grown)])
+
+        overlap = OVERLAP if radius is None and not made.whole else 0
+        return Denoised(subspace, made, lambda: strips(image.rows, image.cols, made.tile, compute, overlap))
+
+    def _bytes_per_pixel(self, bands: int, rank: int) -> float:
+        if self.net is None:
+            return float(self.method.bytes_per_pixel(bands, rank)) + 4.0 * SPECTRA * bands
+        return float(4 * CODES * self.net.codes_per_pixel(rank) + 4 * SPECTRA * bands)
+
+    def _classical(self, subspace: Subspace) -> Callable[[Spectra], Spectra]:
+        def run(y: Spectra) -> Spectra:
+            return np.asarray(self.method.denoise(y, subspace), np.float32)
+
+        return run
+
+    def _network(self, image: SpectralImage, subspace: Subspace, made: Plan) -> Callable[[Spectra], Spectra]:
+        import torch
+
+        A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
+        context = None
+        if not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
+            with torch.inference_mode():
+                y = torch.from_numpy(subspace.whiten(image.mosaic()[0])).to(self.device)
+                context = self.net(y, A)[1]
+
+        def run(y: Spectra) -> Spectra:
+            with torch.inference_mode():
+                try:
+                    found: Spectra = self.net(torch.from_numpy(y).to(self.device), A, context)[0].cpu().numpy()
+                    return found
+                except torch.OutOfMemoryError:
+                    torch.cuda.empty_cache()
+            return self._halves(y, run)
+
+        return run
+
+    def _halves(self, y: Spectra, run: Callable[[Spectra], Spectra]) -> Spectra:
+        """``run`` on two overlapping halves of a window, with the result of the whole; DeviceError below 64 pixels."""
+        margin, stride = int(self.net.radius), int(self.net.arch.get("stride", 1))
+        axis = 1 if y.shape[1] >= y.shape[2] else 2
+        size = y.shape[axis]
+        if size // 2 <= max(64, 2 * margin):
+            raise DeviceError(f"{self.device} has too little free memory, even for windows of {size} pixels.")
+        middle = size // 2
+        begin = (middle - margin) // stride * stride
+        first, second = np.split(y, [middle + margin], axis)[0], np.split(y, [begin], axis)[1]
+        parts = np.split(run(first), [middle], axis)[0], np.split(run(second), [middle - begin], axis)[1]
+        return np.concatenate(parts, axis)

@@ -1,0 +1,179 @@
+"""What a denoiser took away, gathered strip by strip: figures for each band, and what the pictures show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import UsageError
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.metrics.denoising import residual_structure
+from rsunfold.report import NoisyBand, denoising_picture, noise_picture, worst_bands_picture
+from rsunfold.subspace import Subspace, spatial_noise
+
+Spectra = NDArray[np.float32]
+
+PICTURE_SIDE = 700
+SHOWN_BANDS, SHOWN_PIXELS = 4, 4
+
+
+class Removed:
+    """Sums over strips, fed from top to bottom.
+
+    pixels : (row, col) whose spectra are kept; empty chooses valid ones spread over the image. pictures : also keep what
+    the pictures need, and the structure of what was removed. Raises UsageError for a pixel outside the image.
+    """
+
+    def __init__(self, image: SpectralImage, pixels: Sequence[tuple[int, int]], *, pictures: bool) -> None:
+        self.image, self.with_pictures = image, pictures
+        bands = len(image.bands)
+        self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
+        self.square = np.zeros(bands)
+        self.count = 0
+        self.structure: list[tuple[int, list[float | None]]] = []
+        self.spatial: list[tuple[int, Any, Any]] = []
+        self.small: list[tuple[Spectra, Spectra]] = []
+        self.spectra: dict[tuple[int, int], tuple[Spectra, Spectra]] = {}
+        for row, col in pixels:
+            if not (0 <= row < image.rows and 0 <= col < image.cols):
+                raise UsageError(f"there is no pixel {row},{col} in an image of {image.rows} x {image.cols}.")
+        self.given = list(pixels)
+        share = (np.arange(SHOWN_PIXELS) + 0.5) / SHOWN_PIXELS
+        # Spread over rows, and over columns in another order.
+        rows, cols = (share * image.rows).astype(int), (np.roll(share[::-1], 1) * image.cols).astype(int)
+        self.wanted = self.given or list(zip(rows.tolist(), cols.tolist(), strict=True))
+
+    def add(self, row: int, before: Spectra, after: Spectra, valid: NDArray[np.bool_]) -> None:
+        """Take the strip whose first row is ``row``: (bands that take part, h, cols) before and after."""
+        gone = before - after
+        self.square += np.einsum("bn,bn->b", gone[:, valid], gone[:, valid], dtype=np.float64)
+        self.count += int(valid.sum())
+        if not self.with_pictures:
+            return
+        if valid.any():
+            self.structure.append((int(valid.sum()), residual_structure(gone, valid)))
+        self.spatial.append((valid.size, spatial_noise(before), spatial_noise(after)))
+        for pixel in self.wanted:
+            r = pixel[0] - row
+            if 0 <= r < valid.shape[0] and (valid[r, pixel[1]] or self.given):
+                self.spectra[pixel] = before[:, r, pixel[1]].copy(), after[:, r, pixel[1]].copy()
+        some = np.s_[:, -row % self.step :: self.step, :: self.step]
+        hole = ~valid[some[1:]]
+        small = before[some].copy(), after[some].copy()
+        for part in small:
+            part[:, hole] = np.nan
+        self.small.append(small)
+
+    @property
+    def rms(self) -> NDArray[np.float64]:
+        """(bands that take part,): root mean square of what was removed from the valid pixels."""
+        return np.asarray(np.sqrt(self.square / max(1, self.count)))
+
+    @property
+    def autocorrelation(self) -> NDArray[np.float64]:
+        """(bands that take part,): lag-1 autocorrelation of what was removed; NaN where it is not known."""
+        total, weight = np.zeros(len(self.square)), np.zeros(len(self.square))
+        for pixels, values in self.structure:
+            known = np.array([np.nan if v is None else v for v in values])
+            good = np.isfinite(known)
+            total[good] += pixels * known[good]
+            weight[good] += pixels
+        return np.asarray(np.where(weight > 0, total / np.maximum(weight, 1), np.nan))
+
+    def _texture(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Noise from the finest wavelets before and after, (bands that take part,) each."""
+        weight = np.array([w for w, _, _ in self.spatial], float)
+        return tuple(  # type: ignore[return-value]
+            np.average([s[i] for s in self.spatial], axis=0, weights=weight) for i in (1, 2)
+        )
+
+    def table(self, subspace: Subspace) -> list[dict[str, Any]]:
+        """For the JSON summary: a row for each band that takes part."""
+        extra: dict[str, NDArray[np.float64]] = {}
+        if self.structure:
+            before, after = self._texture()
+            extra = {
+                "finest_wavelets_before": before,
+                "finest_wavelets_after": after,
+                "residual_autocorrelation": self.autocorrelation,
+            }
+        wavelengths, rms = self.image.meta.wavelengths, self.rms
+        return [
+            {
+                "band": band + 1,
+                "wavelength_nm": wavelengths[band] if wavelengths else None,
+                "noise_sigma": float(subspace.sigma[k]),
+                "removed_rms": float(rms[k]),
+                **{name: float(values[k]) for name, values in extra.items()},
+            }
+            for k, band in enumerate(self.image.bands)
+        ]
+
+    def pictures(self, paths: dict[str, Path], subspace: Subspace, *, title: str) -> None:
+        """Write the three pictures: ``report``, ``bands`` and ``noise``."""
+        image, bands = self.image, np.array(self.image.bands)
+        shape = image.rows, image.cols
+        before, after = (np.concatenate(parts, axis=1) for parts in zip(*self.small, strict=True))
+        spread = np.sqrt(np.diag(image.statistics.moments.covariance))
+        noisiest = np.argsort(-subspace.sigma / np.maximum(spread, 1e-30), kind="stable")
+        middle = int(noisiest[len(noisiest) // 2])
+        units = image.meta.units[0] if image.meta.units else ""
+        wavelengths = image.meta.wavelengths
+        bad = np.ones(image.count, bool)
+        bad[bands] = False
+
+        def whole(values: Any) -> NDArray[np.float64]:
+            out = np.full((*np.shape(values)[:-1], image.count), np.nan)
+            out[..., bands] = values
+            return out
+
+        pixels = [p for p in self.wanted if p in self.spectra]
+        spectra = [
+            whole(np.array([self.spectra[p][i] for p in pixels]).reshape(len(pixels), len(bands))) for i in (0, 1)
+        ]
+        denoising_picture(
+            paths["report"],
+            before[middle],
+            after[middle],
+            *spectra,
+            band=int(bands[middle]) + 1,
+            pixels=pixels,
+            wavelengths=wavelengths,
+            bad=bad,
+            units=units,
+            title=f"{title}; a band of middling noise",
+            shape=shape,
+        )
+        texture = self._texture()[1] if self.spatial else np.full(len(bands), np.nan)
+        worst_bands_picture(
+            paths["bands"],
+            [
+                NoisyBand(
+                    int(bands[k]) + 1,
+                    before[k],
+                    after[k],
+                    float(subspace.sigma[k]),
+                    float(texture[k]),
+                    wavelengths[bands[k]] if wavelengths else math.nan,
+                )
+                for k in noisiest[:SHOWN_BANDS]
+            ],
+            units=units,
+            title=f"{title}; the bands with the largest share of noise",
+            shape=shape,
+        )
+        noise_picture(
+            paths["noise"],
+            whole(subspace.sigma),
+            whole(texture),
+            whole(self.autocorrelation),
+            wavelengths=wavelengths,
+            bad=bad,
+            title=title,
+            units=units,
+        )

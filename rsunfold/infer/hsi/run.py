@@ -1,0 +1,271 @@
+"""denoise-hsi on one file: statistics, subspace, whitened windows through the model, back to units, write, report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold import __version__
+from rsunfold.cube import Meta, Window
+from rsunfold.errors import UsageError
+from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.hsi.removed import Removed
+from rsunfold.infer.workplace import environment, move_results, work_folder
+from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
+from rsunfold.report import write_json
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are treated; see ``rsunfold denoise-hsi --help``.
+
+    dtype : "float32" (physical units) or "same" (the input's type, scale and offset). pixels : (row, col) whose spectra
+    the report shows; empty chooses some.
+    """
+
+    var: str | None = None
+    dtype: str = "float32"
+    residual: bool = False
+    report: bool = False
+    pixels: tuple[tuple[int, int], ...] = ()
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "same"):
+            raise UsageError(f"--dtype must be float32 or same, not {self.dtype!r}.")
+
+
+@dataclass
+class Cleaned:
+    """What ``denoise_hsi`` made of one image.
+
+    summary : what the JSON summary holds. files : what was written, by kind. data (bands, rows, cols), of all bands of
+    the image, and valid bool (rows, cols): None where the result went to files.
+    """
+
+    summary: dict[str, Any]
+    files: dict[str, Path] = field(default_factory=dict)
+    data: NDArray[Any] | None = None
+    valid: NDArray[np.bool_] | None = None
+
+
+def target_of(output: Path, stem: str, envi: bool = False) -> Path:
+    """The raster that one input gives: ``output`` itself when it has the extension of a raster, else a file in it."""
+    if output.suffix.lower() in GEOTIFF_SUFFIXES + ENVI_SUFFIXES:
+        return output.with_suffix(".img") if output.suffix.lower() == ".hdr" else output
+    return output / f"{stem}_denoised{'.img' if envi else '.tif'}"
+
+
+def output_names(target: Path, options: Options) -> dict[str, str]:
+    """File names by kind beside ``target``; the summary is written last."""
+    stem, suffix = target.stem, target.suffix
+    names = {"denoised": target.name}
+    if options.residual:
+        names["residual"] = f"{stem}_residual{suffix}"
+    if suffix.lower() in ENVI_SUFFIXES:
+        names |= {f"{kind}_header": Path(name).with_suffix(".hdr").name for kind, name in names.items()}
+    if options.report:
+        names |= {kind: f"{stem}_{kind}.png" for kind in ("report", "bands", "noise")}
+    return names | {"summary": f"{stem}_summary.json"}
+
+
+def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
+    """Denoise an image that fits in memory, and keep the result in memory."""
+    started = time.monotonic()
+    with environment(), SpectralImage(source, var=options.var) as image:
+        passage = _Passage(image, denoiser, options)
+        strips = list(passage.strips())
+        data = np.concatenate([strip for _, strip, _ in strips], axis=1)
+        valid = np.concatenate([valid for _, _, valid in strips])
+        return Cleaned(_summary(image, denoiser, options, passage, started), data=data, valid=valid)
+
+
+def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options) -> Cleaned:
+    """Denoise a file of any size and write ``target`` and what goes with it, see :func:`output_names`.
+
+    Everything is written to a hidden folder beside the target first and moved when it is complete, so that an
+    interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
+    """
+    started = time.monotonic()
+    folder, names = target.parent, output_names(target, options)
+    for name in names.values():
+        refuse_existing(folder / name, options.overwrite)
+    with environment(), SpectralImage(source, var=options.var) as image, work_folder(folder) as work:
+        passage = _Passage(image, denoiser, options)
+        paths = {kind: work / name for kind, name in names.items()}
+        size: dict[str, Any] = {"bands": image.count, "rows": image.rows, "cols": image.cols}
+        tags = {**image.meta.tags, "RSUNFOLD_VERSION": __version__, "RSUNFOLD_MODEL": denoiser.spec.name}
+        with ExitStack() as stack:
+            meta = replace(passage.meta, tags=tags)
+            raster = stack.enter_context(RasterWriter(paths["denoised"], dtype=passage.dtype, meta=meta, **size))
+            residual = None
+            if options.residual:
+                meta = replace(meta, nodata=(math.nan,) * image.count, scales=(), offsets=(), dtype="float32")
+                residual = stack.enter_context(RasterWriter(paths["residual"], dtype=np.float32, meta=meta, **size))
+            for row, strip, valid in passage.strips():
+                window = Window(row, 0, *valid.shape)
+                raster.write(strip, window)
+                if residual is not None:
+                    residual.write(passage.removed_from(valid), window)
+        summary = _summary(image, denoiser, options, passage, started)
+        if passage.removed is not None and options.report:
+            title = f"{Path(image.path).name}: {denoiser.spec.name}"
+            passage.removed.pictures(paths, passage.denoised.subspace, title=title)
+        write_json(paths["summary"], summary)
+        move_results(work, folder, options.overwrite)
+    return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
+
+
+class _Passage:
+    """One pass over an image from top to bottom, and what has to be remembered of it."""
+
+    def __init__(self, image: SpectralImage, denoiser: Denoiser, options: Options) -> None:
+        self.image = image
+        self.same = options.dtype == "same"
+        self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
+        if self.same and self.dtype.kind == "b":
+            raise UsageError("--dtype same does not go with an image of two values.")
+        self.denoised: Denoised = denoiser.denoised(image)
+        self.scaled = any(s != 1 for s in image.meta.scales) or any(o != 0 for o in image.meta.offsets)
+        self.nodata = self._nodata()
+        self.meta = self._meta()
+        self.clipped = 0
+        self.removed = Removed(image, options.pixels, pictures=options.report)
+        self._last: Spectra | None = None
+
+    def _nodata(self) -> float | None:
+        """The value of invalid samples of the output: the input's own where it has one that fits, else NaN."""
+        values = {v for v in self.image.meta.nodata if v is not None}
+        if self.same:
+            if len(values) > 1:
+                raise UsageError(f"{self.image.path} has several nodata values; --dtype same needs one.")
+            return values.pop() if values else (math.nan if self.dtype.kind == "f" else None)
+        if len(values) == 1 and not self.scaled:
+            value = float(values.pop())
+            if math.isnan(value) or float(np.float32(value)) == value:
+                return value
+        return math.nan
+
+    def _meta(self) -> Meta:
+        count = self.image.count
+        nodata = () if self.nodata is None else (self.nodata,) * count
+        meta = replace(self.image.meta, nodata=nodata, dtype=self.dtype.name, notes=())
+        return meta if self.same else replace(meta, scales=(), offsets=())
+
+    def strips(self) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_]]]:
+        """(first row, samples (bands, h, cols) as they are written, valid bool (h, cols)) of each strip."""
+        image, bands = self.image, self.image.bands
+        for row, found in self.denoised.strips():
+            window = Window(row, 0, *found.shape[1:])
+            stored = image.reader.read(window, scaled=False).data
+            before, valid = image.read(window)
+            self._last = before - found
+            self.removed.add(row, before, found, valid)
+            yield row, self._assembled(stored, found, valid), valid
+
+    def _assembled(self, stored: NDArray[Any], found: Spectra, valid: NDArray[np.bool_]) -> NDArray[Any]:
+        """The samples to write: what the file holds, with denoised samples where a pixel is valid."""
+        meta, bands = self.image.meta, self.image.bands
+        if self.same:
+            for k, band in enumerate(bands):
+                scale = meta.scales[band] if meta.scales else 1.0
+                offset = meta.offsets[band] if meta.offsets else 0.0
+                stored[band][valid] = self._quantised((found[k][valid].astype(np.float64) - offset) / scale)
+            return stored
+        holes = ~np.isfinite(stored)
+        for band, value in enumerate(meta.nodata):
+            if value is not None:
+                holes[band] |= stored[band] == value
+        out = stored.astype(np.float32)
+        if self.scaled:
+            out *= np.asarray(meta.scales or 1, np.float32).reshape(-1, 1, 1)
+            out += np.asarray(meta.offsets or 0, np.float32).reshape(-1, 1, 1)
+        if self.nodata is not None and math.isnan(self.nodata):
+            # Where the file's own mask alone says that a pixel is invalid, no sample does.
+            out[holes | ~(valid | holes[bands].any(axis=0))] = np.nan
+        for k, band in enumerate(bands):
+            out[band][valid] = found[k][valid]
+        return out
+
+    def _quantised(self, values: NDArray[np.float64]) -> NDArray[Any]:
+        """Values in the type of the file; those that do not fit are cut at its limits and counted."""
+        if self.dtype.kind == "f":
+            return values.astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        whole = np.rint(values)
+        low, high = float(limits.min), float(limits.max)
+        self.clipped += int(((whole < low) | (whole > high)).sum())
+        out = np.clip(whole, low, high).astype(self.dtype)
+        if self.nodata is not None and not math.isnan(self.nodata):
+            # A denoised sample must not turn into nodata.
+            hit = out == self.nodata
+            self.clipped += int(hit.sum())
+            out[hit] = self.nodata + 1 if self.nodata < high else self.nodata - 1
+        return out
+
+    def removed_from(self, valid: NDArray[np.bool_]) -> Spectra:
+        """What the last strip lost, float32 (all bands, h, cols) in physical units; NaN where nothing was computed."""
+        assert self._last is not None
+        out = np.full((self.image.count, *valid.shape), np.nan, np.float32)
+        out[self.image.bands] = np.where(valid, self._last, np.nan)
+        return out
+
+
+def _summary(
+    image: SpectralImage, denoiser: Denoiser, options: Options, passage: _Passage, started: float
+) -> dict[str, Any]:
+    meta, s, subspace = image.meta, image.statistics, passage.denoised.subspace
+    notes = list(meta.notes)
+    swapped = image.swapped_axes()
+    if swapped:
+        notes.append(swapped)
+    if not meta.wavelengths:
+        notes.append("the file gives no wavelengths")
+    return {
+        "rsunfold": __version__,
+        "input": image.path,
+        "rows": image.rows,
+        "cols": image.cols,
+        "bands": image.count,
+        "crs": str(meta.crs) if meta.crs else None,
+        **denoiser.describe(),
+        "noise": "given" if denoiser.sigma is not None else _how(len(s.bands), denoiser),
+        "dtype": passage.dtype.name,
+        "units": _one(meta.units),
+        "bands_denoised": [b + 1 for b in s.bands],
+        "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
+        "signal_rank": subspace.rank,
+        "eigen_images": subspace.A.shape[1],
+        "computed": "in one piece" if passage.denoised.plan.whole else f"by tiles of {passage.denoised.plan.tile} pixels",
+        "valid_pixels": s.valid_pixels,
+        "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
+        "samples_clipped": passage.clipped if passage.same else None,
+        "per_band": passage.removed.table(subspace),
+        "seconds": round(time.monotonic() - started, 3),
+        "notes": notes,
+    }
+
+
+def _how(bands: int, denoiser: Denoiser) -> str:
+    from rsunfold.subspace import FEW
+
+    if denoiser.published:
+        return "as in the published scripts"
+    if bands < FEW:
+        return f"estimated from the finest wavelets of each band: fewer than {FEW} bands"
+    return "estimated by regression on the other bands" + (", outliers left out" if denoiser.robust else "")
+
+
+def _one(units: Sequence[str]) -> str | None:
+    return units[0] if units and len(set(units)) == 1 else None
