@@ -18,6 +18,7 @@ from rsunfold.cli.options import (
     Verbose,
     Weights,
     handled,
+    numbers,
     say,
     show,
     use_threads,
@@ -117,3 +118,75 @@ def detect_ir(
         roc_picture(roc, curves, points=points, overwrite=overwrite)
     if worst is not None:
         worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)
+
+
+@app.command("denoise-hsi")
+@handled
+def denoise_hsi(
+    clean: Annotated[
+        list[str] | None, typer.Option(help="A clean cube, folder or quoted pattern; noise is added. May be repeated.")
+    ] = None,
+    noise: Annotated[
+        str, typer.Option(help="iid, bandwise, or case1 to case5 (mixed noise of QRNN3D).")
+    ] = "iid",
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise levels on the 0 to 255 scale, comma-separated, such as 10,30,50,70.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of the noise, comma-separated.")] = "0",
+    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "star-net",
+    weights: Weights = None,
+    truth: Annotated[Path | None, typer.Option(help="A clean cube that --restored (and --noisy) belong to.")] = None,
+    restored: Annotated[Path | None, typer.Option(help="Somebody else's result, instead of a model.")] = None,
+    noisy: Annotated[Path | None, typer.Option(help="What it was made from, for comparison.")] = None,
+    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or subdataset.")] = None,
+    published_ergas: Annotated[
+        bool, typer.Option("--published-ergas", help="Also give ERGAS as published scripts compute it.")
+    ] = False,
+    json_file: Json = None,
+    picture: Annotated[Path | None, typer.Option(help="Write PSNR per band of the first cube as a PNG.")] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """PSNR, SSIM, SAM and ERGAS of models on clean cubes with seeded noise, or of somebody else's result.
+
+    Cubes are divided by their largest value, which is the data range. Every figure is defined in the JSON report.
+    """
+    from rsunfold.infer.batch import expand
+    from rsunfold.infer.hsi.denoiser import Denoiser
+    from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import quality_picture, table, write_json
+
+    for path in (json_file, picture):
+        if path is not None:
+            refuse_existing(path, overwrite)
+    if (clean is None) == (truth is None) or (truth is None) != (restored is None):
+        raise UsageError("give either --clean, or --truth and --restored.")
+    if truth is not None and restored is not None:
+        files = {"noisy": noisy} if noisy is not None else {}
+        done = evaluate_files(truth, {**files, "restored": restored}, var=var)
+    else:
+        names = [m.strip() for m in model.split(",")]
+        if weights is not None and len(names) != 1:
+            raise UsageError("--weights goes with one --model only.")
+        protocol = noises(noise, numbers(sigma, "--sigma"))
+        use_threads(threads)
+        denoisers = [Denoiser(name, weights=weights, device=device, memory=memory) for name in names]
+        done = evaluate_models(
+            expand(clean or []),
+            protocol,
+            [int(s) for s in numbers(seeds, "--seeds")],
+            denoisers,
+            var=var,
+            published_ergas=published_ergas,
+            say=lambda text: say(text, 1),
+        )
+    show(table(done.rows()))
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    if picture is not None:
+        quality_picture(picture, done.curves(), title=f"{done.runs[0]['cube']}, mean over noises", overwrite=overwrite)

@@ -127,6 +127,16 @@ def use_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
+def numbers(text: str | None, option: str) -> list[float]:
+    """``1,2,3`` as numbers, none of None; raises UsageError."""
+    if text is None:
+        return []
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} needs numbers such as 10,30,50, not {text!r}.") from None
+
+
 def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None:
     """``low,high`` as two numbers; raises UsageError."""
     if text is None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rsunfold.registry import register
-from rsunfold.unfold.patches import BORDER, SIDE, PatchGrid, synthesis
+from rsunfold.unfold.patches import BORDER, PART, SIDE, PatchGrid, synthesis
 from rsunfold.unfold.proximal import soft_threshold
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
 
@@ -142,13 +142,17 @@ class SMDSNet(Unrolled):
         G = (A.mT @ grid.pad(Y).flatten(1)).view(rank, *grid.padded)
         if rank < SIDE:
             G = torch.cat([G, G.new_zeros(SIDE - rank, *grid.padded)])
-        X = grid.cut(G)
-        m = X.mean((1, 2), keepdim=True)
-        X = X - m
-        B = shrink(synthesis(X, self.P, torch.kron(self.P, self.P)), self.first, signed=bool(self.arch["signed"]))
-        for k, stage in enumerate(self.stages):
-            B = keep(k, "B", stage(B, X, self.D, self.C))
-        G = grid.paste(self.W(B) + m) / grid.count(torch.ones_like(m[:, 0, 0]))
+        pasted, counts = [], []
+        for part in grid.parts(None if self.training else PART):
+            X = grid.cut(G, part)
+            m = X.mean((1, 2), keepdim=True)
+            X = X - m
+            B = shrink(synthesis(X, self.P, torch.kron(self.P, self.P)), self.first, signed=bool(self.arch["signed"]))
+            for k, stage in enumerate(self.stages):
+                B = keep(k, "B", stage(B, X, self.D, self.C))
+            pasted.append((part, grid.paste(self.W(B) + m, part)))
+            counts.append((part, grid.count(torch.ones_like(m[:, 0, 0]), part)))
+        G = grid.gathered(pasted) / grid.gathered(counts)
         return grid.crop((A @ G[:rank].flatten(1)).view(-1, *grid.padded)), None
 
     def _grid(self, rows: int, cols: int, rank: int) -> PatchGrid:

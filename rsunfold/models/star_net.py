@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rsunfold.registry import register
 from rsunfold.unfold.neighbours import REACH, non_local_means
-from rsunfold.unfold.patches import SIDE, PatchGrid, analysis, dct_dictionary, synthesis
+from rsunfold.unfold.patches import PART, SIDE, PatchGrid, analysis, dct_dictionary, synthesis
 from rsunfold.unfold.proximal import procrustes, singular_value_threshold, soft_threshold
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
 
@@ -59,13 +59,14 @@ class Dictionary(nn.Module):
 class Shrinkage(nn.Module):
     """Sparsity of the codes: prox of t gamma1 |b|, or where not ``literal`` of t gamma1 log(|b| + e).
 
-    gamma1 : one entry per coefficient, (9, 81, 1). The step of the logarithm takes its slope at a pilot code p of the
+    gamma1 : one entry per coefficient of the pixels, (1, 81, 1), for all eigen-images: their noise is the same, and how
+    much signal they hold is the image's affair, of which the pilot tells. The step of the logarithm takes its slope at a pilot code p of the
     same patch, |b| - t gamma1 / (|p| + e): reweighted l1 (Candes, Wakin and Boyd, J. Fourier Anal. Appl. 14, 2008).
     """
 
     def __init__(self, gamma1: float, literal: bool) -> None:
         super().__init__()
-        start = torch.full((SIDE, SIDE * SIDE, 1), gamma1)
+        start = torch.full((1, SIDE * SIDE, 1), gamma1)
         start[:, 0] *= 0.1  # means of patches are no details
         self.gamma1 = nn.Parameter(start.log())
         self.e = None if literal else nn.Parameter(torch.tensor(0.3).log())
@@ -114,11 +115,12 @@ class Stage(nn.Module):
     beside L = SVT(B + P / beta); the sign here is the one that agrees with the L and B steps.
     """
 
-    def __init__(self, *, sparse: bool, literal: bool) -> None:
+    def __init__(self, *, sparse: bool, literal: bool, last: bool) -> None:
         super().__init__()
         self.lam = nn.Parameter(torch.tensor(0.02).log())
         self.beta = nn.Parameter(torch.tensor(0.002).log())
-        self.gamma2 = nn.Parameter(torch.tensor(0.01).log())
+        # What the last stage's L and P would be never reaches the result.
+        self.gamma2 = None if last else nn.Parameter(torch.tensor(0.01).log())
         self.rho = None if literal else nn.Parameter(torch.tensor(1e5).log())
         self.mu = nn.Parameter(torch.tensor(3.0).log()) if sparse else None
         self.literal = literal
@@ -166,7 +168,7 @@ class STARNet(Unrolled):
     def __init__(self, K: int = 3, stride: int = 1, literal: bool = False) -> None:
         super().__init__()
         self.arch = {"K": K, "stride": stride, "literal": literal}
-        self.stages = nn.ModuleList(Stage(sparse=self.sparse, literal=literal) for _ in range(K))
+        self.stages = nn.ModuleList(Stage(sparse=self.sparse, literal=literal, last=k == K - 1) for k in range(K))
         # The dictionaries 0 to K - 1 belong to the stages, with that of the first for the start.
         self.dictionaries = nn.ModuleList(Dictionary(literal) for _ in range(1 if literal else K))
         self.first = Shrinkage(2.5 if literal else 1.5, literal)
@@ -214,43 +216,44 @@ class STARNet(Unrolled):
 
         S: Tensor | float = 0.0
         G = project(y)
-        stage: Any = self.stages[0]
-        if stage.mu is not None:
+        first: Any = self.stages[0]
+        if first.mu is not None:
             for _ in range(WARM):
-                S = stage.outliers(y - A @ G[:rank].flatten(1))
+                S = first.outliers(y - A @ G[:rank].flatten(1))
                 G = project(y - S)
-        dictionary = self.dictionary(0)()
-        pilot = analysis(grid.cut(non_local_means(G)), *dictionary)
-        B = self.first(analysis(grid.cut(G), *dictionary), 1.0, pilot)
-        L, P = B, torch.zeros_like(B)
+        parts = grid.parts(PART)
+        D = self.dictionary(0)()
+        pilot = non_local_means(G)
+        B = [self.first(analysis(grid.cut(G, part), *D), 1.0, analysis(grid.cut(pilot, part), *D)) for part in parts]
+        L, P = list(B), [torch.zeros_like(b) for b in B]
         for k, stage in enumerate(self.stages):
             if stage.mu is not None:
                 S = keep(k, "S", stage.outliers(y - A @ G[:rank].flatten(1)))
             lam, beta = stage.lam.exp(), stage.beta.exp()
-            DB = synthesis(B, *dictionary)
-            w = stage.aggregate(B)
-            pasted, count = grid.paste(w[:, None, None] * DB), grid.count(w)
+            pasted, count = aggregated(grid, parts, B, D, stage.aggregate)
             G = keep(k, "G", (project(y - S) + lam * pasted) / (1 + lam * count))
-            X = grid.cut(G)
+            pilot = pasted / count
             own = self.dictionary(k)
-            if len(self.dictionaries) > 1 and k:
-                dictionary = own()
-                DB = synthesis(B, *dictionary)
+            D = own()
             nu = lam * own.bound() + beta
-            F = B - (lam * analysis(DB - X, *dictionary) + beta * (B - L) + P) / nu
-            pilot = analysis(grid.cut(pasted / count), *dictionary)
-            B = keep(k, "B", stage.shrink(F, lam / nu, pilot))
-            L = keep(k, "L", threshold_codes(B + P / beta, lam * stage.gamma2.exp() / beta))
+            for i, part in enumerate(parts):
+                X, p = grid.cut(G, part), analysis(grid.cut(pilot, part), *D)
+                F = B[i] - (lam * analysis(synthesis(B[i], *D) - X, *D) + beta * (B[i] - L[i]) + P[i]) / nu
+                B[i] = stage.shrink(F, lam / nu, p)
+                if stage.gamma2 is not None:
+                    L[i] = threshold_codes(B[i] + P[i] / beta, lam * stage.gamma2.exp() / beta)
+                    P[i] = P[i] + beta * (B[i] - L[i])
+            for letter, codes in {"B": B, "L": L, "P": P}.items():
+                keep(k, letter, codes)
             if context is None:
                 M = (y - S) @ G[:rank].flatten(1).mT
                 A = procrustes(M if stage.rho is None else M + stage.rho.exp() * A)
             else:
                 A = context.bases[k + 1]
             bases.append(keep(k, "A", A))
-            P = keep(k, "P", P + beta * (B - L))
-        w, lam = self.aggregate(B), self.last.exp()
-        pasted = grid.paste(w[:, None, None] * synthesis(B, *dictionary))
-        G = (project(y - S) + lam * pasted) / (1 + lam * grid.count(w))
+        lam = self.last.exp()
+        pasted, count = aggregated(grid, parts, B, D, self.aggregate)
+        G = (project(y - S) + lam * pasted) / (1 + lam * count)
         X = (A @ G[:rank].flatten(1)).view(-1, *grid.padded)
         return grid.crop(X), Context(bases)
 
@@ -272,6 +275,18 @@ class STARNetS(STARNet):
 
     letters: ClassVar[tuple[str, ...]] = ("S", "G", "B", "L", "A", "P")
     sparse: ClassVar[bool] = True
+
+
+def aggregated(
+    grid: PatchGrid, parts: list[slice], B: list[Tensor], D: tuple[Tensor, Tensor], weigh: Aggregation
+) -> tuple[Tensor, Tensor]:
+    """(sum_i w_i R_i' D B_i, sum_i w_i R_i'R_i), both (rank, H, W)."""
+    weights = [weigh(b) for b in B]
+    pasted = grid.gathered(
+        (part, grid.paste(w[:, None, None] * synthesis(b, *D), part))
+        for part, w, b in zip(parts, weights, B, strict=True)
+    )
+    return pasted, grid.gathered((part, grid.count(w, part)) for part, w in zip(parts, weights, strict=True))
 
 
 def threshold_codes(Z: Tensor, lam: Tensor) -> Tensor:

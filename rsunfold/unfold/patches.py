@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ SIDE = 9
 """Eigen-images, rows and columns of a patch cube."""
 BORDER = 4
 """Mirrored pixels around the image: without them a corner pixel would lie in a single patch."""
+PART = 256
+"""Patches that inference works on at a time."""
 
 
 def mirrored(size: int, before: int, after: int) -> Tensor:
@@ -41,6 +44,7 @@ class PatchGrid:
             raise ValueError(f"patch cubes need at least {SIDE} eigen-images, not {rank}")
         self.rows, self.cols, self.rank, self.stride, self.border = rows, cols, rank, stride, border
         self.padded = tuple(max(0, math.ceil((n + 2 * border - SIDE) / stride)) * stride + SIDE for n in (rows, cols))
+        self.across = [(p - SIDE) // stride + 1 for p in self.padded]
         count = math.ceil((rank - SIDE) / step) + 1
         self.places = [min(i * step, rank - SIDE) for i in range(count)]
 
@@ -56,34 +60,66 @@ class PatchGrid:
         """The inverse of :meth:`pad`."""
         return image[..., self.border : self.border + self.rows, self.border : self.border + self.cols]
 
-    def cut(self, G: Tensor) -> Tensor:
-        """R_i G of all i: patches (n, 9, 81, L) of padded eigen-images (rank, H, W)."""
-        columns = F.unfold(G[None], SIDE, stride=self.stride).view(self.rank, SIDE * SIDE, -1)
+    def parts(self, patches: int | None) -> list[slice]:
+        """Rows of patches in parts of about ``patches`` patches each, at least one row; None: all in one part.
+
+        What is done to each patch on its own is faster part by part, where a part stays in the processor's cache.
+        """
+        down, across = self.across
+        rows = down if patches is None else max(1, patches // across)
+        return [slice(a, min(a + rows, down)) for a in range(0, down, rows)]
+
+    def _rows(self, part: slice) -> slice:
+        """The padded image's rows that a part of the patches covers."""
+        return slice(part.start * self.stride, (part.stop - 1) * self.stride + SIDE)
+
+    def cut(self, G: Tensor, part: slice) -> Tensor:
+        """R_i G of the patches i of a part: (n, 9, 81, L) of padded eigen-images (rank, H, W)."""
+        rows = G[:, self._rows(part)]
+        columns = F.unfold(rows[None], SIDE, stride=self.stride).view(self.rank, SIDE * SIDE, -1)
         if len(self.places) == 1:
             return columns[None]
         return torch.stack([columns[p : p + SIDE] for p in self.places])
 
-    def paste(self, patches: Tensor) -> Tensor:
-        """sum_i R_i^T patch_i: padded eigen-images (rank, H, W) of patches (n, 9, 81, L)."""
+    def paste(self, patches: Tensor, part: slice) -> Tensor:
+        """sum_i R_i^T patch_i over a part, on the rows that it covers: (rank, h, W) of patches (n, 9, 81, L)."""
         if len(self.places) == 1:
             columns = patches[0]
         else:
             columns = patches.new_zeros(self.rank, *patches.shape[2:])
-            for p, part in zip(self.places, patches, strict=True):
-                columns[p : p + SIDE] += part
-        folded: Tensor = F.fold(columns.reshape(1, -1, columns.shape[-1]), self.padded, SIDE, stride=self.stride)[0]
-        return folded
+            for p, one in zip(self.places, patches, strict=True):
+                columns[p : p + SIDE] += one
+        return self._fold(columns.reshape(1, -1, columns.shape[-1]), part)[0]
 
-    def count(self, weight: Tensor) -> Tensor:
-        """sum_i w_i R_i^T R_i, a diagonal: the weights of the patches that each value lies in, (rank, H, W).
+    def count(self, weight: Tensor, part: slice) -> Tensor:
+        """sum_i w_i R_i^T R_i over a part, a diagonal: (rank, h, W), the weights of the patches over each value.
 
         weight : (n, L), one per patch cube.
         """
         places, size = weight.shape
-        folded = F.fold(weight[:, None].expand(places, SIDE * SIDE, size), self.padded, SIDE, stride=self.stride)
+        folded = self._fold(weight[:, None].expand(places, SIDE * SIDE, size), part)
+        if places == 1:
+            return folded.expand(self.rank, *folded.shape[1:]).reshape(self.rank, *folded.shape[-2:])
         total = folded.new_zeros(self.rank, *folded.shape[2:])
-        for p, part in zip(self.places, folded, strict=True):
-            total[p : p + SIDE] += part
+        for p, one in zip(self.places, folded, strict=True):
+            total[p : p + SIDE] += one
+        return total
+
+    def _fold(self, columns: Tensor, part: slice) -> Tensor:
+        rows = self._rows(part)
+        folded: Tensor = F.fold(columns, (rows.stop - rows.start, self.padded[1]), SIDE, stride=self.stride)
+        return folded
+
+    def gathered(self, terms: Iterable[tuple[slice, Tensor]]) -> Tensor:
+        """The sum (rank, H, W) of what :meth:`paste` or :meth:`count` gave for each part."""
+        total: Tensor | None = None
+        for part, term in terms:
+            if total is None:
+                if term.shape[1] == self.padded[0]:
+                    return term  # the only part
+                total = term.new_zeros(self.rank, *self.padded)
+            total[:, self._rows(part)] += term
+        assert total is not None
         return total
 
 

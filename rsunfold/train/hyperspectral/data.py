@@ -16,7 +16,7 @@ from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.io.folders import images_in
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import Subspace, subspace_of
-from rsunfold.train.hyperspectral.recipe import Augment, Noise
+from rsunfold.train.hyperspectral.recipe import Augment, Data, Noise
 
 WHITE = 99.9
 """Percentile of a cube's values that becomes 1: a few glints would make all the rest dark."""
@@ -57,10 +57,14 @@ class NoisyCrops:
     """Random noisy crops; item (step, i) depends on the seed, the process and these two alone."""
 
     def __init__(
-        self, cubes: list[CleanCube], augment: Augment, noise: Noise, least_bands: int, seed: int, robust: bool
+        self, cubes: list[CleanCube], augment: Augment, noise: Noise, data: Data, seed: int, robust: bool
     ) -> None:
         self.cubes, self.augment, self.noise = cubes, augment, noise
-        self.least_bands, self.seed, self.robust = least_bands, seed, robust
+        self.least_bands, self.seed, self.robust = data.least_bands, seed, robust
+        often = np.array([data.weights.get(cube.name, 1.0) for cube in cubes], float)
+        if not often.any():
+            raise InputError("the recipe draws nothing: every cube has weight 0.")
+        self.often = often / often.sum()
         self.kinds = list(noise.kinds)
         share = np.array([noise.kinds[k] for k in self.kinds], float)
         self.share = share / share.sum()
@@ -81,7 +85,7 @@ class NoisyCrops:
 
     def _scene(self, rng: np.random.Generator) -> NDArray[np.float32]:
         a = self.augment
-        x = self.cubes[rng.integers(len(self.cubes))].data
+        x = self.cubes[rng.choice(len(self.cubes), p=self.often)].data
         side = int(rng.integers(int(a.scene[0]), int(a.scene[1]) + 1))
         height, width = (min(side, n) for n in x.shape[1:])
         r, c = int(rng.integers(x.shape[1] - height + 1)), int(rng.integers(x.shape[2] - width + 1))

@@ -12,11 +12,13 @@ from rsunfold.train.recipe import Recipe, check_values
 class Data:
     """Which cubes: all in the sub-folders ``folders`` of --data (empty: in --data itself), by file name without ending.
 
-    validation : names of the cubes held out, comma-separated. least_bands : fewest bands of a training crop's cube.
+    validation : names of the cubes held out, comma-separated. weights : how often a cube is drawn, 1 unless named.
+    least_bands : fewest bands of a training crop's cube.
     """
 
     folders: str = ""
     validation: str = ""
+    weights: dict[str, float] = field(default_factory=dict)
     least_bands: int = 30
 
     @property
@@ -78,7 +80,8 @@ class HyperspectralRecipe(Recipe):
             counts={"crop": a.crop, "scene": a.scene[0], "least_bands": self.data.least_bands},
             positive={"bright": a.bright[0], "sigma": n.sigma[0]},
             shares={"known": n.known},
-            others={f"kinds.{kind}": share for kind, share in n.kinds.items()},
+            others={f"kinds.{kind}": share for kind, share in n.kinds.items()}
+            | {f"weights.{name}": weight for name, weight in self.data.weights.items()},
         )
         for name, (low, high) in {"scene": a.scene, "bright": a.bright, "sigma": n.sigma}.items():
             if low > high:

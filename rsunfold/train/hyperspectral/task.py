@@ -35,6 +35,7 @@ class HyperspectralTask(TrainingTask):
     columns: ClassVar[tuple[str, ...]] = ("val_psnr", "val_sets")
 
     def __init__(self, recipe: HyperspectralRecipe, data: Path, device: torch.device) -> None:
+        torch.set_flush_denormal(True)  # codes decay towards 0, and numbers next to it cost a hundred times the time
         self.device, self.protocol = device, recipe.noise.protocol
         self.robust = bool(get_model(recipe.model).factory.sparse)  # type: ignore[attr-defined]
         cubes = read_cubes(data, recipe.data.places)
@@ -50,7 +51,7 @@ class HyperspectralTask(TrainingTask):
         self.trained_on = f"{len(train)} cubes: {', '.join(cube.name for cube in train)}"
         self.held_out = [cube.name for cube in self.validation]
         self.crops = NoisyCrops(
-            train, recipe.augment, recipe.noise, recipe.data.least_bands, recipe.seed, self.robust
+            train, recipe.augment, recipe.noise, recipe.data, recipe.seed, self.robust
         )
 
     def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:

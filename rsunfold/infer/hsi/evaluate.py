@@ -1,0 +1,157 @@
+"""Denoising against the truth: of models on clean cubes with simulated noise, or of somebody else's result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Window
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.hsi.denoiser import Denoiser
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.hsi.run import Options, denoise_array
+from rsunfold.infer.workplace import environment
+from rsunfold.io import open_cube
+from rsunfold.io.memory import ArrayReader
+from rsunfold.metrics.denoising import quality
+from rsunfold.simulate.noise import GAUSSIAN, make_noise
+
+FIGURES = {
+    "PSNR": "psnr",
+    "PSNR global": "psnr_global",
+    "SSIM": "ssim",
+    "SAM (rad)": "sam_radians",
+    "SAM (deg)": "sam_degrees",
+    "ERGAS": "ergas",
+}
+
+
+@dataclass
+class Comparison:
+    """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
+    :func:`quality`; ``about`` by model."""
+
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises."""
+        lines = []
+        for model in self.about:
+            mine = [run for run in self.runs if run["model"] == model]
+            noises = list(dict.fromkeys(run["noise"] for run in mine))
+            for noise in [*noises, "mean"] if len(noises) > 1 else noises:
+                some = [run for run in mine if noise in ("mean", run["noise"])]
+                line: dict[str, Any] = {"model": model, "noise": noise, "cubes": len({r["cube"] for r in some})}
+                line["runs"] = len(some)
+                for name, key in FIGURES.items():
+                    values = [run["quality"][key] for run in some if run["quality"][key] is not None]
+                    line[name] = float(np.mean(values)) if values else None
+                line["seconds"] = float(np.mean([run["seconds"] for run in some]))
+                lines.append(line)
+        return lines
+
+    def curves(self, noise: str | None = None) -> dict[str, NDArray[np.float64]]:
+        """Mean PSNR per band of each model on the first cube (under one noise)."""
+        cube = self.runs[0]["cube"]
+        found = {}
+        for model in self.about:
+            some = [
+                np.array([np.nan if v is None else v for v in run["quality"]["psnr_per_band"]])
+                for run in self.runs
+                if run["model"] == model and run["cube"] == cube and noise in (None, run["noise"])
+            ]
+            found[model] = np.asarray(np.mean(some, axis=0))
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types."""
+        return {"models": self.about, "summary": self.rows(), "runs": self.runs}
+
+
+def read_clean(path: str, var: str | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(cube divided by its largest valid value, float32 (bands, rows, cols); valid bool (rows, cols))."""
+    with environment(), SpectralImage(path, var=var) as image:
+        data, valid = image.read(Window(0, 0, image.rows, image.cols))
+    top = float(data[:, valid].max())
+    if top <= 0:
+        raise InputError(f"{path} has no value above 0: as a clean cube it cannot be scaled to 1.")
+    return (data / top).astype(np.float32), valid
+
+
+def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
+    """(kind, sigma) of each noise asked for; raises UsageError where a kind needs sigmas, or takes none."""
+    if kind in GAUSSIAN:
+        if not sigmas:
+            raise UsageError(f"--noise {kind} needs --sigma, such as --sigma 10,30,50,70.")
+        return [(kind, sigma) for sigma in sigmas]
+    if sigmas:
+        raise UsageError(f"--noise {kind} draws its own noise levels: leave out --sigma.")
+    return [(kind, None)]
+
+
+def evaluate_models(
+    cubes: dict[str, str],
+    protocol: Sequence[tuple[str, float | None]],
+    seeds: Sequence[int],
+    denoisers: Iterable[Denoiser],
+    *,
+    var: str | None = None,
+    published_ergas: bool = False,
+    say: Callable[[str], None] = print,
+) -> Comparison:
+    """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone."""
+    done = Comparison()
+    for denoiser in denoisers:
+        name = denoiser.spec.name
+        done.about[name] = denoiser.describe()
+        for cube, path in cubes.items():
+            clean, valid = read_clean(path, var)
+            for kind, sigma in protocol:
+                for seed in seeds:
+                    noisy = make_noise(clean, kind, sigma=sigma, seed=seed).data
+                    holes = np.broadcast_to(~valid, noisy.shape)
+                    begun = time.monotonic()
+                    with environment():
+                        found = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options()).data
+                    assert found is not None
+                    q = quality(clean, found, valid=valid, published_ergas=published_ergas)
+                    label = kind if sigma is None else f"{kind} {sigma:g}"
+                    done.runs.append(
+                        {
+                            **{"model": name, "cube": cube, "noise": label, "seed": seed},
+                            **{"seconds": round(time.monotonic() - begun, 3), "quality": q},
+                        }
+                    )
+                    psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
+                    say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
+    return done
+
+
+def evaluate_files(truth: Path, results: dict[str, Path], *, var: str | None = None) -> Comparison:
+    """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
+
+    The largest valid value of the truth is the data range. Raises InputError where the sizes differ.
+    """
+    done = Comparison()
+    with environment(), SpectralImage(str(truth), var=var) as image:
+        clean, valid = image.read(Window(0, 0, image.rows, image.cols))
+        bands = image.bands
+        size = image.count, image.rows, image.cols
+    top = float(clean[:, valid].max())
+    for name, path in results.items():
+        with environment(), open_cube(path, var=var) as reader:
+            if reader.shape != size:
+                raise InputError(f"{path} has (bands, rows, cols) {reader.shape}, its truth {truth} has {size}.")
+            cube = reader.read(bands=bands)
+        both = valid & cube.valid
+        q = quality(clean / top, (cube.data / top).astype(np.float32), valid=both)
+        done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": top}
+        done.runs.append({"model": name, "cube": truth.stem, "noise": "as given", "seed": None, "seconds": 0.0, "quality": q})
+    return done
