@@ -30,12 +30,13 @@ from rsunfold.registry import all_models
 from rsunfold.report import table, write_json
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import macs_per_pixel
-from rsunfold.weights import load, shipped
+from rsunfold.weights import load, read_record, shipped
 
 
 def networks(checkpoints: Path | None) -> dict[str, Any]:
     """The shipped networks, and published checkpoints by the model whose tensors they hold."""
-    found = {name: load(name)[0] for name in sorted(shipped())}
+    known = {m.name for m in all_models("detect-ir", "network")}
+    found = {name: load(name)[0] for name in sorted(shipped()) if read_record(name).model in known}
     for path in sorted(checkpoints.rglob("*.pkl")) if checkpoints else []:
         state = torch.load(path, map_location="cpu", weights_only=True)
         for spec in all_models("detect-ir", "network"):

@@ -195,7 +195,9 @@ def signal_subspace(
     scale = np.outer(sigma, sigma)
     values, vectors = _eigen(covariance / scale)
     rank = _rank(values, count)
-    return Subspace(mean, sigma, values, vectors, rank, signal_directions(smoothed / scale, count, least=rank, most=most))
+    return Subspace(
+        mean, sigma, values, vectors, rank, signal_directions(smoothed / scale, count, least=rank, most=most)
+    )
 
 
 def signal_directions(smoothed: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:

@@ -1,19 +1,30 @@
-"""The weights that come with the package: unchanged, documented, and able to find targets."""
+"""The weights that come with the package: unchanged, documented, and able to do what they are for."""
 
 import numpy as np
 import pytest
+import torch
 
 from rsunfold import weights
 from rsunfold.infer.detector import Detector
+from rsunfold.metrics.denoising import quality
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.registry import all_models, get_model
+from rsunfold.simulate.hyperspectral import hyperspectral_scene
 from rsunfold.simulate.infrared import infrared_scenes
+from rsunfold.simulate.noise import make_noise
+from rsunfold.subspace import subspace_of
 
 SHIPPED = sorted(weights.shipped())
+TASKS = {name: get_model(weights.read_record(name).model).task for name in SHIPPED}
+DETECTORS, DENOISERS = ([n for n in SHIPPED if TASKS[n] == task] for task in ("detect-ir", "denoise-hsi"))
 
 
 def test_the_default_weights_are_shipped():
     assert "l-rpcanet" in SHIPPED
+
+
+def test_weights_of_every_task_are_put_to_the_test():
+    assert sorted(DETECTORS + DENOISERS) == SHIPPED
 
 
 def test_every_model_that_promises_weights_has_them():
@@ -31,7 +42,7 @@ def test_file_record_and_card(name):
     assert expected in card and record.model in card
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", DETECTORS)
 def test_targets_of_simulated_scenes_are_found(name):
     """Far from chance, on scenes that were never trained on."""
     detector = Detector(weights.read_record(name).model, weights=name, device="cpu")
@@ -40,3 +51,21 @@ def test_targets_of_simulated_scenes_are_found(name):
         gray = np.round(scene.image * 255).astype(np.float32) / 255
         metrics.update(str(number), detector.score(gray), scene.mask)
     assert metrics.result()["iou_pooled"] > 0.3
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_noise_of_a_simulated_scene_is_removed(name):
+    """More than by leaving the subspace's noise in, on a scene that was never trained on."""
+    scene = hyperspectral_scene(64, 64, 40, seed=1).data
+    noisy = make_noise(scene, "iid", sigma=30.0, seed=0).data
+    net, record, _ = weights.load(name)
+    assert record.bands is None and record.scaling.startswith("whitened")
+    subspace = subspace_of(noisy, robust=net.sparse)
+    Y, A = torch.from_numpy(subspace.whiten(noisy)), torch.from_numpy(subspace.A.astype(np.float32))
+    with torch.inference_mode():
+        found = net.eval()(Y, A)[0]
+    projected = (A @ (A.mT @ Y.flatten(1))).view(Y.shape)
+    before, plain, after = (
+        quality(scene, cube)["psnr"] for cube in (noisy, *(subspace.colour(x.numpy()) for x in (projected, found)))
+    )
+    assert after > before + 8 and after > plain + 1

@@ -5,7 +5,19 @@ import pytest
 import spectral
 
 from rsunfold.errors import InputError
-from rsunfold.subspace import Moments, hysime, regression_noise, signal_subspace
+from rsunfold.subspace import (
+    LEAST,
+    SMOOTHED_COUNT,
+    SMOOTHED_NOISE,
+    Moments,
+    hysime,
+    regression_noise,
+    robust_statistics,
+    signal_subspace,
+    smooth,
+    spatial_noise,
+    subspace_of,
+)
 
 BANDS, RANK, SIDE = 100, 5, 64
 
@@ -54,6 +66,25 @@ class TestMoments:
             for block in np.array_split(x.astype(dtype), 7, axis=1):
                 moments.add(block)
             np.testing.assert_allclose(moments.covariance, np.cov(x, bias=True), rtol=1e-12)
+
+    def test_the_spread_is_that_of_all_blocks(self):
+        moments = Moments(2)
+        assert (moments.spread == 0).all()
+        for block in ([[3.0, 4.0], [7.0, 7.0]], [[-1.0], [7.0]]):
+            moments.add(np.array(block))
+        np.testing.assert_array_equal(moments.spread, [5, 0])
+
+    def test_selected_bands_have_the_moments_they_would_have_alone(self):
+        x = 100 + np.random.default_rng(2).standard_normal((5, 200))
+        bands = np.array([True, False, True, True, False])
+        whole, part = Moments(5), Moments(3)
+        for block in np.split(x, [80], axis=1):
+            whole.add(block)
+            part.add(block[bands])
+        selected = whole.select(bands)
+        assert selected.count == 200
+        for figure in ("mean", "covariance", "spread"):
+            np.testing.assert_allclose(getattr(selected, figure), getattr(part, figure), rtol=1e-12)
 
     def test_the_input_is_left_alone(self):
         x = np.ones((2, 3))
@@ -124,10 +155,76 @@ class TestRegressionNoise:
         np.testing.assert_allclose(found, np.sqrt(np.diag(differences)), rtol=0.1)
 
 
+class TestSpatialNoise:
+    @pytest.mark.parametrize("sigma", [0.05, 0.5])
+    def test_the_noise_of_a_scene_that_is_smooth_in_space(self, sigma):
+        found = spatial_noise(0.05 * scene(bands=4) + np.random.default_rng(8).normal(0, sigma, (4, SIDE, SIDE)))
+        np.testing.assert_allclose(found, sigma, rtol=0.06)
+
+    def test_stripes_do_not_count(self):
+        cube = np.random.default_rng(9).standard_normal((2, SIDE, SIDE))
+        striped = cube.copy()
+        striped[:, :, ::7] += 50
+        np.testing.assert_allclose(spatial_noise(striped), spatial_noise(cube), rtol=1e-6)
+
+    def test_a_line_of_pixels_tells_nothing(self):
+        assert (spatial_noise(np.random.default_rng(10).standard_normal((3, 1, 50))) == 0).all()
+
+
+class TestSmooth:
+    def test_what_it_leaves_of_white_noise(self):
+        noise = np.random.default_rng(11).standard_normal((8, 200, 200))
+        left = smooth(noise)
+        assert left.dtype == np.float32
+        assert left.shape == noise.shape
+        assert left[:, 1:-1, 1:-1].var() == pytest.approx(SMOOTHED_NOISE, rel=0.02)
+
+    def test_how_many_spectra_remain_independent(self):
+        """The correlation of two bands of noise scatters by 1 / sqrt of that number."""
+        noise = smooth(np.random.default_rng(12).standard_normal((60, 60, 60))).reshape(60, -1)
+        scatter = np.corrcoef(noise)[np.triu_indices(60, 1)]
+        assert 1 / scatter.var() / 3600 == pytest.approx(SMOOTHED_COUNT, rel=0.15)
+
+    def test_constant_images_stay(self):
+        np.testing.assert_allclose(smooth(np.full((2, 5, 1), 3.0)), 3)
+
+
+class TestRobustStatistics:
+    def corrupted(self, sigma=0.02):
+        rng = np.random.default_rng(13)
+        clean = scene(bands=60)
+        noisy = clean + sigma * rng.standard_normal(clean.shape)
+        hit = np.zeros(clean.shape, dtype=bool)
+        hit[:20, :, 10:14] = True  # stripes
+        hit[30:40] = rng.random((10, SIDE, SIDE)) < 0.1  # impulses
+        out = noisy + np.where(hit, rng.choice([-1, 1], clean.shape), 0)
+        return (x.reshape(60, -1) for x in (clean, noisy, out, hit))
+
+    def test_noise_is_found_beside_outliers(self):
+        _, _, out, _ = self.corrupted()
+        mean, sigma, _ = robust_statistics(out)
+        assert np.median(abs(sigma / 0.02 - 1)) < 0.05
+        assert abs(sigma / 0.02 - 1).max() < 0.5
+        assert abs(mean).max() < 2
+
+    def test_outliers_are_replaced_by_what_the_other_bands_tell(self):
+        clean, _, out, hit = self.corrupted()
+        _, _, left = robust_statistics(out)
+        assert np.sqrt(np.mean((left - clean)[hit] ** 2)) < 0.15 * np.sqrt(np.mean((out - clean)[hit] ** 2))
+
+    def test_without_outliers_little_changes(self):
+        _, noisy, _, _ = self.corrupted()
+        mean, sigma, left = robust_statistics(noisy)
+        np.testing.assert_allclose(mean, noisy.mean(axis=1), atol=1e-3)
+        np.testing.assert_allclose(sigma, regression_noise(np.cov(noisy, bias=True)), rtol=0.1)
+        assert np.mean(left != noisy) < 0.02
+
+
 class TestSignalSubspace:
     def of(self, cube, sigma):
-        moments = moments_of(cube)
-        return signal_subspace(moments.mean, moments.covariance, np.broadcast_to(sigma, len(cube)), moments.count)
+        moments, smoothed = moments_of(cube), moments_of(smooth(cube))
+        sigma = np.broadcast_to(sigma, len(cube))
+        return signal_subspace(moments.mean, moments.covariance, smoothed.covariance, sigma, moments.count)
 
     @pytest.mark.parametrize("rank", [1, 3, 8])
     def test_the_rank_of_an_image_is_found(self, rank):
@@ -172,7 +269,49 @@ class TestSignalSubspace:
     @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
     def test_noise_must_be_positive(self, bad):
         with pytest.raises(ValueError, match="noise above 0"):
-            signal_subspace(np.zeros(2), np.eye(2), np.array([1.0, bad]), 10)
+            signal_subspace(np.zeros(2), np.eye(2), np.eye(2), np.array([1.0, bad]), 10)
+
+    @pytest.mark.parametrize("bands", [1, 5, BANDS])
+    def test_the_directions_are_orthonormal_and_enough_for_networks(self, bands):
+        cube = with_noise(0.05, bands=bands, rank=min(RANK, bands))
+        A = self.of(cube, 0.05).A
+        assert A.shape == (bands, min(bands, LEAST))
+        np.testing.assert_allclose(A.T @ A, np.eye(A.shape[1]), atol=1e-10)
+
+    def test_the_directions_are_nearer_to_the_signal_than_the_eigenvectors(self):
+        sigma = 0.3
+        found = self.of(with_noise(sigma), sigma)
+        signal = spectra_of() / sigma
+        A, E = found.A, found.basis[:, : found.A.shape[1]]
+        assert np.linalg.norm(signal - A @ (A.T @ signal)) < 0.7 * np.linalg.norm(signal - E @ (E.T @ signal))
+
+
+class TestSubspaceOf:
+    def test_it_is_the_subspace_with_the_noise_from_regression(self):
+        cube = with_noise(0.05)
+        found = subspace_of(cube)
+        np.testing.assert_allclose(found.sigma, regression_noise(moments_of(cube).covariance), rtol=1e-6)
+        np.testing.assert_allclose(found.mean, cube.mean(axis=(1, 2)), rtol=1e-6)
+
+    def test_noise_may_be_given(self):
+        np.testing.assert_array_equal(subspace_of(with_noise(0.05), sigma=np.full(BANDS, 0.2)).sigma, 0.2)
+
+    def test_few_bands_take_their_noise_from_neighbouring_pixels(self):
+        cube = with_noise(0.3, bands=4, rank=2)
+        np.testing.assert_allclose(subspace_of(cube).sigma, spatial_noise(cube), rtol=1e-6)
+
+    def test_a_band_without_noise_can_still_be_whitened(self):
+        found = subspace_of(scene(bands=4, rank=1, side=16) * [[[1.0]], [[2.0]], [[3.0]], [[4.0]]])
+        assert (found.sigma > 0).all()
+        assert np.isfinite(found.whiten(scene(bands=4, rank=1, side=16))).all()
+
+    def test_outliers_are_no_noise_when_robust(self):
+        sigma = 0.02
+        cube = with_noise(sigma)
+        cube[:20, :, 5:9] += 1
+        robust, plain = subspace_of(cube, robust=True), subspace_of(cube)
+        assert np.median(abs(robust.sigma[:20] / sigma - 1)) < 0.1
+        assert plain.sigma[:20].min() > 2 * sigma
 
 
 class TestHySime:

@@ -18,11 +18,11 @@ from rsunfold.cli.options import (
     Weights,
     counted,
     handled,
-    pair_of_numbers,
     refuse_contradiction,
     say,
     show,
     use_threads,
+    whole_numbers,
 )
 
 
@@ -33,7 +33,9 @@ def denoise_hsi(
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="The raster to write (.tif, .hdr, .img, ...), or a folder for the results."),
+        typer.Option(
+            "-o", "--output", help="The raster to write (.tif, .hdr, .img, ...), or a folder for the results."
+        ),
     ],
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "star-net",
     weights: Weights = None,
@@ -43,7 +45,8 @@ def denoise_hsi(
         typer.Option(help="Standard deviation of the noise, in the cube's units; default: estimated for each band."),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="Samples of the result: float32, in physical units, or same, the input's type and scale.")
+        str,
+        typer.Option(help="Samples of the result: float32, in physical units, or same, the input's type and scale."),
     ] = "float32",
     residual: Annotated[bool, typer.Option("--residual", help="Also write what was removed, as a raster.")] = False,
     report: Annotated[
@@ -76,11 +79,13 @@ def denoise_hsi(
 
     pixels = []
     for text in pixel or []:
-        row, col = pair_of_numbers(text, "--pixel") or (0, 0)
-        pixels.append((int(row), int(col)))
-    options = Options(
-        var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite
-    )
+        place = whole_numbers(text, "--pixel")
+        if len(place) != 2:
+            raise UsageError(f"--pixel needs a row and a column such as 10,20, not {text!r}.")
+        pixels.append((place[0], place[1]))
+    if pixels and not report:
+        raise UsageError("--pixel chooses spectra for the report: give --report with it.")
+    options = Options(var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite)
     files = expand(inputs)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: give a folder with -o, not {output}.")

@@ -22,6 +22,7 @@ from rsunfold.cli.options import (
     say,
     show,
     use_threads,
+    whole_numbers,
 )
 from rsunfold.errors import UsageError
 
@@ -126,9 +127,7 @@ def denoise_hsi(
     clean: Annotated[
         list[str] | None, typer.Option(help="A clean cube, folder or quoted pattern; noise is added. May be repeated.")
     ] = None,
-    noise: Annotated[
-        str, typer.Option(help="iid, bandwise, or case1 to case5 (mixed noise of QRNN3D).")
-    ] = "iid",
+    noise: Annotated[str, typer.Option(help="iid, bandwise, or case1 to case5 (mixed noise of QRNN3D).")] = "iid",
     sigma: Annotated[
         str | None, typer.Option(help="Noise levels on the 0 to 255 scale, comma-separated, such as 10,30,50,70.")
     ] = None,
@@ -166,9 +165,13 @@ def denoise_hsi(
             refuse_existing(path, overwrite)
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
         raise UsageError("give either --clean, or --truth and --restored.")
+    if clean is not None and noisy is not None:
+        raise UsageError("--noisy goes with --truth and --restored; noise is added to --clean.")
+    if truth is not None and (weights is not None or sigma is not None):
+        raise UsageError("--weights and --sigma go with --clean, not with --restored.")
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
-        done = evaluate_files(truth, {**files, "restored": restored}, var=var)
+        done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
     else:
         names = [m.strip() for m in model.split(",")]
         if weights is not None and len(names) != 1:
@@ -179,7 +182,7 @@ def denoise_hsi(
         done = evaluate_models(
             expand(clean or []),
             protocol,
-            [int(s) for s in numbers(seeds, "--seeds")],
+            whole_numbers(seeds, "--seeds"),
             denoisers,
             var=var,
             published_ergas=published_ergas,

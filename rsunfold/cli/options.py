@@ -137,6 +137,14 @@ def numbers(text: str | None, option: str) -> list[float]:
         raise UsageError(f"{option} needs numbers such as 10,30,50, not {text!r}.") from None
 
 
+def whole_numbers(text: str, option: str) -> list[int]:
+    """``0,1,2`` as integers from 0; raises UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{option} needs whole numbers from 0, such as 0,1,2, not {text!r}.")
+    return [int(part) for part in parts]
+
+
 def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None:
     """``low,high`` as two numbers; raises UsageError."""
     if text is None:

@@ -20,6 +20,19 @@ GEOTIFF_SUFFIXES = (".tif", ".tiff")
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
 
 
+def refuse_shared_header(path: Path) -> None:
+    """Raise OutputError unless an ENVI data file at ``path`` and its ``.hdr`` will be each other's only partner."""
+    header = path.with_suffix(".hdr")
+    if not path.parent.is_dir():
+        return
+    others = [p.name for p in envi.data_files_of(header) if p != path]
+    if others:
+        raise OutputError(f"{path} would share {header.name} with {others[0]}; choose another name.")
+    others = [p.name for p in envi.headers_of(path) if p != header]
+    if others:
+        raise OutputError(f"{path} would have a second header, {others[0]}; remove it or choose another name.")
+
+
 class RasterWriter:
     """Context manager that writes one GeoTIFF (``.tif .tiff``) or ENVI pair (``.img .dat .bsq``, or ``.hdr`` for
     ``.img`` with it), chosen by the extension of ``path``.
@@ -86,18 +99,6 @@ class RasterWriter:
             raise UsageError(f"{self.path}: nodata {value:g} is not a {self.dtype} number.")
         return value
 
-    def _refuse_shared_header(self) -> None:
-        """Raise OutputError unless header and data file will be each other's only partner."""
-        refuse_existing(self._header, self.overwrite)
-        if not self.path.parent.is_dir():
-            return
-        others = [p.name for p in envi.data_files_of(self._header) if p != self.path]
-        if others:
-            raise OutputError(f"{self.path} would share {self._header.name} with {others[0]}; choose another name.")
-        others = [p.name for p in envi.headers_of(self.path) if p != self._header]
-        if others:
-            raise OutputError(f"{self.path} would have a second header, {others[0]}; remove it or choose another name.")
-
     def __enter__(self) -> Self:
         import rasterio
 
@@ -105,7 +106,8 @@ class RasterWriter:
 
         refuse_existing(self.path, self.overwrite)
         if self._envi:
-            self._refuse_shared_header()
+            refuse_existing(self._header, self.overwrite)
+            refuse_shared_header(self.path)
         with ExitStack() as stack:
             self._temporary = stack.enter_context(atomic_path(self.path, self.overwrite))
             try:

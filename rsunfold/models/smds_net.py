@@ -130,9 +130,7 @@ class SMDSNet(Unrolled):
         """Numbers per pixel that one set of codes holds, with ``rank`` eigen-images."""
         return len(self._grid(1, 1, rank).places) * SIDE**3
 
-    def forward(  # type: ignore[override]  # the base's is that of networks for infrared targets
-        self, Y: Tensor, A: Tensor, context: object = None, *, keep: Keep = as_is
-    ) -> tuple[Tensor, None]:
+    def forward(self, Y: Tensor, A: Tensor, context: object = None, *, keep: Keep = as_is) -> tuple[Tensor, None]:
         """(denoised Y, None) of Y (bands, H, W) and A (bands, R), orthonormal columns.
 
         A window of an image gives the image's result but for ``radius`` pixels at its edge; it needs no ``context``.

@@ -60,8 +60,9 @@ class Shrinkage(nn.Module):
     """Sparsity of the codes: prox of t gamma1 |b|, or where not ``literal`` of t gamma1 log(|b| + e).
 
     gamma1 : one entry per coefficient of the pixels, (1, 81, 1), for all eigen-images: their noise is the same, and how
-    much signal they hold is the image's affair, of which the pilot tells. The step of the logarithm takes its slope at a pilot code p of the
-    same patch, |b| - t gamma1 / (|p| + e): reweighted l1 (Candes, Wakin and Boyd, J. Fourier Anal. Appl. 14, 2008).
+    much signal they hold is the image's affair, of which the pilot tells. The step of the logarithm takes its slope at
+    a pilot code p of the same patch, |b| - t gamma1 / (|p| + e): reweighted l1 (Candes, Wakin and Boyd, J. Fourier
+    Anal. Appl. 14, 2008).
     """
 
     def __init__(self, gamma1: float, literal: bool) -> None:
@@ -126,7 +127,6 @@ class Stage(nn.Module):
         self.literal = literal
         self.shrink = Shrinkage(1.5 if literal else 1.0, literal)
         self.aggregate = Aggregation(literal)
-
 
     def outliers(self, r: Tensor) -> Tensor:
         """S of the residual r: soft(r, mu), or where not literal soft(r, mu^2 / (|r| + 0.1)), the logarithmic penalty,
@@ -205,7 +205,7 @@ class STARNet(Unrolled):
         whole image. Fewer than 9 eigen-images are filled up with zeros.
         """
         rank = A.shape[1]
-        grid = PatchGrid(*Y.shape[1:], max(rank, SIDE), stride=int(self.arch["stride"]))
+        grid = PatchGrid(Y.shape[1], Y.shape[2], max(rank, SIDE), stride=int(self.arch["stride"]))
         y = grid.pad(Y).flatten(1)
         A = A if context is None else context.bases[0]
         bases = [A]
@@ -216,7 +216,8 @@ class STARNet(Unrolled):
 
         S: Tensor | float = 0.0
         G = project(y)
-        first: Any = self.stages[0]
+        stages: list[Any] = list(self.stages)
+        first = stages[0]
         if first.mu is not None:
             for _ in range(WARM):
                 S = first.outliers(y - A @ G[:rank].flatten(1))
@@ -226,7 +227,7 @@ class STARNet(Unrolled):
         pilot = non_local_means(G)
         B = [self.first(analysis(grid.cut(G, part), *D), 1.0, analysis(grid.cut(pilot, part), *D)) for part in parts]
         L, P = list(B), [torch.zeros_like(b) for b in B]
-        for k, stage in enumerate(self.stages):
+        for k, stage in enumerate(stages):
             if stage.mu is not None:
                 S = keep(k, "S", stage.outliers(y - A @ G[:rank].flatten(1)))
             lam, beta = stage.lam.exp(), stage.beta.exp()
@@ -243,14 +244,16 @@ class STARNet(Unrolled):
                 if stage.gamma2 is not None:
                     L[i] = threshold_codes(B[i] + P[i] / beta, lam * stage.gamma2.exp() / beta)
                     P[i] = P[i] + beta * (B[i] - L[i])
-            for letter, codes in {"B": B, "L": L, "P": P}.items():
-                keep(k, letter, codes)
+            # Lists of their own, which the next stage does not overwrite.
+            B, L = list(keep(k, "B", list(B))), list(keep(k, "L", list(L)))
             if context is None:
                 M = (y - S) @ G[:rank].flatten(1).mT
                 A = procrustes(M if stage.rho is None else M + stage.rho.exp() * A)
             else:
                 A = context.bases[k + 1]
-            bases.append(keep(k, "A", A))
+            A = keep(k, "A", A)
+            bases.append(A)
+            P = list(keep(k, "P", list(P)))
         lam = self.last.exp()
         pasted, count = aggregated(grid, parts, B, D, self.aggregate)
         G = (project(y - S) + lam * pasted) / (1 + lam * count)
@@ -264,7 +267,8 @@ class STARNet(Unrolled):
     kind="network",
     paper="Liu, Jin, Xiu et al., STAR-Net-S, in the paper of STAR-Net, Pattern Recognition 172, 2026",
     bands=(1, None),
-    needs="whitened spectra of any number of bands, with their signal subspace; stripes, dead lines and impulses allowed",
+    needs="whitened spectra of any number of bands, with their signal subspace; stripes, dead lines and impulses "
+    "allowed",
     sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
 )
 class STARNetS(STARNet):
@@ -292,4 +296,3 @@ def aggregated(
 def threshold_codes(Z: Tensor, lam: Tensor) -> Tensor:
     """SVT of the 9 x 81 unfolding of each code of Z (n, 9, 81, L)."""
     return singular_value_threshold(Z.permute(0, 3, 1, 2), lam).permute(0, 2, 3, 1)
-

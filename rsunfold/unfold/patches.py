@@ -127,7 +127,8 @@ def dct_dictionary(size: int = SIDE) -> Tensor:
     """The orthonormal discrete cosine basis, columns of rising frequency, float32 (size, size)."""
     n = torch.arange(size, dtype=torch.float64)
     D = torch.cos(math.pi * (n[:, None] + 0.5) * n / size)
-    return (D / torch.linalg.vector_norm(D, dim=0)).float()
+    D /= torch.linalg.vector_norm(D, dim=0)
+    return D.float()
 
 
 def synthesis(B: Tensor, D1: Tensor, D23: Tensor) -> Tensor:

@@ -31,11 +31,11 @@ class Record:
 
 
 class Unrolled(nn.Module):
-    """K unrolled iterations for infrared small targets: ``forward(D)`` gives the last T (logits) and the last D.
+    """K unrolled iterations, for infrared small targets or for hyperspectral denoising (see :meth:`forward`).
 
     Every variable that a stage computes goes through ``keep(stage, letter, value)``, and the stage goes on with
     what comes back. Training and ``--stages`` pass a :class:`Record`; the out-of-core executor passes the function
-    that writes the map to scratch. D may be a tensor or such an image kept elsewhere.
+    that writes the map to scratch. An infrared D may be a tensor or such an image kept elsewhere.
 
     Subclasses set ``letters``, the variables in the order in which a stage computes them, ``self.arch``, the keyword
     arguments that rebuild the network, and ``self.stages``.
@@ -45,10 +45,15 @@ class Unrolled(nn.Module):
     arch: dict[str, Any]
     stages: nn.ModuleList
 
-    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K) for D float32 (B, 1, H, W), gray in [0, 1].
+    def forward(self, *images: Any, **options: Any) -> tuple[Any, Any]:
+        """The last estimate, and what belongs to it; ``keep`` is an option of every network.
 
-        D^K is None unless ``reconstruct``: the branches of the last stage that never reach T^K are skipped.
+        Infrared small targets, ``forward(D, *, keep, reconstruct)``: (T^K, D^K) for D float32 (B, 1, H, W), gray in
+        [0, 1]. D^K is None unless ``reconstruct``: the branches of the last stage that never reach T^K are skipped.
+
+        Hyperspectral denoising, ``forward(Y, A, context=None, *, keep)``: (denoised Y, context) for a whitened image Y
+        float32 (bands, H, W) and a basis A (bands, R) of its signal. A window of the image gives the image's result
+        but for ``radius`` pixels at its edge, when ``context`` is what the image gave.
         """
         raise NotImplementedError
 

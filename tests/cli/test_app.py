@@ -23,7 +23,9 @@ COMMANDS = sorted(commands(typer.main.get_command(app)))
 def test_the_commands_are_those_of_the_documentation():
     leaves = {" ".join(c) for c in COMMANDS if not any(d[: len(c)] == c and d != c for d in COMMANDS)}
     assert leaves == {
+        "denoise-hsi",
         "detect-ir",
+        "evaluate denoise-hsi",
         "evaluate detect-ir",
         "train",
         "weights list",

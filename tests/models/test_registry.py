@@ -1,4 +1,4 @@
-"""Every registered network for infrared targets: shapes, gradients, saving, and being found by name."""
+"""Every registered network: what its task asks of it, shapes, gradients, saving, and being found by name."""
 
 import dataclasses
 import itertools
@@ -10,9 +10,10 @@ from torch import nn
 from rsunfold import weights
 from rsunfold.errors import UsageError
 from rsunfold.registry import ModelSpec, all_models, get_model, register
-from rsunfold.unfold.unrolled import Unrolled, macs_per_pixel
+from rsunfold.unfold.unrolled import Record, Unrolled, macs_per_pixel
 
 NETWORKS = all_models("detect-ir", "network")
+DENOISERS = all_models("denoise-hsi", "network")
 PARAMETERS = {"l-rpcanet": 215_916, "rpcanet": 679_896}
 SIZES = [(1, 1), (1, 40), (39, 1), (1, 7), (2, 3), (5, 8), (17, 16), (33, 40)]
 
@@ -140,6 +141,57 @@ def test_saved_and_loaded_weights_give_identical_outputs(spec, tmp_path):
     with torch.inference_mode():
         for a, b in zip(loaded(x, reconstruct=True), net(x, reconstruct=True), strict=True):
             assert torch.equal(a, b)
+
+
+# ---------------------------------------------------------------------- networks for hyperspectral denoising
+
+
+@pytest.fixture(params=DENOISERS, ids=lambda spec: spec.name)
+def denoiser(request) -> ModelSpec:
+    return request.param
+
+
+def spectra(bands: int, rank: int, rows: int = 14, cols: int = 17) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(2)
+    Y = 3 * torch.randn(bands, rows, cols, generator=draw)
+    return Y, torch.linalg.qr(torch.randn(bands, rank, generator=draw))[0]
+
+
+def test_all_denoisers_are_registered():
+    assert {"smds-net", "star-net", "star-net-s"} <= {m.name for m in DENOISERS}
+
+
+def test_declaration_of_denoisers_is_complete(denoiser):
+    assert len(denoiser.paper) > 20 and denoiser.needs and denoiser.bands == (1, None)
+    assert {"tiny", "paper"} <= denoiser.sizes.keys()
+    assert issubclass(denoiser.factory, Unrolled) and denoiser.factory.letters
+    assert denoiser.factory.sparse is (denoiser.name == "star-net-s")
+
+
+@pytest.mark.parametrize(("bands", "rank"), [(12, 10), (6, 4)])
+def test_every_denoiser_keeps_the_contract(denoiser, bands, rank):
+    net, record = tiny(denoiser).eval(), Record()
+    Y, A = spectra(bands, rank)
+    with torch.inference_mode():
+        found, context = net(Y, A)
+        again, _ = net(Y, A, context, keep=record)
+    assert found.shape == Y.shape and found.dtype == torch.float32 and found.isfinite().all()
+    torch.testing.assert_close(again, found, rtol=1e-4, atol=1e-4)
+    assert [tuple(stage) for stage in record.stages] == [net.letters] * net.arch["K"]
+    assert net.radius > 0 and net.codes_per_pixel(20) > net.codes_per_pixel(9) > 0
+    # The result lies in the subspace: nothing outside it can be signal.
+    flat = found.flatten(1)
+    bases = [A] if context is None else context.bases
+    torch.testing.assert_close(bases[-1] @ (bases[-1].mT @ flat), flat, rtol=1e-3, atol=1e-3)
+
+
+def test_step_sizes_of_denoisers_are_some_of_their_parameters(denoiser):
+    net = tiny(denoiser)
+    steps, every = {id(p) for p in net.step_sizes()}, {id(p) for p in net.parameters()}
+    assert len(steps) == len(net.step_sizes()) and steps and steps < every
+
+
+# ---------------------------------------------------------------------- names
 
 
 def test_unknown_architecture_keyword_is_refused(spec):

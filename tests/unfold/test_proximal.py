@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from rsunfold.unfold.proximal import group_soft_threshold, singular_value_threshold, soft_threshold
+from rsunfold.unfold.proximal import group_soft_threshold, procrustes, singular_value_threshold, soft_threshold
 
 LAM = 0.6
 
@@ -102,3 +102,39 @@ def test_known_values():
         singular_value_threshold(torch.diag(torch.tensor([5.0, 2.0, 0.5])), 1.0),
         torch.diag(torch.tensor([4.0, 1.0, 0.0])),
     )
+
+
+# ---------------------------------------------------------------------- Procrustes
+
+
+def test_procrustes_is_orthonormal_and_nearest(rng):
+    M = draw(rng, 3, 7, 4)
+    A = procrustes(M)
+    torch.testing.assert_close(A.mT @ A, torch.eye(4, dtype=M.dtype).expand(3, 4, 4))
+    best = (A * M).sum((1, 2))
+    for size in (0.01, 0.1, 100.0):
+        for _ in range(50):
+            Q = torch.linalg.qr(A + size * draw(rng, 3, 7, 4))[0]
+            Q = Q * (Q * A).sum(1, keepdim=True).sign()  # signs of columns are qr's own affair
+            assert ((Q * M).sum((1, 2)) < best).all()
+    torch.testing.assert_close(best, torch.linalg.matrix_norm(M, "nuc"))
+
+
+def test_procrustes_solves_the_spectral_step(rng):
+    G, truth = draw(rng, 4, 50), torch.linalg.qr(draw(rng, 7, 4))[0]
+    torch.testing.assert_close(procrustes(truth @ G @ G.mT), truth)
+    torch.testing.assert_close(procrustes(truth), truth)
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (4, 4), (2, 5, 3), (1, 1)])
+def test_procrustes_gradients(shape, rng):
+    assert gradcheck(procrustes, (draw(rng, *shape).requires_grad_(),))
+
+
+def test_procrustes_gradients_of_repeated_and_of_missing_directions(rng):
+    assert gradcheck(procrustes, ((2 * torch.eye(5, 3, dtype=torch.float64)).requires_grad_(),))
+    low_rank = (draw(rng, 7, 2) @ draw(rng, 2, 4)).requires_grad_()
+    A = procrustes(low_rank)
+    torch.testing.assert_close(A.mT @ A, torch.eye(4, dtype=A.dtype))
+    (A * draw(rng, 7, 4)).sum().backward()
+    assert low_rank.grad.isfinite().all()

@@ -15,7 +15,7 @@ from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_mem
 from rsunfold.infer.hsi.image import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.registry import ModelSpec, get_model
-from rsunfold.subspace import Subspace, published_subspace
+from rsunfold.subspace import FEW, Subspace, published_subspace
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +94,8 @@ class Denoiser:
         reuse_memory()
         torch.set_flush_denormal(True)  # codes decay towards 0, and numbers next to it cost a hundred times the time
         self.net, self.record, self.sha256 = load(name, model)
+        if self.published and sigma is not None:
+            raise UsageError(f"the published weights of {model} take no noise level: leave out --sigma.")
         self.net = self.net.to(self.device)
         self.held = resident() + LATER_BYTES
 
@@ -105,7 +107,7 @@ class Denoiser:
     @property
     def published(self) -> bool:
         """Whether the weights were trained by their authors, on cubes divided by their maximum."""
-        return self.record is not None and self.record.scaling == self.spec.scaling
+        return self.record is not None and bool(self.spec.scaling) and self.record.scaling == self.spec.scaling
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash and device, for the JSON summary."""
@@ -123,8 +125,11 @@ class Denoiser:
             return published_subspace(image.mosaic()[0])
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
-        if given is None and len(image.bands) == 1 and min(image.rows, image.cols) < 2:
-            raise InputError(f"{image.path} is too small to estimate its noise: give --sigma.")
+        if given is None and len(image.bands) < FEW and min(image.rows, image.cols) < 2:
+            raise InputError(
+                f"{image.path} is too small to estimate its noise: fewer than {FEW} bands need two rows and two "
+                "columns; give --sigma."
+            )
         return found
 
     def denoised(self, image: SpectralImage) -> Denoised:
@@ -142,6 +147,7 @@ class Denoiser:
             budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
         radius = self.method.radius if self.net is None else self.net.radius
         margin = OVERLAP if radius is None else int(radius)
+        stride = 1 if self.net is None else int(self.net.arch.get("stride", 1))
         made = plan(
             image.rows,
             image.cols,
@@ -154,7 +160,7 @@ class Denoiser:
         run = self._classical(subspace) if self.net is None else self._network(image, subspace, made)
 
         def compute(window: Window) -> Spectra:
-            grown = window.grown(margin, image.rows, image.cols)
+            grown = _aligned(window.grown(margin, image.rows, image.cols), stride)
             found = run(subspace.whiten(image.read(grown)[0]))
             return subspace.colour(found[:, *window.within(grown)])
 
@@ -205,3 +211,9 @@ class Denoiser:
         first, second = np.split(y, [middle + margin], axis)[0], np.split(y, [begin], axis)[1]
         parts = np.split(run(first), [middle], axis)[0], np.split(run(second), [middle - begin], axis)[1]
         return np.concatenate(parts, axis)
+
+
+def _aligned(window: Window, stride: int) -> Window:
+    """``window`` begun at multiples of ``stride``, so that its patches are those of the whole image."""
+    row, col = window.row // stride * stride, window.col // stride * stride
+    return Window(row, col, window.height + window.row - row, window.width + window.col - col)

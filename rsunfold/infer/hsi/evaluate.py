@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from rsunfold.infer.workplace import environment
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.denoising import quality
-from rsunfold.simulate.noise import GAUSSIAN, make_noise
+from rsunfold.simulate.noise import GAUSSIAN, KINDS, make_noise
 
 FIGURES = {
     "PSNR": "psnr",
@@ -78,15 +80,27 @@ class Comparison:
 def read_clean(path: str, var: str | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(cube divided by its largest valid value, float32 (bands, rows, cols); valid bool (rows, cols))."""
     with environment(), SpectralImage(path, var=var) as image:
-        data, valid = image.read(Window(0, 0, image.rows, image.cols))
-    top = float(data[:, valid].max())
-    if top <= 0:
-        raise InputError(f"{path} has no value above 0: as a clean cube it cannot be scaled to 1.")
+        data, valid, top = _with_top(image)
     return (data / top).astype(np.float32), valid
 
 
+def _with_top(image: SpectralImage) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
+    """(samples of the bands that take part, valid, the largest valid sample); InputError unless that is above 0."""
+    data, valid = image.read(Window(0, 0, image.rows, image.cols))
+    top = float(data[:, valid].max())
+    if top <= 0:
+        raise InputError(f"{image.path} has no value above 0: as a clean cube it cannot be scaled to 1.")
+    return data, valid, top
+
+
 def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
-    """(kind, sigma) of each noise asked for; raises UsageError where a kind needs sigmas, or takes none."""
+    """(kind, sigma) of each noise asked for; raises UsageError for an unknown kind, or wrong sigmas for it."""
+    if kind not in KINDS:
+        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise UsageError(f"there is no --noise {kind!r}{hint}; known are {', '.join(KINDS)}.")
+    if not all(0 < sigma < math.inf for sigma in sigmas):
+        raise UsageError(f"--sigma must be above 0, not {', '.join(f'{sigma:g}' for sigma in sigmas)}.")
     if kind in GAUSSIAN:
         if not sigmas:
             raise UsageError(f"--noise {kind} needs --sigma, such as --sigma 10,30,50,70.")
@@ -134,24 +148,29 @@ def evaluate_models(
     return done
 
 
-def evaluate_files(truth: Path, results: dict[str, Path], *, var: str | None = None) -> Comparison:
+def evaluate_files(
+    truth: Path, results: dict[str, Path], *, var: str | None = None, published_ergas: bool = False
+) -> Comparison:
     """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
 
     The largest valid value of the truth is the data range. Raises InputError where the sizes differ.
     """
     done = Comparison()
     with environment(), SpectralImage(str(truth), var=var) as image:
-        clean, valid = image.read(Window(0, 0, image.rows, image.cols))
+        clean, valid, top = _with_top(image)
         bands = image.bands
         size = image.count, image.rows, image.cols
-    top = float(clean[:, valid].max())
     for name, path in results.items():
         with environment(), open_cube(path, var=var) as reader:
             if reader.shape != size:
                 raise InputError(f"{path} has (bands, rows, cols) {reader.shape}, its truth {truth} has {size}.")
             cube = reader.read(bands=bands)
         both = valid & cube.valid
-        q = quality(clean / top, (cube.data / top).astype(np.float32), valid=both)
+        if not both.any():
+            raise InputError(f"{path} and its truth {truth} have no valid pixel in common.")
+        q = quality(clean / top, (cube.data / top).astype(np.float32), valid=both, published_ergas=published_ergas)
         done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": top}
-        done.runs.append({"model": name, "cube": truth.stem, "noise": "as given", "seed": None, "seconds": 0.0, "quality": q})
+        done.runs.append(
+            {"model": name, "cube": truth.stem, "noise": "as given", "seed": None, "seconds": 0.0, "quality": q}
+        )
     return done

@@ -27,7 +27,8 @@ class Statistics:
     """What one pass over the valid pixels gives.
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
-    are passed through. moments, smoothed : of the bands that take part, as they are and smoothed. pixels, valid_pixels : of the image.
+    are passed through. moments, smoothed : of the bands that take part, as they are and smoothed. pixels,
+    valid_pixels : of the image.
     """
 
     bands: list[int]
@@ -120,7 +121,7 @@ class SpectralImage:
             inner = window.within(grown)
             data, valid = cube.data[:, *inner], cube.valid[inner]
             moments.add(data[:, valid])
-            whole = binary_erosion(cube.valid, np.ones((3, 3)), border_value=1)
+            whole = binary_erosion(cube.valid, np.ones((3, 3), bool), border_value=1)
             near = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
             smoothed.add(near[:, whole[inner]])
         return moments, smoothed if smoothed.count else moments
@@ -157,7 +158,7 @@ class SpectralImage:
             return self.read(Window(0, 0, self.rows, self.cols))
         height, width = min(self.rows, MOSAIC_TILE), min(self.cols, MOSAIC_TILE)
         total = MOSAIC_SIDE**2 // (height * width)
-        down = max(1, min(self.rows // height, round((total * self.rows / self.cols) ** 0.5)))
+        down = max(1, min(self.rows // height, total, round((total * self.rows / self.cols) ** 0.5)))
         across = max(1, min(self.cols // width, total // down))
         rows = np.linspace(0, self.rows - height, down).astype(int)
         cols = np.linspace(0, self.cols - width, across).astype(int)
@@ -188,5 +189,3 @@ class SpectralImage:
                 "axes (rows, columns, bands are expected)"
             )
         return None
-
-

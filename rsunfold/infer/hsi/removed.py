@@ -25,12 +25,19 @@ SHOWN_BANDS, SHOWN_PIXELS = 4, 4
 class Removed:
     """Sums over strips, fed from top to bottom.
 
-    pixels : (row, col) whose spectra are kept; empty chooses valid ones spread over the image. pictures : also keep what
-    the pictures need, and the structure of what was removed. Raises UsageError for a pixel outside the image.
+    subspace : of the image, with its noise. pixels : (row, col) whose spectra are kept; empty chooses valid ones spread
+    over the image. pictures : also keep what the pictures need, and the structure of what was removed.
+    Raises UsageError for a pixel outside the image.
     """
 
-    def __init__(self, image: SpectralImage, pixels: Sequence[tuple[int, int]], *, pictures: bool) -> None:
-        self.image, self.with_pictures = image, pictures
+    def __init__(
+        self, image: SpectralImage, subspace: Subspace, pixels: Sequence[tuple[int, int]], *, pictures: bool
+    ) -> None:
+        self.image, self.subspace, self.with_pictures = image, subspace, pictures
+        spread = np.sqrt(np.diag(image.statistics.moments.covariance))
+        noisiest = np.argsort(-subspace.sigma / np.maximum(spread, 1e-30), kind="stable")
+        # Of a large image, all bands would take more memory than the image's own strips.
+        self.shown = [int(noisiest[len(noisiest) // 2]), *noisiest[:SHOWN_BANDS].tolist()]
         bands = len(image.bands)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.square = np.zeros(bands)
@@ -62,9 +69,9 @@ class Removed:
             r = pixel[0] - row
             if 0 <= r < valid.shape[0] and (valid[r, pixel[1]] or self.given):
                 self.spectra[pixel] = before[:, r, pixel[1]].copy(), after[:, r, pixel[1]].copy()
-        some = np.s_[:, -row % self.step :: self.step, :: self.step]
-        hole = ~valid[some[1:]]
-        small = before[some].copy(), after[some].copy()
+        some = np.s_[-row % self.step :: self.step, :: self.step]
+        hole = ~valid[some]
+        small = before[(slice(None), *some)][self.shown], after[(slice(None), *some)][self.shown]
         for part in small:
             part[:, hole] = np.nan
         self.small.append(small)
@@ -92,7 +99,7 @@ class Removed:
             np.average([s[i] for s in self.spatial], axis=0, weights=weight) for i in (1, 2)
         )
 
-    def table(self, subspace: Subspace) -> list[dict[str, Any]]:
+    def table(self) -> list[dict[str, Any]]:
         """For the JSON summary: a row for each band that takes part."""
         extra: dict[str, NDArray[np.float64]] = {}
         if self.structure:
@@ -107,21 +114,19 @@ class Removed:
             {
                 "band": band + 1,
                 "wavelength_nm": wavelengths[band] if wavelengths else None,
-                "noise_sigma": float(subspace.sigma[k]),
+                "noise_sigma": float(self.subspace.sigma[k]),
                 "removed_rms": float(rms[k]),
                 **{name: float(values[k]) for name, values in extra.items()},
             }
             for k, band in enumerate(self.image.bands)
         ]
 
-    def pictures(self, paths: dict[str, Path], subspace: Subspace, *, title: str) -> None:
+    def pictures(self, paths: dict[str, Path], *, title: str) -> None:
         """Write the three pictures: ``report``, ``bands`` and ``noise``."""
         image, bands = self.image, np.array(self.image.bands)
         shape = image.rows, image.cols
         before, after = (np.concatenate(parts, axis=1) for parts in zip(*self.small, strict=True))
-        spread = np.sqrt(np.diag(image.statistics.moments.covariance))
-        noisiest = np.argsort(-subspace.sigma / np.maximum(spread, 1e-30), kind="stable")
-        middle = int(noisiest[len(noisiest) // 2])
+        subspace, middle = self.subspace, self.shown[0]
         units = image.meta.units[0] if image.meta.units else ""
         wavelengths = image.meta.wavelengths
         bad = np.ones(image.count, bool)
@@ -138,8 +143,8 @@ class Removed:
         ]
         denoising_picture(
             paths["report"],
-            before[middle],
-            after[middle],
+            before[0],
+            after[0],
             *spectra,
             band=int(bands[middle]) + 1,
             pixels=pixels,
@@ -155,13 +160,13 @@ class Removed:
             [
                 NoisyBand(
                     int(bands[k]) + 1,
-                    before[k],
-                    after[k],
+                    before[i],
+                    after[i],
                     float(subspace.sigma[k]),
                     float(texture[k]),
                     wavelengths[bands[k]] if wavelengths else math.nan,
                 )
-                for k in noisiest[:SHOWN_BANDS]
+                for i, k in enumerate(self.shown[1:], start=1)
             ],
             units=units,
             title=f"{title}; the bands with the largest share of noise",

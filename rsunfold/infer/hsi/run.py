@@ -22,7 +22,8 @@ from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.workplace import environment, move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.atomic import refuse_existing
-from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
+from rsunfold.io.folders import SUFFIXES
+from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
 
 
@@ -62,8 +63,13 @@ class Cleaned:
 
 def target_of(output: Path, stem: str, envi: bool = False) -> Path:
     """The raster that one input gives: ``output`` itself when it has the extension of a raster, else a file in it."""
-    if output.suffix.lower() in GEOTIFF_SUFFIXES + ENVI_SUFFIXES:
+    if output.suffix.lower() in GEOTIFF_SUFFIXES + ENVI_SUFFIXES and not output.is_dir():
+        if envi and output.suffix.lower() in GEOTIFF_SUFFIXES:
+            raise UsageError(f"--envi does not go with {output}: give a name that ends in .hdr, or a folder.")
         return output.with_suffix(".img") if output.suffix.lower() == ".hdr" else output
+    if output.suffix.lower() in SUFFIXES and not output.is_dir():
+        known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
+        raise UsageError(f"{output} has an extension that is not written; known are {known}.")
     return output / f"{stem}_denoised{'.img' if envi else '.tif'}"
 
 
@@ -101,6 +107,9 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     folder, names = target.parent, output_names(target, options)
     for name in names.values():
         refuse_existing(folder / name, options.overwrite)
+    for kind in ("denoised", "residual"):
+        if f"{kind}_header" in names:
+            refuse_shared_header(folder / names[kind])
     with environment(), SpectralImage(source, var=options.var) as image, work_folder(folder) as work:
         passage = _Passage(image, denoiser, options)
         paths = {kind: work / name for kind, name in names.items()}
@@ -119,9 +128,9 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
                 if residual is not None:
                     residual.write(passage.removed_from(valid), window)
         summary = _summary(image, denoiser, options, passage, started)
-        if passage.removed is not None and options.report:
+        if options.report:
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
-            passage.removed.pictures(paths, passage.denoised.subspace, title=title)
+            passage.removed.pictures(paths, title=title)
         write_json(paths["summary"], summary)
         move_results(work, folder, options.overwrite)
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
@@ -141,13 +150,15 @@ class _Passage:
         self.nodata = self._nodata()
         self.meta = self._meta()
         self.clipped = 0
-        self.removed = Removed(image, options.pixels, pictures=options.report)
+        self.removed = Removed(image, self.denoised.subspace, options.pixels, pictures=options.report)
         self._last: Spectra | None = None
 
     def _nodata(self) -> float | None:
         """The value of invalid samples of the output: the input's own where it has one that fits, else NaN."""
-        values = {v for v in self.image.meta.nodata if v is not None}
+        # By their text, because a NaN equals no other NaN.
+        values = set({str(float(v)): v for v in self.image.meta.nodata if v is not None}.values())
         if self.same:
+            values = {v for v in values if _occurs(v, self.dtype)}
             if len(values) > 1:
                 raise UsageError(f"{self.image.path} has several nodata values; --dtype same needs one.")
             return values.pop() if values else (math.nan if self.dtype.kind == "f" else None)
@@ -165,7 +176,7 @@ class _Passage:
 
     def strips(self) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_]]]:
         """(first row, samples (bands, h, cols) as they are written, valid bool (h, cols)) of each strip."""
-        image, bands = self.image, self.image.bands
+        image = self.image
         for row, found in self.denoised.strips():
             window = Window(row, 0, *found.shape[1:])
             stored = image.reader.read(window, scaled=False).data
@@ -195,16 +206,26 @@ class _Passage:
             # Where the file's own mask alone says that a pixel is invalid, no sample does.
             out[holes | ~(valid | holes[bands].any(axis=0))] = np.nan
         for k, band in enumerate(bands):
-            out[band][valid] = found[k][valid]
+            out[band][valid] = self._apart(found[k][valid])
         return out
+
+    def _apart(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Floating-point values, moved by the least possible where they would be taken for nodata."""
+        if self.nodata is not None and not math.isnan(self.nodata):
+            hit = values == self.nodata
+            # Next to 0 lie numbers that a processor may take for 0.
+            values[hit] = np.nextafter(values[hit], math.inf) if self.nodata else np.finfo(values.dtype).tiny
+        return values
 
     def _quantised(self, values: NDArray[np.float64]) -> NDArray[Any]:
         """Values in the type of the file; those that do not fit are cut at its limits and counted."""
         if self.dtype.kind == "f":
-            return values.astype(self.dtype)
-        limits = np.iinfo(self.dtype)
+            return self._apart(values.astype(self.dtype))
+        limits = np.iinfo(self.dtype.name)
         whole = np.rint(values)
         low, high = float(limits.min), float(limits.max)
+        if high > limits.max:  # 64 bits: rounded up to what does not fit
+            high = math.nextafter(high, 0)
         self.clipped += int(((whole < low) | (whole > high)).sum())
         out = np.clip(whole, low, high).astype(self.dtype)
         if self.nodata is not None and not math.isnan(self.nodata):
@@ -222,10 +243,18 @@ class _Passage:
         return out
 
 
+def _occurs(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a sample of ``dtype`` can equal ``value``."""
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype.name)
+    return float(value).is_integer() and limits.min <= value <= limits.max
+
+
 def _summary(
     image: SpectralImage, denoiser: Denoiser, options: Options, passage: _Passage, started: float
 ) -> dict[str, Any]:
-    meta, s, subspace = image.meta, image.statistics, passage.denoised.subspace
+    meta, s, subspace, plan = image.meta, image.statistics, passage.denoised.subspace, passage.denoised.plan
     notes = list(meta.notes)
     swapped = image.swapped_axes()
     if swapped:
@@ -247,11 +276,11 @@ def _summary(
         "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
         "signal_rank": subspace.rank,
         "eigen_images": subspace.A.shape[1],
-        "computed": "in one piece" if passage.denoised.plan.whole else f"by tiles of {passage.denoised.plan.tile} pixels",
+        "computed": "in one piece" if plan.whole else f"by tiles of {plan.tile} pixels",
         "valid_pixels": s.valid_pixels,
         "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
         "samples_clipped": passage.clipped if passage.same else None,
-        "per_band": passage.removed.table(subspace),
+        "per_band": passage.removed.table(),
         "seconds": round(time.monotonic() - started, 3),
         "notes": notes,
     }

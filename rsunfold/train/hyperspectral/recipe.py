@@ -37,11 +37,12 @@ class Augment:
     """How training crops are varied, beside flips, transposes and random subsets of bands.
 
     scene : sides in pixels between which that of the part is drawn whose statistics give the subspace. crop : side of
-    the part of it that the network sees. bright : range of the largest value that a cube is scaled to.
+    the part of it that the network sees; below about 64 pixels it learns for borders (on crops of 32 pixels the loss
+    fell by 0.4 dB, on whole images by nothing). bright : range of the largest value that a cube is scaled to.
     """
 
-    scene: tuple[float, float] = (64, 128)
-    crop: int = 32
+    scene: tuple[float, float] = (80, 128)
+    crop: int = 72
     bright: tuple[float, float] = (0.3, 1.0)
 
 

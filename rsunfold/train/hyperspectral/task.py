@@ -50,9 +50,7 @@ class HyperspectralTask(TrainingTask):
         self.data_hash = _hash(cubes)
         self.trained_on = f"{len(train)} cubes: {', '.join(cube.name for cube in train)}"
         self.held_out = [cube.name for cube in self.validation]
-        self.crops = NoisyCrops(
-            train, recipe.augment, recipe.noise, recipe.data, recipe.seed, self.robust
-        )
+        self.crops = NoisyCrops(train, recipe.augment, recipe.noise, recipe.data, recipe.seed, self.robust)
 
     def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
         """Mean over crops and bands of the logarithm of the mean squared error: PSNR without its factor and sign."""

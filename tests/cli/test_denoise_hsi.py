@@ -1,0 +1,327 @@
+"""rsunfold denoise-hsi and evaluate denoise-hsi: one cube and many, and everything that a user can get wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+import torch
+
+from rsunfold import weights
+from rsunfold.infer.hsi import run as module
+from rsunfold.io import open_cube
+from rsunfold.metrics.denoising import quality
+from rsunfold.registry import get_model
+from rsunfold.simulate.hyperspectral import hyperspectral_scene
+from rsunfold.simulate.noise import make_noise
+
+FAST = ("--model", "fasthyde")
+EVALUATE = ("evaluate", "denoise-hsi")
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def content(folder):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def read(path):
+    with open_cube(path) as reader:
+        return reader.read(scaled=False).data
+
+
+@pytest.fixture(scope="module")
+def clean():
+    data = hyperspectral_scene(24, 20, 16, seed=3).data
+    return (data / data.max()).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def noisy(clean):
+    return make_noise(clean, "iid", sigma=20, seed=1).data
+
+
+@pytest.fixture
+def cube(noisy, write_image, tmp_path):
+    return write_image(tmp_path / "cube.tif", noisy)
+
+
+@pytest.fixture(scope="module")
+def star(tmp_path_factory):
+    """Options that choose an untrained, tiny STAR-Net on the CPU."""
+    spec = get_model("star-net")
+    net = spec.build(**spec.sizes["tiny"])
+    path = tmp_path_factory.mktemp("star") / "star.safetensors"
+    record = weights.WeightRecord(name="star", model="star-net", arch=net.arch, bands=None, scaling="whitened spectra")
+    weights.save(path, net, record)
+    return "--weights", str(path), "--device", "cpu"
+
+
+def test_a_folder(call, cube, star, noisy, tmp_path):
+    out = tmp_path / "out"
+    result = call("denoise-hsi", cube, "-o", out, *star, "--threads", 1)
+    assert names(out) == ["cube_denoised.tif", "cube_denoised_summary.json"]
+    assert result.stdout == f"1 of 1 cube denoised (star-net); results are in {out}\n"
+    assert result.stderr.startswith(f"{cube}: 16 bands denoised, ") and "in one piece" in result.stderr
+    summary = json.loads((out / "cube_denoised_summary.json").read_text())
+    assert (summary["model"], summary["weights"], summary["input"]) == ("star-net", "star", str(cube))
+    assert summary["bands_denoised"] == list(range(1, 17)) and summary["dtype"] == "float32"
+    assert "the file gives no wavelengths" in summary["notes"]
+    found = read(out / "cube_denoised.tif")
+    assert found.dtype == np.float32 and 0.01 < np.abs(found - noisy).std() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("output", "files"),
+    [
+        ("a.tif", ["a.tif", "a_summary.json"]),
+        ("a.hdr", ["a.hdr", "a.img", "a.img.aux.xml", "a_summary.json"]),
+        ("a.dat", ["a.dat", "a.dat.aux.xml", "a.hdr", "a_summary.json"]),
+    ],
+)
+def test_a_file(output, files, call, cube, tmp_path):
+    call("denoise-hsi", cube, "-o", tmp_path / "sub" / output, *FAST)
+    assert names(tmp_path / "sub") == files
+    call("denoise-hsi", cube, "-o", tmp_path / "whole", *FAST)
+    expected = read(tmp_path / "whole" / "cube_denoised.tif")
+    np.testing.assert_array_equal(read(tmp_path / "sub" / output), expected)
+
+
+def test_everything_at_once(call, cube, noisy, tmp_path):
+    out = tmp_path / "out"
+    words = ("--residual", "--report", "--pixel", "0,0", "--pixel", "23,19", "--envi", "--sigma", 0.08)
+    call("denoise-hsi", cube, "-o", out, *FAST, *words)
+    stem = "cube_denoised"
+    rasters = [f"{s}.{e}" for s in (stem, f"{stem}_residual") for e in ("img", "hdr", "img.aux.xml")]
+    pictures = [f"{stem}_{k}.png" for k in ("report", "bands", "noise")]
+    assert names(out) == sorted([*rasters, *pictures, f"{stem}_summary.json"])
+    residual = read(out / f"{stem}_residual.hdr")
+    np.testing.assert_allclose(residual, noisy - read(out / f"{stem}.hdr"), atol=1e-6)
+    for name in pictures:
+        with rasterio.open(out / name) as ds:
+            assert ds.read().std() > 10
+    assert json.loads((out / f"{stem}_summary.json").read_text())["noise"] == "given"
+
+
+def test_bands_and_clipping_are_told(call, noisy, write_image, tmp_path):
+    counts = np.clip(np.rint(noisy * 255), 0, 255).astype(np.uint8)
+    counts[2] = 9
+    source = write_image(tmp_path / "a.tif", counts, photometric="MINISBLACK")
+    result = call("denoise-hsi", source, "-o", tmp_path / "out", *FAST, "--dtype", "same")
+    found = read(tmp_path / "out" / "a_denoised.tif")
+    assert found.dtype == np.uint8 and (found[2] == 9).all()
+    summary = json.loads((tmp_path / "out" / "a_denoised_summary.json").read_text())
+    assert summary["bands_passed_through"] == {"3": "constant"}
+    assert "15 bands denoised, 1 band passed through" in result.stderr
+    clipped = summary["samples_clipped"]
+    assert (f"{clipped} sample" in result.stderr) == (clipped > 0)
+
+
+def test_swapped_axes_are_told(call, noisy, clean, tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"data": noisy, "other": np.ones((2, 3, 4))})
+    result = call("denoise-hsi", tmp_path / "a.mat", "--var", "data", "-o", tmp_path / "out", *FAST)
+    assert "note: the rows look like the spectral axis" in result.stderr
+
+
+def test_existing_results(call, fails, cube, tmp_path):
+    out = tmp_path / "out"
+    words = ("denoise-hsi", cube, "-o", out / "a.hdr", *FAST)
+    call(*words)
+    before = content(out)
+    assert "exists already; choose another name or pass --overwrite" in fails(4, *words)
+    (out / "a_summary.json").rename(out / "kept")
+    assert "a.img exists already" in fails(4, *words)
+    (out / "kept").rename(out / "a_summary.json")
+    result = call(*words, "--skip-existing")
+    assert "skipped, its summary exists" in result.stderr and "0 of 1 cube denoised" in result.stdout
+    assert content(out) == before
+    call(*words, "--overwrite")
+    assert names(out) == sorted(p.name for p in before)
+    assert all(p.stat().st_mtime_ns > before[p][1] for p in before)
+    assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
+
+
+def test_a_header_that_belongs_to_another_file(fails, cube, noisy, write_image, tmp_path):
+    write_image(tmp_path / "b.img", noisy).rename(tmp_path / "b.dat")
+    before = content(tmp_path)
+    message = fails(4, "denoise-hsi", cube, "-o", tmp_path / "b.hdr", *FAST, "--overwrite")
+    assert "b.img would share b.hdr with b.dat; choose another name" in message
+    assert content(tmp_path) == before
+
+
+@pytest.fixture
+def bad(tmp_path, noisy, write_image):
+    """Files that cannot be used, by what is wrong with them."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "empty.tif").touch()
+    (folder / "text.tif").write_text("this is no image\n")
+    whole = write_image(folder / "truncated.tif", np.tile(noisy, (1, 3, 3)))
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    short = write_image(folder / "short.img", noisy)
+    short.write_bytes(short.read_bytes()[:-100])
+    write_image(folder / "nodata.tif", np.zeros((4, 20, 20), np.uint16), nodata=0)
+    write_image(folder / "nan.tif", np.full((4, 20, 20), np.nan, np.float32))
+    write_image(folder / "constant.tif", np.full((4, 20, 20), 7, np.uint16))
+    write_image(folder / "complex.tif", np.zeros((4, 20, 20), np.complex64))
+    write_image(folder / "pixel.tif", np.arange(9, dtype=np.float32).reshape(9, 1, 1))
+    write_image(folder / "thin.tif", np.arange(20, dtype=np.float32).reshape(2, 10, 1) ** 2)
+    return folder
+
+
+BAD = {
+    "absent.tif": "does not exist",
+    "empty.tif": "is empty",
+    "text.tif": "is not an image in a known format",
+    "truncated.tif": "truncated",
+    "short.img": "is truncated",
+    "nodata.tif": "has no valid pixel",
+    "nan.tif": "has no valid pixel",
+    "constant.tif": "is constant in every band: there is nothing to denoise",
+    "complex.tif": "holds complex samples",
+    "pixel.tif": "is constant in every band",
+    "thin.tif": "is too small to estimate its noise",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name, fails, bad, tmp_path):
+    message = fails(3, "denoise-hsi", bad / name, "-o", tmp_path / "out", *FAST)
+    assert name in message and BAD[name] in message
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_batch_goes_on(call, bad, cube, tmp_path):
+    wrong = [bad / "empty.tif", bad / "thin.tif", bad / "truncated.tif"]
+    result = call("denoise-hsi", wrong[0], cube, *wrong[1:], "-o", tmp_path / "out", *FAST, code=7)
+    assert names(tmp_path / "out") == ["cube_denoised.tif", "cube_denoised_summary.json"]
+    lines = result.stderr.splitlines()
+    for path in wrong:
+        assert any(line.startswith(f"failed: {path}: ") and BAD[path.name] in line for line in lines)
+    assert lines[-1] == "error: 3 of 4 inputs failed; the others are written." and result.stdout == ""
+
+
+def test_several_inputs_and_one_output(call, fails, cube, tmp_path):
+    second = tmp_path / "second.tif"
+    second.write_bytes(cube.read_bytes())
+    for name in ("a.tif", "a.hdr"):
+        message = fails(2, "denoise-hsi", cube, second, "-o", tmp_path / "out" / name, *FAST)
+        assert f"2 inputs cannot share one output: give a folder with -o, not {tmp_path / 'out' / name}" in message
+    assert not (tmp_path / "out").exists()
+    call("denoise-hsi", str(tmp_path / "*.tif"), "-o", tmp_path / "out", *FAST)
+    assert names(tmp_path / "out")[::2] == ["cube_denoised.tif", "second_denoised.tif"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--model", "fasthide"), 2, "there is no model 'fasthide' for denoise-hsi; did you mean 'fasthyde'?"),
+        (("--model", "l-rpcanet"), 2, "l-rpcanet"),
+        ((*FAST, "--weights", "x.safetensors"), 2, "fasthyde is a classical method: it takes no weights"),
+        ((*FAST, "--device", "cuda"), 2, "runs on the CPU only, not on cuda"),
+        (("--weights", "absent.safetensors"), 5, "the weight file absent.safetensors does not exist"),
+        ((*FAST, "--sigma", "0"), 2, "--sigma must be above 0, not 0"),
+        ((*FAST, "--sigma", "nan"), 2, "--sigma must be above 0, not nan"),
+        ((*FAST, "--dtype", "int8"), 2, "--dtype must be float32 or same, not 'int8'"),
+        ((*FAST, "--report", "--pixel", "24,0"), 2, "there is no pixel 24,0 in an image of 24 x 20"),
+        ((*FAST, "--report", "--pixel", "3"), 2, "--pixel needs a row and a column such as 10,20, not '3'"),
+        ((*FAST, "--report", "--pixel", "nan,0"), 2, "--pixel needs whole numbers"),
+        ((*FAST, "--report", "--pixel", "1.7,0"), 2, "--pixel needs whole numbers"),
+        ((*FAST, "--pixel", "1,1"), 2, "give --report with it"),
+        ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB: raise it"),
+        ((*FAST, "--memory", "lots"), 2, "--memory needs a size"),
+    ],
+)
+def test_wrong_options(words, code, message, fails, cube, tmp_path):
+    assert message in fails(code, "denoise-hsi", cube, "-o", tmp_path / "out", *words)
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.mat"])
+def test_an_extension_that_is_not_written(name, fails, cube, tmp_path):
+    message = fails(2, "denoise-hsi", cube, "-o", tmp_path / name, *FAST)
+    assert f"{name} has an extension that is not written" in message and not (tmp_path / name).exists()
+
+
+def test_weights_of_another_model(fails, cube, star, tiny, tmp_path):
+    words = ("denoise-hsi", cube, "-o", tmp_path / "out")
+    message = fails(5, *words, "--weights", tiny.path)
+    assert "belong to the model 'l-rpcanet', not to 'star-net'" in message
+    assert "not to 'star-net-s'" in fails(5, *words, "--model", "star-net-s", *star)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(fails, cube, star, tmp_path):
+    message = fails(6, "denoise-hsi", cube, "-o", tmp_path / "out", *star[:2], "--device", "cuda")
+    assert "cuda" in message and not (tmp_path / "out").exists()
+
+
+def test_ctrl_c(call, cube, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module._Passage, "_assembled", stop)
+    result = call("denoise-hsi", cube, "-o", tmp_path / "out", *FAST, "--residual", code=130)
+    assert "interrupted; nothing unfinished was left behind" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# ---------------------------------------------------------------- evaluate denoise-hsi
+
+
+def test_evaluate_models(call, clean, star, write_image, tmp_path):
+    path = write_image(tmp_path / "clean.tif", clean)
+    report, picture = tmp_path / "r.json", tmp_path / "p.png"
+    words = ("--sigma", "10,30", "--seeds", "0,1", "--json", report, "--picture", picture)
+    result = call(*EVALUATE, "--clean", path, *words, "--model", "fasthyde,lrtdtv")
+    found = json.loads(report.read_text())
+    assert list(found["models"]) == ["fasthyde", "lrtdtv"] and len(found["runs"]) == 8
+    restored = tmp_path / "restored.tif"
+    write_image(restored, make_noise(clean, "iid", sigma=30, seed=1).data)
+    call("denoise-hsi", restored, "-o", tmp_path / "d.tif", *FAST)
+    run = found["runs"][3]
+    assert (run["model"], run["noise"], run["seed"], run["cube"]) == ("fasthyde", "iid 30", 1, "clean")
+    expected = quality(clean, read(tmp_path / "d.tif"))
+    for name in ("psnr", "psnr_global", "ssim", "sam_degrees", "ergas"):
+        assert run["quality"][name] == pytest.approx(expected[name], rel=1e-6)
+    lines = [line for line in result.stdout.splitlines() if "fasthyde" in line]
+    assert len(lines) == 3 and "mean" in lines[2] and f"{found['summary'][2]['PSNR']:.4g}" in lines[2]
+    with rasterio.open(picture) as ds:
+        assert ds.read().std() > 10
+    call(*EVALUATE, "--clean", path, "--noise", "case2", *star, "--published-ergas", "--json", report, "--overwrite")
+    assert "ergas_published_code" in json.loads(report.read_text())["runs"][0]["quality"]
+
+
+def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
+    truth, given = write_image(tmp_path / "t.tif", clean * 9), write_image(tmp_path / "n.tif", noisy * 9)
+    report = tmp_path / "r.json"
+    words = (*EVALUATE, "--truth", truth, "--restored", given, "--noisy", given, "--json", report)
+    result = call(*words, "--published-ergas")
+    found = json.loads(report.read_text())
+    assert [run["model"] for run in found["runs"]] == ["noisy", "restored"]
+    assert found["runs"][1]["quality"]["psnr"] == pytest.approx(quality(clean, noisy)["psnr"], abs=1e-3)
+    assert "ergas_published_code" in found["runs"][1]["quality"] and "restored" in result.stdout
+    assert "exists already" in fails(4, *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--clean", "x.tif", *FAST), "--noise iid needs --sigma"),
+        (("--clean", "x.tif", *FAST, "--noise", "case2", "--sigma", "10"), "draws its own noise levels"),
+        (("--clean", "x.tif", *FAST, "--noise", "case9"), "there is no --noise 'case9'"),
+        (("--clean", "x.tif", *FAST, "--sigma", "a"), "--sigma needs numbers"),
+        (("--clean", "x.tif", *FAST, "--sigma", "10", "--seeds", "0.5"), "--seeds needs whole numbers from 0"),
+        (("--clean", "x.tif", "--sigma", "10", "--model", "a,b", "--weights", "w"), "--weights goes with one --model"),
+        (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy goes with --truth and --restored"),
+        (("--truth", "x.tif", "--restored", "y.tif", "--sigma", "10"), "--weights and --sigma go with --clean"),
+        ((), "give either --clean, or --truth and --restored"),
+        (("--truth", "x.tif"), "give either --clean, or --truth and --restored"),
+        (("--clean", "x.tif", "--truth", "x.tif", "--restored", "y.tif"), "give either --clean"),
+    ],
+)
+def test_wrong_evaluations(words, message, fails, tmp_path):
+    assert message in fails(2, *EVALUATE, *words)

@@ -1,0 +1,94 @@
+"""Figures of denoisers on simulated noise, and of somebody else's results."""
+
+import numpy as np
+import pytest
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises, read_clean
+from rsunfold.infer.hsi.run import Options, denoise_array
+from rsunfold.io.memory import ArrayReader
+from rsunfold.metrics.denoising import quality
+from rsunfold.simulate.noise import make_noise
+
+
+def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
+    data = clean * np.float32(250)
+    data[:, 5, 6] = np.nan
+    path = write(tmp_path / "a.tif", data)
+    said = []
+    done = evaluate_models(
+        {"a": path}, [("iid", 20.0), ("iid", 50.0)], [0, 3], [make(), make("star-net")], say=said.append
+    )
+    assert [(r["model"], r["noise"], r["seed"]) for r in done.runs] == [
+        (m, n, s) for m in ("fasthyde", "star-net") for n in ("iid 20", "iid 50") for s in (0, 3)
+    ]
+    truth, valid = read_clean(path)
+    assert truth[:, valid].max() == 1 and not valid[5, 6] and valid.sum() == 479
+    noisy = make_noise(truth, "iid", sigma=50, seed=3).data
+    masked = np.ma.array(noisy, mask=np.broadcast_to(~valid, noisy.shape))
+    found = denoise_array(ArrayReader(masked), make(), Options()).data
+    expected = quality(truth, found, valid=valid)
+    assert done.runs[3]["quality"] == expected and expected["nodata_pixels"] == 1
+    assert expected["psnr"] > quality(truth, noisy, valid=valid)["psnr"] + 3
+    rows = done.rows()
+    assert [(r["model"], r["noise"], r["runs"]) for r in rows[:3]] == [
+        ("fasthyde", "iid 20", 2),
+        ("fasthyde", "iid 50", 2),
+        ("fasthyde", "mean", 4),
+    ]
+    assert rows[2]["PSNR"] == pytest.approx(np.mean([r["quality"]["psnr"] for r in done.runs[:4]]))
+    curve = done.curves("iid 50")["fasthyde"]
+    np.testing.assert_allclose(curve, np.mean([r["quality"]["psnr_per_band"] for r in done.runs[2:4]], axis=0))
+    assert len(said) == 8 and said[0].startswith("fasthyde: a, iid 20, seed 0: ")
+
+
+def test_files_have_the_figures_of_their_arrays(clean, noisy, write, tmp_path):
+    truth, holed = clean * np.float32(7), noisy * np.float32(7)
+    holed[:, 2, 2] = np.nan
+    paths = {"noisy": tmp_path / "n.tif", "restored": tmp_path / "t.tif"}
+    write(paths["restored"], truth)
+    write(paths["noisy"], holed)
+    done = evaluate_files(paths["restored"], paths, published_ergas=True)
+    top = float(truth.max())
+    valid = np.isfinite(holed).all(axis=0)
+    expected = quality(truth / top, holed / np.float32(top), valid=valid, published_ergas=True)
+    found = done.runs[0]["quality"]
+    assert found["pixels"] == 479 and found["ergas_published_code"] == pytest.approx(expected["ergas_published_code"])
+    for name in ("psnr", "ssim", "sam_radians", "ergas"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-4)
+    assert done.runs[1]["quality"]["identical"] and done.rows()[1]["PSNR"] is None
+    assert done.about["noisy"]["divided_by"] == pytest.approx(7)
+    assert np.isnan(done.curves()["restored"]).all()
+
+
+def test_files_that_do_not_fit(clean, write, tmp_path):
+    write(tmp_path / "a.tif", clean)
+    write(tmp_path / "small.tif", clean[:, :20])
+    write(tmp_path / "negative.tif", clean - 2)
+    half = clean.copy()
+    half[:, :12] = np.nan
+    write(tmp_path / "top.tif", half)
+    write(tmp_path / "bottom.tif", np.where(np.isfinite(half), np.float32(np.nan), clean))
+    for truth, restored, message in (
+        ("a", "small", r"small.tif has \(bands, rows, cols\) \(16, 20, 20\), its truth .*a.tif has \(16, 24, 20\)"),
+        ("negative", "a", "negative.tif has no value above 0"),
+        ("top", "bottom", "bottom.tif and its truth .*top.tif have no valid pixel in common"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate_files(tmp_path / f"{truth}.tif", {"restored": tmp_path / f"{restored}.tif"})
+    with pytest.raises(InputError, match="no value above 0"):
+        read_clean(str(tmp_path / "negative.tif"))
+
+
+def test_noises():
+    assert noises("iid", [10.0, 30.0]) == [("iid", 10.0), ("iid", 30.0)]
+    assert noises("case5", []) == [("case5", None)]
+    for kind, sigmas, message in (
+        ("iid", [], "--noise iid needs --sigma"),
+        ("case2", [10.0], "--noise case2 draws its own noise levels: leave out --sigma"),
+        ("bandwis", [10.0], "there is no --noise 'bandwis' .did you mean 'bandwise'"),
+        ("iid", [10.0, 0.0], "--sigma must be above 0"),
+        ("iid", [float("nan")], "--sigma must be above 0"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            noises(kind, sigmas)

@@ -1,0 +1,109 @@
+"""SpectralImage: the bands that take part, statistics, filled windows, the mosaic, and swapped axes."""
+
+import numpy as np
+import pytest
+
+from rsunfold.cube import Window
+from rsunfold.errors import InputError
+from rsunfold.infer.hsi import image as module
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.io.memory import ArrayReader
+
+
+def opened(data, **extra):
+    return SpectralImage(ArrayReader(data, **extra))
+
+
+def test_statistics_of_the_valid_pixels(noisy):
+    data = noisy.copy()
+    data[3, 2, 5] = np.nan
+    data[:, 20, 1] = -9999
+    image = opened(data, nodata=-9999)
+    valid = np.ones(data.shape[1:], bool)
+    valid[2, 5] = valid[20, 1] = False
+    s = image.statistics
+    assert (s.pixels, s.valid_pixels, s.passed) == (480, 478, {})
+    np.testing.assert_allclose(s.moments.mean, data[:, valid].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(s.moments.covariance, np.cov(data[:, valid], bias=True), atol=1e-7)
+
+
+def test_strips_do_not_change_the_statistics(noisy, monkeypatch):
+    whole = opened(noisy).statistics
+    monkeypatch.setattr(module, "STRIP_BYTES", 4 * 16 * 20 * 3)
+    strips = opened(noisy)
+    assert [w.height for w in strips.strips(16)] == [3] * 8
+    for name in ("moments", "smoothed"):
+        a, b = getattr(whole, name), getattr(strips.statistics, name)
+        assert a.count == b.count
+        np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-9)
+
+
+def test_integers_have_the_statistics_of_their_values(noisy):
+    counts = np.rint(noisy * 300).astype(np.int16)
+    whole, floats = opened(counts).statistics, opened(counts.astype(np.float32)).statistics
+    np.testing.assert_allclose(whole.smoothed.covariance, floats.smoothed.covariance)
+
+
+def test_bands_that_take_no_part(noisy):
+    data = noisy.copy()
+    data[2], data[5] = np.nan, 7
+    image = opened(data)
+    assert image.statistics.passed == {2: "no valid sample", 5: "constant"}
+    assert image.bands == [b for b in range(16) if b not in (2, 5)]
+    assert image.statistics.valid_pixels == 480 and len(image.statistics.moments.mean) == 14
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.full((4, 5, 6), np.nan), "has no valid pixel"),
+        (np.full((4, 5, 6), 3), "is constant in every band"),
+        (np.ones((4, 1, 1)) * np.arange(4)[:, None, None], "is constant in every band"),
+        (np.where(np.arange(30).reshape(1, 5, 6) % 2 == np.arange(2)[:, None, None], np.nan, 1.0), "no .*valid"),
+    ],
+)
+def test_images_without_anything_to_denoise(data, message):
+    with pytest.raises(InputError, match=message):
+        opened(data)
+
+
+def test_windows_are_filled_as_the_whole_image(noisy):
+    data = np.tile(noisy, (1, 4, 4))
+    rng = np.random.default_rng(0)
+    data[:, rng.random(data.shape[1:]) < 0.2] = np.nan
+    data[:, 40:, 30:] = np.nan  # farther from data than the fill reaches
+    image = opened(data)
+    whole, valid = image.read(Window(0, 0, 96, 80))
+    assert np.isfinite(whole).all() and not valid[50, 50]
+    np.testing.assert_array_equal(whole[:, valid], data[:, valid])
+    np.testing.assert_allclose(whole[:, 80, 70], image.statistics.moments.mean, rtol=1e-5)
+    for window in (Window(10, 7, 9, 11), Window(30, 20, 40, 33), Window(95, 79, 1, 1)):
+        part, ok = image.read(window)
+        np.testing.assert_allclose(part, whole[:, *window.slices], atol=1e-6)
+        np.testing.assert_array_equal(ok, valid[window.slices])
+
+
+def test_the_fill_is_near_what_is_around(noisy):
+    data = noisy.copy()
+    data[:, 10, 10] = np.nan
+    filled = opened(data).read(Window(0, 0, 24, 20))[0][:, 10, 10]
+    near = np.delete(noisy.reshape(16, -1), 10 * 20 + 10, axis=1).mean(axis=1)
+    np.testing.assert_allclose(filled, near, atol=0.15)
+
+
+@pytest.mark.parametrize("shape", [(3, 40, 40), (3, 1, 900), (3, 900, 1), (3, 5, 200)])
+def test_the_mosaic_is_made_of_pixels_of_the_image(shape, monkeypatch):
+    monkeypatch.setattr(module, "MOSAIC_SIDE", 16)
+    monkeypatch.setattr(module, "MOSAIC_TILE", 8)
+    data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    found, valid = opened(data).mosaic()
+    assert found.shape[0] == 3 and 0 < found[0].size <= 16**2 and valid.shape == found.shape[1:]
+    assert len(np.unique(found[0])) == found[0].size  # no pixel twice
+    np.testing.assert_array_equal(found[1] - found[0], np.float32(data[0].size))
+
+
+def test_swapped_axes(clean):
+    assert opened(clean).swapped_axes() is None
+    assert "the rows look like the spectral axis" in opened(np.moveaxis(clean, 0, 1)).swapped_axes()
+    assert "the columns look like the spectral axis" in opened(np.moveaxis(clean, 0, 2)).swapped_axes()
+    assert opened(clean[:7]).swapped_axes() is None

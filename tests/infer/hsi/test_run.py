@@ -1,0 +1,469 @@
+"""denoise_file and denoise_array: every sample, every entry of the metadata, and nothing left behind."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+import spectral.io.envi
+
+import rsunfold
+from rsunfold.cube import Meta
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
+from rsunfold.infer.hsi import denoiser as denoiser_module
+from rsunfold.infer.hsi import image as image_module
+from rsunfold.infer.hsi import run as module
+from rsunfold.infer.hsi.run import Options, denoise_array, denoise_file, target_of
+from rsunfold.infer.tiles import Plan
+from rsunfold.io import RasterWriter, open_cube
+from rsunfold.io.memory import ArrayReader
+
+from .conftest import SIGMA
+
+MODELS = ("fasthyde", "star-net")
+PIECES = {
+    "wavelengths": tuple(np.linspace(400.5, 1100, 16).round(3).tolist()),
+    "fwhm": (9.5,) * 16,
+    "bad_bands": tuple(i == 4 for i in range(16)),
+    "band_names": tuple(f"channel {i}" for i in range(16)),
+}
+
+
+def read(path):
+    with open_cube(path) as reader:
+        return reader.read(scaled=False).data, reader.meta
+
+
+def denoised(data, denoiser, *, nodata=None, **options):
+    return denoise_array(ArrayReader(data, nodata=nodata), denoiser, Options(**options))
+
+
+# ---------------------------------------------------------------- formats and metadata
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_one_cube_in_three_formats(model, noisy, make, write, tmp_path):
+    counts = np.rint(noisy * 5000).astype(np.int16)
+    header = {"lines": 24, "samples": 20, "bands": 16, "data type": 2, "interleave": "bil", "byte order": 0}
+    text = "\n".join(f"{k} = {v}" for k, v in {**header, "reflectance scale factor": 5000}.items())
+    (tmp_path / "a.hdr").write_text(f"ENVI\n{text}\n")
+    (tmp_path / "a.img").write_bytes(counts.transpose(1, 0, 2).astype("<i2").tobytes())
+    physical = (counts / 5000).astype(np.float32)
+    tif = write(tmp_path / "a.tif", physical)
+    scipy.io.savemat(tmp_path / "a.mat", {"data": physical.transpose(1, 2, 0)})
+    found = []
+    for source in (str(tmp_path / "a.hdr"), tif, str(tmp_path / "a.mat")):
+        done = denoise_file(source, tmp_path / "out" / f"{len(found)}.tif", make(model), Options())
+        found.append(read(done.files["denoised"])[0])
+    assert found[0].dtype == np.float32 and np.abs(found[0] - physical).max() > SIGMA
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-4 * SIGMA)
+
+
+def annotated(path, noisy, dtype):
+    """The cube with everything that a file may say, as ``path`` stores it."""
+    scaled = dtype == np.int16
+    data = np.rint(noisy * 1000).astype(np.int16) if scaled else noisy.astype(dtype)
+    data[:, 3, 4] = -999
+    extra = {"scales": (0.001,) * 16, "offsets": (0.5,) * 16} if scaled else {}
+    meta = Meta(
+        **PIECES,
+        **extra,
+        nodata=(-999,) * 16,
+        crs=rasterio.CRS.from_epsg(32632),
+        transform=rasterio.Affine(30, 0, 5e5, 0, -30, 4e6),
+    )
+    with RasterWriter(path, bands=16, rows=24, cols=20, dtype=data.dtype, meta=meta) as writer:
+        writer.write(data)
+    if scaled and path.suffix == ".img":  # GDAL writes neither
+        lists = [f"data {k} values = {{{', '.join([v] * 16)}}}" for k, v in (("gain", "0.001"), ("offset", "0.5"))]
+        header = path.with_suffix(".hdr")
+        header.write_text(header.read_text() + "\n".join(lists) + "\n")
+    return data
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".img"])
+@pytest.mark.parametrize("dtype", ["same", "float32"])
+def test_metadata_is_carried(suffix, dtype, noisy, make, tmp_path):
+    data = annotated(tmp_path / f"a{suffix}", noisy, np.int16)
+    done = denoise_file(str(tmp_path / f"a{suffix}"), tmp_path / f"b{suffix}", make(), Options(dtype=dtype))
+    with open_cube(done.files["denoised"]) as reader:
+        meta, stored, physical = reader.meta, reader.read(scaled=False), reader.read()
+        for name, value in PIECES.items():
+            assert getattr(meta, name) == value, name
+        assert (meta.scales, meta.offsets) == (((0.001,) * 16, (0.5,) * 16) if dtype == "same" else ((), ()))
+        assert reader.dtype == (np.int16 if dtype == "same" else np.float32)
+    assert meta.crs.to_epsg() == 32632 and meta.transform == rasterio.Affine(30, 0, 5e5, 0, -30, 4e6)
+    assert not stored.valid[3, 4] and stored.valid.sum() == 479
+    if dtype == "same":
+        assert set(meta.nodata) == {-999}
+        np.testing.assert_array_equal(stored.data[:, 3, 4], -999)
+    else:
+        assert np.isnan(meta.nodata).all() and np.isnan(stored.data[:, 3, 4]).all()
+    before = data * np.float32(0.001) + np.float32(0.5)
+    change = (physical.data - before)[:, stored.valid]
+    assert np.abs(change[4]).max() < 1e-6 and 0.5 * SIGMA < np.delete(change, 4, 0).std() < 1.5 * SIGMA
+
+
+def test_spectral_reads_what_is_written(noisy, make, tmp_path):
+    annotated(tmp_path / "a.tif", noisy, np.float32)
+    done = denoise_file(str(tmp_path / "a.tif"), tmp_path / "b.img", make(), Options())
+    image = spectral.io.envi.open(done.files["denoised_header"], done.files["denoised"])
+    np.testing.assert_allclose(image.bands.centers, PIECES["wavelengths"])
+    np.testing.assert_allclose(image.bands.bandwidths, PIECES["fwhm"])
+    assert [int(float(b)) for b in image.metadata["bbl"]] == [int(not b) for b in PIECES["bad_bands"]]
+    assert image.metadata["band names"] == list(PIECES["band_names"])
+    assert float(image.metadata["data ignore value"]) == -999 and "UTM" in image.metadata["map info"][0]
+    np.testing.assert_array_equal(np.moveaxis(image.load(), 2, 0), read(done.files["denoised"])[0])
+
+
+def test_nodata_nan_with_dtype_same(noisy, make, write, tmp_path):
+    """A NaN equals no other, so that the bands' would look like several values."""
+    data = noisy.copy()
+    data[:, 0, 0] = np.nan
+    source = write(tmp_path / "a.tif", data, nodata=np.nan)
+    done = denoise_file(source, tmp_path / "b.tif", make(), Options(dtype="same"))
+    assert np.isnan(read(done.files["denoised"])[0][:, 0, 0]).all()
+
+
+def test_nodata_that_cannot_occur(noisy, make):
+    counts = np.rint(np.clip(noisy, 0, 1) * 200).astype(np.uint8)
+    assert denoised(counts, make(), nodata=-9999, dtype="same").data.dtype == np.uint8
+
+
+# ---------------------------------------------------------------- what is passed through
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_pixels_without_data(model, noisy, make):
+    data = noisy.copy()
+    data[2, 10, 12] = np.nan
+    data[:, 4, 5] = -9999
+    found = denoised(data, make(model), nodata=-9999)
+    assert not found.valid[10, 12] and not found.valid[4, 5] and found.valid.sum() == 478
+    np.testing.assert_array_equal(found.data[:, 10, 12], data[:, 10, 12])
+    np.testing.assert_array_equal(found.data[:, 4, 5], -9999)
+    assert found.summary["invalid_pixels_passed_through"] == 2
+    # Neighbours are as good as ever.
+    plain = denoised(noisy, make(model)).data
+    change = np.abs(found.data - plain)[:, found.valid]
+    assert change.max() < 2 * SIGMA and change.mean() < 0.1 * SIGMA
+
+
+def test_a_hole_reaches_no_farther_than_the_margin(large, make):
+    """Beyond the statistics, which are the whole image's: with the noise and the subspace kept, nothing changes."""
+    denoiser, holed = make(), large.copy()
+    holed[:, 70:75, 60:66] = np.nan
+    with image_module.SpectralImage(ArrayReader(large)) as image:
+        subspace = denoiser.subspace(image)
+    denoiser.subspace = lambda image: subspace
+    a, b = denoised(large, denoiser), denoised(holed, denoiser)
+    far = np.ones(b.valid.shape, bool)
+    margin = denoiser.method.radius
+    far[70 - margin : 75 + margin, 60 - margin : 66 + margin] = False
+    change = np.abs(a.data - b.data)
+    assert change[:, far].max() < 1e-4 * SIGMA < change[:, ~far & b.valid].max()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_bands_that_take_no_part(model, noisy, make, tmp_path):
+    data = noisy.copy()
+    data[1], data[2, 1:] = np.nan, 4.25
+    data[2, 0] = 4.25
+    data[7] *= 100
+    bad = tuple(i == 7 for i in range(16))
+    with RasterWriter(tmp_path / "a.tif", bands=16, rows=24, cols=20, dtype="f4", meta=Meta(bad_bands=bad)) as writer:
+        writer.write(data)
+    done = denoise_file(str(tmp_path / "a.tif"), tmp_path / "b.tif", make(model), Options(residual=True))
+    found = read(done.files["denoised"])[0]
+    np.testing.assert_array_equal(found[[1, 2, 7]], data[[1, 2, 7]])
+    reasons = {"2": "no valid sample", "3": "constant", "8": "bad in the file's band list"}
+    assert done.summary["bands_passed_through"] == reasons
+    assert done.summary["bands_denoised"] == [b + 1 for b in range(16) if b not in (1, 2, 7)]
+    assert [row["band"] for row in done.summary["per_band"]] == done.summary["bands_denoised"]
+    assert np.isnan(read(done.files["residual"])[0][[1, 2, 7]]).all()
+    assert np.abs(found[0] - data[0]).max() > SIGMA
+
+
+def test_a_file_s_own_mask(noisy, make):
+    mask = np.zeros(noisy.shape, bool)
+    mask[:, 5, 6] = True
+    found = denoised(np.ma.array(noisy, mask=mask), make())
+    assert np.isnan(found.data[:, 5, 6]).all() and not found.valid[5, 6] and np.isfinite(found.data[:, 5, 7]).all()
+
+
+# ---------------------------------------------------------------- types and units
+
+
+def test_integers_with_negative_values(noisy, make):
+    counts = np.rint((noisy - 0.4) * 300).astype(np.int16)
+    counts[:, 0, 0] = -300
+    same, floats = (denoised(counts, make(), nodata=-300, dtype=d) for d in ("same", "float32"))
+    assert same.data.dtype == np.int16 and floats.data.dtype == np.float32
+    assert counts.min() < 0 and same.data[:, same.valid].min() < 0
+    np.testing.assert_array_equal(same.data[:, same.valid], np.rint(floats.data[:, same.valid]))
+    assert (same.data[:, 0, 0] == -300).all() and (floats.data[:, 0, 0] == -300).all()
+    assert same.summary["samples_clipped"] == 0 and floats.summary["samples_clipped"] is None
+    # never rescaled
+    np.testing.assert_allclose(floats.data[:, floats.valid].mean(1), counts[:, floats.valid].mean(1), atol=2)
+
+
+def test_clipping_is_counted(make):
+    rng = np.random.default_rng(0)
+    counts = np.clip(rng.normal(251, 6, (12, 30, 30)), 0, 255).round().astype(np.uint8)
+    counts[:, :, 10:] = np.clip(rng.normal(3, 6, (12, 30, 20)), 0, 255).round()
+    floats = denoised(counts, make(sigma=2)).data
+    same = denoised(counts, make(sigma=2), dtype="same")
+    beyond = (np.rint(floats) < 0) | (np.rint(floats) > 255)
+    assert same.summary["samples_clipped"] == beyond.sum() > 0
+    np.testing.assert_array_equal(same.data, np.clip(np.rint(floats), 0, 255))
+
+
+def test_a_denoised_sample_never_becomes_nodata(noisy, make):
+    counts = np.rint(noisy * 20).astype(np.uint8 if noisy.min() >= 0 else np.int16)
+    plain = denoised(counts, make(), dtype="same").data
+    value = int(np.median(plain))
+    counts = np.where(counts == value, value + 1, counts)
+    counts[:, 0, 0] = value
+    found = denoised(counts, make(), nodata=value, dtype="same")
+    assert (found.data[:, 0, 0] == value).all() and found.valid.sum() == 479
+    assert not (found.data[:, found.valid] == value).any() and found.summary["samples_clipped"] > 0
+
+
+def test_floats_that_would_be_nodata():
+    passage = object.__new__(module._Passage)
+    passage.nodata = 0.0
+    found = passage._apart(np.array([0, 1, -1], np.float32))
+    assert found[0] != 0 and abs(found[0]) < 1e-37 and found[1:].tolist() == [1, -1]
+
+
+def test_64_bit_integers_are_clipped_inside_their_limits():
+    passage = object.__new__(module._Passage)
+    passage.nodata, passage.clipped, passage.dtype = None, 0, np.dtype(np.int64)
+    found = passage._quantised(np.array([1e19, -1e19, 5.4]))
+    assert found[0] > 9e18 and found[1] < -9e18 and found[2] == 5 and passage.clipped == 2
+
+
+def test_several_nodata_values(noisy, make):
+    reader = ArrayReader(noisy)
+    reader.meta = Meta(driver="array", nodata=(-1,) * 8 + (-2,) * 8)
+    with pytest.raises(UsageError, match=r"has several nodata values; --dtype same needs one"):
+        denoise_array(reader, make(), Options(dtype="same"))
+    with pytest.raises(UsageError, match="must be float32 or same"):
+        Options(dtype="float64")
+
+
+# ---------------------------------------------------------------- odd sizes
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("bands", [1, 2, 5, 8])
+def test_few_bands(model, bands, clean, noisy, make):
+    found = denoised(noisy[:bands], make(model))
+    assert found.summary["noise"] == "estimated from the finest wavelets of each band: fewer than 9 bands"
+    error = ((found.data - clean[:bands]) ** 2).mean() / ((noisy - clean)[:bands] ** 2).mean()
+    assert error < 0.8
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("shape", [(40, 1), (1, 40), (2, 2), (3, 50)])
+def test_thin_images(model, shape, noisy, make):
+    rows, cols = shape
+    data = noisy[:, :rows, :cols] if max(shape) < 20 else np.tile(noisy, (1, 3, 3))[:, :rows, :cols]
+    found = denoised(data, make(model))
+    assert found.data.shape == (16, *shape) and np.isfinite(found.data).all()
+
+
+@pytest.mark.parametrize("bands", [1, 4])
+def test_thin_images_of_few_bands_need_a_sigma(bands, noisy, make):
+    data = noisy[:bands, :, :1]
+    with pytest.raises(InputError, match="too small to estimate its noise"):
+        denoised(data, make())
+    assert np.abs(denoised(data, make(sigma=SIGMA)).data - data).max() > 0.1 * SIGMA
+
+
+def test_a_single_pixel(noisy, make):
+    with pytest.raises(InputError, match="constant in every band: there is nothing to denoise"):
+        denoised(noisy[:, :1, :1], make())
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sigma_overrides(model, noisy, make):
+    little, much = (denoised(noisy, make(model, sigma=s)) for s in (SIGMA / 50, SIGMA * 3))
+    assert little.summary["noise"] == "given"
+    assert [row["noise_sigma"] for row in little.summary["per_band"]] == pytest.approx([SIGMA / 50] * 16)
+    assert np.abs(little.data - noisy).std() < 0.1 * np.abs(much.data - noisy).std()
+    with pytest.raises(UsageError, match="--sigma must be above 0, not -1"):
+        make(model, sigma=-1)
+
+
+def test_swapped_axes_are_noted(clean, noisy, make, tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"data": noisy})  # bands, rows, cols, where rows, cols, bands are expected
+    done = denoise_file(str(tmp_path / "a.mat"), tmp_path / "b.tif", make(), Options())
+    assert any("look like the spectral axis" in note for note in done.summary["notes"])
+
+
+# ---------------------------------------------------------------- tiles
+
+
+@pytest.mark.parametrize(("model", "side"), [("fasthyde", 256), ("fasthyde", 32), ("star-net", 256), ("star-net", 32)])
+def test_tiles_give_the_whole_image(model, side, large, make, monkeypatch):
+    for each in (image_module, denoiser_module):
+        monkeypatch.setattr(each, "MOSAIC_SIDE", side)
+    monkeypatch.setattr(image_module, "MOSAIC_TILE", 16)
+    data = large[:, :64, :24].copy()  # more pixels than 32 x 32
+    data[:, 20:26, 13:20] = np.nan
+    whole = denoised(data, make(model))
+    assert whole.summary["computed"] == "in one piece"
+    # Tiles begin, and windows with them, at no multiple of the network's stride, which is 3.
+    monkeypatch.setattr(denoiser_module, "plan", lambda *args, **kwargs: Plan(False, 25))
+    tiles = denoised(data, make(model))
+    assert tiles.summary["computed"] == "by tiles of 25 pixels"
+    np.testing.assert_allclose(tiles.data, whole.data, atol=1e-4 * SIGMA)
+    np.testing.assert_array_equal(tiles.valid, whole.valid)
+
+
+def test_a_small_budget_makes_tiles(large, make):
+    denoiser = make()
+    whole = denoised(large, denoiser)
+    denoiser.memory = denoiser.held + 8 * 2**20
+    tiles = denoised(large, denoiser)
+    assert tiles.summary["computed"].startswith("by tiles of ")
+    np.testing.assert_allclose(tiles.data, whole.data, atol=1e-4 * SIGMA)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_budget_that_cannot_be_met(model, noisy, make, write, tmp_path):
+    source = write(tmp_path / "a.tif", noisy)
+    with pytest.raises(DeviceError, match=r"of working memory are needed .* --memory leaves 0 MB: raise it"):
+        denoise_file(source, tmp_path / "out" / "b.tif", make(model, memory="1MB"), Options())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# ---------------------------------------------------------------- outputs
+
+
+def test_targets(tmp_path):
+    assert target_of(tmp_path / "a.hdr", "x") == tmp_path / "a.img"
+    assert target_of(tmp_path / "a.TIF", "x") == tmp_path / "a.TIF"
+    assert target_of(tmp_path / "out.v2", "x") == tmp_path / "out.v2" / "x_denoised.tif"
+    assert target_of(tmp_path / "out", "x", envi=True) == tmp_path / "out" / "x_denoised.img"
+    with pytest.raises(UsageError, match=r"a.mat has an extension that is not written; known are .tif"):
+        target_of(tmp_path / "a.mat", "x")
+    with pytest.raises(UsageError, match="--envi does not go with"):
+        target_of(tmp_path / "a.tif", "x", envi=True)
+
+
+def test_the_residual_is_what_was_removed(noisy, make, write, tmp_path):
+    data = noisy.copy()
+    data[:, 3, 3] = np.nan
+    source = write(tmp_path / "a.tif", data)
+    done = denoise_file(source, tmp_path / "b.tif", make(), Options(residual=True))
+    after, residual = read(done.files["denoised"])[0], read(done.files["residual"])[0]
+    np.testing.assert_allclose(residual, data - after, atol=1e-6)
+    assert np.isnan(residual[:, 3, 3]).all() and np.isfinite(residual).sum() == 479 * 16
+    rms = np.sqrt(np.nanmean(residual**2, axis=(1, 2)))
+    np.testing.assert_allclose([row["removed_rms"] for row in done.summary["per_band"]], rms, rtol=1e-4)
+
+
+def test_the_report(noisy, make, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(denoiser_module, "plan", lambda *args, **kwargs: Plan(False, 7))  # several strips
+    source = write(tmp_path / "a.tif", noisy)
+    options = Options(report=True, pixels=((0, 0), (23, 19)))
+    done = denoise_file(source, tmp_path / "b.tif", make(), options)
+    for kind in ("report", "bands", "noise"):
+        with rasterio.open(done.files[kind]) as ds:
+            assert ds.read().std() > 10
+    row = json.loads(done.files["summary"].read_text())["per_band"][0]
+    assert row["finest_wavelets_after"] < row["finest_wavelets_before"] and abs(row["residual_autocorrelation"]) < 0.3
+    assert row["noise_sigma"] == pytest.approx(SIGMA, rel=0.3)
+
+
+def test_a_report_of_an_image_with_hardly_a_valid_pixel(noisy, make):
+    data = noisy.copy()
+    data[:, 6:] = np.nan
+    found = denoised(data, make(), report=True)
+    assert found.summary["valid_pixels"] == 120
+
+
+def test_a_pixel_outside_the_image(noisy, make):
+    with pytest.raises(UsageError, match="there is no pixel 24,0 in an image of 24 x 20"):
+        denoised(noisy, make(), pixels=((24, 0),))
+
+
+def test_a_header_that_belongs_to_another_file(noisy, make, write, tmp_path):
+    source = write(tmp_path / "a.tif", noisy)
+    write(tmp_path / "b.img", noisy, crs=None)
+    (tmp_path / "b.img").rename(tmp_path / "b.dat")
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    for options in (Options(), Options(overwrite=True)):
+        with pytest.raises(OutputError, match=r"exists already|would share b.hdr with b.dat"):
+            denoise_file(source, tmp_path / "b.img", make(), options)
+    (tmp_path / "c.img.hdr").write_bytes((tmp_path / "b.hdr").read_bytes())
+    with pytest.raises(OutputError, match=r"would have a second header, c.img.hdr"):
+        denoise_file(source, tmp_path / "c.img", make(), Options())
+    (tmp_path / "c.img.hdr").unlink()
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_a_cube_replaced_by_its_result(noisy, make, write, tmp_path):
+    source = write(tmp_path / "a.tif", noisy)
+    with pytest.raises(OutputError, match="exists already"):
+        denoise_file(source, tmp_path / "a.tif", make(), Options())
+    denoise_file(source, tmp_path / "a.tif", make(), Options(overwrite=True))
+    np.testing.assert_array_equal(read(source)[0], denoised(noisy, make()).data)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+@pytest.mark.parametrize("place", ["_assembled", "removed_from"])
+def test_an_interrupted_run_leaves_nothing(error, place, noisy, make, write, tmp_path, monkeypatch):
+    source = write(tmp_path / "a.tif", noisy)
+
+    def stop(*args):
+        raise error
+
+    monkeypatch.setattr(module._Passage, place, stop)
+    with pytest.raises(error):
+        denoise_file(source, tmp_path / "out" / "b.img", make(), Options(residual=True))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_exhausted_memory_is_one_sentence(noisy, make, monkeypatch):
+    monkeypatch.setattr(module._Passage, "_assembled", lambda *args: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(DeviceError, match="memory is exhausted: lower --memory"):
+        denoised(noisy, make())
+
+
+# ---------------------------------------------------------------- the Python API
+
+
+def test_arrays(noisy, star, make):
+    before = noisy.copy()
+    found = rsunfold.denoise_hsi(noisy, weights=star, device="cpu")
+    assert found.data.dtype == np.float32 and found.valid.all() and found.files == {}
+    np.testing.assert_array_equal(noisy, before)
+    np.testing.assert_array_equal(found.data, denoised(noisy, make("star-net")).data)
+    counts = np.rint(noisy * 500).astype(np.int16)
+    masked = np.ma.masked_less(counts, -10000)
+    masked[:, 2, 2] = np.ma.masked
+    found = rsunfold.denoise_hsi(masked, model="fasthyde", dtype="same")
+    assert found.data.dtype == np.int16 and not found.valid[2, 2]
+    np.testing.assert_array_equal(found.data[:, 2, 2], counts[:, 2, 2])
+    with pytest.raises(InputError, match="is no image"):
+        rsunfold.denoise_hsi(np.zeros((3, 4, 5), complex), model="fasthyde")
+
+
+def test_paths(noisy, write, make, tmp_path):
+    source = write(tmp_path / "a.tif", noisy)
+    found = rsunfold.denoise_hsi(source, model="fasthyde", memory="4GB")
+    np.testing.assert_array_equal(found.data, denoised(noisy, make()).data)
+    with pytest.raises(UsageError, match="nodata goes with an array"):
+        rsunfold.denoise_hsi(source, model="fasthyde", nodata=0)
+
+
+def test_weights_that_do_not_belong(tiny, star):
+    with pytest.raises(WeightsError, match="belong to the model 'l-rpcanet', not to 'star-net'"):
+        rsunfold.denoise_hsi(np.zeros((3, 4, 5)), weights=tiny.path)
+    with pytest.raises(UsageError, match="takes no weights"):
+        rsunfold.denoise_hsi(np.zeros((3, 4, 5)), model="fasthyde", weights=star)

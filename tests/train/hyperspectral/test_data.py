@@ -1,0 +1,70 @@
+"""Clean cubes, and the noisy crops that are drawn from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+from rsunfold.errors import InputError
+from rsunfold.simulate.noise import KINDS
+from rsunfold.train.hyperspectral.data import WHITE, CleanCube, NoisyCrops, read_cubes
+from rsunfold.train.hyperspectral.recipe import Augment, Data, Noise
+
+AUGMENT = Augment(scene=(12, 18), crop=10)
+
+
+def cube(level: float, bands: int = 12) -> np.ndarray:
+    """(bands, 20, 22), smooth, near ``level``."""
+    rng = np.random.default_rng(int(100 * level))
+    maps = rng.random((3, 1, 1)) + np.linspace(0, 1, 20)[:, None] * np.linspace(0, 0.1, 22)
+    return (level * (1 + 0.1 * np.einsum("br,rij->bij", rng.random((bands, 3)), maps))).astype(np.float32)
+
+
+def crops(seed: int = 0, *, data: Data | None = None, noise: Noise | None = None, robust: bool = False) -> NoisyCrops:
+    cubes = [CleanCube("dark", cube(0.1)), CleanCube("bright", cube(0.8))]
+    return NoisyCrops(cubes, AUGMENT, noise or Noise(), data or Data(least_bands=4), seed, robust)
+
+
+def test_a_crop_depends_on_seed_step_and_place_alone():
+    first, second = crops(), crops()
+    for step, i in ((0, 0), (0, 1), (7, 0)):
+        second.item(3, 3)  # what was drawn before does not matter
+        a, b = first.item(step, i), second.item(step, i)
+        assert torch.equal(a.noisy, b.noisy) and torch.equal(a.clean, b.clean) and torch.equal(a.A, b.A)
+    base = first.item(0, 0).noisy
+    for other in (first.item(0, 1), first.item(1, 0), first.item(0, 0, rank=1), crops(1).item(0, 0)):
+        assert other.noisy.shape != base.shape or not torch.equal(other.noisy, base)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("robust", [False, True])
+def test_crops_are_whitened_and_have_their_subspace(kind, robust):
+    made = crops(noise=Noise(kinds={kind: 1.0}), robust=robust)
+    for i in range(3):
+        item = made.item(0, i)
+        bands = len(item.noisy)
+        assert item.noisy.shape == item.clean.shape == (bands, 10, 10) and 4 <= bands <= 12
+        assert all(x.dtype == torch.float32 and x.isfinite().all() for x in (item.noisy, item.clean, item.A))
+        torch.testing.assert_close(item.A.mT @ item.A, torch.eye(item.A.shape[1]), atol=1e-5, rtol=0)
+        if kind == "iid" and not robust and bands >= 9:
+            assert 0.7 < float((item.noisy - item.clean).std()) < 1.4
+
+
+def test_weights_decide_how_often_a_cube_is_drawn():
+    made = crops(data=Data(least_bands=4, weights={"dark": 0.0, "unknown": 3.0}))
+    assert made.often.tolist() == [0, 1]
+    with pytest.raises(InputError, match="the recipe draws nothing"):
+        crops(data=Data(weights={"dark": 0.0, "bright": 0.0}))
+
+
+def test_cubes_are_read_and_scaled(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    savemat(tmp_path / "a" / "one.mat", {"cube": np.moveaxis(500 * cube(0.8), 0, -1)})
+    (found,) = read_cubes(tmp_path, ["a"])
+    assert found.name == "one" and found.data.dtype == np.float32 and found.data.shape == (12, 20, 22)
+    assert float(np.percentile(found.data, WHITE)) == pytest.approx(1, rel=1e-5)
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="b holds no cube"):
+        read_cubes(tmp_path, ["a", "b"])
