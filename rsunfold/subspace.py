@@ -28,7 +28,7 @@ SMOOTHED_NOISE = (6 / 16) ** 2
 """Variance that :func:`smooth` leaves of white noise of variance 1."""
 SMOOTHED_COUNT = (36 / 70) ** 2
 """Independent spectra per pixel after :func:`smooth`, whose noise is correlated over 5 x 5 pixels."""
-LEAST, MOST = 9, 64
+LEAST, MOST = 9, 45
 """Directions that a subspace has at least, for networks that work on 9 eigen-images at a time, and at most."""
 MOST_ROBUST = 12
 """The same for images with outliers, of which what cannot be told from signal would add directions of its own."""

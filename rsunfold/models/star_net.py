@@ -143,6 +143,7 @@ class Stage(nn.Module):
     "denoising, Pattern Recognition 172, 2026",
     bands=(1, None),
     needs="whitened spectra of any number of bands, with their signal subspace",
+    weights="star-net",
     sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
 )
 class STARNet(Unrolled):
@@ -269,6 +270,7 @@ class STARNet(Unrolled):
     bands=(1, None),
     needs="whitened spectra of any number of bands, with their signal subspace; stripes, dead lines and impulses "
     "allowed",
+    weights="star-net-s",
     sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
 )
 class STARNetS(STARNet):

