@@ -53,7 +53,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
 
 
 def move_results(work: Path, folder: Path, overwrite: bool) -> None:
-    """Move every file of ``work`` to ``folder``, the summary last; raises OutputError before the first when one exists."""
+    """Move every file of ``work`` to ``folder``, the summary last; OutputError before the first when one exists."""
     files = [p for p in work.iterdir() if p.is_file()]
     for path in files:
         refuse_existing(folder / path.name, overwrite)

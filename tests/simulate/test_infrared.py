@@ -10,7 +10,7 @@ from rsunfold.classical.top_hat import TopHat
 from rsunfold.errors import UsageError
 from rsunfold.metrics.components import Components
 from rsunfold.metrics.infrared import InfraredMetrics
-from rsunfold.simulate.infrared import BACKGROUNDS, power_law, infrared_scene, infrared_scenes, point_spread
+from rsunfold.simulate.infrared import BACKGROUNDS, infrared_scene, infrared_scenes, point_spread, power_law
 
 
 def added(scene, **arguments):
