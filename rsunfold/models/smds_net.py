@@ -59,6 +59,7 @@ class Stage(nn.Module):
     "IEEE Transactions on Image Processing, 2022",
     bands=(1, None),
     needs="whitened spectra of any number of bands, with their signal subspace",
+    weights="smds-net",
     scaling="divided by the largest value of the cube",
     sizes={
         "paper": {"K": 6, "threshold": 0.02, "signed": True, "step": 1, "border": 0},
