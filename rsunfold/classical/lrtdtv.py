@@ -68,13 +68,14 @@ class LRTDTV:
         N     = (mu (Y - X - S) + M1) / (mu + 2 beta)
         M1    = M1 + mu (Y - X - S - N);  M2 = M2 + mu (X - Z);  M3 = M3 + mu (D Z - F);  mu = rho mu
 
-    It stops after 40 iterations, or when both residuals are below 1e-4 of |Y|.
+    At first Z is Y in the START first directions of the subspace, F = D Z, all else 0. It stops after 40 iterations,
+    or when both residuals are below 1e-4 of |Y|.
 
     S and N together are a robust loss: Y - S differs from X by lam / (2 beta) = 0.65 standard deviations at most.
     The rank r3 follows from that. The paper takes it as known, but outliers pretend to signal in the covariance of Y:
-    the rank of the subspace can be ten times too large, and is only the upper limit here. r3 starts at 3, and a few
-    times becomes the number of directions in which Y - S has more variance than unit noise would give; outliers, cut
-    off and each in its own band, do not reach it, while signal is common to many bands.
+    the rank of the subspace can be ten times too large, and is only the upper limit here. r3 starts at START, and a
+    few times becomes the number of directions in which Y - S has more variance than unit noise would give. Outliers,
+    cut off and each in its own band, do not reach it, while signal is common to many bands.
     """
 
     radius: ClassVar[None] = None
@@ -102,8 +103,10 @@ def decompose(Y: Floats, A: NDArray[np.floating], rank: int) -> Decomposition:
     solve = _Solver(Y.shape)
     r3 = min(START, rank)
     U = _start(Y, A[:, :r3].astype(np.float32))
-    S, N, Z, M1, M2 = (np.zeros_like(Y) for _ in range(5))
-    F, M3 = ([np.zeros_like(Y) for _ in W] for _ in range(2))
+    # From 0, F and X could only grow by about tau / mu and lam / mu an iteration: too little for a strong signal.
+    Z = np.asarray(np.tensordot(U[2] @ U[2].T, Y, axes=1), np.float32)
+    F = [_difference(Z, axis) for axis in range(3)]
+    S, N, M1, M2, *M3 = (np.zeros_like(Y) for _ in range(7))
     size = float(np.linalg.norm(Y)) or 1.0
     residuals: list[tuple[float, float]] = []
     for k in range(1, ITERATIONS + 1):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Spectra = NDArray[np.float32]
 
-CODES = 15
+CODES = 6
 """Tensors of the size of the codes, 9 x 81 numbers per patch cube, that a network holds at a time on the CPU."""
 SPECTRA = 6
 """Copies of the spectra of a window that are held beside."""
