@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.options import Quiet, Verbose, handled, show
-from rsunfold.errors import UsageError
+from rsunfold.errors import RsunfoldError, UsageError
 
 
 @handled
@@ -29,11 +29,15 @@ def models(
     for spec in known:
         if task not in (None, spec.task):
             continue
-        parameters = None
+        parameters, weights = None, "needs none"
         if spec.kind == "network":
-            arch = read_record(spec.weights).arch if spec.weights else next(iter(spec.sizes.values()), {})
+            arch, weights = next(iter(spec.sizes.values()), {}), spec.weights or "none shipped"
+            if spec.weights:
+                try:
+                    arch = read_record(spec.weights).arch
+                except RsunfoldError:  # one damaged file must not hide all other models
+                    weights = f"{spec.weights} (cannot be read)"
             parameters = spec.build(**arch).parameters_count
-        weights = spec.weights or ("none shipped" if spec.kind == "network" else "needs none")
         rows.append(
             {
                 "model": spec.name,

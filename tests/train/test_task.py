@@ -16,6 +16,7 @@ from rsunfold.train import loop, recipe
 from rsunfold.train.loop import LOG, Trainer
 from rsunfold.train.recipe import Recipe, check_values, load_recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
+from rsunfold.unfold.unrolled import Unrolled
 
 
 class Gain(nn.Module):
@@ -29,6 +30,8 @@ class Gain(nn.Module):
         self.matrix = nn.Parameter(torch.eye(width))
         self.layer = nn.Linear(width, width)
         self.layer.scale = nn.Parameter(torch.tensor(1.0))
+
+    step_sizes = Unrolled.step_sizes
 
     def forward(self, x: Tensor, *, scale: Tensor) -> Tensor:
         return self.layer(x @ self.matrix) * self.layer.scale * scale * self.eps * self.log.exp()

@@ -82,7 +82,6 @@ class Denoiser:
             self.device_name = "cpu"
             self.held = resident() + LATER_BYTES
             return
-        import torch
 
         from rsunfold.weights import load
 
@@ -92,7 +91,6 @@ class Denoiser:
         self.device: torch.device = pick_device(device)
         self.device_name = str(self.device)
         reuse_memory()
-        torch.set_flush_denormal(True)  # codes decay towards 0, and numbers next to it cost a hundred times the time
         self.net, self.record, self.sha256 = load(name, model)
         if self.published and sigma is not None:
             raise UsageError(f"the published weights of {model} take no noise level: leave out --sigma.")

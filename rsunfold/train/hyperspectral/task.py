@@ -35,7 +35,6 @@ class HyperspectralTask(TrainingTask):
     columns: ClassVar[tuple[str, ...]] = ("val_psnr", "val_sets")
 
     def __init__(self, recipe: HyperspectralRecipe, data: Path, device: torch.device) -> None:
-        torch.set_flush_denormal(True)  # codes decay towards 0, and numbers next to it cost a hundred times the time
         self.device, self.protocol = device, recipe.noise.protocol
         self.robust = bool(get_model(recipe.model).factory.sparse)  # type: ignore[attr-defined]
         cubes = read_cubes(data, recipe.data.places)
