@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Meta, Window
+from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
-from rsunfold.io import CubeReader, full_range, open_cube
+from rsunfold.infer.source import Source
+from rsunfold.io import CubeReader, full_range
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PERCENTILES = (0.1, 99.9)
@@ -45,7 +46,7 @@ class Scale:
         return asdict(self)
 
 
-class GrayImage:
+class GrayImage(Source):
     """A file, or an open reader, as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
 
     band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
@@ -65,34 +66,17 @@ class GrayImage:
         scale: tuple[float, float] | None = None,
         var: str | None = None,
     ) -> None:
-        self.reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
-        try:
-            bands, self.rows, self.cols = self.reader.shape
-            self.band_used, self._bands = self._choose(band, bands)
-            self.scale = self._make_scale(scale)
-        except BaseException:
-            self.reader.close()
-            raise
+        self._asked = band, scale
+        super().__init__(source, var)
 
-    def __enter__(self) -> GrayImage:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.reader.close()
-
-    @property
-    def meta(self) -> Meta:
-        """What the file says."""
-        return self.reader.meta
-
-    @property
-    def path(self) -> str:
-        """Path of the file as given."""
-        return str(self.reader.path)
+    def prepare(self) -> None:
+        """Choose band and scale."""
+        band, scale = self._asked
+        self.band_used, self._bands = self._choose(band, self.count)
+        self.scale = self._make_scale(scale)
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
-        if self.reader.dtype.kind == "c":
-            raise InputError(f"{self.reader.path} holds complex samples; write their magnitude to a file first.")
+        self.refuse_complex()
         if band is not None:
             if not 1 <= band <= bands:
                 raise UsageError(f"{self.reader.path} has {bands} band(s), so --band must be 1 to {bands}, not {band}.")

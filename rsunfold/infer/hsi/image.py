@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from rsunfold.cube import Meta, Window
+from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
-from rsunfold.io import CubeReader, open_cube
+from rsunfold.infer.source import Source
+from rsunfold.io import CubeReader
 from rsunfold.subspace import Moments, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
@@ -39,7 +39,7 @@ class Statistics:
     valid_pixels: int
 
 
-class SpectralImage:
+class SpectralImage(Source):
     """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units.
 
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
@@ -49,31 +49,12 @@ class SpectralImage:
     """
 
     def __init__(self, source: str | CubeReader, *, var: str | None = None) -> None:
-        self.reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
-        try:
-            if self.reader.dtype.kind == "c":
-                raise InputError(f"{self.reader.path} holds complex samples; write their magnitude to a file first.")
-            self.count, self.rows, self.cols = self.reader.shape
-            self.statistics = self._gather()
-        except BaseException:
-            self.reader.close()
-            raise
+        super().__init__(source, var)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.reader.close()
-
-    @property
-    def meta(self) -> Meta:
-        """What the file says."""
-        return self.reader.meta
-
-    @property
-    def path(self) -> str:
-        """Path of the file as given."""
-        return str(self.reader.path)
+    def prepare(self) -> None:
+        """Gather the statistics."""
+        self.refuse_complex()
+        self.statistics = self._gather()
 
     @property
     def bands(self) -> list[int]:
