@@ -29,6 +29,7 @@ class ModelSpec:
     bands : (fewest, most) input bands, ``None`` for no upper limit. needs : one sentence on the input.
     weights : name of the default weight record (networks only), or None when none is shipped.
     scaling : what published weights of the model expect of their input, where that is not what ours do.
+    per_scene : the network learns from the very scene that it is given, without truth, and has no weights.
     threshold : score above which a pixel counts as target unless the weight's record says otherwise.
     sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
     """
@@ -43,6 +44,7 @@ class ModelSpec:
     needs: str = ""
     weights: str | None = None
     scaling: str = ""
+    per_scene: bool = False
     threshold: float = 0.5
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 

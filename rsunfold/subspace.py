@@ -79,6 +79,16 @@ class Moments:
         return np.asarray(self._products / self.count - np.outer(m, m))
 
     @property
+    def low(self) -> Real:
+        """(bands,): smallest value."""
+        return self._low
+
+    @property
+    def high(self) -> Real:
+        """(bands,): largest value."""
+        return self._high
+
+    @property
     def spread(self) -> Real:
         """(bands,): largest minus smallest value."""
         return np.asarray(np.where(self.count, self._high - self._low, 0))

@@ -180,7 +180,7 @@ BAD = {
     "short.img": "is truncated",
     "nodata.tif": "has no valid pixel",
     "nan.tif": "has no valid pixel",
-    "constant.tif": "is constant in every band: there is nothing to denoise",
+    "constant.tif": "is constant in every band: it holds nothing but one value",
     "complex.tif": "holds complex samples",
     "pixel.tif": "is constant in every band",
     "thin.tif": "is too small to estimate its noise",

@@ -1,4 +1,4 @@
-"""A hyperspectral file as denoisers see it: the bands that take part, its statistics, windows with holes filled."""
+"""A hyperspectral file as models see it: the bands that take part, its statistics, windows with holes filled."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Statistics:
     """What one pass over the valid pixels gives.
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
-    are passed through. moments, smoothed : of the bands that take part, as they are and smoothed. pixels,
-    valid_pixels : of the image.
+    are passed through. moments, smoothed : of the bands that take part, as they are and smoothed (the same again where
+    that was not asked for). pixels, valid_pixels : of the image.
     """
 
     bands: list[int]
@@ -43,12 +43,13 @@ class SpectralImage(Source):
     """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units.
 
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
-    valid where every band that takes part is.
+    valid where every band that takes part is. smoothed : gather the moments of the smoothed image too.
 
     Raises InputError when the samples are complex, no band can take part or no pixel is valid.
     """
 
-    def __init__(self, source: str | CubeReader, *, var: str | None = None) -> None:
+    def __init__(self, source: str | CubeReader, *, var: str | None = None, smoothed: bool = True) -> None:
+        self.smoothed = smoothed
         super().__init__(source, var)
 
     def prepare(self) -> None:
@@ -88,7 +89,7 @@ class SpectralImage(Source):
         varies = moments.spread > 0
         passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
         if not varies.any():
-            raise InputError(f"{self.path} is constant in every band: there is nothing to denoise.")
+            raise InputError(f"{self.path} is constant in every band: it holds nothing but one value.")
         bands = [i for i, v in zip(chosen, varies, strict=True) if v]
         both = moments.select(varies), smoothed.select(varies)
         return Statistics(bands, dict(sorted(passed.items())), *both, self.rows * self.cols, moments.count)
@@ -97,11 +98,13 @@ class SpectralImage(Source):
         """Of the spectra, and of the smoothed ones where no hole is within the smoother's reach."""
         moments, smoothed = Moments(len(bands)), Moments(len(bands))
         for window in self.strips(len(bands)):
-            grown = window.grown(1, self.rows, self.cols)
+            grown = window.grown(int(self.smoothed), self.rows, self.cols)
             cube = self.reader.read(grown, bands)
             inner = window.within(grown)
             data, valid = cube.data[:, *inner], cube.valid[inner]
             moments.add(data[:, valid])
+            if not self.smoothed:
+                continue
             whole = binary_erosion(cube.valid, np.ones((3, 3), bool), border_value=1)
             near = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
             smoothed.add(near[:, whole[inner]])

@@ -284,7 +284,7 @@ def test_thin_images_of_few_bands_need_a_sigma(bands, noisy, make):
 
 
 def test_a_single_pixel(noisy, make):
-    with pytest.raises(InputError, match="constant in every band: there is nothing to denoise"):
+    with pytest.raises(InputError, match="constant in every band: it holds nothing but one value"):
         denoised(noisy[:, :1, :1], make())
 
 

@@ -1,0 +1,81 @@
+"""Global RX: the Mahalanobis distance of every spectrum from the mean of the scene."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import UsageError
+from rsunfold.registry import register
+from rsunfold.scene import Scene, Scorer
+
+Floats = NDArray[np.float32]
+Real = NDArray[np.float64]
+
+CHUNK = 4096  # pixels taken at a time: their float64 copies stay in the cache
+ROUNDING = 1e-15  # variance that the rounding of float32 samples in [0, 1] may make up
+
+
+@register(
+    "rx",
+    task="detect-anomaly",
+    kind="classical",
+    paper="Reed and Yu, Adaptive multiple-band CFAR detection of an optical pattern with unknown spectral "
+    "distribution, IEEE Trans. Acoustics, Speech, and Signal Processing 38(10), 1990",
+    url="https://doi.org/10.1109/29.60107",
+    bands=(1, None),
+    needs="a background that one normal distribution describes; more pixels than bands",
+)
+class GlobalRX:
+    """score(x) = (x - m)' C^-1 (x - m), with m and C the mean and the covariance of the scene, 0 or more.
+
+    C is divided by the count minus 1, as in spectral.rx, whose scores these are. Where C is singular (duplicate or
+    constant bands, fewer pixels than bands) its pseudo-inverse takes the place of C^-1: eigenvectors whose eigenvalue
+    is below rounding, bands * 2.2e-16 of the largest or 1e-15, are left out. Of a constant scene nothing is left, and
+    its score is 0.
+
+    components : the distance within the leading principal components only, sum over k <= components of
+    (e_k' (x - m))^2 / l_k; None for all. With more components than there are, those that there are.
+
+    Raises UsageError for less than one component.
+    """
+
+    radius: ClassVar[int] = 0
+    whole: ClassVar[bool] = False
+
+    def __init__(self, *, components: int | None = None) -> None:
+        if components is not None and components < 1:
+            raise UsageError(f"rx needs at least one principal component, got {components}.")
+        self.components = components
+
+    def fit(self, scene: Scene) -> Scorer:
+        """The scorer of ``scene``, from its mean and covariance alone."""
+        W = whitening(scene)[: self.components]
+        return partial(_distance, W, W @ scene.mean)
+
+    def bytes_per_pixel(self, bands: int) -> float:
+        """Working memory in bytes per pixel beside the input: the score; the chunks do not grow with the image."""
+        return 8.0
+
+
+def whitening(scene: Scene) -> Real:
+    """W (k, bands) with W' W the inverse of C, or its pseudo-inverse; rows by descending eigenvalue of C."""
+    C = scene.covariance * (scene.count / max(scene.count - 1, 1))
+    values, vectors = np.linalg.eigh(C)
+    kept = values > max(len(values) * np.finfo(np.float64).eps * values[-1], ROUNDING)
+    return np.ascontiguousarray((vectors[:, kept] / np.sqrt(values[kept])).T[::-1])
+
+
+def _distance(W: Real, shift: Real, cube: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """|W x - shift|^2 of every pixel x; in float64, as C^-1 weighs small differences of large samples."""
+    spectra = cube.reshape(len(cube), -1)
+    score = np.empty(spectra.shape[1], np.float32)
+    for first in range(0, len(score), CHUNK):
+        part = np.s_[first : first + CHUNK]
+        z = W @ spectra[:, part].astype(np.float64)
+        z -= shift[:, None]
+        score[part] = np.einsum("ij,ij->j", z, z)
+    return score.reshape(valid.shape)

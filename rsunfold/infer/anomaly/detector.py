@@ -1,0 +1,405 @@
+"""A model made ready to detect anomalies, with what is known of anomalies in any scene: one score map per image."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Window
+from rsunfold.errors import DeviceError, InputError, UsageError
+from rsunfold.infer.anomaly.priors import (
+    GUIDE_SPREAD,
+    PRIORS,
+    RADIUS,
+    AttributeProfile,
+    Components,
+    edge_preserving,
+    guide_of,
+    small_object,
+)
+from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.tiles import Plan, plan, spans, strips
+from rsunfold.registry import ModelSpec, get_model
+from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
+from rsunfold.subspace import Moments
+
+Bool = NDArray[np.bool_]
+
+DEFAULT = "lrr-net-plus"
+OBJECT_SIZE = 100
+"""Pixels of the largest object, unless the user says otherwise."""
+SPECTRA = 6
+"""Copies of the spectra of a window that are held beside."""
+PROFILE_BYTES = 160
+"""Bytes per pixel that area openings hold for one component at a time."""
+LATER_BYTES = 2**27
+"""Bytes that come with the first image and are no image: GDAL's block cache, libraries that are loaded when needed."""
+KEPT_BYTES = 16
+"""Bytes per pixel of the whole image: score, guide, valid pixels, targets."""
+POST_TILE = 1024
+"""Side of the windows in which the finished map goes through the last priors."""
+FEATURE_WINDOWS, FEATURE_SIDE = 8, 128
+"""Windows of a large image from which the statistics of its attribute profile are taken, and their side."""
+
+
+@dataclass
+class Scored:
+    """Scores of one image.
+
+    score float32 (rows, cols) >= 0, NaN where a pixel is not valid. plan : how it was cut. stages : by stage the norms
+    by letter, float32 (rows, cols), where they were asked for. learned : what the network says of itself.
+    """
+
+    score: Floats
+    valid: Bool
+    plan: Plan
+    stages: list[dict[str, Floats]] = field(default_factory=list)
+    learned: dict[str, Any] | None = None
+
+
+@dataclass
+class Chain:
+    """What is fitted to a scene: windows of spectra in [0, 1] go in, fused scores come out.
+
+    profile : from spectra to features, or None. scorer : of the features. kernel : of the spectra, or None. guide :
+    the component that the last prior follows, or None. radius : pixels around a pixel that its score depends on.
+    """
+
+    profile: AttributeProfile | None
+    scorer: Scorer
+    kernel: Scorer | None
+    guide: Components | None
+    fitted: Any
+
+    def features(self, cube: Floats) -> Floats:
+        """What the model sees."""
+        return cube if self.profile is None else self.profile(cube)
+
+    def score(self, cube: Floats, valid: Bool) -> Floats:
+        """(2, rows, cols): the score, kernel term in, and the guide (0 without)."""
+        score = self.scorer(self.features(cube), valid)
+        if self.kernel is not None:
+            # Of kernel RX the root: both are distances then.
+            score = np.sqrt(score * np.sqrt(self.kernel(cube, valid)))
+        guide = np.zeros_like(score) if self.guide is None else self.guide(cube)[0] / GUIDE_SPREAD
+        return np.stack([np.where(valid, score, 0), guide]).astype(np.float32)
+
+
+class AnomalyDetector:
+    """A model, its options and the priors around it, ready to detect anomalies.
+
+    model : registry name of a ``detect-anomaly`` model. options : keyword arguments of the model, such as ``epochs``
+    or ``outer``; None values are left out. priors : names of PRIORS, or None: all of them with the default model, none
+    with any other. object_size : pixels of the largest object. seed : of all random choices. window : side of windows
+    that are scenes of their own, for images whose background changes, or None. device : see :func:`pick_device`;
+    classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what
+    is free.
+
+    Raises UsageError or DeviceError when the model cannot run as asked.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT,
+        *,
+        options: dict[str, Any] | None = None,
+        priors: Sequence[str] | None = None,
+        object_size: int = OBJECT_SIZE,
+        seed: int = 0,
+        window: int | None = None,
+        device: str = "auto",
+        memory: str | int | None = None,
+    ) -> None:
+        self.spec: ModelSpec = get_model(model, "detect-anomaly")
+        self.options = {k: v for k, v in (options or {}).items() if v is not None}
+        known = inspect.signature(self.spec.factory).parameters
+        for name in self.options:
+            if name not in known:
+                takes = f"it takes {', '.join('--' + k for k in known)}" if known else "it takes none"
+                raise UsageError(f"--{name.replace('_', '-')} is no option of {model}; {takes}.")
+        self.model: Any = self.spec.build(**self.options)
+        self.literal = bool(self.options.get("literal"))
+        self.priors = _known_priors(priors, () if model != DEFAULT or self.literal else tuple(PRIORS))
+        if object_size < 1:
+            raise UsageError(f"--object-size must be at least 1 pixel, not {object_size}.")
+        if window is not None and window < 16:
+            raise UsageError(f"--window must be at least 16 pixels, not {window}.")
+        self.object_size, self.seed, self.window = object_size, seed, window
+        self.device_name = "cpu"
+        if self.spec.kind == "network":
+            picked = str(pick_device(device))
+            # Apple's GPUs have no float64; the automatic choice knows that, an explicit one is refused in fit.
+            self.device_name = "cpu" if device == "auto" and picked == "mps" else picked
+            reuse_memory()
+        elif device not in ("auto", "cpu"):
+            raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
+        self.memory = parse_memory(memory)
+        self.held = resident() + LATER_BYTES
+
+    def describe(self) -> dict[str, Any]:
+        """Model, options, priors and device, for the JSON summary."""
+        return {
+            "model": self.spec.name,
+            "paper": self.spec.paper,
+            "options": self.options,
+            "priors": list(self.priors),
+            "object_size_px": self.object_size,
+            "seed": self.seed,
+            "window": self.window,
+            "device": self.device_name,
+        }
+
+    def require_stages(self) -> None:
+        """Raise UsageError when the model has no stages to look at."""
+        if not hasattr(self.model, "learned"):
+            raise UsageError(f"{self.spec.name} has no stages; leave out --stages.")
+        if self.window is not None:
+            raise UsageError("--stages shows one scene: it does not go with --window.")
+
+    # ------------------------------------------------------------------ fit
+
+    def chain(self, scene: Scene, sample: Callable[[AttributeProfile], Scene]) -> Chain:
+        """Fit everything to ``scene``; ``sample`` gives the scene of the features of a profile."""
+        profile = AttributeProfile(scene, self.object_size) if "attribute-profile" in self.priors else None
+        seen = scene if profile is None else sample(profile)
+        fitted: Any = None
+        if hasattr(self.model, "learned"):
+            fitted = self.model.learned(seen, self.device_name)
+            scorer = fitted.score
+        elif self.spec.kind == "network":
+            scorer = self.model.fit(seen, self.device_name)
+        else:
+            scorer = self.model.fit(seen)
+        kernel = None
+        if "kernel" in self.priors:
+            kernel = get_model("kernel-rx").build().fit(scene)
+        guide = guide_of(scene) if "edge-preserving" in self.priors else None
+        return Chain(profile, scorer, kernel, guide, fitted)
+
+    def _radius(self) -> int:
+        """Pixels around a pixel that its score depends on, before the last priors."""
+        profile = self.object_size if "attribute-profile" in self.priors else 0
+        return profile + int(self.model.radius or 0)
+
+    def _bytes_per_pixel(self, bands: int) -> float:
+        seen = bands
+        total = 4.0 * SPECTRA * bands
+        if "attribute-profile" in self.priors:
+            seen = 40
+            total += 4.0 * SPECTRA * seen + PROFILE_BYTES
+        return total + float(self.model.bytes_per_pixel(seen))
+
+    # ------------------------------------------------------------------ score
+
+    def scored(self, image: SpectralImage, *, stages: bool = False) -> Scored:
+        """The scores of ``image`` within the memory budget.
+
+        In one piece when that fits, else by windows with the same result up to the sample that stands for the scene
+        (at most SAMPLE pixels). Raises DeviceError when the model needs the whole image and it does not fit.
+        """
+        scale = Scaling.of(image)
+        rows, cols = image.rows, image.cols
+        if self.window is not None and self.window < max(rows, cols):
+            return self._windowed(image, scale, self.window)
+        made = self._plan(image, rows, cols)
+        if self.model.whole and not made.whole:
+            raise DeviceError(
+                f"{self.spec.name} needs the whole image at once, {rows} x {cols} pixels of {len(image.bands)} bands, "
+                "which --memory does not allow: raise it, or give --window for windows that are scenes of their own."
+            )
+        whole = Window(0, 0, rows, cols)
+        if made.whole:
+            cube, valid = scale(*image.read(whole))
+            chain, score, guide = self._in_memory(cube, valid)
+            found = Scored(self._finished(score, guide, valid), valid, made)
+            if stages:
+                found.stages = chain.fitted.stages(chain.features(cube))
+                for maps in found.stages:
+                    for letter, values in maps.items():
+                        maps[letter] = np.where(valid, values, np.float32(np.nan))
+        else:
+            if stages:
+                raise DeviceError("--stages needs the whole image at once, which --memory does not allow: raise it.")
+            scene = scale.scene(image, self.seed)
+            chain = self.chain(scene, lambda profile: self._features(image, scale, profile))
+            radius = self._radius()
+            valid = np.empty((rows, cols), bool)
+
+            def compute(window: Window) -> Floats:
+                grown = window.grown(radius, rows, cols)
+                cube, inside = scale(*image.read(grown))
+                inner = window.within(grown)
+                valid[window.slices] = inside[inner]
+                return chain.score(cube, inside)[:, *inner]
+
+            score, guide = self._collected(rows, cols, made.tile, compute)
+            found = Scored(self._finished(score, guide, valid), valid, made)
+        if chain.fitted is not None:
+            found.learned = chain.fitted.describe()
+        return found
+
+    def _in_memory(self, cube: Floats, valid: Bool) -> tuple[Chain, Floats, Floats]:
+        """(what was fitted, score, guide) of a scene that fits, spectra in [0, 1]."""
+        scene = scene_of(cube, valid, seed=self.seed)
+        features: list[Floats] = []
+
+        def sample(profile: AttributeProfile) -> Scene:
+            features.append(profile(cube))
+            return scene_of(features[0], valid, seed=self.seed)
+
+        chain = self.chain(scene, sample)
+        if features:  # they are at hand: not to be computed twice
+            again = chain.profile
+            chain.profile = _Known(features[0])  # type: ignore[assignment]
+            score, guide = chain.score(cube, valid)
+            chain.profile = again
+        else:
+            score, guide = chain.score(cube, valid)
+        return chain, score, guide
+
+    def _windowed(self, image: SpectralImage, scale: Scaling, side: int) -> Scored:
+        """Every window a scene of its own, blended over a quarter of its side; scores in units of their median."""
+        rows, cols = image.rows, image.cols
+        self._plan(image, min(rows, side), min(cols, side), whole=True)
+        valid = np.empty((rows, cols), bool)
+
+        def compute(window: Window) -> Floats:
+            cube, inside = scale(*image.read(window))
+            valid[window.slices] = inside
+            if not inside.any():
+                return np.zeros((2, window.height, window.width), np.float32)
+            _, score, guide = self._in_memory(cube, inside)
+            middle = float(np.median(score[inside]))
+            # Where most of a window is alike the median is 0, and its mean stands for it.
+            unit = middle or float(score[inside].mean()) or 1.0
+            return np.stack([score / unit, guide]).astype(np.float32)
+
+        score, guide = self._collected(rows, cols, side, compute, overlap=side // 4)
+        return Scored(self._finished(score, guide, valid), valid, Plan(False, side))
+
+    def _collected(
+        self, rows: int, cols: int, tile: int, compute: Callable[[Window], Floats], overlap: int = 0
+    ) -> tuple[Floats, Floats]:
+        maps = np.empty((2, rows, cols), np.float32)
+        for row, strip in strips(rows, cols, tile, compute, overlap):
+            maps[:, row : row + strip.shape[1]] = strip
+        return maps[0], maps[1]
+
+    def _plan(self, image: SpectralImage, rows: int, cols: int, *, whole: bool = False) -> Plan:
+        """How the image, or one window of it, is cut; DeviceError where ``whole`` and it does not fit."""
+        bands = len(image.bands)
+        kept = KEPT_BYTES * image.rows * image.cols
+        made = plan(
+            rows,
+            cols,
+            bytes_per_pixel=self._bytes_per_pixel(bands),
+            margin=self._radius(),
+            budget=self.memory - self.held - kept,
+            strip_bytes=4.0 * image.count,
+            kept_bytes=0,
+            most=1024,
+        )
+        if made.whole and not whole and not self.model.whole and rows * cols > SAMPLE:
+            # The sample that stands for a scene does not depend on the memory of the machine.
+            return Plan(False, 1024)
+        if whole and not made.whole:
+            raise DeviceError(f"a window of {rows} x {cols} pixels does not fit in --memory: raise it.")
+        return made
+
+    def _features(self, image: SpectralImage, scale: Scaling, profile: AttributeProfile) -> Scene:
+        """The scene of the profile of a large image, from evenly spaced windows."""
+        rows, cols = image.rows, image.cols
+        height, width = min(rows, FEATURE_SIDE), min(cols, FEATURE_SIDE)
+        down = max(1, min(FEATURE_WINDOWS, rows // height, round((FEATURE_WINDOWS * rows / cols) ** 0.5)))
+        across = max(1, min(FEATURE_WINDOWS // down, cols // width))
+        parts = []
+        for row in np.linspace(0, rows - height, down).astype(int):
+            for col in np.linspace(0, cols - width, across).astype(int):
+                window = Window(int(row), int(col), height, width)
+                grown = window.grown(profile.radius, rows, cols)
+                cube, valid = scale(*image.read(grown))
+                inner = window.within(grown)
+                parts.append(profile(cube)[:, *inner][:, valid[inner]])
+        features = np.concatenate(parts, axis=1)
+        if not features.shape[1]:
+            raise InputError(f"{image.path} has no valid pixel in {len(parts)} windows spread over it.")
+        return scene_of(features[:, None], seed=self.seed)
+
+    def _finished(self, score: Floats, guide: Floats, valid: Bool) -> Floats:
+        """The map after the last priors, window by window; NaN where a pixel is not valid."""
+        steps = [p for p in ("small-object", "edge-preserving") if p in self.priors]
+        margin = (self.object_size if "small-object" in steps else 0) + 2 * RADIUS
+        rows, cols = score.shape
+        out = np.empty_like(score)
+        for top, bottom in spans(rows, POST_TILE):
+            for left, right in spans(cols, POST_TILE):
+                window = Window(top, left, bottom - top, right - left)
+                grown = window.grown(margin, rows, cols)
+                part = score[grown.slices]
+                if "small-object" in steps:
+                    part = small_object(part, self.object_size)
+                if "edge-preserving" in steps:
+                    part = edge_preserving(part, guide[grown.slices])
+                out[window.slices] = part[window.within(grown)]
+        out[~valid] = np.nan
+        return out
+
+
+class _Known:
+    """A profile whose features are there already."""
+
+    def __init__(self, features: Floats) -> None:
+        self.kept = features
+
+    def __call__(self, cube: Floats) -> Floats:
+        return self.kept
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """From physical units to [0, 1], by the smallest and largest valid sample of the scene over all bands."""
+
+    low: float
+    span: float
+
+    @classmethod
+    def of(cls, image: SpectralImage) -> Scaling:
+        """That of an image."""
+        moments: Moments = image.statistics.moments
+        low, high = float(moments.low.min()), float(moments.high.max())
+        return cls(low, high - low)
+
+    def __call__(self, cube: Floats, valid: Bool) -> tuple[Floats, Bool]:
+        """(scaled, valid)."""
+        return ((cube - np.float32(self.low)) / np.float32(self.span)).astype(np.float32, copy=False), valid
+
+    def scene(self, image: SpectralImage, seed: int) -> Scene:
+        """The scene of an image of any size, its sample from one more pass."""
+        moments = image.statistics.moments
+        step = -(-moments.count // SAMPLE)
+        parts, passed = [], 0
+        for window in image.strips(len(image.bands)):
+            cube, valid = self(*image.read(window))
+            spectra = cube[:, valid]
+            parts.append(spectra[:, -passed % step :: step].copy())
+            passed += spectra.shape[1]
+        mean = (moments.mean - self.low) / self.span
+        return Scene(mean, moments.covariance / self.span**2, moments.count, np.concatenate(parts, axis=1), seed)
+
+
+def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:
+    """In the order in which they act; raises UsageError for an unknown name."""
+    names = list(default if given is None else [] if list(given) == ["none"] else given)
+    for name in names:
+        if name not in PRIORS:
+            near = difflib.get_close_matches(name, PRIORS, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PRIORS)}, or none."
+            raise UsageError(f"there is no prior {name!r}; {hint}")
+    return tuple(p for p in PRIORS if p in names)

@@ -1,0 +1,49 @@
+"""What a detector of anomalies may know of a scene as a whole before it scores the first pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.subspace import Moments
+
+Real = NDArray[np.float64]
+Floats = NDArray[np.float32]
+
+Scorer = Callable[[Floats, NDArray[np.bool_]], Floats]
+"""(cube float32 (bands, rows, cols), samples scaled as the scene's, holes filled; valid (rows, cols)) -> score float32
+(rows, cols) from 0, larger where a pixel belongs less to the background, of no meaning where a pixel is not valid."""
+
+SAMPLE = 2**17
+"""Most spectra that stand for a scene where a method has to look at spectra, not only at their moments."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene as its statistics; samples are scaled so that the valid samples of the scene run from 0 to 1.
+
+    mean (bands,), covariance (bands, bands), float64, and count : of all valid pixels. sample float32 (bands, n) : the
+    valid pixels themselves, row by row, or at most SAMPLE of them, evenly spread. seed : of every random choice.
+    """
+
+    mean: Real
+    covariance: Real
+    count: int
+    sample: Floats
+    seed: int = 0
+
+
+def scene_of(cube: Floats, valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:
+    """The scene of a cube (bands, rows, cols) in memory, samples in [0, 1]; valid (rows, cols), None for all.
+
+    Raises InputError when no pixel is valid.
+    """
+    spectra = cube.reshape(len(cube), -1) if valid is None else cube[:, valid]
+    moments = Moments(len(cube))
+    moments.add(spectra)
+    step = -(-spectra.shape[1] // SAMPLE)
+    sample = np.ascontiguousarray(spectra[:, :: max(1, step)], np.float32)
+    return Scene(moments.mean, moments.covariance, moments.count, sample, seed)
