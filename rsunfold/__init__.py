@@ -6,14 +6,16 @@ The public Python API; heavy libraries are imported when a function is called, n
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rsunfold.infer.anomaly.run import Found
     from rsunfold.infer.hsi.run import Cleaned
     from rsunfold.infer.run import Detection
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "denoise_hsi", "detect_ir"]
+__all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir"]
 
 
 def detect_ir(
@@ -96,3 +98,58 @@ def denoise_hsi(
     chosen = None if weights is None else os.fspath(weights)
     denoiser = Denoiser(model, weights=chosen, sigma=sigma, device=device, memory=memory)
     return denoise_array(path or ArrayReader(image, nodata=nodata), denoiser, Options(var=var, dtype=dtype))
+
+
+def detect_anomaly(
+    image: Any,
+    *,
+    model: str = "lrr-net-plus",
+    pfa: float | None = None,
+    percentile: float | None = None,
+    priors: Sequence[str] | None = None,
+    object_size: int = 100,
+    seed: int = 0,
+    window: int | None = None,
+    min_area: int = 1,
+    stages: bool = False,
+    var: str | None = None,
+    nodata: float | None = None,
+    device: str = "auto",
+    memory: str | int | None = None,
+    **options: Any,
+) -> Found:
+    """Find what does not belong to the background of a hyperspectral scene and return everything in memory.
+
+    image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
+        finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid.
+    pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it.
+    priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus and none with others.
+    options : of the model, such as ``epochs=40`` or ``outer=23``.
+    model, object_size, seed, window, min_area, var, device, memory : see ``rsunfold detect-anomaly --help``.
+
+    Returns a :class:`rsunfold.infer.anomaly.run.Found` with ``score`` (float32 (row, col) >= 0, NaN where invalid),
+    ``mask`` (bool), ``anomalies``, ``spectra``, ``stages`` and ``summary``. Raises the errors of
+    :mod:`rsunfold.errors`.
+    """
+    from rsunfold.errors import UsageError
+    from rsunfold.infer.anomaly.detector import AnomalyDetector
+    from rsunfold.infer.anomaly.run import Options, detect_array
+    from rsunfold.io.memory import ArrayReader
+
+    asked = Options(var=var, pfa=pfa, percentile=percentile, min_area=min_area, stages=stages)
+    path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
+    if path is not None and nodata is not None:
+        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    detector = AnomalyDetector(
+        model,
+        options=options,
+        priors=priors,
+        object_size=object_size,
+        seed=seed,
+        window=window,
+        device=device,
+        memory=memory,
+    )
+    if stages:
+        detector.require_stages()
+    return detect_array(path or ArrayReader(image, nodata=nodata), detector, asked)

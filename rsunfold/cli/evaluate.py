@@ -7,6 +7,18 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.detect_anomaly import (
+    Components,
+    Epochs,
+    Inner,
+    Literal,
+    ObjectSize,
+    Outer,
+    Priors,
+    Scene,
+    model_options,
+    prior_names,
+)
 from rsunfold.cli.options import (
     Device,
     Json,
@@ -193,3 +205,93 @@ def denoise_hsi(
         write_json(json_file, done.report(), overwrite=overwrite)
     if picture is not None:
         quality_picture(picture, done.curves(), title=f"{done.runs[0]['cube']}, mean over noises", overwrite=overwrite)
+
+
+@app.command("detect-anomaly")
+@handled
+def detect_anomaly(
+    scenes: Annotated[Path, typer.Option(help="Folder of scenes; the truth is a variable of each MAT file.")],
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of truth masks, NAME or NAME_mask, instead of a variable.")
+    ] = None,
+    truth_var: Annotated[
+        str | None, typer.Option(help="Variable with the truth; default: map, gt, truth, mask or groundtruth.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of somebody else's scores, NAME or NAME_score, instead of a model.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="One or several models, comma-separated.")] = "lrr-net-plus",
+    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or subdataset, with the scene.")] = None,
+    priors: Priors = None,
+    object_size: ObjectSize = 100,
+    seeds: Annotated[str, typer.Option(help="Seeds of all random choices, comma-separated.")] = "0",
+    pfa: Annotated[float, typer.Option(help="Wanted share of background pixels in the mask.")] = 0.001,
+    epochs: Epochs = None,
+    inner: Inner = None,
+    outer: Outer = None,
+    components: Components = None,
+    literal: Literal = False,
+    window: Scene = None,
+    per_scene: Annotated[bool, typer.Option("--per-scene", help="Also print every scene.")] = False,
+    json_file: Json = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for a ROC of each scene and a picture of the separability.")
+    ] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """ROC figures of models on scenes with truth, or of somebody else's scores.
+
+    One setting for all scenes; the truth is read after the scores are there. Every figure is defined in the JSON
+    report. With several models, options of one model go to those that know them.
+    """
+    from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of
+    from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
+    from rsunfold.infer.anomaly.threshold import check_rule
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import roc_picture, separability_picture, table, write_json
+
+    check_rule(pfa, None)
+    if json_file is not None:
+        refuse_existing(json_file, overwrite)
+    found = scenes_in(scenes, masks, truth_var)
+    targets = {} if pictures is None else {s.name: pictures / f"{s.name}_roc.png" for s in found}
+    for path in [*targets.values(), *([] if pictures is None else [pictures / "separability.png"])]:
+        refuse_existing(path, overwrite)
+    if predictions is not None:
+        done = evaluate_files(found, predictions, pfa=pfa)
+    else:
+        use_threads(threads)
+        names = [m.strip() for m in model.split(",")]
+        given = model_options(epochs=epochs, inner=inner, outer=outer, components=components, literal=literal)
+        detectors = [
+            AnomalyDetector(
+                name,
+                options=options_of(name, given, names),
+                priors=prior_names(priors),
+                object_size=object_size,
+                window=window,
+                device=device,
+                memory=memory,
+            )
+            for name in names
+        ]
+        done = evaluate_models(
+            found, detectors, whole_numbers(seeds, "--seeds"), pfa=pfa, var=var, say=lambda text: say(text, 1)
+        )
+    if per_scene:
+        show(table(done.rows(per_scene=True)))
+    show(table(done.rows()))
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    if pictures is not None:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name, path in targets.items():
+            roc_picture(path, done.curves[name], title=name, fa_label="false alarm rate PF", overwrite=overwrite)
+        separability_picture(
+            pictures / "separability.png", done.boxes(), title=f"mean of {len(found)} scenes", overwrite=overwrite
+        )

@@ -31,7 +31,8 @@ def models(
             continue
         parameters, weights = None, "needs none"
         if spec.kind == "network":
-            arch, weights = next(iter(spec.sizes.values()), {}), spec.weights or "none shipped"
+            arch = {} if spec.per_scene else next(iter(spec.sizes.values()), {})
+            weights = "learned in each scene" if spec.per_scene else spec.weights or "none shipped"
             if spec.weights:
                 try:
                     arch = read_record(spec.weights).arch

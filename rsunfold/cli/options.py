@@ -62,9 +62,9 @@ def refuse_contradiction(overwrite: bool, skip_existing: bool) -> None:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 target``, ``2 targets``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 target``, ``2 targets``; ``plural`` where that is not the noun with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
 def say(text: str, level: int = 0) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +52,12 @@ def write_geojson(
     cols: int,
     overwrite: bool = False,
     properties: dict[str, Any] | None = None,
+    more: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Write a FeatureCollection (RFC 7946) with one Point, the centroid, per target.
+
+    more : further properties of each target, which take the place of ``scr``: a contrast of grey values is no property
+    of spectra.
 
     The points are WGS 84 longitude and latitude when ``meta`` has a geographic or projected CRS together with a
     transform or ground control points; else pixel coordinates, x = column + 0.5, y = -(row + 0.5). The member
@@ -62,7 +66,7 @@ def write_geojson(
 
     Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
     """
-    table = _table(targets, meta)
+    table = _table(targets, meta, more)
     _, crs = _placement(meta)
     placed = _reaches_wgs84(crs)
     features = []
@@ -81,15 +85,26 @@ def write_geojson(
     write_json(path, {"type": "FeatureCollection", "rsunfold": about, "features": features}, overwrite=overwrite)
 
 
-def write_csv(path: Path, targets: Sequence[Target], meta: Meta, *, overwrite: bool = False) -> None:
+def write_csv(
+    path: Path,
+    targets: Sequence[Target],
+    meta: Meta,
+    *,
+    overwrite: bool = False,
+    more: Sequence[Mapping[str, Any]] | None = None,
+    names: Sequence[str] = (),
+) -> None:
     """Write one line per target under a header of COLUMNS; what is not known is empty.
+
+    more : as in :func:`write_geojson`; names : their keys, which the header needs where there is no target.
 
     Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
     """
     with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        columns = COLUMNS if more is None else (*(c for c in COLUMNS if c != "scr"), *names)
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_table(targets, meta))
+        writer.writerows(_table(targets, meta, more))
 
 
 def _placement(meta: Meta) -> tuple[Any, Any]:
@@ -108,8 +123,10 @@ def _reaches_wgs84(crs: Any) -> bool:
     return crs is not None and (crs.is_geographic or crs.is_projected)
 
 
-def _table(targets: Sequence[Target], meta: Meta) -> list[dict[str, Any]]:
-    """One dictionary per target with the keys COLUMNS; what is not known is None."""
+def _table(
+    targets: Sequence[Target], meta: Meta, more: Sequence[Mapping[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """One dictionary per target with the keys COLUMNS, or with those of ``more`` in place of scr; None is unknown."""
     place, crs = _placement(meta)
     x = y = lon = lat = np.full(len(targets), np.nan)
     if targets and place is not None:
@@ -119,7 +136,7 @@ def _table(targets: Sequence[Target], meta: Meta) -> list[dict[str, Any]]:
     pixel_m2 = math.nan
     if place is meta.transform and crs is not None and crs.is_projected:
         pixel_m2 = abs(place.determinant) * crs.linear_units_factor[1] ** 2
-    return [
+    rows = [
         {
             **{"id": t.id, "row": t.row, "col": t.col},
             **{"row_min": t.row_min, "row_max": t.row_max, "col_min": t.col_min, "col_max": t.col_max},
@@ -129,6 +146,11 @@ def _table(targets: Sequence[Target], meta: Meta) -> list[dict[str, Any]]:
         }
         for i, t in enumerate(targets)
     ]
+    if more is not None:
+        for row, further in zip(rows, more, strict=True):
+            del row["scr"]
+            row |= further
+    return rows
 
 
 def _lonlat(crs: Any, x: Reals, y: Reals) -> tuple[Reals, Reals]:

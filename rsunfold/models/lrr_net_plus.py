@@ -356,7 +356,7 @@ class Fitted:
         pixels = torch.from_numpy(np.ascontiguousarray(cube.reshape(len(cube), -1).T))
         parts: list[list[dict[str, Any]]] = []
         with torch.no_grad():
-            for chunk in torch.split(pixels, CHUNK):  # type: ignore[no-untyped-call]
+            for chunk in torch.split(pixels, CHUNK):
                 X = self.rotation(chunk, self.device)
                 record = Record()
                 self.net(X, _labels(X, self.centres), self.shared, keep=record)

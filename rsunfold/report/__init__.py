@@ -7,6 +7,12 @@ draws with.
 
 from __future__ import annotations
 
+from rsunfold.report.anomaly import (
+    anomaly_quicklook,
+    anomaly_stages_picture,
+    separability_picture,
+    spectra_picture,
+)
 from rsunfold.report.curves import roc_picture, training_picture
 from rsunfold.report.denoising import NoisyBand, denoising_picture, worst_bands_picture
 from rsunfold.report.infrared import STAGE_LETTERS, Case, quicklook, stages_picture, worst_images
@@ -17,11 +23,15 @@ __all__ = [
     "STAGE_LETTERS",
     "Case",
     "NoisyBand",
+    "anomaly_quicklook",
+    "anomaly_stages_picture",
     "denoising_picture",
     "noise_picture",
     "quality_picture",
     "quicklook",
     "roc_picture",
+    "separability_picture",
+    "spectra_picture",
     "stages_picture",
     "table",
     "training_picture",

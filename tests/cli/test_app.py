@@ -24,8 +24,10 @@ def test_the_commands_are_those_of_the_documentation():
     leaves = {" ".join(c) for c in COMMANDS if not any(d[: len(c)] == c and d != c for d in COMMANDS)}
     assert leaves == {
         "denoise-hsi",
+        "detect-anomaly",
         "detect-ir",
         "evaluate denoise-hsi",
+        "evaluate detect-anomaly",
         "evaluate detect-ir",
         "train",
         "weights list",
@@ -61,7 +63,13 @@ def test_help_and_version_import_nothing_heavy():
         "heavy = {'torch', 'rasterio', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'h5py', 'numpy'}\n"
         "print('heavy:', *sorted(heavy & set(sys.modules)))\n"
     )
-    for words in (["--help"], ["--version"], ["detect-ir", "--help"], ["train", "--help"]):
+    for words in (
+        ["--help"],
+        ["--version"],
+        ["detect-ir", "--help"],
+        ["detect-anomaly", "--help"],
+        ["train", "--help"],
+    ):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "heavy:", words
 

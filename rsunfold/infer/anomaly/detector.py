@@ -119,11 +119,11 @@ class AnomalyDetector:
     ) -> None:
         self.spec: ModelSpec = get_model(model, "detect-anomaly")
         self.options = {k: v for k, v in (options or {}).items() if v is not None}
-        known = inspect.signature(self.spec.factory).parameters
+        known = _options(self.spec)
         for name in self.options:
             if name not in known:
-                takes = f"it takes {', '.join('--' + k for k in known)}" if known else "it takes none"
-                raise UsageError(f"--{name.replace('_', '-')} is no option of {model}; {takes}.")
+                takes = f"it takes {', '.join(known)}" if known else "it takes none"
+                raise UsageError(f"{name} is no option of {model}; {takes}.")
         self.model: Any = self.spec.build(**self.options)
         self.literal = bool(self.options.get("literal"))
         self.priors = _known_priors(priors, () if model != DEFAULT or self.literal else tuple(PRIORS))
@@ -392,6 +392,18 @@ class Scaling:
             passed += spectra.shape[1]
         mean = (moments.mean - self.low) / self.span
         return Scene(mean, moments.covariance / self.span**2, moments.count, np.concatenate(parts, axis=1), seed)
+
+
+def options_of(model: str, given: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
+    """Those of ``given`` that ``model`` knows, where another of ``models`` knows the rest; else all of them."""
+    specs = {name: get_model(name, "detect-anomaly") for name in models}
+    foreign = {k for name, spec in specs.items() if name != model for k in _options(spec)}
+    mine = _options(specs[model])
+    return {k: v for k, v in given.items() if k in mine or k not in foreign}
+
+
+def _options(spec: ModelSpec) -> list[str]:
+    return list(inspect.signature(spec.factory).parameters)
 
 
 def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:

@@ -1,0 +1,214 @@
+"""Detection of anomalies against the truth: of models on scenes, or of somebody else's scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import InputError
+from rsunfold.infer.anomaly.detector import AnomalyDetector
+from rsunfold.infer.anomaly.run import Options, detect_array
+from rsunfold.infer.anomaly.threshold import choose_threshold
+from rsunfold.infer.workplace import environment
+from rsunfold.io import open_cube
+from rsunfold.io.folders import images_in
+from rsunfold.io.samples import read_mask
+from rsunfold.metrics.anomaly import FORMULAS, detection, roc
+
+TRUTH = ("map", "gt", "truth", "mask", "groundtruth")
+"""Variables of a MAT file that hold the truth, in the order in which they are looked for."""
+FIGURES = {
+    **{"AUC(D,F)": "auc_df", "AUC(D,tau)": "auc_dtau", "AUC(F,tau)": "auc_ftau", "AUC_TD": "auc_td"},
+    **{"AUC_BS": "auc_bs", "AUC_SNPR": "auc_snpr", "AUC_TDBS": "auc_tdbs", "AUC_ODP": "auc_odp"},
+    **{"AUC PF<=0.01": "auc_pf_0.01", "AUC PF<=0.1": "auc_pf_0.1"},
+}
+SCORES = ("_score", "")
+"""What may follow the stem of a scene in the name of somebody else's score."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A scene, and where its truth is: a file, or a variable of the scene's own MAT file."""
+
+    name: str
+    path: Path
+    truth_path: Path
+    truth_var: str | None
+
+    def truth(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
+        """Anomalous pixels (rows, cols); raises InputError when they are not of that ``shape``."""
+        if self.truth_var is None:
+            truth = read_mask(self.truth_path)
+        else:
+            with open_cube(self.truth_path, var=self.truth_var) as reader:
+                truth = reader.read().data[0] > 0
+        if truth.shape != shape:
+            raise InputError(f"the truth in {self.truth_path} is {truth.shape}, but {self.path} is {shape}.")
+        return np.asarray(truth)
+
+
+def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = None) -> list[Scene]:
+    """Every scene of ``folder`` with its truth: NAME or NAME_mask in ``masks``, else a variable of its MAT file.
+
+    Raises InputError where a scene has no truth.
+    """
+    found = []
+    given = {} if masks is None else images_in(masks)
+    for stem, path in images_in(folder).items():
+        if masks is not None:
+            mask = given.get(stem) or given.get(f"{stem}_mask")
+            if mask is None:
+                raise InputError(f"{path} has no truth in {masks}: {stem} or {stem}_mask was looked for.")
+            found.append(Scene(stem, path, mask, None))
+            continue
+        names = (truth_var,) if truth_var else TRUTH
+        var = next((v for v in names if _holds(path, v)), None)
+        if var is None:
+            raise InputError(f"{path} holds no truth ({', '.join(names)}); give --masks or --truth-var.")
+        found.append(Scene(stem, path, path, var))
+    if not found:
+        raise InputError(f"{folder} holds no image.")
+    return found
+
+
+def _holds(path: Path, var: str) -> bool:
+    if path.suffix.lower() != ".mat":
+        return False
+    try:
+        with open_cube(path, var=var) as reader:
+            return reader.shape[0] == 1
+    except InputError:
+        return False
+
+
+@dataclass
+class Comparison:
+    """Results: one entry per model, scene and seed in ``runs``, with the whole of :func:`detection`; ``about`` by
+    model; curves (PF, PD) by scene and model, of the first seed."""
+
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
+
+    def add(
+        self, model: str, scene: Scene, seed: int | None, score: NDArray[np.float32], seconds: float, pfa: float
+    ) -> dict[str, Any]:
+        """Take one score map (rows, cols), NaN where it counts for nothing; returns the entry."""
+        shape = score.shape[0], score.shape[1]
+        truth, valid = scene.truth(shape), np.isfinite(score)
+        figures = detection(score, truth, valid)
+        above = np.zeros(shape, bool)
+        above[valid] = score[valid] > choose_threshold(score, pfa=pfa)[0]
+        run = {
+            **{"model": model, "scene": scene.name, "seed": seed, "seconds": round(seconds, 3), "figures": figures},
+            "mask": {
+                "pfa_wanted": pfa,
+                "pfa": float(above[valid & ~truth].mean()),
+                "pd": float(above[valid & truth].mean()),
+            },
+        }
+        self.runs.append(run)
+        self.curves.setdefault(scene.name, {}).setdefault(model, roc(score, truth, valid))
+        return run
+
+    def rows(self, *, per_scene: bool = False) -> list[dict[str, Any]]:
+        """Lines of a table: means over scenes and seeds for each model, or means over seeds for each scene.
+
+        AUC(D,F) in the mean line comes with the smallest over scenes, and with the deviation between seeds of its mean
+        over scenes where there are several.
+        """
+        lines = []
+        for model in self.about:
+            mine = [run for run in self.runs if run["model"] == model]
+            scenes = list(dict.fromkeys(run["scene"] for run in mine))
+            for scene in scenes if per_scene else [None]:
+                some = [run for run in mine if scene in (None, run["scene"])]
+                line: dict[str, Any] = {"model": model}
+                line |= {"scenes": len(scenes)} if scene is None else {"scene": scene}
+                for name, key in FIGURES.items():
+                    values = [run["figures"][key] for run in some if run["figures"][key] is not None]
+                    line[name] = float(np.mean(values)) if values else None
+                    if name == "AUC(D,F)" and scene is None:
+                        line |= self._spread(some)
+                gaps = [run["figures"]["separability"]["gap"] for run in some]
+                line |= {"gap": float(np.mean(gaps)), "mask PF": float(np.mean([r["mask"]["pfa"] for r in some]))}
+                line["mask PD"] = float(np.mean([r["mask"]["pd"] for r in some]))
+                line["seconds"] = float(np.mean([r["seconds"] for r in some]))
+                lines.append(line)
+        return lines
+
+    def _spread(self, some: list[dict[str, Any]]) -> dict[str, Any]:
+        seeds = list(dict.fromkeys(run["seed"] for run in some))
+        means = [np.mean([r["figures"]["auc_df"] for r in some if r["seed"] == seed]) for seed in seeds]
+        found: dict[str, Any] = {"least": min(r["figures"]["auc_df"] for r in some)}
+        if len(seeds) > 1:
+            found["std over seeds"] = float(np.std(means))
+        return found
+
+    def boxes(self) -> dict[str, dict[str, Any]]:
+        """Percentiles of the scaled scores of each model, mean over scenes and seeds."""
+        found = {}
+        for model in self.about:
+            some = [run["figures"]["separability"] for run in self.runs if run["model"] == model]
+            found[model] = {
+                kind: {q: float(np.mean([s[kind][q] for s in some])) for q in some[0][kind]}
+                for kind in ("anomaly", "background")
+            }
+        return found
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types."""
+        return {
+            "formulas": FORMULAS,
+            "models": self.about,
+            "summary": self.rows(),
+            "per_scene": self.rows(per_scene=True),
+            "runs": self.runs,
+        }
+
+
+def evaluate_models(
+    scenes: Sequence[Scene],
+    detectors: Sequence[AnomalyDetector],
+    seeds: Sequence[int],
+    *,
+    pfa: float,
+    var: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Comparison:
+    """Every model on every scene with every seed; the truth is read when the score is there."""
+    done = Comparison()
+    for detector in detectors:
+        name = detector.spec.name
+        done.about[name] = detector.describe() | {"seed": list(seeds)}
+        for scene in scenes:
+            for seed in seeds:
+                detector.seed = seed
+                found = detect_array(str(scene.path), detector, Options(var=var, pfa=pfa))
+                run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
+                say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
+    return done
+
+
+def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) -> Comparison:
+    """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way."""
+    done = Comparison()
+    given = images_in(predictions)
+    name = predictions.name
+    done.about[name] = {"model": name, "folder": str(predictions)}
+    for scene in scenes:
+        path = next((given[scene.name + s] for s in SCORES if scene.name + s in given), None)
+        if path is None:
+            raise InputError(f"{predictions} holds no score of {scene.name} ({scene.name}_score or {scene.name}).")
+        with environment(), open_cube(path) as reader:
+            if reader.shape[0] != 1:
+                raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
+            cube = reader.read()
+        score = np.where(cube.valid, cube.data[0], np.nan).astype(np.float32)
+        done.add(name, scene, None, score, 0.0, pfa)
+    return done

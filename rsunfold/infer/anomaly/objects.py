@@ -1,0 +1,162 @@
+"""From a mask to anomalies: connected pixels, their mean spectra, and the wavelengths that set them apart."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.targets import Target, find_targets
+from rsunfold.io.atomic import atomic_path
+
+PICTURE_SIDE = 1000
+MOST = 1000
+"""Anomalies, the strongest first, whose spectra are kept."""
+DIFFERING = 3
+"""Wavelengths named for each anomaly."""
+COLOURS_NM = (640.0, 550.0, 460.0)
+"""Of the bands that a picture shows as red, green and blue."""
+NAMES = ("bands_differing", "wavelengths_nm_differing", "deviations_differing")
+"""Further columns of an anomaly: the bands (from 1) in which its mean spectrum differs most from the background, their
+wavelengths in nanometres where the file gives them, and by how many standard deviations of the background."""
+
+
+@dataclass
+class Anomalies:
+    """Connected groups of anomalous pixels (8 neighbours) of one image.
+
+    targets : in scan order. mask bool (rows, cols) : without groups that are too small. spectra : by target id the
+    mean spectrum (bands that take part,), in units of the file, of at most MOST. composite float (h, w, 3) or (h, w) in
+    [0, 1], NaN where invalid : every ``step``-th pixel.
+    """
+
+    targets: list[Target]
+    mask: NDArray[np.bool_]
+    spectra: dict[int, NDArray[np.float64]]
+    composite: NDArray[np.float64]
+    step: int
+
+
+def find_anomalies(image: SpectralImage, score: NDArray[np.float32], threshold: float, min_area: int = 1) -> Anomalies:
+    """The anomalies of ``image``: groups of at least ``min_area`` pixels whose score exceeds ``threshold``.
+
+    score float32 (rows, cols), NaN where a pixel is not valid. One pass over the image.
+    """
+    valid = np.isfinite(score)
+    above = np.zeros(score.shape, bool)
+    above[valid] = score[valid] > threshold
+    targets = find_targets(np.where(valid, score, 0), above, valid=valid, min_area=min_area)
+    labels, count = ndimage.label(above, structure=np.ones((3, 3), bool))
+    first = np.full(count + 1, labels.size)
+    places = np.flatnonzero(labels)
+    np.minimum.at(first, labels.ravel()[places], places)
+    large = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
+    large[0] = False
+    kept = np.flatnonzero(large)
+    ids = np.zeros(count + 1, np.int64)
+    ids[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)  # in scan order, as the targets are
+    groups = ids[labels]
+    strongest = sorted(targets, key=lambda t: -t.peak)[:MOST]
+    slot = np.full(len(targets) + 1, -1)
+    slot[[t.id for t in strongest]] = np.arange(len(strongest))
+    sums, pixels = np.zeros((len(strongest), len(image.bands))), np.zeros(len(strongest))
+    step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
+    chosen = picture_bands(image)
+    small: list[NDArray[Any]] = []
+    for window in image.strips(len(image.bands)):
+        data, inside = image.read(window)
+        group = slot[groups[window.slices]]
+        here = group >= 0
+        np.add.at(sums, group[here], data[:, here].T.astype(np.float64))
+        np.add.at(pixels, group[here], 1)
+        some = np.s_[-window.row % step :: step, ::step]
+        shown = np.where(inside, data[chosen], np.nan)
+        small.append(np.moveaxis(shown[:, *some], 0, -1).copy())
+    spectra = {t.id: sums[k] / pixels[k] for k, t in enumerate(strongest)}
+    return Anomalies(targets, groups > 0, spectra, _stretched(np.concatenate(small)), step)
+
+
+def picture_bands(image: SpectralImage) -> list[int]:
+    """Indices among the bands that take part of those for red, green and blue; one band where there are fewer than 3.
+
+    Nearest to COLOURS_NM where the file gives wavelengths that reach there, else spread evenly.
+    """
+    count = len(image.bands)
+    if count < 3:
+        return [0]
+    waves = np.array([image.meta.wavelengths[b] for b in image.bands]) if image.meta.wavelengths else None
+    if waves is not None and waves.min() < 500 and waves.max() > 600:
+        return [int(np.abs(waves - nm).argmin()) for nm in COLOURS_NM]
+    return [count * 5 // 6, count // 2, count // 6]
+
+
+def _stretched(data: NDArray[Any]) -> NDArray[np.float64]:
+    """(h, w) or (h, w, 3) in [0, 1]: percentiles 1 and 99 of each band; NaN stays."""
+    out = data.astype(np.float64)
+    for k in range(out.shape[2]):
+        known = out[:, :, k][np.isfinite(out[:, :, k])]
+        low, high = np.percentile(known, [1, 99]) if known.size else (0.0, 1.0)
+        out[:, :, k] = np.clip((out[:, :, k] - low) / ((high - low) or 1.0), 0, 1)
+    return out[:, :, 0] if out.shape[2] == 1 else out
+
+
+def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, Any]]:
+    """For each target the columns NAMES, as text with semicolons; empty for those without a spectrum."""
+    moments = image.statistics.moments
+    deviation = np.sqrt(np.maximum(np.diag(moments.covariance), 0))
+    waves = image.meta.wavelengths
+    rows = []
+    for t in anomalies.targets:
+        spectrum = anomalies.spectra.get(t.id)
+        if spectrum is None:
+            rows.append(dict.fromkeys(NAMES, ""))
+            continue
+        z = (spectrum - moments.mean) / np.where(deviation > 0, deviation, np.inf)
+        found = _apart(np.abs(z), max(1, len(z) // 20))
+        bands = [image.bands[i] for i in found]
+        rows.append(
+            {
+                NAMES[0]: ";".join(str(b + 1) for b in bands),
+                NAMES[1]: ";".join(f"{waves[b]:.1f}" for b in bands) if waves else "",
+                NAMES[2]: ";".join(f"{z[i]:.2f}" for i in found),
+            }
+        )
+    return rows
+
+
+def _apart(values: NDArray[np.float64], gap: int) -> list[int]:
+    """Indices of the DIFFERING largest values that lie farther than ``gap`` from one another."""
+    found: list[int] = []
+    for i in np.argsort(-values, kind="stable"):
+        if all(abs(int(i) - j) > gap for j in found):
+            found.append(int(i))
+        if len(found) == DIFFERING:
+            break
+    return found
+
+
+def write_spectra(path: Path, image: SpectralImage, anomalies: Anomalies) -> None:
+    """CSV with one line per band that takes part: band (from 1), wavelength, background, and one column per anomaly.
+
+    Values in units of the file; anomalies by id, in scan order. Raises OutputError when it cannot be written.
+    """
+    moments = image.statistics.moments
+    deviation = np.sqrt(np.maximum(np.diag(moments.covariance), 0))
+    waves = image.meta.wavelengths
+    spectra: Mapping[int, NDArray[np.float64]] = dict(sorted(anomalies.spectra.items()))
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        ids = [f"anomaly_{i}" for i in spectra]
+        writer.writerow(["band", "wavelength_nm", "background_mean", "background_std", *ids])
+        for k, band in enumerate(image.bands):
+            wave = f"{waves[band]:g}" if waves else ""
+            values = [f"{s[k]:.7g}" for s in spectra.values()]
+            writer.writerow([band + 1, wave, f"{moments.mean[k]:.7g}", f"{deviation[k]:.7g}", *values])

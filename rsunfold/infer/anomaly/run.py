@@ -1,0 +1,252 @@
+"""detect-anomaly on one file: statistics, model, priors, threshold, connected anomalies, write."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold import __version__
+from rsunfold.cube import Window
+from rsunfold.errors import UsageError
+from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
+from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
+from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.targets import Target
+from rsunfold.infer.workplace import environment, move_results, work_folder
+from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.vector import write_csv, write_geojson
+from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture, write_json
+
+PFA = 1e-3
+"""Wanted share of false alarms among background pixels, unless the user says otherwise."""
+MASK_NODATA = 255
+ROWS = 512
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are treated; see ``rsunfold detect-anomaly --help``. Without pfa and percentile, pfa is PFA."""
+
+    var: str | None = None
+    pfa: float | None = None
+    percentile: float | None = None
+    min_area: int = 1
+    stages: bool = False
+    picture: bool = True
+    suffix: str = ".tif"
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.pfa is None and self.percentile is None:
+            object.__setattr__(self, "pfa", PFA)
+        check_rule(self.pfa, self.percentile)
+        if self.min_area < 1:
+            raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
+
+
+@dataclass
+class Found:
+    """What ``detect_anomaly`` found in one image.
+
+    anomalies : connected groups in scan order. threshold : the one used. summary : what the JSON summary holds.
+    files : what was written, by kind. score float32 (rows, cols) >= 0, NaN where invalid; mask bool (rows, cols);
+    stages : per stage the norms of background, residual and S, float32 (rows, cols); spectra : by id of an anomaly its
+    mean spectrum (bands that take part,), in units of the image.
+    """
+
+    anomalies: list[Target]
+    threshold: float
+    summary: dict[str, Any]
+    score: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    spectra: dict[int, NDArray[np.float64]]
+    stages: list[dict[str, NDArray[np.float32]]] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+def output_names(stem: str, options: Options) -> dict[str, str]:
+    """File names by kind that one image gives; the summary is written last."""
+    names = {"score": f"{stem}_score{options.suffix}", "mask": f"{stem}_mask{options.suffix}"}
+    if options.stages:
+        names["stages"] = f"{stem}_stages{options.suffix}"
+    names |= {"anomalies_geojson": f"{stem}_anomalies.geojson", "anomalies_csv": f"{stem}_anomalies.csv"}
+    names["spectra"] = f"{stem}_spectra.csv"
+    if options.picture:
+        names |= {"quicklook": f"{stem}_quicklook.png", "spectra_picture": f"{stem}_spectra.png"}
+        if options.stages:
+            names["stages_picture"] = f"{stem}_stages.png"
+    return names | {"summary": f"{stem}_summary.json"}
+
+
+def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
+    """Detect anomalies in an image and keep everything in memory."""
+    started = time.monotonic()
+    with environment(), SpectralImage(source, var=options.var, smoothed=False) as image:
+        return _detect(image, detector, options, started)[0]
+
+
+def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector, options: Options) -> Found:
+    """Detect anomalies in a file and write ``STEM_score``, ``_mask``, ``_anomalies``, ... to ``folder``.
+
+    Everything is written to a hidden folder inside ``folder`` first and moved when it is complete, so that an
+    interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
+    """
+    started = time.monotonic()
+    names = output_names(stem, options)
+    for name in names.values():
+        refuse_existing(folder / name, options.overwrite)
+    with (
+        environment(),
+        SpectralImage(source, var=options.var, smoothed=False) as image,
+        work_folder(folder) as work,
+    ):
+        found, anomalies, scored = _detect(image, detector, options, started)
+        paths = {kind: work / name for kind, name in names.items()}
+        _write_rasters(image, found, scored, paths)
+        _write_reports(image, found, anomalies, paths, options)
+        move_results(work, folder, options.overwrite)
+    found.files = {kind: folder / name for kind, name in names.items()}
+    return found
+
+
+def _detect(
+    image: SpectralImage, detector: AnomalyDetector, options: Options, started: float
+) -> tuple[Found, Anomalies, Scored]:
+    scored = detector.scored(image, stages=options.stages)
+    threshold, rule = choose_threshold(scored.score, pfa=options.pfa, percentile=options.percentile)
+    anomalies = find_anomalies(image, scored.score, threshold, options.min_area)
+    summary = _summary(image, detector, options, scored, anomalies, threshold, rule)
+    summary["seconds"] = round(time.monotonic() - started, 3)
+    found = Found(anomalies.targets, threshold, summary, scored.score, anomalies.mask, anomalies.spectra, scored.stages)
+    return found, anomalies, scored
+
+
+def _write_rasters(image: SpectralImage, found: Found, scored: Scored, paths: Mapping[str, Path]) -> None:
+    size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
+    tags = {
+        "RSUNFOLD_VERSION": __version__,
+        "RSUNFOLD_MODEL": found.summary["model"],
+        "RSUNFOLD_THRESHOLD": str(found.threshold),
+    }
+    meta = image.meta.spatial(band_names=("anomaly score",), nodata=(math.nan,), tags=tags)
+    layers: dict[str, tuple[Any, NDArray[Any]]] = {
+        "score": (meta, found.score[None]),
+        "mask": (
+            replace(meta, band_names=("anomaly mask",), nodata=(float(MASK_NODATA),)),
+            np.where(scored.valid, found.mask, MASK_NODATA).astype(np.uint8)[None],
+        ),
+    }
+    if "stages" in paths:
+        names = tuple(f"stage {k} {letter}" for k, maps in enumerate(scored.stages, 1) for letter in maps)
+        stack = np.stack([values for maps in scored.stages for values in maps.values()])
+        layers["stages"] = (replace(meta, band_names=names, nodata=(math.nan,) * len(names)), stack)
+    for kind, (about, data) in layers.items():
+        with RasterWriter(paths[kind], bands=len(data), dtype=data.dtype, meta=about, **size) as file:
+            for row in range(0, image.rows, ROWS):
+                window = Window(row, 0, min(ROWS, image.rows - row), image.cols)
+                file.write(data[:, *window.slices], window)
+
+
+def _write_reports(
+    image: SpectralImage, found: Found, anomalies: Anomalies, paths: Mapping[str, Path], options: Options
+) -> None:
+    summary, more = found.summary, differences(image, anomalies)
+    about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "priors", "threshold")}
+    write_geojson(
+        paths["anomalies_geojson"],
+        found.anomalies, image.meta, rows=image.rows, cols=image.cols, properties=about, more=more,
+    )  # fmt: skip
+    write_csv(paths["anomalies_csv"], found.anomalies, image.meta, more=more, names=NAMES)
+    write_spectra(paths["spectra"], image, anomalies)
+    if options.picture:
+        name = Path(image.path).name
+        some = np.s_[:: anomalies.step, :: anomalies.step]
+        # Of a decimated mask a small anomaly would be lost: any of the pixels counts.
+        anomaly_quicklook(
+            paths["quicklook"],
+            anomalies.composite,
+            found.score[some],
+            _decimated(found.mask, anomalies.step),
+            title=f"{name}: {summary['model']}, threshold {found.threshold:.3g}",
+            shape=(image.rows, image.cols),
+        )
+        moments = image.statistics.moments
+        strongest = sorted(found.anomalies, key=lambda t: -t.peak)
+        spectra_picture(
+            paths["spectra_picture"],
+            moments.mean,
+            np.sqrt(np.maximum(np.diag(moments.covariance), 0)),
+            {f"anomaly {t.id}, peak {t.peak:.3g}": found.spectra[t.id] for t in strongest if t.id in found.spectra},
+            [image.meta.wavelengths[b] for b in image.bands] if image.meta.wavelengths else None,
+            units=image.meta.units[0] if image.meta.units else "",
+            title=f"{name}: the strongest anomalies",
+        )
+    if "stages_picture" in paths:
+        some = np.s_[:: anomalies.step, :: anomalies.step]
+        shown = [{letter: values[some] for letter, values in maps.items()} for maps in found.stages]
+        title = f"{Path(image.path).name}: stages of {summary['model']}"
+        anomaly_stages_picture(paths["stages_picture"], shown, title=title)
+    write_json(paths["summary"], summary)
+
+
+def _decimated(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
+    """True where any of the ``step`` x ``step`` pixels is."""
+    rows, cols = mask.shape
+    padded = np.pad(mask, ((0, -rows % step), (0, -cols % step)))
+    blocks = padded.reshape(-(-rows // step), step, -(-cols // step), step)
+    return np.asarray(blocks.any(axis=(1, 3)))
+
+
+def _summary(
+    image: SpectralImage,
+    detector: AnomalyDetector,
+    options: Options,
+    scored: Scored,
+    anomalies: Anomalies,
+    threshold: float,
+    rule: dict[str, Any],
+) -> dict[str, Any]:
+    s, notes = image.statistics, list(image.meta.notes)
+    swapped = image.swapped_axes()
+    if swapped:
+        notes.append(swapped)
+    if len(s.bands) > s.valid_pixels:
+        notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
+    if len(anomalies.spectra) < len(anomalies.targets):
+        notes.append(f"mean spectra are given for the {len(anomalies.spectra)} strongest anomalies only")
+    plan = scored.plan
+    apart = f"windows of {plan.tile} pixels, each a scene of its own"
+    return {
+        "rsunfold": __version__,
+        "input": image.path,
+        "rows": image.rows,
+        "cols": image.cols,
+        "bands": image.count,
+        "crs": str(image.meta.crs) if image.meta.crs else None,
+        **detector.describe(),
+        "bands_used": [b + 1 for b in s.bands],
+        "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
+        "valid_pixels": s.valid_pixels,
+        "invalid_pixels": s.pixels - s.valid_pixels,
+        "threshold": threshold,
+        "threshold_rule": rule,
+        "min_area_px": options.min_area,
+        "anomalies": len(anomalies.targets),
+        "anomaly_pixels": int(anomalies.mask.sum()),
+        "learned": scored.learned,
+        "computed": "in one piece"
+        if plan.whole
+        else apart
+        if detector.window == plan.tile
+        else f"by tiles of {plan.tile} pixels",
+        "notes": notes,
+    }

@@ -1,0 +1,107 @@
+"""From scores to a mask: a threshold for a wanted false-alarm rate, or a percentile."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import UsageError
+
+TAIL, CENSORED = 0.9, 0.99
+"""Quantiles of the score between which the tail is fitted; above the second one anomalies may lie."""
+MOST = 200_000
+"""Most scores that a fit looks at, evenly spread."""
+SHAPES = (-0.5, 1.0)
+"""Of the generalised Pareto distribution: below, likelihood has no maximum; above, the tail has no mean."""
+
+
+@dataclass(frozen=True)
+class Tail:
+    """P(score > t) = share (1 + xi (t - u) / sigma)^(-1 / xi) for t >= u, of the background.
+
+    u, sigma in units of the score; share : of the scores that exceed u.
+    """
+
+    u: float
+    share: float
+    xi: float
+    sigma: float
+
+    def threshold(self, pfa: float) -> float:
+        """The score that the background exceeds with probability ``pfa`` < share."""
+        ratio = self.share / pfa
+        if abs(self.xi) < 1e-9:
+            return self.u + self.sigma * float(np.log(ratio))
+        return self.u + self.sigma / self.xi * float(ratio**self.xi - 1)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the summary."""
+        return {"model": "generalised Pareto distribution of the scores above u", **asdict(self)}
+
+
+def fit_tail(scores: NDArray[Any]) -> Tail | None:
+    """The tail of the background's scores (n,), or None where they have none: nearly all are equal.
+
+    Excesses over the TAIL quantile follow a generalised Pareto distribution whatever the distribution of the scores is
+    (Pickands, Annals of Statistics 3(1), 1975), fitted by maximum likelihood. Scores above the CENSORED quantile count
+    as no more than that, for anomalies may be among them; anomalies below it make the tail heavier, the threshold
+    higher and false alarms fewer than wanted.
+    """
+    from scipy.optimize import minimize
+
+    s = np.asarray(scores, np.float64).ravel()
+    s = s[:: max(1, s.size // MOST)]
+    u, top = (float(q) for q in np.quantile(s, [TAIL, CENSORED]))
+    share = float((s > u).mean())
+    if not top > u:
+        return None
+    y = (s[(s > u) & (s <= top)] - u) / (top - u)
+    beyond = int((s > top).sum())
+    if y.size < 10:
+        return None
+
+    def cost(p: NDArray[np.float64]) -> float:
+        xi, sigma = float(p[0]), float(np.exp(p[1]))
+        if not SHAPES[0] <= xi <= SHAPES[1] or 1 + xi / sigma <= 0:
+            return np.inf
+        if abs(xi) < 1e-6:
+            return float(y.size * p[1] + y.sum() / sigma + beyond / sigma)
+        logs = np.log1p(xi * y / sigma)
+        return float(y.size * p[1] + (1 + 1 / xi) * logs.sum() + beyond * np.log1p(xi / sigma) / xi)
+
+    best = minimize(cost, np.array([0.1, np.log(y.mean())]), method="Nelder-Mead")
+    return Tail(u, share, float(best.x[0]), float(np.exp(best.x[1])) * (top - u))
+
+
+def choose_threshold(
+    score: NDArray[Any], *, pfa: float | None = None, percentile: float | None = None
+) -> tuple[float, dict[str, Any]]:
+    """(threshold, how it was found) of a score map (rows, cols), NaN where not valid; a pixel is anomalous above it.
+
+    pfa : wanted share of background pixels above the threshold, in (0, 0.5). percentile : of all valid scores, in
+    (0, 100). Exactly one is given. Raises UsageError otherwise.
+    """
+    check_rule(pfa, percentile)
+    known = score[np.isfinite(score)]
+    if percentile is not None:
+        return float(np.percentile(known, percentile)), {"rule": "percentile of all scores", "percentile": percentile}
+    assert pfa is not None
+    tail = fit_tail(known)
+    about: dict[str, Any] = {"rule": "false-alarm rate of the background", "pfa": pfa}
+    if tail is None or pfa >= tail.share:
+        # A rate so high, or scores without a tail, need no model: the scores themselves say it.
+        return float(np.quantile(known, 1 - pfa)), about | {"tail": None}
+    return tail.threshold(pfa), about | {"tail": tail.as_dict()}
+
+
+def check_rule(pfa: float | None, percentile: float | None) -> None:
+    """Raise UsageError unless exactly one of the two is given and makes sense."""
+    if (pfa is None) == (percentile is None):
+        raise UsageError("give either --pfa or --percentile.")
+    if pfa is not None and not 0 < pfa < 0.5:
+        raise UsageError(f"--pfa must lie between 0 and 0.5, not {pfa}.")
+    if percentile is not None and not 0 < percentile < 100:
+        raise UsageError(f"--percentile must lie between 0 and 100, not {percentile}.")
