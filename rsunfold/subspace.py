@@ -35,8 +35,8 @@ MOST_ROBUST = 12
 FEW = 9
 """With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
 ROUNDS, ALONE = 5, 0.1
-"""Rounds of :func:`residual_noise`; more change the denoised training cubes by less than 0.1 dB. A band of which less
-than the share ALONE lies in the noise directions says too little there and keeps its estimate."""
+"""Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.1 dB at most. A band of which less than the
+share ALONE lies in the noise directions says too little there and keeps its estimate."""
 WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
 CONTRAST = 1e4
@@ -119,23 +119,23 @@ def regression_noise(covariance: Real) -> Real:
 
 
 def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUNDS) -> Real:
-    """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma`` (bands,).
+    """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma``.
 
-    The regressors of :func:`regression_noise` are noisy themselves. A band with less noise than the others seems noisier
-    than it is, because what they tell of its signal holds their noise. Averaged over the signal subspace of the image,
-    signal holds much less: with the noise directions N (bands, bands - rank) of the image whitened by sigma, l their
-    eigenvalues, the residual N N' y of band b has the variance sum_j N_bj^2 l_j, and white noise would have
-    h_b = sum_j N_bj^2, so
+    The regressors of :func:`regression_noise` are noisy themselves: a band with less noise than the others seems
+    noisier than it is, because what they tell of its signal holds their noise. The signal subspace averages over many
+    bands and holds less. Let N (bands, bands - rank) be the noise directions of the image whitened by sigma, l their
+    eigenvalues. The residual N N' y of band b has the variance sum_j N_bj^2 l_j; if sigma were right it would be
+    h_b = sum_j N_bj^2. Hence
 
         sigma_b <- sigma_b sqrt(sum_j N_bj^2 l_j / h_b),
 
-    again with the directions of the new sigma. Its fixed points are those where whitened residuals have the variance of
-    white noise, the condition of maximum likelihood in factor analysis, here with the rank from the eigenvalues (Lawley
-    and Maxwell, Factor Analysis as a Statistical Method, 1971, chapter 4). Unlike the regression it does not err
-    downwards where ``count``, the number of spectra, is a small multiple of the number of bands.
+    and again with the directions of the new sigma. At its fixed points the model of the covariance has the observed
+    variance of every band, the condition of maximum likelihood in factor analysis (Lawley and Maxwell, Factor Analysis
+    as a Statistical Method, 1971), here with the rank that the eigenvalues support.
 
-    With no more spectra than bands some directions have no variance at all, and a band whose sigma is 0 cannot be
-    whitened; ``sigma`` is then returned as it is.
+    count : number of spectra. With twice as many as bands or more, pure noise is found without the regression's bias
+    downwards; with no more than bands some directions have no variance at all, and ``sigma`` is returned as it is, also
+    where a band has none and cannot be whitened.
     """
     if count <= len(sigma) or not (sigma > 0).all():
         return sigma
