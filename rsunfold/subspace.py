@@ -35,7 +35,7 @@ MOST_ROBUST = 12
 FEW = 9
 """With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
 ROUNDS, ALONE = 5, 0.1
-"""Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.1 dB at most. A band of which less than the
+"""Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.11 dB at most. A band of which less than the
 share ALONE lies in the noise directions says too little there and keeps its estimate."""
 WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
