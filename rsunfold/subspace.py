@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dct, idct
+from scipy.fft import dct
 from scipy.ndimage import correlate1d
 
 from rsunfold.errors import InputError
@@ -34,8 +34,13 @@ MOST_ROBUST = 12
 """The same for images with outliers, of which what cannot be told from signal would add directions of its own."""
 FEW = 9
 """With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
+ROUNDS, ALONE = 5, 0.1
+"""Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.11 dB at most. A band of which less than the
+share ALONE lies in the noise directions says too little there and keeps its estimate."""
 WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
+CONTRAST = 1e4
+"""Largest ratio of two noise levels that such a window tells apart, which keeps its equations solvable."""
 
 
 class Moments:
@@ -123,6 +128,41 @@ def regression_noise(covariance: Real) -> Real:
     return sigma
 
 
+def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUNDS) -> Real:
+    """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma``.
+
+    The regressors of :func:`regression_noise` are noisy themselves: a band with less noise than the others seems
+    noisier than it is, because what they tell of its signal holds their noise. The signal subspace averages over many
+    bands and holds less. Let N (bands, bands - rank) be the noise directions of the image whitened by sigma, l their
+    eigenvalues. The residual N N' y of band b has the variance sum_j N_bj^2 l_j; if sigma were right it would be
+    h_b = sum_j N_bj^2. Hence
+
+        sigma_b <- sigma_b sqrt(sum_j N_bj^2 l_j / h_b),
+
+    and again with the directions of the new sigma. At its fixed points the model of the covariance has the observed
+    variance of every band, the condition of maximum likelihood in factor analysis (Lawley and Maxwell, Factor Analysis
+    as a Statistical Method, 1971), here with the rank that the eigenvalues support.
+
+    count : number of spectra. With twice as many as bands or more, pure noise is found without the regression's bias
+    downwards; with no more than bands some directions have no variance at all, and ``sigma`` is returned as it is, also
+    where a band has none and cannot be whitened.
+    """
+    if count <= len(sigma) or not (sigma > 0).all():
+        return sigma
+    # What RIDGE leaves of a band that others repeat: its residual is 0, but it has to be divided by something.
+    least = np.sqrt(RIDGE * np.diag(covariance))
+    for _ in range(rounds):
+        values, vectors = _eigen(covariance / np.outer(sigma, sigma))
+        rank = _rank(values, count)
+        share = vectors[:, rank:] ** 2
+        free = share.sum(axis=1)
+        told = free > ALONE
+        variance = share[told] @ np.maximum(values[rank:], 0) / free[told]
+        sigma = sigma.copy()
+        sigma[told] = np.maximum(sigma[told] * np.sqrt(variance), least[told])
+    return sigma
+
+
 def smooth(cube: Cube) -> NDArray[np.float32]:
     """Each band of (bands, rows, cols) smoothed by the binomial 1 2 1 along rows and columns, edges repeated."""
     kernel = np.array([0.25, 0.5, 0.25], np.float32)
@@ -206,17 +246,17 @@ def signal_subspace(
     values, vectors = _eigen(covariance / scale)
     rank = _rank(values, count)
     return Subspace(
-        mean, sigma, values, vectors, rank, signal_directions(smoothed / scale, count, least=rank, most=most)
+        mean, sigma, values, vectors, rank, signal_directions(smoothed / scale, sigma, count, least=rank, most=most)
     )
 
 
-def signal_directions(smoothed: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
-    """Orthonormal directions (bands, k) of signal from the covariance of the smoothed, whitened image.
+def signal_directions(smoothed: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
+    """Orthonormal directions (bands, k) of signal from the covariance of the smoothed image, whitened by ``sigma``.
 
     Two things are known of signal and not of noise. Neighbouring pixels are alike, so smoothing takes away more noise
-    than signal: the eigenvectors are those of the smoothed image. Neighbouring bands are alike: of each eigenvector
-    only the cosine coefficients are kept, in windows of 16 bands at every offset, that exceed three times the noise
-    that an eigenvector from so few spectra has, sqrt(l / count) / (l - 1) at eigenvalue l.
+    than signal: the eigenvectors are those of the smoothed image. Neighbouring bands are alike, in the units of the
+    image: divided by a noise that jumps from band to band they are not. So each eigenvector goes back to these units,
+    where its noise is sigma_b sqrt(l / count) / (l - 1) at eigenvalue l; :func:`_smooth_spectrum` takes it away.
 
     k is the number of eigenvalues that noise alone would not give, or ``least`` where that is more, within LEAST and
     ``most``, or the number of bands.
@@ -227,8 +267,9 @@ def signal_directions(smoothed: Real, count: int, *, least: int = 1, most: int =
     k = min(bands, most, max(LEAST, least, _rank(values, effective)))
     A, lam = vectors[:, :k], np.maximum(values[:k], 0)
     if bands >= WINDOW:
-        noise = np.minimum(np.sqrt(lam / effective) / np.maximum(lam - 1, 0.05), bands**-0.5)
-        A = _threshold_cosines(A, CUT * noise)
+        noise = np.clip(np.sqrt(lam / effective) / np.maximum(lam - 1, 0.05), 1e-9, bands**-0.5)
+        columns = [_smooth_spectrum(sigma * a, e * sigma) for a, e in zip(A.T, noise, strict=True)]
+        A = np.stack(columns, axis=1) / sigma[:, None]
     q, _ = np.linalg.qr(A)
     return np.asarray(q)
 
@@ -243,24 +284,34 @@ def _rank(values: Real, count: float) -> int:
     return max(1, int((values > edge).sum()))
 
 
-def _threshold_cosines(A: Real, limit: Real) -> Real:
-    """Columns of A (bands, k) with the cosine coefficients of windows below ``limit`` (k,) set to 0, but for means.
+def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
+    """``spectrum`` (bands,), whose noise has the standard deviations ``noise`` (bands,), without most of it.
 
-    Windows that keep few coefficients weigh more, as in BM3D.
+    In windows of WINDOW bands at every offset the spectrum is the sum of the cosines whose coefficients exceed CUT
+    times their noise (hard thresholding, Donoho and Johnstone, Biometrika 81(3), 1994), and of the mean. Their
+    coefficients are fitted again by least squares weighted by 1 / noise^2, so that a noisy band does not spoil a clean
+    neighbour. Windows overlap in the mean weighted by the inverse variance of their fit, band by band.
     """
-    bands = len(A)
-    padded = np.pad(A, ((WINDOW, WINDOW), (0, 0)), mode="symmetric")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW, axis=0)  # (places, k, WINDOW)
-    C = dct(windows, norm="ortho", axis=-1)
-    kept = np.abs(C) > limit[:, None]
-    kept[..., 0] = True
-    weight = 1 / kept.sum(axis=-1)
-    parts = idct(C * kept, norm="ortho", axis=-1) * weight[..., None]
+    C = dct(np.eye(WINDOW), axis=0, norm="ortho")
+    padded = np.pad(spectrum, WINDOW, mode="symmetric")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)  # (places, WINDOW)
+    level = np.lib.stride_tricks.sliding_window_view(np.pad(noise, WINDOW, mode="symmetric"), WINDOW)
+    level = np.maximum(level, level.max(axis=1, keepdims=True) / CONTRAST)
+    kept = np.abs(windows @ C.T) > CUT * np.sqrt(level**2 @ (C**2).T)
+    kept[:, 0] = True
+    # In units of the quietest band of a window, all numbers stay near 1.
+    quiet = level.min(axis=1, keepdims=True)
+    w = (quiet / level) ** 2
+    both = kept[:, :, None] & kept[:, None, :]
+    normal = np.where(both, np.einsum("ib,pb,jb->pij", C, w, C), np.eye(WINDOW))
+    inverse = np.where(both, np.linalg.inv(normal), 0)
+    fit = np.einsum("pij,pj->pi", inverse, (w * windows) @ C.T) @ C
+    weight = 1 / (quiet**2 * np.einsum("ib,pij,jb->pb", C, inverse, C, optimize=True))
     total, weights = np.zeros_like(padded), np.zeros_like(padded)
     for offset in range(WINDOW):
-        total[offset : offset + len(parts)] += parts[..., offset]
-        weights[offset : offset + len(parts)] += weight
-    return np.asarray((total / weights)[WINDOW : WINDOW + bands])
+        total[offset : offset + len(fit)] += weight[:, offset] * fit[:, offset]
+        weights[offset : offset + len(fit)] += weight[:, offset]
+    return np.asarray((total / weights)[WINDOW:-WINDOW])
 
 
 def estimate_subspace(
@@ -269,7 +320,9 @@ def estimate_subspace(
     """The subspace of an image from the moments of its spectra, as they are and after :func:`smooth`.
 
     sample (bands, rows, cols) : the image, or a part that stands for it, without holes. sigma : noise (bands,) where it
-    is known. robust : some samples are outliers; mean, noise and covariance are then those of the sample without them.
+    is known; else it is that of :func:`regression_noise`, refined by :func:`residual_noise`, or of
+    :func:`spatial_noise` with few bands. robust : some samples are outliers; mean, noise and covariance are then those
+    of the sample without them.
     """
     mean, covariance, smooth_covariance, count = plain.mean, plain.covariance, smoothed.covariance, plain.count
     few = len(mean) < FEW
@@ -282,8 +335,11 @@ def estimate_subspace(
     spread = np.sqrt(np.diag(plain.covariance))
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
-    most = MOST_ROBUST if robust else MOST
     covariance, smooth_covariance = np.atleast_2d(covariance), np.atleast_2d(smooth_covariance)
+    # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
+    if sigma is None and not few and not robust:
+        noise = residual_noise(covariance, noise, count)
+    most = MOST_ROBUST if robust else MOST
     return signal_subspace(mean, covariance, smooth_covariance, noise, count, most=most)
 
 

@@ -12,6 +12,7 @@ from rsunfold.subspace import (
     Moments,
     hysime,
     regression_noise,
+    residual_noise,
     robust_statistics,
     signal_subspace,
     smooth,
@@ -155,6 +156,60 @@ class TestRegressionNoise:
         np.testing.assert_allclose(found, np.sqrt(np.diag(differences)), rtol=0.1)
 
 
+class TestResidualNoise:
+    def both(self, cube):
+        moments = moments_of(cube)
+        begin = regression_noise(moments.covariance)
+        return begin, residual_noise(moments.covariance, begin, moments.count)
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_cleanest_bands_are_nearer_to_the_truth_than_by_regression(self, seed):
+        sigma = np.random.default_rng(seed).uniform(0.001, 0.2, BANDS)
+        begin, found = (np.abs(np.log(s / sigma)) for s in self.both(with_noise(sigma)))
+        assert begin.max() > 0.2
+        assert found.max() < 0.6 * begin.max()
+        assert found.mean() < 0.7 * begin.mean()
+
+    @pytest.mark.parametrize("sigma", [0.01, 0.3])
+    def test_the_same_noise_in_all_bands(self, sigma):
+        begin, found = self.both(with_noise(sigma))
+        assert np.std(found / sigma) < np.std(begin / sigma)
+        assert np.median(found) == pytest.approx(sigma, rel=0.01)
+
+    @pytest.mark.parametrize("side", [15, 20])
+    def test_few_spectra_do_not_lower_it(self, side):
+        begin, found = self.both(np.random.default_rng(0).standard_normal((BANDS, side, side)))
+        assert np.median(begin) < 0.9
+        assert np.median(found) == pytest.approx(1, abs=0.03)
+
+    def test_with_no_more_spectra_than_bands_nothing_changes(self):
+        begin, found = self.both(np.random.default_rng(0).standard_normal((BANDS, 10, 10)))
+        np.testing.assert_array_equal(found, begin)
+
+    def test_a_band_with_a_signal_of_its_own_keeps_its_estimate(self):
+        cube = with_noise(0.05)
+        cube[40] = np.random.default_rng(99).standard_normal((SIDE, SIDE))
+        moments = moments_of(cube)
+        begin = np.full(BANDS, 0.06)
+        found = residual_noise(moments.covariance, begin, moments.count)
+        assert found[40] == 0.06
+        np.testing.assert_allclose(np.delete(found, 40), 0.05, rtol=0.06)
+
+    def test_repeated_bands_keep_something_to_be_divided_by(self):
+        cube = with_noise(0.05)
+        _, found = self.both(np.concatenate([cube, cube[:3]]))
+        assert found.min() > 1e-6
+        np.testing.assert_allclose(found[3:-3], 0.05, rtol=0.06)
+
+    def test_units_do_not_matter(self):
+        moments = moments_of(with_noise(np.linspace(0.01, 0.2, BANDS)))
+        begin, unit = np.full(BANDS, 0.1), 10.0 ** np.random.default_rng(5).integers(-6, 6, BANDS)
+        found = residual_noise(moments.covariance, begin, moments.count)
+        other = residual_noise(moments.covariance * np.outer(unit, unit), unit * begin, moments.count)
+        np.testing.assert_allclose(other, unit * found, rtol=1e-6)
+        np.testing.assert_array_equal(begin, 0.1)
+
+
 class TestSpatialNoise:
     @pytest.mark.parametrize("sigma", [0.05, 0.5])
     def test_the_noise_of_a_scene_that_is_smooth_in_space(self, sigma):
@@ -285,13 +340,47 @@ class TestSignalSubspace:
         A, E = found.A, found.basis[:, : found.A.shape[1]]
         assert np.linalg.norm(signal - A @ (A.T @ signal)) < 0.7 * np.linalg.norm(signal - E @ (E.T @ signal))
 
+    @pytest.mark.parametrize("seed", range(3))
+    def test_noise_that_jumps_from_band_to_band_leaves_the_directions_smooth(self, seed):
+        """Divided by it, the spectra are as jagged as the noise; in units of the image they are not."""
+        sigma = np.random.default_rng(seed).uniform(0.03, 0.6, BANDS)
+        clean, cube = scene(), with_noise(sigma)
+        found = self.of(cube, sigma)
+        scale = np.outer(sigma, sigma)
+        _, vectors = np.linalg.eigh(moments_of(smooth(cube)).covariance / scale)
+        signal = found.whiten(clean).reshape(BANDS, -1)
+        lost = [np.mean((signal - A @ (A.T @ signal)) ** 2) for A in (found.A, vectors[:, ::-1][:, : found.A.shape[1]])]
+        assert lost[0] < 0.5 * lost[1]
+
+    def test_spectra_without_noise_stay_as_they_are(self):
+        cube = scene(rank=LEAST)
+        smoothed = moments_of(smooth(cube))
+        sigma = np.random.default_rng(4).uniform(1e-6, 1e-4, BANDS)
+        found = self.of(cube, sigma)
+        _, vectors = np.linalg.eigh(smoothed.covariance / np.outer(sigma, sigma))
+        signal = vectors[:, -LEAST:]
+        np.testing.assert_allclose(found.A @ (found.A.T @ signal), signal, atol=1e-3)
+
 
 class TestSubspaceOf:
-    def test_it_is_the_subspace_with_the_noise_from_regression(self):
-        cube = with_noise(0.05)
+    def test_it_is_the_subspace_with_the_refined_noise(self):
+        cube = with_noise(np.linspace(0.01, 0.2, BANDS))
+        covariance = moments_of(cube).covariance
+        refined = residual_noise(covariance, regression_noise(covariance), SIDE**2)
         found = subspace_of(cube)
-        np.testing.assert_allclose(found.sigma, regression_noise(moments_of(cube).covariance), rtol=1e-6)
+        np.testing.assert_allclose(found.sigma, refined, rtol=1e-6)
         np.testing.assert_allclose(found.mean, cube.mean(axis=(1, 2)), rtol=1e-6)
+
+    def test_beside_outliers_the_noise_is_not_refined(self):
+        cube = with_noise(np.linspace(0.01, 0.2, BANDS))
+        expected = robust_statistics(cube.reshape(BANDS, -1))[1]
+        np.testing.assert_allclose(subspace_of(cube, robust=True).sigma, expected, rtol=1e-6)
+
+    def test_a_constant_band_is_refused(self):
+        cube = with_noise(0.05)
+        cube[3] = 1
+        with pytest.raises(ValueError, match="constant bands"):
+            subspace_of(cube)
 
     def test_noise_may_be_given(self):
         np.testing.assert_array_equal(subspace_of(with_noise(0.05), sigma=np.full(BANDS, 0.2)).sigma, 0.2)

@@ -293,7 +293,8 @@ def _how(bands: int, denoiser: Denoiser) -> str:
         return "as in the published scripts"
     if bands < FEW:
         return f"estimated from the finest wavelets of each band: fewer than {FEW} bands"
-    return "estimated by regression on the other bands" + (", outliers left out" if denoiser.robust else "")
+    rest = ", outliers left out" if denoiser.robust else ", then from what the signal subspace leaves"
+    return "estimated by regression on the other bands" + rest
 
 
 def _one(units: Sequence[str]) -> str | None:
