@@ -52,7 +52,7 @@ def detect_anomaly(
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "lrr-net-plus",
     var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
     pfa: Annotated[
-        float | None, typer.Option(help="Wanted share of background pixels in the mask.  [default: 0.001]")
+        float | None, typer.Option(help="Wanted share of background pixels in the mask.  [default: 0.01]")
     ] = None,
     percentile: Annotated[
         float | None, typer.Option(help="Instead of --pfa: percentile of all scores above which a pixel is anomalous.")

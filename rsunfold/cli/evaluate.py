@@ -225,7 +225,7 @@ def detect_anomaly(
     priors: Priors = None,
     object_size: ObjectSize = 100,
     seeds: Annotated[str, typer.Option(help="Seeds of all random choices, comma-separated.")] = "0",
-    pfa: Annotated[float, typer.Option(help="Wanted share of background pixels in the mask.")] = 0.001,
+    pfa: Annotated[float, typer.Option(help="Wanted share of background pixels in the mask.")] = 0.01,
     epochs: Epochs = None,
     inner: Inner = None,
     outer: Outer = None,

@@ -370,7 +370,8 @@ class Fitted:
     def describe(self) -> dict[str, Any]:
         """What was learned, for the summary: thresholds by stage, and the loss before and after."""
         stages = [
-            dict(zip(NUMBERS, map(float, stage.numbers()), strict=True)) | {"l3_norm": float(shared.l3)}
+            dict(zip(NUMBERS, (float(v.detach()) for v in stage.numbers()), strict=True))
+            | {"l3_norm": float(shared.l3)}
             for stage, shared in zip(self.net.iterations(), self.shared, strict=True)
         ]
         return {"loss_before": self.losses[:1], "loss_after": self.losses[-1:], "stages": stages}

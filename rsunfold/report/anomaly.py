@@ -290,5 +290,5 @@ def spectra_picture(
     axes.set_ylabel(f"value ({units})" if units else "value")
     axis.finish(axes)
     say_if_empty(axes, mean, *shown.values())
-    fig.legend(loc="outside lower center", ncols=min(5, len(shown) + 2), fontsize=9)
+    fig.legend(loc="outside lower center", ncols=min(4, len(shown) + 2), fontsize=8)
     save(fig, path, overwrite)

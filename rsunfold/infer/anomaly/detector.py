@@ -82,9 +82,9 @@ class Chain:
         """What the model sees."""
         return cube if self.profile is None else self.profile(cube)
 
-    def score(self, cube: Floats, valid: Bool) -> Floats:
-        """(2, rows, cols): the score, kernel term in, and the guide (0 without)."""
-        score = self.scorer(self.features(cube), valid)
+    def score(self, cube: Floats, valid: Bool, features: Floats | None = None) -> Floats:
+        """(2, rows, cols): the score, kernel term in, and the guide (0 without); ``features`` where they are known."""
+        score = self.scorer(self.features(cube) if features is None else features, valid)
         if self.kernel is not None:
             # Of kernel RX the root: both are distances then.
             score = np.sqrt(score * np.sqrt(self.kernel(cube, valid)))
@@ -226,7 +226,9 @@ class AnomalyDetector:
                         maps[letter] = np.where(valid, values, np.float32(np.nan))
         else:
             if stages:
-                raise DeviceError("--stages needs the whole image at once, which --memory does not allow: raise it.")
+                raise DeviceError(
+                    f"--stages needs the whole image at once: at most {SAMPLE} pixels, and as many as --memory allows."
+                )
             scene = scale.scene(image, self.seed)
             chain = self.chain(scene, lambda profile: self._features(image, scale, profile))
             radius = self._radius()
@@ -255,13 +257,7 @@ class AnomalyDetector:
             return scene_of(features[0], valid, seed=self.seed)
 
         chain = self.chain(scene, sample)
-        if features:  # they are at hand: not to be computed twice
-            again = chain.profile
-            chain.profile = _Known(features[0])  # type: ignore[assignment]
-            score, guide = chain.score(cube, valid)
-            chain.profile = again
-        else:
-            score, guide = chain.score(cube, valid)
+        score, guide = chain.score(cube, valid, features[0] if features else None)
         return chain, score, guide
 
     def _windowed(self, image: SpectralImage, scale: Scaling, side: int) -> Scored:
@@ -350,16 +346,6 @@ class AnomalyDetector:
                 out[window.slices] = part[window.within(grown)]
         out[~valid] = np.nan
         return out
-
-
-class _Known:
-    """A profile whose features are there already."""
-
-    def __init__(self, features: Floats) -> None:
-        self.kept = features
-
-    def __call__(self, cube: Floats) -> Floats:
-        return self.kept
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture, write_json
 
-PFA = 1e-3
+PFA = 1e-2
 """Wanted share of false alarms among background pixels, unless the user says otherwise."""
 MASK_NODATA = 255
 ROWS = 512

@@ -14,15 +14,15 @@ TAIL, CENSORED = 0.9, 0.99
 """Quantiles of the score between which the tail is fitted; above the second one anomalies may lie."""
 MOST = 200_000
 """Most scores that a fit looks at, evenly spread."""
-SHAPES = (-0.5, 1.0)
-"""Of the generalised Pareto distribution: below, likelihood has no maximum; above, the tail has no mean."""
+SHAPES = (-0.9, 0.5)
+"""Least and largest xi: below -1 likelihood has no maximum, and a logarithm has no heavier tail than an exponential."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """P(score > t) = share (1 + xi (t - u) / sigma)^(-1 / xi) for t >= u, of the background.
+    """P(score > t) = share (1 + xi log(t / u) / sigma)^(-1 / xi) for t >= u, of the background.
 
-    u, sigma in units of the score; share : of the scores that exceed u.
+    u in units of the score; share : of the scores that exceed u.
     """
 
     u: float
@@ -33,20 +33,20 @@ class Tail:
     def threshold(self, pfa: float) -> float:
         """The score that the background exceeds with probability ``pfa`` < share."""
         ratio = self.share / pfa
-        if abs(self.xi) < 1e-9:
-            return self.u + self.sigma * float(np.log(ratio))
-        return self.u + self.sigma / self.xi * float(ratio**self.xi - 1)
+        excess = np.log(ratio) if abs(self.xi) < 1e-9 else (ratio**self.xi - 1) / self.xi
+        return self.u * float(np.exp(self.sigma * excess))
 
     def as_dict(self) -> dict[str, Any]:
         """For the summary."""
-        return {"model": "generalised Pareto distribution of the scores above u", **asdict(self)}
+        return {"model": "generalised Pareto distribution of log(score / u) above u", **asdict(self)}
 
 
 def fit_tail(scores: NDArray[Any]) -> Tail | None:
     """The tail of the background's scores (n,), or None where they have none: nearly all are equal.
 
-    Excesses over the TAIL quantile follow a generalised Pareto distribution whatever the distribution of the scores is
-    (Pickands, Annals of Statistics 3(1), 1975), fitted by maximum likelihood. Scores above the CENSORED quantile count
+    Excesses over a high quantile follow a generalised Pareto distribution, whatever the distribution (Pickands, Annals
+    of Statistics 3(1), 1975). Taken of the logarithm of the scores, for which 9 in 10 is high enough: scores after a
+    top-hat are near 0 nearly everywhere, and those of RX have heavy tails. The fit is by maximum likelihood. Scores above the CENSORED quantile count
     as no more than that, for anomalies may be among them; anomalies below it make the tail heavier, the threshold
     higher and false alarms fewer than wanted.
     """
@@ -56,9 +56,13 @@ def fit_tail(scores: NDArray[Any]) -> Tail | None:
     s = s[:: max(1, s.size // MOST)]
     u, top = (float(q) for q in np.quantile(s, [TAIL, CENSORED]))
     share = float((s > u).mean())
+    if u <= 0:  # a map that is 0 nearly everywhere: its tail begins with what is not
+        u = float(s[s > 0].min(initial=np.inf))
+        share = float((s > u).mean())
     if not top > u:
         return None
-    y = (s[(s > u) & (s <= top)] - u) / (top - u)
+    unit = np.log(top / u)
+    y = np.log(s[(s > u) & (s <= top)] / u) / unit
     beyond = int((s > top).sum())
     if y.size < 10:
         return None
@@ -73,7 +77,7 @@ def fit_tail(scores: NDArray[Any]) -> Tail | None:
         return float(y.size * p[1] + (1 + 1 / xi) * logs.sum() + beyond * np.log1p(xi / sigma) / xi)
 
     best = minimize(cost, np.array([0.1, np.log(y.mean())]), method="Nelder-Mead")
-    return Tail(u, share, float(best.x[0]), float(np.exp(best.x[1])) * (top - u))
+    return Tail(u, share, float(best.x[0]), float(np.exp(best.x[1]) * unit))
 
 
 def choose_threshold(
