@@ -46,9 +46,9 @@ def fit_tail(scores: NDArray[Any]) -> Tail | None:
 
     Excesses over a high quantile follow a generalised Pareto distribution, whatever the distribution (Pickands, Annals
     of Statistics 3(1), 1975). Taken of the logarithm of the scores, for which 9 in 10 is high enough: scores after a
-    top-hat are near 0 nearly everywhere, and those of RX have heavy tails. The fit is by maximum likelihood. Scores above the CENSORED quantile count
-    as no more than that, for anomalies may be among them; anomalies below it make the tail heavier, the threshold
-    higher and false alarms fewer than wanted.
+    top-hat are near 0 nearly everywhere, and those of RX have heavy tails. The fit is by maximum likelihood. Scores
+    above the CENSORED quantile count as no more than that, for anomalies may be among them; anomalies below it make
+    the tail heavier, the threshold higher and false alarms fewer than wanted.
     """
     from scipy.optimize import minimize
 
