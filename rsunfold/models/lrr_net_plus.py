@@ -87,7 +87,7 @@ class Stage(nn.Module):
             l1 = l1 * len(X) / len(eye)
         D = torch.linalg.solve(L.T @ L + l1 * eye, L.T @ (X - S))  # (5, 14)
         if not self.literal:
-            mu = mu * (D * D).sum() / len(eye)
+            mu = mu * _above_zero((D * D).sum()) / len(eye)  # D is 0 where all pixels are alike
         inverse = torch.linalg.inv(D @ D.T + mu * eye)
         Gamma, Theta = inverse @ D + self.gamma, mu * inverse + self.theta
         L = _codes(X, state, Gamma, Theta)
@@ -382,7 +382,8 @@ def _centres(X: Tensor, atoms: int, seed: int) -> Tensor:
     from sklearn.cluster import KMeans
 
     some = X[:: -(-len(X) // CLUSTERED)].cpu().numpy()
-    K = min(atoms, len(np.unique(some, axis=0)))
+    # Equal spectra differ by rounding after a rotation; their mean squared length is 1.
+    K = min(atoms, len(np.unique(some.round(9), axis=0)))
     found = KMeans(K, n_init=1, max_iter=30, random_state=seed).fit(some) if some.shape[1] else None
     centres = np.zeros((1, 0)) if found is None else found.cluster_centers_
     return torch.from_numpy(np.ascontiguousarray(centres, np.float64)).to(X.device)
