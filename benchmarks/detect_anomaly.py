@@ -50,7 +50,7 @@ def compare_rx(path: Path) -> list[dict[str, Any]]:
 
     with SpectralImage(str(path), smoothed=False) as image:
         cube, valid = Scaling.of(image)(*image.read(Window(0, 0, image.rows, image.cols)))
-    theirs_cube = np.ascontiguousarray(np.moveaxis(cube, 0, -1))
+    theirs_cube = np.ascontiguousarray(np.moveaxis(cube, 0, -1), np.float64)
 
     def ours() -> Any:
         return get_model("rx").build().fit(scene_of(cube, valid))(cube, valid)

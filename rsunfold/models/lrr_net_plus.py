@@ -26,7 +26,7 @@ LITERAL = {"l1": 1e-5, "l2": 1e-5, "l3": 1e-5, "mu": 1e-2}
 """The same as absolute numbers; 1e-5 for l3 is the paper's."""
 TRAINED_ON, CLUSTERED = 3000, 10_000
 """Most spectra of the scene, evenly spread, that an epoch looks at, and that k-means looks at."""
-LEARNING_RATE, CORRECTION_RATE = 5e-3, 1.5e-3
+LEARNING_RATE, CORRECTION_RATE = 5e-3, 5e-4
 CHUNK = 2**16
 """Pixels scored at a time."""
 
