@@ -36,7 +36,7 @@ from rsunfold.cli.options import (
     use_threads,
     whole_numbers,
 )
-from rsunfold.errors import UsageError
+from rsunfold.errors import OutputError, UsageError
 
 app = typer.Typer(help="Compare results with ground truth.", no_args_is_help=True)
 
@@ -262,6 +262,11 @@ def detect_anomaly(
     targets = {} if pictures is None else {s.name: pictures / f"{s.name}_roc.png" for s in found}
     for path in [*targets.values(), *([] if pictures is None else [pictures / "separability.png"])]:
         refuse_existing(path, overwrite)
+    if pictures is not None:
+        try:
+            pictures.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"the folder {pictures} cannot be used ({error.strerror}); choose another.") from None
     if predictions is not None:
         done = evaluate_files(found, predictions, pfa=pfa)
     else:
@@ -289,7 +294,6 @@ def detect_anomaly(
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)
     if pictures is not None:
-        pictures.mkdir(parents=True, exist_ok=True)
         for name, path in targets.items():
             roc_picture(path, done.curves[name], title=name, fa_label="false alarm rate PF", overwrite=overwrite)
         separability_picture(

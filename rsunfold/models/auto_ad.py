@@ -72,6 +72,7 @@ def autoencoder(bands: int, channels: int, scales: int) -> nn.Sequential:
     "auto-ad",
     task="detect-anomaly",
     kind="network",
+    per_scene=True,
     paper="Wang, Wang, Zhang and Zhong, Auto-AD: autonomous hyperspectral anomaly detection network based on fully "
     "convolutional autoencoder, IEEE Transactions on Geoscience and Remote Sensing 60, 2022",
     url="https://doi.org/10.1109/TGRS.2021.3057721",

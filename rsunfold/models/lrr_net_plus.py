@@ -197,7 +197,8 @@ class LRRNetPlus:
         d <- d + (L - J)                                                        LarNet (12, 21)
 
     Learned in each scene, without truth, by ``epochs`` steps of Adam from the same start: l1, l2 / mu, l3 and mu of
-    every stage, gamma and theta. D and L begin with the centres and the labels of k-means, gamma and theta with 0.
+    every stage, gamma and theta (but for theta of the first, where J = d = 0, and l3 of the last, on which J does not
+    depend). D and L begin with the centres and the labels of k-means, gamma and theta with 0.
     score_i = ||x_i - (J D)_i||.
 
     Deviations from the paper, each with its reason:

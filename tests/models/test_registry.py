@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,10 +11,12 @@ from torch import nn
 from rsunfold import weights
 from rsunfold.errors import UsageError
 from rsunfold.registry import ModelSpec, all_models, get_model, register
+from rsunfold.scene import scene_of
 from rsunfold.unfold.unrolled import Record, Unrolled, macs_per_pixel
 
 NETWORKS = all_models("detect-ir", "network")
 DENOISERS = all_models("denoise-hsi", "network")
+ANOMALY_DETECTORS = all_models("detect-anomaly", "network")
 PARAMETERS = {"l-rpcanet": 215_916, "rpcanet": 679_896}
 SIZES = [(1, 1), (1, 40), (39, 1), (1, 7), (2, 3), (5, 8), (17, 16), (33, 40)]
 
@@ -189,6 +192,40 @@ def test_step_sizes_of_denoisers_are_some_of_their_parameters(denoiser):
     net = tiny(denoiser)
     steps, every = {id(p) for p in net.step_sizes()}, {id(p) for p in net.parameters()}
     assert len(steps) == len(net.step_sizes()) and steps and steps < every
+
+
+# ---------------------------------------------------------------------- detectors of anomalies
+
+
+@pytest.fixture(params=ANOMALY_DETECTORS, ids=lambda spec: spec.name)
+def finder(request) -> ModelSpec:
+    return request.param
+
+
+def quick(spec: ModelSpec) -> dict:
+    return {"auto-ad": {**spec.sizes.get("tiny", {}), "iterations": 2}, "lrr-net-plus": {"epochs": 1}}[spec.name]
+
+
+def test_all_detectors_of_anomalies_are_registered(finder):
+    assert {"auto-ad", "lrr-net-plus"} == {m.name for m in ANOMALY_DETECTORS}
+    assert len(finder.paper) > 20 and finder.needs and finder.url and finder.bands == (1, None)
+    assert finder.weights is None
+    model = finder.build(**quick(finder))
+    assert model.whole in (True, False) and (model.radius is None if model.whole else model.radius >= 0)
+    assert model.bytes_per_pixel(200) >= model.bytes_per_pixel(100) > 0
+
+
+@pytest.mark.parametrize("bands", [1, 5, 200])
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (12, 1), (3, 40), (9, 8)])
+def test_every_detector_scores_any_size(finder, size, bands):
+    cube = np.random.default_rng(0).random((bands, *size), np.float32)
+    kept, valid = cube.copy(), np.ones(size, bool)
+    model = finder.build(**quick(finder))
+    first, again = (model.fit(scene_of(cube, valid, seed=3), "cpu")(cube, valid) for _ in range(2))
+    assert first.shape == size and first.dtype == np.float32
+    assert np.isfinite(first).all() and (first >= 0).all()
+    np.testing.assert_array_equal(first, again)
+    np.testing.assert_array_equal(cube, kept)
 
 
 # ---------------------------------------------------------------------- names

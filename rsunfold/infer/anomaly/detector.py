@@ -131,7 +131,8 @@ class AnomalyDetector:
             raise UsageError(f"--object-size must be at least 1 pixel, not {object_size}.")
         if window is not None and window < 16:
             raise UsageError(f"--window must be at least 16 pixels, not {window}.")
-        self.object_size, self.seed, self.window = object_size, seed, window
+        self.object_size, self.window = object_size, window
+        self.reseed(seed)
         self.device_name = "cpu"
         if self.spec.kind == "network":
             picked = str(pick_device(device))
@@ -142,6 +143,12 @@ class AnomalyDetector:
             raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
         self.memory = parse_memory(memory)
         self.held = resident() + LATER_BYTES
+
+    def reseed(self, seed: int) -> None:
+        """Take another seed of all random choices; raises UsageError for one that a generator does not take."""
+        if not 0 <= seed < 2**32:
+            raise UsageError(f"the seed must lie between 0 and {2**32 - 1}, not {seed}.")
+        self.seed = seed
 
     def describe(self) -> dict[str, Any]:
         """Model, options, priors and device, for the JSON summary."""

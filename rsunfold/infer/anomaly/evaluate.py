@@ -96,7 +96,7 @@ class Comparison:
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
 
     def add(
-        self, model: str, scene: Scene, seed: int | None, score: NDArray[np.float32], seconds: float, pfa: float
+        self, model: str, scene: Scene, seed: int | None, score: NDArray[Any], seconds: float, pfa: float
     ) -> dict[str, Any]:
         """Take one score map (rows, cols), NaN where it counts for nothing; returns the entry."""
         shape = score.shape[0], score.shape[1]
@@ -188,7 +188,7 @@ def evaluate_models(
         done.about[name] = detector.describe() | {"seed": list(seeds)}
         for scene in scenes:
             for seed in seeds:
-                detector.seed = seed
+                detector.reseed(seed)
                 found = detect_array(str(scene.path), detector, Options(var=var, pfa=pfa))
                 run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
                 say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
@@ -208,7 +208,7 @@ def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) ->
         with environment(), open_cube(path) as reader:
             if reader.shape[0] != 1:
                 raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
-            cube = reader.read()
-        score = np.where(cube.valid, cube.data[0], np.nan).astype(np.float32)
+            cube = reader.read(scaled=False)  # as stored: what is equal in float32 only, is in order
+        score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)
         done.add(name, scene, None, score, 0.0, pfa)
     return done

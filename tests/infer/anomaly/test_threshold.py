@@ -108,7 +108,7 @@ def test_percentile():
 def test_the_tail_is_a_distribution_that_a_fit_finds_again(xi):
     tail = Tail(2.0, 0.1, xi, 0.3)
     ranks = (np.arange(N) + 0.5) / N
-    score = np.where(ranks > 0.1, 2.0 - ranks, [tail.threshold(min(r, 0.1)) for r in ranks])
+    score = np.where(ranks > 0.1, 2.2 - 2 * ranks, [tail.threshold(min(r, 0.1)) for r in ranks])
     found = fit_tail(score)
     assert found is not None and found.u == pytest.approx(2, rel=1e-3) and found.share == pytest.approx(0.1, rel=1e-2)
     assert (found.xi, found.sigma) == (pytest.approx(xi, abs=0.03), pytest.approx(0.3, rel=0.03))

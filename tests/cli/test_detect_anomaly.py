@@ -1,0 +1,324 @@
+"""rsunfold detect-anomaly and evaluate detect-anomaly: one scene and many, and everything a user can get wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+import torch
+
+from rsunfold.infer.anomaly import run as module
+from rsunfold.io import open_cube
+from rsunfold.metrics.anomaly import detection
+
+FAST = ("--model", "rx")
+EVALUATE = ("evaluate", "detect-anomaly")
+KINDS = ("anomalies.csv", "anomalies.geojson", "mask.tif", "quicklook.png", "score.tif", "spectra.csv", "spectra.png")
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def content(folder):
+    return {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def read(path):
+    with open_cube(path) as reader:
+        return reader.read(scaled=False).data[0]
+
+
+@pytest.fixture(scope="module")
+def scenery():
+    """(cube float32 (8, 30, 34), truth): smooth mixtures of three spectra, and four objects of a fourth."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:30, :34]
+    shares = np.stack([1.2 + np.sin(0.2 * y + 0.1 * k * x + k) for k in range(3)])
+    spectra = 0.5 + 0.3 * np.sin(2 * np.pi * (np.linspace(0, 1, 8)[:, None] + np.array([0, 0.3, 0.6])))
+    cube = np.tensordot(spectra, shares / shares.sum(0), axes=1) + rng.normal(0, 0.005, (8, 30, 34))
+    truth = np.zeros((30, 34), bool)
+    truth[4, 5] = truth[12:14, 20:22] = truth[22, 7:10] = truth[25, 28] = True
+    return np.where(truth, np.linspace(0.9, 0.15, 8)[:, None, None] ** 2, cube).astype(np.float32), truth
+
+
+@pytest.fixture
+def cube(scenery, write_image, tmp_path):
+    return write_image(tmp_path / "cube.tif", scenery[0])
+
+
+@pytest.fixture
+def mats(scenery, tmp_path):
+    """A folder of two scenes with their truth."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    for name, part in (("one", np.s_[:, :]), ("two", np.s_[::-1, :20])):
+        data = {"data": scenery[0][:, *part].transpose(1, 2, 0), "map": scenery[1][part] * 1}
+        scipy.io.savemat(folder / f"{name}.mat", data)
+    return folder
+
+
+# ---------------------------------------------------------------- detect-anomaly
+
+
+@pytest.mark.parametrize("suffix", [".mat", ".tif", ".img", ".hdr"])
+def test_one_scene(suffix, call, scenery, mats, write_image, tmp_path):
+    if suffix == ".mat":
+        source = mats / "one.mat"
+    else:
+        source = write_image(tmp_path / f"one{suffix.replace('hdr', 'img')}", scenery[0]).with_suffix(suffix)
+    out = tmp_path / "out"
+    result = call("detect-anomaly", source, "-o", out, *FAST, "--threads", 1)
+    assert names(out) == sorted([*(f"one_{k}" for k in KINDS), "one_summary.json"])
+    summary = json.loads((out / "one_summary.json").read_text())
+    assert result.stdout == f"{summary['anomalies']} anomalies in 1 of 1 scene (rx); results are in {out}\n"
+    assert result.stderr.startswith(f"{source}: {summary['anomaly_pixels']} pixels in {summary['anomalies']} anomalies")
+    assert (summary["model"], summary["input"], summary["bands"]) == ("rx", str(source), 8)
+    assert detection(read(out / "one_score.tif"), scenery[1])["auc_df"] > 0.99
+    assert (read(out / "one_mask.tif") == 1).sum() == summary["anomaly_pixels"]
+
+
+def test_the_default_model(call, cube, scenery, tmp_path):
+    words = ("--epochs", 2, "--object-size", 20, "--seed", 3, "--pfa", 0.02, "--stages", "--envi", "--no-quicklook")
+    call("detect-anomaly", cube, "-o", tmp_path / "out", *words, "--device", "cpu")
+    rasters = [f"cube_{k}.{e}" for k in ("score", "mask", "stages") for e in ("img", "hdr", "img.aux.xml")]
+    found = {n for n in names(tmp_path / "out") if not n.endswith(".aux.xml")}
+    assert {n for n in rasters if not n.endswith(".aux.xml")} < found and not any(n.endswith("png") for n in found)
+    summary = json.loads((tmp_path / "out" / "cube_summary.json").read_text())
+    assert (summary["model"], summary["options"], summary["seed"]) == ("lrr-net-plus", {"epochs": 2}, 3)
+    assert summary["priors"] == ["attribute-profile", "kernel", "small-object", "edge-preserving"]
+    assert (summary["object_size_px"], summary["threshold_rule"]["pfa"]) == (20, 0.02)
+    assert detection(read(tmp_path / "out" / "cube_score.img"), scenery[1])["auc_df"] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((*FAST, "--priors", "small-object, kernel"), {"priors": ["kernel", "small-object"]}),
+        (("--priors", "none", "--epochs", 1), {"priors": [], "model": "lrr-net-plus"}),
+        (("--literal", "--epochs", 1), {"priors": [], "options": {"epochs": 1, "literal": True}}),
+        (("--model", "local-rx", "--inner", 3, "--outer", 9), {"options": {"inner": 3, "outer": 9}}),
+        (("--model", "crd", "--inner", 3, "--outer", 7), {"options": {"inner": 3, "outer": 7}}),
+        ((*FAST, "--components", 3), {"options": {"components": 3}}),
+        (("--model", "kernel-rx", "--components", 3), {"options": {"components": 3}}),
+        (("--model", "rpca"), {"model": "rpca", "learned": None}),
+        ((*FAST, "--window", 16), {"computed": "windows of 16 pixels, each a scene of its own", "window": 16}),
+        ((*FAST, "--percentile", 95, "--min-area", 2), {"min_area_px": 2}),
+    ],
+)
+def test_options_arrive(words, expected, call, cube, tmp_path):
+    call("detect-anomaly", cube, "-o", tmp_path / "out", *words, "--no-quicklook", "--device", "cpu")
+    summary = json.loads((tmp_path / "out" / "cube_summary.json").read_text())
+    assert expected.items() <= summary.items()
+
+
+def test_several_scenes(call, fails, mats, cube, tmp_path):
+    out = tmp_path / "out"
+    result = call("detect-anomaly", mats, cube, "-o", out, *FAST, "--no-quicklook")
+    assert len([n for n in names(out) if n.endswith("_summary.json")]) == 3 and "in 3 of 3 scenes" in result.stdout
+    before = content(out)
+    assert "exists already; choose another name or pass --overwrite" in fails(
+        4, "detect-anomaly", cube, "-o", out, *FAST
+    )
+    result = call("detect-anomaly", str(mats / "*.mat"), "-o", out, *FAST, "--skip-existing")
+    assert result.stderr.count("skipped, its summary exists") == 2 and "0 anomalies in 0 of 2 scenes" in result.stdout
+    assert content(out) == before
+    call("detect-anomaly", cube, "-o", out, *FAST, "--overwrite", "--no-quicklook")
+    assert (out / "cube_score.tif").stat().st_mtime_ns > before[out / "cube_score.tif"][1]
+    message = fails(2, "detect-anomaly", cube, "-o", out, *FAST, "--overwrite", "--skip-existing")
+    assert "contradict each other" in message
+
+
+def test_notes_are_told(call, scenery, tmp_path):
+    short = np.random.default_rng(0).random((2, 3, 30))
+    scipy.io.savemat(tmp_path / "short.mat", {"data": short})
+    result = call("detect-anomaly", tmp_path / "short.mat", "-o", tmp_path / "out", *FAST)
+    assert "note: 30 bands but only 6 valid pixels: the covariance is singular" in result.stderr
+    from rsunfold.simulate.hyperspectral import hyperspectral_scene
+
+    scipy.io.savemat(tmp_path / "swapped.mat", {"data": hyperspectral_scene(24, 20, 16, seed=3).data})
+    result = call("detect-anomaly", tmp_path / "swapped.mat", "-o", tmp_path / "out", *FAST, "--no-quicklook")
+    assert "note: the rows look like the spectral axis" in result.stderr
+
+
+@pytest.fixture
+def bad(tmp_path, scenery, write_image):
+    """Files that cannot be used, by what is wrong with them."""
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "empty.tif").touch()
+    (folder / "text.tif").write_text("this is no image\n")
+    whole = write_image(folder / "truncated.tif", np.tile(scenery[0], (1, 3, 3)))
+    whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    write_image(folder / "nodata.tif", np.zeros((4, 20, 20), np.uint16), nodata=0)
+    write_image(folder / "nan.tif", np.full((4, 20, 20), np.nan, np.float32))
+    write_image(folder / "constant.tif", np.full((4, 20, 20), 7, np.uint16))
+    write_image(folder / "complex.tif", np.zeros((4, 20, 20), np.complex64))
+    write_image(folder / "pixel.tif", np.arange(9, dtype=np.float32).reshape(9, 1, 1))
+    return folder
+
+
+BAD = {
+    "absent.tif": "does not exist",
+    "empty.tif": "is empty",
+    "text.tif": "is not an image in a known format",
+    "truncated.tif": "truncated",
+    "nodata.tif": "has no valid pixel",
+    "nan.tif": "has no valid pixel",
+    "constant.tif": "is constant in every band: it holds nothing but one value",
+    "complex.tif": "holds complex samples",
+    "pixel.tif": "is constant in every band",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name, fails, bad, tmp_path):
+    message = fails(3, "detect-anomaly", bad / name, "-o", tmp_path / "out", *FAST)
+    assert name in message and BAD[name] in message
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_batch_goes_on(call, bad, cube, tmp_path):
+    wrong = [bad / "empty.tif", bad / "constant.tif"]
+    result = call("detect-anomaly", wrong[0], cube, wrong[1], "-o", tmp_path / "out", *FAST, code=7)
+    assert names(tmp_path / "out") == sorted([*(f"cube_{k}" for k in KINDS), "cube_summary.json"])
+    lines = result.stderr.splitlines()
+    for path in wrong:
+        assert any(line.startswith(f"failed: {path}: ") and BAD[path.name] in line for line in lines)
+    assert lines[-1] == "error: 2 of 3 inputs failed; the others are written." and result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--model", "local-rxx"), 2, "there is no model 'local-rxx' for detect-anomaly; did you mean 'local-rx'?"),
+        (("--model", "fasthyde"), 2, "fasthyde"),
+        ((*FAST, "--device", "cuda"), 2, "runs on the CPU only, not on cuda"),
+        ((*FAST, "--epochs", 3), 2, "epochs is no option of rx; it takes"),
+        ((*FAST, "--literal"), 2, "literal is no option of rx"),
+        ((*FAST, "--components", 0), 2, "at least one principal component, got 0"),
+        ((*FAST, "--stages"), 2, "rx has no stages; leave out --stages"),
+        (("--stages", "--window", 16), 2, "--stages shows one scene: it does not go with --window"),
+        ((*FAST, "--window", 8), 2, "--window must be at least 16 pixels, not 8"),
+        ((*FAST, "--pfa", 0), 2, "--pfa must lie between 0 and 0.5, not 0"),
+        ((*FAST, "--pfa", "nan"), 2, "--pfa must lie between 0 and 0.5, not nan"),
+        ((*FAST, "--percentile", 100), 2, "--percentile must lie between 0 and 100"),
+        ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "give either --pfa or --percentile"),
+        ((*FAST, "--priors", "kernle"), 2, "there is no prior 'kernle'; did you mean 'kernel'?"),
+        ((*FAST, "--priors", ""), 2, "there is no prior ''"),
+        ((*FAST, "--seed", 2**32), 2, "the seed must lie between 0 and 4294967295"),
+        (("--epochs", -1), 2, "--epochs must be at least 0, not -1"),
+        (("--model", "local-rx", "--inner", 4), 2, "must be odd"),
+        (("--model", "crd", "--inner", 9, "--outer", 7), 2, "the inner one smaller"),
+        ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB: raise it"),
+        (("--model", "rpca", "--memory", "1MB"), 6, "raise it"),
+        ((*FAST, "--memory", "lots"), 2, "--memory needs a size"),
+        ((*FAST, "--var", "absent"), 3, "has no variable 'absent'"),
+    ],
+)
+def test_wrong_options(words, code, message, fails, cube, tmp_path):
+    assert message in fails(code, "detect-anomaly", cube, "-o", tmp_path / "out", *words)
+    assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(fails, cube, tmp_path):
+    assert "cuda" in fails(6, "detect-anomaly", cube, "-o", tmp_path / "out", "--device", "cuda")
+
+
+def test_ctrl_c(call, cube, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "find_anomalies", stop)
+    result = call("detect-anomaly", cube, "-o", tmp_path / "out", *FAST, code=130)
+    assert "interrupted; nothing unfinished was left behind" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# ---------------------------------------------------------------- evaluate detect-anomaly
+
+
+def test_evaluate_models(call, scenery, mats, tmp_path):
+    report, pictures = tmp_path / "r.json", tmp_path / "sub" / "pictures"
+    words = ("--model", "rx,local-rx", "--inner", 3, "--outer", 9, "--json", report, "--pictures", pictures)
+    result = call(*EVALUATE, "--scenes", mats, *words, "--per-scene")
+    found = json.loads(report.read_text())
+    assert list(found["models"]) == ["rx", "local-rx"] and len(found["runs"]) == 4
+    assert found["models"]["rx"]["options"] == {} and found["models"]["local-rx"]["options"] == {"inner": 3, "outer": 9}
+    call("detect-anomaly", mats / "one.mat", "-o", tmp_path / "out", *FAST, "--no-quicklook")
+    run = found["runs"][0]
+    assert (run["model"], run["scene"], run["seed"]) == ("rx", "one", 0)
+    assert run["figures"] == detection(read(tmp_path / "out" / "one_score.tif"), scenery[1])
+    assert names(pictures) == ["one_roc.png", "separability.png", "two_roc.png"]
+    for path in pictures.iterdir():
+        with rasterio.open(path) as ds:
+            assert ds.read().std() > 10
+    assert sum("local-rx" in line for line in result.stdout.splitlines()) == 3
+    assert f"{found['summary'][0]['AUC(D,F)']:.4g}" in result.stdout
+
+
+def test_evaluate_seeds(call, mats, tmp_path):
+    words = ("--seeds", "0,5", "--epochs", 1, "--priors", "none", "--device", "cpu", "--json", tmp_path / "r.json")
+    result = call(*EVALUATE, "--scenes", mats, *words)
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [(r["scene"], r["seed"]) for r in found["runs"]] == [("one", 0), ("one", 5), ("two", 0), ("two", 5)]
+    assert found["summary"][0]["std over seeds"] >= 0 and "std over seeds" in result.stdout
+
+
+def test_evaluate_our_own_scores(call, mats, tmp_path):
+    call("detect-anomaly", mats, "-o", tmp_path / "out", *FAST, "--no-quicklook")
+    call(*EVALUATE, "--scenes", mats, *FAST, "--json", tmp_path / "model.json")
+    call(*EVALUATE, "--scenes", mats, "--predictions", tmp_path / "out", "--json", tmp_path / "files.json")
+    model, files = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("model", "files"))
+    assert [r["figures"] for r in files["runs"]] == [r["figures"] for r in model["runs"]]
+    assert [r["mask"] for r in files["runs"]] == [r["mask"] for r in model["runs"]]
+    assert list(files["models"]) == ["out"]
+
+
+def test_evaluate_leaves_files_alone(fails, call, mats, tmp_path):
+    report, pictures = tmp_path / "r.json", tmp_path / "p"
+    pictures.mkdir()
+    for path in (report, pictures / "two_roc.png", pictures / "separability.png"):
+        path.write_text("precious")
+        words = ("--scenes", mats, *FAST, "--json", report, "--pictures", pictures)
+        assert "exists already" in fails(4, *EVALUATE, *words) and path.read_text() == "precious"
+        path.unlink()
+    pictures.rmdir()
+    pictures.write_text("no folder")
+    assert str(pictures) in fails(4, *EVALUATE, "--scenes", mats, *FAST, "--pictures", pictures, "-q")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--scenes", "absent"), 3, "the folder absent cannot be read"),
+        (("--scenes", "S", "--truth-var", "labels"), 3, "holds no truth (labels)"),
+        (("--scenes", "S", "--masks", "absent"), 3, "the folder absent cannot be read"),
+        (("--scenes", "S", "--predictions", "absent"), 3, "the folder absent cannot be read"),
+        (("--scenes", "S", "--predictions", "S"), 3, "bands; a score has one"),
+        (("--scenes", "S", "--pfa", "1"), 2, "--pfa must lie between 0 and 0.5"),
+        (("--scenes", "S", "--seeds", "a"), 2, "--seeds needs whole numbers"),
+        (("--scenes", "S", "--model", "rx,"), 2, "there is no model ''"),
+        (("--scenes", "S", "--model", "rx,lrasr", "--epochs", "3"), 2, "epochs is no option of rx"),
+        (("--scenes", "S", *FAST, "--seeds", "4294967296"), 2, "the seed must lie between 0 and 4294967295"),
+    ],
+)
+def test_wrong_evaluations(words, code, message, fails, mats):
+    assert message in fails(code, *EVALUATE, *(str(mats) if w == "S" else w for w in words))
+
+
+# ---------------------------------------------------------------- a real scene
+
+
+def test_the_default_on_a_real_scene(call, shared, tmp_path):
+    source = shared / "data" / "had" / "abu-urban-1.mat"
+    call("detect-anomaly", source, "-o", tmp_path, "--no-quicklook", "--device", "cpu")
+    with open_cube(source, var="map") as reader:
+        truth = reader.read().data[0] > 0
+    figures = detection(read(tmp_path / "abu-urban-1_score.tif"), truth)
+    assert figures["auc_df"] > 0.97
+    summary = json.loads((tmp_path / "abu-urban-1_summary.json").read_text())
+    mask = read(tmp_path / "abu-urban-1_mask.tif") == 1
+    assert summary["anomaly_pixels"] == mask.sum() and mask[~truth].mean() < 0.03

@@ -1,0 +1,178 @@
+"""Figures of detectors on scenes with truth, and of somebody else's scores."""
+
+import json
+
+import numpy as np
+import pytest
+import scipy.io
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.anomaly.evaluate import FIGURES, evaluate_files, evaluate_models, scenes_in
+from rsunfold.infer.anomaly.run import Options, detect_array
+from rsunfold.io.memory import ArrayReader
+from rsunfold.metrics.anomaly import FORMULAS, detection, roc
+
+from .conftest import scenery
+
+
+@pytest.fixture(scope="module")
+def two():
+    """Two scenes by name."""
+    return {"a": scenery(seed=0), "b": scenery(seed=1)}
+
+
+@pytest.fixture
+def mats(two, tmp_path):
+    """The scenes as MAT files with their truth."""
+    folder = tmp_path / "mats"
+    folder.mkdir()
+    for name, scene in two.items():
+        scipy.io.savemat(folder / f"{name}.mat", {"data": scene.cube.transpose(1, 2, 0), "map": scene.truth * 1})
+    return folder
+
+
+def silent(text):
+    pass
+
+
+def test_models_have_the_figures_of_their_arrays(two, mats, make):
+    said = []
+    done = evaluate_models(scenes_in(mats), [make("rx"), make("rpca")], [0], pfa=0.02, say=said.append)
+    assert [(r["model"], r["scene"], r["seed"]) for r in done.runs] == [
+        (m, s, 0) for m in ("rx", "rpca") for s in ("a", "b")
+    ]
+    assert len(said) == 4 and said[0].startswith("rx: a, seed 0: AUC(D,F) ")
+    for run in done.runs:
+        scene = two[run["scene"]]
+        found = detect_array(ArrayReader(scene.cube), make(run["model"]), Options(pfa=0.02))
+        assert run["figures"] == detection(found.score, scene.truth)
+        assert run["mask"]["pd"] == pytest.approx(found.mask[scene.truth].mean())
+        assert run["mask"]["pfa"] == pytest.approx(found.mask[~scene.truth].mean())
+        assert run["mask"]["pfa_wanted"] == 0.02
+        for one, other in zip(done.curves[run["scene"]][run["model"]], roc(found.score, scene.truth), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_several_seeds(mats, make):
+    detector = make(options={"epochs": 1})
+    done = evaluate_models(scenes_in(mats), [detector], [0, 7], pfa=0.01, say=silent)
+    assert [(r["scene"], r["seed"]) for r in done.runs] == [("a", 0), ("a", 7), ("b", 0), ("b", 7)]
+    assert done.about["lrr-net-plus"]["seed"] == [0, 7]
+    areas = {(r["scene"], r["seed"]): r["figures"]["auc_df"] for r in done.runs}
+    (line,) = done.rows()
+    assert line["scenes"] == 2 and line["AUC(D,F)"] == pytest.approx(np.mean(list(areas.values())))
+    assert line["least"] == min(areas.values())
+    means = [np.mean([areas[s, seed] for s in "ab"]) for seed in (0, 7)]
+    assert line["std over seeds"] == pytest.approx(np.std(means))
+    again = evaluate_models(scenes_in(mats), [make(options={"epochs": 1}, seed=3)], [7], pfa=0.01, say=silent)
+    assert [r["figures"] for r in again.runs] == [r["figures"] for r in done.runs if r["seed"] == 7]
+    with pytest.raises(UsageError, match="the seed must lie between 0 and 4294967295, not 4294967296"):
+        evaluate_models(scenes_in(mats), [detector], [2**32], pfa=0.01, say=silent)
+
+
+def test_the_report_defines_every_figure(mats, make):
+    done = evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.01, say=silent)
+    report = json.loads(json.dumps(done.report(), allow_nan=False))
+    assert report["formulas"] == FORMULAS and set(FIGURES.values()) | {"gap"} == set(FORMULAS)
+    for run in report["runs"]:
+        assert set(FORMULAS) - {"gap"} <= set(run["figures"]) and "gap" in run["figures"]["separability"]
+    assert [r["scene"] for r in report["per_scene"]] == ["a", "b"] and len(report["summary"]) == 1
+    assert report["models"]["rx"]["priors"] == [] and "std over seeds" not in report["summary"][0]
+    for name, key in FIGURES.items():
+        mean = np.mean([r["figures"][key] for r in done.runs])
+        assert report["summary"][0][name] == pytest.approx(mean)
+    boxes = done.boxes()["rx"]
+    assert boxes["anomaly"]["p50"] == pytest.approx(
+        np.mean([r["figures"]["separability"]["anomaly"]["p50"] for r in done.runs])
+    )
+
+
+def test_masks_in_a_folder(two, mats, make, write, tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for name, scene in two.items():
+        write(images / f"{name}.tif", scene.cube)
+    write(masks / "a.tif", two["a"].truth[None].astype(np.uint8))
+    write(masks / "b_mask.tif", two["b"].truth[None].astype(np.uint8) * 255)
+    found = evaluate_models(scenes_in(images, masks), [make("rx")], [0], pfa=0.01, say=silent)
+    expected = evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.01, say=silent)
+    assert [r["figures"] for r in found.runs] == [r["figures"] for r in expected.runs]
+    (masks / "b_mask.tif").unlink()
+    with pytest.raises(InputError, match=r"b.tif has no truth in .*masks: b or b_mask was looked for"):
+        scenes_in(images, masks)
+    write(masks / "b.tif", np.ones((1, 30, 33), np.uint8))
+    with pytest.raises(InputError, match=r"the truth in .*b.tif is \(30, 33\), but .*b.tif is \(30, 34\)"):
+        evaluate_models(scenes_in(images, masks), [make("rx")], [0], pfa=0.01, say=silent)
+
+
+def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
+    assert {s.truth_var for s in scenes_in(mats)} == {"map"}
+    with pytest.raises(InputError, match=r"a.mat holds no truth \(labels\); give --masks or --truth-var"):
+        scenes_in(mats, truth_var="labels")
+    scene = two["a"]
+    scipy.io.savemat(mats / "b.mat", {"data": scene.cube.transpose(1, 2, 0), "labels": scene.truth * 1})
+    with pytest.raises(InputError, match=r"b.mat holds no truth \(map, gt, truth, mask, groundtruth\)"):
+        scenes_in(mats)
+    (mats / "a.mat").unlink()
+    (found,) = scenes_in(mats, truth_var="labels")
+    np.testing.assert_array_equal(found.truth((30, 34)), scene.truth)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty holds no image"):
+        scenes_in(tmp_path / "empty")
+
+
+@pytest.fixture
+def scores(two, write, tmp_path):
+    """Writes score maps by scene into a folder of that name."""
+
+    def run(folder, maps, suffix="_score"):
+        (tmp_path / folder).mkdir()
+        for name, score in maps.items():
+            write(tmp_path / folder / f"{name}{suffix}.tif", score[None])
+        return tmp_path / folder
+
+    return run
+
+
+@pytest.mark.parametrize("suffix", ["_score", ""])
+def test_somebody_elses_scores(suffix, two, mats, scores):
+    rng = np.random.default_rng(0)
+    maps = {name: (rng.random((30, 34)) + s.truth).astype(np.float32) for name, s in two.items()}
+    maps["b"][3, 4] = np.nan
+    done = evaluate_files(scenes_in(mats), scores("theirs", maps, suffix), pfa=0.05)
+    for run in done.runs:
+        score, truth = maps[run["scene"]], two[run["scene"]].truth
+        assert run["figures"] == detection(score, truth, np.isfinite(score))
+        assert (run["model"], run["seed"]) == ("theirs", None)
+    assert done.runs[1]["figures"]["left_out_pixels"] == 1
+    assert done.about["theirs"]["model"] == "theirs" and len(done.rows()) == 1
+
+
+def test_scores_in_double_precision_stay_apart(two, mats, scores):
+    """Differences that float32 does not have decide as they should, and none is too large."""
+    for scale in (1e-9, 1e290):
+        maps = {name: 1e9 * scale + scale * s.truth for name, s in two.items()}
+        done = evaluate_files(scenes_in(mats), scores(f"d{scale}", maps), pfa=0.05)
+        assert [r["figures"]["auc_df"] for r in done.runs] == [1, 1]
+
+
+def test_polarity_is_never_flipped(two, mats, scores, make):
+    found = {n: detect_array(ArrayReader(s.cube), make("rx"), Options()).score for n, s in two.items()}
+    done = evaluate_files(scenes_in(mats), scores("upright", found), pfa=0.01)
+    turned = evaluate_files(scenes_in(mats), scores("inverted", {n: -s for n, s in found.items()}), pfa=0.01)
+    for one, other in zip(done.runs, turned.runs, strict=True):
+        assert one["figures"]["auc_df"] > 0.9
+        assert other["figures"]["auc_df"] == pytest.approx(1 - one["figures"]["auc_df"])
+
+
+def test_scores_that_do_not_fit(two, mats, scores, write, tmp_path):
+    folder = scores("part", {"a": two["a"].truth.astype(np.float32)})
+    with pytest.raises(InputError, match=r"part holds no score of b \(b_score or b\)"):
+        evaluate_files(scenes_in(mats), folder, pfa=0.01)
+    write(folder / "b_score.tif", np.ones((2, 30, 34), np.float32))
+    with pytest.raises(InputError, match=r"b_score.tif has 2 bands; a score has one"):
+        evaluate_files(scenes_in(mats), folder, pfa=0.01)
+    write(folder / "b_score.tif", np.ones((1, 30, 33), np.float32))
+    with pytest.raises(InputError, match=r"the truth in .* is \(30, 34\), but .* is \(30, 33\)"):
+        evaluate_files(scenes_in(mats), folder, pfa=0.01)
