@@ -18,7 +18,7 @@ from rsunfold.scene import Scene
 
 DEFAULT = "spca-net"
 LATER_BYTES = 2**27
-"""Bytes that come with the first input and are none of it: GDAL's block cache, libraries that are loaded when needed."""
+"""Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
 RANKED_WHOLE = 512
 """Up to so many features all are ranked; of more, only as many as are asked for: the time grows with the cube."""
 FIRST_GUESS = 32
@@ -170,7 +170,8 @@ def correlations(covariance: Real) -> Real:
 
 def largest_correlation(covariance: Real, order: Sequence[int] | NDArray[np.intp]) -> Real:
     """(m,): largest absolute correlation of each of ``order`` with those before it; NaN for the first."""
-    ordered = np.abs(correlations(covariance[np.ix_(order, order)]))
+    places = np.asarray(order, np.intp)
+    ordered = np.abs(correlations(covariance[np.ix_(places, places)]))
     found = np.full(len(order), np.nan)
     for k in range(1, len(order)):
         found[k] = ordered[k, :k].max()
