@@ -153,7 +153,8 @@ def _opened(
     source: str | CubeReader
     if not isinstance(given, str):
         if np.ndim(given) == 2:
-            table = _array_table(given, nodata)
+            turned = given.T if options.features == "rows" else given
+            table = _array_table(turned, nodata)
             return _table_source(table, ranker, wanted, options)
         source = ArrayReader(given, nodata=nodata)
     elif is_table(given, options.var):
