@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -253,9 +254,13 @@ def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None
     if wrong:
         first = next(c for c in body[wrong[0]] if _is_text([c]))
         more = f" (so do {len(wrong) - 1} others)" if len(wrong) > 1 else ""
+        given = shlex.quote(",".join(names[i] if header else str(i + 1) for i in wrong[:8]))
+        turn = ""
+        if wrong == [0] and axis == "column" and len({*body[0]}) == len(body[0]):
+            turn = "; where these are the names of features, give --features rows"
         raise InputError(
             f"{path}: the {axis} {names[wrong[0]]!r} holds text such as {first!r}{more}: leave it out with "
-            f"--ignore {','.join(repr(names[i]) if ' ' in names[i] else names[i] for i in wrong[:8])}."
+            f"--ignore {given}{turn}."
         )
     inside = [i for i in range(len(body)) if i not in out]
     if not inside:
@@ -394,7 +399,7 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> _Raw:
         what = "text" if kinds.is_string(columns[wrong[0]].type) else f"values of type {columns[wrong[0]].type}"
         raise InputError(
             f"{path}: the column {names[wrong[0]]!r} holds {what}: leave it out with "
-            f"--ignore {','.join(names[i] for i in wrong[:8])}."
+            f"--ignore {shlex.quote(','.join(names[i] for i in wrong[:8]))}."
         )
     if not inside:
         raise InputError(f"{path} holds no column that is a feature.")

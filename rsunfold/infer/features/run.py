@@ -153,7 +153,7 @@ def _opened(
     source: str | CubeReader
     if not isinstance(given, str):
         if np.ndim(given) == 2:
-            turned = given.T if options.features == "rows" else given
+            turned = np.asanyarray(given).T if options.features == "rows" else np.asanyarray(given)
             table = _array_table(turned, nodata)
             return _table_source(table, ranker, wanted, options)
         source = ArrayReader(given, nodata=nodata)
