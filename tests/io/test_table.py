@@ -54,11 +54,10 @@ def test_features_in_rows(csv):
 def test_text_columns_are_named_and_can_be_left_out(csv):
     rows = [("site", "a", "soil type", "b", "c"), *([f"s{i}", r[0], "clay", *r[1:]] for i, r in enumerate(DATA))]
     path = csv(*rows)
-    with pytest.raises(
-        InputError,
-        match="the column 'site' holds text such as 's0' .so do 1 others.: leave it out with --ignore 'site,soil type'",
-    ):
+    with pytest.raises(InputError) as error:
         read_table(path)
+    told = "the column 'site' holds text such as 's0' (so do 1 others): leave it out with --ignore 'site,soil type'."
+    assert str(error.value) == f"{path}: {told}"
     table = read_table(path, ignore=["site", "3"])
     np.testing.assert_array_equal(table.data, DATA)
     assert table.names == ("a", "b", "c")
