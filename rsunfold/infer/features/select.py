@@ -73,9 +73,9 @@ class Selection:
 class FeatureRanker:
     """A model and its options, ready to rank features.
 
-    model : registry name of a ``select-features`` model. options : keyword arguments of the model; None values are left
-    out. seed : of all random choices. memory : the budget for the whole process, bytes or ``2GB``; None is half of what
-    is free.
+    model : registry name of a ``select-features`` model, which options may follow, as in ``spca-net:rank=5:published``.
+    options : keyword arguments of the model on top; None values are left out. name : ``model`` as given. seed : of all
+    random choices. memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
 
     Raises UsageError when the model or an option is not known.
     """
@@ -88,8 +88,10 @@ class FeatureRanker:
         seed: int = 0,
         memory: str | int | None = None,
     ) -> None:
+        self.name, (model, *given) = model, model.split(":")
         self.spec: ModelSpec = get_model(model, "select-features")
-        self.options = {k: v for k, v in (options or {}).items() if v is not None}
+        self.options = dict(_option(text) for text in given)
+        self.options |= {k: v for k, v in (options or {}).items() if v is not None}
         known = inspect.signature(self.spec.factory).parameters
         for name in self.options:
             if name not in known:
@@ -138,6 +140,20 @@ class FeatureRanker:
         elif count > found:
             raise UsageError(f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}.")
         return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``rank=5`` as a name and a value: a number, true, false or a word; without ``=`` true."""
+    name, _, value = text.partition("=")
+    words: dict[str, Any] = {"": True, "true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name.strip().replace("-", "_"), words[value.lower()]
+    for kind in (int, float):
+        try:
+            return name.strip().replace("-", "_"), kind(value)
+        except ValueError:
+            continue
+    return name.strip().replace("-", "_"), value
 
 
 def explained_variance(covariance: Real, order: Sequence[int] | NDArray[np.intp]) -> Real:
