@@ -25,6 +25,10 @@ EXHAUSTED = 8 * float(np.finfo(np.float64).eps)
 """Times d: the share of a column's variance that rounding may leave of it once the chosen ones explain all of it."""
 
 
+REPRESENTED = 1e-20
+"""Share of the first gain below which a gain of the targets is rounding."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Features in the order in which to take them.
@@ -58,78 +62,92 @@ def column_subset(K: Real, most: int, conflicts: Mask | None = None) -> Indices:
     return greedy_columns(K, most, conflicts)[0]
 
 
-def greedy_columns(K: Real, most: int, conflicts: Mask | None = None) -> tuple[Indices, Real]:
+def greedy_columns(
+    K: Real, most: int, conflicts: Mask | None = None, targets: Real | None = None
+) -> tuple[Indices, Real]:
     """(order (m,), gains (d,)) of a greedy column subset selection on a positive semidefinite K (d, d).
 
-    For K = Z Z', each step takes the row of Z that lowers ||Z - P Z||_F^2 most, P the projection on the span of the
-    rows taken so far, and E the part of K that they leave::
+    K holds the products of d rows, K = Z Z'. Each step takes the row that lowers ||T - P T||_F^2 most, P the projection
+    on the span of the rows taken so far, T what is to be represented: the rows Z themselves, or T = A Z for
+    ``targets`` A (p, d). With E the part of K that the rows taken leave, and A = I without targets::
 
-        j = argmax_j ||E_:j||^2 / E_jj;   E <- E - E_:j E_j: / E_jj
+        j = argmax_j ||A E_:j||^2 / E_jj;   E <- E - E_:j E_j: / E_jj
 
-    gains_j : ||E_:j||^2 / (E_jj tr K) when j was taken, its share of the whole, in [0, 1]; 0 for columns taken after
-    the others had explained everything, NaN for those never taken. The orders of a smaller and of a larger ``most``
-    begin alike. Ties go to the lower index (up to rounding).
+    gains_j : ||A E_:j||^2 / (E_jj tr A K A') when j was taken, its share of the whole, in [0, 1]; 0 for columns taken
+    after the others had explained everything, NaN for those never taken. The orders of a smaller and of a larger
+    ``most`` begin alike. Ties go to the lower index (up to rounding).
 
-    Duplicates and other columns that the chosen ones explain wait until nothing else is left; then the choice begins
-    anew among them. Columns that are 0 come last, by index.
+    Once the targets are represented, the choice goes on with the rows themselves. Duplicates and other columns that
+    the chosen ones explain wait until nothing else is left; then the choice begins anew among them. Columns that are 0
+    come last, by index.
 
     conflicts : see :meth:`Selector.rank`; the choice goes on among what does not exclude anything taken.
 
     Source: Farahat, Ghodsi and Kamel, Efficient greedy feature selection for unsupervised learning, Knowledge and
-    Information Systems 35(2), 2013. Raises UsageError for ``most`` outside 1 to d.
+    Information Systems 35(2), 2013; with targets, their generalised column subset selection (arXiv:1312.6820).
+    Raises UsageError for ``most`` outside 1 to d.
     """
     d = len(K)
     check_most(most, d)
-    variance = np.maximum(np.diagonal(K), 0)
-    total = float(variance.sum())
+    A = np.eye(d) if targets is None else targets
+    total = float(np.einsum("ij,ij->", A @ K, A))
     gains = np.full(d, np.nan)
+    varies = np.diagonal(K) > 0
     free = np.ones(d, dtype=bool)
     order: list[int] = []
     first = True
-    while free.any() and len(order) < most:
-        left = np.flatnonzero(free & (variance > 0))
-        if not left.size:
-            left = np.flatnonzero(free)
-            order += (taken := _apart(left, conflicts, most - len(order)))
-            gains[taken] = 0
-            break
-        for j, gain in _greedy(K[np.ix_(left, left)], left, free, most - len(order), conflicts):
+    while len(order) < most and (left := np.flatnonzero(free & varies)).size:
+        found = _greedy(
+            K[np.ix_(left, left)], None if targets is None else A[:, left], most - len(order), left, conflicts
+        )
+        for j, gain in found:
             order.append(j)
             gains[j] = gain / total if first else 0.0
+            free &= True if conflicts is None else ~conflicts[j]
+            free[j] = False
         first = False
-    return np.array(order, dtype=np.intp), gains
+    rest = _apart(np.flatnonzero(free), conflicts, most - len(order))
+    gains[rest] = 0
+    return np.array(order + rest, dtype=np.intp), gains
 
 
-def _greedy(K: Real, left: Indices, free: Mask, most: int, conflicts: Mask | None) -> list[tuple[int, float]]:
+def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask | None) -> list[tuple[int, float]]:
     """(index, gain) of up to ``most`` columns of K, called ``left``, until nothing is to be explained any more.
 
-    Takes from ``free`` (d,) what was chosen, and what is excluded by that.
+    The gain is 0 once the targets A K are represented. Every diagonal entry of K is above 0.
     """
     E = K.copy()
+    B = None if A is None else A @ E
     enough = EXHAUSTED * max(len(E), 8) * np.diagonal(K)
+    nothing = 0.0 if B is None else REPRESENTED * float(_gain(B, np.diagonal(K)).max())
     open_ = np.ones(len(E), dtype=bool)
     found: list[tuple[int, float]] = []
     while len(found) < most:
-        diagonal = np.diagonal(E)
-        open_ &= diagonal > enough
+        open_ &= np.diagonal(E) > enough
         if not open_.any():
             break
         # What is explained keeps only rounding, which must not count as something to represent.
-        squares = np.einsum("ij,ij->j", E, E)
-        gain = np.where(open_, squares / np.where(open_, diagonal, 1), -1.0)
+        safe = np.where(open_, np.diagonal(E), np.inf)
+        gain = _gain(E if B is None else B, safe)
+        if B is not None and float(gain.max()) <= nothing:
+            A, B, gain = None, None, _gain(E, safe)
         best = float(gain.max())
         # Rounding differs between machines; columns that are as good as the best up to it are ties.
-        j = int(np.flatnonzero(gain >= best * (1 - 1e-12))[0])
+        j = int(np.flatnonzero(open_ & (gain >= best * (1 - 1e-12)))[0])
+        found.append((int(left[j]), best if A is None or B is not None else 0.0))
         column = E[:, j] / np.sqrt(E[j, j])
+        if B is not None and A is not None:
+            B -= np.outer(A @ column, column)
         E -= np.outer(column, column)
         E[j] = E[:, j] = 0
         open_[j] = False
-        free[left[j]] = False
-        found.append((int(left[j]), best))
         if conflicts is not None:
-            free &= ~conflicts[left[j]]
             open_ &= ~conflicts[left[j], left]
     return found
+
+
+def _gain(B: Real, variance: Real) -> Real:
+    return np.asarray(np.einsum("ij,ij->j", B, B) / variance)
 
 
 def _apart(order: Indices, conflicts: Mask | None, most: int) -> list[int]:
