@@ -92,27 +92,3 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, random_network: Callable[...,
     )
     weights.save(path, net, record)
     return TinyWeights(path, net, gray, threshold, temperature)
-
-
-@pytest.fixture(autouse=True)
-def _stand_in(monkeypatch):
-    """TEMPORARY until the methods arrive."""
-    from rsunfold import registry
-    from rsunfold.ranking import Ranking, by_score, greedy_columns
-
-    class Greedy:
-        def rank(self, scene, most, conflicts=None):
-            return Ranking(*greedy_columns(scene.covariance, most, conflicts), {})
-
-    class Variance:
-        def rank(self, scene, most, conflicts=None):
-            v = np.diagonal(scene.covariance).copy()
-            return Ranking(by_score(v, conflicts), v, {})
-
-    registry._discover("rsunfold.classical")
-    models = dict(registry._MODELS)
-    for name, cls in {"css": Greedy, "variance": Variance}.items():
-        if name not in models:
-            about = {"task": "select-features", "kind": "classical", "paper": ""}
-            models[name] = registry.ModelSpec(name=name, factory=cls, **about)
-    monkeypatch.setattr(registry, "_MODELS", models)

@@ -13,6 +13,7 @@ from rsunfold.estimator import FeatureSelector
 # Skipped by scikit-learn itself unless SCIPY_ARRAY_API is set: the methods compute with NumPy, not with array-API
 # namespaces, and take such arrays by converting them.
 SKIPPED = {"check_array_api_input"}
+QUICK = FeatureSelector(options={"stages": 2, "epochs": 2})
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def X():
     return x
 
 
-@pytest.mark.parametrize("selector", [FeatureSelector(model="css"), FeatureSelector(1, model="variance")])
+@pytest.mark.parametrize("selector", [QUICK, FeatureSelector(1, model="css")], ids=["spca-net", "css"])
 def test_the_checks_of_scikit_learn(selector):
     results = check_estimator(selector, on_fail=None, on_skip=None)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}

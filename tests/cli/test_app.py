@@ -27,6 +27,8 @@ def test_the_commands_are_those_of_the_documentation():
         "detect-ir",
         "evaluate denoise-hsi",
         "evaluate detect-ir",
+        "evaluate select-features",
+        "select-features",
         "train",
         "weights list",
         "weights info",
@@ -61,7 +63,7 @@ def test_help_and_version_import_nothing_heavy():
         "heavy = {'torch', 'rasterio', 'matplotlib', 'scipy', 'skimage', 'sklearn', 'h5py', 'numpy'}\n"
         "print('heavy:', *sorted(heavy & set(sys.modules)))\n"
     )
-    for words in (["--help"], ["--version"], ["detect-ir", "--help"], ["train", "--help"]):
+    for words in (["--help"], ["--version"], ["detect-ir", "--help"], ["train", "--help"], ["select-features", "-h"]):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "heavy:", words
 

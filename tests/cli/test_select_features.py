@@ -185,3 +185,55 @@ def test_bad_input(name, fails, tmp_path):
 def test_the_output_is_a_folder(fails, cube, tmp_path):
     message = fails(2, SELECT, cube, "-k", 3, "-o", tmp_path / "a.tif", *FAST)
     assert "-o names a folder for the results" in message
+
+
+# ---------------------------------------------------------------- evaluate select-features
+
+EVALUATE = ("evaluate", "select-features")
+
+
+def test_evaluate_a_table(call, fails, table, tmp_path):
+    report, picture = tmp_path / "r.json", tmp_path / "p.png"
+    words = ("--model", "css,variance", "--repeats", 3, "--features", "1,3", "--json", report, "--picture", picture)
+    result = call(*EVALUATE, "--data", table, *words)
+    told = json.loads(report.read_text())
+    assert list(told["models"]) == ["css", "variance"] and len(told["runs"]) == 5
+    assert "Hungarian" in told["formulas"]["acc"] and "plain k-means++" in told["protocol"]["start"]
+    assert told["runs"][1]["repeats"] == len(told["runs"][1]["acc"]["values"]) == 3
+    assert f"{told['runs'][0]['acc']['mean']:.2f}" in result.stdout and "table" in result.stdout
+    with rasterio.open(picture) as ds:
+        assert (ds.width, ds.height) == (1400, 560)
+    assert "exists already" in fails(4, *EVALUATE, "--data", table, *words)
+    call(*EVALUATE, "--data", table, *words, "--overwrite", "--kmeans", "greedy", "-q")
+    assert "greedy" in json.loads(report.read_text())["protocol"]["start"]
+
+
+def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
+    level = scene_data[3].astype(int) - scene_data[12]
+    truth = (1 + np.digitize(level, np.quantile(level, [0.3, 0.7]))).astype(np.uint8)
+    report = tmp_path / "r.json"
+    words = ("--bands", "2,4", "--train-share", 0.2, "--repeats", 2, "--json", report)
+    labels = write_image(tmp_path / "truth.tif", truth)
+    result = call(*EVALUATE, "--image", cube, "--labels", labels, *words, *FAST, "-v")
+    told = json.loads(report.read_text())
+    assert [r["features"] for r in told["runs"]] == [16, 2, 4] and told["protocol"]["split"] == "random"
+    assert told["runs"][2]["oa"]["mean"] > 60 and "cube: css, 4 bands: OA " in result.stderr
+    call(*EVALUATE, "--image", cube, "--labels", labels, *words, *FAST, "--split", "tiles", "--overwrite")
+    assert json.loads(report.read_text())["protocol"]["tiles"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "give either --data, or --image and --labels"),
+        (("--data", "a.mat", "--image", "b.tif", "--labels", "c.tif"), "give either --data"),
+        (("--image", "b.tif"), "give either --data"),
+        (("--data", "a.mat", "--kmeans", "best"), "--kmeans must be plain or greedy, not 'best'"),
+        (("--data", "a.mat", "--features", "1.5"), "--features needs whole numbers"),
+        (("--data", "a.mat", "--features", "0"), "--features needs numbers of at least 1"),
+        (("--image", "b.tif", "--labels", "c.tif", "--label", "x"), "--label and --ignore go with --data"),
+        (("--image", "b.tif", "--labels", "c.tif", "--split", "x"), "--split must be random or tiles"),
+    ],
+)
+def test_wrong_evaluations(words, message, fails):
+    assert message in fails(2, *EVALUATE, *words, *FAST)

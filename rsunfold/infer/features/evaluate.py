@@ -24,7 +24,9 @@ from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import read_table
 from rsunfold.metrics.features import FORMULAS, classification, clustering
+from rsunfold.ranking import Ranking
 from rsunfold.report import Curve
+from rsunfold.scene import Scene
 
 Columns = Sequence[int] | NDArray[np.intp]
 Measure = Callable[[Columns, Sequence[int]], dict[str, Any]]
@@ -317,7 +319,7 @@ def _enter(
 ) -> None:
     """All features, then the first ``numbers`` of each model, into ``done``.
 
-    A model whose choice is random is drawn anew for each repeat, with its seed; any other is ranked once.
+    A model whose choice is random is drawn anew for each repeat, with its seed.
     """
     inside = np.array(source.inside)
     numbers = [k for k in numbers if k <= len(inside)]
@@ -327,22 +329,38 @@ def _enter(
     scene = source.scene(seeds[0])
     for ranker in rankers:
         started = time.monotonic()
-        first = ranker.rank(replace(scene, seed=ranker.seed), numbers[-1])
-        seconds = time.monotonic() - started
-        drawn = ranker.spec.name == RANDOM
-        orders = [first.order] if not drawn else [ranker.rank(replace(scene, seed=s), numbers[-1]).order for s in seeds]
+        chosen = _choices(ranker, replace(scene, seed=ranker.seed), numbers)
+        seconds = (time.monotonic() - started) / len(set(map(id, chosen.values())))
+        last = chosen[numbers[-1]]
         about = done.about.setdefault(ranker.name, {**ranker.describe(), "rankings": {}})
         about["rankings"][data] = {
-            "indices_zero_based": inside[first.order[: numbers[-1]]],
-            "about": first.about,
+            "indices_zero_based": inside[last.order[: numbers[-1]]],
+            "about": last.about,
             "seconds": round(seconds, 3),
         }
         for k in numbers:
+            orders = [chosen[k].order]
+            if ranker.spec.name == RANDOM:
+                orders = [ranker.rank(replace(scene, seed=s), k).order for s in seeds]
             if any(len(order) < k for order in orders):
                 say(f"{data}: {ranker.name} ranks fewer than {k} {source.noun}s")
                 break
-            parts = [[s] for s in seeds] if drawn else [seeds]
+            parts = [seeds] if len(orders) == 1 else [[s] for s in seeds]
             found = [measure(inside[order[:k]], part) for order, part in zip(orders, parts, strict=True)]
             done.add(data, ranker.name, k, found, seconds)
             told = ", ".join(f"{SHORT_NAMES[f]} {done.runs[-1][f]['mean']:.2f}" for f in done.figures)
             say(f"{data}: {ranker.name}, {k} {source.noun}s: {told}")
+
+
+def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dict[int, Ranking]:
+    """The ranking for each of ``numbers``, rising.
+
+    Of most methods the first k are the same however many are asked for. Where the smallest, the middle and the largest
+    number say so, one ranking serves all.
+    """
+    probes = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+    made = {k: ranker.rank(scene, k) for k in probes}
+    last = made[numbers[-1]]
+    if all(np.array_equal(made[k].order[:k], last.order[:k]) for k in probes):
+        return dict.fromkeys(numbers, last)
+    return {k: made[k] if k in made else ranker.rank(scene, k) for k in numbers}

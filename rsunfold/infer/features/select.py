@@ -106,7 +106,9 @@ class FeatureRanker:
         return {"model": self.spec.name, "paper": self.spec.paper, "options": self.options, "seed": self.seed}
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :meth:`rsunfold.ranking.Selector.rank`."""
+        """See :meth:`rsunfold.ranking.Selector.rank`; a single feature is ranked without the model."""
+        if len(scene.mean) == 1:
+            return Ranking(np.zeros(1, np.intp), np.full(1, np.nan), {})
         ranking: Ranking = self.method.rank(scene, most, conflicts)
         return ranking
 
@@ -118,28 +120,55 @@ class FeatureRanker:
         d = len(scene.mean)
         if wanted.count is not None and wanted.count > d:
             raise UsageError(f"-k {wanted.count} is more than the {d} {noun}s that take part; ask for fewer.")
-        most = wanted.count or min(d, FIRST_GUESS)
-        most = d if d <= RANKED_WHOLE else most
-        while True:
-            ranking = self.rank(scene, most, conflicts)
-            explained = explained_variance(scene.covariance, ranking.order)
-            found = len(ranking.order)
-            enough = np.flatnonzero(explained >= (wanted.variance or 0) - SHORT)
-            if wanted.count is not None or enough.size or most >= d or found < most:
-                break
-            most = min(d, 2 * most)
         gap = f", of which no two are nearer than {wanted.min_gap:g} nm" if wanted.min_gap else ""
-        count = wanted.count
-        if count is None:
-            if not enough.size:
+        if wanted.count is not None:
+            count, ranking = wanted.count, self.rank(scene, wanted.count, conflicts)
+            found = len(ranking.order)
+            if count > found:
+                raise UsageError(f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}.")
+        else:
+            count, ranking = self._reaching(scene, wanted, conflicts, f"{noun}s", gap)
+        if len(ranking.order) < d <= RANKED_WHOLE:
+            # What comes after the chosen ones, where the method would have chosen these first anyway.
+            whole = self.rank(scene, d, conflicts)
+            ranking = whole if np.array_equal(whole.order[:count], ranking.order[:count]) else ranking
+        explained = explained_variance(scene.covariance, ranking.order)
+        return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
+
+    def _reaching(
+        self, scene: Scene, wanted: Wanted, conflicts: Mask | None, nouns: str, gap: str
+    ) -> tuple[int, Ranking]:
+        """(fewest features that explain the share that is wanted, the ranking when so many are asked for)."""
+        d, share = len(scene.mean), float(wanted.variance or 0)
+
+        def ranked(most: int) -> tuple[Ranking, Real]:
+            ranking = self.rank(scene, most, conflicts)
+            return ranking, explained_variance(scene.covariance, ranking.order[:most])
+
+        most = d if d <= RANKED_WHOLE else FIRST_GUESS
+        ranking, explained = ranked(most)
+        while explained[-1] < share - SHORT:
+            if most == d or len(ranking.order) < most:
                 raise UsageError(
-                    f"--variance {wanted.variance:g} cannot be reached: the {found} {noun}s that {self.spec.name} "
+                    f"--variance {share:g} cannot be reached: the {len(explained)} {nouns} that {self.spec.name} "
                     f"ranks{gap} explain {explained[-1]:.6f}; ask for less."
                 )
-            count = int(enough[0]) + 1
-        elif count > found:
-            raise UsageError(f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}.")
-        return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
+            most = min(d, 2 * most)
+            ranking, explained = ranked(most)
+        count = int(np.argmax(explained >= share - SHORT)) + 1
+        small, reached = ranked(count)
+        if np.array_equal(small.order[:count], ranking.order[:count]):
+            return count, ranking
+        # The choice depends on how many are asked for: the fewest that reach the share are found by halving.
+        low, high, best = 0, len(explained), ranking
+        while high - low > 1:
+            if reached[-1] >= share - SHORT:
+                high, best = count, small
+            else:
+                low = count
+            count = (low + high) // 2
+            small, reached = ranked(max(1, count))
+        return min(high, len(best.order)), best
 
 
 def _option(text: str) -> tuple[str, Any]:

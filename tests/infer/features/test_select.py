@@ -85,9 +85,7 @@ def test_a_gap(scene):
     conflicts = gap_conflicts(w, 20)
     found = FeatureRanker("css").select(scene, Wanted(count=4, min_gap=20), conflicts)
     assert np.diff(np.sort(w[found.chosen])).min() >= 20 - 1e-9
-    with pytest.raises(
-        UsageError, match=r"-k 7 is more than the . features that css ranks, of which no two are"
-    ):
+    with pytest.raises(UsageError, match=r"-k 7 is more than the . features that css ranks, of which no two are"):
         FeatureRanker("css").select(scene, Wanted(count=7, min_gap=20), conflicts)
     with pytest.raises(UsageError, match=r"--variance 1 cannot be reached: the 2 features .* explain 0."):
         FeatureRanker("css").select(scene, Wanted(variance=1, min_gap=60), gap_conflicts(w, 60))
