@@ -121,6 +121,7 @@ def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask |
     enough = EXHAUSTED * max(len(E), 8) * np.diagonal(K)
     nothing = 0.0 if B is None else REPRESENTED * float(_gain(B, np.diagonal(K)).max())
     open_ = np.ones(len(E), dtype=bool)
+    represented = False
     found: list[tuple[int, float]] = []
     while len(found) < most:
         open_ &= np.diagonal(E) > enough
@@ -130,11 +131,11 @@ def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask |
         safe = np.where(open_, np.diagonal(E), np.inf)
         gain = _gain(E if B is None else B, safe)
         if B is not None and float(gain.max()) <= nothing:
-            A, B, gain = None, None, _gain(E, safe)
+            B, represented, gain = None, True, _gain(E, safe)
         best = float(gain.max())
         # Rounding differs between machines; columns that are as good as the best up to it are ties.
         j = int(np.flatnonzero(open_ & (gain >= best * (1 - 1e-12)))[0])
-        found.append((int(left[j]), best if A is None or B is not None else 0.0))
+        found.append((int(left[j]), 0.0 if represented else best))
         column = E[:, j] / np.sqrt(E[j, j])
         if B is not None and A is not None:
             B -= np.outer(A @ column, column)

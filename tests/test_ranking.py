@@ -76,6 +76,32 @@ class TestGreedyColumns:
         conflicts[0, 1] = conflicts[1, 0] = conflicts[2, 3] = conflicts[3, 2] = True
         assert column_subset(K, 5, conflicts).tolist() == [0, 2, 4]
 
+    def test_with_targets_every_step_explains_most_of_them(self):
+        Z, K = gram()
+        A = np.random.default_rng(1).normal(size=(3, 8))
+        T = A @ Z
+
+        def left(rows):
+            coefficients = np.linalg.lstsq(Z[rows].T, T.T, rcond=None)[0]
+            return np.sum((T.T - Z[rows].T @ coefficients) ** 2)
+
+        order, gains = greedy_columns(K, 6, targets=A)
+        chosen = []
+        for j in order:
+            assert j == np.argmin([left([*chosen, i]) if i not in chosen else np.inf for i in range(len(Z))])
+            chosen.append(j)
+        assert np.nansum(gains) == pytest.approx(1 - left(chosen) / np.sum(T**2))
+
+    def test_once_the_targets_are_represented_the_rows_are(self):
+        _, K = gram()
+        order, gains = greedy_columns(K, 8, targets=np.eye(8)[[5]])
+        assert order[0] == 5
+        rest = K - np.outer(K[5], K[5]) / K[5, 5]
+        rest[5] = rest[:, 5] = 0
+        np.testing.assert_array_equal(order[1:], column_subset(rest, 7))
+        assert gains[5] == pytest.approx(1)
+        assert np.delete(gains, 5).max() < 1e-20
+
     @pytest.mark.parametrize("most", [0, 9])
     def test_too_few_and_too_many(self, most):
         with pytest.raises(UsageError, match="between 1 and 8"):

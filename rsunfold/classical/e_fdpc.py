@@ -41,7 +41,7 @@ class EFDPC:
         D = np.sqrt(np.maximum(v[:, None] + v - 2 * C + (m[:, None] - m) ** 2, 0))
         # The root of rounding is no distance.
         rounding = 1e-7 * float(np.sqrt(v + m**2).max())
-        D *= D > rounding
+        D[~(rounding < D)] = 0
         pairs = D[np.triu_indices(d, 1)]
         cut = float(np.quantile(pairs, QUANTILE) or pairs[pairs > 0].min(initial=np.inf)) / np.exp(most / d)
         near = np.exp(-((D / cut) ** 2))

@@ -80,18 +80,9 @@ def embedding(x: Real, count: int, neighbours: int) -> Real:
         return np.zeros((n, 0))
     W = neighbour_graph(x, neighbours).toarray()
     root = np.sqrt(np.maximum(W.sum(axis=1), np.finfo(np.float64).tiny))
-    A = W / root[:, None] / root
-    V = eigh(A, subset_by_index=[n - count - 1, n - 1])[1][:, ::-1]
-    # The trivial solution lies in the span of the leading ones, not always alone: graphs fall apart.
-    V -= np.outer(root, root @ V) / (root @ root)
-    Q = np.linalg.svd(V, full_matrices=False)[0][:, :count] if _parts(W) > 1 else V[:, 1:]
-    Y = Q / root[:, None]
+    trivial = root / np.linalg.norm(root)
+    # It has the largest eigenvalue, 1, not always alone: graphs fall apart. So it is sent to the other end, -1.
+    A = W / root[:, None] / root - 2 * np.outer(trivial, trivial)
+    Y = eigh(A, subset_by_index=[n - count, n - 1])[1][:, ::-1] / root[:, None]
     Y *= np.sqrt(n) / np.maximum(np.linalg.norm(Y, axis=0), np.finfo(np.float64).tiny)
     return np.asarray(Y * np.where(Y[np.abs(Y).argmax(axis=0), np.arange(Y.shape[1])] < 0, -1, 1))
-
-
-def _parts(W: Real) -> int:
-    from scipy.sparse import csr_array
-    from scipy.sparse.csgraph import connected_components
-
-    return int(connected_components(csr_array(W), directed=False)[0])

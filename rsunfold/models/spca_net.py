@@ -151,6 +151,7 @@ def lagrangian(S: Tensor, state: State, numbers: dict[str, Tensor]) -> Tensor:
     bands=(2, None),
     needs="features that are correlated: it learns from their covariance alone, without labels",
     per_scene=True,
+    sizes={"tiny": {"stages": 3, "epochs": 3}},
 )
 class SPCANet:
     """min over W'W = I of 1/2 ||X - W W'X||_F^2 + lambda ||W||_{2,1} + mu ||W||_1, by K unrolled iterations of ADMM.
@@ -189,11 +190,11 @@ class SPCANet:
       units and amplitudes, correlations raise the noise of features that hardly vary.
     - Row norms pick features that say the same, neighbouring bands above all, and lose to random ones.
 
-    stages : K. epochs : 0 leaves every stage at its start. rank : p, at most d; None for SHARE of the variance, at most
-    COMPONENTS. norms : rank by row norms. published : the published behaviour, for comparison: +S W with the
-    uncentred X X', not scaled; numbers of any sign, which weight their own loss; a random start, here from the seed;
-    one stage's dense matrix a single number, as it would be too large; row norms, which the code saves from the
-    smallest up, here from the largest down.
+    stages : K. epochs : 0 leaves every stage at its start. rank : p, at most d; None for SHARE of the variance, of
+    components that explain no less than the average one, so that noise makes none, at most COMPONENTS. norms : rank by
+    row norms. published : the published behaviour, for comparison: +S W with the uncentred X X', not scaled; numbers of
+    any sign, which weight their own loss; a random start, here from the seed; of the dense matrix of each stage one
+    number, as it would be too large; row norms, which the code saves from the smallest up, here from the largest down.
 
     Raises UsageError for less than one stage or component, or epochs below 0.
     """
@@ -246,7 +247,10 @@ class SPCANet:
         values, vectors = np.linalg.eigh(K)
         values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
         explained = np.cumsum(values) / values.sum()
-        p = min(COMPONENTS, int(np.searchsorted(explained, SHARE)) + 1) if self.components is None else self.components
+        p = self.components
+        if p is None:
+            enough = int(np.searchsorted(explained, SHARE)) + 1
+            p = min(enough, COMPONENTS, int(np.count_nonzero(values >= values.mean() * (1 - 1e-9))))
         p = min(p, len(K))
         if self.published:
             start = np.linalg.qr(np.random.default_rng(seed).normal(size=(len(K), p)))[0]
