@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rsunfold.infer.anomaly.run import Found
+    from rsunfold.infer.features.run import Selected
     from rsunfold.infer.hsi.run import Cleaned
     from rsunfold.infer.run import Detection
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir"]
+__all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "select_features"]
 
 
 def detect_ir(
@@ -153,3 +154,48 @@ def detect_anomaly(
     if stages:
         detector.require_stages()
     return detect_array(path or ArrayReader(image, nodata=nodata), detector, asked)
+
+
+def select_features(
+    data: Any,
+    *,
+    k: int | None = None,
+    variance: float | None = None,
+    model: str = "spca-net",
+    options: dict[str, Any] | None = None,
+    min_gap: float | None = None,
+    drop: Sequence[tuple[float, float]] = (),
+    keep: Sequence[tuple[float, float]] = (),
+    rank_order: bool = False,
+    features: str = "columns",
+    var: str | None = None,
+    nodata: float | None = None,
+    seed: int = 0,
+    memory: str | int | None = None,
+) -> Selected:
+    """Choose the bands of an image, or the features of a table, that keep its information; without labels.
+
+    data : path of an image or a table, or an array: a cube (band, row, col) or a table (sample, feature), any real
+        dtype. In cubes, values that are not finite, masked (``numpy.ma``) or equal to ``nodata`` make a pixel invalid;
+        in tables they are refused.
+    k, variance : how many to choose, or the share of the variance that they have to explain; one of the two.
+    options : keyword arguments of the model. min_gap : nm between chosen bands. drop, keep : ranges of wavelengths in
+        nm. rank_order : best first, instead of in the order of wavelengths or features.
+    model, features, var, seed, memory : see ``rsunfold select-features --help``.
+
+    Returns a :class:`rsunfold.infer.features.run.Selected` with ``indices`` (zero-based), ``data`` (what was chosen, in
+    the type of the input), ``ranking``, ``scores``, ``explained``, ``correlation`` and ``summary``. For images larger
+    than memory use the command line, or :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines
+    there is :class:`rsunfold.estimator.FeatureSelector`. Raises the errors of :mod:`rsunfold.errors`.
+    """
+    from rsunfold.errors import UsageError
+    from rsunfold.infer.features.run import Options, select_array
+    from rsunfold.infer.features.select import FeatureRanker, Wanted
+
+    path = os.fspath(data) if isinstance(data, str | os.PathLike) else None
+    if path is not None and nodata is not None:
+        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
+    chosen = Options(var=var, features=features, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order)
+    ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
+    return select_array(data if path is None else path, ranker, wanted, chosen, nodata=nodata)

@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from rsunfold import __version__
-from rsunfold.cli import denoise_hsi, detect_anomaly, detect_ir, evaluate, info, models, sample, train, weights
+from rsunfold.cli import (
+    denoise_hsi,
+    detect_anomaly,
+    detect_ir,
+    evaluate,
+    info,
+    models,
+    sample,
+    select_features,
+    train,
+    weights,
+)
 from rsunfold.cli.options import Quiet, Verbose, set_level
 
 EXIT_CODES = """Exit codes: 0 success (no target is a success), 1 a defect, 2 wrong usage, 3 unreadable input, 4 output
@@ -25,6 +36,7 @@ app = typer.Typer(
 app.command("denoise-hsi")(denoise_hsi.denoise_hsi)
 app.command("detect-anomaly")(detect_anomaly.detect_anomaly)
 app.command("detect-ir")(detect_ir.detect_ir)
+app.command("select-features")(select_features.select_features)
 app.add_typer(evaluate.app, name="evaluate")
 app.command("train")(train.train)
 app.add_typer(weights.app, name="weights")

@@ -30,6 +30,7 @@ from rsunfold.cli.options import (
     Verbose,
     Weights,
     handled,
+    names_of,
     numbers,
     say,
     show,
@@ -299,3 +300,112 @@ def detect_anomaly(
         separability_picture(
             pictures / "separability.png", done.boxes(), title=f"mean of {len(found)} scenes", overwrite=overwrite
         )
+
+
+@app.command("select-features")
+@handled
+def select_features(
+    data: Annotated[
+        list[str] | None, typer.Option(help="A table with labels; its samples are clustered. May be repeated.")
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="Numbers of features of tables, comma-separated.")
+    ] = "10,20,30,40,50,60,70,80,90,100",
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="An image, folder or quoted pattern; its pixels are classified. May be repeated."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(help="Class maps of the same names (0: none), or abundances, whose largest is the class."),
+    ] = None,
+    bands: Annotated[str, typer.Option(help="Numbers of bands of images, comma-separated.")] = "3,5,10,20,40",
+    train_share: Annotated[float, typer.Option(help="Share of the labelled pixels, or tiles, to train on.")] = 0.05,
+    split: Annotated[
+        str, typer.Option(help="random pixels, or whole tiles: images, or blocks of 16 x 16 pixels of one image.")
+    ] = "random",
+    model: Annotated[
+        str, typer.Option(help="Models, comma-separated; options may follow, as in spca-net:published.")
+    ] = "spca-net",
+    repeats: Annotated[
+        int | None, typer.Option(help="Starts of k-means (20), or draws of training pixels (10).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="First seed of the repeats.")] = 0,
+    kmeans: Annotated[
+        str, typer.Option(help="Starts: plain k-means++, as the literature, or greedy, as scikit-learn.")
+    ] = "plain",
+    label: Annotated[str | None, typer.Option(help="Tables of text: the column of labels.")] = None,
+    ignore: Annotated[str | None, typer.Option(help="Tables of text: columns that are no features.")] = None,
+    var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or subdataset.")] = None,
+    labels_var: Annotated[str | None, typer.Option(help="Variable of the labels of images.")] = None,
+    json_file: Json = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the curves of the first data set as a PNG.")] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """What chosen features are worth: ACC and NMI of k-means on tables, OA, AA and kappa of an SVM on images.
+
+    Features are ranked without the labels, with the same settings for all data. Every figure is defined in the JSON
+    report, which holds the whole curves.
+    """
+    from rsunfold.infer.batch import expand
+    from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
+    from rsunfold.infer.features.select import FeatureRanker
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import feature_curves_picture, table, write_json
+
+    for path in (json_file, picture):
+        if path is not None:
+            refuse_existing(path, overwrite)
+    if (data is None) == (image is None) or (image is None) != (labels is None):
+        raise UsageError("give either --data, or --image and --labels.")
+    if kmeans not in ("plain", "greedy"):
+        raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
+    if image is not None and (label is not None or ignore is not None):
+        raise UsageError("--label and --ignore go with --data, not with --image.")
+    use_threads(threads)
+    rankers = [FeatureRanker(name.strip(), memory=memory) for name in model.split(",")]
+
+    def told(text: str) -> None:
+        say(text, 1)
+
+    if data is not None:
+        done = evaluate_tables(
+            expand(data),
+            rankers,
+            whole_numbers(features, "--features"),
+            repeats=20 if repeats is None else repeats,
+            seed=seed,
+            plain=kmeans == "plain",
+            var=var,
+            label=label,
+            ignore=names_of(ignore),
+            say=told,
+        )
+    else:
+        images, truth = expand(image or []), expand(labels or [])
+        if len(images) == len(truth) == 1:
+            truth = dict.fromkeys(images, next(iter(truth.values())))
+        done = evaluate_images(
+            images,
+            truth,
+            rankers,
+            whole_numbers(bands, "--bands"),
+            share=train_share,
+            split=split,
+            repeats=10 if repeats is None else repeats,
+            seed=seed,
+            var=var,
+            labels_var=labels_var,
+            say=told,
+        )
+    show(table(done.rows()))
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    if picture is not None:
+        panels, whole = done.panels(done.data[0])
+        title = f"{done.data[0]}: mean ± std"
+        feature_curves_picture(picture, panels, baselines=whole, noun=done.noun, title=title, overwrite=overwrite)

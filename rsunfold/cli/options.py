@@ -154,3 +154,21 @@ def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None
     except ValueError:
         raise UsageError(f"{option} needs two numbers such as 0,1000, not {text!r}.") from None
     return low, high
+
+
+def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
+    """``1340-1450,1800-1960`` as pairs of numbers, none of None; raises UsageError."""
+    found = []
+    for part in (text or "").split(",") if text is not None else []:
+        ends = part.strip().split("-")
+        try:
+            low, high = (float(end) for end in ends)
+        except ValueError:
+            raise UsageError(f"{option} needs ranges such as 1340-1450,1800-1960, not {text!r}.") from None
+        found.append((low, high))
+    return tuple(found)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """``a,b`` as names, none of None or of nothing between commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())

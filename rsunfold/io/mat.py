@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -108,21 +108,18 @@ def _load_v5(path: str) -> dict[str, Any]:
             return scipy.io.loadmat(path)
 
 
-class MatReader(CubeReader):
-    """One array of a MAT file.
+class MatFile:
+    """An open MAT file of any version and the numeric arrays in it; a context manager that closes it.
 
-    A 3-D array is (rows, cols, bands). A 2-D array is one band, unless it is a matrix of bands x pixels whose pixels
-    make up an image of the size that the file gives in ``nRow`` and ``nCol`` (or ``lines`` and ``samples`` or
-    ``cols``), else of the rows and columns of its 3-D array; pixels run down the columns, as MATLAB's do.
+    Raises InputError when the file is damaged or none.
     """
 
-    def __init__(self, path: str, var: str | None = None) -> None:
-        self.path = path
-        self._file: h5py.File | None = None
+    def __init__(self, path: str) -> None:
+        self.hdf5: h5py.File | None = None
         try:
             if h5py.is_hdf5(path):
-                self._file = h5py.File(path, "r")
-                self.variables = list(_v73_variables("", self._file))
+                self.hdf5 = h5py.File(path, "r")
+                self.variables = list(_v73_variables("", self.hdf5))
             else:
                 loaded = _load_v5(path)
                 names = [name for name in loaded if not name.startswith("__")]
@@ -133,6 +130,47 @@ class MatReader(CubeReader):
             self.close()
             reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
             raise InputError(f"{path} is not a readable MAT file ({reason}).") from err
+
+    def size_scalars(self) -> list[tuple[int, int]]:
+        """(rows, cols) of images, as scalars beside a matrix give them."""
+        scalars = {v.leaf: v for v in self.variables if v.reversed_.size == 1 and v.dtype.kind in "iuf"}
+        pairs = [(scalars[r], scalars[c]) for r, c in _SIZES if r in scalars and c in scalars]
+        return [(int(r.vector()[0]), int(c.vector()[0])) for r, c in pairs]
+
+    def image_size(self, variable: Variable) -> tuple[int, int] | None:
+        """(rows, cols) when ``variable`` is a matrix of bands x pixels, else None."""
+        if len(variable.shape) != 2 or min(variable.shape) < 2:
+            return None
+        sizes = self.size_scalars()
+        # 8-bit counts overflow in real files; the 3-D array of abundances beside the matrix has the true size
+        sizes += [v.shape[:2] for v in self.variables if len(v.shape) == 3]
+        return next(((rows, cols) for rows, cols in sizes if rows * cols == variable.shape[1]), None)
+
+    def close(self) -> None:
+        """Close the file (v7.3) and drop the arrays (v4, v5)."""
+        if self.hdf5 is not None:
+            self.hdf5.close()
+        self.variables = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class MatReader(CubeReader):
+    """One array of a MAT file.
+
+    A 3-D array is (rows, cols, bands). A 2-D array is one band, unless it is a matrix of bands x pixels whose pixels
+    make up an image of the size that the file gives in ``nRow`` and ``nCol`` (or ``lines`` and ``samples`` or
+    ``cols``), else of the rows and columns of its 3-D array; pixels run down the columns, as MATLAB's do.
+    """
+
+    def __init__(self, path: str, var: str | None = None) -> None:
+        self.path = path
+        self._mat = MatFile(path)
+        self.variables = self._mat.variables
         try:
             self._choose(var)
         except BaseException:
@@ -141,7 +179,7 @@ class MatReader(CubeReader):
 
     def _choose(self, var: str | None) -> None:
         chosen = self._named(var) if var is not None else self._only_candidate()
-        self._variable, size = chosen, self._image_size(chosen)
+        self._variable, size = chosen, self._mat.image_size(chosen)
         if len(chosen.shape) == 3:
             rows, cols, bands = chosen.shape
             note = f"variable {chosen} was read as rows x cols x bands"
@@ -156,7 +194,7 @@ class MatReader(CubeReader):
         chunks = getattr(chosen.reversed_, "chunks", None)
         self.block_shape = (rows, cols) if chunks is None or size is not None else (chunks[-1], chunks[-2])
         spectral, notes = self._spectral(bands)
-        version = "7.3" if self._file is not None else "4/5"
+        version = "7.3" if self._mat.hdf5 is not None else "4/5"
         self.meta = Meta(driver=f"MAT {version}", dtype=self.dtype.name, notes=(note, *notes), **spectral)
 
     def _named(self, var: str) -> Variable:
@@ -169,8 +207,8 @@ class MatReader(CubeReader):
 
     def _only_candidate(self) -> Variable:
         images = [v for v in self.variables if len(v.shape) == 3]
-        if self._size_scalars():
-            images += [v for v in self.variables if len(v.shape) == 2 and self._image_size(v) is not None]
+        if self._mat.size_scalars():
+            images += [v for v in self.variables if len(v.shape) == 2 and self._mat.image_size(v) is not None]
         flat = [v for v in self.variables if len(v.shape) == 2 and max(v.shape) > 1]
         images = images or [v for v in flat if min(v.shape) > 1] or flat
         if not images:
@@ -182,20 +220,6 @@ class MatReader(CubeReader):
     @staticmethod
     def _listed(variables: list[Variable]) -> str:
         return ", ".join(str(v) for v in variables) or "none"
-
-    def _size_scalars(self) -> list[tuple[int, int]]:
-        scalars = {v.leaf: v for v in self.variables if v.reversed_.size == 1 and v.dtype.kind in "iuf"}
-        pairs = [(scalars[r], scalars[c]) for r, c in _SIZES if r in scalars and c in scalars]
-        return [(int(r.vector()[0]), int(c.vector()[0])) for r, c in pairs]
-
-    def _image_size(self, variable: Variable) -> tuple[int, int] | None:
-        """(rows, cols) when ``variable`` is a matrix of bands x pixels, else None."""
-        if len(variable.shape) != 2 or min(variable.shape) < 2:
-            return None
-        sizes = self._size_scalars()
-        # 8-bit counts overflow in real files; the 3-D array of abundances beside the matrix has the true size
-        sizes += [v.shape[:2] for v in self.variables if len(v.shape) == 3]
-        return next(((rows, cols) for rows, cols in sizes if rows * cols == variable.shape[1]), None)
 
     def _spectral(self, bands: int) -> tuple[dict[str, Any], list[str]]:
         parent = self._variable.name.rpartition(".")[0]
@@ -236,6 +260,5 @@ class MatReader(CubeReader):
 
     def close(self) -> None:
         """Close the file (v7.3) and drop the arrays (v4, v5)."""
-        if self._file is not None:
-            self._file.close()
+        self._mat.close()
         self.variables = []

@@ -15,6 +15,7 @@ from rsunfold.report.anomaly import (
 )
 from rsunfold.report.curves import roc_picture, training_picture
 from rsunfold.report.denoising import NoisyBand, denoising_picture, worst_bands_picture
+from rsunfold.report.features import Curve, feature_curves_picture, selection_picture
 from rsunfold.report.infrared import STAGE_LETTERS, Case, quicklook, stages_picture, worst_images
 from rsunfold.report.spectral import noise_picture, quality_picture
 from rsunfold.report.tables import table, write_json
@@ -22,14 +23,17 @@ from rsunfold.report.tables import table, write_json
 __all__ = [
     "STAGE_LETTERS",
     "Case",
+    "Curve",
     "NoisyBand",
     "anomaly_quicklook",
     "anomaly_stages_picture",
     "denoising_picture",
+    "feature_curves_picture",
     "noise_picture",
     "quality_picture",
     "quicklook",
     "roc_picture",
+    "selection_picture",
     "separability_picture",
     "spectra_picture",
     "stages_picture",

@@ -29,6 +29,8 @@ def test_the_commands_are_those_of_the_documentation():
         "evaluate denoise-hsi",
         "evaluate detect-anomaly",
         "evaluate detect-ir",
+        "evaluate select-features",
+        "select-features",
         "train",
         "weights list",
         "weights info",
@@ -69,6 +71,7 @@ def test_help_and_version_import_nothing_heavy():
         ["detect-ir", "--help"],
         ["detect-anomaly", "--help"],
         ["train", "--help"],
+        ["select-features", "-h"],
     ):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "heavy:", words

@@ -375,16 +375,7 @@ class Scaling:
 
     def scene(self, image: SpectralImage, seed: int) -> Scene:
         """The scene of an image of any size, its sample from one more pass."""
-        moments = image.statistics.moments
-        step = -(-moments.count // SAMPLE)
-        parts, passed = [], 0
-        for window in image.strips(len(image.bands)):
-            cube, valid = self(*image.read(window))
-            spectra = cube[:, valid]
-            parts.append(spectra[:, -passed % step :: step].copy())
-            passed += spectra.shape[1]
-        mean = (moments.mean - self.low) / self.span
-        return Scene(mean, moments.covariance / self.span**2, moments.count, np.concatenate(parts, axis=1), seed)
+        return image.scene(self.low, self.span, seed)
 
 
 def options_of(model: str, given: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:

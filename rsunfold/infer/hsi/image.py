@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from rsunfold.errors import InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
 from rsunfold.io import CubeReader
+from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Moments, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
@@ -43,13 +44,23 @@ class SpectralImage(Source):
     """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units.
 
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
-    valid where every band that takes part is. smoothed : gather the moments of the smoothed image too.
+    valid where every band that takes part is. smoothed : gather the moments of the smoothed image too. left_out :
+    reason by zero-based band of others that are to take no part. strip_bytes : of the strips read for statistics.
 
     Raises InputError when the samples are complex, no band can take part or no pixel is valid.
     """
 
-    def __init__(self, source: str | CubeReader, *, var: str | None = None, smoothed: bool = True) -> None:
-        self.smoothed = smoothed
+    def __init__(
+        self,
+        source: str | CubeReader,
+        *,
+        var: str | None = None,
+        smoothed: bool = True,
+        left_out: Mapping[int, str] | None = None,
+        strip_bytes: int | None = None,
+    ) -> None:
+        self.smoothed, self.left_out = smoothed, dict(left_out or {})
+        self.strip_bytes = strip_bytes or STRIP_BYTES
         super().__init__(source, var)
 
     def prepare(self) -> None:
@@ -65,17 +76,18 @@ class SpectralImage(Source):
     def strips(self, bands: int) -> Iterator[Window]:
         """Whole rows from top to bottom, aligned to the file's blocks, small enough to be held."""
         block = self.reader.block_shape[0]
-        height = max(1, STRIP_BYTES // (4 * bands * self.cols))
+        height = max(1, self.strip_bytes // (4 * bands * self.cols))
         height = height // block * block or min(height, block)
         for row in range(0, self.rows, height):
             yield Window(row, 0, min(height, self.rows - row), self.cols)
 
     def _gather(self) -> Statistics:
         flagged = self.meta.bad_bands or (False,) * self.count
-        passed = {i: "bad in the file's band list" for i, bad in enumerate(flagged) if bad}
+        passed = self.left_out | {i: "bad in the file's band list" for i, bad in enumerate(flagged) if bad}
         chosen = [i for i in range(self.count) if i not in passed]
         if not chosen:
-            raise InputError(f"every band of {self.path} is marked as bad in its band list.")
+            more = " or left out" if self.left_out else ""
+            raise InputError(f"every band of {self.path} is marked as bad in its band list{more}.")
         moments, smoothed = self._moments(chosen)
         if not moments.count:
             empty = self._empty_bands(chosen)
@@ -154,6 +166,23 @@ class SpectralImage(Source):
         """Where the signal lies; see :func:`rsunfold.subspace.estimate_subspace`."""
         s = self.statistics
         return estimate_subspace(s.moments, s.smoothed, self.mosaic()[0], sigma=sigma, robust=robust)
+
+    def scene(self, low: float, span: float, seed: int = 0) -> Scene:
+        """The image as its statistics, of (samples - low) / span; the sample takes one more pass.
+
+        At most SAMPLE valid pixels, evenly spread, stand for the image, however it is cut into strips.
+        """
+        moments = self.statistics.moments
+        step = -(-moments.count // SAMPLE)
+        parts, passed = [], 0
+        for window in self.strips(len(self.bands)):
+            cube = self.reader.read(window, self.bands)
+            some = np.flatnonzero(cube.valid.ravel())
+            spectra = cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]].astype(np.float32)
+            parts.append((spectra - np.float32(low)) / np.float32(span))
+            passed += some.size
+        mean = (moments.mean - low) / span
+        return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)
 
     def swapped_axes(self) -> str | None:
         """A sentence when a spatial axis behaves like a spectrum and the band axis does not, else None.

@@ -1,0 +1,88 @@
+"""MCFS: the features that a sparse regression needs to give the clusters of the samples."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours, neighbour_graph
+from rsunfold.errors import UsageError
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.registry import register
+from rsunfold.scene import Scene
+
+Real = NDArray[np.float64]
+
+
+@register(
+    "mcfs",
+    task="select-features",
+    kind="classical",
+    paper="Cai, Zhang and He, Unsupervised feature selection for multi-cluster data, KDD 2010",
+    url="https://doi.org/10.1145/1835804.1835848",
+    bands=(2, None),
+    needs="samples that form clusters; looks at 2000 of them",
+)
+class MCFS:
+    """For k = 1 .. K: min over a_k of ||y_k - X' a_k||^2 with at most ``most`` coefficients; score_j = max_k |a_kj|.
+
+    y_1 .. y_K solve L y = lambda D y on the graph of the nearest neighbours, the smallest eigenvalues above the trivial
+    one; the sparse regressions are solved by least-angle regression. Features that no regression takes score 0 and
+    follow by index.
+
+    Each feature is divided by its deviation before the regression, so that |a_kj| does not depend on its unit. The
+    graph is that of LANDMARKS samples at most, evenly spread; no matrix of all pixels is made, but one of the
+    landmarks.
+
+    clusters : K, 5 unless known, as in the paper. neighbours : of the graph.
+    """
+
+    def __init__(self, *, clusters: int = 5, neighbours: int = NEIGHBOURS) -> None:
+        check_neighbours(neighbours, "mcfs")
+        if clusters < 1:
+            raise UsageError(f"mcfs needs at least one cluster, not {clusters}.")
+        self.clusters, self.neighbours = clusters, neighbours
+
+    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+        """See :class:`rsunfold.ranking.Selector`; all features, the scores for ``most``."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import lars_path
+
+        d = len(scene.mean)
+        check_most(most, d)
+        x = feature_samples(scene, LANDMARKS)
+        spread = np.where(deviations(scene) > 0, x.std(axis=1), 0)
+        used = np.flatnonzero(spread > 0)
+        scores = np.zeros(d)
+        Y = embedding(x, self.clusters, self.neighbours)
+        Z = ((x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None]).T
+        if used.size:
+            for y in Y.T:
+                with warnings.catch_warnings():
+                    # Duplicates make it drop regressors, which is what is wanted of them.
+                    warnings.simplefilter("ignore", ConvergenceWarning)
+                    path = lars_path(Z, y - y.mean(), method="lar", max_iter=most, return_path=False)[2]
+                scores[used] = np.maximum(scores[used], np.abs(path))
+        about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "clusters": int(Y.shape[1])}
+        return Ranking(by_score(scores, conflicts), scores, about)
+
+
+def embedding(x: Real, count: int, neighbours: int) -> Real:
+    """(n, count or fewer) : solutions of L y = lambda D y for samples x (d, n) by rising lambda, the trivial one left
+    out, each of length sqrt(n) and with its largest entry above 0."""
+    from scipy.linalg import eigh
+
+    n = x.shape[1]
+    count = min(count, n - 1)
+    if count < 1:
+        return np.zeros((n, 0))
+    W = neighbour_graph(x, neighbours).toarray()
+    root = np.sqrt(np.maximum(W.sum(axis=1), np.finfo(np.float64).tiny))
+    trivial = root / np.linalg.norm(root)
+    # It has the largest eigenvalue, 1, not always alone: graphs fall apart. So it is sent to the other end, -1.
+    A = W / root[:, None] / root - 2 * np.outer(trivial, trivial)
+    Y = eigh(A, subset_by_index=[n - count, n - 1])[1][:, ::-1] / root[:, None]
+    Y *= np.sqrt(n) / np.maximum(np.linalg.norm(Y, axis=0), np.finfo(np.float64).tiny)
+    return np.asarray(Y * np.where(Y[np.abs(Y).argmax(axis=0), np.arange(Y.shape[1])] < 0, -1, 1))

@@ -1,0 +1,36 @@
+"""Random choice: what any selector has to beat."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from rsunfold.ranking import Mask, Ranking, check_most, without_conflicts
+from rsunfold.registry import register
+from rsunfold.scene import Scene
+
+
+@register(
+    "random",
+    task="select-features",
+    kind="classical",
+    paper="Li et al., Feature selection: a data perspective, ACM Computing Surveys 50(6), 2017",
+    url="https://doi.org/10.1145/3136625",
+    bands=(2, None),
+    needs="nothing; draws features by chance, from the seed",
+)
+class RandomChoice:
+    """A permutation of the features from the seed of the scene, the same for every number wanted; without scores.
+
+    drawn : that the choice is a draw, of which an evaluation has to look at several.
+    """
+
+    drawn: ClassVar[bool] = True
+
+    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+        """See :class:`rsunfold.ranking.Selector`; all features."""
+        d = len(scene.mean)
+        check_most(most, d)
+        order = np.random.default_rng(scene.seed).permutation(d).astype(np.intp)
+        return Ranking(without_conflicts(order, conflicts), np.full(d, np.nan), {"seed": scene.seed})

@@ -1,0 +1,30 @@
+"""Uniform choice: features at equal steps of the index, the baseline of band selection."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rsunfold.ranking import Mask, Ranking, check_most, without_conflicts
+from rsunfold.registry import register
+from rsunfold.scene import Scene
+
+
+@register(
+    "uniform",
+    task="select-features",
+    kind="classical",
+    paper="Keshava, Distance metrics and band selection in hyperspectral processing with applications to material "
+    "identification and spectral libraries, IEEE TGRS 42(7), 2004, where it is the baseline",
+    url="https://doi.org/10.1109/TGRS.2004.830549",
+    bands=(2, None),
+    needs="features in an order that means something, such as wavelengths",
+)
+class Uniform:
+    """The k features floor((i + 1/2) d / k), i = 0 .. k - 1, in rising order; without scores, whatever the data."""
+
+    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+        """See :class:`rsunfold.ranking.Selector`; ``most`` features, another choice for every ``most``."""
+        d = len(scene.mean)
+        check_most(most, d)
+        order = ((2 * np.arange(most) + 1) * d) // (2 * most)
+        return Ranking(without_conflicts(order.astype(np.intp), conflicts), np.full(d, np.nan), {})

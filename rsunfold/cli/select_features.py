@@ -1,0 +1,145 @@
+"""``rsunfold select-features``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Memory,
+    Overwrite,
+    Quiet,
+    SkipExisting,
+    Threads,
+    Verbose,
+    counted,
+    handled,
+    names_of,
+    ranges,
+    refuse_contradiction,
+    say,
+    show,
+    use_threads,
+)
+
+
+@handled
+def select_features(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Images or tables, folders of images, or quoted patterns such as 'in/*.hdr'.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
+    count: Annotated[int | None, typer.Option("-k", "--count", help="How many bands or features to choose.")] = None,
+    variance: Annotated[
+        float | None,
+        typer.Option(help="Choose the fewest that explain this share of the variance, such as 0.999, instead of -k."),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "spca-net",
+    var: Annotated[str | None, typer.Option(help="Variable of a MAT or NPZ file, or subdataset.")] = None,
+    min_gap: Annotated[
+        float | None, typer.Option(metavar="NM", help="Images: chosen bands lie at least this far apart, in nm.")
+    ] = None,
+    drop: Annotated[
+        str | None, typer.Option(metavar="RANGES", help="Images: leave out these nm, such as 1340-1450,1800-1960.")
+    ] = None,
+    keep: Annotated[
+        str | None, typer.Option(metavar="RANGES", help="Images: choose from these nm only, such as 400-1000.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="Tables: whether features are the columns or the rows.")] = "columns",
+    ignore: Annotated[
+        str | None,
+        typer.Option(help="Tables: columns that are no features: names or numbers from 1, comma-separated."),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Tables: the column of labels, which is never looked at and kept beside.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Components that the model looks for; default: by their variance.")
+    ] = None,
+    norms: Annotated[
+        bool, typer.Option("--norms", help="Rank by the norms of the rows of W alone, without regard to redundancy.")
+    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="The behaviour of the published code.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what a model draws at random.")] = 0,
+    rank_order: Annotated[
+        bool, typer.Option("--rank-order", help="Write the best first, not in the order of wavelengths.")
+    ] = False,
+    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw what was chosen.")] = True,
+    overwrite: Overwrite = False,
+    skip_existing: SkipExisting = False,
+    memory: Memory = None,
+    threads: Threads = None,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Choose the bands of an image, or the features of a table, that keep its information; without labels.
+
+    Each input gives a ranking of all bands with the reason for each that was left out (..._ranking.csv, .json), the
+    reduced image or table (..._selected), and a picture. Bad bands, constant bands and pixels without data take no
+    part. Nothing is overwritten unasked.
+    """
+    refuse_contradiction(overwrite, skip_existing)
+    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
+    from rsunfold.infer.features.run import Options, Selected, output_folder, select_file, summary_name
+    from rsunfold.infer.features.select import FeatureRanker, Wanted
+
+    folder = output_folder(output)
+    wanted = Wanted(count=count, variance=variance, min_gap=min_gap)
+    options = Options(
+        var=var,
+        features=features,
+        ignore=names_of(ignore),
+        label=label,
+        drop=ranges(drop, "--drop"),
+        keep=ranges(keep, "--keep"),
+        rank_order=rank_order,
+        envi=envi,
+        picture=picture,
+        overwrite=overwrite,
+    )
+    files = expand(inputs)
+    use_threads(threads)
+    chosen = {"rank": rank, "norms": norms or None, "published": published or None}
+    ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)
+    outcomes: list[Outcome[Selected]] = []
+
+    def run(source: str, stem: str) -> Selected:
+        return select_file(source, folder, stem, ranker, wanted, options)
+
+    def done(stem: str) -> Path:
+        return folder / summary_name(stem)
+
+    for outcome in run_batch(files, run, existing=done if skip_existing else None):
+        outcomes.append(outcome)
+        if outcome.result is not None:
+            s = outcome.result.summary
+            noun = "band" if "bands" in s else "feature"
+            aside = len(s[f"{noun}s_left_out"])
+            beside = f", {aside} left out" if aside else ""
+            explained = f"{100 * s['explained_variance']:.6g} % of the variance explained"
+            total = counted(s[f"{noun}s"], noun)
+            say(f"{outcome.source}: {s['selected']} of {total} chosen{beside}, {explained}, {s['seconds']:.1f} s")
+            say(f"  {noun}s, best first: {_listed([i + 1 for i in outcome.result.ranking[: s['selected']]])}", 1)
+            for note in s["notes"]:
+                say(f"  note: {note}", 0 if _warns(note) else 1)
+        elif outcome.error is None:
+            say(f"{outcome.source}: skipped, its report exists")
+        elif len(files) > 1:
+            say(f"{outcome.source}: failed")
+    raise_failures(outcomes, lambda text: say(text, -1))
+    count_done = sum(o.result is not None for o in outcomes)
+    show(f"{count_done} of {counted(len(outcomes), 'input')} reduced ({ranker.spec.name}); results are in {folder}")
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _warns(note: str) -> bool:
+    """Whether a note tells of something that the user may not have meant."""
+    return any(
+        words in note for words in ("spectral axis", "duplicate", "labels", "counts the samples", "rises", "mask")
+    )

@@ -1,0 +1,366 @@
+"""Chosen features against labels: clustering of tables, classification of the pixels of images.
+
+Labels choose nothing: every ranking is made before a label is looked at, with the same settings for all data.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Meta
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.features.select import FeatureRanker
+from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.workplace import environment
+from rsunfold.io import open_cube
+from rsunfold.io.memory import ArrayReader
+from rsunfold.io.table import read_table
+from rsunfold.metrics.features import FORMULAS, classification, clustering
+from rsunfold.ranking import Ranking
+from rsunfold.report import Curve
+from rsunfold.scene import Scene
+
+Columns = Sequence[int] | NDArray[np.intp]
+Measure = Callable[[Columns, Sequence[int]], dict[str, Any]]
+"""(columns, seeds) -> by figure the ``runs``, one for each seed, in [0, 1]."""
+
+ALL, RANDOM = "all", "random"
+SHORT_NAMES = {"acc": "ACC", "nmi": "NMI", "oa": "OA", "aa": "AA", "kappa": "kappa"}
+SPLITS = ("random", "tiles")
+BLOCK = 16
+"""Side in pixels of the blocks into which a single image is cut for a split by tiles."""
+
+
+@dataclass
+class Evaluation:
+    """Figures of several models: one entry per data set, model and number of features in ``runs``.
+
+    figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
+    about : by model. Each run holds ``data``, ``model``, ``features``, ``repeats`` and, by figure, ``mean``,
+    ``deviation`` (over the repeats, of the population) and ``values``, in per cent.
+    """
+
+    figures: tuple[str, ...]
+    noun: str
+    protocol: dict[str, Any]
+    about: dict[str, dict[str, Any]] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, data: str, model: str, features: int, found: list[dict[str, Any]], seconds: float) -> None:
+        """Enter what a Measure gave, once or for each repeat; seconds : of the ranking."""
+        run: dict[str, Any] = {"data": data, "model": model, "features": features, "seconds_ranking": seconds}
+        for name in self.figures:
+            percent = 100 * np.concatenate([part[name]["runs"] for part in found])
+            run["repeats"] = len(percent)
+            run[name] = {"mean": float(percent.mean()), "deviation": float(percent.std()), "values": percent}
+        self.runs.append(run)
+
+    def some(self, data: str, model: str) -> list[dict[str, Any]]:
+        """The runs of a model on a data set, by number of features."""
+        found = [r for r in self.runs if r["data"] == data and r["model"] == model]
+        return sorted(found, key=lambda r: r["features"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Lines of a table: for clustering, of each figure the best over the numbers of features, its deviation and the
+        number, and the mean over all numbers; for classification the first figure at each number, and the means."""
+        lines = []
+        for data, model in dict.fromkeys((r["data"], r["model"]) for r in self.runs):
+            mine = self.some(data, model)
+            line: dict[str, Any] = {"data": data, "model": model}
+            if self.noun == "band":
+                lines.append(line | self._by_number(mine))
+                continue
+            for name in self.figures:
+                best = max(mine, key=lambda r: r[name]["mean"])
+                short = SHORT_NAMES[name]
+                line[f"{short} best"] = f"{best[name]['mean']:.2f} ± {best[name]['deviation']:.2f}"
+                line[f"at {short}"] = best["features"]
+                line[f"{short} mean"] = f"{np.mean([r[name]['mean'] for r in mine]):.2f}"
+            lines.append(line)
+        return lines
+
+    def _by_number(self, runs: list[dict[str, Any]]) -> dict[str, str]:
+        first = self.figures[0]
+        whole = runs[0]["model"] == ALL
+        cells = {
+            f"{SHORT_NAMES[first]} {r['features']}": f"{r[first]['mean']:.2f} ± {r[first]['deviation']:.2f}"
+            for r in runs
+            if not whole
+        }
+        means = {f: float(np.mean([r[f]["mean"] for r in runs])) for f in self.figures}
+        return {f"mean {SHORT_NAMES[f]}": f"{mean:.2f}" for f, mean in means.items()} | cells
+
+    def panels(self, data: str) -> tuple[dict[str, dict[str, Curve]], dict[str, float]]:
+        """(figure -> model -> curve, figure -> value with all features) of one data set, for the picture."""
+        models = [m for m in dict.fromkeys(r["model"] for r in self.runs if r["data"] == data) if m != ALL]
+        panels = {}
+        for name in self.figures:
+            panels[SHORT_NAMES[name]] = {
+                model: Curve(
+                    [r["features"] for r in runs],
+                    [r[name]["mean"] for r in runs],
+                    [r[name]["deviation"] for r in runs],
+                )
+                for model in models
+                for runs in [self.some(data, model)]
+            }
+        whole = self.some(data, ALL)
+        return panels, {SHORT_NAMES[name]: whole[0][name]["mean"] if whole else np.nan for name in self.figures}
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the data sets."""
+        return list(dict.fromkeys(r["data"] for r in self.runs))
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types."""
+        return {
+            "protocol": self.protocol,
+            "formulas": {name: FORMULAS[name] for name in self.figures},
+            "models": self.about,
+            "summary": self.rows(),
+            "runs": self.runs,
+        }
+
+
+def evaluate_tables(
+    tables: dict[str, str],
+    rankers: Sequence[FeatureRanker],
+    numbers: Sequence[int],
+    *,
+    repeats: int = 20,
+    seed: int = 0,
+    plain: bool = True,
+    var: str | None = None,
+    label: str | None = None,
+    ignore: Sequence[str] = (),
+    say: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """ACC and NMI of k-means on the first 10, 20, ... ranked features of tables (path by name) with labels.
+
+    numbers : of features. repeats : starts of k-means, seeds ``seed`` and on. plain : one draw for each centre, as in
+    the literature. The features are taken as they are, not standardised; where labels fit the columns, features are
+    the rows. Raises InputError for a table without labels.
+    """
+    numbers = check_numbers(numbers, "--features")
+    _check_repeats(repeats)
+    how = "plain k-means++, one draw for each centre" if plain else "greedy k-means++ of scikit-learn"
+    protocol = {"task": "clustering", "start": how, "seeds": [seed, seed + repeats - 1], "features": numbers}
+    protocol["best"] = "best of the means over the numbers of features, chosen with the labels, as in the literature"
+    done = Evaluation(("acc", "nmi"), "feature", protocol)
+    for name, path in tables.items():
+        table = read_table(path, var=var, features=None, label=label, ignore=ignore)
+        if table.labels is None:
+            raise InputError(
+                f"{path} has no labels: a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
+            )
+        for note in table.notes:
+            say(f"{path}: {note}")
+        X, labels = table.data, table.labels
+
+        def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, Any]:
+            return clustering(X[:, columns], labels, seeds, plain)
+
+        _enter(done, name, TableColumns(table, rankers[0]), rankers, numbers, range(seed, seed + repeats), measure, say)
+    return done
+
+
+def evaluate_images(
+    images: dict[str, str],
+    labels: dict[str, str],
+    rankers: Sequence[FeatureRanker],
+    numbers: Sequence[int],
+    *,
+    share: float = 0.05,
+    split: str = "random",
+    repeats: int = 10,
+    seed: int = 0,
+    var: str | None = None,
+    labels_var: str | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Evaluation:
+    """OA, AA and kappa of an RBF SVM on the first 3, 5, ... ranked bands of images (path by stem), pooled.
+
+    labels : path by the same stems; 0 is unlabelled, and of several bands (abundances) the largest is the class.
+    Bands are ranked from all valid pixels, labelled or not. share : of the labelled pixels for training. split :
+    "random", or "tiles": whole images where there are several, else blocks of BLOCK x BLOCK pixels.
+    """
+    numbers = check_numbers(numbers, "--bands")
+    _check_repeats(repeats)
+    if split not in SPLITS:
+        raise UsageError(f"--split must be random or tiles, not {split!r}.")
+    if not 0 < share < 1:
+        raise UsageError(f"--train-share must lie between 0 and 1, not {share:g}.")
+    with environment():
+        reader, y, tiles = read_pixels(images, labels, var=var, labels_var=labels_var)
+        name = next(iter(images)) if len(images) == 1 else f"{len(images)} images"
+        known = y > 0
+        protocol = {
+            "task": "classification",
+            "images": list(images.values()),
+            "classes": len(np.unique(y[known])),
+            "labelled_pixels": int(known.sum()),
+            "train_share": share,
+            "split": split,
+            "tiles": int(tiles.max()) + 1 if split == "tiles" else None,
+            "seeds": [seed, seed + repeats - 1],
+            "bands": numbers,
+        }
+        done = Evaluation(("oa", "aa", "kappa"), "band", protocol)
+        with ImageBands(reader, rankers[0]) as bands:
+            pixels = reader.read(bands=bands.inside).data.reshape(len(bands.inside), -1)[:, known].T
+            place = {band: i for i, band in enumerate(bands.inside)}
+            groups = tiles[known] if split == "tiles" else None
+
+            def measure(columns: Columns, seeds: Sequence[int]) -> dict[str, Any]:
+                X = pixels[:, [place[int(c)] for c in columns]].astype(np.float64)
+                return classification(X, y[known], share, seeds, groups)
+
+            _enter(done, name, bands, rankers, numbers, range(seed, seed + repeats), measure, say)
+    return done
+
+
+def read_pixels(
+    images: dict[str, str], labels: dict[str, str], *, var: str | None = None, labels_var: str | None = None
+) -> tuple[ArrayReader, NDArray[np.int64], NDArray[np.intp]]:
+    """(the valid pixels of all images as one image of one row; class of each, 0 for none; tile of each).
+
+    Bands that take no part in one of the images are bad in the result. Raises InputError where images and labels do
+    not belong together.
+    """
+    absent = sorted(set(images) - set(labels))
+    if absent:
+        raise InputError(f"there are no labels for {images[absent[0]]} ({len(absent)} of {len(images)} images).")
+    meta: Meta | None = None
+    common: set[int] = set()
+    for path in images.values():
+        with SpectralImage(path, var=var, smoothed=False) as image:
+            if meta is None:
+                meta, common, count = image.meta, set(image.bands), image.count
+            if image.count != count:
+                raise InputError(f"{path} has {image.count} bands, the others have {count}.")
+            common &= set(image.bands)
+    assert meta is not None
+    bands = sorted(common)
+    if len(bands) < 2:
+        raise InputError("the images have fewer than two bands in common that take part.")
+    spectra, classes, tiles = [], [], []
+    for number, (stem, path) in enumerate(images.items()):
+        with open_cube(path, var=var) as reader:
+            cube = reader.read(bands=bands)
+        truth = read_classes(labels[stem], labels_var)
+        if truth.shape != cube.valid.shape:
+            raise InputError(f"{labels[stem]} is {truth.shape} but {path} is {cube.valid.shape} (rows, columns).")
+        full = np.zeros((count, int(cube.valid.sum())), np.float32)
+        full[bands] = cube.data[:, cube.valid]
+        spectra.append(full)
+        classes.append(truth[cube.valid])
+        row, col = np.nonzero(cube.valid)
+        block = row // BLOCK * -(-truth.shape[1] // BLOCK) + col // BLOCK
+        tiles.append(block if len(images) == 1 else np.full(len(block), number))
+    y = np.concatenate(classes)
+    if not (y > 0).any():
+        raise InputError("no valid pixel has a label above 0.")
+    pooled = ArrayReader(np.concatenate(spectra, axis=1)[:, None])
+    pooled.path = next(iter(images.values())) if len(images) == 1 else f"{len(images)} images"
+    bad = tuple(i not in common for i in range(count))
+    pooled.meta = replace(
+        pooled.meta, bad_bands=bad, wavelengths=meta.wavelengths, fwhm=meta.fwhm, band_names=meta.band_names
+    )
+    found = np.concatenate(tiles)
+    return pooled, y, np.unique(found, return_inverse=True)[1]
+
+
+def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
+    """(rows, cols): the class of each pixel, 0 where there is none or the file is not valid.
+
+    A file of several bands holds abundances: the class is the band of the largest, from 1. Raises InputError for
+    classes that are not whole numbers from 0.
+    """
+    with open_cube(path, var=var) as reader:
+        cube = reader.read()
+    if len(cube.data) > 1:
+        return np.where(cube.valid, cube.data.argmax(axis=0) + 1, 0).astype(np.int64)
+    values = np.where(cube.valid, cube.data[0], 0)
+    if values.dtype.kind not in "buif" or (values != np.rint(values)).any() or values.min() < 0:
+        raise InputError(f"{path} holds values that are no classes: whole numbers from 0, which is none, are needed.")
+    return values.astype(np.int64)
+
+
+def check_numbers(numbers: Sequence[int], option: str) -> list[int]:
+    """The numbers of features, rising; raises UsageError unless there are some and all are at least 1."""
+    if not numbers or min(numbers) < 1:
+        raise UsageError(f"{option} needs numbers of at least 1, such as 10,20,30.")
+    return sorted(set(numbers))
+
+
+def _check_repeats(repeats: int) -> None:
+    if repeats < 1:
+        raise UsageError(f"--repeats must be at least 1, not {repeats}.")
+
+
+def _enter(
+    done: Evaluation,
+    data: str,
+    source: FeatureSource,
+    rankers: Sequence[FeatureRanker],
+    numbers: Sequence[int],
+    seeds: Sequence[int],
+    measure: Measure,
+    say: Callable[[str], None],
+) -> None:
+    """All features, then the first ``numbers`` of each model, into ``done``.
+
+    A model whose choice is random is drawn anew for each repeat, with its seed.
+    """
+    inside = np.array(source.inside)
+    numbers = [k for k in numbers if k <= len(inside)]
+    if not numbers:
+        raise UsageError(f"{data} has {len(inside)} {source.noun}s that take part: ask for fewer.")
+    done.add(data, ALL, len(inside), [measure(inside, seeds)], 0.0)
+    scene = source.scene(seeds[0])
+    for ranker in rankers:
+        started = time.monotonic()
+        chosen = _choices(ranker, replace(scene, seed=ranker.seed), numbers)
+        seconds = (time.monotonic() - started) / len(set(map(id, chosen.values())))
+        last = chosen[numbers[-1]]
+        about = done.about.setdefault(ranker.name, {**ranker.describe(), "rankings": {}})
+        about["rankings"][data] = {
+            "indices_zero_based": inside[last.order[: numbers[-1]]],
+            "about": last.about,
+            "seconds": round(seconds, 3),
+        }
+        for k in numbers:
+            orders = [chosen[k].order]
+            if ranker.spec.name == RANDOM:
+                orders = [ranker.rank(replace(scene, seed=s), k).order for s in seeds]
+            if any(len(order) < k for order in orders):
+                say(f"{data}: {ranker.name} ranks fewer than {k} {source.noun}s")
+                break
+            parts = [seeds] if len(orders) == 1 else [[s] for s in seeds]
+            found = [measure(inside[order[:k]], part) for order, part in zip(orders, parts, strict=True)]
+            done.add(data, ranker.name, k, found, seconds)
+            told = ", ".join(f"{SHORT_NAMES[f]} {done.runs[-1][f]['mean']:.2f}" for f in done.figures)
+            say(f"{data}: {ranker.name}, {k} {source.noun}s: {told}")
+
+
+def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dict[int, Ranking]:
+    """The ranking for each of ``numbers``, rising.
+
+    Of most methods the first k are the same however many are asked for. Where the smallest, the middle and the largest
+    number say so, one ranking serves all.
+    """
+    probes = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
+    made = {k: ranker.rank(scene, k) for k in probes}
+    last = made[numbers[-1]]
+    if all(np.array_equal(made[k].order[:k], last.order[:k]) for k in probes):
+        return dict.fromkeys(numbers, last)
+    return {k: made[k] if k in made else ranker.rank(scene, k) for k in numbers}

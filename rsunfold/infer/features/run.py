@@ -1,0 +1,321 @@
+"""select-features on one file: statistics, ranking, how many are taken, the reduced file, table, report and picture."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold import __version__
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
+from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
+from rsunfold.infer.workplace import environment, move_results, work_folder
+from rsunfold.io import CubeReader
+from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.folders import SUFFIXES
+from rsunfold.io.memory import ArrayReader
+from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
+from rsunfold.io.table import Table, is_table, read_table
+from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header
+from rsunfold.report import write_json
+from rsunfold.report.features import selection_picture
+
+COLUMNS = {
+    "rank": "1 is the best; empty for what was left out",
+    "index": "zero-based, as in Python",
+    "band": "one-based, as in ENVI",
+    "name": "",
+    "wavelength_nm": "",
+    "fwhm_nm": "",
+    "selected": "1 or 0",
+    "score": "of the model, larger is better",
+    "explained_variance": "share that the projection on the features up to this rank explains, in [0, 1]",
+    "largest_correlation": "largest absolute correlation with a feature of a better rank",
+    "left_out": "why a feature has no rank",
+}
+"""Columns of the ranking and what they are; ``band`` is ``feature`` for tables."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How files are treated; see ``rsunfold select-features --help``. drop, keep : ranges of wavelengths in nm."""
+
+    var: str | None = None
+    features: str = "columns"
+    ignore: tuple[str, ...] = ()
+    label: str | None = None
+    drop: Ranges = ()
+    keep: Ranges = ()
+    rank_order: bool = False
+    envi: bool = False
+    picture: bool = True
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        for name, ranges in (("--drop", self.drop), ("--keep", self.keep)):
+            for low, high in ranges:
+                if not 0 <= low <= high < math.inf:
+                    raise UsageError(f"{name} needs ranges such as 1340-1450, the smaller one first, in nm.")
+
+
+@dataclass
+class Selected:
+    """What was selected from one input.
+
+    indices : zero-based, in the order in which they are written. ranking : zero-based, best first, of all ranked
+    features. scores float64 (features,), explained and correlation (ranked,) : see :class:`Selection`; scores of
+    features that were left out are NaN. summary : what the JSON report holds. files : what was written, by kind.
+    data : the chosen features, (bands, rows, cols) or (samples, features): None where the result went to files.
+    """
+
+    indices: list[int]
+    ranking: list[int]
+    scores: NDArray[np.float64]
+    explained: NDArray[np.float64]
+    correlation: NDArray[np.float64]
+    summary: dict[str, Any]
+    files: dict[str, Path] = field(default_factory=dict)
+    data: NDArray[Any] | None = None
+
+
+def output_folder(output: Path) -> Path:
+    """``output``, after a look at whether it can be meant as a folder; raises UsageError."""
+    if output.suffix.lower() in {*SUFFIXES, *ENVI_SUFFIXES, *TABLE_SUFFIXES, ".json"} and not output.is_dir():
+        raise UsageError(f"-o names a folder for the results, and {output} looks like a file.")
+    return output
+
+
+def summary_name(stem: str) -> str:
+    """Name of the report of the input ``stem``, which is written last."""
+    return f"{stem}_ranking.json"
+
+
+def output_names(stem: str, suffix: str, options: Options) -> dict[str, str]:
+    """File names by kind of the input ``stem`` whose reduced file has the extension ``suffix``."""
+    names = {"table": f"{stem}_ranking.csv", "selected": f"{stem}_selected{suffix}"}
+    if suffix in ENVI_SUFFIXES:
+        names["header"] = f"{stem}_selected.hdr"
+    if options.picture:
+        names["picture"] = f"{stem}_selected.png"
+    return names | {"summary": summary_name(stem)}
+
+
+def select_array(
+    array: NDArray[Any] | str, ranker: FeatureRanker, wanted: Wanted, options: Options, *, nodata: float | None = None
+) -> Selected:
+    """Select from an array, (bands, rows, cols) or (samples, features), or a file, and keep the result in memory."""
+    started = time.monotonic()
+    with environment(), _opened(array, ranker, wanted, options, nodata) as source:
+        made = _Made(source, ranker, wanted, options)
+        data = source.reduced(made.indices)
+        return made.result(started, data=data)
+
+
+def select_file(
+    path: str, folder: Path, stem: str, ranker: FeatureRanker, wanted: Wanted, options: Options
+) -> Selected:
+    """Select from a file of any size and write to ``folder`` what :func:`output_names` lists for ``stem``.
+
+    Everything is written to a hidden folder first and moved when it is complete, so that an interrupted run leaves
+    nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
+    """
+    started = time.monotonic()
+    with environment(), _opened(path, ranker, wanted, options) as source:
+        names = output_names(stem, source.suffix(options.envi), options)
+        for name in names.values():
+            refuse_existing(folder / name, options.overwrite)
+        if "header" in names:
+            refuse_shared_header(folder / names["selected"])
+        made = _Made(source, ranker, wanted, options)
+        with work_folder(folder) as work:
+            _write_csv(work / names["table"], made.rows())
+            source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
+            if options.picture:
+                made.draw(work / names["picture"])
+            done = made.result(started, files={kind: folder / name for kind, name in names.items()})
+            write_json(work / names["summary"], done.summary)
+            move_results(work, folder, options.overwrite)
+    return done
+
+
+def _opened(
+    given: NDArray[Any] | str, ranker: FeatureRanker, wanted: Wanted, options: Options, nodata: float | None = None
+) -> FeatureSource:
+    """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
+    source: str | CubeReader
+    if not isinstance(given, str):
+        if np.ndim(given) == 2:
+            turned = np.asanyarray(given).T if options.features == "rows" else np.asanyarray(given)
+            table = _array_table(turned, nodata)
+            return _table_source(table, ranker, wanted, options)
+        source = ArrayReader(given, nodata=nodata)
+    elif is_table(given, options.var):
+        table = read_table(
+            given, var=options.var, features=options.features, ignore=options.ignore, label=options.label
+        )
+        return _table_source(table, ranker, wanted, options)
+    else:
+        source = given
+    asked = [o for o, v in (("--ignore", options.ignore), ("--label", options.label)) if v]
+    asked += ["--features rows"] if options.features != "columns" else []
+    if asked:
+        raise UsageError(f"{asked[0]} goes with a table; {given if isinstance(given, str) else 'a cube'} is an image.")
+    return ImageBands(source, ranker, var=options.var, drop=options.drop, keep=options.keep, gap=wanted.min_gap)
+
+
+def _table_source(table: Table, ranker: FeatureRanker, wanted: Wanted, options: Options) -> TableColumns:
+    asked = [o for o, v in (("--drop", options.drop), ("--keep", options.keep), ("--min-gap", wanted.min_gap)) if v]
+    asked += ["--envi"] if options.envi else []
+    if asked:
+        raise UsageError(f"{asked[0]} goes with an image; {table.path} is a table, which has no wavelengths.")
+    return TableColumns(table, ranker)
+
+
+def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
+    """A two-dimensional array as a table of samples x features; InputError when it cannot be one."""
+    values = np.asarray(array)
+    if nodata is not None:
+        raise UsageError("nodata goes with a cube (bands, rows, cols); remove samples without data from a table.")
+    if values.dtype.kind not in "buif" or len(values) < 2 or values.shape[1] < 2:
+        raise InputError(
+            f"an array of shape {values.shape} and type {values.dtype} is no table: two samples x two features of real "
+            "numbers are the least."
+        )
+    data = np.asarray(values, np.float64)
+    if not np.isfinite(data).all() or np.ma.is_masked(array):
+        raise InputError("the array holds values that are missing or not finite: fill them or remove these samples.")
+    return Table("array", data, values)
+
+
+class _Made:
+    """A selection from one input and everything that is told about it."""
+
+    def __init__(self, source: FeatureSource, ranker: FeatureRanker, wanted: Wanted, options: Options) -> None:
+        self.source, self.ranker, self.wanted, self.options = source, ranker, wanted, options
+        inside = np.array(source.inside)
+        conflicts = None
+        if wanted.min_gap is not None:
+            conflicts = gap_conflicts(np.asarray(source.wavelengths)[inside], wanted.min_gap)
+        self.scene = source.scene(ranker.seed)
+        self.selection: Selection = ranker.select(self.scene, wanted, conflicts, source.noun)
+        self.ranking = [int(i) for i in inside[self.selection.ranking.order]]
+        self.scores = np.full(source.count, np.nan)
+        self.scores[inside] = self.selection.ranking.scores
+        chosen = self.ranking[: self.selection.count]
+        self.indices = chosen if options.rank_order else self._by_wavelength(chosen)
+
+    def _by_wavelength(self, chosen: Sequence[int]) -> list[int]:
+        w = self.source.wavelengths
+        return sorted(chosen, key=lambda i: (w[i] if w else 0, i))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Lines of the ranking: every feature of the input, the ranked ones first, then the others with the reason."""
+        s = self.source
+        chosen, ranked = set(self.indices), set(self.ranking)
+        reasons = dict(s.left_out)
+        for i in s.inside:
+            if i not in ranked:
+                gap = self.wanted.min_gap
+                reasons[i] = f"nearer than {gap:g} nm to a better one" if gap else "not ranked by the model"
+        lines = []
+        for place, i in enumerate([*self.ranking, *sorted(reasons)]):
+            in_order = place < len(self.ranking)
+            lines.append(
+                {
+                    "rank": place + 1 if in_order else None,
+                    "index": i,
+                    s.noun: i + 1,
+                    "name": s.names[i] if s.names else None,
+                    "wavelength_nm": s.wavelengths[i] if s.wavelengths else None,
+                    "fwhm_nm": s.fwhm[i] if s.fwhm else None,
+                    "selected": int(i in chosen),
+                    "score": self.scores[i],
+                    "explained_variance": self.selection.explained[place] if in_order else None,
+                    "largest_correlation": self.selection.correlation[place] if in_order else None,
+                    "left_out": None if in_order else reasons[i],
+                }
+            )
+        return lines
+
+    def summary(self, started: float) -> dict[str, Any]:
+        """The JSON report: everything that is needed to do it again, and what came of it."""
+        s, w, o = self.source, self.wanted, self.options
+        chosen = self.ranking[: self.selection.count]
+        return {
+            "rsunfold": __version__,
+            "input": s.path,
+            "var": o.var,
+            f"{s.noun}s": s.count,
+            **s.about(),
+            **self.ranker.describe(),
+            "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
+            "drop_nm": [list(r) for r in o.drop],
+            "keep_nm": [list(r) for r in o.keep],
+            "features_in": o.features,
+            "ignored_columns": list(o.ignore),
+            "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
+            "selected": len(chosen),
+            "selected_indices_zero_based": self.indices,
+            f"selected_{s.noun}s_one_based": [i + 1 for i in self.indices],
+            "selected_names": [s.names[i] for i in self.indices] if s.names else None,
+            "selected_wavelengths_nm": [s.wavelengths[i] for i in self.indices] if s.wavelengths else None,
+            "explained_variance": float(self.selection.explained[self.selection.count - 1]),
+            "ranking_indices_zero_based": self.ranking,
+            "scores_by_index": self.scores,
+            "explained_variance_by_rank": self.selection.explained,
+            "largest_correlation_by_rank": self.selection.correlation,
+            f"{s.noun}s_left_out": {str(i + 1): why for i, why in s.left_out.items()},
+            "samples_in_covariance": self.scene.count,
+            "samples_in_sample": self.scene.sample.shape[1],
+            "about_the_ranking": self.selection.ranking.about,
+            "columns_of_the_ranking": {s.noun if k == "band" else k: v for k, v in COLUMNS.items() if v},
+            "seconds": round(time.monotonic() - started, 3),
+            "notes": s.notes,
+        }
+
+    def draw(self, path: Path) -> None:
+        """The picture of the choice."""
+        s = self.source
+        place = {i: k for k, i in enumerate(s.inside)}
+        shown = self._by_wavelength(self.indices)
+        chosen = [place[i] for i in shown]
+        selection_picture(
+            path,
+            s.mean,
+            s.deviation,
+            shown,
+            correlations(self.scene.covariance[np.ix_(chosen, chosen)]),
+            wavelengths=s.wavelengths,
+            noun=s.noun,
+            title=f"{Path(s.path).name}: {len(shown)} of {s.count} {s.noun}s ({self.ranker.spec.name})",
+        )
+
+    def result(
+        self, started: float, *, files: dict[str, Path] | None = None, data: NDArray[Any] | None = None
+    ) -> Selected:
+        """What is handed back."""
+        s = self.selection
+        summary = self.summary(started)
+        return Selected(self.indices, self.ranking, self.scores, s.explained, s.correlation, summary, files or {}, data)
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Numbers with 9 significant digits, nothing for None and NaN."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(rows[0])
+        writer.writerows([_cell(v) for v in row.values()] for row in rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return ""
+    return f"{value:.9g}" if isinstance(value, float | np.floating) else str(value)

@@ -1,0 +1,246 @@
+"""A model made ready to rank features, and how many of the ranked ones are taken."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import UsageError
+from rsunfold.infer.device import parse_memory, resident
+from rsunfold.ranking import Mask, Ranking, Real
+from rsunfold.registry import ModelSpec, get_model
+from rsunfold.scene import Scene
+
+DEFAULT = "spca-net"
+LATER_BYTES = 2**27
+"""Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
+RANKED_WHOLE = 512
+"""Up to so many features all are ranked; of more, only as many as are asked for: the time grows with the cube."""
+FIRST_GUESS = 32
+"""Features ranked first where a share of the variance is asked for; twice as many until they reach it."""
+SHORT = 1e-9
+"""What a share of the variance may fall short by through rounding."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which features are asked for: ``count`` of them, or the fewest whose projection explains ``variance``, a share in
+    (0, 1]; one of the two. min_gap : nm that chosen bands lie apart at least, or None.
+
+    Raises UsageError for anything else.
+    """
+
+    count: int | None = None
+    variance: float | None = None
+    min_gap: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.count is None) == (self.variance is None):
+            raise UsageError("give either -k, the number to choose, or --variance, the share they have to explain.")
+        if self.count is not None and self.count < 1:
+            raise UsageError(f"-k must be at least 1, not {self.count}.")
+        if self.variance is not None and not 0 < self.variance <= 1:
+            raise UsageError(f"--variance is a share above 0, at most 1, such as 0.999, not {self.variance:g}.")
+        if self.min_gap is not None and not 0 < self.min_gap < np.inf:
+            raise UsageError(f"--min-gap must be above 0 nm, not {self.min_gap:g}.")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Ranked features, of which the first ``count`` are chosen.
+
+    explained float64 (m,) : share of the total variance that the projection on the features up to each rank explains.
+    correlation float64 (m,) : largest absolute correlation of each with those before it; NaN for the first. m is the
+    number of ranked features.
+    """
+
+    ranking: Ranking
+    count: int
+    explained: Real
+    correlation: Real
+
+    @property
+    def chosen(self) -> NDArray[np.intp]:
+        """Zero-based indices, best first."""
+        return self.ranking.order[: self.count]
+
+
+class FeatureRanker:
+    """A model and its options, ready to rank features.
+
+    model : registry name of a ``select-features`` model, which options may follow, as in ``spca-net:rank=5:published``.
+    options : keyword arguments of the model on top; None values are left out. name : ``model`` as given. seed : of all
+    random choices. memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
+
+    Raises UsageError when the model or an option is not known.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT,
+        *,
+        options: dict[str, Any] | None = None,
+        seed: int = 0,
+        memory: str | int | None = None,
+    ) -> None:
+        self.name, (model, *given) = model, model.split(":")
+        self.spec: ModelSpec = get_model(model, "select-features")
+        self.options = dict(_option(text) for text in given)
+        self.options |= {k: v for k, v in (options or {}).items() if v is not None}
+        known = inspect.signature(self.spec.factory).parameters
+        for name in self.options:
+            if name not in known:
+                takes = f"it takes {', '.join('--' + k.replace('_', '-') for k in known)}" if known else "it takes none"
+                raise UsageError(f"--{name.replace('_', '-')} is no option of {model}; {takes}.")
+        self.method: Any = self.spec.build(**self.options)
+        self.seed, self.memory = seed, parse_memory(memory)
+        self.held = resident() + LATER_BYTES
+
+    def describe(self) -> dict[str, Any]:
+        """Model, options and seed, for the JSON report."""
+        return {"model": self.spec.name, "paper": self.spec.paper, "options": self.options, "seed": self.seed}
+
+    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+        """See :meth:`rsunfold.ranking.Selector.rank`; a single feature is ranked without the model."""
+        if len(scene.mean) == 1:
+            return Ranking(np.zeros(1, np.intp), np.full(1, np.nan), {})
+        ranking: Ranking = self.method.rank(scene, most, conflicts)
+        return ranking
+
+    def select(self, scene: Scene, wanted: Wanted, conflicts: Mask | None = None, noun: str = "feature") -> Selection:
+        """The features of ``scene`` that are wanted; conflicts : see :meth:`rsunfold.ranking.Selector.rank`.
+
+        Raises UsageError when there are fewer than asked for, or all together explain less.
+        """
+        d = len(scene.mean)
+        if wanted.count is not None and wanted.count > d:
+            raise UsageError(f"-k {wanted.count} is more than the {d} {noun}s that take part; ask for fewer.")
+        gap = f", of which no two are nearer than {wanted.min_gap:g} nm" if wanted.min_gap else ""
+        if wanted.count is not None:
+            count, ranking = wanted.count, self.rank(scene, wanted.count, conflicts)
+            found = len(ranking.order)
+            if count > found:
+                raise UsageError(f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}.")
+        else:
+            count, ranking = self._reaching(scene, wanted, conflicts, f"{noun}s", gap)
+        if len(ranking.order) < d <= RANKED_WHOLE:
+            # What comes after the chosen ones, where the method would have chosen these first anyway.
+            whole = self.rank(scene, d, conflicts)
+            ranking = whole if np.array_equal(whole.order[:count], ranking.order[:count]) else ranking
+        explained = explained_variance(scene.covariance, ranking.order)
+        return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
+
+    def _reaching(
+        self, scene: Scene, wanted: Wanted, conflicts: Mask | None, nouns: str, gap: str
+    ) -> tuple[int, Ranking]:
+        """(fewest features that explain the share that is wanted, the ranking when so many are asked for)."""
+        d, share = len(scene.mean), float(wanted.variance or 0)
+
+        def ranked(most: int) -> tuple[Ranking, Real]:
+            ranking = self.rank(scene, most, conflicts)
+            return ranking, explained_variance(scene.covariance, ranking.order[:most])
+
+        most = d if d <= RANKED_WHOLE else FIRST_GUESS
+        ranking, explained = ranked(most)
+        while explained[-1] < share - SHORT:
+            if most == d or len(ranking.order) < most:
+                raise UsageError(
+                    f"--variance {share:g} cannot be reached: the {len(explained)} {nouns} that {self.spec.name} "
+                    f"ranks{gap} explain {explained[-1]:.6f}; ask for less."
+                )
+            most = min(d, 2 * most)
+            ranking, explained = ranked(most)
+        count = int(np.argmax(explained >= share - SHORT)) + 1
+        small, reached = ranked(count)
+        if np.array_equal(small.order[:count], ranking.order[:count]):
+            return count, ranking
+        # The choice depends on how many are asked for: the fewest that reach the share are found by halving.
+        low, high, best = 0, len(explained), ranking
+        while high - low > 1:
+            if reached[-1] >= share - SHORT:
+                high, best = count, small
+            else:
+                low = count
+            count = (low + high) // 2
+            small, reached = ranked(max(1, count))
+        return min(high, len(best.order)), best
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``rank=5`` as a name and a value: a number, true, false or a word; without ``=`` true."""
+    name, _, value = text.partition("=")
+    words: dict[str, Any] = {"": True, "true": True, "false": False, "none": None}
+    if value.lower() in words:
+        return name.strip().replace("-", "_"), words[value.lower()]
+    for kind in (int, float):
+        try:
+            return name.strip().replace("-", "_"), kind(value)
+        except ValueError:
+            continue
+    return name.strip().replace("-", "_"), value
+
+
+def explained_variance(covariance: Real, order: Sequence[int] | NDArray[np.intp]) -> Real:
+    """(m,): share of the trace of ``covariance`` (d, d) that the projection on the first 1 to m of ``order`` explains.
+
+    By Cholesky's decomposition in that order, C = L L' + rest: the column j of L holds what feature j tells about all
+    features beyond those before it.
+    """
+    d, m = len(covariance), len(order)
+    columns = np.zeros((d, m))
+    gains = np.zeros(m)
+    tiny = 8 * d * np.finfo(np.float64).eps
+    for k, j in enumerate(order):
+        column = covariance[:, j] - columns[:, :k] @ columns[j, :k]
+        if column[j] > tiny * covariance[j, j]:
+            columns[:, k] = column / np.sqrt(column[j])
+            gains[k] = columns[:, k] @ columns[:, k]
+    total = float(np.trace(covariance))
+    return np.asarray(np.minimum(np.cumsum(gains) / total, 1.0))
+
+
+def correlations(covariance: Real) -> Real:
+    """(d, d); 0 for features without variance, 1 on the diagonal."""
+    s = np.sqrt(np.maximum(np.diagonal(covariance), 0))
+    inverse = np.divide(1, s, out=np.zeros_like(s), where=s > 0)
+    found = covariance * inverse[:, None] * inverse
+    np.fill_diagonal(found, 1)
+    return np.asarray(np.clip(found, -1, 1))
+
+
+def largest_correlation(covariance: Real, order: Sequence[int] | NDArray[np.intp]) -> Real:
+    """(m,): largest absolute correlation of each of ``order`` with those before it; NaN for the first."""
+    places = np.asarray(order, np.intp)
+    ordered = np.abs(correlations(covariance[np.ix_(places, places)]))
+    found = np.full(len(order), np.nan)
+    for k in range(1, len(order)):
+        found[k] = ordered[k, :k].max()
+    return found
+
+
+def gap_conflicts(wavelengths: Sequence[float], gap: float | None) -> Mask | None:
+    """bool (d, d): True where two bands are nearer than ``gap`` nm; None without a gap."""
+    if gap is None:
+        return None
+    w = np.asarray(wavelengths, float)
+    # Tenths of nanometres are no binary numbers: what is just the gap apart must not fall short of it.
+    return np.asarray(np.abs(w[:, None] - w) < gap - 1e-9)
+
+
+def outside(
+    wavelengths: Sequence[float], drop: Sequence[tuple[float, float]], keep: Sequence[tuple[float, float]]
+) -> dict[int, str]:
+    """Reason by zero-based band for each whose wavelength (nm) is in a range to drop, or in none of those to keep."""
+    reasons = {}
+    for i, w in enumerate(wavelengths):
+        hit = next((f"{low:g}-{high:g}" for low, high in drop if low <= w <= high), None)
+        if hit is not None:
+            reasons[i] = f"in the range {hit} nm to drop"
+        elif keep and not any(low <= w <= high for low, high in keep):
+            reasons[i] = "in none of the ranges to keep"
+    return reasons

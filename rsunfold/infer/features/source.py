@@ -1,0 +1,287 @@
+"""What features are selected from: an image whose bands are the features, or a table, behind the same few names."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold import __version__
+from rsunfold.cube import Window
+from rsunfold.errors import DeviceError, InputError
+from rsunfold.infer.features.select import FeatureRanker, outside
+from rsunfold.infer.hsi.image import STRIP_BYTES, SpectralImage
+from rsunfold.io import CubeReader, RasterWriter, open_cube
+from rsunfold.io.reader import select_bands
+from rsunfold.io.table import Table, write_columns
+from rsunfold.scene import SAMPLE, Scene, scene_of
+
+Real = NDArray[np.float64]
+Ranges = Sequence[tuple[float, float]]
+
+STRIP_COPIES = 6
+"""Copies of a strip of float32 samples that are held while its moments are computed, in float64."""
+SAMPLE_COPIES = 2
+"""Copies of the sample that stands for a scene, while it is gathered."""
+SQUARES = 8
+"""Matrices of features x features in float64 that a ranking holds."""
+
+
+class FeatureSource(ABC):
+    """An input and its features; a context manager that closes it.
+
+    path : as given. noun : what a feature is called. count : of all features. inside : those that take part,
+    zero-based. left_out : reason by zero-based index of the others. names, wavelengths, fwhm (nm) : (count,) or empty.
+    mean, deviation : float64 (count,), in the units of the input, NaN for those left out. samples : that were looked
+    at. notes : sentences on what was assumed.
+    """
+
+    path: str
+    noun: str
+    count: int
+    inside: list[int]
+    left_out: dict[int, str]
+    names: Sequence[str] = ()
+    wavelengths: Sequence[float] = ()
+    fwhm: Sequence[float] = ()
+    mean: Real
+    deviation: Real
+    samples: int
+    notes: list[str]
+
+    @abstractmethod
+    def scene(self, seed: int) -> Scene:
+        """The features that take part as a scene, samples from 0 to 1 by the smallest and the largest of all."""
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What the input is, for the JSON report."""
+
+    @abstractmethod
+    def suffix(self, envi: bool) -> str:
+        """Extension of the file that :meth:`write` writes."""
+
+    @abstractmethod
+    def write(self, path: Path, chosen: Sequence[int], about: dict[str, str]) -> None:
+        """Write the features ``chosen`` (zero-based, in that order), everything else as it is; may add notes."""
+
+    @abstractmethod
+    def reduced(self, chosen: Sequence[int]) -> NDArray[Any]:
+        """The features ``chosen`` in memory, in the type of the input."""
+
+    def close(self) -> None:  # noqa: B027 (a table is in memory)
+        """Let go of the input."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class ImageBands(FeatureSource):
+    """The bands of an image; bad, empty and constant ones, and those outside ``drop`` and ``keep`` (ranges of
+    wavelengths in nm), take no part. Statistics come from one pass by strips of rows that fit in the memory of
+    ``ranker``.
+
+    Raises InputError when the image cannot be read, has a single band or no wavelengths where ranges or a gap ask for
+    them; DeviceError when the memory does not suffice.
+    """
+
+    noun = "band"
+
+    def __init__(
+        self,
+        source: str | CubeReader,
+        ranker: FeatureRanker,
+        *,
+        var: str | None = None,
+        drop: Ranges = (),
+        keep: Ranges = (),
+        gap: float | None = None,
+    ) -> None:
+        with ExitStack() as stack:
+            reader = stack.enter_context(source if isinstance(source, CubeReader) else open_cube(source, var=var))
+            self.path, self.count = str(reader.path), reader.shape[0]
+            if self.count < 2:
+                raise InputError(f"{self.path} has a single band: there is nothing to choose from.")
+            meta = reader.meta
+            self.notes = list(meta.notes)
+            self.wavelengths, self.fwhm, self.names = meta.wavelengths, meta.fwhm, meta.band_names
+            if not self.wavelengths:
+                asked = [o for o, v in (("--drop", drop), ("--keep", keep), ("--min-gap", gap)) if v]
+                if asked:
+                    raise InputError(f"{self.path} gives no wavelengths, which {' and '.join(asked)} would need.")
+                self.notes.append("the file gives no wavelengths")
+            beside = outside(self.wavelengths, drop, keep)
+            if len(beside) == self.count:
+                raise InputError(f"--drop and --keep leave no band of {self.path}.")
+            for low, high in (*drop, *keep):
+                if not any(low <= w <= high for w in self.wavelengths):
+                    self.notes.append(f"no band lies in the range {low:g}-{high:g} nm")
+            strips = self._strip_bytes(reader, ranker)
+            self.image = SpectralImage(reader, smoothed=False, left_out=beside, strip_bytes=strips)
+            stack.pop_all()
+        s = self.image.statistics
+        self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels
+        self.mean, self.deviation = np.full(self.count, np.nan), np.full(self.count, np.nan)
+        self.mean[s.bands] = s.moments.mean
+        self.deviation[s.bands] = np.sqrt(np.maximum(np.diagonal(s.moments.covariance), 0))
+        if len(s.bands) < 2:
+            self.close()
+            raise InputError(f"{self.path} has a single band that takes part: there is nothing to choose from.")
+        swapped = self.image.swapped_axes()
+        if swapped:
+            self.notes.append(swapped)
+
+    def _strip_bytes(self, reader: CubeReader, ranker: FeatureRanker) -> int:
+        bands, rows, cols = reader.shape
+        sample = SAMPLE_COPIES * 4 * bands * min(SAMPLE, rows * cols) + SQUARES * 8 * bands**2
+        self._room = max(0, ranker.memory - ranker.held)
+        strips = min(STRIP_BYTES, (self._room - sample) // STRIP_COPIES)
+        least = 4 * bands * cols
+        if strips < least:
+            needed = math.ceil((sample + STRIP_COPIES * least) / 2**20)
+            raise DeviceError(
+                f"{needed} MB of working memory are needed beside the program for {bands} bands of {cols} columns, "
+                f"but --memory leaves {self._room // 2**20} MB: raise it."
+            )
+        return int(strips)
+
+    def scene(self, seed: int) -> Scene:
+        """See :meth:`FeatureSource.scene`; the sample takes a second pass."""
+        moments = self.image.statistics.moments
+        low, high = float(moments.low.min()), float(moments.high.max())
+        return self.image.scene(low, high - low, seed)
+
+    def about(self) -> dict[str, Any]:
+        """Size, CRS and how many pixels were looked at."""
+        meta, s = self.image.meta, self.image.statistics
+        return {
+            "rows": self.image.rows,
+            "cols": self.image.cols,
+            "crs": str(meta.crs) if meta.crs else None,
+            "valid_pixels": s.valid_pixels,
+            "invalid_pixels": s.pixels - s.valid_pixels,
+        }
+
+    def suffix(self, envi: bool) -> str:
+        """GeoTIFF, or ENVI."""
+        return ".img" if envi else ".tif"
+
+    def write(self, path: Path, chosen: Sequence[int], about: dict[str, str]) -> None:
+        """The stored samples of some bands with their wavelengths, nodata, scale and names, window by window."""
+        reader, image = self.image.reader, self.image
+        meta = select_bands(image.meta, chosen)
+        meta = replace(meta, notes=(), tags={**meta.tags, "RSUNFOLD_VERSION": __version__, **about})
+        lost = 0
+        size: dict[str, Any] = {"bands": len(chosen), "rows": image.rows, "cols": image.cols}
+        with RasterWriter(path, dtype=reader.dtype, meta=meta, **size) as raster:
+            for window in self._windows(len(chosen), reader.dtype.itemsize, raster.block_shape):
+                cube = reader.read(window, chosen, scaled=False)
+                marked = np.zeros(cube.valid.shape, bool)
+                for band, value in zip(cube.data, meta.nodata or (None,) * len(chosen), strict=True):
+                    marked |= (band == value) if value is not None else False
+                    marked |= ~np.isfinite(band)
+                lost += int((~cube.valid & ~marked).sum())
+                raster.write(cube.data, window)
+        if lost:
+            self.notes.append(f"{lost} pixels are invalid by a mask of the file that is not carried to {path.name}")
+
+    def _windows(self, bands: int, itemsize: int, block: tuple[int, int]) -> list[Window]:
+        """Whole blocks of the raster that is written, as many side by side as the memory allows, row by row."""
+        rows, cols = self.image.rows, self.image.cols
+        # Read, written and compressed.
+        pixels = max(1, int(min(STRIP_BYTES, self._room // 4)) // (bands * itemsize))
+        height, width = min(rows, block[0]), min(cols, block[1])
+        if height * width > pixels:
+            height, width = max(1, pixels // width), min(width, pixels)
+        width = min(cols, max(width, pixels // height // width * width))
+        if width == cols:
+            height = min(rows, max(height, pixels // width // height * height))
+        return [
+            Window(row, col, min(height, rows - row), min(width, cols - col))
+            for row in range(0, rows, height)
+            for col in range(0, cols, width)
+        ]
+
+    def reduced(self, chosen: Sequence[int]) -> NDArray[Any]:
+        """(bands, rows, cols)."""
+        return self.image.reader.read(bands=chosen, scaled=False).data
+
+    def close(self) -> None:
+        """Close the file."""
+        self.image.reader.close()
+
+
+class TableColumns(FeatureSource):
+    """The features of a table; constant ones take no part.
+
+    Raises InputError when all of them are constant, or one alone is not; DeviceError when the memory does not suffice.
+    """
+
+    noun = "feature"
+
+    def __init__(self, table: Table, ranker: FeatureRanker) -> None:
+        self.table, self.path, self.notes = table, table.path, list(table.notes)
+        data = table.data
+        self.samples, self.count = data.shape
+        self.names = table.names
+        room = max(0, ranker.memory - ranker.held)
+        needed = SQUARES * 8 * self.count**2 + 2 * data.nbytes
+        if needed > room:
+            raise DeviceError(
+                f"{math.ceil(needed / 2**20)} MB of working memory are needed beside the program for the covariance of "
+                f"{self.count} features, but --memory leaves {room // 2**20} MB: raise it."
+            )
+        low, high = data.min(axis=0), data.max(axis=0)
+        self.inside = [int(i) for i in np.flatnonzero(high > low)]
+        self.left_out = {int(i): "constant" for i in np.flatnonzero(high <= low)}
+        if len(self.inside) < 2:
+            many = "every feature is constant" if not self.inside else "every feature but one is constant"
+            raise InputError(f"{self.path}: {many}; there is nothing to choose from.")
+        self.low, self.span = float(low[self.inside].min()), float(np.ptp([low[self.inside].min(), high.max()]))
+        self.mean = np.where(high > low, data.mean(axis=0), np.nan)
+        self.deviation = np.where(high > low, data.std(axis=0), np.nan)
+        self.notes += self._duplicates()
+
+    def _duplicates(self) -> list[str]:
+        """A sentence on features that are the same in all samples."""
+        first: dict[bytes, int] = {}
+        pairs = []
+        for i in self.inside:
+            j = first.setdefault(self.table.data[:, i].tobytes(), i)
+            if j != i:
+                pairs.append(f"{self.table.name(i)} is {self.table.name(j)} again")
+        more = f" (and {len(pairs) - 3} more)" if len(pairs) > 3 else ""
+        return [f"duplicate features: {', '.join(pairs[:3])}{more}"] if pairs else []
+
+    def scene(self, seed: int) -> Scene:
+        """See :meth:`FeatureSource.scene`."""
+        scaled = (self.table.data[:, self.inside] - self.low) / self.span
+        return scene_of(scaled.T[:, None], seed=seed)  # type: ignore[arg-type]  # float64 until its moments are known
+
+    def about(self) -> dict[str, Any]:
+        """Size."""
+        return {"samples": self.samples, "columns_kept_aside": [name for name, _ in self.table.kept]}
+
+    def suffix(self, envi: bool) -> str:
+        """CSV for a table of text, else NumPy's own."""
+        from rsunfold.io.table import TEXT_SUFFIXES
+
+        return ".csv" if Path(self.path).suffix.lower() in (*TEXT_SUFFIXES, ".parquet") else ".npy"
+
+    def write(self, path: Path, chosen: Sequence[int], about: dict[str, str]) -> None:
+        """See :func:`rsunfold.io.table.write_columns`."""
+        write_columns(path, self.table, chosen)
+
+    def reduced(self, chosen: Sequence[int]) -> NDArray[Any]:
+        """(samples, features)."""
+        return np.ascontiguousarray(self.table.stored[:, chosen])

@@ -1,0 +1,210 @@
+"""What an unsupervised selector of features or bands is, and the greedy choice of columns that several of them share.
+
+X (d, n) holds d features and n samples, C its covariance. A selector sees a :class:`rsunfold.scene.Scene` and says
+which features keep the information, best first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import UsageError
+from rsunfold.scene import Scene
+
+Real = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Mask = NDArray[np.bool_]
+
+CONSTANT = 1e-12
+"""Deviation of a feature, in units of its root mean square, that the rounding of its mean may make up."""
+EXHAUSTED = 8 * float(np.finfo(np.float64).eps)
+"""Times d: the share of a column's variance that rounding may leave of it once the chosen ones explain all of it."""
+
+
+REPRESENTED = 1e-20
+"""Share of the first gain below which a gain of the targets is rounding."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Features in the order in which to take them.
+
+    order (d,) or (m,) : zero-based indices, best first, none twice. All features, or where the method cannot rank
+    more, or conflicts rule others out, m of them. scores float64 (d,) : by index of the feature, not by rank; larger is
+    better; NaN where the method gives none. about : what was learned or assumed, in types that ``json`` can write.
+    """
+
+    order: Indices
+    scores: Real
+    about: dict[str, Any]
+
+
+class Selector(Protocol):
+    """What the models of the task ``select-features`` are."""
+
+    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+        """The ranking of the features of ``scene``, without labels; deterministic for ``scene.seed``.
+
+        most : how many are wanted, 1 to d. A method that chooses one feature after the other stops there; one that
+        scores every feature ranks them all. conflicts : bool (d, d), symmetric, True where two features exclude each
+        other, as bands nearer than a smallest gap do; the order then holds no two of these, and may have fewer than
+        ``most``. The diagonal does not matter.
+        """
+        ...
+
+
+def column_subset(K: Real, most: int, conflicts: Mask | None = None) -> Indices:
+    """The first ``most`` columns that a greedy choice takes to represent K; see :func:`greedy_columns`."""
+    return greedy_columns(K, most, conflicts)[0]
+
+
+def greedy_columns(
+    K: Real, most: int, conflicts: Mask | None = None, targets: Real | None = None
+) -> tuple[Indices, Real]:
+    """(order (m,), gains (d,)) of a greedy column subset selection on a positive semidefinite K (d, d).
+
+    K holds the products of d rows, K = Z Z'. Each step takes the row that lowers ||T - P T||_F^2 most, P the projection
+    on the span of the rows taken so far, T what is to be represented: the rows Z themselves, or T = A Z for
+    ``targets`` A (p, d). With E the part of K that the rows taken leave, and A = I without targets::
+
+        j = argmax_j ||A E_:j||^2 / E_jj;   E <- E - E_:j E_j: / E_jj
+
+    gains_j : ||A E_:j||^2 / (E_jj tr A K A') when j was taken, its share of the whole, in [0, 1]; 0 for columns taken
+    after the others had explained everything, NaN for those never taken. The orders of a smaller and of a larger
+    ``most`` begin alike. Ties go to the lower index (up to rounding).
+
+    Once the targets are represented, the choice goes on with the rows themselves. Duplicates and other columns that
+    the chosen ones explain wait until nothing else is left; then the choice begins anew among them. Columns that are 0
+    come last, by index.
+
+    conflicts : see :meth:`Selector.rank`; the choice goes on among what does not exclude anything taken.
+
+    Source: Farahat, Ghodsi and Kamel, Efficient greedy feature selection for unsupervised learning, Knowledge and
+    Information Systems 35(2), 2013; with targets, their generalised column subset selection (arXiv:1312.6820).
+    Raises UsageError for ``most`` outside 1 to d.
+    """
+    d = len(K)
+    check_most(most, d)
+    A = np.eye(d) if targets is None else targets
+    total = float(np.einsum("ij,ij->", A @ K, A))
+    gains = np.full(d, np.nan)
+    varies = np.diagonal(K) > 0
+    free = np.ones(d, dtype=bool)
+    order: list[int] = []
+    first = True
+    while len(order) < most and (left := np.flatnonzero(free & varies)).size:
+        found = _greedy(
+            K[np.ix_(left, left)], None if targets is None else A[:, left], most - len(order), left, conflicts
+        )
+        for j, gain in found:
+            order.append(j)
+            gains[j] = gain / total if first else 0.0
+            free &= True if conflicts is None else ~conflicts[j]
+            free[j] = False
+        first = False
+    rest = _apart(np.flatnonzero(free), conflicts, most - len(order))
+    gains[rest] = 0
+    return np.array(order + rest, dtype=np.intp), gains
+
+
+def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask | None) -> list[tuple[int, float]]:
+    """(index, gain) of up to ``most`` columns of K, called ``left``, until nothing is to be explained any more.
+
+    The gain is 0 once the targets A K are represented. Every diagonal entry of K is above 0.
+    """
+    E = K.copy()
+    B = None if A is None else A @ E
+    enough = EXHAUSTED * max(len(E), 8) * np.diagonal(K)
+    nothing = 0.0 if B is None else REPRESENTED * float(_gain(B, np.diagonal(K)).max())
+    open_ = np.ones(len(E), dtype=bool)
+    represented = False
+    found: list[tuple[int, float]] = []
+    while len(found) < most:
+        open_ &= np.diagonal(E) > enough
+        if not open_.any():
+            break
+        # What is explained keeps only rounding, which must not count as something to represent.
+        safe = np.where(open_, np.diagonal(E), np.inf)
+        gain = _gain(E if B is None else B, safe)
+        if B is not None and float(gain.max()) <= nothing:
+            B, represented, gain = None, True, _gain(E, safe)
+        best = float(gain.max())
+        # Rounding differs between machines; columns that are as good as the best up to it are ties.
+        j = int(np.flatnonzero(open_ & (gain >= best * (1 - 1e-12)))[0])
+        found.append((int(left[j]), 0.0 if represented else best))
+        column = E[:, j] / np.sqrt(E[j, j])
+        if B is not None and A is not None:
+            B -= np.outer(A @ column, column)
+        E -= np.outer(column, column)
+        E[j] = E[:, j] = 0
+        open_[j] = False
+        if conflicts is not None:
+            open_ &= ~conflicts[left[j], left]
+    return found
+
+
+def _gain(B: Real, variance: Real) -> Real:
+    return np.asarray(np.einsum("ij,ij->j", B, B) / variance)
+
+
+def _apart(order: Indices, conflicts: Mask | None, most: int) -> list[int]:
+    """Of ``order`` from the front, up to ``most`` of which no two exclude each other."""
+    if conflicts is None:
+        return [int(j) for j in order[:most]]
+    excluded = np.zeros(len(conflicts), dtype=bool)
+    kept: list[int] = []
+    for j in order:
+        if len(kept) == most:
+            break
+        if not excluded[j]:
+            kept.append(int(j))
+            excluded |= conflicts[j]
+    return kept
+
+
+def by_score(scores: Real, conflicts: Mask | None = None) -> Indices:
+    """Indices (m,) of ``scores`` (d,) from the largest down, ties by index, NaN last.
+
+    conflicts : see :meth:`Selector.rank`; what a better feature excludes is left out.
+    """
+    order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
+    return without_conflicts(order, conflicts)
+
+
+def without_conflicts(order: Indices, conflicts: Mask | None) -> Indices:
+    """``order`` without the features that one before them excludes."""
+    return np.array(_apart(order, conflicts, len(order)), dtype=np.intp)
+
+
+def check_most(most: int, d: int) -> None:
+    """Raises UsageError unless 1 <= most <= d."""
+    if not 1 <= most <= d:
+        raise UsageError(f"between 1 and {d} features can be chosen of {d}, not {most}.")
+
+
+def deviations(scene: Scene) -> Real:
+    """Standard deviations (d,) of the features; exactly 0 for a constant one, whose variance is rounding."""
+    variance = np.maximum(np.diagonal(scene.covariance), 0)
+    constant = variance <= CONSTANT**2 * (variance + scene.mean**2)
+    return np.asarray(np.where(constant, 0, np.sqrt(variance)))
+
+
+def standardised(scene: Scene, power: float = 1.0) -> Real:
+    """C_ij / (s_i s_j)^power, (d, d), with the deviations s: 0 gives the covariance, 1 the correlation.
+
+    Rows and columns of constant features are 0.
+    """
+    s = deviations(scene)
+    weight = np.divide(1, s**power, out=np.zeros_like(s), where=s > 0)
+    K = scene.covariance * weight[:, None] * weight
+    return np.asarray((K + K.T) / 2)
+
+
+def feature_samples(scene: Scene, most: int) -> Real:
+    """Features of at most ``most`` samples, float64 (d, n), evenly spread over the scene's sample."""
+    step = -(-scene.sample.shape[1] // most)
+    return scene.sample[:, :: max(1, step)].astype(np.float64)

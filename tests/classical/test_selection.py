@@ -1,0 +1,303 @@
+"""Selectors of features: what every one must do, the network included, and what makes each classical one what it is."""
+
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from rsunfold.classical.css import ColumnSubset
+from rsunfold.classical.e_fdpc import EFDPC
+from rsunfold.classical.lap_score import LapScore, neighbour_graph
+from rsunfold.classical.max_variance import MaxVariance
+from rsunfold.classical.mcfs import MCFS, embedding
+from rsunfold.classical.onr import ONR, optimal_neighbours
+from rsunfold.classical.random_choice import RandomChoice
+from rsunfold.classical.spcafs import SPCAFS, row_sparse
+from rsunfold.classical.udfs import UDFS, discrimination
+from rsunfold.classical.uniform import Uniform
+from rsunfold.errors import UsageError
+from rsunfold.registry import all_models
+from rsunfold.scene import Scene, scene_of
+
+MODELS = {spec.name: spec for spec in all_models("select-features")}
+BLIND = {"uniform", "random"}
+NO_ORDER_OF_THEIR_OWN = BLIND | {"e-fdpc", "onr"}
+
+
+def scene(x, seed=0):
+    """Of samples x (d, n) in [0, 1]."""
+    return scene_of(np.asarray(x, np.float32)[:, :, None], seed=seed)
+
+
+def spectra(d=24, n=120, seed=0):
+    """(d, n) in [0, 1] : smooth mixtures of four spectra, and noise."""
+    rng = np.random.default_rng(seed)
+    position = np.linspace(0, 1, d)[:, None]
+    x = np.sin(2 * np.pi * (position * [0.5, 1, 2, 3] + [0, 0.3, 0.6, 0.1])) @ rng.dirichlet(np.ones(4), n).T
+    x = x + rng.normal(0, 0.02, x.shape)
+    return (x - x.min()) / np.ptp(x)
+
+
+def build(spec):
+    """With few parts where the method has sizes: what is tested here does not depend on them."""
+    return spec.build(**spec.sizes.get("tiny", {}))
+
+
+def check(ranking, d, least):
+    order = ranking.order
+    assert order.dtype == np.intp
+    assert len(set(order.tolist())) == len(order) >= least
+    assert set(order.tolist()) <= set(range(d))
+    assert ranking.scores.shape == (d,)
+    assert ranking.scores.dtype == np.float64
+    assert not np.isinf(ranking.scores).any()
+
+
+def test_the_selectors_are_registered():
+    assert {"spca-net", "css", "lapscore", "mcfs", "udfs", "spcafs", "e-fdpc", "onr", "variance", *BLIND} <= set(MODELS)
+
+
+@pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
+class TestEverySelector:
+    @pytest.mark.parametrize(("d", "n"), [(2, 3), (2, 50), (7, 1), (7, 2), (40, 6), (24, 120)])
+    def test_any_size(self, spec, d, n):
+        for most in {1, 2, d}:
+            check(build(spec).rank(scene(spectra(d, n)), most), d, most)
+
+    def test_constant_features(self, spec):
+        check(build(spec).rank(scene(np.full((6, 20), 0.3)), 4), 6, 4)
+        x = spectra(6, 50)
+        x = np.concatenate([x, x[:2, :1] + np.zeros((2, 50)), np.zeros((1, 50))])
+        found = build(spec).rank(scene(x), 9)
+        check(found, 9, 9)
+        if spec.name not in NO_ORDER_OF_THEIR_OWN:
+            assert set(found.order[-3:].tolist()) == {6, 7, 8}
+
+    def test_duplicates_and_opposites(self, spec):
+        x = spectra(8, 60)
+        x = np.concatenate([x, x[:4], 1 - x[2:5]])
+        check(build(spec).rank(scene(x), 15), 15, 15)
+
+    def test_twice_the_same_and_the_input_left_alone(self, spec):
+        given = scene(spectra())
+        kept = given.mean.copy(), given.covariance.copy(), given.sample.copy()
+        first, second = (build(spec).rank(given, 10) for _ in range(2))
+        np.testing.assert_array_equal(first.order, second.order)
+        np.testing.assert_array_equal(first.scores, second.scores)
+        assert first.about == second.about
+        for before, after in zip(kept, (given.mean, given.covariance, given.sample), strict=True):
+            np.testing.assert_array_equal(before, after)
+
+    def test_another_seed_matters_to_the_random_choice_alone(self, spec):
+        x = spectra()
+        one, two = (build(spec).rank(scene(x, seed), 10).order[:10].tolist() for seed in (0, 1))
+        assert (one == two) == (spec.name != "random") == (not getattr(spec.factory, "drawn", False))
+
+    def test_conflicts_are_kept(self, spec):
+        near = np.abs(np.subtract.outer(np.arange(24), np.arange(24))) < 3
+        found = build(spec).rank(scene(spectra(24)), 6, near)
+        check(found, 24, 4)
+        assert np.diff(np.sort(found.order)).min() >= 3
+
+    @pytest.mark.parametrize("most", [0, 25])
+    def test_a_number_that_is_not_there(self, spec, most):
+        with pytest.raises(UsageError, match="between 1 and 24"):
+            build(spec).rank(scene(spectra(24)), most)
+
+    def test_scale_does_not_matter(self, spec):
+        x = spectra()
+        half = build(spec).rank(scene(x * 0.5), 6).order[:6]
+        np.testing.assert_array_equal(half, build(spec).rank(scene(x), 6).order[:6])
+
+    def test_many_samples_take_no_square_of_them(self, spec):
+        """60,000 samples: one float64 matrix of them all by them all would take 29 GB."""
+        given = scene(np.random.default_rng(0).random((4, 60_000), dtype=np.float32))
+        tracemalloc.start()
+        build(spec).rank(given, 2)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 200e6
+
+    def test_the_record_is_complete(self, spec):
+        assert spec.paper and spec.needs
+        assert spec.bands == (2, None)
+        assert spec.per_scene == (spec.kind == "network")
+
+
+@pytest.mark.parametrize("name", ["variance", "lapscore", "mcfs", "udfs", "spcafs", "e-fdpc"])
+def test_the_order_is_that_of_the_scores(name):
+    found = MODELS[name].build().rank(scene(spectra()), 5)
+    assert (np.diff(found.scores[found.order]) <= 0).all()
+    assert np.ptp(found.scores) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [(name, {}) for name in ("css", "spca-net", "variance", "udfs", "mcfs", "lapscore")]
+    + [("spcafs", {"components": 2})],
+)
+def test_features_that_carry_the_groups_come_before_noise(name, options):
+    """Three groups of samples in features 3, 8 and 12, each with a copy that is a little off; the others are noise."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 0.02, (16, 300))
+    pattern = np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])[:, np.repeat(np.arange(3), 100)]
+    first, second = [3, 8, 12], [1, 5, 14]
+    x[first] += pattern
+    x[second] += pattern + rng.normal(0, 0.01, (3, 300))
+    x = (x - x.min()) / np.ptp(x)
+    assert set(MODELS[name].build(**options).rank(scene(x), 2).order[:2].tolist()) <= {*first, *second}
+
+
+def test_a_method_of_moments_needs_no_samples():
+    """Large images are ranked from their mean and covariance; the sample may be as small as one likes."""
+    given = scene(spectra())
+    bare = Scene(given.mean, given.covariance, given.count, given.sample[:, :1])
+    for name in ("css", "spca-net", "variance", "spcafs", "e-fdpc", "onr"):
+        model = build(MODELS[name])
+        np.testing.assert_array_equal(model.rank(bare, 5).order, model.rank(given, 5).order)
+
+
+class TestRandomAndUniform:
+    def test_uniform_lies_in_the_middle_of_equal_parts(self):
+        given = scene(spectra(20))
+        assert Uniform().rank(given, 4).order.tolist() == [2, 7, 12, 17]
+        assert Uniform().rank(given, 20).order.tolist() == list(range(20))
+        assert Uniform().rank(given, 1).order.tolist() == [10]
+
+    def test_random_draws_every_feature_alike(self):
+        first = [RandomChoice().rank(scene(np.eye(4), seed), 1).order[0] for seed in range(400)]
+        assert np.bincount(first, minlength=4).min() > 60
+
+
+def test_variance_is_the_variance():
+    x = spectra()
+    found = MaxVariance().rank(scene(x), 3)
+    np.testing.assert_allclose(found.scores, x.var(axis=1), rtol=1e-4)
+    assert found.order[0] == x.var(axis=1).argmax()
+
+
+class TestColumnSubset:
+    def test_units_matter_only_where_features_are_not_standardised(self):
+        x = spectra()
+        factor = np.linspace(0.1, 1, len(x))[::-1, None]
+        for standardised in (True, False):
+            model = ColumnSubset(standardised=standardised)
+            same = model.rank(scene(x), 6).order.tolist() == model.rank(scene(x * factor), 6).order.tolist()
+            assert same == standardised
+
+    def test_scores_add_up_to_what_is_explained(self):
+        found = ColumnSubset().rank(scene(spectra()), 24)
+        assert found.scores.sum() == pytest.approx(1)
+        assert found.scores[found.order[:4]].sum() > 0.9
+
+
+class TestLapScore:
+    def test_it_equals_its_definition(self):
+        x = np.float32(spectra(6, 30)).astype(np.float64)
+        W = neighbour_graph(x, 5).toarray()
+        np.testing.assert_array_equal(W, W.T)
+        assert (np.count_nonzero(W, axis=1) >= 5).all()
+        D = np.diag(W.sum(axis=1))
+        one = np.ones(30)
+        for f, score in zip(x, LapScore().rank(scene(x), 1).scores, strict=True):
+            g = f - (f @ D @ one) / (one @ D @ one)
+            assert score == pytest.approx(1 - g @ (D - W) @ g / (g @ D @ g), abs=1e-5)
+
+    def test_only_evenly_spread_landmarks_are_looked_at(self):
+        x = np.random.default_rng(0).random((3, 10_000))
+        assert LapScore().rank(scene(x), 1).about["landmarks"] == 2000
+
+
+class TestMCFS:
+    @pytest.mark.parametrize("gap", [0.0, 50.0], ids=["one part", "three parts"])
+    def test_the_embedding_solves_the_problem(self, gap):
+        x = np.random.default_rng(0).normal(size=(2, 60))
+        x[0] += gap * (np.arange(60) // 20)
+        W = neighbour_graph(x, 5).toarray()
+        D = np.diag(W.sum(axis=1))
+        Y = embedding(x, 3, 5)
+        assert Y.shape == (60, 3)
+        smallest = np.sort(np.linalg.eigvals(np.linalg.solve(D, D - W)).real)[1:4]
+        found = [y @ (D - W) @ y / (y @ D @ y) for y in Y.T]
+        np.testing.assert_allclose(sorted(found), smallest, atol=1e-6)
+        np.testing.assert_allclose(np.ones(60) @ D @ Y, 0, atol=1e-6)
+
+    def test_it_needs_no_more_features_than_wanted_for_each_cluster(self):
+        scores = MCFS(clusters=1).rank(scene(spectra()), 3).scores
+        assert 1 <= np.count_nonzero(scores) <= 3
+
+
+def test_udfs_scatter_between_neighbours():
+    """M is positive semidefinite, and grows like a scatter matrix, as the ridge is relative."""
+    x = spectra(6, 40) - 0.5
+    M = discrimination(x, 5)
+    assert np.linalg.eigvalsh(M)[0] > -1e-9
+    np.testing.assert_allclose(discrimination(10 * x, 5), 100 * M, rtol=1e-6, atol=1e-9)
+    assert UDFS(gamma=0).rank(scene(spectra()), 2).scores.max() <= 1 + 1e-9
+
+
+class TestSPCAFS:
+    @pytest.mark.parametrize("power", [0.5, 1.0])
+    def test_the_rows_become_shorter_and_the_objective_falls(self, power):
+        S = np.cov(spectra(20, 200))
+        S /= np.linalg.eigvalsh(S)[-1]
+
+        def penalty(W):
+            return np.sum(np.linalg.norm(W, axis=1) ** power)
+
+        plain, sparse = row_sparse(S, 3, 0.0, power), row_sparse(S, 3, 0.2, power)
+        np.testing.assert_allclose(sparse.T @ sparse, np.eye(3), atol=1e-9)
+        assert penalty(sparse) < 0.97 * penalty(plain)
+        lost = np.trace(plain.T @ S @ plain) - np.trace(sparse.T @ S @ sparse)
+        assert 0 < lost < 0.2 * (penalty(plain) - penalty(sparse))
+
+    def test_options(self):
+        for wrong in ({"components": 0}, {"power": 2}, {"weight": -1}):
+            with pytest.raises(UsageError, match="spcafs needs"):
+                SPCAFS(**wrong)
+
+
+class TestEFDPC:
+    def test_it_equals_its_definition(self):
+        x = np.float32(spectra(10, 40)).astype(np.float64)
+        k, d = 3, 10
+        D = np.sqrt(((x[:, None] - x[None]) ** 2).mean(axis=2))
+        cut = np.quantile(D[np.triu_indices(d, 1)], 0.02) / np.exp(k / d)
+        rho = np.array([sum(np.exp(-((D[i, j] / cut) ** 2)) for j in range(d) if j != i) for i in range(d)])
+        delta = np.array([min([D[i, j] for j in range(d) if rho[j] > rho[i]], default=D[i].max()) for i in range(d)])
+        rho, delta = (rho - rho.min()) / np.ptp(rho), (delta - delta.min()) / np.ptp(delta)
+        np.testing.assert_allclose(EFDPC().rank(scene(x), k).scores, rho * delta**2, rtol=1e-3, atol=1e-4)
+
+    def test_of_duplicates_one_is_taken(self):
+        x = spectra(6, 60)
+        found = EFDPC().rank(scene(np.concatenate([x, x])), 3)
+        assert len({j % 6 for j in found.order[:3].tolist()}) == 3
+
+
+class TestONR:
+    @staticmethod
+    def error(C, chosen):
+        total = 0.0
+        for b in set(range(len(C))) - set(chosen):
+            side = [max((i for i in chosen if i < b), default=None), min((i for i in chosen if i > b), default=None)]
+            use = [i for i in side if i is not None]
+            total += C[b, b] - C[b, use] @ np.linalg.pinv(C[np.ix_(use, use)]) @ C[use, b]
+        return total
+
+    @pytest.mark.parametrize("k", [1, 2, 4])
+    def test_no_other_choice_is_better(self, k):
+        C = np.cov(spectra(9, 60))
+        chosen, error = optimal_neighbours(C, k)
+        assert error == pytest.approx(self.error(C, chosen.tolist()))
+        assert error <= min(self.error(C, c) for c in itertools.combinations(range(9), k)) + 1e-12
+
+    def test_under_conflicts_it_is_the_best_that_keeps_them(self):
+        C = np.cov(spectra(9, 60))
+        near = np.abs(np.subtract.outer(np.arange(9), np.arange(9))) < 3
+        allowed = [c for c in itertools.combinations(range(9), 3) if min(np.diff(c)) >= 3]
+        assert optimal_neighbours(C, 3, near)[1] == pytest.approx(min(self.error(C, c) for c in allowed))
+        assert len(optimal_neighbours(C, 9, near)[0]) == 3
+
+    def test_nothing_left_with_all(self):
+        assert ONR().rank(scene(spectra(8)), 8).about["unexplained"] == pytest.approx(0, abs=1e-12)

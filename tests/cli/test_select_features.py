@@ -1,0 +1,239 @@
+"""rsunfold select-features and evaluate select-features: images and tables, and everything that can be got wrong."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+
+from rsunfold.infer.features.source import ImageBands
+from rsunfold.io import open_cube
+from rsunfold.simulate.hyperspectral import hyperspectral_scene
+
+FAST = ("--model", "css")
+SELECT = "select-features"
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def scene_data():
+    data = hyperspectral_scene(24, 20, 16, seed=3).data
+    return np.rint(data / data.max() * 10000).astype(np.uint16)
+
+
+@pytest.fixture
+def cube(scene_data, write_image, tmp_path):
+    path = write_image(tmp_path / "cube.tif", scene_data)
+    with rasterio.open(path, "r+") as ds:
+        for i in range(16):
+            ds.update_tags(i + 1, wavelength=str(400 + 20 * i), wavelength_units="nm")
+    return path
+
+
+@pytest.fixture
+def table(tmp_path):
+    """40 samples, of two classes, 6 features."""
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    data = rng.normal(size=(40, 6)) + 4 * label[:, None] * np.array([1, 0, 1, 0, 0, 1])
+    lines = ["a,b,c,d,e,f,label", *(",".join(map(str, [*row, y])) for row, y in zip(data.round(4), label, strict=True))]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_an_image(call, cube, scene_data, tmp_path):
+    out = tmp_path / "out"
+    result = call(SELECT, cube, "-k", 5, "-o", out, *FAST, "-v")
+    assert names(out) == ["cube_ranking.csv", "cube_ranking.json", "cube_selected.png", "cube_selected.tif"]
+    assert result.stdout == f"1 of 1 input reduced (css); results are in {out}\n"
+    told = json.loads((out / "cube_ranking.json").read_text())
+    assert f"{cube}: 5 of 16 bands chosen, " in result.stderr and "best first: " in result.stderr
+    with open_cube(out / "cube_selected.tif") as reader:
+        chosen = told["selected_indices_zero_based"]
+        np.testing.assert_array_equal(reader.read().data, scene_data[chosen])
+        assert reader.meta.wavelengths == tuple(400.0 + 20 * i for i in chosen)
+    with (out / "cube_ranking.csv").open() as file:
+        assert sum(int(row["selected"]) for row in csv.DictReader(file)) == 5
+
+
+def test_share_gap_and_ranges(call, cube, tmp_path):
+    out = tmp_path / "out"
+    words = ("--variance", 0.9, "--min-gap", 40, "--drop", "440-480,600-620", "--keep", "400-660", "--rank-order")
+    call(SELECT, cube, "-o", out, *FAST, *words, "--envi", "--no-picture")
+    told = json.loads((out / "cube_ranking.json").read_text())
+    w = np.array(told["selected_wavelengths_nm"])
+    assert told["explained_variance"] >= 0.9 and (w <= 660).all() and not ((w >= 440) & (w <= 480)).any()
+    assert np.diff(np.sort(w)).min(initial=999) >= 40
+    assert told["selected_indices_zero_based"] == told["ranking_indices_zero_based"][: len(w)]
+    assert told["bands_left_out"]["3"] == "in the range 440-480 nm to drop"
+    assert names(out) == [
+        "cube_ranking.csv", "cube_ranking.json", "cube_selected.hdr", "cube_selected.img", "cube_selected.img.aux.xml",
+    ]  # fmt: skip
+
+
+def test_a_table(call, table, tmp_path):
+    result = call(SELECT, table, "-k", 2, "-o", tmp_path / "out", *FAST)
+    assert "2 of 6 features chosen" in result.stderr and "note: the column 'label' was taken as labels" in result.stderr
+    assert (tmp_path / "out" / "table_selected.csv").read_text().startswith("label,")
+    call(SELECT, table, "-k", 2, "-o", tmp_path / "all", *FAST, "--label", "a", "--ignore", "b")
+    told = json.loads((tmp_path / "all" / "table_ranking.json").read_text())
+    assert told["columns_kept_aside"] == ["a", "b"] and told["features"] == 5
+
+
+def test_a_mat_file_is_an_image_or_a_table(call, fails, scene_data, tmp_path):
+    path = tmp_path / "a.mat"
+    cube = scene_data.transpose(1, 2, 0)
+    scipy.io.savemat(path, {"data": cube, "map": np.ones((24, 20))})
+    assert "3 of 16 bands chosen" in call(SELECT, path, "-k", 3, "-o", tmp_path / "1", *FAST).stderr
+    x = cube.reshape(-1, 16)[:50]
+    scipy.io.savemat(path, {"X": x, "Y": np.arange(50)})
+    assert "3 of 16 features chosen" in call(SELECT, path, "-k", 3, "-o", tmp_path / "2", *FAST).stderr
+    scipy.io.savemat(path, {"fea": x.T, "gnd": np.arange(50)})
+    words = (SELECT, path, "-k", 3, "-o", tmp_path / "3", *FAST)
+    assert "the table is transposed, give --features rows" in fails(3, *words)
+    call(*words, "--features", "rows")
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "2" / "a_selected.npy"), np.load(tmp_path / "3" / "a_selected.npy")
+    )
+
+
+def test_two_runs_and_two_seeds_give_one_list(call, cube, tmp_path):
+    found = []
+    for name, words in (("1", ()), ("2", ()), ("3", ("--seed", 9))):
+        call(SELECT, cube, "-k", 5, "-o", tmp_path / name, *FAST, *words)
+        found.append((tmp_path / name / "cube_ranking.csv").read_text())
+    assert found[0] == found[1] == found[2]
+
+
+def test_existing_results(call, fails, cube, tmp_path):
+    out = tmp_path / "out"
+    words = (SELECT, cube, "-k", 3, "-o", out, *FAST)
+    call(*words)
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()}
+    assert "exists already; choose another name or pass --overwrite" in fails(4, *words)
+    result = call(*words, "--skip-existing")
+    assert "skipped, its report exists" in result.stderr and "0 of 1 input reduced" in result.stdout
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()} == before
+    call(*words, "--overwrite")
+    assert all(p.stat().st_mtime_ns > before[p][1] for p in out.iterdir())
+    assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
+
+
+def test_a_batch_goes_on(call, cube, table, tmp_path):
+    (tmp_path / "empty.tif").touch()
+    result = call(SELECT, tmp_path / "empty.tif", cube, table, "-k", 3, "-o", tmp_path / "out", *FAST, code=7)
+    assert f"failed: {tmp_path / 'empty.tif'}: " in result.stderr
+    assert "1 of 3 inputs failed; the others are written" in result.stderr
+    assert len(names(tmp_path / "out")) == 8
+
+
+def test_ctrl_c(call, cube, tmp_path, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ImageBands, "write", stop)
+    call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, code=130)
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (FAST, 2, "give either -k, the number to choose, or --variance"),
+        (("-k", 3, "--variance", 0.9, *FAST), 2, "give either -k"),
+        (("-k", 17, *FAST), 2, "-k 17 is more than the 16 bands that take part"),
+        (("-k", 9, "--min-gap", 100, *FAST), 2, "of which no two are nearer than 100 nm"),
+        (("--variance", 99, *FAST), 2, "--variance is a share above 0, at most 1"),
+        (("-k", 3, "--drop", "all", *FAST), 2, "--drop needs ranges such as 1340-1450,1800-1960, not 'all'"),
+        (("-k", 3, "--drop", "500-400", *FAST), 2, "the smaller one first"),
+        (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--drop and --keep leave no band"),
+        (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore goes with a table"),
+        (("-k", 3, "--features", "lines", *FAST), 2, "--features rows goes with a table"),
+        (("-k", 3, "--model", "cs"), 2, "there is no model 'cs' for select-features; did you mean 'css'?"),
+        (("-k", 3, "--published", *FAST), 2, "--published is no option of css"),
+        (("-k", 3, "--memory", "1MB", *FAST), 6, "but --memory leaves 0 MB: raise it"),
+        (("-k", 3, "--var", "x", *FAST), 3, "has no variable 'x'"),
+    ],
+)
+def test_wrong_options(words, code, message, fails, cube, tmp_path):
+    assert message in fails(code, SELECT, cube, "-o", tmp_path / "out", *words)
+    assert not list(tmp_path.glob("out/*"))
+
+
+BAD = {
+    "text.csv": ("site,b\nx,1\ny,2\n", "the column 'site' holds text such as 'x'"),
+    "nan.csv": ("a,b\n1,2\nnan,3\n", "has no number in 1 of its cells"),
+    "one.csv": ("a,b\n1,2\n", "holds 1 sample"),
+    "constant.csv": ("a,b\n1,2\n1,2\n", "every feature is constant"),
+    "text.tif": ("no image", "is not an image in a known format"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name, fails, tmp_path):
+    (tmp_path / name).write_text(BAD[name][0])
+    message = fails(3, SELECT, tmp_path / name, "-k", 1, "-o", tmp_path / "out", *FAST)
+    assert name in message and BAD[name][1] in message and not (tmp_path / "out").exists()
+
+
+def test_the_output_is_a_folder(fails, cube, tmp_path):
+    message = fails(2, SELECT, cube, "-k", 3, "-o", tmp_path / "a.tif", *FAST)
+    assert "-o names a folder for the results" in message
+
+
+# ---------------------------------------------------------------- evaluate select-features
+
+EVALUATE = ("evaluate", "select-features")
+
+
+def test_evaluate_a_table(call, fails, table, tmp_path):
+    report, picture = tmp_path / "r.json", tmp_path / "p.png"
+    words = ("--model", "css,variance", "--repeats", 3, "--features", "1,3", "--json", report, "--picture", picture)
+    result = call(*EVALUATE, "--data", table, *words)
+    told = json.loads(report.read_text())
+    assert list(told["models"]) == ["css", "variance"] and len(told["runs"]) == 5
+    assert "Hungarian" in told["formulas"]["acc"] and "plain k-means++" in told["protocol"]["start"]
+    assert told["runs"][1]["repeats"] == len(told["runs"][1]["acc"]["values"]) == 3
+    assert f"{told['runs'][0]['acc']['mean']:.2f}" in result.stdout and "table" in result.stdout
+    with rasterio.open(picture) as ds:
+        assert (ds.width, ds.height) == (1400, 560)
+    assert "exists already" in fails(4, *EVALUATE, "--data", table, *words)
+    call(*EVALUATE, "--data", table, *words, "--overwrite", "--kmeans", "greedy", "-q")
+    assert "greedy" in json.loads(report.read_text())["protocol"]["start"]
+
+
+def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
+    level = scene_data[3].astype(int) - scene_data[12]
+    truth = (1 + np.digitize(level, np.quantile(level, [0.3, 0.7]))).astype(np.uint8)
+    report = tmp_path / "r.json"
+    words = ("--bands", "2,4", "--train-share", 0.2, "--repeats", 2, "--json", report)
+    labels = write_image(tmp_path / "truth.tif", truth)
+    result = call(*EVALUATE, "--image", cube, "--labels", labels, *words, *FAST, "-v")
+    told = json.loads(report.read_text())
+    assert [r["features"] for r in told["runs"]] == [16, 2, 4] and told["protocol"]["split"] == "random"
+    assert told["runs"][2]["oa"]["mean"] > 60 and "cube: css, 4 bands: OA " in result.stderr
+    call(*EVALUATE, "--image", cube, "--labels", labels, *words, *FAST, "--split", "tiles", "--overwrite")
+    assert json.loads(report.read_text())["protocol"]["tiles"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "give either --data, or --image and --labels"),
+        (("--data", "a.mat", "--image", "b.tif", "--labels", "c.tif"), "give either --data"),
+        (("--image", "b.tif"), "give either --data"),
+        (("--data", "a.mat", "--kmeans", "best"), "--kmeans must be plain or greedy, not 'best'"),
+        (("--data", "a.mat", "--features", "1.5"), "--features needs whole numbers"),
+        (("--data", "a.mat", "--features", "0"), "--features needs numbers of at least 1"),
+        (("--image", "b.tif", "--labels", "c.tif", "--label", "x"), "--label and --ignore go with --data"),
+        (("--image", "b.tif", "--labels", "c.tif", "--split", "x"), "--split must be random or tiles"),
+    ],
+)
+def test_wrong_evaluations(words, message, fails):
+    assert message in fails(2, *EVALUATE, *words, *FAST)

@@ -1,0 +1,189 @@
+"""Figures of chosen features: against the metrics called by hand, pooled images, tiles, labels of every kind."""
+
+import numpy as np
+import pytest
+import scipy.io
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.features import evaluate as module
+from rsunfold.infer.features.evaluate import ALL, evaluate_images, evaluate_tables, read_classes, read_pixels
+from rsunfold.infer.features.select import FeatureRanker
+from rsunfold.metrics.features import classification, clustering
+from rsunfold.ranking import Ranking
+
+from .conftest import BAD, CONSTANT, NODATA
+
+SEEDS = range(4)
+
+
+@pytest.fixture
+def rankers():
+    return [FeatureRanker("css", memory="4GB"), FeatureRanker("variance", memory="4GB")]
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """(path of a MAT table, X (60, 8), y (60,)): three classes, told by features 1, 4 and 6."""
+    rng = np.random.default_rng(0)
+    y = np.repeat([2, 5, 9], 20)
+    X = rng.normal(size=(60, 8))
+    X[:, [1, 4, 6]] += rng.normal(size=(3, 3)).repeat(20, axis=0) * 6
+    scipy.io.savemat(tmp_path / "t.mat", {"X": X, "Y": y})
+    return str(tmp_path / "t.mat"), X, y
+
+
+def test_tables(labelled, rankers):
+    path, X, y = labelled
+    told = []
+    done = evaluate_tables({"t": path}, rankers, [2, 4, 99], repeats=4, say=told.append)
+    assert [(r["model"], r["features"]) for r in done.runs] == [
+        (ALL, 8), ("css", 2), ("css", 4), ("variance", 2), ("variance", 4),
+    ]  # fmt: skip
+    order = done.about["css"]["rankings"]["t"]["indices_zero_based"]
+    expected = clustering(X[:, order[:2]], y, SEEDS)
+    for name in ("acc", "nmi"):
+        run = done.runs[1][name]
+        np.testing.assert_allclose(run["values"], 100 * np.array(expected[name]["runs"]))
+        assert run["mean"] == pytest.approx(100 * expected[name]["mean"])
+        assert run["deviation"] == pytest.approx(100 * expected[name]["deviation"])
+    by_variance = done.about["variance"]["rankings"]["t"]["indices_zero_based"]
+    assert by_variance.tolist() == np.argsort(-X.var(axis=0))[:4].tolist()
+    assert done.runs[0]["acc"]["mean"] == pytest.approx(100 * clustering(X, y, SEEDS)["acc"]["mean"])
+    assert any(line.startswith("t: css, 2 features: ACC ") for line in told)
+    row = done.rows()[1]
+    best = max(done.runs[1:3], key=lambda r: r["acc"]["mean"])
+    assert row["at ACC"] == best["features"] and row["ACC best"].startswith(f"{best['acc']['mean']:.2f} ± ")
+    assert row["ACC mean"] == f"{np.mean([r['acc']['mean'] for r in done.runs[1:3]]):.2f}"
+    panels, whole = done.panels("t")
+    assert list(panels) == ["ACC", "NMI"] and list(panels["ACC"]) == ["css", "variance"]
+    assert panels["NMI"]["css"].numbers == [2, 4] and whole["ACC"] == done.runs[0]["acc"]["mean"]
+    assert set(done.report()["formulas"]) == {"acc", "nmi"}
+
+
+def test_greedy_starts_are_another_protocol(labelled, rankers):
+    path, X, y = labelled
+    done = evaluate_tables({"t": path}, rankers[:1], [8], repeats=2, plain=False)
+    np.testing.assert_allclose(
+        done.runs[0]["acc"]["values"], 100 * np.array(clustering(X, y, [0, 1], False)["acc"]["runs"])
+    )
+    assert "greedy" in done.protocol["start"]
+
+
+def test_a_transposed_table_is_turned(labelled, rankers, tmp_path):
+    path, X, y = labelled
+    scipy.io.savemat(tmp_path / "turned.mat", {"fea": X.T, "gnd": y})
+    told = []
+    turned = evaluate_tables({"t": str(tmp_path / "turned.mat")}, rankers[:1], [3], repeats=2, say=told.append)
+    straight = evaluate_tables({"t": path}, rankers[:1], [3], repeats=2)
+    assert turned.runs[1]["acc"]["values"].tolist() == straight.runs[1]["acc"]["values"].tolist()
+    assert "features were taken to be the rows" in told[0]
+
+
+def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
+    path, X, y = labelled
+    ranker = FeatureRanker("css")
+    monkeypatch.setattr(module, "RANDOM", "css")
+    orders = {s: np.random.default_rng(s).permutation(8) for s in SEEDS}
+    monkeypatch.setattr(ranker, "rank", lambda scene, most, conflicts=None: Ranking(orders[scene.seed], X[0], {}))
+    done = evaluate_tables({"t": path}, [ranker], [3], repeats=4)
+    expected = [100 * clustering(X[:, orders[s][:3]], y, [s])["acc"]["mean"] for s in SEEDS]
+    np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)
+
+
+def test_tables_that_cannot_be_used(labelled, rankers, tmp_path):
+    path, X, _ = labelled
+    np.save(tmp_path / "x.npy", X)
+    with pytest.raises(InputError, match=r"x.npy has no labels: a MAT or NPZ file needs a vector Y, gnd or label"):
+        evaluate_tables({"x": str(tmp_path / "x.npy")}, rankers, [2])
+    for numbers, message in (([0], "at least 1"), ([], "at least 1"), ([50], "ask for fewer")):
+        with pytest.raises(UsageError, match=message):
+            evaluate_tables({"t": path}, rankers, numbers)
+    with pytest.raises(UsageError, match="--repeats must be at least 1, not 0"):
+        evaluate_tables({"t": path}, rankers, [2], repeats=0)
+
+
+@pytest.fixture
+def truth(counts):
+    """(40, 33): three classes by the brightness of two bands, 0 where unlabelled."""
+    level = counts[12].astype(int) - counts[25]
+    y = 1 + np.digitize(level, np.quantile(level[5:], [0.3, 0.7]))
+    y[:, 30:] = 0
+    return y
+
+
+def test_images(write, counts, truth, rankers, tmp_path):
+    path = str(write("a.tif"))
+    np.save(tmp_path / "x.npy", truth)
+    scipy.io.savemat(tmp_path / "y.mat", {"y": truth})
+    done = evaluate_images({"a": path}, {"a": str(tmp_path / "y.mat")}, rankers, [2, 5], share=0.1, repeats=2)
+    assert [r["features"] for r in done.runs] == [28, 2, 5, 2, 5]
+    order = done.about["css"]["rankings"]["a"]["indices_zero_based"]
+    assert not {BAD, CONSTANT} & set(order.tolist())
+    known = (truth > 0) & (counts[0] != NODATA)
+    X = counts[order[:2]][:, known].T * np.float32(1e-4)
+    expected = classification(X, truth[known], 0.1, [0, 1])
+    for name in ("oa", "aa", "kappa"):
+        np.testing.assert_allclose(done.runs[1][name]["values"], 100 * np.array(expected[name]["runs"]))
+    assert done.protocol["labelled_pixels"] == known.sum() and done.protocol["classes"] == 3
+    row = done.rows()[1]
+    assert row["OA 2"] == f"{done.runs[1]['oa']['mean']:.2f} ± {done.runs[1]['oa']['deviation']:.2f}"
+    assert row["mean AA"] == f"{np.mean([r['aa']['mean'] for r in done.runs[1:3]]):.2f}"
+    tiles = evaluate_images(
+        {"a": path}, {"a": str(tmp_path / "y.mat")}, rankers[:1], [2], share=0.3, split="tiles", repeats=2
+    )
+    assert tiles.protocol["tiles"] == 9
+    blocks = (np.arange(40)[:, None] // 16 * 3 + np.arange(33) // 16)[known]
+    expected = classification(X, truth[known], 0.3, [0, 1], blocks)
+    np.testing.assert_allclose(tiles.runs[1]["oa"]["values"], 100 * np.array(expected["oa"]["runs"]))
+
+
+def test_several_images_are_pooled(write, counts, truth, tmp_path):
+    other = counts.copy()
+    other[20, 0, 10] = NODATA
+    other[3] = 5
+    images = {"a": str(write("a.tif")), "b": str(write("b.img", data=other))}
+    scipy.io.savemat(tmp_path / "a.mat", {"y": truth})
+    scipy.io.savemat(tmp_path / "b.mat", {"y": truth})
+    reader, y, tiles = read_pixels(images, {stem: str(tmp_path / f"{stem}.mat") for stem in images})
+    assert reader.shape == (30, 1, 1300 + 1299) and len(y) == len(tiles) == 2599
+    assert [i for i, bad in enumerate(reader.meta.bad_bands) if bad] == [3, BAD, CONSTANT]
+    assert (tiles == np.repeat([0, 1], [1300, 1299])).all()
+    valid = counts[0] != NODATA
+    assert (y[:1300] == truth[valid]).all()
+    np.testing.assert_array_equal(reader.read(bands=[20]).data[0, 0, 1300:], other[20][valid & (other[20] != NODATA)])
+    with pytest.raises(InputError, match=r"there are no labels for .*b.img .1 of 2 images"):
+        read_pixels(images, {"a": str(tmp_path / "a.mat")})
+    with pytest.raises(InputError, match="has 29 bands, the others have 30"):
+        read_pixels(
+            {"a": images["a"], "c": str(write("c.img", data=counts[:29], wavelengths=()))}, dict.fromkeys("ac", "")
+        )
+
+
+def test_classes(truth, tmp_path, counts, write):
+    path = tmp_path / "y.mat"
+    abundance = np.stack([truth == c for c in (1, 2, 3)], axis=-1) * 0.7 + 0.1
+    abundance[0, 0] = [0.1, 0.2, 0.9]
+    scipy.io.savemat(path, {"A": abundance})
+    assert read_classes(path)[0, 0] == 3
+    np.testing.assert_array_equal(read_classes(path)[1:, :30], truth[1:, :30])
+    scipy.io.savemat(path, {"y": truth + 0.5})
+    with pytest.raises(InputError, match="holds values that are no classes"):
+        read_classes(path)
+    scipy.io.savemat(path, {"y": truth[:20]})
+    with pytest.raises(InputError, match=r"y.mat is .20, 33. but .* is .40, 33. .rows, columns."):
+        read_pixels({"a": str(write("a.tif"))}, {"a": str(path)})
+    scipy.io.savemat(path, {"y": truth * 0})
+    with pytest.raises(InputError, match="no valid pixel has a label above 0"):
+        read_pixels({"a": str(write("a.tif"))}, {"a": str(path)})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "half"}, "--split must be random or tiles"),
+        ({"share": 1.0}, "--train-share must lie between 0 and 1"),
+    ],
+)
+def test_wrong_protocols(options, message, rankers):
+    with pytest.raises(UsageError, match=message):
+        evaluate_images({"a": "a.tif"}, {"a": "b.tif"}, rankers, [3], **options)

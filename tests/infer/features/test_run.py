@@ -1,0 +1,291 @@
+"""select-features on files and arrays: what is chosen, what is written, what is left out, and within which memory."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import rasterio
+import scipy.io
+
+import rsunfold
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.infer.features import source as source_module
+from rsunfold.infer.features.run import Options, select_array, select_file
+from rsunfold.infer.features.select import FeatureRanker, Wanted
+from rsunfold.infer.hsi import image as image_module
+from rsunfold.io import open_cube
+from rsunfold.io.memory import ArrayReader
+
+from .conftest import BAD, BANDS, CONSTANT, NODATA, WAVELENGTHS
+
+FIVE = Wanted(count=5)
+
+
+def lines(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+@pytest.mark.parametrize("envi", [False, True])
+def test_an_image(name, envi, write, counts, ranker, tmp_path):
+    path, out = write(name), tmp_path / "out"
+    done = select_file(str(path), out, "a", ranker, FIVE, Options(envi=envi))
+    extension = ["hdr", "img", "img.aux.xml"] if envi else ["tif"]
+    assert names(out) == sorted(
+        ["a_ranking.csv", "a_ranking.json", "a_selected.png", *(f"a_selected.{e}" for e in extension)]
+    )
+    assert done.indices == sorted(done.ranking[:5]) and len(set(done.indices)) == 5
+    with open_cube(path) as before, open_cube(done.files["selected"]) as after:
+        cube = after.read(scaled=False)
+        np.testing.assert_array_equal(cube.data, counts[done.indices])
+        meta, given = after.meta, before.meta
+        assert cube.data.dtype == np.int16 and meta.nodata == (NODATA,) * 5
+        assert meta.wavelengths == tuple(WAVELENGTHS[done.indices]) and meta.fwhm == (6.5,) * 5
+        assert meta.band_names == tuple(given.band_names[i] for i in done.indices)
+        assert (meta.crs, meta.transform, meta.scales) == (given.crs, given.transform, given.scales[:5])
+        assert meta.tags["RSUNFOLD_MODEL"] == "css"
+        assert not any(meta.bad_bands)
+        assert after.read().valid.sum() == before.read(bands=[0]).valid.sum() == 40 * 33 - 20
+
+
+def test_the_ranking_tells_of_every_band(write, counts, ranker, tmp_path):
+    done = select_file(str(write("a.tif")), tmp_path, "a", ranker, FIVE, Options(drop=((600, 700),)))
+    table = lines(tmp_path / "a_ranking.csv")
+    assert sorted(int(row["index"]) for row in table) == list(range(BANDS))
+    assert all(int(row["band"]) == int(row["index"]) + 1 for row in table)
+    ranked = [row for row in table if row["rank"]]
+    assert [int(row["rank"]) for row in ranked] == list(range(1, len(ranked) + 1))
+    assert [int(row["index"]) for row in ranked] == done.ranking
+    assert [int(row["index"]) for row in table if row["selected"] == "1"] == done.ranking[:5]
+    left = {int(row["index"]): row["left_out"] for row in table if not row["rank"]}
+    dropped = [i for i, w in enumerate(WAVELENGTHS) if 600 <= w <= 700]
+    assert sorted(left) == sorted({BAD, CONSTANT, *dropped})
+    assert left[BAD] == "bad in the file's band list" and left[CONSTANT] == "constant"
+    assert left[dropped[0]] == "in the range 600-700 nm to drop"
+    assert all(float(row["wavelength_nm"]) == WAVELENGTHS[int(row["index"])] for row in table)
+    shares = [float(row["explained_variance"]) for row in ranked]
+    np.testing.assert_allclose(shares, done.explained, rtol=1e-8)
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
+    # Against the pixels themselves.
+    inside = sorted(done.ranking)
+    x = counts[:, counts[0] != NODATA].astype(float)
+    x -= x.mean(axis=1, keepdims=True)
+    part = x[done.ranking[:5]].T
+    rest = x[inside].T - part @ np.linalg.lstsq(part, x[inside].T, rcond=None)[0]
+    assert shares[4] == pytest.approx(1 - (rest**2).sum() / (x[inside] ** 2).sum(), abs=1e-6)
+    row = ranked[2]
+    c = np.corrcoef(x[done.ranking[:3]])
+    assert float(row["largest_correlation"]) == pytest.approx(np.abs(c[2, :2]).max(), abs=1e-6)
+
+
+def test_the_report_is_enough_to_do_it_again(write, ranker, tmp_path):
+    options = Options(drop=((600, 700),), rank_order=True)
+    wanted = Wanted(variance=0.999, min_gap=30)
+    path = write("a.tif")
+    done = select_file(str(path), tmp_path / "1", "a", ranker, wanted, options)
+    told = json.loads((tmp_path / "1" / "a_ranking.json").read_text())
+    assert told["selected_indices_zero_based"] == done.indices == done.ranking[: len(done.indices)]
+    assert told["selected_bands_one_based"] == [i + 1 for i in done.indices]
+    assert told["valid_pixels"] == 1300 and told["bands_left_out"]["5"] == "bad in the file's band list"
+    again = rsunfold.select_features(
+        told["input"],
+        variance=told["wanted"]["variance"],
+        min_gap=told["wanted"]["min_gap_nm"],
+        drop=told["drop_nm"],
+        model=told["model"],
+        options=told["options"],
+        seed=told["seed"],
+        rank_order=told["order_of_output"] == "rank",
+    )
+    assert again.indices == done.indices and again.ranking == told["ranking_indices_zero_based"]
+    assert np.diff(sorted(WAVELENGTHS[done.indices])).min() >= 30
+    assert told["explained_variance"] >= 0.999
+    near = {row["left_out"] for row in lines(tmp_path / "1" / "a_ranking.csv") if row["left_out"]}
+    assert "nearer than 30 nm to a better one" in near
+
+
+def test_order_of_the_output(write, counts, ranker, tmp_path):
+    shuffled = WAVELENGTHS[::-1]
+    path = write("a.tif", wavelengths=shuffled)
+    by_wavelength = select_file(str(path), tmp_path / "1", "a", ranker, FIVE, Options())
+    best_first = select_file(str(path), tmp_path / "2", "a", ranker, FIVE, Options(rank_order=True))
+    assert by_wavelength.indices == sorted(best_first.indices, reverse=True)
+    assert best_first.indices == best_first.ranking[:5]
+    with open_cube(best_first.files["selected"]) as reader:
+        np.testing.assert_array_equal(reader.read(scaled=False).data, counts[best_first.indices])
+
+
+def test_small_strips_give_the_same(write, ranker, tmp_path, monkeypatch):
+    path = str(write("a.img"))
+    whole = select_file(path, tmp_path / "1", "a", ranker, FIVE, Options())
+    for module in (image_module, source_module):
+        monkeypatch.setattr(module, "STRIP_BYTES", 4 * BANDS * 33 * 3)
+    strips = select_file(path, tmp_path / "2", "a", ranker, FIVE, Options())
+    assert strips.ranking == whole.ranking
+    np.testing.assert_allclose(strips.explained, whole.explained, rtol=1e-9)
+    with open_cube(whole.files["selected"]) as a, open_cube(strips.files["selected"]) as b:
+        np.testing.assert_array_equal(a.read().data, b.read().data)
+
+
+def test_memory(write, ranker, tmp_path):
+    ranker.memory = ranker.held + 10_000
+    with pytest.raises(DeviceError, match=r"MB of working memory are needed .* 30 bands of 33 columns.*raise it"):
+        select_file(str(write("a.tif")), tmp_path / "out", "a", ranker, FIVE, Options())
+    with pytest.raises(DeviceError, match="for the covariance of 200 features"):
+        select_array(np.random.default_rng(0).normal(size=(9, 200)), ranker, FIVE, Options())
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_overwritten_unasked(write, ranker, tmp_path):
+    path = str(write("a.tif"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a_selected.png").write_text("mine")
+    with pytest.raises(OutputError, match=r"a_selected.png exists already"):
+        select_file(path, tmp_path / "out", "a", ranker, FIVE, Options())
+    assert names(tmp_path / "out") == ["a_selected.png"]
+    select_file(path, tmp_path / "out", "a", ranker, FIVE, Options(picture=False))
+    assert (tmp_path / "out" / "a_selected.png").read_text() == "mine" and len(names(tmp_path / "out")) == 4
+    select_file(path, tmp_path / "out", "a", ranker, FIVE, Options(overwrite=True))
+    with rasterio.open(tmp_path / "out" / "a_selected.png") as ds:
+        assert (ds.width, ds.height) == (1500, 620)
+
+
+def test_a_mask_that_cannot_be_carried_is_told(counts, ranker, tmp_path):
+    path = tmp_path / "a.tif"
+    data = counts[:4].clip(0).astype(np.uint16)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", driver="GTiff", count=4, height=40, width=33, dtype="uint16") as ds,
+    ):
+        ds.write(data)
+        mask = np.full((40, 33), 255, np.uint8)
+        mask[:3, :7] = 0
+        ds.write_mask(mask)
+    done = select_file(str(path), tmp_path / "out", "a", ranker, Wanted(count=2), Options())
+    assert "21 pixels are invalid by a mask of the file that is not carried to a_selected.tif" in done.summary["notes"]
+
+
+def test_images_that_cannot_be_used(write, counts, ranker, tmp_path):
+    plain = str(write("plain.tif", wavelengths=()))
+    with pytest.raises(InputError, match="gives no wavelengths, which --drop and --min-gap would need"):
+        select_file(plain, tmp_path, "a", ranker, Wanted(count=5, min_gap=9), Options(drop=((1, 2),)))
+    with pytest.raises(InputError, match="has a single band: there is nothing to choose from"):
+        select_array(counts[:1], ranker, FIVE, Options())
+    with pytest.raises(InputError, match="has a single band that takes part"):
+        select_array(counts[[0, CONSTANT]], ranker, Wanted(count=1), Options(), nodata=NODATA)
+    path = str(write("a.tif"))
+    with pytest.raises(InputError, match="--drop and --keep leave no band of"):
+        select_file(path, tmp_path, "a", ranker, FIVE, Options(keep=((2000, 2400),)))
+    with pytest.raises(UsageError, match="-k 29 is more than the 28 bands that take part"):
+        select_file(path, tmp_path, "a", ranker, Wanted(count=29), Options())
+    with pytest.raises(UsageError, match=r"--label goes with a table; .*a.tif is an image"):
+        select_file(path, tmp_path, "a", ranker, FIVE, Options(label="y"))
+    with pytest.raises(UsageError, match="--drop needs ranges such as 1340-1450, the smaller one first"):
+        Options(drop=((900, 800),))
+    assert names(tmp_path) == ["a.tif", "plain.tif"]
+
+
+def test_a_table(ranker, tmp_path):
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 9)) + 0.1 * rng.normal(size=(60, 9))
+    data[:, 4], data[:, 7] = 5, data[:, 1]
+    path = tmp_path / "t.csv"
+    header = [f"f{i}" for i in range(9)]
+    path.write_text("\n".join([",".join([*header, "class"])] + [",".join(map(str, [*r, "x"])) for r in data]))
+    done = select_file(str(path), tmp_path / "out", "t", ranker, Wanted(count=3), Options())
+    assert names(tmp_path / "out") == ["t_ranking.csv", "t_ranking.json", "t_selected.csv", "t_selected.png"]
+    written = lines(tmp_path / "out" / "t_selected.csv")
+    assert list(written[0]) == ["class", *(f"f{i}" for i in done.indices)] and written[0]["class"] == "x"
+    assert [float(row[f"f{done.indices[0]}"]) for row in written] == data[:, done.indices[0]].tolist()
+    table = lines(tmp_path / "out" / "t_ranking.csv")
+    assert [row["name"] for row in table if row["left_out"] == "constant"] == ["f4"]
+    assert [int(row["feature"]) for row in table[:3]] == [i + 1 for i in done.ranking[:3]]
+    assert any("duplicate features: f7 is f1 again" in note for note in done.summary["notes"])
+    assert not {1, 7} <= set(done.indices)
+    again = select_array(data, ranker, Wanted(count=3), Options())
+    assert again.indices == done.indices and again.data.shape == (60, 3)
+    turned = select_array(data.T, ranker, Wanted(count=3), Options(features="rows"))
+    assert turned.indices == done.indices
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
+def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
+    data = np.random.default_rng(1).integers(0, 99, (20, 6)).astype(np.uint8)
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".npy":
+        np.save(path, data)
+    elif suffix == ".npz":
+        np.savez(path, X=data, Y=np.arange(20))
+    else:
+        scipy.io.savemat(path, {"X": data, "Y": np.arange(20)})
+    done = select_file(str(path), tmp_path / "out", "t", ranker, Wanted(count=2), Options())
+    written = np.load(tmp_path / "out" / "t_selected.npy")
+    np.testing.assert_array_equal(written, data[:, done.indices])
+    assert written.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones((5, 4)), "every feature is constant"),
+        (np.arange(10).reshape(5, 2) * [0, 1], "every feature but one is constant"),
+        (np.ones((1, 4)), "is no table"),
+        (np.array([[1.0, 2], [np.nan, 3], [2, 1]]), "missing or not finite"),
+        (np.ma.masked_less([[1, 2], [3, 4]], 2), "missing or not finite"),
+        (np.ones((3, 3), complex), "is no table"),
+    ],
+)
+def test_arrays_that_are_no_tables(array, message, ranker):
+    with pytest.raises(InputError, match=message):
+        select_array(array, ranker, Wanted(count=1), Options())
+
+
+def test_wavelengths_do_not_go_with_tables(ranker):
+    data = np.random.default_rng(0).normal(size=(9, 4))
+    for wanted, options, name in (
+        (Wanted(count=1, min_gap=3), Options(), "--min-gap"),
+        (Wanted(count=1), Options(keep=((1, 2),)), "--keep"),
+        (Wanted(count=1), Options(envi=True), "--envi"),
+    ):
+        with pytest.raises(UsageError, match=f"{name} goes with an image"):
+            select_array(data, ranker, wanted, options)
+
+
+def test_a_cube_in_memory(counts, write):
+    found = rsunfold.select_features(counts, k=4, model="css", nodata=NODATA, seed=3)
+    np.testing.assert_array_equal(found.data, counts[found.indices])
+    assert found.scores.shape == (BANDS,) and np.isnan(found.scores[CONSTANT]) and CONSTANT not in found.ranking
+    assert found.summary["valid_pixels"] == 1300
+    from_path = rsunfold.select_features(write("a.tif", wavelengths=()), k=4, model="css")
+    assert from_path.ranking == found.ranking and from_path.data.dtype == np.int16
+    with pytest.raises(UsageError, match="nodata goes with an array"):
+        rsunfold.select_features("a.tif", k=4, nodata=0)
+
+
+def test_the_scene_is_that_of_the_pixels(counts, ranker):
+    """Scaled by the smallest and largest sample of all bands, whatever is left out."""
+    with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), ranker) as bands:
+        scene = bands.scene(5)
+    x = counts[bands.inside][:, counts[0] != NODATA].astype(float)
+    x = (x - x.min()) / (x.max() - x.min())
+    np.testing.assert_allclose(scene.mean, x.mean(axis=1), atol=1e-7)
+    np.testing.assert_allclose(scene.covariance, np.cov(x, bias=True), atol=1e-9)
+    np.testing.assert_allclose(scene.sample, x, atol=1e-6)
+    assert (scene.seed, scene.count) == (5, 1300)
+
+
+def test_the_sample_is_spread_evenly(counts, monkeypatch):
+    monkeypatch.setattr(image_module, "SAMPLE", 100)
+    x = counts[:, counts[0] != NODATA].astype(np.float32)
+    for rows in (40, 3):
+        monkeypatch.setattr(image_module, "STRIP_BYTES", 4 * BANDS * 33 * rows)
+        ranker = FeatureRanker("css", memory="4GB")
+        with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), ranker) as bands:
+            sample = bands.image.scene(0, 1).sample
+        np.testing.assert_array_equal(sample, x[bands.inside][:, ::13])

@@ -1,0 +1,130 @@
+"""How many of the ranked features are taken, and what is told of them, against least squares."""
+
+import numpy as np
+import pytest
+
+from rsunfold.errors import UsageError
+from rsunfold.infer.features import select as module
+from rsunfold.infer.features.select import (
+    FeatureRanker,
+    Wanted,
+    correlations,
+    explained_variance,
+    gap_conflicts,
+    largest_correlation,
+    outside,
+)
+from rsunfold.scene import scene_of
+
+D = 12
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """(12, 400) in [0, 1]: five sources mixed, and noise; feature 7 is feature 2 again."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(D, 5)) @ rng.normal(size=(5, 400)) + 0.05 * rng.normal(size=(D, 400))
+    x[7] = x[2]
+    return (x - x.min()) / (x.max() - x.min())
+
+
+@pytest.fixture(scope="module")
+def scene(samples):
+    return scene_of(samples[:, None])
+
+
+def test_explained_variance_is_that_of_least_squares(samples, scene):
+    order = [3, 2, 7, 0, 11]
+    x = samples - samples.mean(axis=1, keepdims=True)
+    expected = []
+    for k in range(1, len(order) + 1):
+        part = x[order[:k]].T
+        rest = x.T - part @ np.linalg.lstsq(part, x.T, rcond=None)[0]
+        expected.append(1 - (rest**2).sum() / (x**2).sum())
+    found = explained_variance(scene.covariance, order)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    assert found[2] == found[1]  # a copy explains nothing more
+    assert explained_variance(scene.covariance, np.arange(D))[-1] == pytest.approx(1, abs=1e-12)
+
+
+def test_correlations(samples, scene):
+    np.testing.assert_allclose(correlations(scene.covariance), np.corrcoef(samples), atol=1e-9)
+    c = np.abs(np.corrcoef(samples))
+    found = largest_correlation(scene.covariance, [3, 2, 7])
+    assert np.isnan(found[0])
+    np.testing.assert_allclose(found[1:], [c[2, 3], 1], atol=1e-9)
+    assert correlations(np.diag([0.0, 4.0])).tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_number_is_asked_for(scene):
+    found = FeatureRanker("css").select(scene, Wanted(count=4))
+    assert found.count == 4 and len(found.chosen) == 4 and len(found.ranking.order) == D
+    np.testing.assert_array_equal(found.chosen, found.ranking.order[:4])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("whole", [512, 3])
+def test_a_share_is_asked_for(scene, share, whole, monkeypatch):
+    monkeypatch.setattr(module, "RANKED_WHOLE", whole)
+    monkeypatch.setattr(module, "FIRST_GUESS", 2)
+    found = FeatureRanker("css").select(scene, Wanted(variance=share))
+    reached = explained_variance(scene.covariance, found.chosen)
+    assert reached[-1] >= share - 1e-9 and (found.count == 1 or reached[-2] < share)
+    # Of many features only as many are ranked as it takes.
+    if whole == 3 and share == 0.5:
+        assert len(found.ranking.order) < D
+
+
+def test_more_than_there_are(scene):
+    with pytest.raises(UsageError, match="-k 13 is more than the 12 bands that take part"):
+        FeatureRanker("css").select(scene, Wanted(count=13), noun="band")
+
+
+def test_a_gap(scene):
+    w = np.arange(400, 400 + 10 * D, 10) + 0.1
+    conflicts = gap_conflicts(w, 20)
+    found = FeatureRanker("css").select(scene, Wanted(count=4, min_gap=20), conflicts)
+    assert np.diff(np.sort(w[found.chosen])).min() >= 20 - 1e-9
+    with pytest.raises(UsageError, match=r"-k 7 is more than the . features that css ranks, of which no two are"):
+        FeatureRanker("css").select(scene, Wanted(count=7, min_gap=20), conflicts)
+    with pytest.raises(UsageError, match=r"--variance 1 cannot be reached: the 2 features .* explain 0."):
+        FeatureRanker("css").select(scene, Wanted(variance=1, min_gap=60), gap_conflicts(w, 60))
+    assert gap_conflicts(w, None) is None
+    # 400.1 and 420.1 are 20 nm apart, whatever their binary numbers say.
+    assert not conflicts[0, 2] and conflicts[0, 1]
+
+
+def test_ranges():
+    w = [400, 500, 600, 700]
+    assert outside(w, [], []) == {}
+    assert outside(w, [(500, 600)], []) == dict.fromkeys((1, 2), "in the range 500-600 nm to drop")
+    assert outside(w, [], [(390, 410), (690, 800)]) == dict.fromkeys((1, 2), "in none of the ranges to keep")
+    assert sorted(outside(w, [(400, 400)], [(400, 600)])) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "give either -k"),
+        ({"count": 3, "variance": 0.9}, "give either -k"),
+        ({"count": 0}, "-k must be at least 1, not 0"),
+        ({"variance": 0.0}, "--variance is a share above 0, at most 1"),
+        ({"variance": 99.9}, "not 99.9"),
+        ({"variance": float("nan")}, "not nan"),
+        ({"count": 2, "min_gap": 0.0}, "--min-gap must be above 0 nm"),
+    ],
+)
+def test_wrong_wishes(values, message):
+    with pytest.raises(UsageError, match=message):
+        Wanted(**values)
+
+
+def test_unknown_models_and_options():
+    with pytest.raises(UsageError, match="there is no model 'cs' for select-features; did you mean 'css'"):
+        FeatureRanker("cs")
+    with pytest.raises(UsageError, match="fasthyde"):
+        FeatureRanker("fasthyde")
+    with pytest.raises(UsageError, match="--nothing is no option of css; it takes"):
+        FeatureRanker("css", options={"nothing": 3})
+    about = FeatureRanker("css", options={"nothing": None}, seed=4).describe()
+    assert (about["model"], about["options"], about["seed"]) == ("css", {}, 4)

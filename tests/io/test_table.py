@@ -1,0 +1,266 @@
+"""Tables of samples and features: every format, labels, directions, and everything that may be wrong with one."""
+
+import builtins
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io
+
+from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.io.table import is_table, read_table, write_columns
+
+DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
+LABELS = np.array([1, 1, 2, 2, 3])
+
+
+def text(path, rows, delimiter=","):
+    path.write_text("\n".join(delimiter.join(map(str, row)) for row in rows) + "\n")
+    return path
+
+
+@pytest.fixture
+def csv(tmp_path):
+    """Writes rows of cells as a.csv."""
+    return lambda *rows: text(tmp_path / "a.csv", rows)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", " "])
+def test_a_text_table_with_names(delimiter, tmp_path):
+    path = text(tmp_path / "a.csv", [("red", "green", "nir"), *DATA], delimiter)
+    table = read_table(path)
+    np.testing.assert_array_equal(table.data, DATA)
+    assert table.names == ("red", "green", "nir") and table.name(2) == "nir"
+    assert table.labels is None and not table.kept and not table.notes
+
+
+def test_a_text_table_without_names(csv):
+    table = read_table(csv(*DATA))
+    np.testing.assert_array_equal(table.data, DATA)
+    assert table.names == () and table.name(0) == "feature 1"
+
+
+def test_features_in_rows(csv):
+    rows = [[f"f{i}", *row] for i, row in enumerate(DATA.T)]
+    for path in (csv(*rows), csv(("", "s1", "s2", "s3", "s4", "s5"), *rows)):
+        with pytest.raises(InputError, match="where these are the names of features, give --features rows"):
+            read_table(path)
+        extra = {"ignore": ["1"]} if "s1" in path.read_text() else {}
+        table = read_table(path, features="rows", **extra)
+        np.testing.assert_array_equal(table.data, DATA)
+        assert table.names == ("f0", "f1", "f2")
+
+
+def test_text_columns_are_named_and_can_be_left_out(csv):
+    rows = [("site", "a", "soil type", "b", "c"), *([f"s{i}", r[0], "clay", *r[1:]] for i, r in enumerate(DATA))]
+    path = csv(*rows)
+    with pytest.raises(InputError) as error:
+        read_table(path)
+    told = "the column 'site' holds text such as 's0' (so do 1 others): leave it out with --ignore 'site,soil type'."
+    assert str(error.value) == f"{path}: {told}"
+    table = read_table(path, ignore=["site", "3"])
+    np.testing.assert_array_equal(table.data, DATA)
+    assert table.names == ("a", "b", "c")
+    assert table.kept == (("site", ("s0", "s1", "s2", "s3", "s4")), ("soil type", ("clay",) * 5))
+    with pytest.raises(UsageError, match="has no column 'sites'; it has site, a"):
+        read_table(path, ignore=["sites"])
+
+
+def test_text_columns_without_names_are_counted(csv):
+    path = csv(*(["x", *row] for row in DATA))
+    with pytest.raises(InputError, match=r"'column 1' holds text such as 'x': leave it out with --ignore 1\.$"):
+        read_table(path)
+    assert read_table(path, ignore=["1"]).data.shape == (5, 3)
+
+
+def test_labels_of_a_text_table(csv):
+    path = csv(("a", "b", "c", "Label"), *([*row, label] for row, label in zip(DATA, LABELS, strict=True)))
+    table = read_table(path)
+    assert table.labels.tolist() == ["1", "1", "2", "2", "3"] and table.names == ("a", "b", "c")
+    assert "'Label' was taken as labels" in table.notes[0]
+    table = read_table(path, label="b")
+    assert table.names == ("a", "c", "Label") and table.labels.tolist() == [str(v) for v in DATA[:, 1]]
+    assert not table.notes
+    assert read_table(path, ignore=["Label"]).labels is None
+
+
+def test_a_column_that_counts_the_samples_is_no_feature(csv):
+    table = read_table(csv(("", "a", "b", "c"), *([i, *row] for i, row in enumerate(DATA))))
+    assert table.names == ("a", "b", "c") and "counts the samples" in table.notes[0]
+    table = read_table(csv(("", "a", "b", "c"), *([i * i, *row] for i, row in enumerate(DATA))))
+    assert table.names == ("column 1", "a", "b", "c") and not table.notes
+
+
+def test_a_first_line_of_wavelengths_is_told(csv):
+    data = np.random.default_rng(1).normal(size=(4, 9))
+    path = csv([400 + 10 * i for i in range(9)], *data)
+    assert "wavelengths" in read_table(path).notes[0]
+    assert not read_table(csv(*data)).notes
+
+
+@pytest.mark.parametrize("name", ["X", "fea", "data"])
+@pytest.mark.parametrize("kind", [".npz", ".mat", "7.3"])
+def test_archives(name, kind, tmp_path):
+    path = tmp_path / ("a.npz" if kind == ".npz" else "a.mat")
+    arrays = {name: DATA.astype(np.float32), "other": np.ones((4, 4)), "gnd": LABELS[:, None]}
+    if kind == ".npz":
+        np.savez(path, **arrays)
+    elif kind == ".mat":
+        scipy.io.savemat(path, arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for key, value in arrays.items():
+                file[key] = value.T
+    table = read_table(path)
+    np.testing.assert_array_equal(table.data, DATA.astype(np.float32))
+    assert table.stored.dtype == np.float32 and table.labels.tolist() == LABELS.tolist()
+    assert is_table(path)
+
+
+def test_one_array(tmp_path):
+    np.save(tmp_path / "a.npy", DATA.astype(np.float32))
+    table = read_table(tmp_path / "a.npy")
+    assert table.stored.dtype == np.float32 and table.data.dtype == np.float64 and table.data.shape == (5, 3)
+    turned = read_table(tmp_path / "a.npy", features="rows")
+    np.testing.assert_array_equal(turned.data, table.data.T)
+
+
+def test_several_matrices(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"a": DATA, "b": DATA[:, :2]})
+    with pytest.raises(InputError, match=r"several matrices: a .5 x 3., b .5 x 2.; choose one with --var"):
+        read_table(path)
+    assert read_table(path, var="b").data.shape == (5, 2)
+    with pytest.raises(InputError, match="has no numeric array 'c'"):
+        read_table(path, var="c")
+
+
+def test_labels_tell_that_a_table_is_transposed(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"X": DATA.T, "gnd": LABELS})
+    with pytest.raises(InputError, match="gnd labels 5 samples: the table is transposed, give --features rows"):
+        read_table(path)
+    np.testing.assert_array_equal(read_table(path, features="rows").data, DATA)
+    table = read_table(path, features=None)
+    np.testing.assert_array_equal(table.data, DATA)
+    assert "features were taken to be the rows of X" in table.notes[0]
+    scipy.io.savemat(path, {"X": DATA, "gnd": LABELS})
+    with pytest.raises(InputError, match="transposed, give --features columns"):
+        read_table(path, features="rows")
+    scipy.io.savemat(path, {"X": DATA, "gnd": LABELS[:4]})
+    with pytest.raises(InputError, match="X is 5 x 3, but gnd labels 4 samples"):
+        read_table(path)
+
+
+def test_what_is_an_image(tmp_path):
+    for name in ("a.csv", "a.npy", "a.npz", "a.parquet", "a.tsv"):
+        assert is_table(tmp_path / name)
+    assert not is_table("a.tif") and not is_table("/vsizip/a.zip/b.img")
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"cube": np.ones((2, 3, 4)), "X": DATA})
+    assert not is_table(path) and is_table(path, "X") and not is_table(path, "cube")
+    scipy.io.savemat(path, {"Y": np.ones((4, 6)), "nRow": 2, "nCol": 3})
+    assert not is_table(path)
+    with pytest.raises(InputError, match="does not exist"):
+        is_table(tmp_path / "absent.mat")
+
+
+BAD = {
+    "nan.csv": ("a,b\n1,2\nnan,3\n", "has no number in 1 of its cells .the first: sample 2, feature 'a'."),
+    "hole.csv": ("a,b\n1,2\n,3\n4,\n", "has no number in 2 of its cells .the first: sample 2, feature 'a'."),
+    "one.csv": ("a,b,c\n1,2,3\n", "holds 1 sample: .* fewer than two; where the features are its rows"),
+    "names.csv": ("a,b,c\n", "holds 0 sample"),
+    "ragged.csv": ("1,2\n3\n", "row 2 has 1 cells, the first has 2"),
+    "words.csv": ("a,b\nx,y\nz,w\n", "holds no column of numbers"),
+    "empty.csv": ("", "is empty"),
+    "blank.csv": ("\n\n", "is empty"),
+    "text.npy": ("this is no array", "cannot be read as a NumPy array"),
+    "text.npz": ("this is no archive", "cannot be read as an archive"),
+    "text.mat": ("this is no archive", "is not a readable MAT file"),
+    "a.xlsx": ("x", "has an extension that is not one of a table"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_tables(name, tmp_path):
+    content, message = BAD[name]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=message) as error:
+        read_table(tmp_path / name)
+    assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones((2, 3, 4)), "shape .2, 3, 4.; a table has two dimensions"),
+        (np.ones((2, 3), complex), "holds complex128 values"),
+        (np.array([["a", "b"], ["c", "d"]]), "holds <U1 values"),
+        (np.array([[1, np.inf], [2, 3]]), "sample 1, feature 2"),
+    ],
+)
+def test_bad_arrays(array, message, tmp_path):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=message):
+        read_table(tmp_path / "a.npy")
+
+
+def test_options_that_do_not_fit(csv, tmp_path):
+    np.save(tmp_path / "a.npy", DATA)
+    for option in ({"ignore": ["1"]}, {"label": "y"}):
+        with pytest.raises(UsageError, match="names a column of a text or Parquet table"):
+            read_table(tmp_path / "a.npy", **option)
+    with pytest.raises(UsageError, match="--features must be columns or rows, not 'lines'"):
+        read_table(csv(*DATA), features="lines")
+    with pytest.raises(InputError, match="is a folder"):
+        read_table(tmp_path)
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    columns = {"site": list("abcde"), "red": DATA[:, 0], "n": LABELS, "class": LABELS}
+    parquet.write_table(pyarrow.table(columns), path)
+    with pytest.raises(InputError, match="the column 'site' holds text: leave it out with --ignore site"):
+        read_table(path)
+    table = read_table(path, ignore=["site"])
+    np.testing.assert_array_equal(table.data, np.column_stack([DATA[:, 0], LABELS]))
+    assert table.names == ("red", "n") and table.labels.tolist() == LABELS.tolist()
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        read_table(path)
+
+
+def test_parquet_without_pyarrow(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("pyarrow"):
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match="Parquet needs pyarrow, which is not installed: pip install 'rsunfold"):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_writing(csv, tmp_path):
+    path = csv(("id", "a", "b", "c"), *([f"s{i}", *row] for i, row in enumerate(DATA)))
+    table = read_table(path, ignore=["id"])
+    write_columns(tmp_path / "out.csv", table, [2, 0])
+    again = read_table(tmp_path / "out.csv", ignore=["id"])
+    np.testing.assert_array_equal(again.data, DATA[:, [2, 0]])
+    assert again.names == ("c", "a") and again.kept == table.kept
+    with pytest.raises(OutputError, match="exists already"):
+        write_columns(tmp_path / "out.csv", table, [1])
+    np.save(tmp_path / "a.npy", DATA.astype(np.float32))
+    write_columns(tmp_path / "out.npy", read_table(tmp_path / "a.npy"), [1])
+    written = np.load(tmp_path / "out.npy")
+    assert written.dtype == np.float32
+    np.testing.assert_array_equal(written, DATA[:, [1]].astype(np.float32))
+    with pytest.raises(OutputError, match="no table is written"):
+        write_columns(tmp_path / "out.xlsx", table, [1])
+    assert not (tmp_path / "out.xlsx").exists()

@@ -1,0 +1,51 @@
+"""Pictures of chosen features, read back."""
+
+import numpy as np
+import pytest
+
+from rsunfold.errors import InputError, OutputError
+from rsunfold.report import Curve, feature_curves_picture, selection_picture
+from rsunfold.report.drawing import COLOURS
+from rsunfold.report.features import _CHOSEN
+
+MEAN = np.sin(np.linspace(0, 3, 40)) + 1
+W = np.linspace(400, 2400, 40)
+
+
+def test_a_selection(tmp_path, size_of, shows):
+    mean = MEAN.copy()
+    mean[3:6] = np.nan
+    for name, extra in (("nm", {"wavelengths": W}), ("numbers", {"noun": "feature"})):
+        path = tmp_path / f"{name}.png"
+        selection_picture(path, mean, 0.1 * mean, [0, 9, 30], np.eye(3) * 2 - 1, title="t", **extra)
+        assert size_of(path) == (1500, 620)
+        assert shows(path, _CHOSEN)
+        assert shows(path, "#fcfdbf")  # magma's end: a correlation of 1 and of -1
+    with pytest.raises(OutputError, match="exists already"):
+        selection_picture(path, mean, mean, [0], np.eye(1))
+
+
+def test_one_and_many_bands(tmp_path, size_of):
+    for k in (1, 40):
+        selection_picture(tmp_path / f"{k}.png", MEAN, MEAN, range(k), np.ones((k, k)), wavelengths=W)
+        assert size_of(tmp_path / f"{k}.png") == (1500, 620)
+
+
+@pytest.mark.parametrize(("chosen", "size"), [([], 0), ([1, 2], 3), ([40], 1), ([-1], 1)])
+def test_a_selection_that_does_not_fit(chosen, size, tmp_path):
+    with pytest.raises(InputError, match="do not belong together"):
+        selection_picture(tmp_path / "a.png", MEAN, MEAN, chosen, np.ones((size, size)))
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_curves(tmp_path, size_of, shows):
+    curves = {f"m{i}": Curve([10, 20, 30], [50 + i, 55, 60], [1, np.nan, 2]) for i in range(3)}
+    path = tmp_path / "a.png"
+    feature_curves_picture(path, {"ACC": curves, "NMI": curves}, baselines={"ACC": 58.0, "NMI": np.nan})
+    assert size_of(path) == (1400, 560)
+    assert all(shows(path, colour) for colour in COLOURS[:3])
+    with pytest.raises(OutputError):
+        feature_curves_picture(path, {"ACC": curves})
+    for nothing in ({}, {"ACC": {}}):
+        with pytest.raises(InputError, match="there is no curve to show"):
+            feature_curves_picture(tmp_path / "b.png", nothing)

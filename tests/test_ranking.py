@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from rsunfold.errors import UsageError
+from rsunfold.ranking import by_score, column_subset, deviations, greedy_columns, standardised, without_conflicts
+from rsunfold.scene import scene_of
+
+
+def gram(d=8, n=30, seed=0):
+    Z = np.random.default_rng(seed).normal(size=(d, n))
+    return Z, Z @ Z.T
+
+
+def left_over(Z, rows):
+    """||Z - P Z||_F^2, P the projection on the span of the rows."""
+    coefficients = np.linalg.lstsq(Z[rows].T, Z.T, rcond=None)[0]
+    return np.sum((Z.T - Z[rows].T @ coefficients) ** 2)
+
+
+class TestGreedyColumns:
+    def test_every_step_takes_the_row_that_explains_most(self):
+        Z, K = gram()
+        chosen = []
+        for j in column_subset(K, 6):
+            rest = [left_over(Z, [*chosen, i]) if i not in chosen else np.inf for i in range(len(Z))]
+            assert j == np.argmin(rest)
+            chosen.append(j)
+
+    def test_gains_add_up_to_what_is_explained(self):
+        Z, K = gram()
+        order, gains = greedy_columns(K, 4)
+        assert np.nansum(gains) == pytest.approx(1 - left_over(Z, order) / np.trace(K))
+        assert np.isnan(np.delete(gains, order)).all()
+        assert greedy_columns(K, 8)[1].sum() == pytest.approx(1)
+
+    def test_a_smaller_choice_begins_a_larger_one(self):
+        _, K = gram(20)
+        np.testing.assert_array_equal(column_subset(K, 5), column_subset(K, 20)[:5])
+        assert sorted(column_subset(K, 20)) == list(range(20))
+
+    def test_duplicates_wait_for_all_others(self):
+        Z, _ = gram(5)
+        Z = np.concatenate([Z, 3 * Z, -Z[:2], np.zeros((2, 30)), Z[:1] + Z[1:2]])
+        order = column_subset(Z @ Z.T, len(Z))
+        assert sorted(order) == list(range(len(Z)))
+        assert np.linalg.matrix_rank(Z[order[:5]]) == 5
+        assert np.linalg.matrix_rank(Z[order[5:10]]) == 5
+        assert set(order[-2:]) == {12, 13}
+
+    @pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
+    def test_scale_does_not_matter(self, scale):
+        _, K = gram(12)
+        np.testing.assert_array_equal(column_subset(K * scale, 12), column_subset(K, 12))
+
+    def test_ties_go_to_the_lower_index(self):
+        assert column_subset(np.eye(4), 4).tolist() == [0, 1, 2, 3]
+
+    def test_nothing_to_explain(self):
+        order, gains = greedy_columns(np.zeros((3, 3)), 2)
+        assert order.tolist() == [0, 1]
+        assert gains[:2].tolist() == [0, 0]
+
+    def test_no_two_in_conflict(self):
+        _, K = gram(30)
+        near = abs(np.subtract.outer(np.arange(30), np.arange(30))) < 4
+        order = column_subset(K, 30, near)
+        assert np.diff(np.sort(order)).min() >= 4
+        assert order[0] == column_subset(K, 1)[0]
+        # No further feature would fit in.
+        assert near[order].any(axis=0).all()
+
+    def test_conflicts_among_what_is_left_over_or_zero(self):
+        K = np.diag([1.0, 1, 0, 0, 0])
+        K[0, 1] = K[1, 0] = 1
+        conflicts = np.zeros((5, 5), dtype=bool)
+        conflicts[0, 1] = conflicts[1, 0] = conflicts[2, 3] = conflicts[3, 2] = True
+        assert column_subset(K, 5, conflicts).tolist() == [0, 2, 4]
+
+    def test_with_targets_every_step_explains_most_of_them(self):
+        Z, K = gram()
+        A = np.random.default_rng(1).normal(size=(3, 8))
+        T = A @ Z
+
+        def left(rows):
+            coefficients = np.linalg.lstsq(Z[rows].T, T.T, rcond=None)[0]
+            return np.sum((T.T - Z[rows].T @ coefficients) ** 2)
+
+        order, gains = greedy_columns(K, 6, targets=A)
+        chosen = []
+        for j in order:
+            assert j == np.argmin([left([*chosen, i]) if i not in chosen else np.inf for i in range(len(Z))])
+            chosen.append(j)
+        assert np.nansum(gains) == pytest.approx(1 - left(chosen) / np.sum(T**2))
+
+    def test_once_the_targets_are_represented_the_rows_are(self):
+        _, K = gram()
+        order, gains = greedy_columns(K, 8, targets=np.eye(8)[[5]])
+        assert order[0] == 5
+        rest = K - np.outer(K[5], K[5]) / K[5, 5]
+        rest[5] = rest[:, 5] = 0
+        np.testing.assert_array_equal(order[1:], column_subset(rest, 7))
+        assert gains[5] == pytest.approx(1)
+        assert np.delete(gains, 5).max() < 1e-20
+
+    @pytest.mark.parametrize("most", [0, 9])
+    def test_too_few_and_too_many(self, most):
+        with pytest.raises(UsageError, match="between 1 and 8"):
+            column_subset(gram()[1], most)
+
+
+def test_scores_rank_from_the_largest_and_nan_last():
+    scores = np.array([1.0, np.nan, 3, 1, -np.inf])
+    assert by_score(scores).tolist() == [2, 0, 3, 1, 4]
+    conflicts = np.zeros((5, 5), dtype=bool)
+    conflicts[2, 0] = conflicts[0, 2] = True
+    assert by_score(scores, conflicts).tolist() == [2, 3, 1, 4]
+    assert without_conflicts(np.array([0, 2, 4]), conflicts).tolist() == [0, 4]
+
+
+def test_standardised_between_covariance_and_correlation():
+    rng = np.random.default_rng(0)
+    x = rng.random((4, 50, 1), dtype=np.float32) * np.array([1, 0.5, 0.1, 0], np.float32)[:, None, None]
+    x[3] = 0.3
+    scene = scene_of(x)
+    s = deviations(scene)
+    assert s[3] == 0
+    np.testing.assert_allclose(s[:3], x[:3, :, 0].std(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(standardised(scene, 1)[:3, :3], np.corrcoef(x[:3, :, 0]), atol=1e-6)
+    np.testing.assert_allclose(standardised(scene, 0)[:3, :3], scene.covariance[:3, :3])
+    np.testing.assert_allclose(np.diag(standardised(scene, 0.5))[:3], s[:3])
+    assert not standardised(scene, 0.5)[3].any()
