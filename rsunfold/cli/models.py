@@ -38,7 +38,8 @@ def models(
                     arch = read_record(spec.weights).arch
                 except RsunfoldError:  # one damaged file must not hide all other models
                     weights = f"{spec.weights} (cannot be read)"
-            parameters = spec.build(**arch).parameters_count
+            # Of some networks the number depends on the scene.
+            parameters = getattr(spec.build(**arch), "parameters_count", None)
         rows.append(
             {
                 "model": spec.name,

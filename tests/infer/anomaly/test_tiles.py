@@ -98,7 +98,7 @@ def test_the_sample_of_a_large_image_is_spread_evenly(large, make, monkeypatch):
     from rsunfold import scene as scene_module
     from rsunfold.infer.hsi import image as image_module
 
-    for each in (module, scene_module):
+    for each in (module, scene_module, image_module):
         monkeypatch.setattr(each, "SAMPLE", 700)
     detector = make("lrr-net-plus", priors=[])
     found = scored(large, detector)
