@@ -17,6 +17,7 @@ from rsunfold.cli.options import (
     Verbose,
     Weights,
     counted,
+    each_input,
     handled,
     refuse_contradiction,
     say,
@@ -73,7 +74,7 @@ def denoise_hsi(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.errors import UsageError
-    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
+    from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Cleaned, Options, denoise_file, output_names, target_of
 
@@ -91,7 +92,6 @@ def denoise_hsi(
         raise UsageError(f"{len(files)} inputs cannot share one output: give a folder with -o, not {output}.")
     use_threads(threads)
     denoiser = Denoiser(model, weights=weights, sigma=sigma, device=device, memory=memory)
-    outcomes: list[Outcome[Cleaned]] = []
 
     def summary_of(stem: str) -> Path:
         target = target_of(output, stem, envi)
@@ -100,21 +100,15 @@ def denoise_hsi(
     def run(source: str, stem: str) -> Cleaned:
         return denoise_file(source, target_of(output, stem, envi), denoiser, options)
 
-    for outcome in run_batch(files, run, existing=summary_of if skip_existing else None):
-        outcomes.append(outcome)
-        if outcome.result is not None:
-            s = outcome.result.summary
-            passed = len(s["bands_passed_through"])
-            beside = f", {counted(passed, 'band')} passed through" if passed else ""
-            clipped = f", {counted(s['samples_clipped'], 'sample')} clipped" if s["samples_clipped"] else ""
-            bands = counted(len(s["bands_denoised"]), "band")
-            say(f"{outcome.source}: {bands} denoised{beside}{clipped}, {s['seconds']:.1f} s, {s['computed']}")
-            for note in s["notes"]:
-                say(f"  note: {note}", 0 if "spectral axis" in note else 1)
-        elif outcome.error is None:
-            say(f"{outcome.source}: skipped, its summary exists")
-        elif len(files) > 1:
-            say(f"{outcome.source}: failed")
-    raise_failures(outcomes, lambda text: say(text, -1))
-    done = sum(o.result is not None for o in outcomes)
-    show(f"{done} of {counted(len(outcomes), 'cube')} denoised ({denoiser.spec.name}); results are in {output}")
+    def tell(source: str, result: Cleaned) -> None:
+        s = result.summary
+        passed = len(s["bands_passed_through"])
+        beside = f", {counted(passed, 'band')} passed through" if passed else ""
+        clipped = f", {counted(s['samples_clipped'], 'sample')} clipped" if s["samples_clipped"] else ""
+        bands = counted(len(s["bands_denoised"]), "band")
+        say(f"{source}: {bands} denoised{beside}{clipped}, {s['seconds']:.1f} s, {s['computed']}")
+        for note in s["notes"]:
+            say(f"  note: {note}", 0 if "spectral axis" in note else 1)
+
+    results, count = each_input(files, run, tell, existing=summary_of if skip_existing else None)
+    show(f"{len(results)} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")

@@ -16,6 +16,7 @@ from rsunfold.cli.options import (
     Threads,
     Verbose,
     counted,
+    each_input,
     handled,
     refuse_contradiction,
     say,
@@ -89,7 +90,7 @@ def detect_anomaly(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector
     from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
-    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
+    from rsunfold.infer.batch import expand
 
     options = Options(
         var=var,
@@ -115,7 +116,6 @@ def detect_anomaly(
     )
     if stages:
         detector.require_stages()
-    outcomes: list[Outcome[Found]] = []
 
     def summary_of(stem: str) -> Path:
         return output / output_names(stem, options)["summary"]
@@ -123,23 +123,16 @@ def detect_anomaly(
     def run(source: str, stem: str) -> Found:
         return detect_file(source, stem, output, detector, options)
 
-    for outcome in run_batch(files, run, existing=summary_of if skip_existing else None):
-        outcomes.append(outcome)
-        if outcome.result is not None:
-            s = outcome.result.summary
-            found = f"{s['anomaly_pixels']} pixels in {counted(s['anomalies'], 'anomaly', 'anomalies')}"
-            say(f"{outcome.source}: {found}, {s['seconds']:.1f} s, {s['computed']}")
-            for note in s["notes"]:
-                say(f"  note: {note}", 0 if "spectral axis" in note or "singular" in note else 1)
-        elif outcome.error is None:
-            say(f"{outcome.source}: skipped, its summary exists")
-        elif len(files) > 1:
-            say(f"{outcome.source}: failed")
-    raise_failures(outcomes, lambda text: say(text, -1))
-    total = sum(len(o.result.anomalies) for o in outcomes if o.result is not None)
-    done = sum(o.result is not None for o in outcomes)
-    found = counted(total, "anomaly", "anomalies")
-    scenes = f"{done} of {counted(len(outcomes), 'scene')}"
+    def tell(source: str, result: Found) -> None:
+        s = result.summary
+        found = f"{s['anomaly_pixels']} pixels in {counted(s['anomalies'], 'anomaly', 'anomalies')}"
+        say(f"{source}: {found}, {s['seconds']:.1f} s, {s['computed']}")
+        for note in s["notes"]:
+            say(f"  note: {note}", 0 if "spectral axis" in note or "singular" in note else 1)
+
+    results, count = each_input(files, run, tell, existing=summary_of if skip_existing else None)
+    found = counted(sum(len(r.anomalies) for r in results), "anomaly", "anomalies")
+    scenes = f"{len(results)} of {counted(count, 'scene')}"
     show(f"{found} in {scenes} ({detector.spec.name}); results are in {output}")
 
 

@@ -18,6 +18,7 @@ from rsunfold.cli.options import (
     Verbose,
     Weights,
     counted,
+    each_input,
     handled,
     pair_of_numbers,
     refuse_contradiction,
@@ -72,7 +73,7 @@ def detect_ir(
     NAME_targets.geojson and .csv, NAME_quicklook.png and NAME_summary.json. Nothing is overwritten unasked.
     """
     refuse_contradiction(overwrite, skip_existing)
-    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
+    from rsunfold.infer.batch import expand
     from rsunfold.infer.detector import Detector
     from rsunfold.infer.run import Detection, Options, detect_file, output_names
 
@@ -93,7 +94,6 @@ def detect_ir(
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
     if stages:
         detector.require_stages()
-    outcomes: list[Outcome[Detection]] = []
 
     def summary_of(stem: str) -> Path:
         return output / output_names(stem, options)["summary"]
@@ -101,22 +101,16 @@ def detect_ir(
     def run(source: str, stem: str) -> Detection:
         return detect_file(source, stem, output, detector, options)
 
-    for outcome in run_batch(files, run, existing=summary_of if skip_existing else None):
-        outcomes.append(outcome)
-        if outcome.result is not None:
-            summary = outcome.result.summary
-            found = counted(summary["targets"], "target")
-            say(f"{outcome.source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
-            for note in summary["notes"]:
-                say(f"  note: {note}", 1)
-            if "colour" in summary["band"]:
-                say(f"  {summary['band']} was used")
-        elif outcome.error is None:
-            say(f"{outcome.source}: skipped, its summary exists")
-        elif len(files) > 1:
-            say(f"{outcome.source}: failed")
-    raise_failures(outcomes, lambda text: say(text, -1))
-    total = sum(len(o.result.targets) for o in outcomes if o.result is not None)
-    done = sum(o.result is not None for o in outcomes)
-    images = f"{done} of {counted(len(outcomes), 'image')}"
-    show(f"{counted(total, 'target')} in {images} ({detector.spec.name}); results are in {output}")
+    def tell(source: str, result: Detection) -> None:
+        summary = result.summary
+        found = counted(summary["targets"], "target")
+        say(f"{source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
+        for note in summary["notes"]:
+            say(f"  note: {note}", 1)
+        if "colour" in summary["band"]:
+            say(f"  {summary['band']} was used")
+
+    results, count = each_input(files, run, tell, existing=summary_of if skip_existing else None)
+    total = counted(sum(len(r.targets) for r in results), "target")
+    images = f"{len(results)} of {counted(count, 'image')}"
+    show(f"{total} in {images} ({detector.spec.name}); results are in {output}")

@@ -14,6 +14,7 @@ import typer
 from rsunfold.errors import RsunfoldError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 _level = 0  # -1 quiet, 0 normal, 1 verbose
 
@@ -172,3 +173,30 @@ def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
 def names_of(text: str | None) -> tuple[str, ...]:
     """``a,b`` as names, none of None or of nothing between commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def each_input(
+    files: dict[str, str],
+    run: Callable[[str, str], T],
+    tell: Callable[[str, T], None],
+    *,
+    existing: Callable[[str], Path] | None,
+) -> tuple[list[T], int]:
+    """(results, number of inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
+
+    tell : says what came of an input. existing : see :func:`rsunfold.infer.batch.run_batch`. Raises what
+    :func:`rsunfold.infer.batch.raise_failures` raises, after all inputs had their turn.
+    """
+    from rsunfold.infer.batch import Outcome, raise_failures, run_batch
+
+    outcomes: list[Outcome[T]] = []
+    for outcome in run_batch(files, run, existing=existing):
+        outcomes.append(outcome)
+        if outcome.result is not None:
+            tell(outcome.source, outcome.result)
+        elif outcome.error is None:
+            say(f"{outcome.source}: skipped, its summary exists")
+        elif len(files) > 1:
+            say(f"{outcome.source}: failed")
+    raise_failures(outcomes, lambda text: say(text, -1))
+    return [o.result for o in outcomes if o.result is not None], len(outcomes)

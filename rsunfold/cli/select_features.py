@@ -15,6 +15,7 @@ from rsunfold.cli.options import (
     Threads,
     Verbose,
     counted,
+    each_input,
     handled,
     names_of,
     ranges,
@@ -82,7 +83,7 @@ def select_features(
     part. Nothing is overwritten unasked.
     """
     refuse_contradiction(overwrite, skip_existing)
-    from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
+    from rsunfold.infer.batch import expand
     from rsunfold.infer.features.run import Options, Selected, output_folder, select_file, summary_name
     from rsunfold.infer.features.select import FeatureRanker, Wanted
 
@@ -104,7 +105,6 @@ def select_features(
     use_threads(threads)
     chosen = {"rank": rank, "norms": norms or None, "published": published or None}
     ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)
-    outcomes: list[Outcome[Selected]] = []
 
     def run(source: str, stem: str) -> Selected:
         return select_file(source, folder, stem, ranker, wanted, options)
@@ -112,26 +112,20 @@ def select_features(
     def done(stem: str) -> Path:
         return folder / summary_name(stem)
 
-    for outcome in run_batch(files, run, existing=done if skip_existing else None):
-        outcomes.append(outcome)
-        if outcome.result is not None:
-            s = outcome.result.summary
-            noun = "band" if "bands" in s else "feature"
-            aside = len(s[f"{noun}s_left_out"])
-            beside = f", {aside} left out" if aside else ""
-            explained = f"{100 * s['explained_variance']:.6g} % of the variance explained"
-            total = counted(s[f"{noun}s"], noun)
-            say(f"{outcome.source}: {s['selected']} of {total} chosen{beside}, {explained}, {s['seconds']:.1f} s")
-            say(f"  {noun}s, best first: {_listed([i + 1 for i in outcome.result.ranking[: s['selected']]])}", 1)
-            for note in s["notes"]:
-                say(f"  note: {note}", 0 if _warns(note) else 1)
-        elif outcome.error is None:
-            say(f"{outcome.source}: skipped, its report exists")
-        elif len(files) > 1:
-            say(f"{outcome.source}: failed")
-    raise_failures(outcomes, lambda text: say(text, -1))
-    count_done = sum(o.result is not None for o in outcomes)
-    show(f"{count_done} of {counted(len(outcomes), 'input')} reduced ({ranker.spec.name}); results are in {folder}")
+    def tell(source: str, result: Selected) -> None:
+        s = result.summary
+        noun = "band" if "bands" in s else "feature"
+        aside = len(s[f"{noun}s_left_out"])
+        beside = f", {aside} left out" if aside else ""
+        explained = f"{100 * s['explained_variance']:.6g} % of the variance explained"
+        total = counted(s[f"{noun}s"], noun)
+        say(f"{source}: {s['selected']} of {total} chosen{beside}, {explained}, {s['seconds']:.1f} s")
+        say(f"  {noun}s, best first: {_listed([i + 1 for i in result.ranking[: s['selected']]])}", 1)
+        for note in s["notes"]:
+            say(f"  note: {note}", 0 if _warns(note) else 1)
+
+    results, count = each_input(files, run, tell, existing=done if skip_existing else None)
+    show(f"{len(results)} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")
 
 
 def _listed(numbers: list[int]) -> str:

@@ -118,7 +118,7 @@ def test_existing_results(call, fails, cube, tmp_path):
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()}
     assert "exists already; choose another name or pass --overwrite" in fails(4, *words)
     result = call(*words, "--skip-existing")
-    assert "skipped, its report exists" in result.stderr and "0 of 1 input reduced" in result.stdout
+    assert "skipped, its summary exists" in result.stderr and "0 of 1 input reduced" in result.stdout
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p][1] for p in out.iterdir())
