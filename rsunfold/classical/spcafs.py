@@ -34,7 +34,7 @@ class SPCAFS:
     S is the covariance divided by its largest eigenvalue. Each step takes for W the m leading eigenvectors of
     S - weight D, D_ii = p/2 ||w^i||^(p - 2), which raises no step's objective.
 
-    The paper chooses weight and p by the labels for each set; here they are fixed. components : m, at most d. power :
+    The paper chooses weight and p by the labels for each set; here they are fixed. components : m, at most d - 1. power :
     p in (0, 2). weight : 0 for plain principal components.
     """
 
@@ -55,7 +55,8 @@ class SPCAFS:
         scores = np.zeros(d)
         if used.size:
             C = C[np.ix_(used, used)]
-            m = min(self.components, len(C))
+            # With as many components as features W is square and orthogonal, and every row norm is 1.
+            m = min(self.components, max(1, len(C) - 1))
             W = row_sparse(C / np.linalg.eigvalsh(C)[-1], m, self.weight, self.power)
             scores[used] = np.linalg.norm(W, axis=1)
         about = {"components": self.components, "power": self.power, "weight": self.weight}

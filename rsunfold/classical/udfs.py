@@ -61,7 +61,8 @@ class UDFS:
         if used.size:
             M = discrimination((x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None], self.neighbours)
             M /= max(np.trace(M) / len(M), np.finfo(np.float64).tiny)
-            W = row_sparse(-M, min(self.clusters, len(M)), self.gamma, 1.0)
+            # With as many clusters as features W is square and orthogonal, and every row norm is 1.
+            W = row_sparse(-M, min(self.clusters, max(1, len(M) - 1)), self.gamma, 1.0)
             scores[used] = np.linalg.norm(W, axis=1)
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "gamma": self.gamma}
         return Ranking(by_score(scores, conflicts), scores, about)

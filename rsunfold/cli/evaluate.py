@@ -269,6 +269,11 @@ def detect_anomaly(
         except OSError as error:
             raise OutputError(f"the folder {pictures} cannot be used ({error.strerror}); choose another.") from None
     if predictions is not None:
+        given = {"--priors": priors, "--epochs": epochs, "--inner": inner, "--outer": outer, "--var": var}
+        given |= {"--components": components, "--literal": literal or None, "--window": window}
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(f"{option} goes with a model, not with --predictions.")
         done = evaluate_files(found, predictions, pfa=pfa)
     else:
         use_threads(threads)
@@ -330,7 +335,7 @@ def select_features(
     repeats: Annotated[
         int | None, typer.Option(help="Starts of k-means (20), or draws of training pixels (10).")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="First seed of the repeats.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="First seed of the repeats.")] = 0,
     kmeans: Annotated[
         str, typer.Option(help="Starts: plain k-means++, as the literature, or greedy, as scikit-learn.")
     ] = "plain",

@@ -54,7 +54,8 @@ class Scored:
     """Scores of one image.
 
     score float32 (rows, cols) >= 0, NaN where a pixel is not valid. plan : how it was cut. stages : by stage the norms
-    by letter, float32 (rows, cols), where they were asked for. learned : what the network says of itself.
+    by letter, float32 (rows, cols), where they were asked for. learned : what the network says of itself. windowed :
+    whether windows were scenes of their own.
     """
 
     score: Floats
@@ -62,6 +63,7 @@ class Scored:
     plan: Plan
     stages: list[dict[str, Floats]] = field(default_factory=list)
     learned: dict[str, Any] | None = None
+    windowed: bool = False
 
 
 @dataclass
@@ -274,18 +276,22 @@ class AnomalyDetector:
         valid = np.empty((rows, cols), bool)
 
         def compute(window: Window) -> Floats:
-            cube, inside = scale(*image.read(window))
-            valid[window.slices] = inside
+            # The last windows would be slivers, too few pixels for a scene: they are fitted with what lies before them.
+            row, col = min(window.row, max(0, rows - side)), min(window.col, max(0, cols - side))
+            full = Window(row, col, window.row + window.height - row, window.col + window.width - col)
+            cube, inside = scale(*image.read(full))
+            part = window.within(full)
+            valid[window.slices] = inside[part]
             if not inside.any():
                 return np.zeros((2, window.height, window.width), np.float32)
             _, score, guide = self._in_memory(cube, inside)
             middle = float(np.median(score[inside]))
             # Where most of a window is alike the median is 0, and its mean stands for it.
             unit = middle or float(score[inside].mean()) or 1.0
-            return np.stack([score / unit, guide]).astype(np.float32)
+            return np.stack([score / unit, guide])[:, *part].astype(np.float32)
 
         score, guide = self._collected(rows, cols, side, compute, overlap=side // 4)
-        return Scored(self._finished(score, guide, valid), valid, Plan(False, side))
+        return Scored(self._finished(score, guide, valid), valid, Plan(False, side), windowed=True)
 
     def _collected(
         self, rows: int, cols: int, tile: int, compute: Callable[[Window], Floats], overlap: int = 0
@@ -392,6 +398,7 @@ def _options(spec: ModelSpec) -> list[str]:
 
 def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:
     """In the order in which they act; raises UsageError for an unknown name."""
+    given = [given] if isinstance(given, str) else given
     names = list(default if given is None else [] if list(given) == ["none"] else given)
     for name in names:
         if name not in PRIORS:

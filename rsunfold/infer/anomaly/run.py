@@ -243,10 +243,6 @@ def _summary(
         "anomalies": len(anomalies.targets),
         "anomaly_pixels": int(anomalies.mask.sum()),
         "learned": scored.learned,
-        "computed": "in one piece"
-        if plan.whole
-        else apart
-        if detector.window == plan.tile
-        else f"by tiles of {plan.tile} pixels",
+        "computed": "in one piece" if plan.whole else apart if scored.windowed else f"by tiles of {plan.tile} pixels",
         "notes": notes,
     }

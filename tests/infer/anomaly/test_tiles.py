@@ -178,3 +178,13 @@ def test_a_window_that_does_not_fit(large, make, monkeypatch):
     monkeypatch.setattr(module, "plan", lambda *args, **kwargs: Plan(False, 37))
     with pytest.raises(DeviceError, match="a window of 48 x 48 pixels does not fit in --memory: raise it"):
         scored(large, make("rx", window=48))
+
+
+def test_the_last_window_is_a_scene_of_full_size(make):
+    """A sliver at the edge, fewer pixels than bands, would score every pixel alike."""
+    rng = np.random.default_rng(0)
+    cube = rng.normal(0.5, 0.05, (60, 101, 60)).astype(np.float32)
+    cube[:, 100, 59] += 0.3
+    found = scored(cube, make("rx", window=24))
+    assert np.nanargmax(found.score) == 100 * 60 + 59 and found.windowed
+    assert not scored(cube, make("rx", window=200)).windowed
