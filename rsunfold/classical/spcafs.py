@@ -34,8 +34,8 @@ class SPCAFS:
     S is the covariance divided by its largest eigenvalue. Each step takes for W the m leading eigenvectors of
     S - weight D, D_ii = p/2 ||w^i||^(p - 2), which raises no step's objective.
 
-    The paper chooses weight and p by the labels for each set; here they are fixed. components : m, at most d - 1. power :
-    p in (0, 2). weight : 0 for plain principal components.
+    The paper chooses weight and p by the labels for each set; here they are fixed. components : m, at most d - 1.
+    power : p in (0, 2). weight : 0 for plain principal components.
     """
 
     def __init__(self, *, components: int = 10, power: float = 0.5, weight: float = 0.01) -> None:

@@ -269,9 +269,15 @@ def detect_anomaly(
         except OSError as error:
             raise OutputError(f"the folder {pictures} cannot be used ({error.strerror}); choose another.") from None
     if predictions is not None:
-        given = {"--priors": priors, "--epochs": epochs, "--inner": inner, "--outer": outer, "--var": var}
-        given |= {"--components": components, "--literal": literal or None, "--window": window}
-        for option, value in given.items():
+        of_models: dict[str, object] = {
+            "--priors": priors,
+            "--epochs": epochs,
+            "--inner": inner,
+            "--outer": outer,
+            "--var": var,
+        }
+        of_models |= {"--components": components, "--literal": literal or None, "--window": window}
+        for option, value in of_models.items():
             if value is not None:
                 raise UsageError(f"{option} goes with a model, not with --predictions.")
         done = evaluate_files(found, predictions, pfa=pfa)
