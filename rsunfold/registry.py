@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class ModelSpec:
     per_scene: bool = False
     threshold: float = 0.5
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def options(self) -> list[str]:
+        """Names of the keyword arguments that :meth:`build` takes."""
+        return list(inspect.signature(self.factory).parameters)
 
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +13,11 @@ from numpy.typing import NDArray
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.anomaly.priors import (
+    COMPONENTS,
     GUIDE_SPREAD,
     PRIORS,
     RADIUS,
+    SHARES,
     AttributeProfile,
     Components,
     edge_preserving,
@@ -121,7 +122,7 @@ class AnomalyDetector:
     ) -> None:
         self.spec: ModelSpec = get_model(model, "detect-anomaly")
         self.options = {k: v for k, v in (options or {}).items() if v is not None}
-        known = _options(self.spec)
+        known = self.spec.options
         for name in self.options:
             if name not in known:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
@@ -201,7 +202,7 @@ class AnomalyDetector:
         seen = bands
         total = 4.0 * SPECTRA * bands
         if "attribute-profile" in self.priors:
-            seen = 40
+            seen = COMPONENTS * len(SHARES)
             total += 4.0 * SPECTRA * seen + PROFILE_BYTES
         return total + float(self.model.bytes_per_pixel(seen))
 
@@ -387,13 +388,9 @@ class Scaling:
 def options_of(model: str, given: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
     """Those of ``given`` that ``model`` knows, where another of ``models`` knows the rest; else all of them."""
     specs = {name: get_model(name, "detect-anomaly") for name in models}
-    foreign = {k for name, spec in specs.items() if name != model for k in _options(spec)}
-    mine = _options(specs[model])
+    foreign = {k for name, spec in specs.items() if name != model for k in spec.options}
+    mine = specs[model].options
     return {k: v for k, v in given.items() if k in mine or k not in foreign}
-
-
-def _options(spec: ModelSpec) -> list[str]:
-    return list(inspect.signature(spec.factory).parameters)
 
 
 def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[str, ...]:

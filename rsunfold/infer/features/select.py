@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +91,7 @@ class FeatureRanker:
         self.spec: ModelSpec = get_model(model, "select-features")
         self.options = dict(_option(text) for text in given)
         self.options |= {k: v for k, v in (options or {}).items() if v is not None}
-        known = inspect.signature(self.spec.factory).parameters
+        known = self.spec.options
         for name in self.options:
             if name not in known:
                 takes = f"it takes {', '.join('--' + k.replace('_', '-') for k in known)}" if known else "it takes none"
