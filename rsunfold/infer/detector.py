@@ -140,10 +140,10 @@ class Detector:
         return int(max(op.radius for op in self._operators()))
 
     def _operators(self) -> list[Any]:
-        from rsunfold.unfold.operators import Operator
+        from rsunfold.unfold.operators import MapOperator
 
         assert self.net is not None
-        return [m for m in self.net.modules() if isinstance(m, Operator)]
+        return [m for m in self.net.modules() if isinstance(m, MapOperator)]
 
     @property
     def bytes_per_pixel(self) -> float:

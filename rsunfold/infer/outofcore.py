@@ -4,7 +4,8 @@ A stage is written once, for tensors: ``B = keep(k, "B", x + self.FB(x))``. Here
 kept on disk. Sums and differences of maps are not computed but noted; an operator notes itself after it has gathered
 the image-wide means that its channel attention needs, window by window, in float64; and ``keep`` computes what was
 noted, window by window with the margin that the operator's receptive field asks for, and stores it. Each operator
-thus runs twice over the image and needs only its own small margin, not that of all stages together.
+thus runs once over the image for each thing that it pools and once more, and needs only its own small margin, not
+that of all stages together.
 """
 
 from __future__ import annotations
@@ -22,34 +23,39 @@ from torch import Tensor
 
 from rsunfold.cube import Window
 from rsunfold.infer.tiles import spans
-from rsunfold.unfold.operators import Operator
+from rsunfold.unfold.operators import MapOperator, Place
 
 
 class Room:
-    """One map of float32 in a file, row after row.
+    """One map of float32 (channels, rows, cols) in a file, row after row.
 
     Plain writes, so that a full disk is an OSError: HDF5 crashes when it closes such a file, and a mapped file is a bus
     error.
     """
 
-    def __init__(self, path: Path, cols: int) -> None:
+    def __init__(self, path: Path, channels: int, rows: int, cols: int) -> None:
         self._file = path.open("w+b", buffering=0)
-        self._cols = cols
+        self.channels, self._rows, self._cols = channels, rows, cols
+
+    def _seek(self, channel: int, row: int, col: int) -> None:
+        self._file.seek(4 * ((channel * self._rows + row) * self._cols + col))
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Values (height, width) of a window that has been written."""
-        values = np.empty((window.height, window.width), np.float32)
-        for row, line in enumerate(values, start=window.row):
-            self._file.seek(4 * (row * self._cols + window.col))
-            self._file.readinto(line.data)
+        """Values (channels, height, width) of a window that has been written."""
+        values = np.empty((self.channels, window.height, window.width), np.float32)
+        for channel, plane in enumerate(values):
+            for row, line in enumerate(plane, start=window.row):
+                self._seek(channel, row, window.col)
+                self._file.readinto(line.data)
         return values
 
     def write(self, window: Window, values: NDArray[np.float32]) -> None:
-        """Write values (height, width); raises OSError when the disk is full."""
-        for row, line in enumerate(np.ascontiguousarray(values, np.float32), start=window.row):
-            self._file.seek(4 * (row * self._cols + window.col))
-            if self._file.write(line) != line.nbytes:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        """Write values (channels, height, width); raises OSError when the disk is full."""
+        for channel, plane in enumerate(np.ascontiguousarray(values, np.float32)):
+            for row, line in enumerate(plane, start=window.row):
+                self._seek(channel, row, window.col)
+                if self._file.write(line) != line.nbytes:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Let go of the file."""
@@ -71,18 +77,20 @@ class Canvas:
         for room in self._rooms:
             room.close()
 
-    def windows(self) -> Iterator[Window]:
-        """Tiles that cover the image once, row by row."""
-        for top, bottom in spans(self.rows, self.tile):
-            for left, right in spans(self.cols, self.tile):
+    def windows(self, stride: int = 1) -> Iterator[Window]:
+        """Tiles that cover the image once, row by row, and begin at multiples of ``stride``."""
+        tile = max(stride, self.tile // stride * stride)
+        for top, bottom in spans(self.rows, tile):
+            for left, right in spans(self.cols, tile):
                 yield Window(top, left, bottom - top, right - left)
 
-    def take(self) -> Room:
+    def take(self, channels: int = 1) -> Room:
         """Room for one map, used again when the map that had it is forgotten."""
-        if not self._free:
-            self._rooms.append(Room(self._folder / f"{len(self._rooms)}.f32", self.cols))
-            return self._rooms[-1]
-        return self._free.pop()
+        for n, room in enumerate(self._free):
+            if room.channels == channels:
+                return self._free.pop(n)
+        self._rooms.append(Room(self._folder / f"{len(self._rooms)}.f32", channels, self.rows, self.cols))
+        return self._rooms[-1]
 
     def give_back(self, room: Room) -> None:
         """Let another map have the room."""
@@ -94,25 +102,28 @@ class Canvas:
         height = max(1, min(self.tile, self.tile * self.tile // self.cols))
         for top, bottom in spans(self.rows, height):
             window = Window(top, 0, bottom - top, self.cols)
-            stored.room.write(window, read(window))
+            stored.room.write(window, read(window)[None])
         return stored
 
     def keep(self, stage: int, letter: str, value: Lazy) -> Stored:
         """Compute what was noted and store it; the ``keep`` of :class:`rsunfold.unfold.unrolled.Unrolled`."""
-        stored = Stored(self, self.take())
+        stored: Stored | None = None
         for window in self.windows():
-            stored.room.write(window, value.read(window)[0, 0].float().cpu().numpy())
+            values = value.read(window)[0].float().cpu().numpy()
+            stored = stored or Stored(self, self.take(len(values)))
+            stored.room.write(window, values)
+        assert stored is not None
         return stored
 
 
 class Lazy:
-    """A map (1, 1, rows, cols) that is computed where it is read."""
+    """A map (1, channels, rows, cols) that is computed where it is read."""
 
     def __init__(self, canvas: Canvas, function: Callable[[Window], Tensor]) -> None:
         self.canvas, self._function = canvas, function
 
     def read(self, window: Window) -> Tensor:
-        """The values of a window, float (1, 1, height, width) on the canvas' device."""
+        """The values of a window, float (1, channels, height, width) on the canvas' device."""
         return self._function(window)
 
     def _with(self, other: Any, function: Callable[[Tensor, Any], Tensor]) -> Lazy:
@@ -135,28 +146,46 @@ class Lazy:
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def through(self, op: Operator) -> Lazy:
-        """``op`` of this map, exact: its means are gathered over the whole image now, the rest where it is read."""
+    def beside(self, other: Lazy) -> Lazy:
+        """The channels of both maps."""
+        return self._with(other, lambda a, b: torch.cat((a, b), 1))
+
+    def mean(self) -> Tensor:
+        """Means (1, channels) over the image, gathered in float64."""
+        total: Any = sum(self.read(window).double().sum((2, 3)) for window in self.canvas.windows())
+        mean: Tensor = (total / (self.canvas.rows * self.canvas.cols)).float()
+        return mean
+
+    def through(self, op: MapOperator) -> Lazy:
+        """``op`` of this map, exact: what it pools is gathered over the whole image now, the rest where it is read."""
         rows, cols = self.canvas.rows, self.canvas.cols
 
-        def around(window: Window) -> tuple[Tensor, tuple[slice, slice]]:
-            grown = window.grown(op.radius, rows, cols)
-            return self.read(grown).contiguous(memory_format=torch.channels_last), window.within(grown)
+        def around(window: Window) -> tuple[Tensor, Place]:
+            grown = _aligned(window.grown(op.radius, rows, cols), op.stride, rows, cols)
+            x = self.read(grown).contiguous(memory_format=torch.channels_last)
+            return x, Place(grown, window.within(grown), rows, cols)
 
-        mean: Tensor | None = None
-        if op.se is not None:
-            total: Any = 0
-            for window in self.canvas.windows():
-                x, inner = around(window)
-                total = total + op.total(x, inner)
-            mean = (total / (rows * cols)).float()
+        found: list[Any] = []
+        for _ in range(op.pools):
+            total: Any = None
+            for window in self.canvas.windows(op.stride):
+                part = op.gather(*around(window), found)
+                total = part if total is None else op.merge(total, part)
+            found.append(op.finish(total, rows, cols))
 
         def apply(window: Window) -> Tensor:
-            x, inner = around(window)
-            y: Tensor = op(x, mean)
-            return y[:, :, inner[0], inner[1]]
+            x, place = around(window)
+            return op.local(x, place, found)[:, :, *place.inner]
 
         return Lazy(self.canvas, apply)
+
+
+def _aligned(window: Window, stride: int, rows: int, cols: int) -> Window:
+    """The smallest window around ``window`` that begins and ends at multiples of ``stride``, or with the image."""
+    top, left = window.row // stride * stride, window.col // stride * stride
+    bottom = min(rows, -(-(window.row + window.height) // stride) * stride)
+    right = min(cols, -(-(window.col + window.width) // stride) * stride)
+    return Window(top, left, bottom - top, right - left)
 
 
 class Stored(Lazy):
@@ -164,7 +193,7 @@ class Stored(Lazy):
 
     def __init__(self, canvas: Canvas, room: Room) -> None:
         # No bound method: a map that refers to itself would keep its room until the garbage collector comes round.
-        super().__init__(canvas, lambda w: torch.from_numpy(room.read(w))[None, None].to(canvas.device))
+        super().__init__(canvas, lambda w: torch.from_numpy(room.read(w))[None].to(canvas.device))
         self.room = room
 
     def __del__(self) -> None:

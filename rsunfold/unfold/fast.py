@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,12 +26,7 @@ class FastOperator(Operator):
     """
 
     def __init__(self, op: Operator) -> None:
-        layers: list[nn.Module] = []
-        for layer in op.features:
-            if isinstance(layer, nn.BatchNorm2d) and layers and isinstance(layers[-1], nn.Conv2d):
-                layers[-1] = fuse_conv_bn_eval(layers[-1], layer)
-            else:
-                layers.append(layer)
+        layers = _folded(op.features)
         nn.Module.__init__(self)
         last = layers.pop() if isinstance(layers[-1], nn.Conv2d) else None
         self.features = nn.Sequential(*layers)
@@ -88,6 +84,17 @@ class FastOperator(Operator):
         return projected
 
 
+def _folded(layers: Iterable[nn.Module]) -> list[nn.Module]:
+    """Layers with each batch normalisation folded into the convolution before it."""
+    out: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d) and out and isinstance(out[-1], nn.Conv2d):
+            out[-1] = fuse_conv_bn_eval(out[-1], layer)
+        else:
+            out.append(layer)
+    return out
+
+
 def _shifted_sums(g: Tensor, rows: slice, cols: slice) -> Tensor:
     """sum over p in rows x cols of g(p + d), for the nine d of a 3x3 window, 0 outside g: (B, c, 3, 3)."""
 
@@ -128,4 +135,6 @@ def for_inference(net: nn.Module) -> nn.Module:
         for name, child in parent.named_children():
             if type(child) is Operator:
                 setattr(parent, name, FastOperator(child))
+            elif type(child) is nn.Sequential:
+                setattr(parent, name, nn.Sequential(*_folded(child)))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

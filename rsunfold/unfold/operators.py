@@ -1,10 +1,96 @@
-"""Learned convolutional operators of unrolled networks."""
+"""Learned operators of unrolled networks, made so that an image of any size can be worked on window by window."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from rsunfold.cube import Window
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a piece lies in an image of ``rows`` x ``cols`` pixels: ``window``, margin included, and the part ``inner``
+    (slices of the piece) that lies within the margin."""
+
+    window: Window
+    inner: tuple[slice, slice]
+    rows: int
+    cols: int
+
+    @classmethod
+    def whole(cls, x: Tensor) -> Place:
+        """The place of a piece that is the whole image."""
+        rows, cols = x.shape[2:]
+        return cls(Window(0, 0, rows, cols), (slice(0, rows), slice(0, cols)), rows, cols)
+
+
+class MapOperator(nn.Module):
+    """A learned operator on images float (B, C, H, W): local but for ``pools`` things that the whole image gives.
+
+    An output pixel depends on inputs at most ``radius`` pixels away and on what was pooled. The n-th pooled thing is
+    gathered over windows that cover the image once, :meth:`gather` of each, added up by :meth:`merge`, then made ready
+    by :meth:`finish`; it may depend on those before it. :meth:`local` gives the output of a piece when all are known.
+    That is how :mod:`rsunfold.infer.outofcore` gets the exact result of an image that does not fit in memory.
+
+    Windows begin at multiples of ``stride`` pixels, and end there or with the image.
+    """
+
+    pools = 0
+    stride = 1
+
+    @property
+    def radius(self) -> int:
+        """Receptive-field radius in pixels of everything but what is pooled."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """The largest number of channels (of full resolution) that one step works on."""
+        raise NotImplementedError
+
+    def forward(self, x: Any) -> Any:
+        """The output for a whole image x.
+
+        An x that is no tensor but an image kept elsewhere is asked to pass itself through this operator, so that
+        a stage reads the same for both.
+        """
+        if not isinstance(x, Tensor):
+            return x.through(self)
+        place, found = Place.whole(x), list[Any]()
+        for _ in range(self.pools):
+            found.append(self.finish(self.gather(x, place, found), place.rows, place.cols))
+        return self.local(x, place, found)
+
+    def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> Any:
+        """What the inner part of a piece adds to the thing pooled after ``found``."""
+        raise NotImplementedError
+
+    def merge(self, a: Any, b: Any) -> Any:
+        """What two parts that were gathered give together: their sum unless a subclass says otherwise."""
+        return a + b
+
+    def finish(self, total: Any, rows: int, cols: int) -> Any:
+        """The pooled thing of what was gathered over all of rows x cols pixels: the mean unless a subclass differs."""
+        return (total / (rows * cols)).float()
+
+    def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
+        """Output of a piece (B, C', h, w), exact in its inner part."""
+        raise NotImplementedError
+
+
+def join(first: Any, second: Any) -> Any:
+    """Two images as the channels of one; both tensors, or both kept elsewhere."""
+    return torch.cat((first, second), 1) if isinstance(first, Tensor) else first.beside(second)
+
+
+def image_mean(x: Any) -> Tensor:
+    """Means (B, C) over the pixels of an image (B, C, H, W), a tensor or kept elsewhere."""
+    return x.mean((2, 3)) if isinstance(x, Tensor) else x.mean()
 
 
 class SqueezeExcite(nn.Module):
@@ -37,16 +123,12 @@ def conv(c_in: int, c_out: int, kernel: int, *, norm: bool = False, act: bool = 
     return layers
 
 
-class Operator(nn.Module):
-    """A learned operator F on a one-channel image: features, image-wide channel weights, projection.
+class Operator(MapOperator):
+    """Convolutions F on a one-channel image: features, image-wide channel weights, projection.
 
         f = features(x),   F(x) = head(f * SE(mean f))   or   head(f)   without ``se``.
 
-    Everything but the mean is local: an output pixel depends on inputs at most ``radius`` pixels away, and on
-    ``mean f``. That is what lets an image of any size be processed window by window with the exact result: first
-    the mean over all windows, then F with that mean (see :mod:`rsunfold.infer.outofcore`).
-
-    Input and output: float (B, 1, H, W).
+    Everything but the mean is local. Input and output: float (B, 1, H, W).
     """
 
     def __init__(self, features: list[nn.Module], head: nn.Conv2d, se: SqueezeExcite | None = None) -> None:
@@ -55,6 +137,11 @@ class Operator(nn.Module):
         self.se = se
         self.head = head
         nn.init.xavier_normal_(head.weight)
+
+    @property
+    def pools(self) -> int:  # type: ignore[override]
+        """The mean of the features, where there are channel weights."""
+        return int(self.se is not None)
 
     @property
     def radius(self) -> int:
@@ -68,11 +155,7 @@ class Operator(nn.Module):
         return max(m.out_channels for m in self.features if isinstance(m, nn.Conv2d))
 
     def forward(self, x: Any, mean: Tensor | None = None) -> Any:
-        """F(x); ``mean`` (B, C) replaces the mean of the features over x.
-
-        An x that is no tensor but an image kept elsewhere is asked to pass itself through this operator, so that
-        a stage reads the same for both.
-        """
+        """F(x); ``mean`` (B, C) replaces the mean of the features over x. See :meth:`MapOperator.forward`."""
         if not isinstance(x, Tensor):
             return x.through(self)
         f = self.features(x)
@@ -87,3 +170,12 @@ class Operator(nn.Module):
         """
         f: Tensor = self.features(x)
         return f[:, :, inner[0], inner[1]].sum((2, 3)).double()
+
+    def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
+        """Sums of the features over the inner part."""
+        return self.total(x, place.inner)
+
+    def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
+        """F(x) with the means that were found."""
+        y: Tensor = self(x, *found)
+        return y

@@ -17,7 +17,10 @@ def as_is(stage: int, letter: str, value: Any) -> Any:
 
 
 class Record:
-    """A ``keep`` that stores every variable of every stage: ``record.stages[k]["B"]`` is B of stage k + 1."""
+    """A ``keep`` that stores every variable of every stage: ``record.stages[k]["B"]`` is B of stage k + 1.
+
+    What has no letter, such as the memory that a recurrent layer hands on, is no variable and not stored.
+    """
 
     def __init__(self) -> None:
         self.stages: list[dict[str, Any]] = []
@@ -26,7 +29,8 @@ class Record:
         """Store ``value`` and hand it back."""
         while len(self.stages) <= stage:
             self.stages.append({})
-        self.stages[stage][letter] = value
+        if letter:
+            self.stages[stage][letter] = value
         return value
 
 
@@ -35,7 +39,8 @@ class Unrolled(nn.Module):
 
     Every variable that a stage computes goes through ``keep(stage, letter, value)``, and the stage goes on with
     what comes back. Training and ``--stages`` pass a :class:`Record`; the out-of-core executor passes the function
-    that writes the map to scratch. An infrared D may be a tensor or such an image kept elsewhere.
+    that writes the map to scratch. A letter "" stands for what a stage hands on but is no variable, an image of several
+    channels. An infrared D may be a tensor or such an image kept elsewhere.
 
     Subclasses set ``letters``, the variables in the order in which a stage computes them, ``self.arch``, the keyword
     arguments that rebuild the network, and ``self.stages``.

@@ -144,7 +144,7 @@ def test_sums_and_products_of_maps(tmp_path):
 
 
 def test_a_full_disk_is_an_error_of_the_operating_system():
-    room = Room(Path("/dev/full"), 10)
+    room = Room(Path("/dev/full"), 1, 10, 10)
     with pytest.raises(OSError, match="No space left"):
-        room.write(Window(0, 0, 2, 10), np.zeros((2, 10), np.float32))
+        room.write(Window(0, 0, 2, 10), np.zeros((1, 2, 10), np.float32))
     room.close()

@@ -452,7 +452,8 @@ def test_a_full_scratch_disk(tmp_path, tiny, monkeypatch):
     source = write(tmp_path / "a.tif", infrared_scene(100, 90, seed=1).image)
     detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu")
     monkeypatch.setattr("rsunfold.infer.detector.plan", lambda *args, **kwargs: Plan(False, 32))
-    monkeypatch.setattr(Canvas, "take", lambda self: Room(Path("/dev/full"), self.cols))
+    full = lambda self, channels=1: Room(Path("/dev/full"), channels, self.rows, self.cols)  # noqa: E731
+    monkeypatch.setattr(Canvas, "take", full)
     with pytest.raises(OutputError, match=r"cannot be written to .*No space left on device.*make room"):
         detect_file(str(source), "a", tmp_path / "out", detector, Options())
     assert list((tmp_path / "out").iterdir()) == []
