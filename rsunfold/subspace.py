@@ -9,6 +9,7 @@ there needs neither a noise level nor a number of bands.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from scipy.fft import dct
 from scipy.ndimage import correlate1d
 
 from rsunfold.errors import InputError
+from rsunfold.lines import ColumnSummary, Lines, column_summary, find_lines
 
 Real = NDArray[np.float64]
 Cube = NDArray[np.floating]
@@ -41,6 +43,8 @@ WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
 CONTRAST = 1e4
 """Largest ratio of two noise levels that such a window tells apart, which keeps its equations solvable."""
+FILLS = 10
+"""Rounds of filling dead samples. Each leaves the share of the error that A keeps among the dead bands, about 0.1."""
 
 
 class Moments:
@@ -182,15 +186,21 @@ def spatial_noise(cube: Cube) -> Real:
     return np.asarray(1.4826 * np.median(np.abs(diagonal), axis=(1, 2)), np.float64)
 
 
-def robust_statistics(spectra: NDArray[np.floating], rounds: int = 4, reach: float = 3.0) -> tuple[Real, Real, Real]:
+def robust_statistics(
+    spectra: NDArray[np.floating], missing: NDArray[np.bool_] | None = None, rounds: int = 4, reach: float = 3.0
+) -> tuple[Real, Real, Real]:
     """(mean, noise, spectra without outliers) of ``spectra`` (bands, n) of which some samples are outliers.
 
     The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
     its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds ``reach`` of
     it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
-    estimator; Huber, Robust Statistics, 1981, section 4.8).
+    estimator; Huber, Robust Statistics, 1981, section 4.8). ``missing`` (bands, n) : samples that hold nothing; they
+    begin at the median of the others and are always replaced.
     """
     y = spectra.astype(np.float64)
+    if missing is not None:
+        middle = [np.median(line[~lost]) for line, lost in zip(y, missing, strict=True)]
+        y = np.where(missing, np.array(middle)[:, None], y)
     for _ in range(rounds):
         mean = y.mean(axis=1)
         x = y - mean[:, None]
@@ -200,8 +210,17 @@ def robust_statistics(spectra: NDArray[np.floating], rounds: int = 4, reach: flo
         inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
         residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
         sigma = 1.4826 * np.median(np.abs(residual - np.median(residual, axis=1, keepdims=True)), axis=1)
-        y -= np.where(np.abs(residual) > reach * sigma[:, None], residual, 0)
+        outlying = np.abs(residual) > reach * sigma[:, None]
+        y -= np.where(outlying if missing is None else outlying | missing, residual, 0)
     return y.mean(axis=1), sigma, y
+
+
+@dataclass(frozen=True)
+class Lined:
+    """The columns of an image that has outliers, and which of them those of its sample are."""
+
+    summary: ColumnSummary
+    columns: NDArray[np.integer]
 
 
 @dataclass(frozen=True)
@@ -211,6 +230,7 @@ class Subspace:
     mean, sigma (bands,) in units of the image. eigenvalues (bands,), descending, of the covariance of the whitened
     image; basis (bands, bands), its orthonormal eigenvectors in that order; rank, how many of them hold signal.
     A (bands, k), orthonormal: the directions estimated with what is known of signal, see :func:`signal_directions`.
+    lines : stripes and dead columns of the image, where these were looked for.
     """
 
     mean: Real
@@ -219,11 +239,33 @@ class Subspace:
     basis: Real
     rank: int
     A: Real
+    lines: Lines | None = None
 
-    def whiten(self, cube: NDArray[np.floating]) -> NDArray[np.float32]:
+    def scaled(self, cube: NDArray[np.floating]) -> NDArray[np.float32]:
         """(cube - mean) / sigma, float32 (bands, rows, cols)."""
         shift, scale = (v.astype(np.float32)[:, None, None] for v in (self.mean, 1 / self.sigma))
         return np.asarray((cube - shift) * scale, np.float32)
+
+    def whiten(self, cube: NDArray[np.floating], columns: NDArray[np.integer] | None = None) -> NDArray[np.float32]:
+        """:meth:`scaled`, without the lines: stripes subtracted, dead columns filled from the other bands.
+
+        columns : which of the image's columns those of ``cube`` are; None for the first ones. A dead sample gets the
+        value that A says it has, given the other bands of its pixel: y <- A A' y there until it stays.
+        """
+        y = self.scaled(cube)
+        if not self.lines:
+            return y
+        columns = np.arange(y.shape[2]) if columns is None else columns
+        y -= (self.lines.offset[:, columns] / self.sigma[:, None]).astype(np.float32)[:, None]
+        dead = self.lines.dead[:, columns]
+        some = np.flatnonzero(dead.any(axis=0))
+        if some.size:
+            hit = np.broadcast_to(dead[:, None, some], (len(y), y.shape[1], some.size)).reshape(len(y), -1)
+            part, A = np.where(hit, np.float32(0), y[:, :, some].reshape(len(y), -1)), self.A.astype(np.float32)
+            for _ in range(FILLS):
+                part = np.where(hit, A @ (A.T @ part), part)
+            y[:, :, some] = part.reshape(len(y), y.shape[1], some.size)
+        return y
 
     def colour(self, whitened: NDArray[np.floating]) -> NDArray[np.float32]:
         """Back from :meth:`whiten`, in units of the image."""
@@ -232,7 +274,14 @@ class Subspace:
 
 
 def signal_subspace(
-    mean: Real, covariance: Real, smoothed: Real, sigma: Real, count: int, *, most: int = MOST
+    mean: Real,
+    covariance: Real,
+    smoothed: Real,
+    sigma: Real,
+    count: int,
+    *,
+    most: int = MOST,
+    lines: Lines | None = None,
 ) -> Subspace:
     """The signal subspace of an image with ``mean`` and ``covariance`` from ``count`` spectra and noise ``sigma`` > 0.
 
@@ -245,9 +294,8 @@ def signal_subspace(
     scale = np.outer(sigma, sigma)
     values, vectors = _eigen(covariance / scale)
     rank = _rank(values, count)
-    return Subspace(
-        mean, sigma, values, vectors, rank, signal_directions(smoothed / scale, sigma, count, least=rank, most=most)
-    )
+    A = signal_directions(smoothed / scale, sigma, count, least=rank, most=most)
+    return Subspace(mean, sigma, values, vectors, rank, A, lines)
 
 
 def signal_directions(smoothed: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
@@ -315,23 +363,25 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
 
 
 def estimate_subspace(
-    plain: Moments, smoothed: Moments, sample: Cube, *, sigma: Real | None = None, robust: bool = False
+    plain: Moments, smoothed: Moments, sample: Cube, *, sigma: Real | None = None, lined: Lined | None = None
 ) -> Subspace:
     """The subspace of an image from the moments of its spectra, as they are and after :func:`smooth`.
 
     sample (bands, rows, cols) : the image, or a part that stands for it, without holes. sigma : noise (bands,) where it
     is known; else it is that of :func:`regression_noise`, refined by :func:`residual_noise`, or of
-    :func:`spatial_noise` with few bands. robust : some samples are outliers; mean, noise and covariance are then those
-    of the sample without them.
+    :func:`spatial_noise` with few bands. lined : some samples are outliers, also along whole columns, which are given
+    here; mean, noise and covariance are then those of the sample without them.
     """
     mean, covariance, smooth_covariance, count = plain.mean, plain.covariance, smoothed.covariance, plain.count
     few = len(mean) < FEW
+    robust = lined is not None and not few
     estimated = spatial_noise(sample) if few else regression_noise(covariance)
-    if robust and not few:
-        mean, estimated, spectra = robust_statistics(sample.reshape(len(sample), -1))
+    lines: Lines | None = None
+    if lined is not None and not few:
+        mean, estimated, spectra, lines = _without_outliers(sample, lined)
         covariance, count = np.cov(spectra, bias=True), spectra.shape[1]
-        # Smoothing would make a stripe stand out of the noise, in a direction of its own.
-        smooth_covariance = SMOOTHED_NOISE * covariance
+        near = smooth(spectra.reshape(sample.shape)).reshape(spectra.shape)
+        smooth_covariance = np.cov(near, bias=True)
     spread = np.sqrt(np.diag(plain.covariance))
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
@@ -339,16 +389,38 @@ def estimate_subspace(
     # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
     if sigma is None and not few and not robust:
         noise = residual_noise(covariance, noise, count)
-    most = MOST_ROBUST if robust else MOST
-    return signal_subspace(mean, covariance, smooth_covariance, noise, count, most=most)
+    most = MOST_ROBUST if lined is not None else MOST
+    return signal_subspace(mean, covariance, smooth_covariance, noise, count, most=most, lines=lines)
+
+
+def _without_outliers(sample: Cube, lined: Lined) -> tuple[Real, Real, Real, Lines]:
+    """(mean, noise, spectra, lines): :func:`robust_statistics` of a sample (bands, rows, cols) before and after its
+    lines are found and their offsets are taken off."""
+    bands, rows, cols = sample.shape
+
+    def along(values: NDArray[Any]) -> NDArray[Any]:
+        return np.broadcast_to(values[:, None, lined.columns], (bands, rows, cols)).reshape(bands, -1)
+
+    spectra = sample.reshape(bands, -1)
+    dead = lined.summary.dead()
+    missing = along(dead) if dead.any() else None
+    mean, noise, cleaned = robust_statistics(spectra, missing)
+    lines = find_lines(lined.summary, mean, np.cov(cleaned, bias=True))
+    if lines.stripes:
+        mean, noise, cleaned = robust_statistics(spectra - along(lines.offset), missing)
+    return mean, noise, cleaned, lines
 
 
 def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) -> Subspace:
-    """:func:`estimate_subspace` of a cube (bands, rows, cols) in memory, without holes."""
+    """:func:`estimate_subspace` of a cube (bands, rows, cols) in memory, without holes.
+
+    robust : some of its samples are outliers.
+    """
     plain, smoothed = Moments(len(cube)), Moments(len(cube))
     plain.add(cube.reshape(len(cube), -1))
     smoothed.add(smooth(cube).reshape(len(cube), -1))
-    return estimate_subspace(plain, smoothed, cube, sigma=sigma, robust=robust)
+    lined = Lined(column_summary(cube), np.arange(cube.shape[2])) if robust else None
+    return estimate_subspace(plain, smoothed, cube, sigma=sigma, lined=lined)
 
 
 def published_subspace(sample: Cube) -> Subspace:

@@ -159,7 +159,8 @@ class Denoiser:
 
         def compute(window: Window) -> Spectra:
             grown = _aligned(window.grown(margin, image.rows, image.cols), stride)
-            found = run(subspace.whiten(image.read(grown)[0]))
+            columns = np.arange(grown.col, grown.col + grown.width)
+            found = run(subspace.whiten(image.read(grown)[0], columns))
             return subspace.colour(found[:, *window.within(grown)])
 
         overlap = OVERLAP if radius is None and not made.whole else 0
@@ -183,7 +184,8 @@ class Denoiser:
         context = None
         if not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
             with torch.inference_mode():
-                y = torch.from_numpy(subspace.whiten(image.mosaic()[0])).to(self.device)
+                sample, _, columns = image.mosaic()
+                y = torch.from_numpy(subspace.whiten(sample, columns)).to(self.device)
                 context = self.net(y, A)[1]
 
         def run(y: Spectra) -> Spectra:

@@ -14,8 +14,9 @@ from rsunfold.errors import InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
 from rsunfold.io import CubeReader
+from rsunfold.lines import BLOCK, ColumnSummary
 from rsunfold.scene import SAMPLE, Scene
-from rsunfold.subspace import Moments, Subspace, estimate_subspace, smooth
+from rsunfold.subspace import Lined, Moments, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
 """Bytes of float32 samples that are read at a time for statistics."""
@@ -144,14 +145,14 @@ class SpectralImage(Source):
         inner = window.within(grown)
         return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
 
-    def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.intp]]:
         """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of evenly spaced windows.
 
-        What depends on the image as a whole beyond its covariance is taken from there, so that it is the same
-        however the image is cut for computing.
+        (samples, valid, which columns of the image its columns are.) What depends on the image as a whole beyond its
+        covariance is taken from there, so that it is the same however the image is cut for computing.
         """
         if self.rows * self.cols <= MOSAIC_SIDE**2:
-            return self.read(Window(0, 0, self.rows, self.cols))
+            return *self.read(Window(0, 0, self.rows, self.cols)), np.arange(self.cols)
         height, width = min(self.rows, MOSAIC_TILE), min(self.cols, MOSAIC_TILE)
         total = MOSAIC_SIDE**2 // (height * width)
         down = max(1, min(self.rows // height, total, round((total * self.rows / self.cols) ** 0.5)))
@@ -160,12 +161,26 @@ class SpectralImage(Source):
         cols = np.linspace(0, self.cols - width, across).astype(int)
         parts = [[self.read(Window(int(r), int(c), height, width)) for c in cols] for r in rows]
         data = np.concatenate([np.concatenate([p[0] for p in line], axis=2) for line in parts], axis=1)
-        return data, np.block([[p[1] for p in line] for line in parts])
+        columns = np.concatenate([c + np.arange(width) for c in cols])
+        return data, np.block([[p[1] for p in line] for line in parts]), columns
 
     def subspace(self, *, sigma: NDArray[np.float64] | None = None, robust: bool = False) -> Subspace:
-        """Where the signal lies; see :func:`rsunfold.subspace.estimate_subspace`."""
+        """Where the signal lies; see :func:`rsunfold.subspace.estimate_subspace`.
+
+        robust : some samples are outliers, and some columns stripes or dead lines; takes one more pass.
+        """
         s = self.statistics
-        return estimate_subspace(s.moments, s.smoothed, self.mosaic()[0], sigma=sigma, robust=robust)
+        sample, _, columns = self.mosaic()
+        lined = Lined(self._columns(), columns) if robust else None
+        return estimate_subspace(s.moments, s.smoothed, sample, sigma=sigma, lined=lined)
+
+    def _columns(self) -> ColumnSummary:
+        columns = ColumnSummary(len(self.bands), self.cols)
+        width = max(1, self.strip_bytes // (4 * len(self.bands) * 2 * BLOCK))
+        for window in ColumnSummary.windows(self.rows, self.cols, width):
+            cube = self.reader.read(window, self.bands)
+            columns.add(cube.data, cube.valid, window.col)
+        return columns
 
     def scene(self, low: float, span: float, seed: int = 0) -> Scene:
         """The image as its statistics, of (samples - low) / span; the sample takes one more pass.
@@ -191,7 +206,7 @@ class SpectralImage(Source):
         """
         if self.meta.wavelengths or min(self.count, self.rows, self.cols) < 8:
             return None
-        data, _ = self.mosaic()
+        data, *_ = self.mosaic()
         x = data[:, ::2, ::2].astype(np.float64)
         whole = x.var()
         shares = [float(x.mean(axis=tuple({0, 1, 2} - {axis})).var() / whole) if whole else 0.0 for axis in range(3)]

@@ -276,6 +276,8 @@ def _summary(
         "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
         "signal_rank": subspace.rank,
         "eigen_images": subspace.A.shape[1],
+        "stripes": None if subspace.lines is None else subspace.lines.stripes,
+        "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
         "computed": "in one piece" if plan.whole else f"by tiles of {plan.tile} pixels",
         "valid_pixels": s.valid_pixels,
         "invalid_pixels_passed_through": s.pixels - s.valid_pixels,

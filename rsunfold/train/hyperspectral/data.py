@@ -81,7 +81,7 @@ class NoisyCrops:
         side = min(self.augment.crop, *clean.shape[1:])
         r, c = (int(rng.integers(n - side + 1)) for n in clean.shape[1:])
         part = np.s_[:, r : r + side, c : c + side]
-        return whitened(subspace, noisy.data[part], clean[part])
+        return whitened(subspace, noisy.data[part], clean[part], c)
 
     def _scene(self, rng: np.random.Generator) -> NDArray[np.float32]:
         a = self.augment
@@ -101,7 +101,8 @@ class NoisyCrops:
         return np.ascontiguousarray(x * np.float32(rng.uniform(*a.bright)))
 
 
-def whitened(subspace: Subspace, noisy: NDArray[np.float32], clean: NDArray[np.float32]) -> Item:
-    """The item of a noisy and a clean cube (bands, h, w)."""
-    y, x = (torch.from_numpy(subspace.whiten(cube)) for cube in (noisy, clean))
+def whitened(subspace: Subspace, noisy: NDArray[np.float32], clean: NDArray[np.float32], col: int = 0) -> Item:
+    """The item of a noisy and a clean cube (bands, h, w) whose first column is ``col``."""
+    y = torch.from_numpy(subspace.whiten(noisy, np.arange(col, col + noisy.shape[2])))
+    x = torch.from_numpy(subspace.scaled(clean))
     return Item(y, x, torch.from_numpy(subspace.A.astype(np.float32)))

@@ -1,0 +1,126 @@
+"""Stripes and dead lines are found where they are, and nowhere else."""
+
+import numpy as np
+import pytest
+
+from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.io.memory import ArrayReader
+from rsunfold.lines import BLOCK, FEWEST, ColumnSummary, column_summary, find_lines
+from rsunfold.simulate.noise import make_noise
+from rsunfold.subspace import robust_statistics, subspace_of
+
+BANDS, ROWS, COLS, NOISE = 30, 90, 70, 0.02
+
+
+def scene(seed: int = 0, rows: int = ROWS) -> np.ndarray:
+    """Three mixed spectra with noise, float32 (bands, rows, cols) in about [0, 1]."""
+    rng = np.random.default_rng(seed)
+    spectra = np.abs(np.cos(np.outer(np.linspace(0.2, 2, BANDS), [1, 1.7, 2.6])))
+    shares = rng.dirichlet([1, 1, 1], (rows, COLS))
+    shares = np.cumsum(shares, axis=0) / np.arange(1, rows + 1)[:, None, None]  # varies along the columns, smoothly
+    clean = np.einsum("bk,rck->brc", spectra, shares)
+    return (clean + NOISE * rng.standard_normal(clean.shape)).astype(np.float32)
+
+
+def spoiled() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(cube, offsets (bands, cols), dead (bands, cols))."""
+    cube, rng = scene(), np.random.default_rng(5)
+    offset, dead = np.zeros((2, BANDS, COLS))
+    for band in (3, 11, 20):
+        offset[band, rng.permutation(COLS)[:6]] = rng.choice([-1, 1], 6) * rng.uniform(0.05, 0.2, 6)
+    for band in (5, 11, 28):
+        dead[band, np.flatnonzero(offset[band] == 0)[rng.permutation(COLS - 6)[:5]]] = 1
+    cube += offset[:, None].astype(np.float32)
+    dead = dead.astype(bool)
+    cube = np.where(dead[:, None], np.float32(0), cube)
+    return cube, offset, dead
+
+
+def found_in(cube: np.ndarray):
+    mean, _, cleaned = robust_statistics(cube.reshape(len(cube), -1))
+    return find_lines(column_summary(cube), mean, np.cov(cleaned, bias=True))
+
+
+def test_stripes_and_dead_lines_are_found_with_their_offsets():
+    cube, offset, dead = spoiled()
+    lines = subspace_of(cube, robust=True).lines
+    np.testing.assert_array_equal(lines.dead, dead)
+    np.testing.assert_array_equal(lines.offset != 0, offset != 0)
+    np.testing.assert_allclose(lines.offset[offset != 0], offset[offset != 0], atol=0.02)
+    assert lines and lines.stripes == 18
+
+
+def test_an_image_without_lines_has_none():
+    lines = found_in(scene())
+    assert not lines and not lines.stripes and not lines.dead.any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_impulses_and_gaussian_noise_of_all_levels_are_hardly_taken_for_lines(seed):
+    cube = make_noise(scene(seed), "case4", seed=seed).data
+    lines = subspace_of(cube, robust=True).lines
+    assert not lines.dead.any() and lines.stripes < 0.02 * BANDS * COLS
+
+
+def test_the_image_without_lines_is_what_it_was_before():
+    cube, offset, dead = spoiled()
+    subspace = subspace_of(cube, robust=True)
+    repaired, truth = subspace.colour(subspace.whiten(cube)), scene()
+    error = np.sqrt(np.mean((repaired - truth) ** 2, axis=1))
+    assert error[offset != 0].max() < 0.02
+    assert error[dead].max() < 2 * NOISE  # the noise of the truth itself, and of the other bands
+    untouched = ~dead & (offset == 0)
+    np.testing.assert_allclose(repaired.transpose(0, 2, 1)[untouched], truth.transpose(0, 2, 1)[untouched], atol=1e-5)
+    # Without them the same pixels are far off.
+    assert np.abs(cube - truth).mean(axis=1)[dead].min() > 5 * NOISE
+
+
+def test_windows_are_repaired_as_the_whole_image():
+    cube, *_ = spoiled()
+    subspace = subspace_of(cube, robust=True)
+    whole = subspace.whiten(cube)
+    columns = np.arange(23, 61)
+    np.testing.assert_allclose(subspace.whiten(cube[:, 10:40, 23:61], columns), whole[:, 10:40, 23:61], atol=1e-5)
+    assert np.abs(subspace.whiten(cube[:, 10:40, 23:61]) - whole[:, 10:40, 23:61]).max() > 1
+
+
+def test_an_image_in_a_file_gives_the_lines_of_the_cube_in_memory():
+    cube, *_ = spoiled()
+    for strip_bytes in (None, 4 * BANDS * 2 * BLOCK * 13):
+        image = SpectralImage(ArrayReader(np.ma.array(cube)), strip_bytes=strip_bytes)
+        with image:
+            found, expected = image.subspace(robust=True).lines, subspace_of(cube, robust=True).lines
+        np.testing.assert_array_equal(found.dead, expected.dead)
+        np.testing.assert_allclose(found.offset, expected.offset, rtol=1e-6, atol=1e-9)
+
+
+def test_columns_with_holes_are_judged_by_their_other_blocks():
+    cube, *_ = spoiled()
+    cube = np.concatenate([cube, cube], axis=1)
+    valid = np.ones(cube.shape[1:], bool)
+    valid[3, 20] = False
+    columns = ColumnSummary(BANDS, COLS)
+    for window in ColumnSummary.windows(*valid.shape, 9):
+        columns.add(cube[:, *window.slices], valid[window.slices], window.col)
+    assert columns.seen.all()
+    np.testing.assert_array_equal(columns.dead(), column_summary(cube).dead())
+    one = ColumnSummary(BANDS, COLS)
+    one.add(cube[:, :BLOCK], valid[:BLOCK])
+    assert not one.seen[20] and one.seen.sum() == COLS - 1
+
+
+@pytest.mark.parametrize("shape", [(1, COLS), (FEWEST - 1, COLS), (ROWS, FEWEST - 1), (2, 2)])
+def test_images_too_small_to_tell_have_none(shape):
+    cube = np.ascontiguousarray(spoiled()[0][:, : shape[0], : shape[1]])
+    lines = subspace_of(cube, robust=True).lines
+    assert not lines.dead.any()
+    if shape[1] < FEWEST or shape[0] < FEWEST:
+        assert not lines.stripes
+
+
+def test_what_is_constant_by_nature_is_no_dead_line():
+    cube = scene()
+    cube[4] = np.round(cube[4], 0)  # hardly any level: most columns are constant
+    cube[:, :, 7] = 0.5  # a column without data in every band
+    lines = found_in(cube)
+    assert not lines.dead.any()
