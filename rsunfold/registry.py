@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import numbers
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,12 @@ from rsunfold.errors import UsageError
 Task = Literal["denoise-hsi", "detect-ir", "detect-anomaly", "select-features"]
 Kind = Literal["network", "classical"]
 C = TypeVar("C", bound=type)
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((numbers.Integral,), "a whole number"),
+    "float": ((numbers.Real,), "a number"),
+    "bool": ((bool,), "on or off"),
+}
+"""What options of a model may be, by the annotation of the keyword argument."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,16 @@ class ModelSpec:
         return list(inspect.signature(self.factory).parameters)
 
     def build(self, **arch: Any) -> Any:
-        """An instance; raises TypeError for keyword arguments that the architecture does not know."""
+        """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a
+        value of another kind than its default."""
+        for name, value in arch.items():
+            parameter = inspect.signature(self.factory).parameters.get(name)
+            kinds = KINDS.get(str(parameter.annotation).removesuffix(" | None")) if parameter else None
+            if kinds is None or (value is None and "None" in str(parameter.annotation)):  # type: ignore[union-attr]
+                continue
+            types, words = kinds
+            if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+                raise UsageError(f"{name} of {self.name} must be {words}, not {value!r}.")
         return self.factory(**arch)
 
 

@@ -264,3 +264,17 @@ def test_two_models_of_one_name_are_refused(spec):
             pass
 
     assert dataclasses.replace(spec) == get_model(spec.name)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "words"),
+    [
+        ("spca-net", {"rank": "x"}, "rank of spca-net must be a whole number, not 'x'"),
+        ("spca-net", {"published": 3}, "published of spca-net must be on or off, not 3"),
+        ("crd", {"lam": True}, "lam of crd must be a number, not True"),
+        ("l-rpcanet", {"K": 2.5}, "K of l-rpcanet must be a whole number, not 2.5"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(model, options, words):
+    with pytest.raises(UsageError, match=words):
+        get_model(model).build(**options)

@@ -90,12 +90,15 @@ class FeatureRanker:
         self.name, (model, *given) = model, model.split(":")
         self.spec: ModelSpec = get_model(model, "select-features")
         self.options = dict(_option(text) for text in given)
+        typed = set(self.options)
         self.options |= {k: v for k, v in (options or {}).items() if v is not None}
         known = self.spec.options
         for name in self.options:
             if name not in known:
-                takes = f"it takes {', '.join('--' + k.replace('_', '-') for k in known)}" if known else "it takes none"
-                raise UsageError(f"--{name.replace('_', '-')} is no option of {model}; {takes}.")
+                # As it was given: after a colon, or as a flag.
+                shown = {k: k if name in typed else "--" + k.replace("_", "-") for k in (name, *known)}
+                takes = f"it takes {', '.join(shown[k] for k in known)}" if known else "it takes none"
+                raise UsageError(f"{shown[name]} is no option of {model}; {takes}.")
         self.method: Any = self.spec.build(**self.options)
         self.seed, self.memory = seed, parse_memory(memory)
         self.held = resident() + LATER_BYTES
