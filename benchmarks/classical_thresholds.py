@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import find_samples
 from rsunfold.registry import all_models
 from rsunfold.report import table
-from rsunfold.train.infrared.data import carve, read_sample
+from rsunfold.train.infrared.data import carve
 from rsunfold.train.recipe import load_recipe, recipe_path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import re
 import tempfile
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +22,72 @@ from rsunfold.infer.run import PEAK_TAG, THRESHOLD_TAG, check_threshold
 from rsunfold.infer.workplace import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
+from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask
 from rsunfold.metrics.components import detected
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
+from rsunfold.registry import all_models
 from rsunfold.report import Case
+from rsunfold.simulate.corruption import Corruption
+
+if TYPE_CHECKING:
+    from rsunfold.unfold.unrolled import Unrolled
 
 Score = NDArray[Any]
+Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]
+"""A sample, its score, and truth, valid pixels and gray of it, all (H, W)."""
+
 WORST = 6
+COST_SIDE = 256
+"""Rows and columns of the image whose arithmetic is told, as papers do."""
 
 
 @dataclass
 class Evaluation:
     """Figures of one model (or set of files) over sets of images.
 
-    about : model, weights, threshold, protocol. sets : the metrics by set, ``all`` over all of them. worst : the
-    images with the lowest IoU.
+    about : model, weights, threshold, protocol, cost. sets : the metrics by set, ``all`` over all of them. worst : the
+    images with the lowest IoU. scoring : seconds that the scores alone took, without reading and comparing; of files
+    None.
     """
 
     about: dict[str, Any]
     sets: dict[str, InfraredMetrics] = field(default_factory=dict)
     worst: list[Case] = field(default_factory=list)
     seconds: float = 0.0
+    scoring: float | None = None
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types, the per-image table included."""
         results = {name: metrics.result() for name, metrics in self.sets.items()}
-        return {**self.about, "seconds": round(self.seconds, 3), "sets": results, "per_image": self.sets["all"].rows}
+        timing = {"seconds": round(self.seconds, 3), "ms_per_image": self.ms_per_image}
+        return {**self.about, **timing, "sets": results, "per_image": self.sets["all"].rows}
+
+    @property
+    def ms_per_image(self) -> float | None:
+        """Milliseconds that an image's scores took in the mean, on this machine."""
+        return None if self.scoring is None else 1e3 * self.scoring / len(self.sets["all"].rows)
+
+    def figures(self) -> dict[str, float | None]:
+        """IoU, nIoU, F1, Pd and Fa over all images, the latter two by overlap."""
+        r = self.sets["all"].result()
+        return {
+            "IoU": r["iou_pooled"],
+            "nIoU": r["niou"],
+            "F1": r["f1_pooled"],
+            "Pd overlap": r["overlap"]["pd"],
+            "Fa overlap": r["overlap"]["fa"],
+        }
+
+    def comparison(self) -> dict[str, Any]:
+        """One line of a table of several models: figures over all images, and what the model costs."""
+        return {
+            "model": self.about["model"],
+            **self.figures(),
+            "parameters": self.about["parameters"],
+            f"GFLOP at {COST_SIDE}x{COST_SIDE}": self.about["gflop"],
+            "ms per image": self.ms_per_image,
+        }
 
     def curve(self) -> tuple[NDArray[Any], NDArray[Any]]:
         """(Fa per pixel, Pd by overlap) at the thresholds of the ROC.
@@ -110,6 +151,48 @@ def samples_from(
     return samples if only is None else keep_only(samples, only)
 
 
+def detectors_of(
+    model: str, *, weights: str | None, device: str, memory: str | int | None, say: Callable[[str], None]
+) -> list[Detector]:
+    """The models that ``model`` names, separated by commas; ``all`` is every one that can run.
+
+    Networks without shipped weights are then named and left out, and classical methods run on the CPU whatever
+    ``device`` is. Raises UsageError for ``weights`` with more than one model.
+    """
+    names = [m.strip() for m in model.split(",")]
+    if names == ["all"]:
+        known = all_models("detect-ir")
+        specs = [s for s in known if s.kind == "classical" or s.weights]
+        absent = [s.name for s in known if s not in specs]
+        if absent:
+            say(f"left out, no weights are shipped: {', '.join(absent)}")
+        chosen = {s.name: "auto" if s.kind == "classical" else device for s in specs}
+    else:
+        chosen = dict.fromkeys(names, device)
+    if weights is not None and (len(names) != 1 or names == ["all"]):
+        raise UsageError("--weights goes with one --model only.")
+    return [Detector(name, weights=weights, device=where, memory=memory) for name, where in chosen.items()]
+
+
+def cost_of(detector: Detector) -> dict[str, Any]:
+    """``parameters`` and ``gflop`` (2 per multiply-accumulate) of a network as trained, for an image of 256 x 256.
+
+    All branches count, as papers do, also those of the last stage that are left out. Both are None for a classical
+    method, which has no parameters that were learned, and ``gflop`` where the arithmetic is not known.
+    """
+    if detector.net is None or detector.record is None:
+        return {"parameters": None, "gflop": None}
+    net = first_stages(detector.spec.build(**detector.record.arch), len(detector.net.stages))
+    return {"parameters": net.parameters_count, "gflop": 2e-9 * net.macs(COST_SIDE, COST_SIDE) or None}
+
+
+def first_stages(net: Unrolled, count: int) -> Unrolled:
+    """The network of the first ``count`` stages of ``net``, which shares its weights: its T^K is T^count of ``net``."""
+    short = copy.copy(net)
+    short._modules = {**net._modules, "stages": net.stages[:count]}
+    return short
+
+
 def evaluate_detector(
     detector: Detector,
     samples: list[Sample],
@@ -117,40 +200,70 @@ def evaluate_detector(
     threshold: float | None = None,
     resize: int | None = None,
     legacy: bool = False,
+    corruption: Corruption | None = None,
+    roc: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
     """Score every sample with a model at one fixed threshold (None: the threshold and the peak of its weights).
 
     resize : images are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of
     the papers for IRSTD-1k; None keeps the native size. legacy : cut each image at half of its own maximum instead, as
-    published scripts do. Raises InputError when an image and its mask differ in size.
+    published scripts do. corruption : noise that the image gets before it is scored, after it was resampled. roc : also
+    gather the ROC. Raises InputError when an image and its mask differ in size.
     """
     check_threshold(threshold)
     cut, peak = detector.cut(threshold, None)
     about = {
         **detector.describe(),
+        **cost_of(detector),
         "threshold": "half of each image's maximum" if legacy else cut,
         "peak": None if legacy else peak,
         "size": f"resized to {resize}x{resize}" if resize else "native",
     }
+    scoring = 0.0
 
-    def scores() -> Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
+    def scores() -> Iterable[Result]:
+        nonlocal scoring
         for number, sample in enumerate(samples, start=1):
-            with environment(), GrayImage(str(sample.image)) as image:
-                truth = sample.truth((image.rows, image.cols))
-                if resize:
-                    truth = _resized(truth, resize)
-                    gray, valid = (_resized(a, resize) for a in image.read())
-                    score = detector.score(gray)
-                else:
-                    gray, valid = image.read()
-                    with work_folder(Path(tempfile.gettempdir())) as scratch, detector.scored(image, scratch) as scored:
-                        score = np.concatenate([part for _, part in scored.strips()])
+            gray, truth, valid = read_sample(sample, resize, corruption)
+            score, seconds = score_of(detector, gray)
+            scoring += seconds
             if number % 50 == 0:
                 say(f"{detector.spec.name}: {number} of {len(samples)} images")
             yield sample, legacy_half_maximum(score, valid) if legacy else score, truth, valid, gray
 
-    return _evaluate(scores(), about, None if legacy else cut, peak)
+    evaluation = _evaluate(scores(), about, None if legacy else cut, peak, roc=roc)
+    evaluation.scoring = scoring
+    return evaluation
+
+
+def read_sample(
+    sample: Sample, resize: int | None = None, corruption: Corruption | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """(gray, truth, valid), all (H, W), of a sample, resampled and with noise as :func:`evaluate_detector` says.
+
+    Raises InputError when image and mask differ in size.
+    """
+    with environment(), GrayImage(str(sample.image)) as image:
+        gray, valid = image.read()
+    truth = sample.truth(gray.shape)
+    if resize:
+        gray, truth, valid = (_resized(a, resize) for a in (gray, truth, valid))
+    return gray if corruption is None else corruption.apply(gray, valid, label_of(sample)), truth, valid
+
+
+def label_of(sample: Sample) -> str:
+    """The name of a sample in reports."""
+    return f"{sample.group}/{sample.name}"
+
+
+def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, float]:
+    """(score (H, W), seconds) of a gray image in memory, by tiles where the memory budget asks for them."""
+    image = GrayImage(ArrayReader(gray), scale=(0.0, 1.0))
+    with environment(), image, work_folder(Path(tempfile.gettempdir())) as scratch:
+        started = time.perf_counter()
+        with detector.scored(image, scratch) as scored:
+            return np.concatenate([part for _, part in scored.strips()]), time.perf_counter() - started
 
 
 def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float | None = None) -> Evaluation:
@@ -183,7 +296,7 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
         raise UsageError(f"{predictions} holds masks, which take no --threshold.")
     cut = (named if threshold is None else threshold) if scored else None
 
-    def scores() -> Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]]:
+    def scores() -> Iterable[Result]:
         for sample, path in paths.items():
             prediction = _read_scores(path) if scored else read_mask(path)
             truth = sample.truth(prediction.shape)
@@ -210,19 +323,21 @@ def _read_scores(path: Path) -> NDArray[np.float32]:
 
 
 def _evaluate(
-    results: Iterable[tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]],
+    results: Iterable[Result],
     about: dict[str, Any],
     cut: float | None,
     peak: float | None = None,
+    *,
+    roc: bool = True,
 ) -> Evaluation:
     evaluation = Evaluation(about)
     peak = None if cut is None or peak is None or peak <= cut else peak
-    grid = None if cut is None else roc_thresholds(min(max(cut, 1e-4), 1 - 1e-4))
+    grid = None if cut is None or not roc else roc_thresholds(min(max(cut, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
         metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(cut, grid, peak=peak))
-        row = metrics.update(f"{sample.group}/{sample.name}", score, truth, valid)
+        row = metrics.update(label_of(sample), score, truth, valid)
         if row["iou"] is None:
             continue
         predicted = score & valid if cut is None else detected(score, valid, cut, peak)

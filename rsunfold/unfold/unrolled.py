@@ -75,6 +75,13 @@ class Unrolled(nn.Module):
         """Number of learned parameters."""
         return sum(p.numel() for p in self.parameters())
 
+    def macs(self, rows: int, cols: int) -> int:
+        """Multiply-accumulates for an image of rows x cols pixels: those of the convolutions (:func:`macs_per_pixel`).
+
+        Networks with other arithmetic override this.
+        """
+        return rows * cols * macs_per_pixel(self)
+
     def step_sizes(self) -> list[nn.Parameter]:
         """The parameters that belong to no layer, for which a recipe has a learning rate of its own.
 

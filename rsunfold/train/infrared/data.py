@@ -14,16 +14,9 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from rsunfold.errors import InputError
-from rsunfold.infer.gray import GrayImage
 from rsunfold.io.samples import Sample
+from rsunfold.simulate.corruption import with_gaussian, with_salt_pepper
 from rsunfold.train.infrared.recipe import Augment
-
-
-def read_sample(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(gray (H, W), truth (H, W), valid (H, W)); raises InputError when image and mask differ in size."""
-    with GrayImage(str(sample.image)) as image:
-        gray, valid = image.read()
-    return gray, sample.truth(gray.shape), valid
 
 
 def perceptual_hash(gray: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -172,7 +165,7 @@ class Crops:
             gain, shift = 1 + rng.uniform(-a.contrast, a.contrast), rng.uniform(-a.brightness, a.brightness)
             x = ((x - x.mean()) * gain + x.mean() + shift).clamp(0, 1)
         if rng.random() < 0.25:
-            x = x + self._noise(x, rng)
+            x = self._noisy(x, rng)
         return x, y
 
     def _paste(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -188,11 +181,11 @@ class Crops:
             y[r : r + h, c : c + w] = inside.float()
         return x, y
 
-    def _noise(self, x: Tensor, rng: np.random.Generator) -> Tensor:
+    def _noisy(self, x: Tensor, rng: np.random.Generator) -> Tensor:
         draw = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
-        noise = torch.randn(x.shape, generator=draw, device=x.device) * rng.uniform(0, self.augment.gauss)
+        normal = torch.randn(x.shape, generator=draw, device=x.device)
+        x = with_gaussian(x, rng.uniform(0, self.augment.gauss), normal)
         if rng.random() < 0.3:
             u = torch.rand(x.shape, generator=draw, device=x.device)
-            share = rng.uniform(0, self.augment.salt)
-            noise = torch.where(u < share / 2, 1 - x, torch.where(u > 1 - share / 2, -x, noise))
-        return noise
+            x = with_salt_pepper(x, rng.uniform(0, self.augment.salt), u)
+        return x

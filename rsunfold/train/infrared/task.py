@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsunfold.errors import InputError
+from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import Sample, find_samples
 from rsunfold.train.infrared.calibrate import calibrate
-from rsunfold.train.infrared.data import Crops, carve, read_sample
+from rsunfold.train.infrared.data import Crops, carve
 from rsunfold.train.infrared.figures import figures_of, table_of, usage_of
 from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
