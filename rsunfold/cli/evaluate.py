@@ -65,7 +65,7 @@ def detect_ir(
     only: Annotated[
         Path | None, typer.Option(help="Text file of the images to use: NAME or SET/NAME, one a line.")
     ] = None,
-    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "l-rpcanet",
+    model: Annotated[str, typer.Option(help="One or more models, comma-separated, or all that can run.")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
     pfa: Annotated[
@@ -77,6 +77,24 @@ def detect_ir(
     legacy: Annotated[
         bool, typer.Option("--half-maximum", help="Cut each image at half of its own maximum, as published scripts do.")
     ] = False,
+    corrupt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:LEVEL,...",
+            help="Robustness: repeat with noise, gaussian:0.02,0.05 (deviation in gray levels of the 0 to 1 scale) or "
+            "salt-pepper:0.01,0.05 (share of the pixels that become 0 or 1). May be repeated.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the noise of --corrupt; default: 0.")] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stages",
+            help="Take the T of each stage for the result, at the threshold and peak of the weights. Earlier stages "
+            "were trained to be read out only where the recipe's loss.stages is above 0.",
+        ),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the curves of --corrupt or --ablate as a PNG.")] = None,
     json_file: Json = None,
     roc: Annotated[Path | None, typer.Option(help="Write the ROC as a PNG.")] = None,
     worst: Annotated[
@@ -93,32 +111,64 @@ def detect_ir(
 
     One fixed threshold for all images. Every figure is defined in the JSON report.
     """
-    from rsunfold.infer.detector import Detector
-    from rsunfold.infer.evaluate import Evaluation, evaluate_detector, evaluate_files, samples_from
+    from rsunfold.infer.evaluate import (
+        Evaluation,
+        detectors_of,
+        evaluate_detector,
+        evaluate_files,
+        samples_from,
+    )
+    from rsunfold.infer.studies import Protocol, ablation, corruptions, robustness
     from rsunfold.io.atomic import refuse_existing
-    from rsunfold.report import roc_picture, table, worst_images, write_json
+    from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
 
-    for path in (json_file, roc, worst):
+    for path in (json_file, roc, worst, picture):
         if path is not None:
             refuse_existing(path, overwrite)
-    names = [m.strip() for m in model.split(",")]
-    if weights is not None and len(names) != 1:
-        raise UsageError("--weights goes with one --model only.")
-    if predictions is not None and (weights is not None or resize is not None or legacy):
-        raise UsageError("--weights, --resize and --half-maximum go with a model, not with --predictions.")
+    of_models = (weights, resize, legacy or None, corrupt, ablate)
+    if predictions is not None and any(option is not None for option in of_models):
+        raise UsageError(
+            "--weights, --resize, --half-maximum, --corrupt and --ablate go with a model, not with --predictions."
+        )
     if legacy and (threshold is not None or pfa is not None or roc is not None):
         raise UsageError("--half-maximum takes the place of a threshold: it has no --threshold, --pfa or --roc.")
+    noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
+    if seed is not None and not noises:
+        raise UsageError("--seed is that of the noise and goes with --corrupt.")
+    if ablate not in (None, "stages"):
+        raise UsageError(f"--ablate knows stages only, not {ablate!r}.")
+    if ablate is not None and (noises or legacy or threshold is not None):
+        raise UsageError("--ablate goes without --corrupt, --threshold and --half-maximum.")
+    if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
+        raise UsageError("--pfa, --roc and --worst go without --corrupt and --ablate.")
+    if picture is not None and not noises and ablate is None:
+        raise UsageError("--picture goes with --corrupt or --ablate.")
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
-    done: list[Evaluation] = []
     if predictions is not None:
-        done.append(evaluate_files(predictions, samples, threshold=threshold))
+        done: list[Evaluation] = [evaluate_files(predictions, samples, threshold=threshold)]
     else:
-        detectors = [Detector(name, weights=weights, device=device, memory=memory) for name in names]
-        done += [
+        detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
+        if noises or ablate is not None:
+            protocol = Protocol(threshold, resize, legacy, say)
+            study = (
+                robustness(detectors, samples, noises, protocol) if noises else ablation(detectors, samples, protocol)
+            )
+            show(table(study.rows()))
+            if json_file is not None:
+                write_json(json_file, study.report(), overwrite=overwrite)
+            if picture is not None:
+                study_picture(
+                    picture, study.courses(), study.strips, title=study.title, example=study.example,
+                    overwrite=overwrite,
+                )  # fmt: skip
+            return
+        done = [
             evaluate_detector(d, samples, threshold=threshold, resize=resize, legacy=legacy, say=say) for d in detectors
         ]
     show(table([row for e in done for row in e.rows()]))
+    if len(done) > 1:
+        show(table([e.comparison() for e in done]))
     curves = {str(e.about["model"]): e.curve() for e in done} if roc is not None else {}
     for e in done:
         if pfa is not None:
@@ -132,6 +182,17 @@ def detect_ir(
         roc_picture(roc, curves, points=points, overwrite=overwrite)
     if worst is not None:
         worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)
+
+
+def _levels(words: list[str]) -> dict[str, list[float]]:
+    """``gaussian:0.02,0.05`` as levels by kind; raises UsageError."""
+    found: dict[str, list[float]] = {}
+    for word in words:
+        kind, colon, levels = word.partition(":")
+        if not colon:
+            raise UsageError(f"--corrupt needs a kind and levels such as gaussian:0.02,0.05, not {word!r}.")
+        found.setdefault(kind.strip(), []).extend(numbers(levels, "--corrupt"))
+    return found
 
 
 @app.command("denoise-hsi")

@@ -13,16 +13,18 @@ from rsunfold.report.anomaly import (
     separability_picture,
     spectra_picture,
 )
-from rsunfold.report.curves import roc_picture, training_picture
+from rsunfold.report.curves import Course, Courses, roc_picture, training_picture
 from rsunfold.report.denoising import NoisyBand, denoising_picture, worst_bands_picture
 from rsunfold.report.features import Curve, feature_curves_picture, selection_picture
-from rsunfold.report.infrared import STAGE_LETTERS, Case, quicklook, stages_picture, worst_images
+from rsunfold.report.infrared import STAGE_LETTERS, Case, quicklook, stages_picture, study_picture, worst_images
 from rsunfold.report.spectral import noise_picture, quality_picture
 from rsunfold.report.tables import table, write_json
 
 __all__ = [
     "STAGE_LETTERS",
     "Case",
+    "Course",
+    "Courses",
     "Curve",
     "NoisyBand",
     "anomaly_quicklook",
@@ -37,6 +39,7 @@ __all__ = [
     "separability_picture",
     "spectra_picture",
     "stages_picture",
+    "study_picture",
     "table",
     "training_picture",
     "worst_bands_picture",

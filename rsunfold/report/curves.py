@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,47 @@ def roc_picture(
     if curves:
         axes.legend(loc="lower right")
     save(fig, path, overwrite)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How figures of one model change with what is varied: over (n,); figures (n,) by name, None where undefined."""
+
+    over: Sequence[float]
+    figures: Mapping[str, Sequence[float | None]]
+
+
+Courses = dict[str, Course]
+"""By model."""
+
+
+def draw_courses(line: Sequence[Any], courses: Courses, label: str, *, legend: bool) -> None:
+    """One panel per figure with a curve for each model; rates of false alarms, ``Fa``, on a logarithmic axis.
+
+    line : as many axes as there are figures. A rate of 0 lies on the lower edge.
+    """
+    names = list(dict.fromkeys(name for course in courses.values() for name in course.figures))
+    for axes, name in zip(line, names, strict=True):
+        rate = name == "Fa"
+        values = [v for course in courses.values() for v in course.figures.get(name, ()) if v]
+        floor = min(values, default=1e-6) / 2
+        for i, (model, course) in enumerate(courses.items()):
+            y = np.array([np.nan if v is None else v for v in course.figures.get(name, ())], float)
+            colour, dash = curve_style(i)
+            axes.plot(
+                course.over, np.maximum(y, floor) if rate else y, dash,
+                color=colour, marker="o", markersize=4, linewidth=1.7, label=model,
+            )  # fmt: skip
+        if rate:
+            axes.set(yscale="log", ylim=(floor / 1.1, None))
+        else:
+            axes.set_ylim(0, 1.02)
+        axes.set(title=name, xlabel=label)
+        if all(float(v).is_integer() for course in courses.values() for v in course.over):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.4)
+    if legend and len(line):
+        line[0].legend(loc="best", fontsize=9)
 
 
 def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool = False) -> None:

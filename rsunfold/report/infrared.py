@@ -16,6 +16,7 @@ import numpy as np
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
+from rsunfold.report.curves import Courses, draw_courses
 from rsunfold.report.drawing import (
     DPI,
     INSET,
@@ -32,6 +33,7 @@ from rsunfold.report.drawing import (
     show_difference,
     show_image,
     square,
+    stretch,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 STAGE_LETTERS = {"B": "B background", "T": "T target", "N": "N noise", "D": "D reconstruction"}
 _MOST_INSETS = 4
+STRIP = 80  # pixels of the image that a strip of images shows along each side
 
 
 def quicklook(
@@ -145,6 +148,63 @@ def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrit
             draw_outline(axes, mask[zoom.slices], colour, size, corner)
             axes.set_title(f"{name}: {int(mask.sum())} pixels")
     save(fig, path, overwrite)
+
+
+def study_picture(
+    path: Path,
+    studies: Mapping[str, Courses],
+    strips: Mapping[str, Sequence[Case]] | None = None,
+    *,
+    title: str = "",
+    example: str = "",
+    overwrite: bool = False,
+) -> None:
+    """How figures change with what is varied: one row of panels for each thing varied, a curve for each model.
+
+    studies : label of the axis -> model -> :class:`Course`. strips : under the panels of that label, one image at each
+    level, by the names of the cases, with the outlines of truth and prediction; the part around a target. example : the
+    name of that image.
+
+    The picture is 1400 pixels wide; 330 high for each row of panels, about 290 more for a row of images, and 50. Raises
+    InputError for no study, OutputError when the file exists and ``overwrite`` is False.
+    """
+    from matplotlib.figure import Figure
+
+    if not studies:
+        raise InputError(f"there is nothing to show in {path.name}; vary something.")
+    strips = strips or {}
+    heights = [h for label in studies for h in (3.3, 2.9) if h == 3.3 or label in strips]
+    fig = Figure(figsize=(14, sum(heights) + 0.5), dpi=DPI, layout="constrained")
+    fig.suptitle(title)
+    parts = iter(fig.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
+    for number, (label, courses) in enumerate(studies.items()):
+        count = len(dict.fromkeys(name for course in courses.values() for name in course.figures))
+        draw_courses(next(parts).subplots(1, count, squeeze=False)[0], courses, label, legend=number == 0)
+        if label in strips:
+            _strip(next(parts), strips[label], example)
+    save(fig, path, overwrite)
+
+
+def _strip(figure: Any, cases: Sequence[Case], example: str) -> None:
+    """The same part of an image at each level: around a target that is found in the first, or else any."""
+    first = cases[0]
+    rows, cols = first.image.shape
+    found = np.argwhere(first.truth & first.prediction)
+    pixels = found if len(found) else np.argwhere(first.truth)
+    centre = pixels[len(pixels) // 2] if len(pixels) else (rows // 2, cols // 2)
+    part = square((int(centre[0]), int(centre[1])), STRIP, rows, cols)
+    corner, size = (part.row, part.col), (part.height, part.width)
+    limits = stretch(first.image[part.slices])
+    figure.suptitle(f"{example}: outlines of truth (green) and prediction (orange)", fontsize=9)
+    for case, axes in zip_longest(cases, figure.subplots(1, max(4, len(cases)), squeeze=False)[0]):
+        if case is None:
+            axes.set_axis_off()
+            continue
+        show(axes, case.image[part.slices], "gray", limits, size, corner)
+        draw_outline(axes, case.truth[part.slices], TRUTH, size, corner)
+        draw_outline(axes, case.prediction[part.slices], PREDICTION, size, corner)
+        axes.set_title(f"{case.name}: IoU {case.iou:.2f}", fontsize=10)
+        axes.set(xticks=[], yticks=[])
 
 
 def _zoom(case: Case) -> Window:

@@ -1,0 +1,211 @@
+"""What the figures of infrared models depend on: noise in the image, and the number of stages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from rsunfold.errors import UsageError
+from rsunfold.infer.detector import Detector
+from rsunfold.infer.evaluate import Evaluation, evaluate_detector, first_stages, label_of, read_sample, score_of
+from rsunfold.io.samples import Sample
+from rsunfold.metrics.components import detected
+from rsunfold.metrics.infrared import legacy_half_maximum
+from rsunfold.report import Case, Course, Courses
+from rsunfold.simulate.corruption import KINDS, Corruption
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How each of the evaluations of a study is done; see :func:`rsunfold.infer.evaluate.evaluate_detector`."""
+
+    threshold: float | None = None
+    resize: int | None = None
+    legacy: bool = False
+    say: Callable[[str], None] = lambda text: None
+
+    def evaluate(self, detector: Detector, samples: list[Sample], corruption: Corruption | None = None) -> Evaluation:
+        """Figures without a ROC."""
+        return evaluate_detector(
+            detector,
+            samples,
+            threshold=self.threshold,
+            resize=self.resize,
+            legacy=self.legacy,
+            corruption=corruption,
+            roc=False,
+            say=self.say,
+        )
+
+    def case(self, detector: Detector, sample: Sample, corruption: Corruption | None, level: str) -> Case:
+        """The image, truth and prediction of a sample, named after the level."""
+        gray, truth, valid = read_sample(sample, self.resize, corruption)
+        score, _ = score_of(detector, gray)
+        if self.legacy:
+            predicted = legacy_half_maximum(score, valid)
+        else:
+            predicted = detected(score, valid, *detector.cut(self.threshold, None))
+        truth = truth & valid
+        either = int((predicted | truth).sum())
+        return Case(level, gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)
+
+
+@dataclass
+class Study:
+    """Evaluations of models, one for each value of what is varied.
+
+    runs : in the order of the table; what was varied is in ``about`` of each. example : the image that is shown, and
+    its cases by what is varied.
+    """
+
+    title: ClassVar[str]
+    about: dict[str, Any]
+    runs: list[Evaluation] = field(default_factory=list)
+    example: str = ""
+    strips: dict[str, list[Case]] = field(default_factory=dict)
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types."""
+        return {"study": self.title, **self.about, "runs": [run.report() for run in self.runs]}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line per evaluation for a table."""
+        raise NotImplementedError
+
+    def courses(self) -> dict[str, Courses]:
+        """What a picture shows: by the name of what is varied, the course of the figures of each model."""
+        raise NotImplementedError
+
+
+class Robustness(Study):
+    """Figures under noise of rising level; level 0 is the image as it is."""
+
+    title: ClassVar[str] = "robustness to noise"
+
+    def _groups(self) -> Iterable[tuple[str, str, list[Evaluation]]]:
+        """(kind, model, evaluations by level) with the clean image first in each."""
+        for kind in self.about["levels"]:
+            for clean in (run for run in self.runs if run.about["corruption"] is None):
+                model = clean.about["model"]
+                noisy = [r for r in self.runs if r.about["corruption"] == kind and r.about["model"] == model]
+                yield kind, model, [clean, *noisy]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line per model, kind and level."""
+        return [
+            {"model": model, "corruption": kind, "level": run.about["level"], **run.figures()}
+            for kind, model, runs in self._groups()
+            for run in runs
+        ]
+
+    def courses(self) -> dict[str, Courses]:
+        """By kind and model."""
+        found: dict[str, Courses] = {}
+        for kind, model, runs in self._groups():
+            found.setdefault(_AXES[kind], {})[model] = _course([run.about["level"] for run in runs], runs)
+        return found
+
+
+_AXES = {"gaussian": "Gaussian noise: standard deviation", "salt-pepper": "salt and pepper: share of the pixels"}
+
+
+class Ablation(Study):
+    """Figures of the T^k of every stage."""
+
+    title: ClassVar[str] = "number of stages"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line per model and stage, with the cost of a network of that many stages."""
+        return [run.comparison() for run in self.runs]
+
+    def courses(self) -> dict[str, Courses]:
+        """By model, over the number of the stage."""
+        names = dict.fromkeys(run.about["weights"] for run in self.runs)
+        of = {n: [run for run in self.runs if run.about["weights"] == n] for n in names}
+        return {"stage k": {n: _course([run.about["stage"] for run in runs], runs) for n, runs in of.items()}}
+
+
+def _course(over: Sequence[float], runs: list[Evaluation]) -> Course:
+    figures = [run.figures() for run in runs]
+    shown = {"IoU": "IoU", "F1": "F1", "Pd": "Pd overlap", "Fa": "Fa overlap"}
+    return Course(over, {name: [f[key] for f in figures] for name, key in shown.items()})
+
+
+def corruptions(levels: dict[str, list[float]], seed: int) -> dict[str, list[Corruption]]:
+    """By kind the corruptions at the levels given, ascending, each once, without level 0.
+
+    Raises UsageError for what :class:`Corruption` does not know, and for a kind without a level above 0.
+    """
+    found = {kind: sorted({Corruption(kind, v, seed) for v in values}, key=lambda c: c.level)
+             for kind, values in levels.items()}  # fmt: skip
+    for kind, noise in found.items():
+        if not any(c.level for c in noise):
+            raise UsageError(f"--corrupt {kind} needs a level above 0; level 0 is always there.")
+    return {kind: [c for c in noise if c.level] for kind, noise in found.items()}
+
+
+def robustness(
+    detectors: list[Detector], samples: list[Sample], noises: dict[str, list[Corruption]], protocol: Protocol
+) -> Robustness:
+    """Evaluate every model on the images as they are and with each noise; see :func:`corruptions`.
+
+    The example is the image with targets whose IoU by the first model is in the middle.
+    """
+    study = Robustness(
+        {
+            "corruptions": {kind: KINDS[kind] for kind in noises},
+            "levels": {kind: [0.0, *(c.level for c in noise)] for kind, noise in noises.items()},
+            "seed": next(iter(noises.values()))[0].seed,
+        }
+    )
+    for detector in detectors:
+        for corruption in [None, *(c for noise in noises.values() for c in noise)]:
+            if corruption is not None:
+                protocol.say(f"{detector.spec.name}: {corruption.kind} {corruption.level:g}")
+            run = protocol.evaluate(detector, samples, corruption)
+            run.about |= {
+                "corruption": None if corruption is None else corruption.kind,
+                "level": 0.0 if corruption is None else corruption.level,
+            }
+            study.runs.append(run)
+    rows = [row for row in study.runs[0].sets["all"].rows if row["iou"] is not None]
+    rows = sorted((row for row in rows if row["targets"]), key=lambda row: row["iou"]) or rows
+    if rows:
+        study.example = rows[len(rows) // 2]["image"]
+        sample = next(s for s in samples if label_of(s) == study.example)
+        for kind, noise in noises.items():
+            study.strips[_AXES[kind]] = [
+                protocol.case(detectors[0], sample, c, "as it is" if c is None else f"{c.level:g}")
+                for c in (None, *noise)
+            ]
+    return study
+
+
+def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protocol) -> Ablation:
+    """Evaluate the T^k of every stage of every network, at the threshold and the peak of its weights.
+
+    The weights are those that were trained for K stages. Whether an earlier T^k was meant to be read depends on the
+    recipe, whose ``loss.stages`` weighs it. Raises UsageError for a classical method.
+    """
+    for detector in detectors:
+        detector.require_stages()
+    study = Ablation({"note": ABLATION_NOTE})
+    for detector in detectors:
+        assert detector.net is not None
+        for k in range(1, len(detector.net.stages) + 1):
+            protocol.say(f"{detector.spec.name}: stage {k} of {len(detector.net.stages)}")
+            short = copy.copy(detector)
+            short.net = first_stages(detector.net, k)
+            run = protocol.evaluate(short, samples)
+            run.about |= {"model": f"{detector.spec.name} stage {k}", "stage": k}
+            study.runs.append(run)
+    return study
+
+
+ABLATION_NOTE = (
+    "T^k of the weights trained for all stages, at their own threshold and peak; not networks trained with k stages. "
+    "Earlier stages were trained to be read out where the recipe's loss.stages is above 0 (see the weights' card). "
+    "parameters and gflop are those of a network of the first k stages, every branch counted."
+)
