@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from rsunfold.errors import InputError, UsageError, WeightsError
 from rsunfold.io.atomic import atomic_path
-from rsunfold.registry import get_model
+from rsunfold.registry import all_models, get_model
 
 if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import Unrolled
 
+COST_SIDE = 256
+"""Rows and columns of the image whose arithmetic is told, as papers do."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
 
 
@@ -155,6 +157,34 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
     except (AttributeError, TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {_reason(error)}") from None
     return net.eval(), record, sha
+
+
+def describe(name: str) -> dict[str, Any]:
+    """The record of weights, their sha256, parameters and arithmetic, for a person to read.
+
+    The name of a network without shipped weights gives what is known of it, with the architecture of its paper. Raises
+    what :func:`load` raises.
+    """
+    spec = next((m for m in all_models(kind="network") if m.name == name and m.weights is None), None)
+    if spec is None or name in shipped():
+        net, record, sha = load(name)
+        return {**dataclasses.asdict(record), "sha256": sha, **_cost(net)}
+    why = "none: the network learns in each scene" if spec.per_scene else "none shipped; train some with rsunfold train"
+    arch = {} if spec.per_scene else spec.sizes.get("paper", {})
+    about: dict[str, Any] = {"model": spec.name, "weights": why, "arch": arch, "paper": spec.paper, "url": spec.url}
+    return {**about, "needs": spec.needs, **_cost(spec.build(**arch))}
+
+
+def _cost(net: Any) -> dict[str, str]:
+    """Parameters and arithmetic of a network, as far as they are known without an image."""
+    side = COST_SIDE
+    count = getattr(net, "parameters_count", None)
+    macs = net.macs(side, side) if hasattr(net, "macs") else 0
+    told = f"{macs / side**2:,.0f} multiply-accumulates per pixel, {2e-9 * macs:.2f} GFLOP at {side}x{side}"
+    return {
+        "parameters": "they depend on the scene" if count is None else f"{count:,}",
+        "arithmetic": told if macs else "not counted for this network",
+    }
 
 
 def _reason(error: Exception) -> str:

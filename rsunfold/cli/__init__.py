@@ -12,6 +12,7 @@ from rsunfold.cli import (
     detect_anomaly,
     detect_ir,
     evaluate,
+    explain,
     info,
     models,
     sample,
@@ -38,6 +39,7 @@ app.command("detect-anomaly")(detect_anomaly.detect_anomaly)
 app.command("detect-ir")(detect_ir.detect_ir)
 app.command("select-features")(select_features.select_features)
 app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(explain.app, name="explain")
 app.command("train")(train.train)
 app.add_typer(weights.app, name="weights")
 app.command("models")(models.models)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -41,28 +40,22 @@ def list_weights(verbose: Verbose = False, quieter: Quiet = False) -> None:
 @app.command()
 @handled
 def info(
-    name: Annotated[str, typer.Argument(help="A shipped weight or a .safetensors file.")],
+    name: Annotated[
+        str, typer.Argument(help="A shipped weight, a .safetensors file, or a network without shipped weights.")
+    ],
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Show the record of a weight, its parameters and its arithmetic."""
+    """Show the record of a weight, its parameters and its arithmetic; of a network without weights, its paper's."""
     from rich.table import Table
 
-    from rsunfold.unfold.unrolled import macs_per_pixel
-    from rsunfold.weights import load
+    from rsunfold.weights import describe
 
-    net, record, sha = load(name)
     table = Table(show_header=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for key, value in dataclasses.asdict(record).items():
+    for key, value in describe(name).items():
         table.add_row(key, value if isinstance(value, str) else json.dumps(value))
-    macs = macs_per_pixel(net)
-    table.add_row("sha256", sha)
-    table.add_row("parameters", f"{net.parameters_count:,}")
-    table.add_row(
-        "arithmetic", f"{macs:,} multiply-accumulates per pixel, {2 * macs * 256**2 / 1e9:.2f} GFLOP at 256x256"
-    )
     show(table)
 
 

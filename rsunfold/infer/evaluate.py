@@ -29,6 +29,7 @@ from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_
 from rsunfold.registry import all_models
 from rsunfold.report import Case
 from rsunfold.simulate.corruption import Corruption
+from rsunfold.weights import COST_SIDE
 
 if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import Unrolled
@@ -38,8 +39,6 @@ Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.f
 """A sample, its score, and truth, valid pixels and gray of it, all (H, W)."""
 
 WORST = 6
-COST_SIDE = 256
-"""Rows and columns of the image whose arithmetic is told, as papers do."""
 
 
 @dataclass
@@ -160,6 +159,8 @@ def detectors_of(
     ``device`` is. Raises UsageError for ``weights`` with more than one model.
     """
     names = [m.strip() for m in model.split(",")]
+    if weights is not None and (len(names) != 1 or names == ["all"]):
+        raise UsageError("--weights goes with one --model only.")
     if names == ["all"]:
         known = all_models("detect-ir")
         specs = [s for s in known if s.kind == "classical" or s.weights]
@@ -169,8 +170,6 @@ def detectors_of(
         chosen = {s.name: "auto" if s.kind == "classical" else device for s in specs}
     else:
         chosen = dict.fromkeys(names, device)
-    if weights is not None and (len(names) != 1 or names == ["all"]):
-        raise UsageError("--weights goes with one --model only.")
     return [Detector(name, weights=weights, device=where, memory=memory) for name, where in chosen.items()]
 
 

@@ -59,5 +59,5 @@ def move_results(work: Path, folder: Path, overwrite: bool) -> None:
         refuse_existing(folder / path.name, overwrite)
     for path in files:  # statistics that a GIS has kept of what is replaced
         (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)
-    for path in sorted(files, key=lambda p: p.name.endswith(("_summary.json", "_ranking.json"))):
+    for path in sorted(files, key=lambda p: p.name.endswith(("_summary.json", "_ranking.json", "_explain.json"))):
         path.replace(folder / path.name)

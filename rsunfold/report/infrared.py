@@ -218,27 +218,37 @@ def _zoom(case: Case) -> Window:
 
 
 def stages_picture(
-    path: Path, stages: Sequence[Mapping[str, Array]], *, title: str = "", overwrite: bool = False
+    path: Path,
+    stages: Sequence[Mapping[str, Array]],
+    *,
+    notes: Sequence[str] | None = None,
+    title: str = "",
+    overwrite: bool = False,
 ) -> None:
     """What an unrolled network computes: one row per stage, columns B, T, N, D as far as the network has them.
 
     stages : per stage a mapping from letter to (h, w) array; letters that a stage did not compute stay blank. B and D
-    are grey, T and N run from blue (negative) over white (0) to red, each on its own scale, stated below it.
+    are grey, T and N run from blue (negative) over white (0) to red, each on its own scale, stated below it. notes :
+    text that stands to the right of each stage, or None.
 
-    The picture is 250 pixels wide for each column, plus 60, and 250 pixels high for each stage, plus 60. Raises
-    InputError when no stage holds any of the letters, OutputError when the file exists and ``overwrite`` is False.
+    The picture is 250 pixels wide for each column, plus 60, and 220 more for notes, and 250 pixels high for each stage,
+    plus 60. Raises InputError when no stage holds any of the letters, OutputError when the file exists and
+    ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
 
     letters = [letter for letter in STAGE_LETTERS if any(letter in stage for stage in stages)]
     if not letters:
         raise InputError(f"no stage was recorded for {path.name}; choose an unrolled network.")
-    size = (2.5 * len(letters) + 0.6, 2.5 * len(stages) + 0.6)
-    fig = Figure(figsize=size, dpi=DPI, layout="constrained")
+    columns = [2.5] * len(letters) + [2.2] * (notes is not None)
+    fig = Figure(figsize=(sum(columns) + 0.6, 2.5 * len(stages) + 0.6), dpi=DPI, layout="constrained")
     fig.suptitle(title)
-    grid = fig.subplots(len(stages), len(letters), squeeze=False)
+    grid = fig.subplots(len(stages), len(columns), squeeze=False, width_ratios=columns)
+    for axes, note in zip(grid[:, -1], notes or (), strict=notes is not None):
+        axes.set_axis_off()
+        axes.text(0, 1, note, va="top", fontsize=9, linespacing=1.15, transform=axes.transAxes)
     for k, (stage, line) in enumerate(zip(stages, grid, strict=True), start=1):
-        for letter, axes in zip(letters, line, strict=True):
+        for letter, axes in zip(letters, line, strict=notes is None):
             if k == 1:
                 axes.set_title(STAGE_LETTERS[letter], fontsize=11)
             if letter not in stage:

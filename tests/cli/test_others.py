@@ -144,6 +144,12 @@ def test_info_of_a_weight_file(call, tiny):
     assert f"{tiny.net.parameters_count:,}" in text and repr(tiny.threshold) in text and "carry_noise" in text
 
 
+def test_info_of_a_network_without_weights(call):
+    text = call("weights", "info", "rpcanet").stdout
+    assert "none shipped" in text and "679,896" in text and "673,920 multiply-accumulates per pixel" in text
+    assert "not counted for this network" in call("weights", "info", "auto-ad").stdout
+
+
 def test_damaged_weights(fails, shipped):
     path = shipped / "l-rpcanet.safetensors"
     path.write_bytes(path.read_bytes() + b"x")
@@ -154,7 +160,7 @@ def test_damaged_weights(fails, shipped):
 
 
 def test_unknown_weights(fails, shipped, tmp_path):
-    assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "rpcanet")
+    assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "l-rpcnet")
     assert "does not exist" in fails(5, "weights", "info", tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"nothing of the kind")
     assert "is no rsunfold weight file" in fails(5, "weights", "info", tmp_path / "b.safetensors")

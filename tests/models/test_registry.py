@@ -10,9 +10,10 @@ from torch import nn
 
 from rsunfold import weights
 from rsunfold.errors import UsageError
+from rsunfold.infer.evaluate import first_stages
 from rsunfold.registry import ModelSpec, all_models, get_model, register
 from rsunfold.scene import scene_of
-from rsunfold.unfold.unrolled import Record, Unrolled, macs_per_pixel
+from rsunfold.unfold.unrolled import Record, Unrolled
 
 NETWORKS = all_models("detect-ir", "network")
 DENOISERS = all_models("denoise-hsi", "network")
@@ -124,13 +125,26 @@ def test_skipping_dead_branches_gives_the_same_logits(spec):
             assert torch.equal(net(x)[0], net(x, reconstruct=True)[0])
 
 
+def test_the_first_stages_alone_give_the_target_of_the_last_of_them(spec):
+    for arch in variants(spec):
+        net, record = tiny(spec, **arch).eval(), Record()
+        x = image(1, 1, 19, 22)
+        with torch.inference_mode():
+            net(x, keep=record)
+            for k, stage in enumerate(record.stages, start=1):
+                short = first_stages(net, k)
+                assert torch.equal(short(x)[0], stage["T"])
+                assert len(net.stages) >= len(short.stages) == k
+        assert short.parameters_count == net.parameters_count and short.macs(9, 8) == net.macs(9, 8) > 0
+
+
 def test_arch_rebuilds_the_network(spec):
     for arch in variants(spec):
         net = tiny(spec, **arch)
         again = spec.build(**net.arch)
         again.load_state_dict(net.state_dict())
         assert again.arch == net.arch and set(arch) <= set(net.arch)
-        assert macs_per_pixel(again) == macs_per_pixel(net)
+        assert again.macs(30, 20) == net.macs(30, 20)
 
 
 def test_saved_and_loaded_weights_give_identical_outputs(spec, tmp_path):

@@ -70,5 +70,23 @@ def test_stages_have_one_row_each_and_one_column_per_letter(tmp_path, size_of):
     assert size_of(tmp_path / "s.png") == (1060, 810)
     report.stages_picture(tmp_path / "t.png", [{k: stage[k] for k in "BTD"}])
     assert size_of(tmp_path / "t.png") == (810, 310)
+    report.stages_picture(tmp_path / "u.png", [stage, last], notes=["eps = 1", "eps = 2"])
+    assert size_of(tmp_path / "u.png") == (1280, 560)
     with pytest.raises(InputError, match="no stage"):
         report.stages_picture(tmp_path / "n.png", [])
+
+
+def test_studies_have_a_row_of_panels_and_one_of_images(tmp_path, scene, size_of, shows):
+    image, _, mask, _ = scene
+    course = report.Course([0, 0.1, 0.2], {"IoU": [0.9, 0.5, None], "Fa": [1e-4, 0.0, 1e-3]})
+    studies = {"noise": {"a": course, "b": course}, "stage": {"a": course}}
+    report.study_picture(tmp_path / "a.png", studies)
+    assert size_of(tmp_path / "a.png") == (1400, 710)
+    assert not shows(tmp_path / "a.png", "#2EE66B")
+    nothing = report.Case("0.2", image, np.zeros_like(mask), np.zeros_like(mask), 1.0)
+    cases = [report.Case("as it is", image, mask, np.roll(mask, 2, 1), 0.3), nothing]
+    report.study_picture(tmp_path / "b.png", studies, {"noise": cases, "stage": [nothing]}, example="one.png")
+    assert size_of(tmp_path / "b.png") == (1400, 1290)
+    assert shows(tmp_path / "b.png", "#2EE66B") and shows(tmp_path / "b.png", "#FF6A3D")
+    with pytest.raises(InputError, match="nothing to show"):
+        report.study_picture(tmp_path / "n.png", {})

@@ -23,7 +23,7 @@ from rsunfold.unfold.unrolled import Record, Unrolled, macs_per_pixel
 )
 def test_published_sizes(net, parameters, macs):
     assert net.parameters_count == parameters
-    assert macs_per_pixel(net) == macs
+    assert macs_per_pixel(net) == macs and net.macs(3, 5) == 15 * macs
 
 
 def test_what_does_not_run_costs_nothing():

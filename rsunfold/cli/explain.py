@@ -1,0 +1,92 @@
+"""``rsunfold explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rsunfold.cli.options import (
+    Device,
+    Overwrite,
+    Quiet,
+    Threads,
+    Verbose,
+    Weights,
+    counted,
+    each_input,
+    handled,
+    pair_of_numbers,
+    say,
+    show,
+    use_threads,
+    whole_numbers,
+)
+from rsunfold.errors import UsageError
+
+app = typer.Typer(help="Look at what a network does to an image, stage by stage.", no_args_is_help=True)
+
+
+@app.callback()
+def group() -> None:
+    """Look at what a network does to an image, stage by stage."""
+
+
+@app.command("detect-ir")
+@handled
+def detect_ir(
+    inputs: Annotated[
+        list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
+    model: Annotated[str, typer.Option(help="An unrolled network: see rsunfold models.")] = "l-rpcanet",
+    weights: Weights = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROW,COL,SIZE",
+            help="Square part of the image, from its upper left pixel (from 0); needed above 512 pixels a side.",
+        ),
+    ] = None,
+    band: Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(metavar="MIN,MAX", help="Values that become gray 0 and 1; default: as detect-ir.")
+    ] = None,
+    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Background, target, noise and reconstruction of every stage, with step sizes, residuals and gains.
+
+    Each image gives NAME_explain.png and NAME_explain.json, which defines every number. The gain of a learned operator
+    is how much it can amplify a small change of this image: estimated from below, and bounded from above.
+    """
+    from rsunfold.infer.batch import expand
+    from rsunfold.infer.explain import Explainer, Options, explain_file
+
+    part = None if window is None else whole_numbers(window, "--window")
+    if part is not None and len(part) != 3:
+        raise UsageError(f"--window needs three numbers, ROW,COL,SIZE, not {window!r}.")
+    options = Options(
+        band=band,
+        scale=pair_of_numbers(scale, "--scale"),
+        var=var,
+        window=None if part is None else (part[0], part[1], part[2]),
+        overwrite=overwrite,
+    )
+    files = expand(inputs)
+    use_threads(threads)
+    explainer = Explainer(model, weights=weights, device=device)
+
+    def run(source: str, stem: str) -> dict[str, Any]:
+        return explain_file(source, stem, output, explainer, options)
+
+    def tell(source: str, report: dict[str, Any]) -> None:
+        say(f"{source}: {counted(len(report['stages']), 'stage')}, {report['seconds']:.1f} s")
+
+    results, count = each_input(files, run, tell, existing=None)
+    show(f"{len(results)} of {counted(count, 'image')} explained ({model}); results are in {output}")
