@@ -30,6 +30,7 @@ def test_the_commands_are_those_of_the_documentation():
         "evaluate detect-anomaly",
         "evaluate detect-ir",
         "evaluate select-features",
+        "explain detect-ir",
         "select-features",
         "train",
         "weights list",
