@@ -69,25 +69,29 @@ Courses = dict[str, Course]
 def draw_courses(line: Sequence[Any], courses: Courses, label: str, *, legend: bool) -> None:
     """One panel per figure with a curve for each model; rates of false alarms, ``Fa``, on a logarithmic axis.
 
-    line : as many axes as there are figures. A rate of 0 lies on the lower edge.
+    line : as many axes as there are figures. A rate of 0 is a triangle at the lower edge.
     """
     names = list(dict.fromkeys(name for course in courses.values() for name in course.figures))
     for axes, name in zip(line, names, strict=True):
-        rate = name == "Fa"
-        values = [v for course in courses.values() for v in course.figures.get(name, ()) if v]
-        floor = min(values, default=1e-6) / 2
+        rate, title = name == "Fa", name
         for i, (model, course) in enumerate(courses.items()):
+            x = np.asarray(course.over, float)
             y = np.array([np.nan if v is None else v for v in course.figures.get(name, ())], float)
             colour, dash = curve_style(i)
             axes.plot(
-                course.over, np.maximum(y, floor) if rate else y, dash,
+                x, np.where(y > 0, y, np.nan) if rate else y, dash,
                 color=colour, marker="o", markersize=4, linewidth=1.7, label=model,
             )  # fmt: skip
+            if rate:
+                none = x[y == 0]
+                title = f"{name} (▼ 0)" if none.size else title
+                low = np.full(none.size, 0.03)
+                axes.plot(none, low, "v", color=colour, markersize=7, transform=axes.get_xaxis_transform())
         if rate:
-            axes.set(yscale="log", ylim=(floor / 1.1, None))
+            axes.set_yscale("log")
         else:
             axes.set_ylim(0, 1.02)
-        axes.set(title=name, xlabel=label)
+        axes.set(title=title, xlabel=label)
         if all(float(v).is_integer() for course in courses.values() for v in course.over):
             axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.4)
