@@ -138,12 +138,13 @@ def corruptions(levels: dict[str, list[float]], seed: int) -> dict[str, list[Cor
 
     Raises UsageError for what :class:`Corruption` does not know, and for a kind without a level above 0.
     """
-    found = {kind: sorted({Corruption(kind, v, seed) for v in values}, key=lambda c: c.level)
-             for kind, values in levels.items()}  # fmt: skip
-    for kind, noise in found.items():
-        if not any(c.level for c in noise):
+    found = {}
+    for kind, values in levels.items():
+        every = [Corruption(kind, level, seed) for level in sorted(set(values))]
+        found[kind] = [c for c in every if c.level]
+        if not found[kind]:
             raise UsageError(f"--corrupt {kind} needs a level above 0; level 0 is always there.")
-    return {kind: [c for c in noise if c.level] for kind, noise in found.items()}
+    return found
 
 
 def robustness(
