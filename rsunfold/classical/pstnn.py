@@ -50,6 +50,9 @@ class PSTNN:
     after a few. W_LS in [0, 1], high at corners and spots and low along edges, is l1^2 l2 / (l1 + l2) of the
     eigenvalues l1 >= l2 of the structure tensor, stretched over the image.
 
+    A lone spot on a flat image is itself a single value, the free one, in each slice, and is lost: the model needs
+    clutter that is stronger than the target, as real images have.
+
     patch, step : side of the patches and distance from one to the next, pixels; the last ones are aligned with the
     border. lam : in units of 1 / sqrt(max(n1, n2) n3). The paper has, as far as we know, 0.6; the authors' program,
     from which the other constants are taken, has 0.7. Departures from that program: where patches overlap the result is
@@ -89,7 +92,7 @@ class PSTNN:
         gray = np.asarray(image, dtype=np.float32) * np.float32(LEVELS)
         if gray.min() == gray.max():
             return np.zeros_like(gray)
-        patches = Patches(*gray.shape, self.patch, self.step)
+        patches = Patches(gray.shape, self.patch, self.step)
         D, W = (patches.cut(a).reshape(-1, *patches.sides) for a in (gray, local_structure(gray)))
         T = separate(D, W, self.lam / math.sqrt(max(patches.sides) * len(D)))
         return np.asarray(patches.mean(T) / np.float32(LEVELS))
@@ -105,7 +108,7 @@ def local_structure(gray: Floats) -> Floats:
     root = np.sqrt((a - c) ** 2 + 4 * b * b)
     large, small = (a + c + root) / 2, np.maximum(a + c - root, 0) / 2
     corner = np.divide(large * small, large + small, out=np.zeros_like(u), where=large > 0) * large
-    return ((corner - corner.min()) / (np.ptp(corner) or 1)).astype(np.float32)
+    return np.asarray((corner - corner.min()) / (np.ptp(corner) or 1), np.float32)
 
 
 def free_values(D: Floats) -> int:

@@ -174,7 +174,7 @@ class Detector:
         """
         if self.net is None:
             whole = Plan(True, max(gray.shape))
-            scored = self._classical(*gray.shape, lambda w: gray[w.slices], whole)
+            scored = self._classical(gray.shape[0], gray.shape[1], lambda w: gray[w.slices], whole)
             return np.concatenate([strip for _, strip in scored.strips()])
         import torch
 

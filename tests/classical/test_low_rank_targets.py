@@ -53,14 +53,14 @@ class TestPatches:
     @pytest.mark.parametrize("grid", [(10, 3), (10, 10), (7, 1)])
     def test_every_pixel_comes_back(self, shape, grid):
         image = np.random.default_rng(0).random(shape, dtype=np.float32)
-        patches = Patches(*shape, *grid)
+        patches = Patches(shape, *grid)
         values = patches.cut(image)
         assert len(values) == math.prod(len(slices(n, min(grid[0], n), grid[1])) for n in shape)
         np.testing.assert_array_equal(patches.median(values), image)
         np.testing.assert_allclose(patches.mean(values), image, rtol=1e-6)
 
     def test_median_and_mean_are_those_of_the_patches_that_hold_the_pixel(self):
-        patches = Patches(23, 17, 8, 3)
+        patches = Patches((23, 17), 8, 3)
         values = np.random.default_rng(0).normal(size=patches.cut(np.zeros((23, 17), np.float32)).shape)
         values = values.astype(np.float32)
         found = {at: [] for at in np.ndindex(23, 17)}
@@ -104,7 +104,7 @@ class TestIPI:
         model = IPI(patch=12, step=5)
         grid = list(itertools.product(slices(40, 12, 5), slices(35, 12, 5)))
         D = np.stack([image[at].ravel() for at in grid], axis=1)
-        _, T = plain_rpca(D, 1 / math.sqrt(40), penalty=10)
+        _, T = plain_rpca(D, 1 / math.sqrt(40), penalty=10, iterations=2000)
         stack = np.full((len(grid), *image.shape), np.nan)
         for k, at in enumerate(grid):
             stack[k][at] = T[:, k].reshape(12, 12)
@@ -197,7 +197,7 @@ class TestPSTNN:
         assert W[:, 20:].max() < 1e-6
 
     def test_a_spot_that_stands_alone_is_background(self):
-        """The limit of the model: a separable spot on a flat image is one singular value, the free one, of each slice."""
+        """The limit of the model: a lone spot on a flat image is one singular value, the free one, of each slice."""
         row, col = np.mgrid[:160, :160]
         spot = 0.4 * np.exp(-((row - 70) ** 2 + (col - 65) ** 2) / 4)
         clouds = 0.2 + 0.5 * infrared_scene(160, 160, background="clouds", targets=0, seed=0).image
