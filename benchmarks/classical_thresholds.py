@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from rsunfold.infer.detector import Detector
 from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import find_samples
 from rsunfold.registry import all_models
@@ -38,7 +39,7 @@ def main() -> None:
     for spec in all_models("detect-ir", "classical"):
         if args.models and spec.name not in args.models:
             continue
-        method = spec.build()
+        method = Detector(spec.name)  # not the bare method: large images go by tiles where it says so
         tp, fp, fn = np.zeros((3, cuts.size))
         for gray, truth, valid in train:
             score = method.score(gray)

@@ -3,6 +3,7 @@
     python benchmarks/detect_ir.py                         # the shipped weights
     python benchmarks/detect_ir.py --checkpoints DIR       # and published .pkl files found below DIR
     python benchmarks/detect_ir.py --scene 20000 --memory 2GB [--model l-rpcanet]   # peak memory instead of speed
+    python benchmarks/detect_ir.py --classical --threads 2 --sizes 256              # the classical methods
 
 Every figure is wall-clock time on this machine; the two networks take turns, and the median of the runs counts.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 from rsunfold.cube import Meta, Window
 from rsunfold.infer.detector import Detector
@@ -28,6 +30,7 @@ from rsunfold.infer.run import Options, detect_file
 from rsunfold.io import RasterWriter
 from rsunfold.registry import all_models
 from rsunfold.report import table, write_json
+from rsunfold.simulate.infrared import infrared_scene
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import macs_per_pixel
 from rsunfold.weights import load, read_record, shipped
@@ -97,6 +100,26 @@ def compare(name: str, net: Any, size: int, threads: int, repeats: int) -> dict[
     }
 
 
+def classical(name: str, size: int, threads: int, repeats: int) -> dict[str, Any]:
+    """Seconds of a classical method per image, simulated with targets in clouds; how long some take depends on it."""
+    detector = Detector(name)
+    images = [infrared_scene(size, size, background="clouds", seed=seed).image for seed in range(repeats + 1)]
+    times = []
+    with threadpool_limits(threads):
+        for image in images:
+            begun = time.perf_counter()
+            detector.score(image)
+            times.append(time.perf_counter() - begun)
+    return {
+        "method": name,
+        "size": size,
+        "threads": threads,
+        "seconds": statistics.median(times[1:]),  # the first one warms up
+        "fastest": min(times[1:]),
+        "slowest": max(times[1:]),
+    }
+
+
 def large_scene(side: int, memory: str, model: str, weights: str | None) -> dict[str, Any]:
     """Peak resident memory and time of detect-ir on a single-band 8-bit GeoTIFF of side x side pixels."""
     with tempfile.TemporaryDirectory() as folder:
@@ -131,6 +154,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--classical", action="store_true", help="time the classical methods instead")
     parser.add_argument("--scene", type=int, help="measure memory on a scene of this many pixels a side")
     parser.add_argument("--memory", default="2GB")
     parser.add_argument("--model", default="l-rpcanet")
@@ -140,6 +164,13 @@ def main() -> None:
     reuse_memory()  # for both networks, so that the comparison is of the arithmetic
     if args.scene:
         rows = [large_scene(args.scene, args.memory, args.model, args.weights)]
+    elif args.classical:
+        rows = [
+            classical(spec.name, size, threads, args.repeats)
+            for spec in all_models("detect-ir", "classical")
+            for size in args.sizes
+            for threads in args.threads
+        ]
     else:
         rows = [
             compare(name, net, size, threads, args.repeats)

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.classical.rpca import shrink_entries
 from rsunfold.registry import register
 from rsunfold.subspace import Subspace
 
@@ -114,9 +115,9 @@ def decompose(Y: Floats, A: NDArray[np.floating], rank: int) -> Decomposition:
         Z = solve(X + M2 / mu + _adjoint(f - m / mu for f, m in zip(F, M3, strict=True)))
         for axis in range(3):
             v = _difference(Z, axis) + M3[axis] / mu
-            F[axis] = _soft(v, tau / mu)
+            F[axis] = shrink_entries(v, tau / mu)
             M3[axis] = mu * (v - F[axis])
-        S = _soft(Y - X - N + M1 / mu, LAM / mu)
+        S = shrink_entries(Y - X - N + M1 / mu, LAM / mu)
         N = (mu * (Y - X - S) + M1) / (mu + 2 * BETA)
         residuals.append((_ascend(M1, mu, Y - X - S - N) / size, _ascend(M2, mu, X - Z) / size))
         mu *= RHO
@@ -125,11 +126,6 @@ def decompose(Y: Floats, A: NDArray[np.floating], rank: int) -> Decomposition:
         elif k > CHECKS[-1] and max(residuals[-1]) < TOLERANCE:
             break
     return Decomposition(X, S, N, U, residuals)
-
-
-def _soft(x: Floats, limit: float) -> Floats:
-    """sign(x) max(|x| - limit, 0): what clipping cuts off."""
-    return np.asarray(x - np.clip(x, -limit, limit))
 
 
 def _difference(Z: Floats, axis: int) -> Floats:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -24,6 +25,8 @@ STILL = 1e-9  # mean variance of samples in [0, 1] below which nothing stands ou
 @dataclass(frozen=True)
 class Pursuit:
     """X = L + S. L, S, Y float32 (bands, n); Y the multipliers, |Y_j| <= lam, with equality where S_j is not 0.
+
+    Where S is shrunk by entries instead of columns, that holds for entries.
 
     residuals : |X - L - S| / |X| after each iteration.
     """
@@ -95,8 +98,15 @@ class RPCA:
         return score
 
 
-def outlier_pursuit(X: Floats, lam: float) -> Pursuit:
-    """The decomposition that :class:`RPCA` describes of X, float32 (bands, n), not all 0."""
+def outlier_pursuit(
+    X: Floats, lam: float, shrink: Callable[[Floats, float], Floats] | None = None, growth: float = RHO
+) -> Pursuit:
+    """The decomposition that :class:`RPCA` describes of X, float32 (bands, n), not all 0.
+
+    shrink : the proximal operator of the norm of S; None is :func:`shrink_columns`, and with :func:`shrink_entries`
+    the problem is min |L|_* + lam |S|_1. growth : rho; the larger, the fewer iterations and the coarser the result.
+    """
+    shrink = shrink or shrink_columns
     size = float(np.linalg.norm(X))
     top = math.sqrt(float(np.linalg.eigvalsh(gram(X))[-1]))
     mu, limit = MU / top, MU_MAX * MU / top
@@ -106,13 +116,13 @@ def outlier_pursuit(X: Floats, lam: float) -> Pursuit:
         L = shrink_singular(X - S + Y / np.float32(mu), 1 / mu)
         q = X - L
         q += Y / np.float32(mu)
-        S = shrink_columns(q, lam / mu)
+        S = shrink(q, lam / mu)
         q -= S
         Y = q * np.float32(mu)
         residuals.append(float(np.linalg.norm(X - L - S)) / size)
         if residuals[-1] < TOLERANCE:
             break
-        mu = min(limit, RHO * mu)
+        mu = min(limit, growth * mu)
     return Pursuit(L, S, Y, residuals)
 
 
@@ -143,6 +153,8 @@ def shrink_singular(A: Floats, limit: float) -> Floats:
     kept = s > limit
     U, gain = U[:, kept], 1 - limit / s[kept]
     project = U.astype(np.float32)
+    if 2 * len(gain) > len(A):  # one product of the short side is then cheaper than two of the long one
+        return np.asarray((project * gain.astype(np.float32)) @ project.T @ A, np.float32)
     return np.asarray((project * gain.astype(np.float32)) @ (project.T @ A), np.float32)
 
 
@@ -151,3 +163,8 @@ def shrink_columns(Q: Floats, limit: float) -> Floats:
     size = norms(Q)
     gain = np.maximum(size - np.float32(limit), 0) / np.maximum(size, np.finfo(np.float32).tiny)
     return np.asarray(Q * gain)
+
+
+def shrink_entries(Q: Floats, limit: float) -> Floats:
+    """sign(Q) max(|Q| - limit, 0), what clipping cuts off: argmin of limit |S|_1 + |S - Q|^2 / 2."""
+    return np.asarray(Q - np.clip(Q, -limit, limit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ Gray = NDArray[np.float32]
 Compute = Callable[[Window], Gray]
 
 CLASSICAL_BYTES = 128
-"""Bytes per pixel that the hungriest classical method works with (float64 copies)."""
+"""Bytes per pixel that a classical method works with (float64 copies) unless it declares its ``bytes_per_pixel``."""
 NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
 """Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
 measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
@@ -45,12 +46,24 @@ class Scored:
     """Scores of one image, computed where they are asked for.
 
     strips() yields (first row, score float32 (h, cols) in [0, 1]) from top to bottom. stages is filled with readers
-    ``(window) -> (h, w)`` by (stage from 1, letter) where stages were asked for.
+    ``(window) -> (h, w)`` by (stage from 1, letter) where stages were asked for. overlap : pixels over which the tiles
+    of a method that looks at the whole image are blended; 0 where the tiles give the result of the whole image.
     """
 
     plan: Plan
     strips: Callable[[], Iterator[tuple[int, Gray]]]
     stages: dict[tuple[int, str], Compute] = field(default_factory=dict)
+    overlap: int = 0
+
+    @property
+    def computed(self) -> str:
+        """How the image was computed, in words."""
+        if self.plan.whole:
+            return "in one piece"
+        tiles = f"by tiles of {self.plan.tile} pixels"
+        if not self.overlap:
+            return tiles
+        return f"{tiles}, each on its own, blended over {self.overlap} pixels: not the result of the whole image"
 
 
 class Detector:
@@ -136,7 +149,7 @@ class Detector:
     def margin(self) -> int:
         """Pixels read around each tile."""
         if self.net is None:
-            return int(self.method.radius)
+            return int(self.method.radius or 0)
         return int(max(op.radius for op in self._operators()))
 
     def _operators(self) -> list[Any]:
@@ -149,17 +162,20 @@ class Detector:
     def bytes_per_pixel(self) -> float:
         """Working memory per pixel that is computed at a time."""
         if self.net is None:
-            return CLASSICAL_BYTES
+            return float(getattr(self.method, "bytes_per_pixel", CLASSICAL_BYTES))
         tensors = float(NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators()))
         return tensors * (REUSE if self.device.type == "cpu" else 1)
 
     def score(self, gray: Gray) -> Gray:
         """Score float32 (H, W) in [0, 1] of a gray image float32 (H, W) in about [0, 1], in one piece.
 
-        Gray levels beyond [0, 1] can lift the score of a classical method above 1; it is cut there.
+        Gray levels beyond [0, 1] can lift the score of a classical method above 1; it is cut there. A classical method
+        that declares a ``tile`` works by such tiles nevertheless, see :meth:`scored`.
         """
         if self.net is None:
-            return np.clip(np.asarray(self.method.score(gray), np.float32), 0, 1)
+            whole = Plan(True, max(gray.shape))
+            scored = self._classical(gray.shape[0], gray.shape[1], lambda w: gray[w.slices], whole)
+            return np.concatenate([strip for _, strip in scored.strips()])
         import torch
 
         with torch.inference_mode():
@@ -191,7 +207,8 @@ class Detector:
         """Scores of a file within the memory budget; maps that do not fit are kept in the folder ``scratch``.
 
         Runs in one piece when that fits, else by tiles with the same result. On a GPU whose memory runs out the
-        tiles are halved until they fit; raises DeviceError when they do not.
+        tiles are halved until they fit; raises DeviceError when they do not. A classical method that looks at the
+        whole image declares no radius: its tiles are blended where they overlap, and the result is another.
         """
         if stages:
             self.require_stages()
@@ -202,7 +219,7 @@ class Detector:
             budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
         made = plan(image.rows, image.cols, bytes_per_pixel=self.bytes_per_pixel, margin=self.margin, budget=budget)
         if self.net is None:
-            yield self._classical(image, made)
+            yield self._classical(image.rows, image.cols, lambda w: image.read(w)[0], made)
             return
         import torch
 
@@ -224,14 +241,22 @@ class Detector:
             finally:
                 close()
 
-    def _classical(self, image: GrayImage, made: Plan) -> Scored:
-        margin = self.margin
+    def _classical(self, rows: int, cols: int, read: Compute, made: Plan) -> Scored:
+        overlap = 0
+        if self.method.radius is None:
+            tile = min(made.tile, self.method.tile or made.tile)
+            overlap = min(self.method.overlap, tile // 2)
+            side = max(rows, cols)
+            if side > tile:
+                count = math.ceil((side - overlap) / (tile - overlap))
+                tile = math.ceil((side - overlap) / count) + overlap  # no piece much smaller than the others
+            made = Plan(side <= tile, tile)
 
         def compute(window: Window) -> Gray:
-            grown = window.grown(margin, image.rows, image.cols)
-            return self.score(image.read(grown)[0])[window.within(grown)]
+            grown = window.grown(self.margin, rows, cols)
+            return np.clip(np.asarray(self.method.score(read(grown)), np.float32), 0, 1)[window.within(grown)]
 
-        return Scored(made, lambda: strips(image.rows, image.cols, made.tile, compute))
+        return Scored(made, lambda: strips(rows, cols, made.tile, compute, overlap), overlap=overlap)
 
     def _network(self, image: GrayImage, made: Plan, scratch: Path, stages: bool) -> tuple[Scored, Callable[[], None]]:
         import torch

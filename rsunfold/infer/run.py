@@ -291,7 +291,7 @@ def _summary(
         "threshold": passage.threshold,
         "peak": passage.peak,
         "min_area_px": options.min_area,
-        "computed": "in one piece" if scored.plan.whole else f"by tiles of {scored.plan.tile} pixels",
+        "computed": scored.computed,
         "valid_pixels": passage.valid_pixels,
         "target_pixels": passage.target_pixels,
         "targets": len(targets),

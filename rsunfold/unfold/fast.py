@@ -26,7 +26,7 @@ class FastOperator(Operator):
     """
 
     def __init__(self, op: Operator) -> None:
-        layers = _folded(op.features)
+        layers = folded(op.features)
         nn.Module.__init__(self)
         last = layers.pop() if isinstance(layers[-1], nn.Conv2d) else None
         self.features = nn.Sequential(*layers)
@@ -84,7 +84,7 @@ class FastOperator(Operator):
         return projected
 
 
-def _folded(layers: Iterable[nn.Module]) -> list[nn.Module]:
+def folded(layers: Iterable[nn.Module]) -> list[nn.Module]:
     """Layers with each batch normalisation folded into the convolution before it."""
     out: list[nn.Module] = []
     for layer in layers:
@@ -136,5 +136,5 @@ def for_inference(net: nn.Module) -> nn.Module:
             if type(child) is Operator:
                 setattr(parent, name, FastOperator(child))
             elif type(child) is nn.Sequential:
-                setattr(parent, name, nn.Sequential(*_folded(child)))
+                setattr(parent, name, nn.Sequential(*folded(child)))
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rsunfold.unfold.fast import _folded
+from rsunfold.unfold.fast import folded
 from rsunfold.unfold.operators import Operator
 
 TOLERANCE = 1e-3
@@ -69,7 +69,7 @@ def gain_bound(module: nn.Module, x: Tensor) -> float:
         product = gain_bound(module.features, x) * _norm(module.head)
         return product if module.se is None else product * _channel_weights(module, x)
     if type(module) is nn.Sequential:
-        return math.prod(_norm(layer) for layer in _folded(module))
+        return math.prod(_norm(layer) for layer in folded(module))
     return _norm(module)
 
 

@@ -1,16 +1,23 @@
 """Classical detectors of infrared small targets against their definitions, and what every one of them must do."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from rsunfold.classical.ipi import IPI
 from rsunfold.classical.max_median import MaxMedian
 from rsunfold.classical.mpcm import MPCM
+from rsunfold.classical.pstnn import PSTNN
 from rsunfold.classical.top_hat import TopHat
 from rsunfold.cube import Window
 from rsunfold.errors import UsageError
+from rsunfold.infer.detector import CLASSICAL_BYTES
 from rsunfold.registry import all_models
+from rsunfold.simulate.infrared import infrared_scene
 
 MODELS = {spec.name: spec for spec in all_models("detect-ir", "classical")}
+LOCAL = {name: spec for name, spec in MODELS.items() if spec.factory.radius is not None}
 
 
 def noise(rows, cols, seed=0):
@@ -23,8 +30,17 @@ def spot(contrast, at=(30, 25), size=64):
     return (0.3 + contrast * gauss).astype(np.float32)
 
 
-def test_the_three_baselines_are_registered():
-    assert {"top-hat", "max-median", "mpcm"} <= set(MODELS)
+def target(spec, contrast):
+    """A spot at (30, 25): methods that look at the whole image are given one to look at."""
+    if spec.name in LOCAL:
+        return spot(contrast)
+    clouds = infrared_scene(160, 160, background="clouds", targets=0, seed=0).image
+    return (0.2 + 0.5 * (clouds - 0.5) + spot(contrast, size=160)).astype(np.float32)
+
+
+def test_which_baselines_are_registered():
+    assert {"top-hat", "max-median", "mpcm"} <= set(LOCAL)
+    assert {"ipi", "pstnn"} <= set(MODELS) - set(LOCAL)
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
@@ -46,6 +62,32 @@ class TestEveryModel:
         spec.build().score(image)
         np.testing.assert_array_equal(image, kept)
 
+    def test_a_bright_spot_scores_highest_and_passes_the_threshold(self, spec):
+        score = spec.build().score(target(spec, 0.6))
+        assert np.unravel_index(score.argmax(), score.shape) == (30, 25)
+        assert score.max() > spec.threshold > spec.build().score(target(spec, 0.02)).max()
+
+    def test_a_dark_spot_stays_below_the_threshold(self, spec):
+        assert spec.build().score(target(spec, -0.29))[30, 25] <= spec.threshold
+
+    def test_the_record_is_complete(self, spec):
+        assert spec.paper and spec.needs
+        assert 0 < spec.threshold < 1
+        model = spec.build()
+        assert model.radius > 0 if spec.name in LOCAL else model.overlap > 0
+
+    def test_no_more_memory_than_declared(self, spec):
+        image, model = noise(150, 150, seed=5), spec.build()
+        model.score(image[:60, :60])  # imports what it needs
+        tracemalloc.start()
+        model.score(image)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak <= getattr(model, "bytes_per_pixel", CLASSICAL_BYTES) * image.size
+
+
+@pytest.mark.parametrize("spec", LOCAL.values(), ids=LOCAL)
+class TestWindows:
     @pytest.mark.parametrize(
         "tile", [Window(0, 0, 40, 40), Window(37, 41, 23, 30), Window(70, 60, 30, 35)], ids=["corner", "middle", "end"]
     )
@@ -62,14 +104,6 @@ class TestEveryModel:
         row, col = np.nonzero(~np.isclose(model.score(image), model.score(changed), atol=1e-6))
         assert max(abs(row - 50).max(), abs(col - 50).max()) <= model.radius
 
-    def test_a_bright_spot_scores_highest_and_passes_the_threshold(self, spec):
-        score = spec.build().score(spot(0.6))
-        assert np.unravel_index(score.argmax(), score.shape) == (30, 25)
-        assert score.max() > spec.threshold > spec.build().score(spot(0.02)).max()
-
-    def test_a_dark_spot_stays_below_the_threshold(self, spec):
-        assert spec.build().score(spot(-0.29))[30, 25] <= spec.threshold
-
     def test_no_normalisation_by_the_image(self, spec):
         """A brighter thing elsewhere must not change the score of a target."""
         image = spot(0.2, size=128)
@@ -77,10 +111,6 @@ class TestEveryModel:
         brighter[100:103, 100:103] = 1
         model = spec.build()
         assert model.score(image)[30, 25] == pytest.approx(model.score(brighter)[30, 25], rel=1e-5)
-
-    def test_the_record_is_complete(self, spec):
-        assert spec.paper and spec.needs
-        assert 0 < spec.threshold < 1
 
 
 def test_top_hat_is_the_image_minus_its_opening():
@@ -153,6 +183,14 @@ def test_mpcm_answers_to_dark_spots_only_when_asked():
         lambda: MaxMedian(window=1),
         lambda: MPCM(scales=()),
         lambda: MPCM(scales=(3, 4)),
+        lambda: IPI(patch=0),
+        lambda: IPI(step=51),
+        lambda: IPI(step=0),
+        lambda: IPI(lam=0),
+        lambda: IPI(tile=99),
+        lambda: PSTNN(patch=0),
+        lambda: PSTNN(step=41),
+        lambda: PSTNN(lam=float("nan")),
     ],
 )
 def test_impossible_parameters_are_refused(build):

@@ -204,6 +204,47 @@ def test_tiles_give_the_result_of_the_whole_image(model, tile, tmp_path, tiny, b
         np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.nanmax(np.abs(theirs)), equal_nan=True)
 
 
+@pytest.mark.parametrize("model", ["ipi", "pstnn"])
+def test_tiles_of_methods_that_look_at_the_whole_image_are_blended(model, tmp_path, by_tiles):
+    """Not with the result of the whole image, and the summary says so; what stands out does so in both."""
+    gray = 0.2 + 0.5 * infrared_scene(192, 171, background="clouds", targets=0, seed=0).image
+    row, col = np.mgrid[:192, :171]
+    places = [(40, 50), (98, 90), (150, 130)]
+    for r, c in places:
+        gray += 0.5 * np.exp(-((row - r) ** 2 + (col - c) ** 2) / 4)
+    source = write(tmp_path / "scene.tif", gray.astype(np.float32), **UTM)
+    options = Options(threshold=0.15, scale=(0, 1), picture=False)
+    detector = Detector(model, memory="8GB")
+    whole = detect_file(str(source), "whole", tmp_path / "out", detector, options)
+    assert whole.summary["computed"] == "in one piece"
+    by_tiles(detector, 128, 192, 171)
+    tiled = detect_file(str(source), "tiled", tmp_path / "out", detector, options)
+    overlap = detector.method.overlap
+    assert tiled.summary["computed"].startswith(f"by tiles of {-(-(192 - overlap) // 2) + overlap} pixels, each on its")
+    assert "not the result of the whole image" in tiled.summary["computed"]
+    for name, found in (("whole", whole), ("tiled", tiled)):
+        consistent(tmp_path / "out", name)
+        assert [(round(t.row), round(t.col)) for t in found.targets] == places
+    change = np.abs(read(tiled.files["score"]) - read(whole.files["score"]))
+    assert 0 < change.max() < 0.25 and np.mean(change > 0.05) < 0.001
+
+
+def test_ipi_solves_large_images_in_pieces(monkeypatch, tmp_path):
+    """Whatever memory there is, its ``tile`` is a limit; the pieces are of one size, and those of all ways to score."""
+    seen = []
+    monkeypatch.setattr("rsunfold.classical.ipi.IPI.score", lambda self, x: seen.append(x.shape) or np.abs(x - 0.5))
+    gray = np.random.default_rng(0).random((300, 520), np.float32)
+    detector = Detector("ipi", memory="8GB")
+    np.testing.assert_allclose(detector.score(gray), np.abs(gray - 0.5), atol=1e-6)
+    assert seen == [(207, 207)] * 2 + [(207, 206)] + [(143, 207)] * 2 + [(143, 206)]
+    found = detect_array(ArrayReader(gray), detector, Options(scale=(0, 1)))
+    assert found.summary["computed"].startswith("by tiles of 207 pixels, each on its own, blended over 50 pixels")
+    np.testing.assert_array_equal(found.score, detector.score(gray))
+    seen.clear()
+    detector.score(gray[:256, :200])
+    assert seen == [(256, 200)]
+
+
 def test_tiles_without_stages_write_no_more_than_they_need(tmp_path, tiny, by_tiles):
     source = write(tmp_path / "scene.tif", infrared_scene(150, 171, seed=5).image)
     detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu")
