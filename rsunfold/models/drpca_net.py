@@ -93,7 +93,7 @@ class Reconstruction(MapOperator):
         self.blocks: Any = nn.ModuleList(Block(C) for _ in range(blocks))
         self.last = conv(C, C, 3, act=False)[0]
         self.head = conv(C, 1, 1, act=False)[0]
-        self.pools, self.radius, self.width = blocks, 3 * blocks + 1, 6 * C
+        self.pools, self.radius, self.width = blocks, 3 * blocks + 1, 5 * C
 
     def forward(self, x: Any) -> Any:
         """F_D(x); see :meth:`MapOperator.forward`."""
