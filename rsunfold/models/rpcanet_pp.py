@@ -77,7 +77,7 @@ class Memory(MapOperator):
         self.lift = nn.Sequential(*conv(1, C, 3, norm=True))
         self.residual = Residual(C)
         self.cell = ConvLSTM(C, first)
-        self.width = 5 * C if first else 7 * C
+        self.width = 5 * C if first else 8 * C
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """S of a piece."""
