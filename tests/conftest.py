@@ -45,7 +45,11 @@ def random_network() -> Callable[..., Any]:
         for name, parameter in net.named_parameters():
             if name.endswith(("eps", "sig")):
                 parameter.fill_(0.5)
-            if ".se." in name and name.endswith("weight"):
+            if ".w.wide." in name:
+                parameter.mul_(20)  # else the prior were next to nothing beside what it is added to
+            if ".w.se." in name and parameter.ndim > 1:
+                parameter.normal_(0, 2, generator=draw)  # normalised after it: more would saturate the sigmoid
+            elif ".se." in name and name.endswith("weight"):
                 parameter.normal_(0, 4, generator=draw)
         return net
 

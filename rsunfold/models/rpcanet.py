@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -95,3 +96,24 @@ class RPCANet(Unrolled):
                 renamed[new + part] = renamed.pop(old + part)
         net.load_state_dict(renamed)
         return net
+
+
+def rename_stages(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
+    """Tensors ``decos.K.NAME`` of a published checkpoint as ``stages.K.OURS``.
+
+    ``names`` are pairs (pattern of the beginning of NAME, what takes its place), the first that fits counts. A name
+    that none fits raises ValueError.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        parts = re.fullmatch(r"decos\.(\d+)\.(.+)", name)
+        fits = [(pattern, ours) for pattern, ours in names if parts and re.match(pattern, parts[2])]
+        if parts is None or not fits:
+            raise ValueError(f"the tensor {name} is none of the published network")
+        out[f"stages.{parts[1]}." + re.sub(f"^{fits[0][0]}", fits[0][1], parts[2])] = tensor
+    return out
+
+
+def stages_of(renamed: Mapping[str, Tensor]) -> int:
+    """The number of stages that tensors ``stages.K.NAME`` are of."""
+    return 1 + max(int(name.split(".")[1]) for name in renamed)

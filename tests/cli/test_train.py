@@ -83,7 +83,8 @@ def fails_after_recipe(call, code, *words):
 
 def test_what_cannot_be_trained(call, fails, recipe, scenes, tmp_path):
     rest = ("--data", scenes, "--out", tmp_path / "run", "--device", "cpu")
-    assert "there is no recipe file absent; shipped recipes are: l-rpcanet" in fails(3, "train", "absent", *rest)
+    message = fails(3, "train", "absent", *rest)
+    assert "there is no recipe file absent; shipped recipes are: " in message and "l-rpcanet" in message
     recipe.write_text(RECIPE.replace("steps = 20", "stepps = 20"))
     assert "[optim] has no key 'stepps'" in fails_after_recipe(call, 3, "train", recipe, *rest)
     recipe.write_text(RECIPE)
