@@ -22,21 +22,21 @@ CELLS = 2**13
 """An image of more cells is worked on in strips when no gradients are asked for: its memory stays bounded."""
 
 
-def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, *, chunk: int = CHUNK) -> Tensor:
-    """Sum of a scan from the first step to the last and one from the last to the first.
+def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, *, chunk: int = CHUNK) -> Tensor:
+    """Sum of a scan from the first step to the last, one from the last to the first, and D x.
 
     x : (S, L, H, P), S sequences of L steps with H heads of P channels. delta : (2, S, L, H), >= 0. A : (2, H), > 0.
-    b, c : (2, S, L, N). The leading 2 are the two ways. Result: (S, L, H, P), float32 whatever the autocast.
+    b, c : (2, S, L, N). D : (H,). The leading 2 are the two ways. Result: (S, L, H, P), float32 whatever the autocast.
 
     Both triangles of one matrix hold the two ways, so that they share one product with x. Decays are exponentials of
-    sums of logarithms, and never above 1: what a factorisation would make overflow is subtracted before.
+    differences of summed logarithms that are never above 0, so that nothing overflows; delta_j stands in there, too.
     """
     with torch.autocast(x.device.type, enabled=False):
         kind = torch.promote_types(x.dtype, torch.float32)
-        return _two_way_scan(*(t.to(kind) for t in (x, delta, A, b, c)), chunk)
+        return _two_way_scan(*(t.to(kind) for t in (x, delta, A, b, c, D)), chunk)
 
 
-def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, chunk: int) -> Tensor:
+def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
     S, L, H, P = x.shape
     chunks, Q = _chunks(L, chunk)
     rest = chunks * Q - L  # steps that take nothing up and forget nothing
@@ -44,48 +44,42 @@ def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, chu
         x, delta = F.pad(x, (0, 0, 0, 0, 0, rest)), F.pad(delta, (0, 0, 0, rest))
         b, c = F.pad(b, (0, 0, 0, rest)), F.pad(c, (0, 0, 0, rest))
     Z = S * chunks
-    x, delta = x.reshape(Z, Q, H, P), delta.reshape(2, Z, Q, H)
+    x = x.reshape(Z, Q, H, P).transpose(1, 2).contiguous()  # a batch of small matrices, as products like them
     b, c = b.reshape(2, Z, Q, -1), c.reshape(2, Z, Q, -1)
-
-    steps = delta.transpose(2, 3).contiguous()  # (2, Z, H, Q)
+    delta = delta.reshape(2, Z, Q, H).transpose(2, 3).contiguous()
     # What forgets more than float32 can tell from all, e^-18, forgets that: long sums would lose digits.
-    log_a = (-A[:, None, :, None] * steps).clamp_min(-18)
+    log_a = (delta * -A[:, None, :, None]).clamp_min(-18)
     reached = torch.stack((log_a[0].cumsum(-1), log_a[1].flip(-1).cumsum(-1).flip(-1)))
-    taken = reached - steps.clamp_min(1e-30).log()
-    lower = torch.ones(Q, Q, dtype=torch.bool, device=x.device).tril()
-    exponent = torch.where(
-        lower,
-        reached[0].unsqueeze(-1) - taken[0].unsqueeze(-2),
-        reached[1].unsqueeze(-1) - taken[1].unsqueeze(-2),
-    )
-    products = c @ b.mT  # (2, Z, Q, Q)
-    M = exponent.exp() * torch.where(lower, products[0], products[1]).unsqueeze(1)
-    y = (M @ x.transpose(1, 2)).transpose(1, 2)  # (Z, Q, H, P)
-    # The diagonal of M is the forward way's; the backward way's:
-    y = y + ((b[1] * c[1]).sum(-1, keepdim=True) * delta[1]).unsqueeze(-1) * x
+    taken = reached - delta.clamp_min(1e-30).log()
+
+    above = x.new_full((Q, Q), torch.inf).triu(1)
+    there = reached[0].unsqueeze(-1) - taken[0].unsqueeze(-2) + above
+    back = reached[1].unsqueeze(-1) - taken[1].unsqueeze(-2) + x.new_full((Q, Q), torch.inf).tril()
+    products = [c[way] @ b[way].mT for way in (0, 1)]  # (Z, Q, Q); views of a larger tensor need no copy
+    M = torch.minimum(there, back).exp() * torch.where(above == 0, products[0], products[1]).unsqueeze(1)
+    # The diagonal is the way there's; that of the way back, and D:
+    M.diagonal(dim1=-2, dim2=-1).add_(products[1].diagonal(dim1=-2, dim2=-1).unsqueeze(1) * delta[1] + D[:, None])
+    y = M @ x
     if chunks > 1:
         for way in (0, 1):
             y = y + _between(x, delta[way], reached[way], b[way], c[way], chunks, backward=way == 1)
-    return y.reshape(S, chunks * Q, H, P)[:, :L]
+    return y.transpose(1, 2).reshape(S, chunks * Q, H, P)[:, :L]
 
 
-def _between(
-    x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool
-) -> Tensor:
-    """What the chunks before give to each step: (Z, Q, H, P)."""
-    Z, Q, H, P = x.shape
+def _between(x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool) -> Tensor:
+    """What the chunks before give to each step: (Z, H, Q, P)."""
+    Z, H, _, P = x.shape
     through = reached[..., :1] if backward else reached[..., -1:]  # (Z, H, 1): log decay over the whole chunk
-    weight = (through - reached).exp().transpose(1, 2) * delta
-    added = (b.mT @ (x * weight.unsqueeze(-1)).flatten(2)).reshape(Z // chunks, chunks, -1, H, P)
-    decay = through.exp().reshape(-1, chunks, 1, H, 1)
+    weight = (through - reached).exp() * delta
+    added = (b.mT.unsqueeze(1) @ (x * weight.unsqueeze(-1))).reshape(Z // chunks, chunks, H, -1, P)
+    decay = through.exp().reshape(-1, chunks, H, 1, 1)
     states = [torch.zeros_like(added[:, 0])]
-    order = range(chunks - 1, 0, -1) if backward else range(chunks - 1)
-    for n in order:
+    for n in range(chunks - 1, 0, -1) if backward else range(chunks - 1):
         states.append(decay[:, n] * states[-1] + added[:, n])
     if backward:
         states.reverse()
-    before = torch.stack(states, 1).reshape(Z, -1, H * P)
-    return (c @ before).reshape(Z, Q, H, P) * reached.exp().transpose(1, 2).unsqueeze(-1)
+    before = torch.stack(states, 1).reshape(Z, H, -1, P)
+    return (c.unsqueeze(1) @ before) * reached.exp().unsqueeze(-1)
 
 
 def _chunks(L: int, chunk: int) -> tuple[int, int]:
@@ -132,49 +126,52 @@ class FourWayScan(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output for a whole image (B, h, w, d)."""
         if torch.is_grad_enabled() or x.shape[1] * x.shape[2] <= CELLS:
-            u, z = self._inner(x)
-            return x + self.W_out(z * self.scan(u).to(z.dtype))
+            u, z = self.inner(x)
+            return x + self.W_out(z * self.scan(u, *self.steps(u)).to(z.dtype))
         out = x.clone()
         for dim, other in ((1, 2), (2, 1)):
             size = max(1, CELLS // x.shape[other])
             for part, y in zip(x.split(size, dim), out.split(size, dim), strict=True):
-                u, z = self._inner(part)
-                y += self.W_out(z * self._along(u, dim, self.ways(u)).to(z.dtype))
+                u, z = self.inner(part)
+                y += self.W_out(z * self._along(u, dim, *self.steps(u)).flatten(-2).to(z.dtype))
         return out
 
-    def _inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """silu(u) and silu(z) of x (B, h, w, d), both (B, h, w, 2 d)."""
         u, z = F.silu(self.W_in(self.norm(x))).chunk(2, -1)
         return u, z
 
-    def scan(self, u: Tensor) -> Tensor:
-        """Rows, columns and D u of channels u (B, h, w, 2 d)."""
-        ways = self.ways(u)
-        return self._along(u, 1, ways) + self._along(u, 2, ways)
+    def steps(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """What the scans of u (B, h, w, 2 d) are made of: delta (B, h, w, 4, H), b and c (B, h, w, 4, 2, N)."""
+        raw: Tensor = self.ways(u)
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        delta, bc = raw.split((4 * self.H, 8 * self.N), -1)
+        # sqrt(N) in the product of b and c: as large as those of random directions would be without it.
+        return F.softplus(delta).unflatten(-1, (4, -1)), self.N**0.25 * F.normalize(
+            bc.unflatten(-1, (4, 2, -1)), dim=-1
+        )
 
-    def _along(self, u: Tensor, dim: int, ways: Tensor) -> Tensor:
-        """Both ways along the rows (dim 1), with D u, or the columns (dim 2)."""
-        B, h, w, _ = u.shape
-        H, N = self.H, self.N
-        first = 0 if dim == 1 else 2
-        delta, b, c = ways.to(torch.promote_types(ways.dtype, torch.float32)).split((4 * H, 4 * N, 4 * N), -1)
+    def scan(self, u: Tensor, delta: Tensor, bc: Tensor) -> Tensor:
+        """Rows, columns and D u of channels u (B, h, w, 2 d); the rest as from :meth:`steps`."""
+        return (self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)).flatten(-2)
+
+    def _along(self, u: Tensor, dim: int, delta: Tensor, bc: Tensor) -> Tensor:
+        """Both ways along the rows (dim 1) or the columns (dim 2), and half of D u: (B, h, w, H, P)."""
         if dim == 2:
-            u, delta, b, c = (t.transpose(1, 2) for t in (u, delta, b, c))
-        S, L = (B * h, w) if dim == 1 else (B * w, h)
+            u, delta, bc = (t.transpose(1, 2) for t in (u, delta, bc))
+        ways = slice(0, 2) if dim == 1 else slice(2, 4)
+        delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).flatten(1, 2)
+        b, c = bc[..., ways, :, :].permute(4, 3, 0, 1, 2, 5).flatten(2, 3)
+        x = u.flatten(0, 1).unflatten(-1, (self.H, -1))
+        y = two_way_scan(x, delta, self.A[ways].exp(), b, c, self.D / 2).unflatten(0, u.shape[:2])
+        return y if dim == 1 else y.transpose(1, 2)
 
-        def pick(t: Tensor, size: int) -> Tensor:
-            """(2, S, L, size) of the two ways."""
-            t = t[..., first * size : (first + 2) * size].reshape(S, L, 2, size)
-            return t.permute(2, 0, 1, 3).contiguous()
-
-        b, c = F.normalize(pick(b, N), dim=-1), N**0.5 * F.normalize(pick(c, N), dim=-1)
-        x = u.reshape(S, L, H, -1)
-        y = two_way_scan(x, F.softplus(pick(delta, H)), self.A[first : first + 2].exp(), b, c)
-        if dim == 1:
-            return (y + self.D[:, None] * x).reshape(u.shape)
-        return y.reshape(u.shape).transpose(1, 2)
+    @property
+    def projections(self) -> int:
+        """Multiply-accumulates of the projections for one cell."""
+        return sum(m.in_features * m.out_features for m in (self.W_in, self.ways, self.W_out))
 
     def macs(self, h: int, w: int) -> int:
         """Multiply-accumulates for h x w cells."""
-        dense = sum(m.in_features * m.out_features for m in (self.W_in, self.ways, self.W_out))
-        P = self.inside // self.H
-        return h * w * dense + scan_macs(h, w, self.H, P, self.N) + scan_macs(w, h, self.H, P, self.N)
+        H, P, N = self.H, self.inside // self.H, self.N
+        return h * w * self.projections + scan_macs(h, w, H, P, N) + scan_macs(w, h, H, P, N)
