@@ -58,7 +58,8 @@ class Background(MapOperator):
             return x.through(self)
         f = self.features(x)
         z = self.finish([(0, 0, self._cells(f))], *x.shape[2:])
-        return self.head(self.mix(f + self._up(z, Place.whole(x))))
+        f = self._up(z, Place.whole(x)).add_(f)
+        return self.head(self.mix(f))
 
     def _cells(self, f: Tensor) -> Tensor:
         """(B, h, w, d) of features (B, C, rows, cols), whose last cells may be incomplete."""
@@ -100,7 +101,8 @@ class Background(MapOperator):
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """SSM(x) of a piece, with the cells that were found."""
-        y: Tensor = self.head(self.mix(self.features(x) + self._up(found[0], place)))
+        f = self._up(found[0], place).add_(self.features(x))
+        y: Tensor = self.head(self.mix(f))
         return y
 
     def macs(self, rows: int, cols: int) -> int:
@@ -146,7 +148,7 @@ class Transform(MapOperator):
         """Soft threshold of coefficients (B, C, H, W), as high as the attention says."""
         a = self.a(w)
         # :func:`rsunfold.unfold.proximal.soft_threshold`, in half of the memory; this is where the network needs most.
-        return torch.copysign(w.abs().sub_(F.softplus(self.theta) * a).relu_(), w)
+        return torch.copysign(w.abs().addcmul_(F.softplus(self.theta), a, value=-1).relu_(), w)
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """H(x): nothing is pooled."""

@@ -33,7 +33,7 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
     """
     with torch.autocast(x.device.type, enabled=False):
         kind = torch.promote_types(x.dtype, torch.float32)
-        return _two_way_scan(*(t.to(kind) for t in (x, delta, A, b, c, D)), chunk)
+        return _two_way_scan(x.to(kind), delta.to(kind), A.to(kind), b.to(kind), c.to(kind), D.to(kind), chunk)
 
 
 def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
@@ -127,13 +127,14 @@ class FourWayScan(nn.Module):
         """The layer's output for a whole image (B, h, w, d)."""
         if torch.is_grad_enabled() or x.shape[1] * x.shape[2] <= CELLS:
             u, z = self.inner(x)
-            return x + self.W_out(z * self.scan(u, *self.steps(u)).to(z.dtype))
+            y: Tensor = x + self.W_out(z * self.scan(u, *self.steps(u)).to(z.dtype))
+            return y
         out = x.clone()
         for dim, other in ((1, 2), (2, 1)):
             size = max(1, CELLS // x.shape[other])
-            for part, y in zip(x.split(size, dim), out.split(size, dim), strict=True):
+            for part, sum_ in zip(torch.split(x, size, dim), torch.split(out, size, dim), strict=True):
                 u, z = self.inner(part)
-                y += self.W_out(z * self._along(u, dim, *self.steps(u)).flatten(-2).to(z.dtype))
+                sum_ += self.W_out(z * self._along(u, dim, *self.steps(u)).flatten(-2).to(z.dtype))
         return out
 
     def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -145,15 +146,15 @@ class FourWayScan(nn.Module):
         """What the scans of u (B, h, w, 2 d) are made of: delta (B, h, w, 4, H), b and c (B, h, w, 4, 2, N)."""
         raw: Tensor = self.ways(u)
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-        delta, bc = raw.split((4 * self.H, 8 * self.N), -1)
-        # sqrt(N) in the product of b and c: as large as those of random directions would be without it.
-        return F.softplus(delta).unflatten(-1, (4, -1)), self.N**0.25 * F.normalize(
-            bc.unflatten(-1, (4, 2, -1)), dim=-1
-        )
+        delta = raw[..., : 4 * self.H].reshape(*u.shape[:3], 4, self.H)
+        bc = raw[..., 4 * self.H :].reshape(*u.shape[:3], 4, 2, self.N)
+        # sqrt(N) in the product of b and c: for random directions it is about 1.
+        return F.softplus(delta), self.N**0.25 * F.normalize(bc, dim=-1)
 
     def scan(self, u: Tensor, delta: Tensor, bc: Tensor) -> Tensor:
         """Rows, columns and D u of channels u (B, h, w, 2 d); the rest as from :meth:`steps`."""
-        return (self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)).flatten(-2)
+        y: Tensor = self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)
+        return y.flatten(-2)
 
     def _along(self, u: Tensor, dim: int, delta: Tensor, bc: Tensor) -> Tensor:
         """Both ways along the rows (dim 1) or the columns (dim 2), and half of D u: (B, h, w, H, P)."""
@@ -162,8 +163,9 @@ class FourWayScan(nn.Module):
         ways = slice(0, 2) if dim == 1 else slice(2, 4)
         delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).flatten(1, 2)
         b, c = bc[..., ways, :, :].permute(4, 3, 0, 1, 2, 5).flatten(2, 3)
-        x = u.flatten(0, 1).unflatten(-1, (self.H, -1))
-        y = two_way_scan(x, delta, self.A[ways].exp(), b, c, self.D / 2).unflatten(0, u.shape[:2])
+        B, S, L, _ = u.shape
+        y = two_way_scan(u.reshape(B * S, L, self.H, -1), delta, self.A[ways].exp(), b, c, self.D / 2)
+        y = y.reshape(B, S, L, self.H, -1)
         return y if dim == 1 else y.transpose(1, 2)
 
     @property
