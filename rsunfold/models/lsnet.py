@@ -193,7 +193,7 @@ class Stage(nn.Module):
     paper="Li, Wang and Chen, LSNet (our reading of the abstract: neither the full text nor code is published)",
     needs="one gray band in [0, 1]",
     sizes={
-        "paper": {"K": 6, "C": 16, "s": 8, "d": 104, "heads": 2, "states": 32},
+        "paper": {"K": 6, "C": 16, "s": 8, "d": 104, "heads": 2, "states": 64},
         "tiny": {"K": 2, "C": 6, "s": 4, "d": 8, "heads": 2, "states": 4},
     },
 )
@@ -211,7 +211,7 @@ class LSNet(Unrolled):
 
     letters: ClassVar[tuple[str, ...]] = ("B", "T", "D")
 
-    def __init__(self, K: int = 6, C: int = 16, s: int = 8, d: int = 104, heads: int = 2, states: int = 32) -> None:
+    def __init__(self, K: int = 6, C: int = 16, s: int = 8, d: int = 104, heads: int = 2, states: int = 64) -> None:
         super().__init__()
         self.arch = {"K": K, "C": C, "s": s, "d": d, "heads": heads, "states": states}
         self.stages = nn.ModuleList(Stage(C, s, d, heads, states) for _ in range(K))

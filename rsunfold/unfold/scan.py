@@ -12,6 +12,8 @@ a small matrix product, and only the states between chunks are a recurrence.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,14 +28,25 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
     """Sum of a scan from the first step to the last, one from the last to the first, and D x.
 
     x : (S, L, H, P), S sequences of L steps with H heads of P channels. delta : (2, S, L, H), >= 0. A : (2, H), > 0.
-    b, c : (2, S, L, N). D : (H,). The leading 2 are the two ways. Result: (S, L, H, P), float32 whatever the autocast.
+    b, c : (S, L, N), of both ways. D : (H,). The leading 2 are the two ways. Result: (S, L, H, P), float32 whatever the autocast.
 
     Both triangles of one matrix hold the two ways, so that they share one product with x. Decays are exponentials of
     differences of summed logarithms that are never above 0, so that nothing overflows; delta_j stands in there, too.
     """
-    with torch.autocast(x.device.type, enabled=False):
-        kind = torch.promote_types(x.dtype, torch.float32)
-        return _two_way_scan(x.to(kind), delta.to(kind), A.to(kind), b.to(kind), c.to(kind), D.to(kind), chunk)
+    kind = torch.promote_types(x.dtype, torch.float32)
+    x, delta, A, b, c, D = x.to(kind), delta.to(kind), A.to(kind), b.to(kind), c.to(kind), D.to(kind)
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return _two_way_scan(x, delta, A, b, c, D, chunk)
+    return _two_way_scan(x, delta, A, b, c, D, chunk)
+
+
+@functools.lru_cache(maxsize=16)
+def _infinite(Q: int, kind: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Q x Q, infinite above the diagonal and 0 elsewhere; infinite where the first is not."""
+    with torch.inference_mode(False), torch.no_grad():
+        full = torch.full((Q, Q), torch.inf, dtype=kind, device=device)
+        return full.triu(1), full.tril()
 
 
 def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
@@ -45,24 +58,24 @@ def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: 
         b, c = F.pad(b, (0, 0, 0, rest)), F.pad(c, (0, 0, 0, rest))
     Z = S * chunks
     x = x.reshape(Z, Q, H, P).transpose(1, 2).contiguous()  # a batch of small matrices, as products like them
-    b, c = b.reshape(2, Z, Q, -1), c.reshape(2, Z, Q, -1)
+    b, c = b.reshape(Z, Q, -1), c.reshape(Z, Q, -1)
     delta = delta.reshape(2, Z, Q, H).transpose(2, 3).contiguous()
     # What forgets more than float32 can tell from all, e^-18, forgets that: long sums would lose digits.
     log_a = (delta * -A[:, None, :, None]).clamp_min(-18)
     reached = torch.stack((log_a[0].cumsum(-1), log_a[1].flip(-1).cumsum(-1).flip(-1)))
     taken = reached - delta.clamp_min(1e-30).log()
 
-    above = x.new_full((Q, Q), torch.inf).triu(1)
-    there = reached[0].unsqueeze(-1) - taken[0].unsqueeze(-2) + above
-    back = reached[1].unsqueeze(-1) - taken[1].unsqueeze(-2) + x.new_full((Q, Q), torch.inf).tril()
-    products = [c[way] @ b[way].mT for way in (0, 1)]  # (Z, Q, Q); views of a larger tensor need no copy
-    M = torch.minimum(there, back).exp() * torch.where(above == 0, products[0], products[1]).unsqueeze(1)
+    above, below = _infinite(Q, x.dtype, x.device)
+    there, back = (reached.unsqueeze(-1) - taken.unsqueeze(-2)).unbind()
+    product = c @ b.mT  # (Z, Q, Q)
+    M = torch.minimum(there + above, back + below).exp_() * product.unsqueeze(1)
     # The diagonal is the way there's; that of the way back, and D:
-    M.diagonal(dim1=-2, dim2=-1).add_(products[1].diagonal(dim1=-2, dim2=-1).unsqueeze(1) * delta[1] + D[:, None])
+    diagonal = M.diagonal(dim1=-2, dim2=-1)
+    diagonal.add_(torch.addcmul(D[:, None], product.diagonal(dim1=-2, dim2=-1).unsqueeze(1), delta[1]))
     y = M @ x
     if chunks > 1:
         for way in (0, 1):
-            y = y + _between(x, delta[way], reached[way], b[way], c[way], chunks, backward=way == 1)
+            y = y + _between(x, delta[way], reached[way], b, c, chunks, backward=way == 1)
     return y.transpose(1, 2).reshape(S, chunks * Q, H, P)[:, :L]
 
 
@@ -91,7 +104,7 @@ def _chunks(L: int, chunk: int) -> tuple[int, int]:
 def scan_macs(S: int, L: int, H: int, P: int, N: int, *, chunk: int = CHUNK) -> int:
     """Multiply-accumulates of the matrix products of :func:`two_way_scan`."""
     chunks, Q = _chunks(L, chunk)
-    within = 2 * Q * Q * N + Q * Q * H * P
+    within = Q * Q * N + Q * Q * H * P
     between = 2 * 2 * Q * N * H * P if chunks > 1 else 0
     return S * chunks * (within + between)
 
@@ -103,8 +116,8 @@ class FourWayScan(nn.Module):
 
     x : (B, h, w, d). Each row and each column is a sequence of its own: the end of one says nothing about the beginning
     of the next, and all run side by side. Two layers one after the other see the whole image. Inside there are 2 d
-    channels in H heads with N states, and delta, b and c of each of the four ways from the input; b and c have a fixed
-    length, which keeps the sums bounded.
+    channels in H heads with N states. From the input come delta of each of the four ways, and b and c of rows and of
+    columns, the same both ways; they have a fixed length, which keeps the sums bounded.
     """
 
     def __init__(self, d: int, H: int, N: int) -> None:
@@ -114,7 +127,7 @@ class FourWayScan(nn.Module):
             raise ValueError(f"{self.inside} channels cannot be shared by {H} heads")
         self.norm = nn.LayerNorm(d)
         self.W_in = nn.Linear(d, 2 * self.inside, bias=False)
-        self.ways = nn.Linear(self.inside, 4 * (H + 2 * N))
+        self.ways = nn.Linear(self.inside, 4 * (H + N))
         self.A = nn.Parameter(torch.zeros(4, H))  # logarithms
         self.D = nn.Parameter(torch.ones(H))
         self.W_out = nn.Linear(self.inside, d, bias=False)
@@ -127,14 +140,14 @@ class FourWayScan(nn.Module):
         """The layer's output for a whole image (B, h, w, d)."""
         if torch.is_grad_enabled() or x.shape[1] * x.shape[2] <= CELLS:
             u, z = self.inner(x)
-            y: Tensor = x + self.W_out(z * self.scan(u, *self.steps(u)).to(z.dtype))
+            y: Tensor = x + self._out(z, self.scan(u, *self.steps(u)))
             return y
         out = x.clone()
         for dim, other in ((1, 2), (2, 1)):
             size = max(1, CELLS // x.shape[other])
             for part, sum_ in zip(torch.split(x, size, dim), torch.split(out, size, dim), strict=True):
                 u, z = self.inner(part)
-                sum_ += self.W_out(z * self._along(u, dim, *self.steps(u)).flatten(-2).to(z.dtype))
+                sum_ += self._out(z, self._along(u, dim, *self.steps(u)))
         return out
 
     def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,27 +156,32 @@ class FourWayScan(nn.Module):
         return u, z
 
     def steps(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """What the scans of u (B, h, w, 2 d) are made of: delta (B, h, w, 4, H), b and c (B, h, w, 4, 2, N)."""
+        """What the scans of u (B, h, w, 2 d) are made of: delta (B, h, w, 4, H), b and c (B, h, w, 4, N) in the order
+        b of rows, c of rows, b of columns, c of columns."""
         raw: Tensor = self.ways(u)
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-        delta = raw[..., : 4 * self.H].reshape(*u.shape[:3], 4, self.H)
-        bc = raw[..., 4 * self.H :].reshape(*u.shape[:3], 4, 2, self.N)
+        delta = F.softplus(raw[..., : 4 * self.H]).reshape(*u.shape[:3], 4, self.H)
+        bc = raw[..., 4 * self.H :].reshape(*u.shape[:3], 4, self.N)
         # sqrt(N) in the product of b and c: for random directions it is about 1.
-        return F.softplus(delta), self.N**0.25 * F.normalize(bc, dim=-1)
+        return delta, self.N**0.25 * F.normalize(bc, dim=-1)
 
     def scan(self, u: Tensor, delta: Tensor, bc: Tensor) -> Tensor:
-        """Rows, columns and D u of channels u (B, h, w, 2 d); the rest as from :meth:`steps`."""
-        y: Tensor = self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)
-        return y.flatten(-2)
+        """Rows, columns and D u of channels u (B, h, w, 2 d): (B, h, w, H, P); the rest as from :meth:`steps`."""
+        return self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)
+
+    def _out(self, z: Tensor, y: Tensor) -> Tensor:
+        gated = z.reshape(y.shape) * y.to(z.dtype)
+        out: Tensor = self.W_out(gated.reshape(z.shape))
+        return out
 
     def _along(self, u: Tensor, dim: int, delta: Tensor, bc: Tensor) -> Tensor:
         """Both ways along the rows (dim 1) or the columns (dim 2), and half of D u: (B, h, w, H, P)."""
         if dim == 2:
             u, delta, bc = (t.transpose(1, 2) for t in (u, delta, bc))
         ways = slice(0, 2) if dim == 1 else slice(2, 4)
-        delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).flatten(1, 2)
-        b, c = bc[..., ways, :, :].permute(4, 3, 0, 1, 2, 5).flatten(2, 3)
         B, S, L, _ = u.shape
+        delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1)
+        b, c = bc[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1).contiguous()
         y = two_way_scan(u.reshape(B * S, L, self.H, -1), delta, self.A[ways].exp(), b, c, self.D / 2)
         y = y.reshape(B, S, L, self.H, -1)
         return y if dim == 1 else y.transpose(1, 2)

@@ -23,14 +23,14 @@ def step_by_step(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor) -> T
 
 
 def both_ways(x, delta, A, b, c, D):
-    there = step_by_step(x, delta[0], A[0], b[0], c[0])
-    back = step_by_step(x.flip(1), delta[1].flip(1), A[1], b[1].flip(1), c[1].flip(1))
+    there = step_by_step(x, delta[0], A[0], b, c)
+    back = step_by_step(x.flip(1), delta[1].flip(1), A[1], b.flip(1), c.flip(1))
     return there + back.flip(1) + D[:, None] * x
 
 
 def inputs(L: int, S: int = 3, H: int = 2, P: int = 5, N: int = 4, seed: int = 0, largest: float = 0.5) -> list[Tensor]:
     draw = torch.Generator().manual_seed(seed)
-    shapes = {"x": (S, L, H, P), "delta": (2, S, L, H), "A": (2, H), "b": (2, S, L, N), "c": (2, S, L, N), "D": (H,)}
+    shapes = {"x": (S, L, H, P), "delta": (2, S, L, H), "A": (2, H), "b": (S, L, N), "c": (S, L, N), "D": (H,)}
     values = {k: torch.randn(v, generator=draw) for k, v in shapes.items()}
     values["delta"] = largest * torch.rand(shapes["delta"], generator=draw)
     values["A"] = values["A"].exp()
@@ -85,7 +85,7 @@ def test_a_step_of_no_length_changes_nothing():
 def test_sequences_do_not_see_each_other():
     x, delta, A, b, c, D = inputs(40)
     together = two_way_scan(x, delta, A, b, c, D)
-    alone = two_way_scan(x[1:2], delta[:, 1:2], A, b[:, 1:2], c[:, 1:2], D)
+    alone = two_way_scan(x[1:2], delta[:, 1:2], A, b[1:2], c[1:2], D)
     torch.testing.assert_close(together[1:2], alone)
 
 
@@ -121,7 +121,7 @@ def test_four_ways_turn_with_the_image():
     torch.manual_seed(0)
     layer = FourWayScan(6, 3, 4)
     with torch.no_grad():
-        for part in layer.ways.weight.split((12, 32)) + layer.ways.bias.split((12, 32)):
+        for part in layer.ways.weight.split((12, 16)) + layer.ways.bias.split((12, 16)):
             part[len(part) // 2 :] = part[: len(part) // 2]
         x = torch.randn(2, 5, 8, 6)
         torch.testing.assert_close(layer(x.transpose(1, 2)), layer(x).transpose(1, 2))
