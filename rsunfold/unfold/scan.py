@@ -44,11 +44,11 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
 
 
 @functools.lru_cache(maxsize=16)
-def _infinite(Q: int, kind: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Q x Q, infinite above the diagonal and 0 elsewhere; infinite where the first is not."""
+def _infinite(Q: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    """(2, 1, 1, Q, Q): infinite above the diagonal and 0 elsewhere; infinite where the first is not."""
     with torch.inference_mode(False), torch.no_grad():
         full = torch.full((Q, Q), torch.inf, dtype=kind, device=device)
-        return full.triu(1), full.tril()
+        return torch.stack((full.triu(1), full.tril()))[:, None, None]
 
 
 def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
@@ -68,10 +68,9 @@ def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: 
     reached = torch.stack((log_a[0].cumsum(-1), log_a[1].flip(-1).cumsum(-1).flip(-1)))
     taken = reached - delta.clamp_min(1e-30).log2()
 
-    above, below = _infinite(Q, x.dtype, x.device)
-    there, back = (reached.unsqueeze(-1) - taken.unsqueeze(-2)).unbind()
+    exponents = (reached.unsqueeze(-1) - taken.unsqueeze(-2)).add_(_infinite(Q, x.dtype, x.device))
     product = c @ b.mT  # (Z, Q, Q)
-    M = torch.minimum(there + above, back + below).exp2_() * product.unsqueeze(1)
+    M = torch.minimum(exponents[0], exponents[1]).exp2_() * product.unsqueeze(1)
     # The diagonal is the way there's; that of the way back, and D:
     diagonal = M.diagonal(dim1=-2, dim2=-1)
     diagonal.add_(torch.addcmul(D[:, None], product.diagonal(dim1=-2, dim2=-1).unsqueeze(1), delta[1]))
