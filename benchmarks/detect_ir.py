@@ -4,6 +4,7 @@
     python benchmarks/detect_ir.py --checkpoints DIR       # and published .pkl files found below DIR
     python benchmarks/detect_ir.py --scene 20000 --memory 2GB [--model l-rpcanet]   # peak memory instead of speed
     python benchmarks/detect_ir.py --classical --threads 2 --sizes 256              # the classical methods
+    python benchmarks/detect_ir.py --scan                  # LSNet's selective scan against convolutions
 
 Every figure is wall-clock time on this machine; the two networks take turns, and the median of the runs counts.
 """
@@ -28,10 +29,11 @@ from rsunfold.infer.detector import Detector
 from rsunfold.infer.device import reuse_memory
 from rsunfold.infer.run import Options, detect_file
 from rsunfold.io import RasterWriter
-from rsunfold.registry import all_models
+from rsunfold.registry import all_models, get_model
 from rsunfold.report import table, write_json
 from rsunfold.simulate.infrared import infrared_scene
 from rsunfold.unfold.fast import for_inference
+from rsunfold.unfold.scan import FourWayScan
 from rsunfold.unfold.unrolled import macs_per_pixel
 from rsunfold.weights import load, read_record, shipped
 
@@ -120,6 +122,43 @@ def classical(name: str, size: int, threads: int, repeats: int) -> dict[str, Any
     }
 
 
+def scan_against_convolutions(threads: int, repeats: int) -> dict[str, Any]:
+    """LSNet's scan in four directions, at the size of the paper's network and a 256 x 256 image, and as many
+    multiply-accumulates of 3x3 convolutions with 32 channels on an image of as many cells; both in turns."""
+    torch.set_num_threads(threads)
+    arch = get_model("lsnet").sizes["paper"]
+    side = 256 // arch["s"]
+    layer = FourWayScan(arch["d"], arch["heads"], arch["states"]).eval().requires_grad_(False)
+    macs = layer.macs(side, side) - side * side * layer.projections
+    convs = torch.nn.Sequential(*(torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(2)))
+    convs = convs.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    image = torch.rand(1, 32, side, side).contiguous(memory_format=torch.channels_last)
+    share = macs / (macs_per_pixel(convs) * side * side)
+    times: dict[str, list[float]] = {"scan": [], "convolutions": []}
+    with torch.inference_mode():
+        u, _ = layer.inner(torch.randn(1, side, side, arch["d"]))
+        steps = layer.steps(u)
+        for _ in range(100 * repeats):
+            begun = time.perf_counter()
+            layer.scan(u, *steps)
+            between = time.perf_counter()
+            convs(image)
+            ended = time.perf_counter()
+            times["scan"].append(between - begun)
+            times["convolutions"].append((ended - between) * share)
+    t = {k: statistics.median(v) for k, v in times.items()}
+    best = {k: min(v) for k, v in times.items()}
+    return {
+        "cells": f"{side} x {side}",
+        "threads": threads,
+        "MFLOP": 2 * macs / 1e6,
+        "scan, ms": 1e3 * t["scan"],
+        "convolutions, ms": 1e3 * t["convolutions"],
+        "ratio": t["scan"] / t["convolutions"],
+        "ratio of the fastest": best["scan"] / best["convolutions"],
+    }
+
+
 def large_scene(side: int, memory: str, model: str, weights: str | None) -> dict[str, Any]:
     """Peak resident memory and time of detect-ir on a single-band 8-bit GeoTIFF of side x side pixels."""
     with tempfile.TemporaryDirectory() as folder:
@@ -156,6 +195,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--classical", action="store_true", help="time the classical methods instead")
     parser.add_argument("--scene", type=int, help="measure memory on a scene of this many pixels a side")
+    parser.add_argument("--scan", action="store_true", help="time LSNet's scan against convolutions instead")
     parser.add_argument("--memory", default="2GB")
     parser.add_argument("--model", default="l-rpcanet")
     parser.add_argument("--weights")
@@ -171,6 +211,8 @@ def main() -> None:
             for size in args.sizes
             for threads in args.threads
         ]
+    elif args.scan:
+        rows = [scan_against_convolutions(threads, args.repeats) for threads in args.threads]
     else:
         rows = [
             compare(name, net, size, threads, args.repeats)

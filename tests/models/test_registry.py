@@ -18,7 +18,13 @@ from rsunfold.unfold.unrolled import Record, Unrolled
 NETWORKS = all_models("detect-ir", "network")
 DENOISERS = all_models("denoise-hsi", "network")
 ANOMALY_DETECTORS = all_models("detect-anomaly", "network")
-PARAMETERS = {"l-rpcanet": 215_916, "rpcanet": 679_896, "rpcanet-pp": 1_434_551, "drpca-net": 1_168_971}
+PARAMETERS = {
+    "l-rpcanet": 215_916,
+    "rpcanet": 679_896,
+    "rpcanet-pp": 1_434_551,
+    "drpca-net": 1_168_971,
+    "lsnet": 2_241_414,
+}
 SIZES = [(1, 1), (1, 40), (39, 1), (1, 7), (2, 3), (5, 8), (17, 16), (33, 40)]
 
 

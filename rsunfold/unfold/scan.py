@@ -1,0 +1,199 @@
+"""Selective state space scans over sequences and images, in plain PyTorch.
+
+A state h runs along a sequence x_1 .. x_L; how fast it forgets, what it takes up and what it gives out depend on the
+input (Gu and Dao, Mamba, 2023). With one decay per head and step (Dao and Gu, Transformers are SSMs, 2024)::
+
+    h_t = exp(-delta_t A) h_{t-1} + delta_t b_t x_t'          h in R^{N x P} of each head
+    y_t = h_t' c_t
+
+is y = M x with M_ij = c_i' b_j delta_j exp(-A (delta_{j+1} + .. + delta_i)) for i >= j, so that a chunk of steps is
+a small matrix product, and only the states between chunks are a recurrence.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHUNK = 64
+"""Steps of one matrix product; the product's arithmetic grows with it, the work of the recurrence falls."""
+CELLS = 2**13
+"""An image of more cells is worked on in strips when no gradients are asked for: its memory stays bounded."""
+
+
+def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, *, chunk: int = CHUNK) -> Tensor:
+    """Sum of a scan from the first step to the last, one from the last to the first, and D x.
+
+    x : (S, L, H, P), S sequences of L steps with H heads of P channels. delta : (2, S, L, H), >= 0. A : (2, H), > 0.
+    b, c : (S, L, N), of both ways. D : (H,). The leading 2 are the two ways. Result: (S, L, H, P), float32 whatever
+    the autocast.
+
+    Both triangles of one matrix hold the two ways, so that they share one product with x. Decays are exponentials of
+    differences of summed logarithms that are never above 0, so that nothing overflows; delta_j stands in there, too.
+    """
+    kind = torch.promote_types(x.dtype, torch.float32)
+    x, delta, A, b, c, D = x.to(kind), delta.to(kind), A.to(kind), b.to(kind), c.to(kind), D.to(kind)
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return _two_way_scan(x, delta, A, b, c, D, chunk)
+    return _two_way_scan(x, delta, A, b, c, D, chunk)
+
+
+@functools.lru_cache(maxsize=16)
+def _infinite(Q: int, kind: torch.dtype, device: torch.device) -> Tensor:
+    """(2, 1, 1, Q, Q): infinite above the diagonal and 0 elsewhere; infinite where the first is not."""
+    with torch.inference_mode(False), torch.no_grad():
+        full = torch.full((Q, Q), torch.inf, dtype=kind, device=device)
+        return torch.stack((full.triu(1), full.tril()))[:, None, None]
+
+
+def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
+    S, L, H, P = x.shape
+    chunks, Q = _chunks(L, chunk)
+    rest = chunks * Q - L  # steps that take nothing up and forget nothing
+    if rest:
+        x, delta = F.pad(x, (0, 0, 0, 0, 0, rest)), F.pad(delta, (0, 0, 0, rest))
+        b, c = F.pad(b, (0, 0, 0, rest)), F.pad(c, (0, 0, 0, rest))
+    Z = S * chunks
+    x = x.reshape(Z, Q, H, P).transpose(1, 2).contiguous()  # a batch of small matrices, as products like them
+    b, c = b.reshape(Z, Q, -1), c.reshape(Z, Q, -1)
+    delta = delta.reshape(2, Z, Q, H).transpose(2, 3).contiguous()
+    # Logarithms to base 2, whose exponential is the fastest. What forgets more than float32 can tell from all, 2^-26,
+    # forgets that: long sums would lose digits.
+    log_a = (delta * (-A[:, None, :, None] / math.log(2))).clamp_min(-26)
+    reached = torch.stack((log_a[0].cumsum(-1), log_a[1].flip(-1).cumsum(-1).flip(-1)))
+    taken = reached - delta.clamp_min(1e-30).log2()
+
+    exponents = (reached.unsqueeze(-1) - taken.unsqueeze(-2)).add_(_infinite(Q, x.dtype, x.device))
+    product = c @ b.mT  # (Z, Q, Q)
+    M = torch.minimum(exponents[0], exponents[1]).exp2_() * product.unsqueeze(1)
+    # The diagonal is the way there's; that of the way back, and D:
+    diagonal = M.diagonal(dim1=-2, dim2=-1)
+    diagonal.add_(torch.addcmul(D[:, None], product.diagonal(dim1=-2, dim2=-1).unsqueeze(1), delta[1]))
+    y = M @ x
+    if chunks > 1:
+        for way in (0, 1):
+            y = y + _between(x, delta[way], reached[way], b, c, chunks, backward=way == 1)
+    return y.transpose(1, 2).reshape(S, chunks * Q, H, P)[:, :L]
+
+
+def _between(x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool) -> Tensor:
+    """What the chunks before give to each step: (Z, H, Q, P)."""
+    Z, H, _, P = x.shape
+    through = reached[..., :1] if backward else reached[..., -1:]  # (Z, H, 1): log decay over the whole chunk
+    weight = (through - reached).exp2() * delta
+    added = (b.mT.unsqueeze(1) @ (x * weight.unsqueeze(-1))).reshape(Z // chunks, chunks, H, -1, P)
+    decay = through.exp2().reshape(-1, chunks, H, 1, 1)
+    states = [torch.zeros_like(added[:, 0])]
+    for n in range(chunks - 1, 0, -1) if backward else range(chunks - 1):
+        states.append(decay[:, n] * states[-1] + added[:, n])
+    if backward:
+        states.reverse()
+    before = torch.stack(states, 1).reshape(Z, H, -1, P)
+    return (c.unsqueeze(1) @ before) * reached.exp2().unsqueeze(-1)
+
+
+def _chunks(L: int, chunk: int) -> tuple[int, int]:
+    """(number of chunks, steps of each) for L steps."""
+    chunks = -(-L // chunk)
+    return chunks, -(-L // chunks)
+
+
+def scan_macs(S: int, L: int, H: int, P: int, N: int, *, chunk: int = CHUNK) -> int:
+    """Multiply-accumulates of the matrix products of :func:`two_way_scan`."""
+    chunks, Q = _chunks(L, chunk)
+    within = Q * Q * N + Q * Q * H * P
+    between = 2 * 2 * Q * N * H * P if chunks > 1 else 0
+    return S * chunks * (within + between)
+
+
+class FourWayScan(nn.Module):
+    """A residual layer that lets every cell of an image see its row and its column, both ways::
+
+        u, z = W_in norm(x),   y = x + W_out (silu(z) * (rows(silu(u)) + columns(silu(u)) + D silu(u)))
+
+    x : (B, h, w, d). Each row and each column is a sequence of its own: the end of one says nothing about the beginning
+    of the next, and all run side by side. Two layers one after the other see the whole image. Inside there are 2 d
+    channels in H heads with N states. From the input come delta of each of the four ways, and b and c of rows and of
+    columns, the same both ways; they have a fixed length, which keeps the sums bounded.
+    """
+
+    def __init__(self, d: int, H: int, N: int) -> None:
+        super().__init__()
+        self.H, self.N, self.inside = H, N, 2 * d
+        if self.inside % H:
+            raise ValueError(f"{self.inside} channels cannot be shared by {H} heads")
+        self.norm = nn.LayerNorm(d)
+        self.W_in = nn.Linear(d, 2 * self.inside, bias=False)
+        self.ways = nn.Linear(self.inside, 4 * (H + N))
+        self.A = nn.Parameter(torch.zeros(4, H))  # logarithms
+        self.D = nn.Parameter(torch.ones(H))
+        self.W_out = nn.Linear(self.inside, d, bias=False)
+        # Heads that remember 3 to 100 cells.
+        start = torch.logspace(-2, -0.5, H)
+        with torch.no_grad():
+            self.ways.bias[: 4 * H] = torch.log(torch.expm1(start)).repeat(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer's output for a whole image (B, h, w, d)."""
+        if torch.is_grad_enabled() or x.shape[1] * x.shape[2] <= CELLS:
+            u, z = self.inner(x)
+            y: Tensor = x + self._out(z, self.scan(u, *self.steps(u)))
+            return y
+        out = x.clone()
+        for dim, other in ((1, 2), (2, 1)):
+            size = max(1, CELLS // x.shape[other])
+            for part, sum_ in zip(torch.split(x, size, dim), torch.split(out, size, dim), strict=True):
+                u, z = self.inner(part)
+                sum_ += self._out(z, self._along(u, dim, *self.steps(u)))
+        return out
+
+    def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """silu(u) and silu(z) of x (B, h, w, d), both (B, h, w, 2 d)."""
+        u, z = F.silu(self.W_in(self.norm(x))).chunk(2, -1)
+        return u, z
+
+    def steps(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """What the scans of u (B, h, w, 2 d) are made of: delta (B, h, w, 4, H), b and c (B, h, w, 4, N) in the order
+        b of rows, c of rows, b of columns, c of columns."""
+        raw: Tensor = self.ways(u)
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        delta = F.softplus(raw[..., : 4 * self.H]).reshape(*u.shape[:3], 4, self.H)
+        bc = raw[..., 4 * self.H :].reshape(*u.shape[:3], 4, self.N)
+        # sqrt(N) in the product of b and c: for random directions it is about 1.
+        return delta, self.N**0.25 * F.normalize(bc, dim=-1)
+
+    def scan(self, u: Tensor, delta: Tensor, bc: Tensor) -> Tensor:
+        """Rows, columns and D u of channels u (B, h, w, 2 d): (B, h, w, H, P); the rest as from :meth:`steps`."""
+        return self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)
+
+    def _out(self, z: Tensor, y: Tensor) -> Tensor:
+        gated = z.reshape(y.shape) * y.to(z.dtype)
+        out: Tensor = self.W_out(gated.reshape(z.shape))
+        return out
+
+    def _along(self, u: Tensor, dim: int, delta: Tensor, bc: Tensor) -> Tensor:
+        """Both ways along the rows (dim 1) or the columns (dim 2), and half of D u: (B, h, w, H, P)."""
+        if dim == 2:
+            u, delta, bc = (t.transpose(1, 2) for t in (u, delta, bc))
+        ways = slice(0, 2) if dim == 1 else slice(2, 4)
+        B, S, L, _ = u.shape
+        delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1)
+        b, c = bc[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1).contiguous()
+        y = two_way_scan(u.reshape(B * S, L, self.H, -1), delta, self.A[ways].exp(), b, c, self.D / 2)
+        y = y.reshape(B, S, L, self.H, -1)
+        return y if dim == 1 else y.transpose(1, 2)
+
+    @property
+    def projections(self) -> int:
+        """Multiply-accumulates of the projections for one cell."""
+        return sum(m.in_features * m.out_features for m in (self.W_in, self.ways, self.W_out))
+
+    def macs(self, h: int, w: int) -> int:
+        """Multiply-accumulates for h x w cells."""
+        H, P, N = self.H, self.inside // self.H, self.N
+        return h * w * self.projections + scan_macs(h, w, H, P, N) + scan_macs(w, h, H, P, N)
