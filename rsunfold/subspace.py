@@ -194,13 +194,15 @@ def robust_statistics(
     The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
     its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds ``reach`` of
     it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
-    estimator; Huber, Robust Statistics, 1981, section 4.8). ``missing`` (bands, n) : samples that hold nothing; they
-    begin at the median of the others and are always replaced.
+    estimator; Huber, Robust Statistics, 1981, section 4.8). Where outliers are too many to stand out, such as salt in
+    most pixels of a dark band, they pull the mean, which the median of the residuals takes back, and count as noise.
+
+    ``missing`` (bands, n) : samples that hold nothing; they begin at the median of the others and are always replaced.
     """
     y = spectra.astype(np.float64)
     if missing is not None:
-        middle = [np.median(line[~lost]) for line, lost in zip(y, missing, strict=True)]
-        y = np.where(missing, np.array(middle)[:, None], y)
+        start = [np.median(line[~lost]) for line, lost in zip(y, missing, strict=True)]
+        y = np.where(missing, np.array(start)[:, None], y)
     for _ in range(rounds):
         mean = y.mean(axis=1)
         x = y - mean[:, None]
@@ -209,10 +211,11 @@ def robust_statistics(
         safe = np.where(scale > 0, scale, 1)
         inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
         residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
-        sigma = 1.4826 * np.median(np.abs(residual - np.median(residual, axis=1, keepdims=True)), axis=1)
+        middle = np.median(residual, axis=1)
+        sigma = 1.4826 * np.median(np.abs(residual - middle[:, None]), axis=1)
         outlying = np.abs(residual) > reach * sigma[:, None]
         y -= np.where(outlying if missing is None else outlying | missing, residual, 0)
-    return y.mean(axis=1), sigma, y
+    return y.mean(axis=1) + middle, np.maximum(sigma, regression_noise(np.cov(y, bias=True))), y
 
 
 @dataclass(frozen=True)

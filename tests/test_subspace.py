@@ -262,6 +262,26 @@ class TestRobustStatistics:
         assert abs(sigma / 0.02 - 1).max() < 0.5
         assert abs(mean).max() < 2
 
+    def test_salt_and_pepper_in_most_pixels_of_a_dark_band_pull_neither_mean_nor_whitened_variance(self):
+        clean, noisy, _, _ = self.corrupted()
+        out, rng = noisy.copy(), np.random.default_rng(3)
+        lifted = 8 - clean[5].mean()
+        hit, salt = rng.random(out.shape[1]) < 0.6, rng.random(out.shape[1]) < 0.5
+        out[5] = np.where(hit, np.where(salt, 40, 0), out[5] + lifted)  # salt is farther from the band than pepper
+        mean, sigma, left = robust_statistics(out)
+        pulled = out[5].mean() - 8
+        assert pulled > 4 and abs(mean[5] - 8) < 0.3 * pulled
+        assert left[5].std() < 1.2 * sigma[5]
+
+    def test_missing_samples_are_filled_whatever_they_hold(self):
+        clean, noisy, _, _ = self.corrupted()
+        missing = np.zeros(noisy.shape, bool)
+        missing[7, ::5] = missing[20, 1::7] = True
+        found = [robust_statistics(np.where(missing, value, noisy), missing) for value in (0, 1e6)]
+        for a, b in zip(*found, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert np.sqrt(np.mean((found[0][2] - clean)[missing] ** 2)) < 0.2 * clean[missing].std()
+
     def test_outliers_are_replaced_by_what_the_other_bands_tell(self):
         clean, _, out, hit = self.corrupted()
         _, _, left = robust_statistics(out)

@@ -181,18 +181,21 @@ class Denoiser:
         import torch
 
         A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
-        context = None
-        if not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
+        context, level = None, np.zeros((len(A), 1, 1), np.float32)
+        if self.net.sparse or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
             with torch.inference_mode():
                 sample, _, columns = image.mosaic()
-                y = torch.from_numpy(subspace.whiten(sample, columns)).to(self.device)
-                context = self.net(y, A)[1]
+                noisy = subspace.whiten(sample, columns)
+                found, context = self.net(torch.from_numpy(noisy).to(self.device), A)
+                if self.net.sparse:
+                    # Impulses in most pixels of a band, brighter than it for the most part, pull all of it with them.
+                    level[:, 0, 0] = np.median((noisy - found.cpu().numpy()).reshape(len(noisy), -1), axis=1)
 
         def run(y: Spectra) -> Spectra:
             with torch.inference_mode():
                 try:
                     found: Spectra = self.net(torch.from_numpy(y).to(self.device), A, context)[0].cpu().numpy()
-                    return found
+                    return found + level
                 except torch.OutOfMemoryError:
                     torch.cuda.empty_cache()
             return self._halves(y, run)
