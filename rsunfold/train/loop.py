@@ -42,7 +42,8 @@ class Trainer:
     NAME.safetensors and its card NAME.md.
 
     start : weights to begin with, a shipped name or a file, instead of the recipe's random ones; their architecture
-    must be the recipe's, but may have fewer stages, of which the last but one is then repeated. A resumed run goes on from its checkpoint, which also says what it was begun with.
+    must be the recipe's, but may have fewer stages, of which the last but one is then repeated. A resumed
+    run goes on from its checkpoint, which also says what it was begun with.
 
     Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
     """
