@@ -115,7 +115,9 @@ class Explainer:
                 numbers.append(
                     {
                         "stage": k + 1,
-                        "step_sizes": {n: float(p) for n, p in stage.named_parameters() if id(p) in learned}
+                        "step_sizes": {
+                            n: float(p) for n, p in stage.named_parameters(recurse=False) if id(p) in learned
+                        }
                         | dict(_predicted(found)),
                         **_residuals(record.stages, k, x),
                         "operators": {name: _gains(c) for name, c in found.items() if c.on_image},

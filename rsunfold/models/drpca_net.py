@@ -163,10 +163,6 @@ class Stage(nn.Module):
         gamma = self.gamma(T)
         return gamma * T + (1 - gamma) * (D - B)
 
-    def step(self, T: Any, x: Any) -> dict[str, Tensor]:
-        """The step sizes {"gamma", "eps"}, (B, 1, 1, 1) each or of one for all, for T^{k-1} and the x of T^k."""
-        return {"gamma": self.gamma(T), "eps": self.eps(x)}
-
 
 @register(
     "drpca-net",

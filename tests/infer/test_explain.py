@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
+from rsunfold import weights
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.infer.explain import DEFINITIONS, Explainer, Options, explain_file
+from rsunfold.registry import all_models
 from rsunfold.unfold.unrolled import Record, Unrolled
 
 
@@ -51,6 +53,21 @@ def test_the_numbers_of_each_stage(explainer, tiny):
         n: pytest.approx(float((second[n] - first[n]).norm() / first[n].norm()), rel=1e-4) for n in "BTND"
     }
     assert explainer.explain(gray)[0] == numbers
+
+
+@pytest.mark.parametrize("name", [m.name for m in all_models("detect-ir", "network")])
+def test_every_network_can_be_explained(name, tmp_path, random_network):
+    net, path = random_network(name), tmp_path / "own.safetensors"
+    weights.save(path, net, weights.WeightRecord(name="own", model=name, arch=net.arch))
+    gray = np.random.default_rng(0).random((19, 22), np.float32)
+    numbers, variables = Explainer(name, weights=str(path), device="cpu").explain(gray)
+    assert [n["stage"] for n in numbers] == list(range(1, len(net.stages) + 1))
+    for stage, shown in zip(numbers, variables, strict=True):
+        assert {"eps"} <= stage["step_sizes"].keys() and all(map(np.isfinite, stage["step_sizes"].values()))
+        assert {"FT", "FD"} <= stage["operators"].keys() or name == "lsnet"
+        assert list(shown) == list(net.letters)
+        for gain in stage["operators"].values():
+            assert gain["local_gain"] >= 0 and (gain["gain_bound"] is None or gain["gain_bound"] >= gain["local_gain"])
 
 
 class Softened(nn.Module):

@@ -167,8 +167,8 @@ def test_step_sizes_are_those_that_a_stage_takes_and_differ_from_image_to_image(
     T = torch.zeros_like(D)
     for k, (stage, kept) in enumerate(zip(net.stages, record.stages, strict=True)):
         x = stage.mix(D, T, kept["B"])
-        step = stage.step(T, x)
-        assert list(step) == ["gamma", "eps"] and all(((s > 0) & (s < 1)).all() for s in step.values())
+        step = {"gamma": stage.gamma(T), "eps": stage.eps(x)}
+        assert all(((s > 0) & (s < 1)).all() for s in step.values())
         torch.testing.assert_close(x, step["gamma"] * T + (1 - step["gamma"]) * (D - kept["B"]))
         torch.testing.assert_close(kept["T"], x - step["eps"] * stage.FT(x))
         assert step["eps"].shape == (2, 1, 1, 1) and float((step["eps"][0] - step["eps"][1]).abs()) > 1e-4
