@@ -23,10 +23,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")],
     start: Annotated[
         str | None,
-        typer.Option(
-            "--from",
-            help="Weights to begin with (a shipped name or a file) instead of random ones; they may have fewer stages.",
-        ),
+        typer.Option("--from", help="Weights to begin with (a shipped name or a file) instead of random ones."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     max_minutes: Annotated[float, typer.Option(min=0, help="Stop after this time, ready to resume.")] = math.inf,

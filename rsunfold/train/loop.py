@@ -42,8 +42,7 @@ class Trainer:
     NAME.safetensors and its card NAME.md.
 
     start : weights to begin with, a shipped name or a file, instead of the recipe's random ones; their architecture
-    must be the recipe's, but may have fewer stages, of which the last but one is then repeated. A resumed
-    run goes on from its checkpoint, which also says what it was begun with.
+    must be the recipe's. A resumed run goes on from its checkpoint, which also says what it was begun with.
 
     Under torchrun each process takes its share of the batch and gradients are averaged (DDP).
     """
@@ -289,8 +288,7 @@ class Trainer:
 
 def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
     """The recipe's network with the weights ``start``, else the random ones of its seed; InputError where there is
-    none, WeightsError where ``start`` is of another model or architecture, more stages apart (see :func:`_deepened`).
-    """
+    none, WeightsError where ``start`` is of another model or architecture."""
     spec = get_model(recipe.model)
     if spec.kind != "network":
         raise InputError(
@@ -304,28 +302,9 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
     if start is None:
         return net
     begun, _, _ = load(start, recipe.model)
-    if {**begun.arch, "K": 0} == {**net.arch, "K": 0} and 1 < begun.arch.get("K", 0) < net.arch["K"]:
-        return _deepened(begun, net)
     if begun.arch != net.arch:
         raise WeightsError(f"the weights {start} have the architecture {begun.arch}, the recipe asks for {net.arch}.")
     return begun
-
-
-def _deepened(begun: Unrolled, net: Unrolled) -> Unrolled:
-    """``net`` with the weights of ``begun``, which has fewer stages: its last stage stays the last one, and the one
-    before stands for all those between. What there is one of for each stage goes with it."""
-    few, many = (len(n.stages) for n in (begun, net))
-    lists = [name for name, m in net.named_children() if isinstance(m, nn.ModuleList) and len(m) == many]
-    weights, found = begun.state_dict(), {}
-    for name in net.state_dict():
-        head, _, rest = name.partition(".")
-        source = name
-        if head in lists:
-            k, _, rest = rest.partition(".")
-            source = f"{head}.{few - 1 if int(k) == many - 1 else min(int(k), few - 2)}.{rest}"
-        found[name] = weights[source]
-    net.load_state_dict(found)
-    return net
 
 
 def _groups(net: Unrolled, o: Optim) -> list[dict[str, Any]]:

@@ -15,10 +15,9 @@ from skimage.io import imsave
 from rsunfold import weights
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.io.samples import find_samples, keep_only
-from rsunfold.registry import get_model
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
-from rsunfold.train.loop import LOG, Trainer, _deepened, training_device
+from rsunfold.train.loop import LOG, Trainer, training_device
 from rsunfold.train.recipe import Optim, Recipe, load_recipe
 from rsunfold.unfold.unrolled import Record
 
@@ -286,29 +285,6 @@ def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data
         trainer(tiny_recipe(1, 1), data, tmp_path, start=tmp_path / "absent.safetensors")
     with pytest.raises(UsageError, match="there are no weights 'absent'"):
         trainer(tiny_recipe(1, 1), data, tmp_path, start="absent")
-
-
-def test_a_deeper_network_begins_with_the_stages_of_the_given_one(learned, data, tmp_path):
-    file = learned[1] / "tiny.safetensors"
-    begun = weights.load(str(file))[0]
-    made = trainer(tiny_recipe(1, 1, arch={**begun.arch, "K": 4}), data, tmp_path, start=file)
-    assert made.net.arch["K"] == 4
-    for ours, theirs in zip(made.net.stages, (0, 0, 0, 1), strict=True):
-        assert_same(dict(ours.state_dict()), dict(begun.stages[theirs].state_dict()))
-    made.run()
-
-
-def test_what_there_is_one_of_for_each_stage_goes_with_it():
-    spec = get_model("star-net")
-    begun, net = spec.build(K=3), spec.build(K=5)
-    for k, dictionary in enumerate(begun.dictionaries):
-        torch.nn.init.constant_(dictionary.D1, k)
-    torch.nn.init.constant_(begun.last, 7)
-    deepened = _deepened(begun, net)
-    assert [float(d.D1[0, 0]) for d in deepened.dictionaries] == [0, 1, 1, 1, 2]
-    assert float(deepened.last) == 7
-    for ours, theirs in zip(deepened.stages, (0, 1, 1, 1, 2), strict=True):
-        assert_same(dict(ours.state_dict()), dict(begun.stages[theirs].state_dict()))
 
 
 def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):
