@@ -63,7 +63,7 @@ class ModelSpec:
 
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a
-        value of another kind than its default."""
+        value of another kind than its annotation names."""
         for name, value in arch.items():
             parameter = inspect.signature(self.factory).parameters.get(name)
             kinds = KINDS.get(str(parameter.annotation).removesuffix(" | None")) if parameter else None

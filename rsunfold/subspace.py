@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
-from scipy.ndimage import correlate1d
+from scipy.ndimage import binary_erosion, correlate1d
 
 from rsunfold.errors import InputError
 from rsunfold.lines import ColumnSummary, Lines, column_summary, find_lines
@@ -220,10 +220,12 @@ def robust_statistics(
 
 @dataclass(frozen=True)
 class Lined:
-    """The columns of an image that has outliers, and which of them those of its sample are."""
+    """The columns of an image that has outliers, which of them those of its sample are, and which pixels of the sample
+    (rows, cols) are valid."""
 
     summary: ColumnSummary
     columns: NDArray[np.integer]
+    valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -383,8 +385,10 @@ def estimate_subspace(
     if lined is not None and not few:
         mean, estimated, spectra, lines = _without_outliers(sample, lined)
         covariance, count = np.cov(spectra, bias=True), spectra.shape[1]
-        near = smooth(spectra.reshape(sample.shape)).reshape(spectra.shape)
-        smooth_covariance = np.cov(near, bias=True)
+        whole = binary_erosion(lined.valid, np.ones((3, 3), bool), border_value=1)
+        repaired = sample.astype(np.float32)
+        repaired[:, lined.valid] = spectra
+        smooth_covariance = np.cov(smooth(repaired)[:, whole if whole.any() else lined.valid], bias=True)
     spread = np.sqrt(np.diag(plain.covariance))
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
@@ -402,9 +406,9 @@ def _without_outliers(sample: Cube, lined: Lined) -> tuple[Real, Real, Real, Lin
     bands, rows, cols = sample.shape
 
     def along(values: NDArray[Any]) -> NDArray[Any]:
-        return np.broadcast_to(values[:, None, lined.columns], (bands, rows, cols)).reshape(bands, -1)
+        return np.broadcast_to(values[:, None, lined.columns], (bands, rows, cols))[:, lined.valid]
 
-    spectra = sample.reshape(bands, -1)
+    spectra = sample[:, lined.valid]
     dead = lined.summary.dead()
     missing = along(dead) if dead.any() else None
     mean, noise, cleaned = robust_statistics(spectra, missing)
@@ -422,7 +426,8 @@ def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) 
     plain, smoothed = Moments(len(cube)), Moments(len(cube))
     plain.add(cube.reshape(len(cube), -1))
     smoothed.add(smooth(cube).reshape(len(cube), -1))
-    lined = Lined(column_summary(cube), np.arange(cube.shape[2])) if robust else None
+    every = np.ones(cube.shape[1:], bool)
+    lined = Lined(column_summary(cube), np.arange(cube.shape[2]), every) if robust else None
     return estimate_subspace(plain, smoothed, cube, sigma=sigma, lined=lined)
 
 

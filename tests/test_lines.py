@@ -94,19 +94,53 @@ def test_an_image_in_a_file_gives_the_lines_of_the_cube_in_memory():
         np.testing.assert_allclose(found.offset, expected.offset, rtol=1e-6, atol=1e-9)
 
 
-def test_columns_with_holes_are_judged_by_their_other_blocks():
+def test_of_columns_with_holes_the_rest_is_judged():
     cube, *_ = spoiled()
     cube = np.concatenate([cube, cube], axis=1)
-    valid = np.ones(cube.shape[1:], bool)
-    valid[3, 20] = False
-    columns = ColumnSummary(BANDS, COLS)
+    holed, valid = cube.copy(), np.ones(cube.shape[1:], bool)
+    valid[[3, 100]], valid[50:90, 20] = False, False
+    holed[:, ~valid] = np.nan
+    columns = ColumnSummary(BANDS, *valid.shape)
     for window in ColumnSummary.windows(*valid.shape, 9):
-        columns.add(cube[:, *window.slices], valid[window.slices], window.col)
+        columns.add(holed[:, *window.slices], valid[window.slices], window)
     assert columns.seen.all()
     np.testing.assert_array_equal(columns.dead(), column_summary(cube).dead())
-    one = ColumnSummary(BANDS, COLS)
-    one.add(cube[:, :BLOCK], valid[:BLOCK])
-    assert not one.seen[20] and one.seen.sum() == COLS - 1
+    np.testing.assert_allclose(columns.median, column_summary(cube).median, atol=0.03)
+
+
+def test_an_image_with_a_row_without_data_keeps_its_lines():
+    cube, *_ = spoiled()
+    holed = np.ma.array(cube, mask=np.zeros(cube.shape, bool))
+    holed.mask[:, 40] = True
+    with SpectralImage(ArrayReader(holed)) as image:
+        found, expected = image.subspace(robust=True).lines, subspace_of(cube, robust=True).lines
+    np.testing.assert_array_equal(found.dead, expected.dead)
+    np.testing.assert_array_equal(found.offset != 0, expected.offset != 0)
+
+
+def test_something_of_its_own_colour_in_the_scene_is_no_stripe():
+    cube = scene()
+    cube[12, : 2 * ROWS // 3, 30] += 0.2  # narrow, but not from the first row to the last
+    assert not found_in(cube).stripes
+    cube[12, 2 * ROWS // 3 :, 30] += 0.2
+    assert np.argwhere(found_in(cube).offset).tolist() == [[12, 30]]
+
+
+@pytest.mark.parametrize("step", [0.05, 0.2, 0.5])
+def test_coarsely_quantised_images_have_no_stripes(step):
+    lines = found_in(np.round(scene() / step) * np.float32(step))
+    assert lines.stripes < 0.005 * BANDS * COLS and np.abs(lines.offset).max() <= 2 * step
+
+
+def test_pixels_without_data_do_not_count():
+    """The noise of what is valid, however little that is."""
+    cube, *_ = spoiled()
+    half = np.ma.array(cube, mask=np.zeros(cube.shape, bool))
+    half.mask[:, :, 25:] = True
+    with SpectralImage(ArrayReader(half)) as image:
+        found, expected = image.subspace(robust=True), subspace_of(np.ascontiguousarray(cube[:, :, :25]), robust=True)
+    assert found.rank == expected.rank
+    np.testing.assert_allclose(found.sigma, expected.sigma, rtol=0.05)
 
 
 @pytest.mark.parametrize("shape", [(1, COLS), (FEWEST - 1, COLS), (ROWS, FEWEST - 1), (2, 2)])

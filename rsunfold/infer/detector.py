@@ -16,7 +16,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError, WeightsError
 from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.tiles import Plan, plan, strips
+from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
 from rsunfold.registry import ModelSpec, get_model
 
 if TYPE_CHECKING:
@@ -217,7 +217,14 @@ class Detector:
             import torch
 
             budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
-        made = plan(image.rows, image.cols, bytes_per_pixel=self.bytes_per_pixel, margin=self.margin, budget=budget)
+        made = plan(
+            image.rows,
+            image.cols,
+            bytes_per_pixel=self.bytes_per_pixel,
+            margin=self.margin,
+            budget=budget,
+            kept_bytes=KEPT_BYTES + (0 if self.net is None else max(op.kept_bytes for op in self._operators())),
+        )
         if self.net is None:
             yield self._classical(image.rows, image.cols, lambda w: image.read(w)[0], made)
             return

@@ -35,7 +35,7 @@ class Background(MapOperator):
 
     def __init__(self, C: int, s: int, d: int, H: int, N: int) -> None:
         super().__init__()
-        self.stride, self.width_ = s, C + max(C // 2, -(-8 * d // s**2))
+        self.stride, self.width_, self.kept_bytes = s, C + max(C // 2, -(-8 * d // s**2)), 12 * d / s**2
         self.features = nn.Sequential(*conv(1, C, 3, norm=True), *conv(C, C, 3, norm=True))
         self.down = nn.Conv2d(C, d, s, stride=s)
         self.scans = nn.Sequential(FourWayScan(d, H, N), FourWayScan(d, H, N))
@@ -213,6 +213,8 @@ class LSNet(Unrolled):
 
     def __init__(self, K: int = 6, C: int = 16, s: int = 8, d: int = 104, heads: int = 2, states: int = 64) -> None:
         super().__init__()
+        if min(K, C, s, d, heads, states) < 1:
+            raise ValueError("K, C, s, d, heads and states must be at least 1")
         self.arch = {"K": K, "C": C, "s": s, "d": d, "heads": heads, "states": states}
         self.stages = nn.ModuleList(Stage(C, s, d, heads, states) for _ in range(K))
 

@@ -298,7 +298,9 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
     try:
         net: Unrolled = spec.build(**recipe.arch)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {error}.") from None
+        raise InputError(
+            f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {str(error).rstrip('.')}."
+        ) from None
     if start is None:
         return net
     begun, _, _ = load(start, recipe.model)

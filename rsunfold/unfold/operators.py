@@ -37,11 +37,13 @@ class MapOperator(nn.Module):
     by :meth:`finish`; it may depend on those before it. :meth:`local` gives the output of a piece when all are known.
     That is how :mod:`rsunfold.infer.outofcore` gets the exact result of an image that does not fit in memory.
 
-    Windows begin at multiples of ``stride`` pixels, and end there or with the image.
+    Windows begin at multiples of ``stride`` pixels, and end there or with the image. What is pooled takes
+    ``kept_bytes`` for each pixel of the image.
     """
 
     pools = 0
     stride = 1
+    kept_bytes = 0.0
 
     @property
     def radius(self) -> int:

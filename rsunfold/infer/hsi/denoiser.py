@@ -184,12 +184,12 @@ class Denoiser:
         context, level = None, np.zeros((len(A), 1, 1), np.float32)
         if self.net.sparse or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
             with torch.inference_mode():
-                sample, _, columns = image.mosaic()
+                sample, valid, columns = image.mosaic()
                 noisy = subspace.whiten(sample, columns)
                 found, context = self.net(torch.from_numpy(noisy).to(self.device), A)
-                if self.net.sparse:
+                if self.net.sparse and valid.any():
                     # Impulses in most pixels of a band, brighter than it for the most part, pull all of it with them.
-                    level[:, 0, 0] = np.median((noisy - found.cpu().numpy()).reshape(len(noisy), -1), axis=1)
+                    level[:, 0, 0] = np.median((noisy - found.cpu().numpy())[:, valid], axis=1)
 
         def run(y: Spectra) -> Spectra:
             with torch.inference_mode():

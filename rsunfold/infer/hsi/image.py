@@ -170,16 +170,18 @@ class SpectralImage(Source):
         robust : some samples are outliers, and some columns stripes or dead lines; takes one more pass.
         """
         s = self.statistics
-        sample, _, columns = self.mosaic()
-        lined = Lined(self._columns(), columns) if robust else None
+        sample, valid, columns = self.mosaic()
+        if not valid.any():
+            valid = np.ones_like(valid)  # evenly spaced windows may miss the few valid pixels of a large image
+        lined = Lined(self._columns(), columns, valid) if robust else None
         return estimate_subspace(s.moments, s.smoothed, sample, sigma=sigma, lined=lined)
 
     def _columns(self) -> ColumnSummary:
-        columns = ColumnSummary(len(self.bands), self.cols)
+        columns = ColumnSummary(len(self.bands), self.rows, self.cols)
         width = max(1, self.strip_bytes // (4 * len(self.bands) * 2 * BLOCK))
         for window in ColumnSummary.windows(self.rows, self.cols, width):
             cube = self.reader.read(window, self.bands)
-            columns.add(cube.data, cube.valid, window.col)
+            columns.add(cube.data, cube.valid, window)
         return columns
 
     def scene(self, low: float, span: float, seed: int = 0) -> Scene:
