@@ -319,13 +319,16 @@ def test_star_net_s_removes_the_stripes_that_star_net_leaves(cube):
 
 
 def test_star_net_s_removes_the_impulses_that_star_net_leaves(cube):
-    """With the noise levels of what is no outlier; from levels that count impulses as noise, nothing is an outlier."""
+    """With the noise levels of what is no outlier; from levels that count impulses as noise, nothing is an outlier.
+
+    Bands with impulses in most pixels count as noisy for both, and little of them is left to tell the two apart.
+    """
     noise = make_noise(cube, "case4", seed=0)
     star, star_s = (restored(name, noise.data, robust=True) for name in NAMES)
-    assert quality(cube, star_s)["psnr"] > quality(cube, star)["psnr"] + 3
+    assert quality(cube, star_s)["psnr"] > quality(cube, star)["psnr"] + 2.5
     few = np.flatnonzero((noise.impulse.mean((1, 2)) > 0) & (noise.impulse.mean((1, 2)) < 0.35))
     left, left_s = (float(np.square(x - cube)[few].mean()) for x in (star, star_s))
-    assert left_s < 0.5 * left
+    assert left_s < 0.3 * left
 
 
 @WAYS
