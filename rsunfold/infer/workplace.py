@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,12 +33,14 @@ def work_folder(folder: Path) -> Iterator[Path]:
 
     Raises OutputError when ``folder`` cannot be made or written to, or its disk is full.
     """
+    # Named before it is made, so that an interrupt just after finds it inside the try.
+    work = folder / f".rsunfold-{secrets.token_hex(8)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=".rsunfold-", dir=folder))
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
-    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            work.mkdir(mode=0o700)
+        except OSError as error:
+            raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
         yield work
     except OutputError as error:  # nobody knows the hidden folder
         raise OutputError(str(error).replace(str(work), str(folder))) from error

@@ -120,7 +120,7 @@ class Denoiser:
         Raises InputError when the noise cannot be estimated.
         """
         if self.published:
-            return published_subspace(image.mosaic()[0])
+            return published_subspace(image.mosaic[0])
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
         if given is None and len(image.bands) < FEW and min(image.rows, image.cols) < 2:
@@ -184,7 +184,7 @@ class Denoiser:
         context, level = None, np.zeros((len(A), 1, 1), np.float32)
         if self.net.sparse or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
             with torch.inference_mode():
-                sample, valid, columns = image.mosaic()
+                sample, valid, columns = image.mosaic
                 noisy = subspace.whiten(sample, columns)
                 found, context = self.net(torch.from_numpy(noisy).to(self.device), A)
                 if self.net.sparse and valid.any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,6 +146,7 @@ class SpectralImage(Source):
         inner = window.within(grown)
         return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
 
+    @cached_property
     def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.intp]]:
         """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of evenly spaced windows.
 
@@ -170,7 +172,7 @@ class SpectralImage(Source):
         robust : some samples are outliers, and some columns stripes or dead lines; takes one more pass.
         """
         s = self.statistics
-        sample, valid, columns = self.mosaic()
+        sample, valid, columns = self.mosaic
         if not valid.any():
             valid = np.ones_like(valid)  # evenly spaced windows may miss the few valid pixels of a large image
         lined = Lined(self._columns(), columns, valid) if robust else None
@@ -208,7 +210,7 @@ class SpectralImage(Source):
         """
         if self.meta.wavelengths or min(self.count, self.rows, self.cols) < 8:
             return None
-        data, *_ = self.mosaic()
+        data, *_ = self.mosaic
         x = data[:, ::2, ::2].astype(np.float64)
         whole = x.var()
         shares = [float(x.mean(axis=tuple({0, 1, 2} - {axis})).var() / whole) if whole else 0.0 for axis in range(3)]

@@ -96,7 +96,7 @@ def test_the_mosaic_is_made_of_pixels_of_the_image(shape, monkeypatch):
     monkeypatch.setattr(module, "MOSAIC_SIDE", 16)
     monkeypatch.setattr(module, "MOSAIC_TILE", 8)
     data = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    found, valid, columns = opened(data).mosaic()
+    found, valid, columns = opened(data).mosaic
     np.testing.assert_array_equal(found[0] % shape[2], np.broadcast_to(columns, found[0].shape))
     assert found.shape[0] == 3 and 0 < found[0].size <= 16**2 and valid.shape == found.shape[1:]
     assert len(np.unique(found[0])) == found[0].size  # no pixel twice
