@@ -26,10 +26,12 @@ RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
 CONFIDENCE = 1.02
 """Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
-SMOOTHED_NOISE = (6 / 16) ** 2
-"""Variance that :func:`smooth` leaves of white noise of variance 1."""
-SMOOTHED_COUNT = (36 / 70) ** 2
-"""Independent spectra per pixel after :func:`smooth`, whose noise is correlated over 5 x 5 pixels."""
+CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
+"""Weight of the pixel itself in :func:`smooth`, and the sum of its squared weights: mean and variance of the product of
+white noise and its smoothed self."""
+TURNS, SLIGHT = 2, 0.01
+"""Rounds of :func:`signal_directions` after the first, and the least covariance with the neighbours that a direction
+counts with, in units of the noise."""
 LEAST, MOST = 9, 45
 """Directions that a subspace has at least, for networks that work on 9 eigen-images at a time, and at most."""
 MOST_ROBUST = 12
@@ -48,7 +50,7 @@ FILLS = 10
 
 
 class Moments:
-    """Count, mean and covariance of spectra, gathered block by block.
+    """Count, mean and covariance of spectra, gathered block by block; or their covariance with others.
 
     Sums are taken about the first block's mean, so that a large mean does not drown a small variance.
     """
@@ -56,12 +58,12 @@ class Moments:
     def __init__(self, bands: int) -> None:
         self.count = 0
         self._shift: Real | None = None
-        self._sum = np.zeros(bands)
+        self._sum, self._sum_beside = np.zeros(bands), np.zeros(bands)
         self._products = np.zeros((bands, bands))
         self._low, self._high = np.full(bands, np.inf), np.full(bands, -np.inf)
 
-    def add(self, spectra: NDArray[np.floating]) -> None:
-        """Take ``spectra`` (bands, n), finite."""
+    def add(self, spectra: NDArray[np.floating], beside: NDArray[np.floating] | None = None) -> None:
+        """Take ``spectra`` (bands, n), finite, and what they are to be multiplied with; None for themselves."""
         if not spectra.shape[1]:
             return
         x = spectra.astype(np.float64)
@@ -69,9 +71,11 @@ class Moments:
         if self._shift is None:
             self._shift = x.mean(axis=1)
         x -= self._shift[:, None]
+        z = x if beside is None else beside - self._shift[:, None]
         self.count += x.shape[1]
         self._sum += x.sum(axis=1)
-        self._products += x @ x.T
+        self._sum_beside += z.sum(axis=1)
+        self._products += x @ z.T
 
     @property
     def mean(self) -> Real:
@@ -82,10 +86,10 @@ class Moments:
 
     @property
     def covariance(self) -> Real:
-        """(bands, bands), divided by the count."""
+        """(bands, bands), divided by the count; of a covariance with others the symmetric part."""
         _ = self.mean
-        m = self._sum / self.count
-        return np.asarray(self._products / self.count - np.outer(m, m))
+        C = self._products / self.count - np.outer(self._sum, self._sum_beside) / self.count**2
+        return np.asarray((C + C.T) / 2)
 
     @property
     def low(self) -> Real:
@@ -107,7 +111,8 @@ class Moments:
         out = Moments(int(bands.sum()))
         out.count = self.count
         out._shift = None if self._shift is None else self._shift[bands]
-        out._sum, out._low, out._high = self._sum[bands], self._low[bands], self._high[bands]
+        out._sum, out._sum_beside = self._sum[bands], self._sum_beside[bands]
+        out._low, out._high = self._low[bands], self._high[bands]
         out._products = self._products[np.ix_(bands, bands)]
         return out
 
@@ -168,10 +173,11 @@ def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUN
 
 
 def smooth(cube: Cube) -> NDArray[np.float32]:
-    """Each band of (bands, rows, cols) smoothed by the binomial 1 2 1 along rows and columns, edges repeated."""
+    """Each band of (bands, rows, cols) smoothed by the binomial 1 2 1 along rows and columns, mirrored at the edges, so
+    that a pixel there has no more weight than CENTRE in its own result."""
     kernel = np.array([0.25, 0.5, 0.25], np.float32)
-    half = correlate1d(cube.astype(np.float32, copy=False), kernel, axis=1, mode="nearest")
-    return np.asarray(correlate1d(half, kernel, axis=2, mode="nearest"))
+    half = correlate1d(cube.astype(np.float32, copy=False), kernel, axis=1, mode="mirror")
+    return np.asarray(correlate1d(half, kernel, axis=2, mode="mirror"))
 
 
 def spatial_noise(cube: Cube) -> Real:
@@ -281,7 +287,7 @@ class Subspace:
 def signal_subspace(
     mean: Real,
     covariance: Real,
-    smoothed: Real,
+    near: Real | None,
     sigma: Real,
     count: int,
     *,
@@ -290,8 +296,9 @@ def signal_subspace(
 ) -> Subspace:
     """The signal subspace of an image with ``mean`` and ``covariance`` from ``count`` spectra and noise ``sigma`` > 0.
 
-    smoothed : covariance of the image after :func:`smooth`. A direction holds signal when its variance in the
-    whitened image exceeds the largest that unit noise alone would give in so many spectra,
+    near : covariance of the image with what :func:`smooth` makes of it; None where no pixel has all its neighbours: then
+    the covariance stands in. A direction holds signal when its variance in
+    the whitened image exceeds the largest that unit noise alone would give in so many spectra,
     (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
     """
     if not (sigma > 0).all():
@@ -299,32 +306,43 @@ def signal_subspace(
     scale = np.outer(sigma, sigma)
     values, vectors = _eigen(covariance / scale)
     rank = _rank(values, count)
-    A = signal_directions(smoothed / scale, sigma, count, least=rank, most=most)
+    if near is None:
+        near, most = covariance - (1 - CENTRE) * np.diag(sigma**2), min(most, max(LEAST, rank))
+    A = signal_directions(near / scale, sigma, count, least=rank, most=most)
     return Subspace(mean, sigma, values, vectors, rank, A, lines)
 
 
-def signal_directions(smoothed: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
-    """Orthonormal directions (bands, k) of signal from the covariance of the smoothed image, whitened by ``sigma``.
+def signal_directions(near: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
+    """Orthonormal directions (bands, k) of signal from ``near``, the covariance of the image with its smoothed self,
+    whitened by ``sigma``.
 
-    Two things are known of signal and not of noise. Neighbouring pixels are alike, so smoothing takes away more noise
-    than signal: the eigenvectors are those of the smoothed image. Neighbouring bands are alike, in the units of the
-    image: divided by a noise that jumps from band to band they are not. So each eigenvector goes back to these units,
-    where its noise is sigma_b sqrt(l / count) / (l - 1) at eigenvalue l; :func:`_smooth_spectrum` takes it away.
+    Two things are known of signal and not of noise. Neighbouring pixels are alike, and their noise is not: with
+    C = near - CENTRE I only signal is left in the mean, and its directions are the eigenvectors of C. Neighbouring
+    bands are alike, in the units of the image: divided by a noise that jumps from band to band they are not. So each
+    eigenvector goes back to these units, where its noise is sigma_b sqrt((w + SQUARES) / count) / w at eigenvalue w;
+    :func:`_smooth_spectrum` takes it away. Both in turn: directions with less noise, A, make better regressors of the
+    bands, and C A U / w, w and U from the eigenvectors of A'CA, are what the bands say of them.
 
     k is the number of eigenvalues that noise alone would not give, or ``least`` where that is more, within LEAST and
     ``most``, or the number of bands.
     """
-    bands = len(smoothed)
-    values, vectors = _eigen(smoothed / SMOOTHED_NOISE)
-    effective = max(1.0, count * SMOOTHED_COUNT)
-    k = min(bands, most, max(LEAST, least, _rank(values, effective)))
-    A, lam = vectors[:, :k], np.maximum(values[:k], 0)
-    if bands >= WINDOW:
-        noise = np.clip(np.sqrt(lam / effective) / np.maximum(lam - 1, 0.05), 1e-9, bands**-0.5)
+    bands = len(near)
+    effective = max(1.0, count * CENTRE**2 / SQUARES)
+    C = near - CENTRE * np.eye(bands)
+    w, A = _eigen(C)
+    k = min(bands, most, max(LEAST, least, _rank(w / CENTRE + 1, effective)))
+    w, A = w[:k], A[:, :k]
+    if bands < WINDOW:
+        return np.ascontiguousarray(A)
+    for turn in range(1 + TURNS):
+        if turn:
+            w, U = _eigen(A.T @ C @ A)
+            A = C @ A @ U / np.maximum(w, SLIGHT)
+        signal = np.maximum(w, SLIGHT)
+        noise = np.clip(np.sqrt((signal + SQUARES) / count) / signal, 1e-9, bands**-0.5)
         columns = [_smooth_spectrum(sigma * a, e * sigma) for a, e in zip(A.T, noise, strict=True)]
-        A = np.stack(columns, axis=1) / sigma[:, None]
-    q, _ = np.linalg.qr(A)
-    return np.asarray(q)
+        A, _ = np.linalg.qr(np.stack(columns, axis=1) / sigma[:, None])
+    return np.asarray(A)
 
 
 def _eigen(covariance: Real) -> tuple[Real, Real]:
@@ -368,16 +386,17 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
 
 
 def estimate_subspace(
-    plain: Moments, smoothed: Moments, sample: Cube, *, sigma: Real | None = None, lined: Lined | None = None
+    plain: Moments, near: Moments | None, sample: Cube, *, sigma: Real | None = None, lined: Lined | None = None
 ) -> Subspace:
-    """The subspace of an image from the moments of its spectra, as they are and after :func:`smooth`.
+    """The subspace of an image from the moments of its spectra, and of these with what :func:`smooth` makes of them.
 
     sample (bands, rows, cols) : the image, or a part that stands for it, without holes. sigma : noise (bands,) where it
     is known; else it is that of :func:`regression_noise`, refined by :func:`residual_noise`, or of
     :func:`spatial_noise` with few bands. lined : some samples are outliers, also along whole columns, which are given
     here; mean, noise and covariance are then those of the sample without them.
     """
-    mean, covariance, smooth_covariance, count = plain.mean, plain.covariance, smoothed.covariance, plain.count
+    mean, covariance, count = plain.mean, plain.covariance, plain.count
+    near_covariance = near.covariance if near is not None else None
     few = len(mean) < FEW
     robust = lined is not None and not few
     estimated = spatial_noise(sample) if few else regression_noise(covariance)
@@ -388,16 +407,19 @@ def estimate_subspace(
         whole = binary_erosion(lined.valid, np.ones((3, 3), bool), border_value=1)
         repaired = sample.astype(np.float32)
         repaired[:, lined.valid] = spectra
-        smooth_covariance = np.cov(smooth(repaired)[:, whole if whole.any() else lined.valid], bias=True)
+        where = whole if whole.any() else lined.valid
+        pairs = Moments(len(mean))
+        pairs.add(repaired[:, where], smooth(repaired)[:, where])
+        near_covariance = pairs.covariance
     spread = np.sqrt(np.diag(plain.covariance))
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
-    covariance, smooth_covariance = np.atleast_2d(covariance), np.atleast_2d(smooth_covariance)
+    covariance = np.atleast_2d(covariance)
     # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
     if sigma is None and not few and not robust:
         noise = residual_noise(covariance, noise, count)
     most = MOST_ROBUST if lined is not None else MOST
-    return signal_subspace(mean, covariance, smooth_covariance, noise, count, most=most, lines=lines)
+    return signal_subspace(mean, covariance, near_covariance, noise, count, most=most, lines=lines)
 
 
 def _without_outliers(sample: Cube, lined: Lined) -> tuple[Real, Real, Real, Lines]:
@@ -423,12 +445,13 @@ def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) 
 
     robust : some of its samples are outliers.
     """
-    plain, smoothed = Moments(len(cube)), Moments(len(cube))
-    plain.add(cube.reshape(len(cube), -1))
-    smoothed.add(smooth(cube).reshape(len(cube), -1))
+    plain, near = Moments(len(cube)), Moments(len(cube))
+    spectra = cube.reshape(len(cube), -1)
+    plain.add(spectra)
+    near.add(spectra, smooth(cube).reshape(len(cube), -1))
     every = np.ones(cube.shape[1:], bool)
     lined = Lined(column_summary(cube), np.arange(cube.shape[2]), every) if robust else None
-    return estimate_subspace(plain, smoothed, cube, sigma=sigma, lined=lined)
+    return estimate_subspace(plain, near, cube, sigma=sigma, lined=lined)
 
 
 def published_subspace(sample: Cube) -> Subspace:

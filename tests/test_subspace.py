@@ -6,9 +6,9 @@ import spectral
 
 from rsunfold.errors import InputError
 from rsunfold.subspace import (
+    CENTRE,
     LEAST,
-    SMOOTHED_COUNT,
-    SMOOTHED_NOISE,
+    SQUARES,
     Moments,
     hysime,
     regression_noise,
@@ -43,6 +43,13 @@ def moments_of(cube):
     return moments
 
 
+def near_of(cube):
+    """Covariance of the image with its smoothed self."""
+    moments = Moments(len(cube))
+    moments.add(cube.reshape(len(cube), -1), smooth(cube).reshape(len(cube), -1))
+    return moments.covariance
+
+
 def with_noise(sigma, seed=1, **size):
     clean = scene(**size)
     return clean + np.random.default_rng(seed).standard_normal(clean.shape) * np.reshape(sigma, (-1, 1, 1))
@@ -59,6 +66,18 @@ class TestMoments:
         assert moments.count == 1000
         np.testing.assert_allclose(moments.mean, x.mean(axis=1), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(moments.covariance, np.cov(x, bias=True), rtol=1e-6, atol=1e-6)
+
+    def test_the_covariance_with_others_is_the_symmetric_part(self):
+        rng = np.random.default_rng(2)
+        x, z = 5 + rng.standard_normal((2, 4, 300))
+        moments = Moments(4)
+        for part in (slice(0, 7), slice(7, 300)):
+            moments.add(x[:, part], z[:, part])
+        cross = np.cov(x, z, bias=True)[:4, 4:]
+        np.testing.assert_allclose(moments.covariance, (cross + cross.T) / 2, atol=1e-12)
+        np.testing.assert_allclose(moments.mean, x.mean(axis=1))
+        some = np.array([True, False, True, True])
+        np.testing.assert_allclose(moments.select(some).covariance, moments.covariance[np.ix_(some, some)])
 
     def test_integers_and_float32_are_summed_in_float64(self):
         x = np.random.default_rng(1).integers(60000, 65535, (3, 5000)).astype(np.uint16)
@@ -227,18 +246,19 @@ class TestSpatialNoise:
 
 
 class TestSmooth:
-    def test_what_it_leaves_of_white_noise(self):
-        noise = np.random.default_rng(11).standard_normal((8, 200, 200))
+    def test_what_white_noise_has_in_common_with_its_smoothed_self(self):
+        noise = np.random.default_rng(11).standard_normal((60, 100, 100))
         left = smooth(noise)
         assert left.dtype == np.float32
         assert left.shape == noise.shape
-        assert left[:, 1:-1, 1:-1].var() == pytest.approx(SMOOTHED_NOISE, rel=0.02)
+        products = near_of(noise)
+        assert np.diag(products).mean() == pytest.approx(CENTRE, rel=0.01)
+        assert products[np.triu_indices(60, 1)].var() * 100**2 == pytest.approx(SQUARES, rel=0.1)
 
-    def test_how_many_spectra_remain_independent(self):
-        """The correlation of two bands of noise scatters by 1 / sqrt of that number."""
-        noise = smooth(np.random.default_rng(12).standard_normal((60, 60, 60))).reshape(60, -1)
-        scatter = np.corrcoef(noise)[np.triu_indices(60, 1)]
-        assert 1 / scatter.var() / 3600 == pytest.approx(SMOOTHED_COUNT, rel=0.15)
+    def test_pixels_at_the_edge_are_no_exception(self):
+        noise = np.random.default_rng(12).standard_normal((2000, 3, 4))
+        share = (noise * smooth(noise)).mean(axis=0)
+        np.testing.assert_allclose(share, CENTRE, atol=0.05)
 
     def test_constant_images_stay(self):
         np.testing.assert_allclose(smooth(np.full((2, 5, 1), 3.0)), 3)
@@ -297,9 +317,9 @@ class TestRobustStatistics:
 
 class TestSignalSubspace:
     def of(self, cube, sigma):
-        moments, smoothed = moments_of(cube), moments_of(smooth(cube))
+        moments = moments_of(cube)
         sigma = np.broadcast_to(sigma, len(cube))
-        return signal_subspace(moments.mean, moments.covariance, smoothed.covariance, sigma, moments.count)
+        return signal_subspace(moments.mean, moments.covariance, near_of(cube), sigma, moments.count)
 
     @pytest.mark.parametrize("rank", [1, 3, 8])
     def test_the_rank_of_an_image_is_found(self, rank):
@@ -341,6 +361,14 @@ class TestSignalSubspace:
         assert back.dtype == np.float32
         np.testing.assert_allclose(back, cube, atol=1e-5)
 
+    def test_without_neighbours_the_covariance_stands_in(self):
+        cube = with_noise(0.05)
+        moments = moments_of(cube)
+        found = signal_subspace(moments.mean, moments.covariance, None, np.full(BANDS, 0.05), moments.count)
+        assert found.A.shape == (BANDS, LEAST)
+        signal = spectra_of() / 0.05
+        assert np.linalg.norm(signal - found.A @ (found.A.T @ signal)) < 0.02 * np.linalg.norm(signal)
+
     @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
     def test_noise_must_be_positive(self, bad):
         with pytest.raises(ValueError, match="noise above 0"):
@@ -367,17 +395,16 @@ class TestSignalSubspace:
         clean, cube = scene(), with_noise(sigma)
         found = self.of(cube, sigma)
         scale = np.outer(sigma, sigma)
-        _, vectors = np.linalg.eigh(moments_of(smooth(cube)).covariance / scale)
+        _, vectors = np.linalg.eigh(near_of(cube) / scale)
         signal = found.whiten(clean).reshape(BANDS, -1)
         lost = [np.mean((signal - A @ (A.T @ signal)) ** 2) for A in (found.A, vectors[:, ::-1][:, : found.A.shape[1]])]
         assert lost[0] < 0.5 * lost[1]
 
     def test_spectra_without_noise_stay_as_they_are(self):
         cube = scene(rank=LEAST)
-        smoothed = moments_of(smooth(cube))
         sigma = np.random.default_rng(4).uniform(1e-6, 1e-4, BANDS)
         found = self.of(cube, sigma)
-        _, vectors = np.linalg.eigh(smoothed.covariance / np.outer(sigma, sigma))
+        _, vectors = np.linalg.eigh(near_of(cube) / np.outer(sigma, sigma))
         signal = vectors[:, -LEAST:]
         np.testing.assert_allclose(found.A @ (found.A.T @ signal), signal, atol=1e-3)
 

@@ -90,7 +90,7 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
     """Detect anomalies in an image and keep everything in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var, smoothed=False) as image:
+    with environment(), SpectralImage(source, var=options.var, near=False) as image:
         return _detect(image, detector, options, started)[0]
 
 
@@ -106,7 +106,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
         refuse_existing(folder / name, options.overwrite)
     with (
         environment(),
-        SpectralImage(source, var=options.var, smoothed=False) as image,
+        SpectralImage(source, var=options.var, near=False) as image,
         work_folder(folder) as work,
     ):
         found, anomalies, scored = _detect(image, detector, options, started)

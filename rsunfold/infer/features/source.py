@@ -127,7 +127,7 @@ class ImageBands(FeatureSource):
                 if not any(low <= w <= high for w in self.wavelengths):
                     self.notes.append(f"no band lies in the range {low:g}-{high:g} nm")
             strips = self._strip_bytes(reader, ranker)
-            self.image = SpectralImage(reader, smoothed=False, left_out=beside, strip_bytes=strips)
+            self.image = SpectralImage(reader, near=False, left_out=beside, strip_bytes=strips)
             stack.pop_all()
         s = self.image.statistics
         self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels

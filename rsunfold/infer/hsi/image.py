@@ -30,14 +30,14 @@ class Statistics:
     """What one pass over the valid pixels gives.
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
-    are passed through. moments, smoothed : of the bands that take part, as they are and smoothed (the same again where
-    that was not asked for). pixels, valid_pixels : of the image.
+    are passed through. moments, near : of the bands that take part, and of these with their smoothed selves (None
+    where that was not asked for or no pixel has all its neighbours). pixels, valid_pixels : of the image.
     """
 
     bands: list[int]
     passed: dict[int, str]
     moments: Moments
-    smoothed: Moments
+    near: Moments | None
     pixels: int
     valid_pixels: int
 
@@ -46,7 +46,7 @@ class SpectralImage(Source):
     """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units.
 
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
-    valid where every band that takes part is. smoothed : gather the moments of the smoothed image too. left_out :
+    valid where every band that takes part is. near : gather the moments with the smoothed image too. left_out :
     reason by zero-based band of others that are to take no part. strip_bytes : of the strips read for statistics.
 
     Raises InputError when the samples are complex, no band can take part or no pixel is valid.
@@ -57,11 +57,11 @@ class SpectralImage(Source):
         source: str | CubeReader,
         *,
         var: str | None = None,
-        smoothed: bool = True,
+        near: bool = True,
         left_out: Mapping[int, str] | None = None,
         strip_bytes: int | None = None,
     ) -> None:
-        self.smoothed, self.left_out = smoothed, dict(left_out or {})
+        self.near, self.left_out = near, dict(left_out or {})
         self.strip_bytes = strip_bytes or STRIP_BYTES
         super().__init__(source, var)
 
@@ -90,14 +90,14 @@ class SpectralImage(Source):
         if not chosen:
             more = " or left out" if self.left_out else ""
             raise InputError(f"every band of {self.path} is marked as bad in its band list{more}.")
-        moments, smoothed = self._moments(chosen)
+        moments, near = self._moments(chosen)
         if not moments.count:
             empty = self._empty_bands(chosen)
             if len(empty) in (0, len(chosen)):
                 raise InputError(f"{self.path} has no valid pixel: all are nodata, masked or not finite.")
             passed |= dict.fromkeys(empty, "no valid sample")
             chosen = [i for i in chosen if i not in passed]
-            moments, smoothed = self._moments(chosen)
+            moments, near = self._moments(chosen)
             if not moments.count:
                 raise InputError(f"{self.path} has no pixel that is valid in all of its bands.")
         varies = moments.spread > 0
@@ -105,24 +105,24 @@ class SpectralImage(Source):
         if not varies.any():
             raise InputError(f"{self.path} is constant in every band: it holds nothing but one value.")
         bands = [i for i, v in zip(chosen, varies, strict=True) if v]
-        both = moments.select(varies), smoothed.select(varies)
-        return Statistics(bands, dict(sorted(passed.items())), *both, self.rows * self.cols, moments.count)
+        chosen_near = None if near is None else near.select(varies)
+        return Statistics(bands, dict(sorted(passed.items())), moments.select(varies), chosen_near, self.rows * self.cols, moments.count)
 
-    def _moments(self, bands: list[int]) -> tuple[Moments, Moments]:
-        """Of the spectra, and of the smoothed ones where no hole is within the smoother's reach."""
-        moments, smoothed = Moments(len(bands)), Moments(len(bands))
+    def _moments(self, bands: list[int]) -> tuple[Moments, Moments | None]:
+        """Of the spectra, and of these with the smoothed ones where no hole is within the smoother's reach."""
+        moments, near = Moments(len(bands)), Moments(len(bands))
         for window in self.strips(len(bands)):
-            grown = window.grown(int(self.smoothed), self.rows, self.cols)
+            grown = window.grown(int(self.near), self.rows, self.cols)
             cube = self.reader.read(grown, bands)
             inner = window.within(grown)
             data, valid = cube.data[:, *inner], cube.valid[inner]
             moments.add(data[:, valid])
-            if not self.smoothed:
+            if not self.near:
                 continue
-            whole = binary_erosion(cube.valid, np.ones((3, 3), bool), border_value=1)
-            near = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
-            smoothed.add(near[:, whole[inner]])
-        return moments, smoothed if smoothed.count else moments
+            whole = binary_erosion(cube.valid, np.ones((3, 3), bool), border_value=1)[inner]
+            smoothed = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
+            near.add(data[:, whole], smoothed[:, whole])
+        return moments, near if near.count else None
 
     def _empty_bands(self, bands: list[int]) -> list[int]:
         """Those of ``bands`` without a single valid sample."""
@@ -176,7 +176,7 @@ class SpectralImage(Source):
         if not valid.any():
             valid = np.ones_like(valid)  # evenly spaced windows may miss the few valid pixels of a large image
         lined = Lined(self._columns(), columns, valid) if robust else None
-        return estimate_subspace(s.moments, s.smoothed, sample, sigma=sigma, lined=lined)
+        return estimate_subspace(s.moments, s.near, sample, sigma=sigma, lined=lined)
 
     def _columns(self) -> ColumnSummary:
         columns = ColumnSummary(len(self.bands), self.rows, self.cols)

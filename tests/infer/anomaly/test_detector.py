@@ -28,7 +28,7 @@ def opened(cube, *, nodata=None, **meta) -> SpectralImage:
     reader = ArrayReader(cube, nodata=nodata)
     if meta:
         reader.meta = Meta(driver="array", **meta)
-    return SpectralImage(reader, smoothed=False)
+    return SpectralImage(reader, near=False)
 
 
 def scored(cube, detector, *, stages=False, nodata=None, **meta):

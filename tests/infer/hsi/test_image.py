@@ -32,7 +32,7 @@ def test_strips_do_not_change_the_statistics(noisy, monkeypatch):
     monkeypatch.setattr(module, "STRIP_BYTES", 4 * 16 * 20 * 3)
     strips = opened(noisy)
     assert [w.height for w in strips.strips(16)] == [3] * 8
-    for name in ("moments", "smoothed"):
+    for name in ("moments", "near"):
         a, b = getattr(whole, name), getattr(strips.statistics, name)
         assert a.count == b.count
         np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-9)
@@ -41,7 +41,7 @@ def test_strips_do_not_change_the_statistics(noisy, monkeypatch):
 def test_integers_have_the_statistics_of_their_values(noisy):
     counts = np.rint(noisy * 300).astype(np.int16)
     whole, floats = opened(counts).statistics, opened(counts.astype(np.float32)).statistics
-    np.testing.assert_allclose(whole.smoothed.covariance, floats.smoothed.covariance)
+    np.testing.assert_allclose(whole.near.covariance, floats.near.covariance)
 
 
 def test_bands_that_take_no_part(noisy):
