@@ -31,6 +31,7 @@ def detect_ir(
     var: str | None = None,
     nodata: float | None = None,
     min_area: int = 1,
+    max_area: int | None = None,
     stages: bool = False,
     device: str = "auto",
     memory: str | int | None = None,
@@ -43,7 +44,8 @@ def detect_ir(
     model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
     peak : score that the best pixel of a target must exceed; None takes that of the weights, or ``threshold``.
-    min_area : fewest pixels of a target. stages : also return every variable of every stage.
+    min_area, max_area : fewest and most pixels of a target; None takes the most of the weights, 0 is any number.
+    stages : also return every variable of every stage.
 
     Returns a :class:`rsunfold.infer.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid), ``mask``
     (bool), ``targets``, ``stages`` and ``summary``. For images larger than memory use the command line, or
@@ -54,7 +56,8 @@ def detect_ir(
     from rsunfold.infer.run import Options, detect_array
     from rsunfold.io.memory import ArrayReader
 
-    options = Options(threshold=threshold, peak=peak, band=band, scale=scale, var=var, min_area=min_area, stages=stages)
+    sizes: dict[str, Any] = {"min_area": min_area, "max_area": max_area}
+    options = Options(threshold=threshold, peak=peak, band=band, scale=scale, var=var, stages=stages, **sizes)
     path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
     if path is not None and nodata is not None:
         raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")

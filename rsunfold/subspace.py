@@ -296,9 +296,9 @@ def signal_subspace(
 ) -> Subspace:
     """The signal subspace of an image with ``mean`` and ``covariance`` from ``count`` spectra and noise ``sigma`` > 0.
 
-    near : covariance of the image with what :func:`smooth` makes of it; None where no pixel has all its neighbours: then
-    the covariance stands in. A direction holds signal when its variance in
-    the whitened image exceeds the largest that unit noise alone would give in so many spectra,
+    near : covariance of the image with what :func:`smooth` makes of it; None where no pixel has all its neighbours:
+    then the covariance stands in. A direction holds signal when its variance in the whitened image exceeds the largest
+    that unit noise alone would give in so many spectra,
     (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
     """
     if not (sigma > 0).all():

@@ -37,7 +37,8 @@ class WeightRecord:
     what the network was trained to see. origin : where the weight comes from, with the command or the published file.
 
     Of networks that detect, too: threshold : score above which a pixel is a target, and peak : score that its best
-    pixel must exceed too (none when not above threshold), both chosen on validation. temperature : score =
+    pixel must exceed too (none when not above threshold), both chosen on validation. max_area : most pixels of a
+    target, from the training targets; None for any number. temperature : score =
     sigmoid(logit / temperature).
     """
 
@@ -46,6 +47,7 @@ class WeightRecord:
     arch: dict[str, Any]
     threshold: float = 0.5
     peak: float = 0.0
+    max_area: int | None = None
     temperature: float = 1.0
     bands: int | None = 1
     scaling: str = GRAY

@@ -9,6 +9,7 @@ import typer
 
 from rsunfold.cli.options import (
     Device,
+    MaxArea,
     Memory,
     Overwrite,
     Quiet,
@@ -55,6 +56,7 @@ def detect_ir(
     ] = None,
     var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
     min_area: Annotated[int, typer.Option(min=1, help="Fewest pixels of a target.")] = 1,
+    max_area: MaxArea = None,
     stages: Annotated[bool, typer.Option("--stages", help="Write every stage's variables as raster bands.")] = False,
     picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write a PNG of the result.")] = True,
     envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
@@ -84,6 +86,7 @@ def detect_ir(
         scale=pair_of_numbers(scale, "--scale"),
         var=var,
         min_area=min_area,
+        max_area=max_area,
         stages=stages,
         picture=picture,
         suffix=".img" if envi else ".tif",

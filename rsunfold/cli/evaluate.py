@@ -22,6 +22,7 @@ from rsunfold.cli.detect_anomaly import (
 from rsunfold.cli.options import (
     Device,
     Json,
+    MaxArea,
     Memory,
     Overwrite,
     Quiet,
@@ -68,6 +69,7 @@ def detect_ir(
     model: Annotated[str, typer.Option(help="One or more models, comma-separated, or all that can run.")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
+    max_area: MaxArea = None,
     pfa: Annotated[
         float | None, typer.Option(help="Also tell the threshold that keeps false-alarm pixels at this rate here.")
     ] = None,
@@ -130,8 +132,10 @@ def detect_ir(
         raise UsageError(
             "--weights, --resize, --half-maximum, --corrupt and --ablate go with a model, not with --predictions."
         )
-    if legacy and (threshold is not None or pfa is not None or roc is not None):
-        raise UsageError("--half-maximum takes the place of a threshold: it has no --threshold, --pfa or --roc.")
+    if legacy and any(option is not None for option in (threshold, max_area, pfa, roc)):
+        raise UsageError(
+            "--half-maximum takes the place of a threshold: it has no --threshold, --max-area, --pfa or --roc."
+        )
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     if seed is not None and not noises:
         raise UsageError("--seed is that of the noise and goes with --corrupt.")
@@ -146,11 +150,11 @@ def detect_ir(
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
-        done: list[Evaluation] = [evaluate_files(predictions, samples, threshold=threshold)]
+        done: list[Evaluation] = [evaluate_files(predictions, samples, threshold=threshold, max_area=max_area)]
     else:
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if noises or ablate is not None:
-            protocol = Protocol(threshold, resize, legacy, say)
+            protocol = Protocol(threshold, max_area, resize, legacy, say)
             study = (
                 robustness(detectors, samples, noises, protocol) if noises else ablation(detectors, samples, protocol)
             )
@@ -164,7 +168,8 @@ def detect_ir(
                 )  # fmt: skip
             return
         done = [
-            evaluate_detector(d, samples, threshold=threshold, resize=resize, legacy=legacy, say=say) for d in detectors
+            evaluate_detector(d, samples, threshold=threshold, max_area=max_area, resize=resize, legacy=legacy, say=say)
+            for d in detectors
         ]
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:

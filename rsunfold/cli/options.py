@@ -53,6 +53,10 @@ SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out i
 Threshold = Annotated[
     float | None, typer.Option(help="Score above which a pixel is a target; default: the one of the weights.")
 ]
+MaxArea = Annotated[
+    int | None,
+    typer.Option(min=0, help="Most pixels of a target, 0 for any number; default: what the weights were trained on."),
+]
 Weights = Annotated[str | None, typer.Option(help="A shipped weight (rsunfold weights list) or a .safetensors file.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the whole report to this file.")]
 

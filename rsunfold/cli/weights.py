@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import Overwrite, Quiet, Verbose, handled, show
+from rsunfold.cli.options import Device, MaxArea, Overwrite, Quiet, Threads, Verbose, handled, say, show, use_threads
 from rsunfold.errors import UsageError, WeightsError
 
-app = typer.Typer(help="List, inspect, verify and import weights.", no_args_is_help=True)
+app = typer.Typer(help="List, inspect, verify, import and calibrate weights.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -100,3 +100,42 @@ def import_weights(
         raise UsageError(f"--output must end in .safetensors, by which --weights knows a file, not be {target}.")
     record = import_published(checkpoint, model, target, overwrite=overwrite)
     show(f"{target}: {record.model} {json.dumps(record.arch)}; use it with --weights {target}")
+
+
+@app.command()
+@handled
+def calibrate(
+    name: Annotated[str, typer.Argument(help="A shipped weight or a .safetensors file of a detect-ir network.")],
+    data: Annotated[
+        Path, typer.Option(help="Folder with one set per sub-folder (images/ and masks/, or target-free images only).")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, for --weights.")],
+    only: Annotated[
+        Path | None, typer.Option(help="Text file of the images to use: NAME or SET/NAME, one a line.")
+    ] = None,
+    max_area: MaxArea = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Choose temperature, threshold and peak of an infrared weight anew, on labelled images of your own sensor.
+
+    The network stays as it is. Twenty images with targets and some without are a start; the figures shown are of the
+    images that the rule was chosen on. Evaluate it on others.
+    """
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output must end in .safetensors, by which --weights knows a file, not be {output}.")
+    from rsunfold.infer.device import pick_device
+    from rsunfold.infer.evaluate import samples_from
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.train.infrared.recalibrate import recalibrate
+
+    refuse_existing(output, overwrite)
+    use_threads(threads)
+    samples = samples_from(None, None, data, None, only)
+    options = {"max_area": max_area, "device": pick_device(device), "overwrite": overwrite, "say": say}
+    record, lines = recalibrate(name, samples, output, **options)  # type: ignore[arg-type]
+    show("\n".join(lines))
+    show(f"{output}: {record.model}; use it with --weights {output}")

@@ -93,6 +93,7 @@ class Detector:
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
         self.threshold = self.peak = self.spec.threshold
+        self.max_area: int | None = None
         if self.spec.kind == "classical":
             if weights is not None or half:
                 raise UsageError(f"{model} is a classical method: it takes neither weights nor half precision.")
@@ -116,6 +117,7 @@ class Detector:
         net, self.record, self.sha256 = load(name, model)
         self.threshold = self.record.threshold
         self.peak = max(self.threshold, self.record.peak)
+        self.max_area = self.record.max_area
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         # Measured before any image: what images have freed may still count as resident, but is used again.
         self.held = resident() + LATER_BYTES
@@ -126,6 +128,10 @@ class Detector:
             peak = self.peak if threshold is None else threshold
         threshold = self.threshold if threshold is None else threshold
         return threshold, max(threshold, peak)
+
+    def largest(self, max_area: int | None) -> int | None:
+        """Most pixels of a target: those given, else those of the weights; None for any number, which 0 asks for."""
+        return (self.max_area if max_area is None else max_area) or None
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash, temperature and device, for the JSON summary."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import PEAK_TAG, THRESHOLD_TAG, check_threshold
+from rsunfold.infer.run import MAX_AREA_TAG, PEAK_TAG, THRESHOLD_TAG, check_max_area, check_threshold
 from rsunfold.infer.workplace import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
@@ -116,6 +116,7 @@ class Evaluation:
                     "targets": r["targets"],
                     "threshold": self.about["threshold"],
                     "peak": self.about["peak"],
+                    "max area": self.about["max_area_px"],
                     "IoU": r["iou_pooled"],
                     "nIoU": r["niou"],
                     "F1": r["f1_pooled"],
@@ -197,6 +198,7 @@ def evaluate_detector(
     samples: list[Sample],
     *,
     threshold: float | None = None,
+    max_area: int | None = None,
     resize: int | None = None,
     legacy: bool = False,
     corruption: Corruption | None = None,
@@ -205,18 +207,23 @@ def evaluate_detector(
 ) -> Evaluation:
     """Score every sample with a model at one fixed threshold (None: the threshold and the peak of its weights).
 
+    max_area : most pixels of a target; None takes those of the weights, 0 any number.
+
     resize : images are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of
     the papers for IRSTD-1k; None keeps the native size. legacy : cut each image at half of its own maximum instead, as
     published scripts do. corruption : noise that the image gets before it is scored, after it was resampled. roc : also
     gather the ROC. Raises InputError when an image and its mask differ in size.
     """
     check_threshold(threshold)
+    check_max_area(max_area)
     cut, peak = detector.cut(threshold, None)
+    largest = None if legacy else detector.largest(max_area)
     about = {
         **detector.describe(),
         **cost_of(detector),
         "threshold": "half of each image's maximum" if legacy else cut,
         "peak": None if legacy else peak,
+        "max_area_px": largest,
         "size": f"resized to {resize}x{resize}" if resize else "native",
     }
     scoring = 0.0
@@ -231,7 +238,7 @@ def evaluate_detector(
                 say(f"{detector.spec.name}: {number} of {len(samples)} images")
             yield sample, legacy_half_maximum(score, valid) if legacy else score, truth, valid, gray
 
-    evaluation = _evaluate(scores(), about, None if legacy else cut, peak, roc=roc)
+    evaluation = _evaluate(scores(), about, None if legacy else cut, peak, largest, roc=roc)
     evaluation.scoring = scoring
     return evaluation
 
@@ -265,15 +272,19 @@ def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, floa
             return np.concatenate([part for _, part in scored.strips()]), time.perf_counter() - started
 
 
-def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float | None = None) -> Evaluation:
+def evaluate_files(
+    predictions: Path, samples: list[Sample], *, threshold: float | None = None, max_area: int | None = None
+) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
     Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and peak that our own
-    files name, else 0.5); files of integers are masks, target above half of their range. All files must be of one kind.
+    files name, else 0.5), of at most ``max_area`` pixels (None: what our own files name, 0: any number); files of
+    integers are masks, target above half of their range. All files must be of one kind.
     Pixels that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or
-    scores outside [0, 1]; UsageError for a threshold for masks, and for two images of one name.
+    scores outside [0, 1]; UsageError for a threshold or a largest area for masks, and for two images of one name.
     """
     check_threshold(threshold)
+    check_max_area(max_area)
     found = images_in(predictions) if predictions.is_dir() else {}
     if not found:
         raise InputError(f"{predictions} holds no predictions.")
@@ -291,9 +302,12 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
         scored = first.dtype.kind == "f"
         named = float(first.meta.tags.get(THRESHOLD_TAG, 0.5))
         peak = float(first.meta.tags.get(PEAK_TAG, 0)) if threshold is None else None
-    if threshold is not None and not scored:
-        raise UsageError(f"{predictions} holds masks, which take no --threshold.")
+        largest = int(first.meta.tags.get(MAX_AREA_TAG, 0)) if max_area is None else max_area
+    if (threshold is not None or max_area is not None) and not scored:
+        option = "--threshold" if threshold is not None else "--max-area"
+        raise UsageError(f"{predictions} holds masks, which take no {option}.")
     cut = (named if threshold is None else threshold) if scored else None
+    most = (largest or None) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in paths.items():
@@ -305,9 +319,10 @@ def evaluate_files(predictions: Path, samples: list[Sample], *, threshold: float
         "model": str(predictions),
         "threshold": cut if scored else "masks",
         "peak": peak if scored else None,
+        "max_area_px": most,
         "size": "native",
     }
-    return _evaluate(scores(), about, cut, peak)
+    return _evaluate(scores(), about, cut, peak, most)
 
 
 def _read_scores(path: Path) -> NDArray[np.float32]:
@@ -326,6 +341,7 @@ def _evaluate(
     about: dict[str, Any],
     cut: float | None,
     peak: float | None = None,
+    max_area: int | None = None,
     *,
     roc: bool = True,
 ) -> Evaluation:
@@ -335,16 +351,16 @@ def _evaluate(
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
-        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(cut, grid, peak=peak))
+        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(cut, grid, peak=peak, max_area=max_area))
         row = metrics.update(label_of(sample), score, truth, valid)
         if row["iou"] is None:
             continue
-        predicted = score & valid if cut is None else detected(score, valid, cut, peak)
+        predicted = score & valid if cut is None else detected(score, valid, cut, peak, max_area)
         case = Case(row["image"], gray, truth, predicted, row["iou"])
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)
-    total = InfraredMetrics(cut, grid, peak=peak)
+    total = InfraredMetrics(cut, grid, peak=peak, max_area=max_area)
     for metrics in evaluation.sets.values():
         total.add(metrics)
     if len(evaluation.sets) == 1:

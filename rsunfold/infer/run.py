@@ -28,7 +28,7 @@ from rsunfold.report import quicklook, stages_picture, write_json
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
-THRESHOLD_TAG, PEAK_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_PEAK"
+THRESHOLD_TAG, PEAK_TAG, MAX_AREA_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_PEAK", "RSUNFOLD_MAX_AREA"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Options:
     scale: tuple[float, float] | None = None
     var: str | None = None
     min_area: int = 1
+    max_area: int | None = None
     stages: bool = False
     picture: bool = True
     suffix: str = ".tif"
@@ -51,6 +52,13 @@ class Options:
         check_threshold(self.peak, "--peak")
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
+        check_max_area(self.max_area, self.min_area)
+
+
+def check_max_area(max_area: int | None, min_area: int = 1) -> None:
+    """Raise UsageError for a largest target smaller than the smallest; None is that of the weights, 0 any size."""
+    if max_area and max_area < min_area:
+        raise UsageError(f"--max-area must be 0, for targets of any size, or at least {min_area}, not {max_area}.")
 
 
 def check_threshold(threshold: float | None, option: str = "--threshold") -> None:
@@ -146,7 +154,10 @@ class _Passage:
         self.image = image
         self.threshold, self.peak = detector.cut(options.threshold, options.peak)
         peak = self.peak if self.peak > self.threshold else -math.inf
-        self.collector = TargetCollector(image.rows, image.cols, min_area=options.min_area, peak=peak)
+        self.max_area = detector.largest(options.max_area)
+        self.collector = TargetCollector(
+            image.rows, image.cols, min_area=options.min_area, max_area=self.max_area, peak=peak
+        )
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.small: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.small_masks: list[NDArray[Any]] = []
@@ -205,6 +216,8 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
     """Write the rasters, and return the targets, which have to be known before their mask can be written."""
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
     note = {"RSUNFOLD_VERSION": __version__, THRESHOLD_TAG: str(passage.threshold), PEAK_TAG: str(passage.peak)}
+    if passage.max_area is not None:
+        note[MAX_AREA_TAG] = str(passage.max_area)
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:
@@ -291,6 +304,7 @@ def _summary(
         "threshold": passage.threshold,
         "peak": passage.peak,
         "min_area_px": options.min_area,
+        "max_area_px": passage.max_area,
         "computed": scored.computed,
         "valid_pixels": passage.valid_pixels,
         "target_pixels": passage.target_pixels,

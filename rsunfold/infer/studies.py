@@ -22,6 +22,7 @@ class Protocol:
     """How each of the evaluations of a study is done; see :func:`rsunfold.infer.evaluate.evaluate_detector`."""
 
     threshold: float | None = None
+    max_area: int | None = None
     resize: int | None = None
     legacy: bool = False
     say: Callable[[str], None] = lambda text: None
@@ -32,6 +33,7 @@ class Protocol:
             detector,
             samples,
             threshold=self.threshold,
+            max_area=self.max_area,
             resize=self.resize,
             legacy=self.legacy,
             corruption=corruption,
@@ -46,7 +48,7 @@ class Protocol:
         if self.legacy:
             predicted = legacy_half_maximum(score, valid)
         else:
-            predicted = detected(score, valid, *detector.cut(self.threshold, None))
+            predicted = detected(score, valid, *detector.cut(self.threshold, None), detector.largest(self.max_area))
         truth = truth & valid
         either = int((predicted | truth).sum())
         return Case(level, gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)

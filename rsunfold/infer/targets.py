@@ -77,15 +77,24 @@ class Target:
 class TargetCollector:
     """Targets of an image of ``rows`` x ``cols`` pixels, fed from top to bottom in strips of any height.
 
-    Targets of fewer than ``min_area`` pixels, or whose largest score is not above ``peak``, are left out of the list,
-    but count as target pixels, not as background, in the contrast of their neighbours.
+    Targets of fewer than ``min_area`` or more than ``max_area`` pixels (None: any number), or whose largest score is
+    not above ``peak``, are left out of the list, but count as target pixels, not as background, in the contrast of
+    their neighbours.
     Memory: one strip, plus the pieces found.
     """
 
     def __init__(
-        self, rows: int, cols: int, *, min_area: int = 1, peak: float = -math.inf, margin: int = MARGIN
+        self,
+        rows: int,
+        cols: int,
+        *,
+        min_area: int = 1,
+        max_area: int | None = None,
+        peak: float = -math.inf,
+        margin: int = MARGIN,
     ) -> None:
-        self.rows, self.cols, self.min_area, self.peak, self.margin = rows, cols, min_area, peak, margin
+        self.rows, self.cols, self.peak, self.margin = rows, cols, peak, margin
+        self.min_area, self.max_area = min_area, math.inf if max_area is None else max_area
         self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
         self._kept = np.empty(0, bool)
         self._next_row = 0
@@ -163,7 +172,7 @@ class TargetCollector:
         joined = {k: np.concatenate([np.empty(0), *(p[k] for p in self._pieces)]) for k in _HOW}
         t = _combine(group, count, joined)
         order = np.argsort(t["first"])
-        listed = (t["area"] >= self.min_area) & (t["peak"] > self.peak)
+        listed = (t["area"] >= self.min_area) & (t["area"] <= self.max_area) & (t["peak"] > self.peak)
         self._kept = np.concatenate([[False], listed[group]])
         kept = order[listed[order]]
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]

@@ -33,22 +33,31 @@ class Components:
 
 
 def detected(
-    score: NDArray[Any], valid: NDArray[np.bool_], threshold: float, peak: float | None = None
+    score: NDArray[Any],
+    valid: NDArray[np.bool_],
+    threshold: float,
+    peak: float | None = None,
+    max_area: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Target pixels, bool (H, W): score > threshold, in 8-connected components whose largest score is above ``peak``.
+    """Target pixels, bool (H, W): score > threshold, in 8-connected components whose largest score is above ``peak``
+    and that have no more than ``max_area`` pixels.
 
     The two thresholds of Canny (PAMI 1986): the higher one decides whether there is a target, the lower one how far it
-    reaches. peak : None, or anything not above ``threshold``, is a plain threshold.
+    reaches. peak : None, or anything not above ``threshold``, is a plain threshold. max_area : None for any size.
     """
     from scipy import ndimage
 
     mask = (score > threshold) & valid
-    if peak is None or peak <= threshold:
+    peaked = peak is not None and peak > threshold
+    if not peaked and max_area is None:
         return np.asarray(mask)
     labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
-    best = np.full(count + 1, -np.inf)
-    best[1:] = ndimage.maximum(score, labels, np.arange(1, count + 1)) if count else 0
-    return np.asarray((best > peak)[labels])
+    taken = np.arange(count + 1) > 0
+    if peaked and count:
+        taken[1:] &= np.asarray(ndimage.maximum(score, labels, np.arange(1, count + 1))) > peak
+    if max_area is not None:
+        taken &= np.bincount(labels.ravel(), minlength=count + 1) <= max_area
+    return np.asarray(taken[labels])
 
 
 def match(truth: Components, predicted: Components) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -29,7 +29,6 @@ CONVENTIONS = {
     "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",
 }
 
-RULES = ("score > threshold", "score > threshold in components with a score > peak")
 
 Mask = NDArray[np.bool_]
 
@@ -73,6 +72,7 @@ class InfraredMetrics:
 
     threshold : the fixed cut of the scores, or None when the predictions are boolean masks (which have no ROC).
     peak : score that the best pixel of a component must exceed as well, see :func:`detected`; None asks for nothing.
+    max_area : most pixels of a component, or None.
     thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
     auc_fa : the ROC's area is taken over pixel false-alarm rates 0 to ``auc_fa`` and divided by it.
     """
@@ -83,9 +83,10 @@ class InfraredMetrics:
         thresholds_for_roc: ArrayLike | None = None,
         auc_fa: float = 1e-3,
         peak: float | None = None,
+        max_area: int | None = None,
     ) -> None:
         self.threshold = threshold
-        self.peak = peak
+        self.peak, self.max_area = peak, max_area
         self.auc_fa = auc_fa
         self.rows: list[dict[str, Any]] = []
         self.roc: _Roc | None = None
@@ -146,7 +147,17 @@ class InfraredMetrics:
             return np.asarray(score & valid)
         if np.isnan(score[valid]).any():
             raise InputError(f"the score of {name} is NaN at valid pixels; mark them as nodata.")
-        return detected(score, valid, self.threshold, self.peak)
+        return detected(score, valid, self.threshold, self.peak, self.max_area)
+
+    def _rule(self) -> str:
+        if self.threshold is None:
+            return "boolean masks"
+        asked = [
+            "with a score > peak" if self.peak is not None else "",
+            "of at most max_area_px pixels" if self.max_area is not None else "",
+        ]
+        where = " ".join(text for text in asked if text)
+        return "score > threshold" + (f" in components {where}" if where else "")
 
     def result(self) -> dict[str, Any]:
         """Pooled figures with the names of their conventions; see the module's text for the definitions.
@@ -163,9 +174,10 @@ class InfraredMetrics:
         false_components = total("detections") - total("matched_centroid")
         background = pixels - tp - fn
         answer: dict[str, Any] = {
-            "rule": "boolean masks" if self.threshold is None else RULES[self.peak is not None],
+            "rule": self._rule(),
             "threshold": self.threshold,
             "peak": self.peak,
+            "max_area_px": self.max_area,
             "images": len(used),
             "images_all_nodata": len(self.rows) - len(used),
             "pixels": pixels,

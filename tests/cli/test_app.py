@@ -37,6 +37,7 @@ def test_the_commands_are_those_of_the_documentation():
         "weights info",
         "weights verify",
         "weights import",
+        "weights calibrate",
         "models",
         "info",
         "sample hsi",

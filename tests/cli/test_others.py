@@ -10,9 +10,9 @@ import rasterio
 import torch
 from scipy.io import savemat
 
-from rsunfold.registry import all_models
+from rsunfold.registry import all_models, get_model
 from rsunfold.simulate.infrared import infrared_scenes
-from rsunfold.weights import load, sha256_of
+from rsunfold.weights import WeightRecord, load, save, sha256_of
 
 
 def content(folder):
@@ -222,3 +222,40 @@ def test_checkpoints_that_cannot_be_imported(words, code, message, fails, tmp_pa
     before = content(tmp_path)
     assert message in fails(code, "weights", "import", *words)
     assert content(tmp_path) == before and not (tmp_path / "executed").exists()
+
+
+# ---------------------------------------------------------------- calibrating
+
+
+def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
+    data, target = tmp_path / "data", tmp_path / "mine.safetensors"
+    data.mkdir()
+    (data / "own").symlink_to(scenes)
+    words = ("weights", "calibrate", tiny.path, "--data", data, "-o", target, "--device", "cpu")
+    result = call(*words, "--max-area", 40)
+    before, old, _ = load(str(tiny.path))
+    after, new, _ = load(str(target))
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert new.max_area == 40 and new.figures["own"]["images"] == 6 and new.arch == old.arch
+    assert f"exceeds {new.threshold:.3f}" in result.stdout and "in at most 40 pixels" in result.stdout
+    assert "calibrated anew" in new.origin
+    report = tmp_path / "report.json"
+    call("evaluate", "detect-ir", "--data", data, "--weights", target, "--device", "cpu", "--json", report)
+    found = json.loads(report.read_text())
+    assert found["max_area_px"] == 40 and found["threshold"] == new.threshold
+    assert next(iter(found["sets"].values()))["iou_pooled"] == pytest.approx(new.figures["own"]["iou_pooled"], abs=1e-9)
+
+
+def test_what_cannot_be_calibrated_is_refused(fails, tiny, scenes, tmp_path):
+    sky, spec = tmp_path / "data" / "sky", get_model("star-net")
+    sky.mkdir(parents=True)
+    (sky / "a.png").write_bytes(next((scenes / "images").iterdir()).read_bytes())
+    net, star = spec.build(**spec.sizes["tiny"]), tmp_path / "star.safetensors"
+    save(star, net, WeightRecord(name="star", model="star-net", arch=net.arch, bands=None))
+    words = ("--data", tmp_path / "data", "-o", tmp_path / "x.safetensors")
+    assert "none of the 1 images holds a target" in fails(3, "weights", "calibrate", tiny.path, *words)
+    assert "not for detect-ir" in fails(2, "weights", "calibrate", star, *words)
+    assert "must end in .safetensors" in fails(
+        2, "weights", "calibrate", tiny.path, "--data", tmp_path, "-o", tmp_path / "x.pt"
+    )
+    assert not (tmp_path / "x.safetensors").exists()

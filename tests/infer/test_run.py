@@ -23,6 +23,7 @@ from rsunfold.infer.detector import Detector
 from rsunfold.infer.outofcore import Canvas, Room
 from rsunfold.infer.run import Options, detect_array, detect_file
 from rsunfold.infer.tiles import Plan, plan
+from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.vector import COLUMNS
 from rsunfold.metrics.components import detected
@@ -544,6 +545,26 @@ def test_pictures_keep_no_strips(tmp_path, detector, monkeypatch):
     detect_file(str(source), "a", tmp_path / "out", detector, Options(stages=True))
     assert len(kept) == 4 and {array.shape[-2:] for array in kept} == {(3, 834)}
     assert all(array.base is None for array in kept)
+
+
+def test_targets_are_no_larger_than_the_weights_say_or_the_option(tmp_path, detector, monkeypatch):
+    source = write(tmp_path / "a.tif", np.random.default_rng(3).integers(0, 255, (40, 50), np.uint8))
+    monkeypatch.setattr(detector, "max_area", 2)
+    found = {}
+    for name, asked in (("weights", None), ("option", 4), ("any", 0)):
+        done = detect_file(str(source), "a", tmp_path / name, detector, Options(threshold=0.5, max_area=asked))
+        found[name] = [t.area for t in done.targets]
+        score, mask = read(tmp_path / name / "a_score.tif")[0], read(tmp_path / name / "a_mask.tif")[0]
+        most = done.summary["max_area_px"]
+        np.testing.assert_array_equal(mask == 1, detected(score, np.isfinite(score), 0.5, None, most))
+        with open_cube(tmp_path / name / "a_score.tif") as reader:
+            assert reader.meta.tags.get("RSUNFOLD_MAX_AREA") == (None if most is None else str(most))
+        assert most == {"weights": 2, "option": 4, "any": None}[name]
+    assert max(found["any"]) > 4 and len(found["weights"]) > 0
+    assert found["weights"] == [a for a in found["any"] if a <= 2]
+    assert found["option"] == [a for a in found["any"] if a <= 4]
+    with pytest.raises(UsageError, match="--max-area must be 0, for targets of any size, or at least 5"):
+        Options(min_area=5, max_area=4)
 
 
 def test_peak_keeps_whole_targets_and_drops_faint_ones(tmp_path, detector):

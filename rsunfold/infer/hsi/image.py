@@ -106,7 +106,14 @@ class SpectralImage(Source):
             raise InputError(f"{self.path} is constant in every band: it holds nothing but one value.")
         bands = [i for i, v in zip(chosen, varies, strict=True) if v]
         chosen_near = None if near is None else near.select(varies)
-        return Statistics(bands, dict(sorted(passed.items())), moments.select(varies), chosen_near, self.rows * self.cols, moments.count)
+        return Statistics(
+            bands,
+            dict(sorted(passed.items())),
+            moments.select(varies),
+            chosen_near,
+            self.rows * self.cols,
+            moments.count,
+        )
 
     def _moments(self, bands: list[int]) -> tuple[Moments, Moments | None]:
         """Of the spectra, and of these with the smoothed ones where no hole is within the smoother's reach."""

@@ -10,12 +10,15 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from rsunfold.metrics.components import Components
+
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = sigmoid(logit / temperature), target where score > threshold around a score > peak.
+    """score = sigmoid(logit / temperature), target where score > threshold around a score > peak, in no more than
+    ``max_area`` pixels (None: any number).
 
     score : geometric mean over the sets with targets of the pooled IoU at those two, 0.1 of the share of target-free
     images without detection added; what the best weights are chosen by. silent : that share.
@@ -26,6 +29,7 @@ class Calibration:
     peak: float
     score: float
     silent: float
+    max_area: int | None = None
 
     def score_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of logits."""
@@ -51,12 +55,22 @@ def temperature_of(results: list[Result]) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 7.0), method="bounded").x))
 
 
-def calibrate(results: list[Result], quiet: float = 0.8) -> Calibration:
+def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int | None:
+    """The area in pixels that no more than 1 - ``share`` of the targets in masks (H, W) exceed; None without any.
+
+    What a detector finds beyond it is hardly a small target: bright clouds and buildings of thousands of pixels weigh
+    more in the pooled IoU than all targets of a set.
+    """
+    areas = np.concatenate([np.empty(0, int), *(Components.of(truth).area for truth in truths)])
+    return int(np.ceil(np.quantile(areas, share))) if areas.size else None
+
+
+def calibrate(results: list[Result], max_area: int | None = None, quiet: float = 0.8) -> Calibration:
     """Temperature, threshold and peak from validation results (logits, truth, valid, set), all (H, W).
 
     Of all pairs threshold <= peak of a grid, the one with the best geometric mean of the pooled IoU over the sets with
     targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
-    does, among those that leave most.
+    does, among those that leave most. Components of more than ``max_area`` pixels are no targets.
     """
     t = temperature_of(results)
     peaks = np.concatenate(
@@ -67,24 +81,32 @@ def calibrate(results: list[Result], quiet: float = 0.8) -> Calibration:
     groups = sorted({g for _, truth, _, g in results if truth.any()})
     tp, fp = np.zeros((2, len(lows), len(groups), high.size))
     targets = np.zeros(len(groups))
-    silent = [logits[valid].max(initial=-np.inf) <= high for logits, truth, valid, _ in results if not truth.any()]
+    silent = []
     for logits, truth, valid, group in results:
-        if group not in groups:
-            continue
-        g = groups.index(group)
-        targets[g] += (truth & valid).sum()
+        quiet_at = np.ones((len(lows), high.size), bool)
+        counts = group in groups
+        g = groups.index(group) if counts else 0
+        if counts:
+            targets[g] += (truth & valid).sum()
         for i, low in enumerate(lows):
             labels, count = ndimage.label((logits > high[low]) & valid, np.ones((3, 3)))
             best = np.atleast_1d(ndimage.maximum(logits, labels, np.arange(1, count + 1))) if count else np.empty(0)
-            inside = np.bincount(labels[truth], minlength=count + 1)[1:]
+            inside = np.bincount(labels[truth & valid], minlength=count + 1)[1:]
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
             above = best[:, None] > high
-            tp[i, g] += inside @ above
-            fp[i, g] += (area - inside) @ above
+            if max_area is not None:
+                above &= (area <= max_area)[:, None]
+            quiet_at[i] = ~above.any(axis=0)
+            if counts:
+                tp[i, g] += inside @ above
+                fp[i, g] += (area - inside) @ above
+        if not truth.any():
+            silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
     iou = np.exp(np.log(np.maximum(iou, 1e-9)).mean(axis=1)) if groups else np.zeros((len(lows), high.size))
     iou[np.array(lows)[:, None] > np.arange(high.size)] = -1  # a peak below the threshold is no pair
-    share = np.mean(silent, axis=0) if silent else np.ones(high.size)
+    share = np.mean(silent, axis=0) if silent else np.ones((len(lows), high.size))
     allowed = share >= min(quiet, share.max())
     i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
-    return Calibration(t, float(peaks[lows[i]]), float(peaks[j]), float(iou[i, j] + 0.1 * share[j]), float(share[j]))
+    score, silence = float(iou[i, j] + 0.1 * share[i, j]), float(share[i, j])
+    return Calibration(t, float(peaks[lows[i]]), float(peaks[j]), score, silence, max_area)

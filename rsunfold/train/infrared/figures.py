@@ -18,17 +18,24 @@ def figures_of(
     """Figures of merit of each set at the calibrated threshold, by the set's name."""
     metrics: dict[str, InfraredMetrics] = {}
     for sample, logits, truth, valid in results:
-        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold, peak=found.peak))
+        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold, peak=found.peak, max_area=found.max_area))
         m.update(sample.name, found.score_of(logits), truth, valid)
     return {group: m.result() for group, m in metrics.items()}
 
 
+def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
+    """The few of :func:`figures_of` that a weight file keeps."""
+    return {g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()}
+
+
 def usage_of(found: Calibration) -> str:
     """What a logit means and where a target is."""
+    size = f", in at most {found.max_area} pixels" if found.max_area else ""
+    more = "; targets of more pixels are 1 in 200 of those trained on" if found.max_area else ""
     return (
         f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {found.threshold:.3f}"
-        f" around a pixel that exceeds {found.peak:.4g}; all three were chosen on the validation images"
-        " below, so the figures are slightly optimistic"
+        f" around a pixel that exceeds {found.peak:.4g}{size}; temperature, threshold and peak were chosen on the"
+        f" validation images below, so the figures are slightly optimistic{more}"
     )
 
 

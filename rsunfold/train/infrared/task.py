@@ -15,9 +15,9 @@ from torch import Tensor
 from rsunfold.errors import InputError
 from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import Sample, find_samples
-from rsunfold.train.infrared.calibrate import calibrate
+from rsunfold.train.infrared.calibrate import calibrate, largest_area
 from rsunfold.train.infrared.data import Crops, carve
-from rsunfold.train.infrared.figures import figures_of, table_of, usage_of
+from rsunfold.train.infrared.figures import figures_of, kept_of, table_of, usage_of
 from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
@@ -47,6 +47,7 @@ class InfraredTask(TrainingTask):
         train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
         if not train or not self.validation:
             raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
+        self.max_area = largest_area([truth & valid for _, (_, truth, valid) in train])
         self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
         self.held_out = [f"{s.group}/{s.name}" for s, _ in self.validation]
         self.crops = Crops(
@@ -74,7 +75,7 @@ class InfraredTask(TrainingTask):
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
         results = list(self._results(net))
-        found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results])
+        found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         iou = sum(by_set.values()) / max(1, len(by_set))
@@ -86,10 +87,9 @@ class InfraredTask(TrainingTask):
             record={
                 "threshold": found.threshold,
                 "peak": found.peak,
+                "max_area": found.max_area,
                 "temperature": found.temperature,
-                "figures": {
-                    g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()
-                },
+                "figures": kept_of(figures),
             },
             usage=[usage_of(found)],
             results=table_of(figures, found),

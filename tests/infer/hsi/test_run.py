@@ -148,7 +148,7 @@ def test_pixels_without_data(model, noisy, make):
     # Neighbours are as good as ever.
     plain = denoised(noisy, make(model)).data
     change = np.abs(found.data - plain)[:, found.valid]
-    assert change.max() < 2 * SIGMA and change.mean() < 0.1 * SIGMA
+    assert change.max() < 2 * SIGMA and change.mean() < 0.12 * SIGMA
 
 
 def test_a_hole_reaches_no_farther_than_the_margin(large, make):

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from rsunfold.metrics.components import detected
-from rsunfold.train.infrared.calibrate import Calibration, calibrate, temperature_of
+from rsunfold.train.infrared.calibrate import Calibration, calibrate, largest_area, temperature_of
 
 
 def result(logits, truth, group="a", valid=None):
@@ -95,3 +95,22 @@ def test_score_of_is_the_sigmoid_of_the_scaled_logit():
     score = c.score_of(np.array([[-8.0, 0.0, 4.0]], np.float32))
     assert score.dtype == np.float32
     np.testing.assert_allclose(score, [[1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-1)]], rtol=1e-6)
+
+
+def test_large_bright_regions_are_no_targets_where_an_area_is_given():
+    pairs = [-6.0, 6.0] * 100
+    target = result([*pairs, -6.0, 8.0, 8.0, 8.0], [*(z > 0 for z in pairs), 0, 0, 0, 0])
+    sky = result([8.0, 8.0, 8.0, *[-6.0] * 100], [0] * 103, "sky")
+    free, limited = calibrate([target, sky]), calibrate([target, sky], 2)
+    assert limited.max_area == 2 and free.max_area is None
+    assert limited.score == pytest.approx(1.1) and limited.silent == 1
+    assert free.score < 0.2  # silent at the price of every target
+
+
+def test_the_largest_area_is_that_of_all_but_a_few_targets():
+    truth = np.zeros((40, 1000), bool)
+    truth[::2, ::2] = True  # 10,000 targets of one pixel
+    truth[0:3, 900:] = True  # 1 of 150 pixels or more
+    assert largest_area([truth]) == 1
+    assert largest_area([truth[:3, 880:]]) > 100
+    assert largest_area([np.zeros((5, 5), bool)]) is None and largest_area([]) is None

@@ -1,0 +1,72 @@
+"""The rule of finished weights chosen anew on other images: temperature, threshold and peak, not the network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.evaluate import read_sample
+from rsunfold.io.samples import Sample
+from rsunfold.registry import get_model
+from rsunfold.train.infrared.calibrate import calibrate
+from rsunfold.train.infrared.figures import figures_of, kept_of, table_of, usage_of
+from rsunfold.unfold.fast import for_inference
+from rsunfold.weights import WeightRecord, load, save
+
+
+def recalibrate(
+    weights: str,
+    samples: list[Sample],
+    output: Path,
+    *,
+    max_area: int | None = None,
+    device: torch.device | None = None,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[WeightRecord, list[str]]:
+    """Write ``output``, the weights of a ``detect-ir`` network with the rule that suits ``samples`` best.
+
+    The rule is that of :func:`calibrate`: of the thresholds and peaks that leave at least 80 % of the target-free
+    images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
+    weights, 0 is any number. device : None is the CPU.
+
+    Returns the new record, and what a card says of it in lines of Markdown. Raises InputError unless some image holds
+    a target, UsageError for weights of another task, and what :func:`rsunfold.weights.load` raises.
+    """
+    device = device or torch.device("cpu")
+    net, record, sha = load(weights)
+    if get_model(record.model).task != "detect-ir":
+        raise UsageError(f"the weights {weights} are not for detect-ir: only its scores have a threshold.")
+    limit = (record.max_area if max_area is None else max_area) or None
+    fast = for_inference(net).to(device)
+    results: list[Any] = []
+    with torch.inference_mode():
+        for number, sample in enumerate(samples, start=1):
+            gray, truth, valid = read_sample(sample)
+            x = torch.from_numpy(gray)[None, None].to(device)
+            results.append((sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid))
+            if number % 50 == 0:
+                say(f"{number} of {len(samples)} images")
+    if not any((truth & valid).any() for _, _, truth, valid in results):
+        raise InputError(f"none of the {len(samples)} images holds a target: a threshold cannot be chosen on them.")
+    found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], limit)
+    figures = figures_of(results, found)
+    changed = dataclasses.replace(
+        record,
+        threshold=found.threshold,
+        peak=found.peak,
+        temperature=found.temperature,
+        max_area=limit,
+        figures=kept_of(figures),
+        origin=f"{record.origin}; calibrated anew, before {sha[:12]}",
+    )
+    save(output, net, changed, overwrite=overwrite)
+    target_free = np.mean([not truth.any() for _, _, truth, _ in results])
+    lines = table_of(figures, found)
+    return changed, [usage_of(found), "", *(lines if target_free else lines[:-2])]
