@@ -155,6 +155,12 @@ def detect_ir(
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if noises or ablate is not None:
             protocol = Protocol(threshold, max_area, resize, legacy, say)
+            if ablate is not None and model == "all":
+                say(
+                    "left out, classical methods have no stages: "
+                    + ", ".join(d.spec.name for d in detectors if not d.net)
+                )
+                detectors = [d for d in detectors if d.net]
             study = (
                 robustness(detectors, samples, noises, protocol) if noises else ablation(detectors, samples, protocol)
             )

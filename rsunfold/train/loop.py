@@ -62,6 +62,10 @@ class Trainer:
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
             raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
+        self.bfloat16 = recipe.optim.precision == "bfloat16"
+        if self.bfloat16 and not calculates_bfloat16(device):
+            self.bfloat16 = False
+            say("this CPU has no arithmetic in bfloat16, which would take ten times as long: training in float32.")
         reuse_memory()
         net: Any = _network(recipe, start).train()
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
@@ -132,7 +136,7 @@ class Trainer:
             group["lr"] = self.lr_at(self.step) * group["factor"]
 
         def forward(*args: Any, **options: Any) -> Any:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=o.precision == "bfloat16"):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 return net(*args, **options)
 
         loss = self.task.loss(forward, self.step, o.batch // self.world, self.rank)
@@ -277,7 +281,8 @@ class Trainer:
             arch=self.ema.arch,
             trained_on=f"{self.task.trained_on}; sha256 of the data {self.task.data_hash[:16]}",
             licence=r.licence,
-            origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {self.step} of {r.optim.steps}",
+            origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {self.step} of {r.optim.steps}"
+            + (", in float32" if r.optim.precision == "bfloat16" and not self.bfloat16 else ""),
             **verdict.record,
         )
         path = self.out / f"{r.name}.safetensors"
@@ -318,6 +323,11 @@ def _groups(net: Unrolled, o: Optim) -> list[dict[str, Any]]:
         {"params": [p for p in layers if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
         {"params": steps, "weight_decay": 0.0, "factor": o.step_size_lr},
     ]
+
+
+def calculates_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16; CPUs without AVX-512 imitate it, ten times slower than float32."""
+    return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
 
 
 def training_device(name: str) -> torch.device:

@@ -91,6 +91,12 @@ def test_every_stage_is_evaluated_at_the_same_threshold(report, scenes, network,
     assert "l-rpcanet stage 1" in result.stdout and f"{tiny.net.parameters_count}" in result.stdout
 
 
+def test_all_models_with_stages_are_those_that_are_networks(report, scenes, shipped):
+    found, result = report("--data", scenes, "--model", "all", "--device", "cpu", "--ablate", "stages")
+    assert [run["model"] for run in found["runs"]] == ["l-rpcanet stage 1", "l-rpcanet stage 2"]
+    assert "classical methods have no stages: " in result.stderr and "top-hat" in result.stderr
+
+
 def test_pictures(call, scenes, network, tmp_path):
     for name, words in {"a": ("--corrupt", "gaussian:0.1"), "b": ("--ablate", "stages")}.items():
         call(*EVALUATE, "--data", scenes, *network, *words, "--picture", tmp_path / f"{name}.png", "-q")

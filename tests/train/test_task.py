@@ -152,9 +152,15 @@ def test_a_run_of_any_task_is_resumed(load, tmp_path):
     assert all(torch.equal(p, parts.net.state_dict()[n]) for n, p in whole.net.state_dict().items())
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_network_runs_in_the_precision_of_the_recipe(load, tmp_path, precision):
-    made, _ = train(load(f'{TOML}precision = "{precision}"\n'), tmp_path, minutes=0)
+@pytest.mark.parametrize(
+    ("asked", "cpu", "precision"),
+    [("float32", "AVX512", "float32"), ("bfloat16", "AVX512", "bfloat16"), ("bfloat16", "AVX2", "float32")],
+)
+def test_the_network_runs_in_the_precision_of_the_recipe(load, tmp_path, monkeypatch, asked, cpu, precision):
+    """Or says that the processor has no such arithmetic."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: cpu)
+    made, said = train(load(f'{TOML}precision = "{asked}"\n'), tmp_path, minutes=0)
+    assert [text.endswith("training in float32.") for text in said] == [True] * (asked != precision)
     types: list[torch.dtype] = []
     made.net.layer.register_forward_hook(lambda module, given, out: types.append(out.dtype))
     made._one(made.net)
