@@ -29,6 +29,8 @@ CONFIDENCE = 1.02
 CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
 """Weight of the pixel itself in :func:`smooth`, and the sum of its squared weights: mean and variance of the product of
 white noise and its smoothed self."""
+CENTRE_TWICE, SQUARES_TWICE = (6 / 16) ** 2, (70 / 256) ** 2
+"""The same of :func:`smooth` applied twice, or of the products of two smoothed images."""
 TURNS, SLIGHT = 2, 0.01
 """Rounds of :func:`signal_directions` after the first, and the least covariance with the neighbours that a direction
 counts with, in units of the noise."""
@@ -291,14 +293,14 @@ def signal_subspace(
     sigma: Real,
     count: int,
     *,
-    most: int = MOST,
+    robust: bool = False,
     lines: Lines | None = None,
 ) -> Subspace:
     """The signal subspace of an image with ``mean`` and ``covariance`` from ``count`` spectra and noise ``sigma`` > 0.
 
     near : covariance of the image with what :func:`smooth` makes of it; None where no pixel has all its neighbours:
-    then the covariance stands in. A direction holds signal when its variance in the whitened image exceeds the largest
-    that unit noise alone would give in so many spectra,
+    then the covariance stands in. robust : see :func:`signal_directions`. A direction holds signal when its variance in
+    the whitened image exceeds the largest that unit noise alone would give in so many spectra,
     (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
     """
     if not (sigma > 0).all():
@@ -306,13 +308,17 @@ def signal_subspace(
     scale = np.outer(sigma, sigma)
     values, vectors = _eigen(covariance / scale)
     rank = _rank(values, count)
+    most = MOST
     if near is None:
-        near, most = covariance - (1 - CENTRE) * np.diag(sigma**2), min(most, max(LEAST, rank))
-    A = signal_directions(near / scale, sigma, count, least=rank, most=most)
+        centre = CENTRE_TWICE if robust else CENTRE
+        near, most = covariance - (1 - centre) * np.diag(sigma**2), max(LEAST, rank)
+    A = signal_directions(near / scale, sigma, count, least=rank, most=most, robust=robust)
     return Subspace(mean, sigma, values, vectors, rank, A, lines)
 
 
-def signal_directions(near: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST) -> Real:
+def signal_directions(
+    near: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST, robust: bool = False
+) -> Real:
     """Orthonormal directions (bands, k) of signal from ``near``, the covariance of the image with its smoothed self,
     whitened by ``sigma``.
 
@@ -325,21 +331,27 @@ def signal_directions(near: Real, sigma: Real, count: int, *, least: int = 1, mo
 
     k is the number of eigenvalues that noise alone would not give, or ``least`` where that is more, within LEAST and
     ``most``, or the number of bands.
+
+    robust : the image had outliers, and what was put in their place has not quite the noise ``sigma``, so that CENTRE I
+    is not what noise adds. ``near`` is then the covariance of the smoothed image with itself, where less is added,
+    there are at most MOST_ROBUST directions, and they are not used as regressors.
     """
     bands = len(near)
-    effective = max(1.0, count * CENTRE**2 / SQUARES)
-    C = near - CENTRE * np.eye(bands)
+    centre, squares = (CENTRE_TWICE, SQUARES_TWICE) if robust else (CENTRE, SQUARES)
+    effective = max(1.0, count * centre**2 / squares)
+    C = near - centre * np.eye(bands)
     w, A = _eigen(C)
-    k = min(bands, most, max(LEAST, least, _rank(w / CENTRE + 1, effective)))
+    most = min(most, MOST_ROBUST) if robust else most
+    k = min(bands, most, max(LEAST, least, _rank(w / centre + 1, effective)))
     w, A = w[:k], A[:, :k]
     if bands < WINDOW:
         return np.ascontiguousarray(A)
-    for turn in range(1 + TURNS):
+    for turn in range(1 if robust else 1 + TURNS):
         if turn:
             w, U = _eigen(A.T @ C @ A)
             A = C @ A @ U / np.maximum(w, SLIGHT)
         signal = np.maximum(w, SLIGHT)
-        noise = np.clip(np.sqrt((signal + SQUARES) / count) / signal, 1e-9, bands**-0.5)
+        noise = np.clip(np.sqrt((signal + squares) / count) / signal, 1e-9, bands**-0.5)
         columns = [_smooth_spectrum(sigma * a, e * sigma) for a, e in zip(A.T, noise, strict=True)]
         A, _ = np.linalg.qr(np.stack(columns, axis=1) / sigma[:, None])
     return np.asarray(A)
@@ -409,7 +421,8 @@ def estimate_subspace(
         repaired[:, lined.valid] = spectra
         where = whole if whole.any() else lined.valid
         pairs = Moments(len(mean))
-        pairs.add(repaired[:, where], smooth(repaired)[:, where])
+        smoothed = smooth(repaired)[:, where]
+        pairs.add(smoothed, smoothed)
         near_covariance = pairs.covariance
     spread = np.sqrt(np.diag(plain.covariance))
     # A band without measurable noise still needs a scale to be divided by.
@@ -418,8 +431,7 @@ def estimate_subspace(
     # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
     if sigma is None and not few and not robust:
         noise = residual_noise(covariance, noise, count)
-    most = MOST_ROBUST if lined is not None else MOST
-    return signal_subspace(mean, covariance, near_covariance, noise, count, most=most, lines=lines)
+    return signal_subspace(mean, covariance, near_covariance, noise, count, robust=robust, lines=lines)
 
 
 def _without_outliers(sample: Cube, lined: Lined) -> tuple[Real, Real, Real, Lines]:
