@@ -29,6 +29,7 @@ from rsunfold.unfold.operators import MapOperator, Place
 class Room:
     """One map of float32 (channels, rows, cols) in a file, row after row.
 
+    Its room on the disk is taken at once where the system can, so that a disk too small is known before hours of work.
     Plain writes, so that a full disk is an OSError: HDF5 crashes when it closes such a file, and a mapped file is a bus
     error.
     """
@@ -36,6 +37,14 @@ class Room:
     def __init__(self, path: Path, channels: int, rows: int, cols: int) -> None:
         self._file = path.open("w+b", buffering=0)
         self.channels, self._rows, self._cols = channels, rows, cols
+        try:
+            os.posix_fallocate(self._file.fileno(), 0, 4 * channels * rows * cols)
+        except AttributeError:  # macOS
+            pass
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                self._file.close()
+                raise
 
     def _seek(self, channel: int, row: int, col: int) -> None:
         self._file.seek(4 * ((channel * self._rows + row) * self._cols + col))

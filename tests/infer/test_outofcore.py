@@ -1,5 +1,6 @@
 """Networks on maps that are kept on disk: the same numbers as in memory, in bounded room."""
 
+import errno
 import gc
 from pathlib import Path
 
@@ -145,6 +146,15 @@ def test_sums_and_products_of_maps(tmp_path):
             part = lazy.read(Window(2, 1, 3, 2))
             np.testing.assert_array_equal(part[0, 0].numpy(), expected[2:5, 1:3])
     canvas.close()
+
+
+def test_room_is_taken_on_the_disk_at_once(tmp_path):
+    room = Room(tmp_path / "map", 3, 100, 200)
+    assert (tmp_path / "map").stat().st_blocks * 512 >= 4 * 3 * 100 * 200
+    room.close()
+    with pytest.raises(OSError) as caught:
+        Room(tmp_path / "huge", 1, 2**30, 2**28)  # 2^60 bytes
+    assert caught.value.errno in (errno.ENOSPC, errno.EFBIG)
 
 
 def test_a_full_disk_is_an_error_of_the_operating_system():
