@@ -293,14 +293,16 @@ def signal_subspace(
     sigma: Real,
     count: int,
     *,
+    near_count: int | None = None,
     robust: bool = False,
     lines: Lines | None = None,
 ) -> Subspace:
     """The signal subspace of an image with ``mean`` and ``covariance`` from ``count`` spectra and noise ``sigma`` > 0.
 
     near : covariance of the image with what :func:`smooth` makes of it; None where no pixel has all its neighbours:
-    then the covariance stands in. robust : see :func:`signal_directions`. A direction holds signal when its variance in
-    the whitened image exceeds the largest that unit noise alone would give in so many spectra,
+    then the covariance stands in. near_count : spectra that ``near`` is from; None for ``count``. robust : see
+    :func:`signal_directions`. A direction holds signal when its variance in the whitened image exceeds the largest that
+    unit noise alone would give in so many spectra,
     (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
     """
     if not (sigma > 0).all():
@@ -311,8 +313,8 @@ def signal_subspace(
     most = MOST
     if near is None:
         centre = CENTRE_TWICE if robust else CENTRE
-        near, most = covariance - (1 - centre) * np.diag(sigma**2), max(LEAST, rank)
-    A = signal_directions(near / scale, sigma, count, least=rank, most=most, robust=robust)
+        near, near_count, most = covariance - (1 - centre) * np.diag(sigma**2), count, max(LEAST, rank)
+    A = signal_directions(near / scale, sigma, near_count or count, least=rank, most=most, robust=robust)
     return Subspace(mean, sigma, values, vectors, rank, A, lines)
 
 
@@ -408,7 +410,6 @@ def estimate_subspace(
     here; mean, noise and covariance are then those of the sample without them.
     """
     mean, covariance, count = plain.mean, plain.covariance, plain.count
-    near_covariance = near.covariance if near is not None else None
     few = len(mean) < FEW
     robust = lined is not None and not few
     estimated = spatial_noise(sample) if few else regression_noise(covariance)
@@ -419,11 +420,9 @@ def estimate_subspace(
         whole = binary_erosion(lined.valid, np.ones((3, 3), bool), border_value=1)
         repaired = sample.astype(np.float32)
         repaired[:, lined.valid] = spectra
-        where = whole if whole.any() else lined.valid
-        pairs = Moments(len(mean))
-        smoothed = smooth(repaired)[:, where]
-        pairs.add(smoothed, smoothed)
-        near_covariance = pairs.covariance
+        near = Moments(len(mean))
+        smoothed = smooth(repaired)[:, whole]
+        near.add(smoothed, smoothed)
     spread = np.sqrt(np.diag(plain.covariance))
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
@@ -431,7 +430,10 @@ def estimate_subspace(
     # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
     if sigma is None and not few and not robust:
         noise = residual_noise(covariance, noise, count)
-    return signal_subspace(mean, covariance, near_covariance, noise, count, robust=robust, lines=lines)
+    if near is not None and (near.count <= SQUARES * count or min(sample.shape[1:]) < 2):
+        near = None  # between so many holes the covariance tells more; a line of pixels is its own neighbour
+    beside, near_count = (None, None) if near is None else (near.covariance, near.count)
+    return signal_subspace(mean, covariance, beside, noise, count, near_count=near_count, robust=robust, lines=lines)
 
 
 def _without_outliers(sample: Cube, lined: Lined) -> tuple[Real, Real, Real, Lines]:

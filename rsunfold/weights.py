@@ -62,6 +62,8 @@ class WeightRecord:
                 f"the record of {self.name} has threshold {self.threshold} and temperature {self.temperature}; "
                 "they must lie in (0, 1) and above 0."
             )
+        if self.max_area is not None and not (type(self.max_area) is int and self.max_area > 0):
+            raise WeightsError(f"the record of {self.name} has max_area {self.max_area!r}; it must be a whole number.")
 
 
 def weights_folder() -> Path:

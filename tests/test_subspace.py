@@ -369,6 +369,12 @@ class TestSignalSubspace:
         signal = spectra_of() / 0.05
         assert np.linalg.norm(signal - found.A @ (found.A.T @ signal)) < 0.02 * np.linalg.norm(signal)
 
+    @pytest.mark.parametrize("shape", [(1, 2000), (2000, 1), (2, 1000)])
+    def test_a_line_of_pixels_is_not_its_own_neighbour(self, shape):
+        signal = spectra_of() @ np.random.default_rng(0).standard_normal((RANK, 2000))
+        cube = (signal + 0.05 * np.random.default_rng(1).standard_normal(signal.shape)).reshape(BANDS, *shape)
+        assert subspace_of(cube).A.shape == (BANDS, LEAST)
+
     @pytest.mark.parametrize("bad", [0.0, -1.0, np.nan])
     def test_noise_must_be_positive(self, bad):
         with pytest.raises(ValueError, match="noise above 0"):

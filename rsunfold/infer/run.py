@@ -155,6 +155,11 @@ class _Passage:
         self.threshold, self.peak = detector.cut(options.threshold, options.peak)
         peak = self.peak if self.peak > self.threshold else -math.inf
         self.max_area = detector.largest(options.max_area)
+        if self.max_area is not None and self.max_area < options.min_area:
+            raise UsageError(
+                f"--min-area {options.min_area} is more than the {self.max_area} pixels that the weights allow a "
+                "target: give --max-area too, 0 for any size."
+            )
         self.collector = TargetCollector(
             image.rows, image.cols, min_area=options.min_area, max_area=self.max_area, peak=peak
         )
@@ -258,7 +263,9 @@ def _write_reports(
     options: Options,
     paths: dict[str, Path],
 ) -> None:
-    about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "weights", "threshold", "peak") if k in summary}
+    about: dict[str, Any] = {
+        k: summary[k] for k in ("input", "model", "weights", "threshold", "peak", "max_area_px") if k in summary
+    }
     write_geojson(paths["targets_geojson"], targets, image.meta, rows=image.rows, cols=image.cols, properties=about)
     write_csv(paths["targets_csv"], targets, image.meta)
     if options.picture:

@@ -26,7 +26,7 @@ from rsunfold.train.card import card
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.train.task import Verdict, task_of
 from rsunfold.unfold.unrolled import Unrolled
-from rsunfold.weights import WeightRecord, load, save, verify
+from rsunfold.weights import WeightRecord, load, read_record, save, verify
 
 LOG = ("step", "seconds", "lr", "train_loss", "val_score")  # and the columns of the task
 
@@ -67,6 +67,7 @@ class Trainer:
             self.bfloat16 = False
             say("this CPU has no arithmetic in bfloat16, which would take ten times as long: training in float32.")
         reuse_memory()
+        self.started = None if start is None else read_record(start)
         net: Any = _network(recipe, start).train()
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
@@ -75,6 +76,8 @@ class Trainer:
             asked, given = kind.recipe_class.__name__, type(recipe).__name__
             raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
         self.task = kind(recipe, data, device)
+        if self.started is not None:
+            self.task.begin(self.started)
         self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
@@ -219,6 +222,9 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self.begun = state.get("begun", self.begun)  # checkpoints of 0.1 do not say
+        if state.get("started"):
+            self.started = WeightRecord(**json.loads(state["started"]))
+            self.task.begin(self.started)
 
     def _checkpoint(self) -> None:
         if self.rank:
@@ -233,6 +239,7 @@ class Trainer:
             "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
             "data": self.task.data_hash,
             "begun": self.begun,
+            "started": None if self.started is None else json.dumps(dataclasses.asdict(self.started)),
         }
         # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
         content = io.BytesIO()

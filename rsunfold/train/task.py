@@ -17,6 +17,7 @@ from rsunfold.registry import Task, get_model
 if TYPE_CHECKING:
     from rsunfold.train.recipe import Recipe
     from rsunfold.unfold.unrolled import Unrolled
+    from rsunfold.weights import WeightRecord
 
 Forward = Callable[..., Any]
 
@@ -69,6 +70,9 @@ class TrainingTask(ABC):
         called several times; the network is to be called in no other way, since several processes average their
         gradients through it.
         """
+
+    def begin(self, record: WeightRecord) -> None:  # noqa: B027
+        """Take over what the weights that training begins with know; nothing unless a task says otherwise."""
 
     @abstractmethod
     def validate(self, net: Unrolled) -> Verdict:

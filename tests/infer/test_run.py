@@ -563,6 +563,8 @@ def test_targets_are_no_larger_than_the_weights_say_or_the_option(tmp_path, dete
     assert max(found["any"]) > 4 and len(found["weights"]) > 0
     assert found["weights"] == [a for a in found["any"] if a <= 2]
     assert found["option"] == [a for a in found["any"] if a <= 4]
+    with pytest.raises(UsageError, match="--min-area 3 is more than the 2 pixels that the weights allow a target"):
+        detect_file(str(source), "a", tmp_path / "none", detector, Options(min_area=3))
     with pytest.raises(UsageError, match="--max-area must be 0, for targets of any size, or at least 5"):
         Options(min_area=5, max_area=4)
 

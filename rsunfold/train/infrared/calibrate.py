@@ -39,6 +39,8 @@ class Calibration:
 def temperature_of(results: list[Result]) -> float:
     """The temperature that minimises the mean cross-entropy of sigmoid(logit / temperature) over all valid pixels.
 
+    At least 0.1: on few images, which logits separate without an error, it would go to 0.
+
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
     edges = np.sinh(np.linspace(-12, 12, 4001))
@@ -52,17 +54,18 @@ def temperature_of(results: list[Result]) -> float:
         z = middle / np.exp(log_t)
         return float((counts[1] @ np.logaddexp(0, -z) + counts[0] @ np.logaddexp(0, z)) / counts.sum())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-5.0, 7.0), method="bounded").x))
+    return float(np.exp(minimize_scalar(loss, bounds=(-2.3, 7.0), method="bounded").x))
 
 
 def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int | None:
-    """The area in pixels that no more than 1 - ``share`` of the targets in masks (H, W) exceed; None without any.
+    """The area in pixels that no more than 1 - ``share`` of the targets in masks (H, W) exceed; None where there are
+    too few targets for some to exceed it, which say little of the next ones.
 
     What a detector finds beyond it is hardly a small target: bright clouds and buildings of thousands of pixels weigh
     more in the pooled IoU than all targets of a set.
     """
     areas = np.concatenate([np.empty(0, int), *(Components.of(truth).area for truth in truths)])
-    return int(np.ceil(np.quantile(areas, share))) if areas.size else None
+    return int(np.quantile(areas, share, method="higher")) if areas.size * (1 - share) >= 1 else None
 
 
 def calibrate(results: list[Result], max_area: int | None = None, quiet: float = 0.8) -> Calibration:
@@ -78,7 +81,7 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
     )
     high = t * np.log(peaks / (1 - peaks))
     lows = range(2, 49, 3)
-    groups = sorted({g for _, truth, _, g in results if truth.any()})
+    groups = sorted({g for _, truth, valid, g in results if (truth & valid).any()})
     tp, fp = np.zeros((2, len(lows), len(groups), high.size))
     targets = np.zeros(len(groups))
     silent = []
@@ -100,7 +103,7 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
             if counts:
                 tp[i, g] += inside @ above
                 fp[i, g] += (area - inside) @ above
-        if not truth.any():
+        if not (truth & valid).any():
             silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
     iou = np.exp(np.log(np.maximum(iou, 1e-9)).mean(axis=1)) if groups else np.zeros((len(lows), high.size))

@@ -28,21 +28,24 @@ def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
     return {g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()}
 
 
-def usage_of(found: Calibration) -> str:
-    """What a logit means and where a target is."""
+def usage_of(found: Calibration, *, trained: bool = True) -> str:
+    """What a logit means and where a target is; ``trained`` with the rule, not calibrated anew."""
     size = f", in at most {found.max_area} pixels" if found.max_area else ""
-    more = "; targets of more pixels are 1 in 200 of those trained on" if found.max_area else ""
+    more = "; targets of more pixels are 1 in 200 of those trained on" if found.max_area and trained else ""
+    images = "validation images" if trained else "images"
     return (
         f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {found.threshold:.3f}"
         f" around a pixel that exceeds {found.peak:.4g}{size}; temperature, threshold and peak were chosen on the"
-        f" validation images below, so the figures are slightly optimistic{more}"
+        f" {images} below, so the figures are slightly optimistic{more}"
     )
 
 
-def table_of(figures: dict[str, Any], found: Calibration) -> list[str]:
+def table_of(figures: dict[str, Any], found: Calibration, *, trained: bool = True) -> list[str]:
     """The lines of the table of :func:`figures_of`, in Markdown, with what stands before and after it."""
     lines = [
-        "Validation images (never trained on; one threshold and one peak for all sets, native resolution):",
+        "Validation images (never trained on; one threshold and one peak for all sets, native resolution):"
+        if trained
+        else "The images that the rule was chosen on (one threshold and one peak for all sets, native resolution):",
         "",
         "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -53,4 +56,6 @@ def table_of(figures: dict[str, Any], found: Calibration) -> list[str]:
         fa = f"{f['overlap']['fa']:.2e}" if f["overlap"]["fa"] is not None else "-"
         per = f"{f['centroid']['false_components_per_megapixel']:.2f}"
         lines.append(f"| {group} | {f['images']} | {f['targets']} | {' | '.join(shown)} | {fa} | {per} |")
-    return [*lines, "", f"Target-free validation images without any detection: {found.silent:.0%}."]
+    if not all(f["targets"] for f in figures.values()):
+        lines += ["", f"Target-free {'validation ' * trained}images without any detection: {found.silent:.0%}."]
+    return lines

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from rsunfold.errors import InputError, UsageError
@@ -59,6 +58,7 @@ def recalibrate(
     figures = figures_of(results, found)
     changed = dataclasses.replace(
         record,
+        name=output.stem,
         threshold=found.threshold,
         peak=found.peak,
         temperature=found.temperature,
@@ -67,6 +67,4 @@ def recalibrate(
         origin=f"{record.origin}; calibrated anew, before {sha[:12]}",
     )
     save(output, net, changed, overwrite=overwrite)
-    target_free = np.mean([not truth.any() for _, _, truth, _ in results])
-    lines = table_of(figures, found)
-    return changed, [usage_of(found), "", *(lines if target_free else lines[:-2])]
+    return changed, [usage_of(found, trained=False), "", *table_of(figures, found, trained=False)]

@@ -24,6 +24,7 @@ from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Record, Unrolled
+from rsunfold.weights import WeightRecord
 
 Content = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
 
@@ -71,6 +72,11 @@ class InfraredTask(TrainingTask):
         if self.weights.stages:
             loss = loss + self.weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
         return loss
+
+    def begin(self, record: WeightRecord) -> None:
+        """Targets may be as large as those that ``record`` was trained on."""
+        if record.max_area is not None:
+            self.max_area = max(self.max_area or 0, record.max_area)
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""

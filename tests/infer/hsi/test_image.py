@@ -38,6 +38,23 @@ def test_strips_do_not_change_the_statistics(noisy, monkeypatch):
         np.testing.assert_allclose(a.covariance, b.covariance, atol=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.02, 0.2, 0.5])
+def test_holes_do_not_turn_the_directions(share):
+    """Where few pixels have all their neighbours, the covariance says more of the signal than these."""
+    rng = np.random.default_rng(3)
+    row, col = np.mgrid[:64, :64] / 64
+    spectra = 0.5 + 0.4 * np.cos(np.pi * (np.arange(60)[:, None] + 0.5) / 60 * np.arange(1, 5))
+    parts = np.array([1 + np.cos(2 * np.pi * (k // 2 * row + (k + 1) // 2 * col)) for k in range(1, 5)])
+    clean = np.tensordot(spectra, parts, axes=1)
+    cube = clean + 0.3 * rng.standard_normal(clean.shape)
+    cube[:, rng.random((64, 64)) < share] = np.nan
+    found = opened(cube.astype(np.float32)).subspace()
+    signal = ((clean - clean.mean(axis=(1, 2), keepdims=True)) / found.sigma[:, None, None]).reshape(60, -1)
+    E = found.basis[:, : found.A.shape[1]]
+    lost = [np.mean((signal - A @ (A.T @ signal)) ** 2) for A in (found.A, E)]
+    assert lost[0] < 1.05 * lost[1]
+
+
 def test_integers_have_the_statistics_of_their_values(noisy):
     counts = np.rint(noisy * 300).astype(np.int16)
     whole, floats = opened(counts).statistics, opened(counts.astype(np.float32)).statistics

@@ -112,5 +112,13 @@ def test_the_largest_area_is_that_of_all_but_a_few_targets():
     truth[::2, ::2] = True  # 10,000 targets of one pixel
     truth[0:3, 900:] = True  # 1 of 150 pixels or more
     assert largest_area([truth]) == 1
-    assert largest_area([truth[:3, 880:]]) > 100
     assert largest_area([np.zeros((5, 5), bool)]) is None and largest_area([]) is None
+
+
+@pytest.mark.parametrize("targets", [1, 20, 199, 200, 500])
+def test_few_targets_tell_no_largest_area(targets):
+    truth = np.zeros((3, 3 * targets + 8), bool)
+    truth[0, : 3 * targets : 3] = True
+    truth[:, 3 * targets + 1 :] = targets >= 200  # one more, larger
+    found = largest_area([truth])
+    assert found == (1 if targets >= 200 else None)
