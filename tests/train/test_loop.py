@@ -1,6 +1,7 @@
 """Training: it learns, stops, goes on as if it had not stopped, and says what it wrote."""
 
 import csv
+import dataclasses
 import json
 import math
 import subprocess
@@ -476,3 +477,13 @@ def test_two_processes_end_with_the_same_weights(data, tmp_path):
     assert not torch.equal(a["net"]["stages.0.FB.head.weight"], initial)
     assert [row["step"] for row in log(out)] == ["1", "2"] and checkpoint(out)["step"] == 2
     assert weights.read_record(str(out / "tiny.safetensors")).name == "tiny"
+
+
+def test_targets_may_be_as_large_as_those_that_the_first_weights_were_trained_on(learned, data, tmp_path):
+    net, record, _ = weights.load(str(learned[1] / "tiny.safetensors"))
+    file = tmp_path / "first.safetensors"
+    weights.save(file, net, dataclasses.replace(record, max_area=77))
+    assert record.max_area is None  # too few targets to say how large they get
+    stop_after(trainer(tiny_recipe(4, 2), data, tmp_path / "out", start=file), 1).run()
+    trainer(tiny_recipe(4, 2), data, tmp_path / "out").run(resume=True)
+    assert weights.read_record(str(tmp_path / "out" / "tiny.safetensors")).max_area == 77
