@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rsunfold.io.samples import Sample
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.train.infrared.calibrate import Calibration
+from rsunfold.unfold.fast import for_inference
+from rsunfold.unfold.unrolled import Unrolled
+
+Content = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
+Result = tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
 
 
-def figures_of(
-    results: list[tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]], found: Calibration
-) -> dict[str, Any]:
+def results_of(net: Unrolled, contents: Iterable[tuple[Sample, Content]], device: torch.device) -> Iterator[Result]:
+    """(sample, logits, truth, valid), all three (H, W), of samples with their (gray, truth, valid), each whole."""
+    fast = for_inference(net).to(device)
+    for sample, (gray, truth, valid) in contents:
+        x = torch.from_numpy(gray)[None, None].to(device)
+        yield sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid
+
+
+def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
     """Figures of merit of each set at the calibrated threshold, by the set's name."""
     metrics: dict[str, InfraredMetrics] = {}
     for sample, logits, truth, valid in results:
@@ -56,6 +69,6 @@ def table_of(figures: dict[str, Any], found: Calibration, *, trained: bool = Tru
         fa = f"{f['overlap']['fa']:.2e}" if f["overlap"]["fa"] is not None else "-"
         per = f"{f['centroid']['false_components_per_megapixel']:.2f}"
         lines.append(f"| {group} | {f['images']} | {f['targets']} | {' | '.join(shown)} | {fa} | {per} |")
-    if not all(f["targets"] for f in figures.values()):
+    if any(f["empty_images"]["images"] for f in figures.values()):
         lines += ["", f"Target-free {'validation ' * trained}images without any detection: {found.silent:.0%}."]
     return lines

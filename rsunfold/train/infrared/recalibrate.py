@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,8 +13,7 @@ from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import Sample
 from rsunfold.registry import get_model
 from rsunfold.train.infrared.calibrate import calibrate
-from rsunfold.train.infrared.figures import figures_of, kept_of, table_of, usage_of
-from rsunfold.unfold.fast import for_inference
+from rsunfold.train.infrared.figures import Content, figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.weights import WeightRecord, load, save
 
 
@@ -43,15 +41,15 @@ def recalibrate(
     if get_model(record.model).task != "detect-ir":
         raise UsageError(f"the weights {weights} are not for detect-ir: only its scores have a threshold.")
     limit = (record.max_area if max_area is None else max_area) or None
-    fast = for_inference(net).to(device)
-    results: list[Any] = []
-    with torch.inference_mode():
+
+    def contents() -> Iterator[tuple[Sample, Content]]:
         for number, sample in enumerate(samples, start=1):
-            gray, truth, valid = read_sample(sample)
-            x = torch.from_numpy(gray)[None, None].to(device)
-            results.append((sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid))
+            yield sample, read_sample(sample)
             if number % 50 == 0:
                 say(f"{number} of {len(samples)} images")
+
+    with torch.inference_mode():
+        results = list(results_of(net, contents(), device))
     if not any((truth & valid).any() for _, _, truth, valid in results):
         raise InputError(f"none of the {len(samples)} images holds a target: a threshold cannot be chosen on them.")
     found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], limit)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rsunfold.errors import InputError
@@ -17,16 +14,13 @@ from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import Sample, find_samples
 from rsunfold.train.infrared.calibrate import calibrate, largest_area
 from rsunfold.train.infrared.data import Crops, carve
-from rsunfold.train.infrared.figures import figures_of, kept_of, table_of, usage_of
+from rsunfold.train.infrared.figures import Content, figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
-from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Record, Unrolled
 from rsunfold.weights import WeightRecord
-
-Content = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
 
 
 class InfraredTask(TrainingTask):
@@ -80,7 +74,7 @@ class InfraredTask(TrainingTask):
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
-        results = list(self._results(net))
+        results = list(results_of(net, self.validation, self.device))
         found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
@@ -100,15 +94,6 @@ class InfraredTask(TrainingTask):
             usage=[usage_of(found)],
             results=table_of(figures, found),
         )
-
-    def _results(
-        self, net: Unrolled
-    ) -> Iterator[tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]]:
-        """(sample, logits, truth, valid), all three (H, W), of each image held out."""
-        fast = for_inference(net)
-        for sample, (gray, truth, valid) in self.validation:
-            x = torch.from_numpy(gray)[None, None].to(self.device)
-            yield sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid
 
 
 def _hash(samples: list[Sample], contents: list[Content]) -> str:
