@@ -56,8 +56,16 @@ def detect_ir(
     from rsunfold.infer.run import Options, detect_array
     from rsunfold.io.memory import ArrayReader
 
-    sizes: dict[str, Any] = {"min_area": min_area, "max_area": max_area}
-    options = Options(threshold=threshold, peak=peak, band=band, scale=scale, var=var, stages=stages, **sizes)
+    options = Options(
+        threshold=threshold,
+        peak=peak,
+        band=band,
+        scale=scale,
+        var=var,
+        min_area=min_area,
+        max_area=max_area,
+        stages=stages,
+    )
     path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
     if path is not None and nodata is not None:
         raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")

@@ -135,7 +135,8 @@ def calibrate(
     refuse_existing(output, overwrite)
     use_threads(threads)
     samples = samples_from(None, None, data, None, only)
-    options = {"max_area": max_area, "device": pick_device(device), "overwrite": overwrite, "say": say}
-    record, lines = recalibrate(name, samples, output, **options)  # type: ignore[arg-type]
+    record, lines = recalibrate(
+        name, samples, output, max_area=max_area, device=pick_device(device), overwrite=overwrite, say=say
+    )
     show("\n".join(lines))
     show(f"{output}: {record.model}; use it with --weights {output}")
