@@ -67,17 +67,19 @@ class Trainer:
             self.bfloat16 = False
             say("this CPU has no arithmetic in bfloat16, which would take ten times as long: training in float32.")
         reuse_memory()
-        self.started = None if start is None else read_record(start)
-        net: Any = _network(recipe, start).train()
+        self.start = None if start is None else read_record(start)
+        net: Any = _network(recipe, start)
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
         self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.net.train()
+        for module in self.net.modules() if recipe.optim.fixed_norm else ():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
         kind = task_of(recipe.model)
         if not isinstance(recipe, kind.recipe_class):
             asked, given = kind.recipe_class.__name__, type(recipe).__name__
             raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
         self.task = kind(recipe, data, device)
-        if self.started is not None:
-            self.task.begin(self.started)
         self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
@@ -91,6 +93,9 @@ class Trainer:
         the run there was made by another recipe or with other images, or the loss is no longer finite.
         """
         self._open(resume)
+        if not resume:
+            with torch.inference_mode():
+                self.task.begin(self.start, self.ema)
         if self.world == 1:
             return self._run(self.net, minutes)
         torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
@@ -222,9 +227,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self.begun = state.get("begun", self.begun)  # checkpoints of 0.1 do not say
-        if state.get("started"):
-            self.started = WeightRecord(**json.loads(state["started"]))
-            self.task.begin(self.started)
+        self.task.restore(state.get("task", {}))
 
     def _checkpoint(self) -> None:
         if self.rank:
@@ -239,7 +242,7 @@ class Trainer:
             "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
             "data": self.task.data_hash,
             "begun": self.begun,
-            "started": None if self.started is None else json.dumps(dataclasses.asdict(self.started)),
+            "task": self.task.state(),
         }
         # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
         content = io.BytesIO()

@@ -25,7 +25,8 @@ class Optim:
     of the infrared networks (eps, sig) start at 0.01 and Adam moves each parameter by about lr a step, whatever its
     gradient: with the common lr the logits stay small for thousands of steps.
     ema : decay of the averaged weights, which are the ones kept. clip : largest gradient norm. precision : "float32"
-    or "bfloat16" (autocast).
+    or "bfloat16" (autocast). fixed_norm : batch normalisation keeps the means and variances that it begins with, for
+    crops that are no fair sample of whole images.
     """
 
     steps: int = 10_000
@@ -37,6 +38,7 @@ class Optim:
     ema: float = 0.999
     clip: float = 1.0
     precision: str = "float32"
+    fixed_norm: bool = False
 
 
 @dataclass
@@ -159,6 +161,8 @@ def _unlike(value: Any, kind: Any) -> str | None:
     """What ``value`` should be when it is not of the annotated type ``kind``, else None."""
     base, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if base is bool:
+        return None if isinstance(value, bool) else "true or false"
     if base is int:
         return None if number and isinstance(value, int) else "a whole number"
     if base is float:

@@ -71,8 +71,18 @@ class TrainingTask(ABC):
         gradients through it.
         """
 
-    def begin(self, record: WeightRecord) -> None:  # noqa: B027
-        """Take over what the weights that training begins with know; nothing unless a task says otherwise."""
+    def begin(self, record: WeightRecord | None, net: Unrolled) -> None:  # noqa: B027
+        """Learn what there is to know of ``net``, in evaluation and inference mode, that training begins with.
+
+        record : of its weights, None where they are random. Raises InputError where a recipe needs others.
+        """
+
+    def state(self) -> dict[str, Any]:
+        """What :meth:`begin` found, in numbers, texts, lists and tensors, for the checkpoint; see :meth:`restore`."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what :meth:`state` gave to the checkpoint."""
 
     @abstractmethod
     def validate(self, net: Unrolled) -> Verdict:

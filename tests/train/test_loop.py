@@ -54,7 +54,7 @@ def tiny_recipe(steps: int, validate_every: int, **changes) -> InfraredRecipe:
         seed=changes.pop("seed", 1),
         validate_every=validate_every,
         data=Data(validation=0.25, **changes.pop("data", {})),
-        augment=Augment(crop=24, salt=0.0),
+        augment=Augment(crop=24, salt=0.0, **changes.pop("augment", {})),
         optim=Optim(**settings),
         loss=Loss(pixel=(0.1, 0.1), fidelity=0.1, **changes),
     )
@@ -487,3 +487,36 @@ def test_targets_may_be_as_large_as_those_that_the_first_weights_were_trained_on
     stop_after(trainer(tiny_recipe(4, 2), data, tmp_path / "out", start=file), 1).run()
     trainer(tiny_recipe(4, 2), data, tmp_path / "out").run(resume=True)
     assert weights.read_record(str(tmp_path / "out" / "tiny.safetensors")).max_area == 77
+
+
+def test_errors_of_the_first_weights_are_found_and_kept(learned, data, tmp_path):
+    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(4, 2, augment={"on_error": 0.9})
+    whole = trainer(recipe, data, tmp_path / "whole", start=file)
+    whole.run()
+    places = whole.task.crops.errors
+    assert len(places) == len(whole.task.train) and sum(len(p) for p in places) > 0
+    stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 1).run()
+    trainer(recipe, data, tmp_path / "parts").run(resume=True)  # which is not told what it was begun with
+    assert_same(checkpoint(tmp_path / "whole")["net"], checkpoint(tmp_path / "parts")["net"])
+    elsewhere = trainer(tiny_recipe(4, 2), data, tmp_path / "elsewhere", start=file)
+    elsewhere.run()
+    assert elsewhere.task.crops.errors == []
+    first = "stages.0.FB.features.0.weight"
+    assert not torch.equal(whole.net.state_dict()[first], elsewhere.net.state_dict()[first])
+
+
+def test_errors_need_weights_to_begin_with(data, tmp_path):
+    with pytest.raises(InputError, match=r"on_error.*--from"):
+        trainer(tiny_recipe(1, 1, augment={"on_error": 0.5}), data, tmp_path).run()
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_fixed_normalisation_keeps_its_statistics_and_learns_its_gains(learned, data, tmp_path, fixed):
+    file = learned[1] / "tiny.safetensors"
+    made = trainer(tiny_recipe(2, 2, optim={"fixed_norm": fixed}), data, tmp_path, start=file)
+    before = {k: v.clone() for k, v in made.net.state_dict().items()}
+    made.run()
+    after = made.net.state_dict()
+    norm = "stages.0.FB.features.1."
+    assert torch.equal(after[norm + "running_var"], before[norm + "running_var"]) is fixed
+    assert not torch.equal(after[norm + "weight"], before[norm + "weight"])

@@ -83,11 +83,29 @@ def carve(
     return held.tolist()
 
 
+def error_places(
+    logits: NDArray[np.float32], truth: NDArray[np.bool_], valid: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Where scores err: (row, column, cross-entropy), float32 (n, 3), of squares of 16 pixels with more than 1 nat.
+
+    A pixel counts at most 5 nats, so that one confident wrong label is not all that is seen. logits, truth, valid:
+    (H, W).
+    """
+    side, most = 16, 5.0
+    loss = np.minimum(np.logaddexp(0, np.where(truth, -logits, logits)), most) * valid
+    rows, cols = (-n % side for n in loss.shape)
+    squares = np.pad(loss, ((0, rows), (0, cols)))
+    squares = squares.reshape(squares.shape[0] // side, side, -1, side).sum((1, 3))
+    r, c = np.nonzero(squares > 1)
+    return np.stack([side * (r + 0.5), side * (c + 0.5), squares[r, c]], 1).astype(np.float32)
+
+
 class Crops:
     """Augmented crops of images held in memory on ``device``.
 
     Batch ``step`` depends on the seed and the step alone, so that a resumed run sees what the uninterrupted one
-    would have seen. ``weights`` maps a set's name to how often it is drawn.
+    would have seen. ``weights`` maps a set's name to how often it is drawn. ``errors`` may be given afterwards: for
+    each image the :func:`error_places` that ``augment.on_error`` draws from.
     """
 
     def __init__(
@@ -101,6 +119,7 @@ class Crops:
         device: torch.device,
     ) -> None:
         self.augment, self.seed = augment, seed
+        self.errors: list[NDArray[np.float32]] = []
         self.images = [torch.from_numpy(im).to(device, torch.float16) for im in images]
         self.truths = [torch.from_numpy(t).to(device) for t in truths]
         self.centres: list[list[tuple[float, float]]] = []
@@ -139,15 +158,19 @@ class Crops:
         a = self.augment
         members = self.members[rng.choice(len(self.share), p=self.share)]
         i = members[rng.integers(len(members))]
+        place = None
+        if self.errors and rng.random() < a.on_error:
+            i, place = self._error(members, rng) or (i, place)
         image, truth = self.images[i], self.truths[i]
         zoomed = float(np.exp(rng.uniform(*np.log(a.scale)))) if rng.random() < 0.5 else 1.0
         side = min(max(1, round(a.crop / zoomed)), *image.shape)
         r, c = (int(rng.integers(n - side + 1)) for n in image.shape)
-        if self.centres[i] and rng.random() < a.on_target:
-            centre = self.centres[i][rng.integers(len(self.centres[i]))]
+        if place is None and self.centres[i] and rng.random() < a.on_target:
+            place = self.centres[i][rng.integers(len(self.centres[i]))]
+        if place is not None:
             r, c = (
                 int(np.clip(round(x + rng.uniform(-0.4, 0.4) * side - side / 2), 0, n - side))
-                for x, n in zip(centre, image.shape, strict=True)
+                for x, n in zip(place, image.shape, strict=True)
             )
         x = image[r : r + side, c : c + side].float()
         y = truth[r : r + side, c : c + side].float()
@@ -167,6 +190,16 @@ class Crops:
         if rng.random() < 0.25:
             x = self._noisy(x, rng)
         return x, y
+
+    def _error(self, members: list[int], rng: np.random.Generator) -> tuple[int, tuple[float, float]] | None:
+        """The image and the centre of an error in one of ``members``, None where there is none."""
+        total = np.array([self.errors[i][:, 2].sum() for i in members], float)
+        if not total.any():
+            return None
+        i = members[rng.choice(len(members), p=total / total.sum())]
+        loss = self.errors[i][:, 2].astype(float)
+        row, col, _ = self.errors[i][rng.choice(len(loss), p=loss / loss.sum())]
+        return i, (float(row), float(col))
 
     def _paste(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         for _ in range(int(rng.integers(1, 3))):

@@ -23,13 +23,16 @@ class Data:
 class Augment:
     """How crops are varied; probabilities in [0, 1], gray levels in [0, 1].
 
-    crop : side in pixels. on_target : share of crops centred near a target. scale : range of the zoom factor, used
+    crop : side in pixels. on_target : share of crops centred near a target. on_error : share of crops centred near an
+    error of the weights that training begins with, drawn before on_target, each place as often as its cross-entropy
+    is large; 0 where it begins with random ones. scale : range of the zoom factor, used
     on half of the crops. contrast, brightness : half-widths. gauss : largest noise sigma. salt : largest share of
     salt-and-pepper pixels. paste : share of crops that get targets of other images pasted in.
     """
 
     crop: int = 128
     on_target: float = 0.75
+    on_error: float = 0.0
     scale: tuple[float, float] = (0.5, 2.0)
     contrast: float = 0.3
     brightness: float = 0.1
@@ -63,7 +66,8 @@ class InfraredRecipe(Recipe):
         """Raise ValueError for a value of the right kind that no training can run with."""
         super().check()
         d, a, loss = self.data, self.augment, self.loss
-        shares = {"validation": d.validation, "on_target": a.on_target, "salt": a.salt, "paste": a.paste}
+        shares = {"validation": d.validation, "salt": a.salt, "paste": a.paste}
+        shares |= {"on_target": a.on_target, "on_error": a.on_error}
         shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
         others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss}
         others |= {"fidelity": loss.fidelity, "stages": loss.stages}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from rsunfold.errors import InputError
 from rsunfold.infer.evaluate import read_sample
 from rsunfold.io.samples import Sample, find_samples
 from rsunfold.train.infrared.calibrate import calibrate, largest_area
-from rsunfold.train.infrared.data import Crops, carve
+from rsunfold.train.infrared.data import Crops, carve, error_places
 from rsunfold.train.infrared.figures import Content, figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
@@ -34,6 +34,7 @@ class InfraredTask(TrainingTask):
 
     def __init__(self, recipe: InfraredRecipe, data: Path, device: torch.device) -> None:
         self.weights, self.steps, self.device = recipe.loss, recipe.optim.steps, device
+        self.on_error = recipe.augment.on_error
         samples = find_samples(data, recipe.data.split)
         contents = [read_sample(s) for s in samples]
         self.data_hash = _hash(samples, contents)
@@ -45,6 +46,7 @@ class InfraredTask(TrainingTask):
         self.max_area = largest_area([truth & valid for _, (_, truth, valid) in train])
         self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
         self.held_out = [f"{s.group}/{s.name}" for s, _ in self.validation]
+        self.train = train
         self.crops = Crops(
             [s for s, _ in train],
             [c[0] for _, c in train],
@@ -67,10 +69,25 @@ class InfraredTask(TrainingTask):
             loss = loss + self.weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
         return loss
 
-    def begin(self, record: WeightRecord) -> None:
-        """Targets may be as large as those that ``record`` was trained on."""
-        if record.max_area is not None:
+    def begin(self, record: WeightRecord | None, net: Unrolled) -> None:
+        """Targets may be as large as those of ``record``; where the recipe draws crops on errors, those of ``net``."""
+        if record is not None and record.max_area is not None:
             self.max_area = max(self.max_area or 0, record.max_area)
+        if self.on_error:
+            if record is None:
+                raise InputError("the recipe draws crops on_error: name the weights that make them with --from.")
+            results = results_of(net, self.train, self.device)
+            self.crops.errors = [error_places(logits, truth & valid, valid) for _, logits, truth, valid in results]
+
+    def state(self) -> dict[str, Any]:
+        """The largest area, and the places of errors of each image."""
+        errors = [torch.from_numpy(places) for places in self.crops.errors]
+        return {"max_area": self.max_area, "errors": errors}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`state` gave."""
+        self.max_area = state.get("max_area", self.max_area)
+        self.crops.errors = [places.numpy() for places in state.get("errors", [])]
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""

@@ -10,7 +10,7 @@ from scipy.ndimage import zoom
 
 from rsunfold.errors import InputError
 from rsunfold.io.samples import Sample
-from rsunfold.train.infrared.data import Crops, carve, near_duplicates
+from rsunfold.train.infrared.data import Crops, carve, error_places, near_duplicates
 from rsunfold.train.infrared.recipe import Augment
 
 PLAIN = Augment(crop=24, on_target=0.75, contrast=0.0, brightness=0.0, gauss=0.0, salt=0.0, paste=0.5)
@@ -195,3 +195,34 @@ def test_noise_is_drawn_where_asked():
 def test_crops_smaller_than_targets_and_larger_than_images(crop):
     x, y = crops(replace(PLAIN, crop=crop, paste=1.0)).batch(0, 40)
     assert x.shape == y.shape == (40, 1, crop, crop) and x.isfinite().all()
+
+
+# ------------------------------------------------------------------ errors
+
+
+def test_errors_are_where_the_scores_are_wrong():
+    truth, valid = np.zeros((50, 40), bool), np.ones((50, 40), bool)
+    truth[3:6, 3:6] = truth[36:38, 20:22] = True
+    logits = np.full((50, 40), -9.0, np.float32)
+    logits[3:6, 3:6] = 9  # found
+    logits[20:23, 33:36] = 2.5  # a false alarm
+    logits[0, 39], valid[0, 39] = 99, False
+    places = error_places(logits, truth, valid)
+    assert places.dtype == np.float32
+    assert [tuple(p[:2]) for p in places] == [(24, 40), (40, 24)]  # squares of 16 pixels, the last one cut
+    assert places[:, 2] == pytest.approx([9 * np.log1p(np.exp(2.5)), 4 * 5.0], rel=1e-2)  # a pixel counts 5 at most
+
+
+def test_crops_are_drawn_on_errors_of_their_set():
+    images = [np.full((96, 96), level, np.float32) for level in (0.1, 0.3, 0.6)]
+    truths = [np.zeros((96, 96), bool) for _ in images]
+    augment = replace(PLAIN, on_error=1.0, scale=(1.0, 1.0), paste=0.0)
+    made = Crops(samples("a/x", "a/y", "b/z"), images, truths, augment, {"b": 0.0}, 0, torch.device("cpu"))
+    for image, (row, col) in zip(made.images, ((8, 8), (88, 88), (40, 40)), strict=True):
+        image[row, col] = 1.0
+    made.errors = [np.zeros((0, 3), np.float32), np.array([[88, 88, 2.0]], np.float32), np.array([[40, 40, 1]], "f4")]
+    drawn = made.batch(0, 40)[0]
+    assert torch.allclose(drawn.flatten(1).min(1).values, torch.tensor(0.3), atol=1e-3)  # y alone has errors
+    assert (drawn.flatten(1).max(1).values > 0.99).all()
+    made.errors[1] = made.errors[0]
+    assert len(made.batch(0, 4)[0]) == 4  # nothing left to draw: crops of anywhere
