@@ -80,6 +80,7 @@ def denoise_hsi(
     model: str = "star-net",
     weights: str | os.PathLike[str] | None = None,
     sigma: float | None = None,
+    adapt: bool = False,
     var: str | None = None,
     nodata: float | None = None,
     dtype: str = "float32",
@@ -93,6 +94,8 @@ def denoise_hsi(
         passed through.
     sigma : standard deviation of the noise in the units of the image; None estimates it for each band.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
+    adapt : adapt the network to the image first, which takes minutes; see
+        :func:`rsunfold.infer.hsi.adapt.adapted`.
     model, weights, var, device, memory : see ``rsunfold denoise-hsi --help``.
 
     Returns a :class:`rsunfold.infer.hsi.run.Cleaned` with ``data`` (band, row, col), ``valid`` bool (row, col) and
@@ -108,7 +111,7 @@ def denoise_hsi(
     if path is not None and nodata is not None:
         raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
     chosen = None if weights is None else os.fspath(weights)
-    denoiser = Denoiser(model, weights=chosen, sigma=sigma, device=device, memory=memory)
+    denoiser = Denoiser(model, weights=chosen, sigma=sigma, adapt=adapt, device=device, memory=memory)
     return denoise_array(path or ArrayReader(image, nodata=nodata), denoiser, Options(var=var, dtype=dtype))
 
 

@@ -45,6 +45,10 @@ def denoise_hsi(
         float | None,
         typer.Option(help="Standard deviation of the noise, in the cube's units; default: estimated for each band."),
     ] = None,
+    adapt: Annotated[
+        bool,
+        typer.Option("--adapt", help="Adapt star-net to each cube first, without truth: minutes for 0.1 dB or so."),
+    ] = False,
     dtype: Annotated[
         str,
         typer.Option(help="Samples of the result: float32, in physical units, or same, the input's type and scale."),
@@ -91,7 +95,7 @@ def denoise_hsi(
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: give a folder with -o, not {output}.")
     use_threads(threads)
-    denoiser = Denoiser(model, weights=weights, sigma=sigma, device=device, memory=memory)
+    denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)
 
     def summary_of(stem: str) -> Path:
         target = target_of(output, stem, envi)
@@ -107,6 +111,10 @@ def denoise_hsi(
         clipped = f", {counted(s['samples_clipped'], 'sample')} clipped" if s["samples_clipped"] else ""
         bands = counted(len(s["bands_denoised"]), "band")
         say(f"{source}: {bands} denoised{beside}{clipped}, {s['seconds']:.1f} s, {s['computed']}")
+        if s["adapted"]:
+            risks = f"estimated error {s['adapted']['risk_before']:.4f} -> {s['adapted']['risk_after']:.4f}"
+            kept = "" if s["adapted"]["kept"] else "; it did not fall, so the network stays as it was"
+            say(f"  adapted in {s['adapted']['seconds']:.0f} s: {risks} of the noise's variance{kept}")
         for note in s["notes"]:
             say(f"  note: {note}", 0 if "spectral axis" in note else 1)
 

@@ -222,6 +222,7 @@ def denoise_hsi(
     truth: Annotated[Path | None, typer.Option(help="A clean cube that --restored (and --noisy) belong to.")] = None,
     restored: Annotated[Path | None, typer.Option(help="Somebody else's result, instead of a model.")] = None,
     noisy: Annotated[Path | None, typer.Option(help="What it was made from, for comparison.")] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="Adapt star-net to each noisy cube first.")] = False,
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or subdataset.")] = None,
     published_ergas: Annotated[
         bool, typer.Option("--published-ergas", help="Also give ERGAS as published scripts compute it.")
@@ -252,8 +253,8 @@ def denoise_hsi(
         raise UsageError("give either --clean, or --truth and --restored.")
     if clean is not None and noisy is not None:
         raise UsageError("--noisy goes with --truth and --restored; noise is added to --clean.")
-    if truth is not None and (weights is not None or sigma is not None):
-        raise UsageError("--weights and --sigma go with --clean, not with --restored.")
+    if truth is not None and (weights is not None or sigma is not None or adapt):
+        raise UsageError("--weights, --sigma and --adapt go with --clean, not with --restored.")
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
         done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
@@ -263,7 +264,7 @@ def denoise_hsi(
             raise UsageError("--weights goes with one --model only.")
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
-        denoisers = [Denoiser(name, weights=weights, device=device, memory=memory) for name in names]
+        denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
         done = evaluate_models(
             expand(clean or []),
             protocol,

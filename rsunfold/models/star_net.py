@@ -165,6 +165,8 @@ class STARNet(Unrolled):
 
     letters: ClassVar[tuple[str, ...]] = ("G", "B", "L", "A", "P")
     sparse: ClassVar[bool] = False
+    adaptable: ClassVar[bool] = True
+    """Whether Stein's estimate of its risk means what it says: outliers would count as signal."""
 
     def __init__(self, K: int = 3, stride: int = 1, literal: bool = False) -> None:
         super().__init__()
@@ -281,6 +283,7 @@ class STARNetS(STARNet):
 
     letters: ClassVar[tuple[str, ...]] = ("S", "G", "B", "L", "A", "P")
     sparse: ClassVar[bool] = True
+    adaptable: ClassVar[bool] = False
 
 
 def aggregated(

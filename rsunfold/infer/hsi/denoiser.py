@@ -20,6 +20,7 @@ from rsunfold.subspace import FEW, Subspace, published_subspace
 if TYPE_CHECKING:
     import torch
 
+    from rsunfold.infer.hsi.adapt import Adaptation
     from rsunfold.weights import WeightRecord
 
 Spectra = NDArray[np.float32]
@@ -38,12 +39,13 @@ OVERLAP = 32
 
 @dataclass
 class Denoised:
-    """One image on its way: where its signal lies, how it is cut, and strips() of (first row, denoised float32 (bands
-    that take part, h, cols) in physical units), from top to bottom."""
+    """One image on its way: where its signal lies, how it is cut, strips() of (first row, denoised float32 (bands
+    that take part, h, cols) in physical units), from top to bottom, and what adapting came to, where it was asked."""
 
     subspace: Subspace
     plan: Plan
     strips: Callable[[], Iterator[tuple[int, Spectra]]]
+    adaptation: Adaptation | None = None
 
 
 class Denoiser:
@@ -51,8 +53,9 @@ class Denoiser:
 
     model : registry name of a ``denoise-hsi`` model. weights : a shipped name or a ``.safetensors`` file; None takes
     the model's own. sigma : standard deviation of the noise in the units of the images; None estimates it for each
-    band. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole
-    process, bytes or ``2GB``; None is half of what is free.
+    band. adapt : adapt the network to each image, see :func:`rsunfold.infer.hsi.adapt.adapted`. device : see
+    :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole process, bytes or
+    ``2GB``; None is half of what is free.
 
     Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
     """
@@ -63,13 +66,16 @@ class Denoiser:
         *,
         weights: str | None = None,
         sigma: float | None = None,
+        adapt: bool = False,
         device: str = "auto",
         memory: str | int | None = None,
     ) -> None:
         self.spec: ModelSpec = get_model(model, "denoise-hsi")
         if sigma is not None and not 0 < sigma < np.inf:
             raise UsageError(f"--sigma must be above 0, not {sigma}.")
-        self.sigma, self.memory = sigma, parse_memory(memory)
+        if adapt and not getattr(self.spec.factory, "adaptable", False):
+            raise UsageError(f"--adapt goes with star-net, not with {model}.")
+        self.sigma, self.adapt, self.memory = sigma, adapt, parse_memory(memory)
         self.net: Any = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
@@ -155,7 +161,10 @@ class Denoiser:
             strip_bytes=4.0 * (STRIP_SPECTRA * bands + 3 * image.count),
             kept_bytes=0,
         )
-        run = self._classical(subspace) if self.net is None else self._network(image, subspace, made)
+        net, adaptation = self.net, None
+        if self.adapt:
+            net, adaptation = self._adapted(image, subspace, budget)
+        run = self._classical(subspace) if net is None else self._network(net, image, subspace, made)
 
         def compute(window: Window) -> Spectra:
             grown = _aligned(window.grown(margin, image.rows, image.cols), stride)
@@ -164,7 +173,7 @@ class Denoiser:
             return subspace.colour(found[:, *window.within(grown)])
 
         overlap = OVERLAP if radius is None and not made.whole else 0
-        return Denoised(subspace, made, lambda: strips(image.rows, image.cols, made.tile, compute, overlap))
+        return Denoised(subspace, made, lambda: strips(image.rows, image.cols, made.tile, compute, overlap), adaptation)
 
     def _bytes_per_pixel(self, bands: int, rank: int) -> float:
         if self.net is None:
@@ -177,24 +186,33 @@ class Denoiser:
 
         return run
 
-    def _network(self, image: SpectralImage, subspace: Subspace, made: Plan) -> Callable[[Spectra], Spectra]:
+    def _adapted(self, image: SpectralImage, subspace: Subspace, free: float) -> tuple[Any, Adaptation]:
+        import torch
+
+        from rsunfold.infer.hsi.adapt import adapted
+
+        sample, valid, columns = image.mosaic
+        A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
+        return adapted(self.net, subspace.whiten(sample, columns), valid, A, free=free)
+
+    def _network(self, net: Any, image: SpectralImage, subspace: Subspace, made: Plan) -> Callable[[Spectra], Spectra]:
         import torch
 
         A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
         context, level = None, np.zeros((len(A), 1, 1), np.float32)
-        if self.net.sparse or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
+        if net.sparse or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
             with torch.inference_mode():
                 sample, valid, columns = image.mosaic
                 noisy = subspace.whiten(sample, columns)
-                found, context = self.net(torch.from_numpy(noisy).to(self.device), A)
-                if self.net.sparse and valid.any():
+                found, context = net(torch.from_numpy(noisy).to(self.device), A)
+                if net.sparse and valid.any():
                     # Impulses in most pixels of a band, brighter than it for the most part, pull all of it with them.
                     level[:, 0, 0] = np.median((noisy - found.cpu().numpy())[:, valid], axis=1)
 
         def run(y: Spectra) -> Spectra:
             with torch.inference_mode():
                 try:
-                    found: Spectra = self.net(torch.from_numpy(y).to(self.device), A, context)[0].cpu().numpy()
+                    found: Spectra = net(torch.from_numpy(y).to(self.device), A, context)[0].cpu().numpy()
                     return found + level
                 except torch.OutOfMemoryError:
                     torch.cuda.empty_cache()
