@@ -91,6 +91,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector
     from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
     from rsunfold.infer.batch import expand
+    from rsunfold.infer.workplace import results_folder
 
     options = Options(
         var=var,
@@ -102,6 +103,7 @@ def detect_anomaly(
         suffix=".img" if envi else ".tif",
         overwrite=overwrite,
     )
+    folder = results_folder(output)
     files = expand(inputs)
     use_threads(threads)
     detector = AnomalyDetector(
@@ -118,10 +120,10 @@ def detect_anomaly(
         detector.require_stages()
 
     def summary_of(stem: str) -> Path:
-        return output / output_names(stem, options)["summary"]
+        return folder / output_names(stem, options)["summary"]
 
     def run(source: str, stem: str) -> Found:
-        return detect_file(source, stem, output, detector, options)
+        return detect_file(source, stem, folder, detector, options)
 
     def tell(source: str, result: Found) -> None:
         s = result.summary

@@ -78,6 +78,7 @@ def detect_ir(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.detector import Detector
     from rsunfold.infer.run import Detection, Options, detect_file, output_names
+    from rsunfold.infer.workplace import results_folder
 
     options = Options(
         threshold=threshold,
@@ -92,6 +93,7 @@ def detect_ir(
         suffix=".img" if envi else ".tif",
         overwrite=overwrite,
     )
+    folder = results_folder(output)
     files = expand(inputs)
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
@@ -99,10 +101,10 @@ def detect_ir(
         detector.require_stages()
 
     def summary_of(stem: str) -> Path:
-        return output / output_names(stem, options)["summary"]
+        return folder / output_names(stem, options)["summary"]
 
     def run(source: str, stem: str) -> Detection:
-        return detect_file(source, stem, output, detector, options)
+        return detect_file(source, stem, folder, detector, options)
 
     def tell(source: str, result: Detection) -> None:
         summary = result.summary

@@ -67,6 +67,7 @@ def detect_ir(
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.explain import Explainer, Options, explain_file
+    from rsunfold.infer.workplace import results_folder
 
     part = None if window is None else whole_numbers(window, "--window")
     if part is not None and len(part) != 3:
@@ -78,12 +79,13 @@ def detect_ir(
         window=None if part is None else (part[0], part[1], part[2]),
         overwrite=overwrite,
     )
+    folder = results_folder(output)
     files = expand(inputs)
     use_threads(threads)
     explainer = Explainer(model, weights=weights, device=device)
 
     def run(source: str, stem: str) -> dict[str, Any]:
-        return explain_file(source, stem, output, explainer, options)
+        return explain_file(source, stem, folder, explainer, options)
 
     def tell(source: str, report: dict[str, Any]) -> None:
         say(f"{source}: {counted(len(report['stages']), 'stage')}, {report['seconds']:.1f} s")

@@ -84,10 +84,11 @@ def select_features(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.features.run import Options, Selected, output_folder, select_file, summary_name
+    from rsunfold.infer.features.run import Options, Selected, select_file, summary_name
     from rsunfold.infer.features.select import FeatureRanker, Wanted
+    from rsunfold.infer.workplace import results_folder
 
-    folder = output_folder(output)
+    folder = results_folder(output)
     wanted = Wanted(count=count, variance=variance, min_gap=min_gap)
     options = Options(
         var=var,

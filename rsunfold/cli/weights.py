@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,8 +55,16 @@ def info(
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in describe(name).items():
-        table.add_row(key, value if isinstance(value, str) else json.dumps(value))
+        if key == "figures" and value:
+            for of, figures in value.items():
+                table.add_row(f"on {of}", ", ".join(f"{k} {_short(v)}" for k, v in figures.items()))
+        else:
+            table.add_row(key, value if isinstance(value, str) else _short(value))
     show(table)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
 
 
 @app.command()

@@ -9,8 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rsunfold.errors import DeviceError, OutputError
+from rsunfold.errors import DeviceError, OutputError, UsageError
 from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.folders import SUFFIXES
+from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
+from rsunfold.io.writer import ENVI_SUFFIXES
+
+FILES = {*SUFFIXES, *ENVI_SUFFIXES, *TABLE_SUFFIXES, ".json", ".geojson"}
+"""Extensions that nobody gives to a folder."""
+
+
+def results_folder(output: Path) -> Path:
+    """``output``, after a look at whether it can be meant as a folder; raises UsageError."""
+    if output.suffix.lower() in FILES and not output.is_dir():
+        raise UsageError(f"-o names a folder for the results, and {output} looks like a file.")
+    return output
 
 
 @contextmanager

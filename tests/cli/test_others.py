@@ -260,3 +260,16 @@ def test_what_cannot_be_calibrated_is_refused(fails, tiny, scenes, tmp_path):
         2, "weights", "calibrate", tiny.path, "--data", tmp_path, "-o", tmp_path / "x.pt"
     )
     assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("command", ["detect-ir", "detect-anomaly", "explain"])
+def test_a_name_of_a_file_is_no_folder_for_results(command, fails, scene, tmp_path):
+    words = (command, "detect-ir") if command == "explain" else (command,)
+    for name in ("out.tif", "out.hdr", "out.geojson"):
+        message = fails(2, *words, scene, "-o", tmp_path / name)
+        assert f"-o names a folder for the results, and {tmp_path / name} looks like a file" in message
+        assert not (tmp_path / name).exists()
+    (tmp_path / "dotted.tif").mkdir()  # a folder that is there is one, whatever its name
+    if command == "detect-ir":
+        message = fails(2, *words, scene, "-o", tmp_path / "dotted.tif", "--model", "absent")
+        assert "there is no model 'absent'" in message

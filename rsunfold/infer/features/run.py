@@ -20,9 +20,7 @@ from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, Ta
 from rsunfold.infer.workplace import environment, move_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.atomic import refuse_existing
-from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.table import Table, is_table, read_table
 from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
@@ -84,13 +82,6 @@ class Selected:
     summary: dict[str, Any]
     files: dict[str, Path] = field(default_factory=dict)
     data: NDArray[Any] | None = None
-
-
-def output_folder(output: Path) -> Path:
-    """``output``, after a look at whether it can be meant as a folder; raises UsageError."""
-    if output.suffix.lower() in {*SUFFIXES, *ENVI_SUFFIXES, *TABLE_SUFFIXES, ".json"} and not output.is_dir():
-        raise UsageError(f"-o names a folder for the results, and {output} looks like a file.")
-    return output
 
 
 def summary_name(stem: str) -> str:

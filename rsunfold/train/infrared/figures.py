@@ -38,7 +38,13 @@ def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
 
 def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
     """The few of :func:`figures_of` that a weight file keeps."""
-    return {g: {k: f[k] for k in ("images", "iou_pooled", "niou", "f1_pooled")} for g, f in figures.items()}
+    kept = {}
+    for group, f in figures.items():
+        kept[group] = {k: f[k] for k in ("images", "targets", "iou_pooled", "niou", "f1_pooled")}
+        kept[group] |= {k: f["centroid"][k] for k in ("pd", "false_components_per_megapixel")}
+        if not f["targets"]:
+            kept[group] = {k: v for k, v in kept[group].items() if k.startswith(("images", "targets", "false"))}
+    return kept
 
 
 def usage_of(found: Calibration, *, trained: bool = True) -> str:
