@@ -63,20 +63,24 @@ class SPCAFS:
         return Ranking(by_score(scores, conflicts), scores, about)
 
 
-def row_sparse(S: Real, m: int, weight: float, power: float) -> Real:
+def row_sparse(S: Real, m: int, weight: float, power: float, *, start: Real | None = None, steps: int = STEPS) -> Real:
     """W (d, m), W'W = I, a stationary point of -tr(W' S W) + weight sum_i ||w^i||^power from the eigenvectors of S.
 
-    S (d, d) symmetric, of any sign; m <= d.
+    S (d, d) symmetric, of any sign; m <= d. start : a W to go on from, whose objective the result does not exceed.
+    steps : most reweightings.
     """
     from scipy.linalg import eigh
 
     d = len(S)
     leading = [d - m, d - 1]
-    W: Real = eigh(S, subset_by_index=leading)[1]
+    if start is None or not weight:
+        W: Real = eigh(S, subset_by_index=leading)[1]
+    else:
+        W = start
     norms = np.linalg.norm(W, axis=1)
     if not weight:
         return W
-    for _ in range(STEPS):
+    for _ in range(steps):
         D = power / 2 * np.maximum(norms, LEAST) ** (power - 2)
         W = eigh(S - weight * np.diag(D), subset_by_index=leading)[1]
         before, norms = norms, np.linalg.norm(W, axis=1)

@@ -64,7 +64,7 @@ def info(
 
 
 def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+    return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
 
 
 @app.command()

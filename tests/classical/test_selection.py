@@ -5,14 +5,19 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.optimize
 
+from rsunfold.classical import sogfs
 from rsunfold.classical.css import ColumnSubset
 from rsunfold.classical.e_fdpc import EFDPC
+from rsunfold.classical.fspca import FSPCA, sparse_subspace
 from rsunfold.classical.lap_score import LapScore, neighbour_graph
 from rsunfold.classical.max_variance import MaxVariance
 from rsunfold.classical.mcfs import MCFS, embedding
 from rsunfold.classical.onr import ONR, optimal_neighbours
 from rsunfold.classical.random_choice import RandomChoice
+from rsunfold.classical.rne import GAMMA, RNE, refined, residuals, selections
+from rsunfold.classical.sogfs import SOGFS
 from rsunfold.classical.spcafs import SPCAFS, row_sparse
 from rsunfold.classical.udfs import UDFS, discrimination
 from rsunfold.classical.uniform import Uniform
@@ -55,7 +60,8 @@ def check(ranking, d, least):
 
 
 def test_the_selectors_are_registered():
-    assert {"spca-net", "css", "lapscore", "mcfs", "udfs", "spcafs", "e-fdpc", "onr", "variance", *BLIND} <= set(MODELS)
+    tables = {"spca-net", "css", "lapscore", "mcfs", "udfs", "spcafs", "fspca", "sogfs", "rne", "variance"}
+    assert {*tables, "e-fdpc", "onr", *BLIND} <= set(MODELS)
 
 
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
@@ -125,7 +131,7 @@ class TestEverySelector:
         assert spec.per_scene == (spec.kind == "network")
 
 
-@pytest.mark.parametrize("name", ["variance", "lapscore", "mcfs", "udfs", "spcafs", "e-fdpc"])
+@pytest.mark.parametrize("name", ["variance", "lapscore", "mcfs", "udfs", "spcafs", "fspca", "sogfs", "rne", "e-fdpc"])
 def test_the_order_is_that_of_the_scores(name):
     found = MODELS[name].build().rank(scene(spectra()), 5)
     assert (np.diff(found.scores[found.order]) <= 0).all()
@@ -134,8 +140,8 @@ def test_the_order_is_that_of_the_scores(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [(name, {}) for name in ("css", "spca-net", "variance", "udfs", "mcfs", "lapscore")]
-    + [("spcafs", {"components": 2})],
+    [(name, {}) for name in ("css", "spca-net", "variance", "udfs", "mcfs", "lapscore", "fspca", "rne")]
+    + [("spcafs", {"components": 2}), ("sogfs", {"clusters": 3})],
 )
 def test_features_that_carry_the_groups_come_before_noise(name, options):
     """Three groups of samples in features 3, 8 and 12, each with a copy that is a little off; the others are noise."""
@@ -153,7 +159,7 @@ def test_a_method_of_moments_needs_no_samples():
     """Large images are ranked from their mean and covariance; the sample may be as small as one likes."""
     given = scene(spectra())
     bare = Scene(given.mean, given.covariance, given.count, given.sample[:, :1])
-    for name in ("css", "spca-net", "variance", "spcafs", "e-fdpc", "onr"):
+    for name in ("css", "spca-net", "variance", "spcafs", "fspca", "e-fdpc", "onr"):
         model = build(MODELS[name])
         np.testing.assert_array_equal(model.rank(bare, 5).order, model.rank(given, 5).order)
 
@@ -256,6 +262,172 @@ class TestSPCAFS:
         for wrong in ({"components": 0}, {"power": 2}, {"weight": -1}):
             with pytest.raises(UsageError, match="spcafs needs"):
                 SPCAFS(**wrong)
+
+
+class TestFSPCA:
+    @staticmethod
+    def best(A, m, k):
+        """The largest tr W' A W by looking at every choice of k rows."""
+        blocks = (A[np.ix_(c, c)] for c in itertools.combinations(range(len(A)), k))
+        return max(np.linalg.eigvalsh(block)[-m:].sum() for block in blocks)
+
+    @staticmethod
+    def matrix(d, rank, seed):
+        Z = np.random.default_rng(seed).normal(size=(d, rank)) * np.linspace(1, 3, rank)
+        return Z @ Z.T
+
+    @pytest.mark.parametrize(("rank", "m", "k"), [(2, 3, 4), (3, 3, 5), (9, 4, 4), (9, 1, 1)])
+    def test_the_global_optimum_where_one_is_known(self, rank, m, k):
+        """A of low rank, or as many components as features."""
+        for seed in range(5):
+            A = self.matrix(9, rank, seed)
+            objective, proxy = sparse_subspace(A, m, k)
+            assert objective[-1] == pytest.approx(self.best(A, m, k))
+            assert set(np.argsort(-proxy)[:k]) == set(np.argsort(-np.diagonal(A))[:k])
+
+    def test_otherwise_the_objective_rises_to_nearly_the_best(self):
+        steps, share = [], []
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            Z = rng.normal(size=(14, 6)) @ rng.normal(size=(6, 100)) + rng.normal(size=(14, 100))
+            A = np.cov(Z * rng.uniform(0.5, 2, (14, 1)))
+            objective, proxy = sparse_subspace(A, 2, 5)
+            assert (np.diff(objective) >= -1e-9).all()
+            assert (proxy <= np.diagonal(A) + 1e-9).all()
+            chosen = np.argsort(-proxy)[:5]
+            assert np.linalg.eigvalsh(A[np.ix_(chosen, chosen)])[-2:].sum() == pytest.approx(objective[-1])
+            steps.append(len(objective))
+            share.append(objective[-1] / self.best(A, 2, 5))
+        assert max(steps) > 1
+        assert min(share) > 0.85 and np.mean(share) > 0.97
+
+    def test_features_that_vary_together_come_before_some_that_vary_more(self):
+        rng = np.random.default_rng(0)
+        x = rng.normal(0, 1.3, (16, 2000))
+        planted = [2, 5, 7, 11]
+        x[planted] = rng.normal(size=2000) + rng.normal(0, 0.1, (4, 2000))
+        x = (x - x.min()) / np.ptp(x)
+        assert set(FSPCA(components=1).rank(scene(x), 4).order[:4].tolist()) == set(planted)
+        assert not set(MaxVariance().rank(scene(x), 4).order[:4].tolist()) & set(planted)
+
+    def test_options(self):
+        with pytest.raises(UsageError, match="fspca needs"):
+            FSPCA(components=0)
+
+
+class TestSOGFS:
+    @staticmethod
+    def simplex(v):
+        """The same by bisection: sum max(v - t, 0) falls with t."""
+        t = scipy.optimize.brentq(lambda t: np.maximum(v - t, 0).sum() - 1, v.max() - 1, v.max(), xtol=1e-15)
+        return np.maximum(v - t, 0)
+
+    @staticmethod
+    def objective(X, round_, S, F, W, gamma):
+        """Term by term, as in the docstring."""
+        apart = [((M.T[:, None] - M.T) ** 2).sum(axis=2) for M in (W.T @ X, F.T)]
+        learned = np.sum(apart[0] * S + round_.alpha * S**2) + 2 * gamma * np.linalg.norm(W, axis=1).sum()
+        return learned + round_.lam * np.sum(apart[1] * S)
+
+    @staticmethod
+    def data(n=60, d=12, seed=0):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(d, n)) + 2 * (np.arange(n) % 3 == np.arange(d)[:, None] % 5)
+        X -= X.mean(axis=1, keepdims=True)
+        return X / np.sqrt(np.trace(sogfs.scatter(X, sogfs.graph(sogfs.squares(X), 5)[0])) / d)
+
+    def test_the_projection_on_the_simplex(self):
+        rng = np.random.default_rng(0)
+        V = np.concatenate([rng.normal(0, s, (30, 7)) for s in (0.01, 1, 1000)] + [np.zeros((1, 7)), np.ones((1, 7))])
+        S = sogfs.simplex_rows(V)
+        np.testing.assert_allclose(S.sum(axis=1), 1, atol=1e-12)
+        assert (S >= 0).all()
+        np.testing.assert_allclose(S, [self.simplex(v) for v in V], atol=1e-9)
+        np.testing.assert_array_equal(sogfs.simplex_rows(np.array([[-np.inf, 0.0, 0.0]])), [[0, 0.5, 0.5]])
+
+    def test_the_graph_is_the_minimum_with_k_neighbours_in_the_mean(self):
+        D = sogfs.squares(self.data())
+        S, alpha = sogfs.graph(D, 5)
+        for i, row in enumerate(S):
+            others = np.arange(60) != i
+            assert row[i] == 0
+            np.testing.assert_allclose(row[others], self.simplex(-D[i, others] / (2 * alpha)), atol=1e-9)
+        ordered = np.sort(D, axis=1)[:, 1:]
+        assert alpha == pytest.approx(np.mean(5 * ordered[:, 5] - ordered[:, :5].sum(axis=1)) / 2)
+        assert 3 < np.count_nonzero(S, axis=1).mean() < 10
+
+    @pytest.mark.parametrize("gamma", [0.0, 0.05])
+    def test_no_step_raises_the_objective(self, gamma):
+        X = self.data()
+        rounds = list(sogfs.structured_graph(X, 4, 3, 5, gamma))
+        assert len(rounds) > 2
+        for old, new in itertools.pairwise(rounds):
+            steps = [(old.S, old.F, old.W), (new.S, old.F, old.W), (new.S, new.F, old.W), (new.S, new.F, new.W)]
+            values = [self.objective(X, new, *variables, gamma) for variables in steps]
+            assert (np.diff(values) <= 1e-4 * abs(values[0])).all(), values
+            assert values[1] < values[0]
+            for M in (new.F, new.W):
+                np.testing.assert_allclose(M.T @ M, np.eye(M.shape[1]), atol=1e-9)
+            np.testing.assert_allclose(new.S.sum(axis=1), 1, atol=1e-12)
+
+    def test_the_graph_falls_into_as_many_parts_as_wanted(self):
+        for clusters in (2, 3, 6):
+            found = SOGFS(clusters=clusters).rank(scene(spectra(20, 200)), 5)
+            assert found.about["parts"] == clusters
+
+    def test_features_with_clusters_come_first_whatever_their_unit(self):
+        """Five groups in features 3, 8 and 12; the others are noise of the same and of much larger deviation."""
+        rng = np.random.default_rng(1)
+        x = rng.normal(0, 1, (20, 400)) * np.linspace(0.1, 3, 20)[:, None]
+        x[[3, 8, 12]] = rng.normal(size=(3, 5))[:, np.arange(400) % 5] + rng.normal(0, 0.02, (3, 400))
+        x = (x - x.min()) / np.ptp(x)
+        assert set(SOGFS(clusters=5, components=3).rank(scene(x), 3).order[:3].tolist()) == {3, 8, 12}
+
+    def test_options(self):
+        for wrong in ({"components": 0}, {"clusters": 0}, {"gamma": -1}, {"neighbours": 0}):
+            with pytest.raises(UsageError, match="sogfs needs"):
+                SOGFS(**wrong)
+
+
+class TestRNE:
+    def test_the_weights_are_those_of_the_best_mixture(self):
+        X = np.random.default_rng(0).normal(size=(40, 12))
+        A = residuals(X, 3)
+        np.testing.assert_allclose(residuals(2 * X + 5, 3), 2 * A, atol=1e-9)
+        for x, a in zip(X, A, strict=True):
+            near = np.argsort(((X - x) ** 2).sum(axis=1))[1:4]
+            Z = X[near] - x
+            ridge = 1e-3 * np.trace(Z @ Z.T)
+            # Minimum of |sum_j w_j z_j|^2 + ridge |w|^2 with sum w = 1, by its Karush-Kuhn-Tucker system.
+            K = np.block([[2 * (Z @ Z.T + ridge * np.eye(3)), np.ones((3, 1))], [np.ones((1, 3)), np.zeros((1, 1))]])
+            w = np.linalg.solve(K, [0, 0, 0, 1])[:3]
+            np.testing.assert_allclose(a, x - w @ X[near], atol=1e-9)
+
+    def test_a_step_of_h_lowers_the_lagrangian(self):
+        rng = np.random.default_rng(0)
+        A, H = rng.normal(size=(30, 8)), rng.random((8, 3))
+        M, Y = A @ H + rng.normal(size=(30, 3)), rng.normal(size=(30, 3))
+
+        def lagrangian(H):
+            R = M - A @ H
+            lost = np.sum(Y * R) + GAMMA / 2 * np.sum(R**2)
+            return lost + 1000 / 4 * np.sum((H.T @ H - np.eye(3)) ** 2)
+
+        new = refined(H, A.T @ A, A.T @ M, A.T @ Y, GAMMA, 1000.0)
+        assert lagrangian(new) < lagrangian(H / np.linalg.norm(H, axis=0))
+
+    def test_it_ends_with_rows_of_a_selection_and_a_smaller_error(self):
+        x = spectra(12, 80)
+        A = residuals(((x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)).T / np.sqrt(12), 5)
+        first, *_, H = selections(A, 3, 1000.0)
+        assert (H >= 0).all()
+        np.testing.assert_allclose(H.T @ H, np.eye(3), atol=0.02)
+        assert np.abs(A @ H).sum() < np.abs(A @ first).sum()
+
+    def test_options(self):
+        for wrong in ({"alpha": 0}, {"neighbours": 0}):
+            with pytest.raises(UsageError, match="rne needs"):
+                RNE(**wrong)
 
 
 class TestEFDPC:

@@ -317,7 +317,10 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
         (("--clean", "x.tif", *FAST, "--sigma", "10", "--seeds", "0.5"), "--seeds needs whole numbers from 0"),
         (("--clean", "x.tif", "--sigma", "10", "--model", "a,b", "--weights", "w"), "--weights goes with one --model"),
         (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy goes with --truth and --restored"),
-        (("--truth", "x.tif", "--restored", "y.tif", "--sigma", "10"), "--weights, --sigma and --adapt go with --clean"),
+        (
+            ("--truth", "x.tif", "--restored", "y.tif", "--sigma", "10"),
+            "--weights, --sigma and --adapt go with --clean",
+        ),
         ((), "give either --clean, or --truth and --restored"),
         (("--truth", "x.tif"), "give either --clean, or --truth and --restored"),
         (("--clean", "x.tif", "--truth", "x.tif", "--restored", "y.tif"), "give either --clean"),

@@ -141,7 +141,14 @@ def test_shipped_weights_are_listed_shown_and_verified(call, shipped):
 
 def test_info_of_a_weight_file(call, tiny):
     text = call("weights", "info", tiny.path).stdout
-    assert f"{tiny.net.parameters_count:,}" in text and repr(tiny.threshold) in text and "carry_noise" in text
+    assert f"{tiny.net.parameters_count:,}" in text and f"{tiny.threshold:.6g}" in text and "carry_noise" in text
+
+
+def test_info_shows_the_figures_of_each_set(call):
+    lines = call("weights", "info", "l-rpcanet").stdout.splitlines()
+    rows = {line.split()[1]: line for line in lines if line.startswith(" on ")}
+    assert set(rows) == {"backgrounds", "irstd-1k", "nudt-sirst", "sirst"}
+    assert "images 120" in rows["irstd-1k"] and "{" not in "".join(rows.values())
 
 
 def test_info_of_a_network_without_weights(call):
