@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +52,8 @@ class FSPCA:
 
     components : m. Raises UsageError for less than one.
     """
+
+    nested: ClassVar[bool] = False
 
     def __init__(self, *, components: int = 10) -> None:
         if components < 1:

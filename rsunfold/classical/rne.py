@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,9 +58,11 @@ class RNE:
     alpha : above 0. neighbours : of each sample. Raises UsageError otherwise, and for less than one neighbour.
     """
 
+    nested: ClassVar[bool] = False
+
     def __init__(self, *, alpha: float = 1000.0, neighbours: int = NEIGHBOURS) -> None:
         check_neighbours(neighbours, "rne")
-        if not alpha > 0:
+        if not 0 < alpha < np.inf:
             raise UsageError(f"rne needs alpha above 0, not {alpha}.")
         self.alpha, self.neighbours = alpha, neighbours
 

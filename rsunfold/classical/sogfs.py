@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, deviations, feature_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -80,7 +80,7 @@ class SOGFS:
         self, *, gamma: float = 0.01, clusters: int = 10, components: int = 10, neighbours: int = NEIGHBOURS
     ) -> None:
         check_neighbours(neighbours, "sogfs")
-        if clusters < 1 or components < 1 or gamma < 0:
+        if clusters < 1 or components < 1 or not 0 <= gamma < np.inf:
             raise UsageError(
                 "sogfs needs clusters and components of 1 or more and gamma of 0 or more, not "
                 f"{clusters}, {components} and {gamma}."
@@ -111,9 +111,10 @@ def structured_graph(X: Real, c: int, m: int, k: int, gamma: float) -> Iterator[
     n = X.shape[1]
     c = min(c, n - 1)
     S, alpha = graph(squares(X), k)
-    first = scatter(X, S)
-    X = X / np.sqrt(max(np.trace(first) / len(X), TINY))
-    alpha *= len(X) / max(np.trace(first), TINY)
+    mean = float(np.trace(scatter(X, S))) / len(X)
+    if mean <= EXHAUSTED * n * float(np.square(X).sum()):
+        mean = 1.0  # samples that repeat join their copies alone
+    X, alpha = X / np.sqrt(mean), alpha / mean
     lam = alpha
     W = row_sparse(-scatter(X, S), m, gamma, 1.0)
     F, parts = embedding(S, c)

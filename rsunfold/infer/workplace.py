@@ -11,11 +11,12 @@ from pathlib import Path
 
 from rsunfold.errors import DeviceError, OutputError, UsageError
 from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
 
-FILES = {*SUFFIXES, *ENVI_SUFFIXES, *TABLE_SUFFIXES, ".json", ".geojson"}
+FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, ".json", ".geojson", ".gpkg", ".shp"} - {""}
 """Extensions that nobody gives to a folder."""
 
 

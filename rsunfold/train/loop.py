@@ -94,6 +94,10 @@ class Trainer:
         """
         self._open(resume)
         if not resume:
+            if self.start is None and self.recipe.optim.fixed_norm:
+                raise InputError(
+                    "the recipe keeps batch normalisation as it is (fixed_norm): begin with weights, --from."
+                )
             with torch.inference_mode():
                 self.task.begin(self.start, self.ema)
         if self.world == 1:
@@ -210,7 +214,7 @@ class Trainer:
 
     def _restore(self, path: Path) -> None:
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)  # what is restored copies it to its device
             self._adopt(state, path)
         except InputError:
             raise
@@ -218,7 +222,9 @@ class Trainer:
             raise InputError(f"{path} is damaged ({type(error).__name__}): start again in another --out.") from error
 
     def _adopt(self, state: dict[str, Any], path: Path) -> None:
-        if state["recipe"] != json.dumps(dataclasses.asdict(self.recipe), sort_keys=True):
+        # Keys that recipes did not have when the checkpoint was made had the effect of today's defaults.
+        made_by = _filled(json.loads(state["recipe"]), type(self.recipe)(name="", model=""))
+        if made_by != json.loads(json.dumps(dataclasses.asdict(self.recipe))):
             raise InputError(f"{path} was made by another recipe; use that one, or another --out.")
         if state["data"] != self.task.data_hash:
             raise InputError(f"{path} was made with other images; use those, or another --out.")
@@ -333,6 +339,18 @@ def _groups(net: Unrolled, o: Optim) -> list[dict[str, Any]]:
         {"params": [p for p in layers if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
         {"params": steps, "weight_decay": 0.0, "factor": o.step_size_lr},
     ]
+
+
+def _filled(given: dict[str, Any], recipe: Any) -> dict[str, Any]:
+    """``given``, a recipe as JSON, with the defaults of ``recipe`` for what it lacks, in its tables too."""
+    out = dict(given)
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if dataclasses.is_dataclass(value):
+            out[field.name] = _filled(given.get(field.name, {}), value)
+        else:
+            out.setdefault(field.name, json.loads(json.dumps(value)))
+    return out
 
 
 def calculates_bfloat16(device: torch.device) -> bool:

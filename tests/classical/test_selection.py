@@ -375,6 +375,11 @@ class TestSOGFS:
             found = SOGFS(clusters=clusters).rank(scene(spectra(20, 200)), 5)
             assert found.about["parts"] == clusters
 
+    def test_samples_that_repeat(self):
+        x = np.repeat(np.random.default_rng(0).random((6, 3)), 40, axis=1)
+        found = SOGFS(clusters=3).rank(scene(x), 3)
+        assert np.isfinite(found.scores).all() and found.scores.max() > 0
+
     def test_features_with_clusters_come_first_whatever_their_unit(self):
         """Five groups in features 3, 8 and 12; the others are noise of the same and of much larger deviation."""
         rng = np.random.default_rng(1)
@@ -384,7 +389,7 @@ class TestSOGFS:
         assert set(SOGFS(clusters=5, components=3).rank(scene(x), 3).order[:3].tolist()) == {3, 8, 12}
 
     def test_options(self):
-        for wrong in ({"components": 0}, {"clusters": 0}, {"gamma": -1}, {"neighbours": 0}):
+        for wrong in ({"components": 0}, {"clusters": 0}, {"gamma": -1}, {"gamma": np.nan}, {"neighbours": 0}):
             with pytest.raises(UsageError, match="sogfs needs"):
                 SOGFS(**wrong)
 
@@ -425,7 +430,7 @@ class TestRNE:
         assert np.abs(A @ H).sum() < np.abs(A @ first).sum()
 
     def test_options(self):
-        for wrong in ({"alpha": 0}, {"neighbours": 0}):
+        for wrong in ({"alpha": 0}, {"alpha": np.inf}, {"neighbours": 0}):
             with pytest.raises(UsageError, match="rne needs"):
                 RNE(**wrong)
 

@@ -314,7 +314,10 @@ def test_checkpoints_of_earlier_versions_do_not_say_what_they_were_begun_with(le
     file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(2, 2)
     trainer(recipe, data, tmp_path, start=file).run(minutes=0)
     state = checkpoint(tmp_path)
-    del state["begun"]
+    del state["begun"], state["task"]
+    old = json.loads(state["recipe"])
+    del old["optim"]["fixed_norm"], old["augment"]["on_error"]
+    state["recipe"] = json.dumps(old, sort_keys=True)
     torch.save(state, tmp_path / "checkpoint.pt")
     trainer(recipe, data, tmp_path, start=file if named else None).run(resume=True)
     assert ("--from tiny (" in origin(tmp_path)) is named
@@ -520,3 +523,29 @@ def test_fixed_normalisation_keeps_its_statistics_and_learns_its_gains(learned, 
     norm = "stages.0.FB.features.1."
     assert torch.equal(after[norm + "running_var"], before[norm + "running_var"]) is fixed
     assert not torch.equal(after[norm + "weight"], before[norm + "weight"])
+
+
+def test_what_earlier_recipes_did_not_have_must_be_as_if_absent(learned, data, tmp_path):
+    file = learned[1] / "tiny.safetensors"
+    recipe = tiny_recipe(2, 2, optim={"fixed_norm": True})
+    stop_after(trainer(recipe, data, tmp_path, start=file), 1).run()
+    state = checkpoint(tmp_path)
+    old = json.loads(state["recipe"])
+    del old["optim"]["fixed_norm"]
+    torch.save(state | {"recipe": json.dumps(old)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="another recipe"):
+        trainer(recipe, data, tmp_path).run(resume=True)
+
+
+def test_places_of_errors_must_be_in_the_checkpoint(learned, data, tmp_path):
+    recipe = tiny_recipe(2, 2, augment={"on_error": 0.5})
+    stop_after(trainer(recipe, data, tmp_path, start=learned[1] / "tiny.safetensors"), 1).run()
+    state = checkpoint(tmp_path)
+    torch.save(state | {"task": {}}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="holds no places for on_error"):
+        trainer(recipe, data, tmp_path).run(resume=True)
+
+
+def test_fixed_normalisation_needs_weights_to_begin_with(data, tmp_path):
+    with pytest.raises(InputError, match=r"fixed_norm.*--from"):
+        trainer(tiny_recipe(1, 1, optim={"fixed_norm": True}), data, tmp_path).run()

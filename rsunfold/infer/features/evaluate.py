@@ -356,8 +356,10 @@ def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dic
     """The ranking for each of ``numbers``, rising.
 
     Of most methods the first k are the same however many are asked for. Where the smallest, the middle and the largest
-    number say so, one ranking serves all.
+    number say so, one ranking serves all, unless the method says that it is not ``nested``.
     """
+    if not getattr(ranker.spec.factory, "nested", True):
+        return {k: ranker.rank(scene, k) for k in numbers}
     probes = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
     made = {k: ranker.rank(scene, k) for k in probes}
     last = made[numbers[-1]]

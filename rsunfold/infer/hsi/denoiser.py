@@ -116,6 +116,8 @@ class Denoiser:
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash and device, for the JSON summary."""
         about: dict[str, Any] = {"model": self.spec.name, "paper": self.spec.paper, "device": self.device_name}
+        if self.adapt:
+            about["adapted_to_each_image"] = True
         if self.record is not None:
             about |= {"weights": self.record.name, "weights_sha256": self.sha256, "arch": self.record.arch}
         return about
@@ -189,11 +191,22 @@ class Denoiser:
     def _adapted(self, image: SpectralImage, subspace: Subspace, free: float) -> tuple[Any, Adaptation]:
         import torch
 
-        from rsunfold.infer.hsi.adapt import adapted
+        from rsunfold.infer.hsi.adapt import adapted, side_for
 
-        sample, valid, columns = image.mosaic
-        A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
-        return adapted(self.net, subspace.whiten(sample, columns), valid, A, free=free)
+        bands, rank = subspace.A.shape
+        free -= 2 * 4 * bands * MOSAIC_SIDE**2
+        side = side_for(self.net, bands, rank, image.rows, image.cols, free)
+
+        def read(window: Window) -> tuple[Spectra, NDArray[np.bool_]]:
+            spectra, valid = image.read(window)
+            return subspace.whiten(spectra, np.arange(window.col, window.col + window.width)), valid
+
+        sample, _, columns = image.mosaic
+        # What is made in a caller's inference mode could not be differentiated.
+        with torch.inference_mode(False), torch.no_grad():
+            A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
+            context = self.net(torch.from_numpy(subspace.whiten(sample, columns)).to(self.device), A)[1]
+        return adapted(self.net, read, image.rows, image.cols, A, context, side=side, name=image.path)
 
     def _network(self, net: Any, image: SpectralImage, subspace: Subspace, made: Plan) -> Callable[[Spectra], Spectra]:
         import torch

@@ -133,7 +133,8 @@ def evaluate_models(
                     holes = np.broadcast_to(~valid, noisy.shape)
                     begun = time.monotonic()
                     with environment():
-                        found = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options()).data
+                        cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
+                    found = cleaned.data
                     assert found is not None
                     q = quality(clean, found, valid=valid, published_ergas=published_ergas)
                     label = kind if sigma is None else f"{kind} {sigma:g}"
@@ -141,6 +142,7 @@ def evaluate_models(
                         {
                             **{"model": name, "cube": cube, "noise": label, "seed": seed},
                             **{"seconds": round(time.monotonic() - begun, 3), "quality": q},
+                            **({"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}),
                         }
                     )
                     psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"

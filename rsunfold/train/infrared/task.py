@@ -88,6 +88,8 @@ class InfraredTask(TrainingTask):
         """Take back what :meth:`state` gave."""
         self.max_area = state.get("max_area", self.max_area)
         self.crops.errors = [places.numpy() for places in state.get("errors", [])]
+        if self.on_error and not self.crops.errors:
+            raise InputError("the checkpoint holds no places for on_error: start again in another --out.")
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
