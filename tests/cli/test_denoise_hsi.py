@@ -8,7 +8,9 @@ import rasterio
 import scipy.io
 import torch
 
+import rsunfold
 from rsunfold import weights
+from rsunfold.infer.hsi import adapt
 from rsunfold.infer.hsi import run as module
 from rsunfold.io import open_cube
 from rsunfold.metrics.denoising import quality
@@ -293,6 +295,26 @@ def test_evaluate_models(call, clean, star, write_image, tmp_path):
         assert ds.read().std() > 10
     call(*EVALUATE, "--clean", path, "--noise", "case2", *star, "--published-ergas", "--json", report, "--overwrite")
     assert "ergas_published_code" in json.loads(report.read_text())["runs"][0]["quality"]
+
+
+def test_adapt(call, fails, clean, cube, star, write_image, monkeypatch, tmp_path):
+    monkeypatch.setattr(adapt, "STEPS", 3)
+    result = call("denoise-hsi", cube, "-o", tmp_path / "d.tif", *star, "--adapt")
+    about = json.loads((tmp_path / "d_summary.json").read_text())
+    assert about["adapted"]["kept"] and about["adapted_to_each_image"]
+    assert f"estimated error {about['adapted']['risk_before']:.4f} -> " in result.stderr
+    call("denoise-hsi", cube, "-o", tmp_path / "plain.tif", *star)
+    assert not np.array_equal(read(tmp_path / "plain.tif"), read(tmp_path / "d.tif"))
+    cleaned = rsunfold.denoise_hsi(cube, weights=star[1], device="cpu", adapt=True)
+    np.testing.assert_array_equal(cleaned.data, read(tmp_path / "d.tif"))
+    monkeypatch.setattr(adapt, "RATE", 5.0)
+    result = call("denoise-hsi", cube, "-o", tmp_path / "far.tif", *star, "--adapt", "--sigma", "0.08")
+    assert "it did not fall, so the network stays as it was" in result.stderr
+    report, path = tmp_path / "r.json", write_image(tmp_path / "clean.tif", clean)
+    call(*EVALUATE, "--clean", path, "--sigma", "20", *star, "--adapt", "--json", report)
+    found = json.loads(report.read_text())
+    assert found["models"]["star-net"]["adapted_to_each_image"] and found["runs"][0]["adapted"]["steps"] == 3
+    assert "--adapt goes with star-net" in fails(2, "denoise-hsi", cube, "-o", tmp_path / "x.tif", *FAST, "--adapt")
 
 
 def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
