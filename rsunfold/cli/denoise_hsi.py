@@ -47,7 +47,7 @@ def denoise_hsi(
     ] = None,
     adapt: Annotated[
         bool,
-        typer.Option("--adapt", help="Adapt star-net to each cube first, without truth: minutes for 0.1 dB or so."),
+        typer.Option("--adapt", help="Fit star-net to each cube first, without truth; for independent noise."),
     ] = False,
     dtype: Annotated[
         str,
