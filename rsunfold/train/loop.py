@@ -70,7 +70,8 @@ class Trainer:
         self.start = None if start is None else read_record(start)
         net: Any = _network(recipe, start)
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
-        self.ema = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.ema: Unrolled = copy.deepcopy(self.net).eval().requires_grad_(False)
+        self.first = copy.deepcopy(self.ema) if recipe.optim.start_share else None
         self.net.train()
         for module in self.net.modules() if recipe.optim.fixed_norm else ():
             if isinstance(module, nn.BatchNorm2d):
@@ -94,9 +95,10 @@ class Trainer:
         """
         self._open(resume)
         if not resume:
-            if self.start is None and self.recipe.optim.fixed_norm:
+            o = self.recipe.optim
+            if self.start is None and (o.fixed_norm or o.start_share):
                 raise InputError(
-                    "the recipe keeps batch normalisation as it is (fixed_norm): begin with weights, --from."
+                    "the recipe keeps some of the weights begun with (fixed_norm, start_share): name them with --from."
                 )
             with torch.inference_mode():
                 self.task.begin(self.start, self.ema)
@@ -181,12 +183,13 @@ class Trainer:
             return
         begun = time.monotonic()
         with torch.inference_mode():
-            verdict = self.task.validate(self.ema)
+            kept = self._kept()
+            verdict = self.task.validate(kept)
         self._log(verdict)
         training_picture(self.out / "log.png", self.out / "log.csv", title=self.recipe.name, overwrite=True)
         if verdict.score > self.best:
             self.best = verdict.score
-            self._save_weight(verdict)
+            self._save_weight(verdict, kept)
         seconds = time.monotonic() - begun
         self.say(f"step {self.step}: validation {verdict.score:.4f}, {verdict.message}, {seconds:.0f} s")
 
@@ -234,6 +237,8 @@ class Trainer:
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
         self.begun = state.get("begun", self.begun)  # checkpoints of 0.1 do not say
         self.task.restore(state.get("task", {}))
+        if self.first is not None:
+            self.first.load_state_dict(state["first"])
 
     def _checkpoint(self) -> None:
         if self.rank:
@@ -249,6 +254,7 @@ class Trainer:
             "data": self.task.data_hash,
             "begun": self.begun,
             "task": self.task.state(),
+            "first": None if self.first is None else self.first.state_dict(),
         }
         # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
         content = io.BytesIO()
@@ -289,12 +295,24 @@ class Trainer:
         except OSError as error:
             raise write_failure(path, error.strerror or "no room") from error
 
-    def _save_weight(self, verdict: Verdict) -> None:
+    def _kept(self) -> Unrolled:
+        """The averaged network, or its mean with the one begun with."""
+        if self.first is None:
+            return self.ema
+        mean: Unrolled = copy.deepcopy(self.ema)
+        share = self.recipe.optim.start_share
+        mine = dict(self.first.state_dict())
+        for name, value in mean.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(mine[name], share)
+        return mean
+
+    def _save_weight(self, verdict: Verdict, net: Unrolled) -> None:
         r = self.recipe
         record = WeightRecord(
             name=r.name,
             model=r.model,
-            arch=self.ema.arch,
+            arch=net.arch,
             trained_on=f"{self.task.trained_on}; sha256 of the data {self.task.data_hash[:16]}",
             licence=r.licence,
             origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {self.step} of {r.optim.steps}"
@@ -302,7 +320,7 @@ class Trainer:
             **verdict.record,
         )
         path = self.out / f"{r.name}.safetensors"
-        sha = save(path, self.ema, record, overwrite=True)
+        sha = save(path, net, record, overwrite=True)
         with atomic_path(path.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds))
 

@@ -26,7 +26,8 @@ class Optim:
     gradient: with the common lr the logits stay small for thousands of steps.
     ema : decay of the averaged weights, which are the ones kept. clip : largest gradient norm. precision : "float32"
     or "bfloat16" (autocast). fixed_norm : batch normalisation keeps the means and variances that it begins with, for
-    crops that are no fair sample of whole images.
+    crops that are no fair sample of whole images. start_share : share of the weights begun with in the mean that is
+    validated and kept (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022); 0 keeps what was trained.
     """
 
     steps: int = 10_000
@@ -39,6 +40,7 @@ class Optim:
     clip: float = 1.0
     precision: str = "float32"
     fixed_norm: bool = False
+    start_share: float = 0.0
 
 
 @dataclass
@@ -62,7 +64,7 @@ class Recipe:
         check_values(
             counts={"steps": o.steps, "batch": o.batch, "validate_every": self.validate_every},
             positive={"lr": o.lr, "step_size_lr": o.step_size_lr, "clip": o.clip},
-            shares={"ema": o.ema},
+            shares={"ema": o.ema, "start_share": o.start_share},
             others={"weight_decay": o.weight_decay, "seed": self.seed, "warmup": o.warmup},
         )
         if o.precision not in ("float32", "bfloat16"):

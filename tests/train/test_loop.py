@@ -316,7 +316,7 @@ def test_checkpoints_of_earlier_versions_do_not_say_what_they_were_begun_with(le
     state = checkpoint(tmp_path)
     del state["begun"], state["task"]
     old = json.loads(state["recipe"])
-    del old["optim"]["fixed_norm"], old["augment"]["on_error"]
+    del old["optim"]["fixed_norm"], old["optim"]["start_share"], old["augment"]["on_error"]
     state["recipe"] = json.dumps(old, sort_keys=True)
     torch.save(state, tmp_path / "checkpoint.pt")
     trainer(recipe, data, tmp_path, start=file if named else None).run(resume=True)
@@ -547,5 +547,22 @@ def test_places_of_errors_must_be_in_the_checkpoint(learned, data, tmp_path):
 
 
 def test_fixed_normalisation_needs_weights_to_begin_with(data, tmp_path):
-    with pytest.raises(InputError, match=r"fixed_norm.*--from"):
-        trainer(tiny_recipe(1, 1, optim={"fixed_norm": True}), data, tmp_path).run()
+    for asked in ({"fixed_norm": True}, {"start_share": 0.5}):
+        with pytest.raises(InputError, match=r"fixed_norm, start_share.*--from"):
+            trainer(tiny_recipe(1, 1, optim=asked), data, tmp_path).run()
+
+
+def test_what_is_kept_may_hold_a_share_of_the_first_weights(learned, data, tmp_path):
+    file = learned[1] / "tiny.safetensors"
+    recipe = tiny_recipe(4, 4, optim={"start_share": 0.25})
+    stop_after(trainer(recipe, data, tmp_path, start=file), 2).run()
+    made = trainer(recipe, data, tmp_path)  # resumed without being told where it began
+    made.run(resume=True)
+    first, kept = (
+        weights.load(str(file))[0].state_dict(),
+        weights.load(str(tmp_path / "tiny.safetensors"))[0].state_dict(),
+    )
+    for name, value in made.ema.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(kept[name], value + 0.25 * (first[name] - value))
+    assert not torch.equal(kept["stages.0.FB.head.weight"], made.ema.state_dict()["stages.0.FB.head.weight"])
