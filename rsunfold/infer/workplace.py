@@ -22,7 +22,7 @@ FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, ".json", ".
 
 def results_folder(output: Path) -> Path:
     """``output``, after a look at whether it can be meant as a folder; raises UsageError."""
-    if output.suffix.lower() in FILES and not output.is_dir():
+    if output.suffix.lower() in FILES and not output.exists():  # what is there and no folder is refused when it is used
         raise UsageError(f"-o names a folder for the results, and {output} looks like a file.")
     return output
 
