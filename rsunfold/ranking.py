@@ -208,3 +208,12 @@ def feature_samples(scene: Scene, most: int) -> Real:
     """Features of at most ``most`` samples, float64 (d, n), evenly spread over the scene's sample."""
     step = -(-scene.sample.shape[1] // most)
     return scene.sample[:, :: max(1, step)].astype(np.float64)
+
+
+def standardised_samples(scene: Scene, most: int) -> tuple[Real, Indices, Real]:
+    """(x (d, n), used (m,), Z (m, n)) : :func:`feature_samples`, the features that vary in them and in the scene, and
+    these centred and divided by their deviations in the samples."""
+    x = feature_samples(scene, most)
+    spread = np.where(deviations(scene) > 0, x.std(axis=1), 0)
+    used = np.flatnonzero(spread > 0)
+    return x, used, (x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None]

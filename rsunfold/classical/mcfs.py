@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours, neighbour_graph
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -52,18 +52,15 @@ class MCFS:
 
         d = len(scene.mean)
         check_most(most, d)
-        x = feature_samples(scene, LANDMARKS)
-        spread = np.where(deviations(scene) > 0, x.std(axis=1), 0)
-        used = np.flatnonzero(spread > 0)
+        x, used, Z = standardised_samples(scene, LANDMARKS)
         scores = np.zeros(d)
         Y = embedding(x, self.clusters, self.neighbours)
-        Z = ((x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None]).T
         if used.size:
             for y in Y.T:
                 with warnings.catch_warnings():
                     # Duplicates make it drop regressors, which is what is wanted of them.
                     warnings.simplefilter("ignore", ConvergenceWarning)
-                    path = lars_path(Z, y - y.mean(), method="lar", max_iter=most, return_path=False)[2]
+                    path = lars_path(Z.T, y - y.mean(), method="lar", max_iter=most, return_path=False)[2]
                 scores[used] = np.maximum(scores[used], np.abs(path))
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "clusters": int(Y.shape[1])}
         return Ranking(by_score(scores, conflicts), scores, about)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -70,12 +70,10 @@ class RNE:
         """See :class:`rsunfold.ranking.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
-        x = feature_samples(scene, LANDMARKS)
-        spread = np.where(deviations(scene) > 0, x.std(axis=1), 0)
-        used = np.flatnonzero(spread > 0)
+        x, used, Z = standardised_samples(scene, LANDMARKS)
         scores = np.zeros(d)
         if used.size:
-            X = ((x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None]).T / np.sqrt(used.size)
+            X = Z.T / np.sqrt(used.size)
             *_, H = selections(residuals(X, self.neighbours), min(most, used.size), self.alpha)
             scores[used] = np.linalg.norm(H, axis=1)
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "alpha": self.alpha}

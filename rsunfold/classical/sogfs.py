@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse
 from rsunfold.errors import UsageError
-from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -91,16 +91,13 @@ class SOGFS:
         """See :class:`rsunfold.ranking.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
-        x = feature_samples(scene, LANDMARKS)
-        spread = np.where(deviations(scene) > 0, x.std(axis=1), 0)
-        used = np.flatnonzero(spread > 0)
+        x, used, Z = standardised_samples(scene, LANDMARKS)
         scores = np.zeros(d)
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "gamma": self.gamma, "clusters": self.clusters}
         if used.size:
-            X = (x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None]
             # With as many components as features W is square and orthogonal, and every row norm is 1.
-            m = min(self.components, max(1, len(X) - 1))
-            *_, last = structured_graph(X, self.clusters, m, self.neighbours, self.gamma)
+            m = min(self.components, max(1, len(Z) - 1))
+            *_, last = structured_graph(Z, self.clusters, m, self.neighbours, self.gamma)
             scores[used] = np.linalg.norm(last.W, axis=1)
             about["parts"] = last.parts
         return Ranking(by_score(scores, conflicts), scores, about)

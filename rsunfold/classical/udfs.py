@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -54,12 +54,10 @@ class UDFS:
         """See :class:`rsunfold.ranking.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
-        x = feature_samples(scene, LANDMARKS)
-        spread = np.where(deviations(scene) > 0, x.std(axis=1), 0)
-        used = np.flatnonzero(spread > 0)
+        x, used, Z = standardised_samples(scene, LANDMARKS)
         scores = np.zeros(d)
         if used.size:
-            M = discrimination((x[used] - x[used].mean(axis=1, keepdims=True)) / spread[used, None], self.neighbours)
+            M = discrimination(Z, self.neighbours)
             M /= max(np.trace(M) / len(M), np.finfo(np.float64).tiny)
             # With as many clusters as features W is square and orthogonal, and every row norm is 1.
             W = row_sparse(-M, min(self.clusters, max(1, len(M) - 1)), self.gamma, 1.0)
