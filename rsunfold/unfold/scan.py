@@ -44,11 +44,10 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
 
 
 @functools.lru_cache(maxsize=16)
-def _infinite(Q: int, kind: torch.dtype, device: torch.device) -> Tensor:
-    """(2, 1, 1, Q, Q): infinite above the diagonal and 0 elsewhere; infinite where the first is not."""
-    with torch.inference_mode(False), torch.no_grad():
-        full = torch.full((Q, Q), torch.inf, dtype=kind, device=device)
-        return torch.stack((full.triu(1), full.tril()))[:, None, None]
+def _there(Q: int, device: torch.device) -> Tensor:
+    """(Q, Q): True where step j comes before step i, or is it."""
+    with torch.inference_mode(False):
+        return torch.ones(Q, Q, dtype=torch.bool, device=device).tril()
 
 
 def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
@@ -68,9 +67,9 @@ def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: 
     reached = torch.stack((log_a[0].cumsum(-1), log_a[1].flip(-1).cumsum(-1).flip(-1)))
     taken = reached - delta.clamp_min(1e-30).log2()
 
-    exponents = (reached.unsqueeze(-1) - taken.unsqueeze(-2)).add_(_infinite(Q, x.dtype, x.device))
+    there, back = (r.unsqueeze(-1) - t.unsqueeze(-2) for r, t in zip(reached, taken, strict=True))  # (Z, H, Q, Q)
     product = c @ b.mT  # (Z, Q, Q)
-    M = torch.minimum(exponents[0], exponents[1]).exp2_() * product.unsqueeze(1)
+    M = torch.where(_there(Q, x.device), there, back).exp2_() * product.unsqueeze(1)
     # The diagonal is the way there's; that of the way back, and D:
     diagonal = M.diagonal(dim1=-2, dim2=-1)
     diagonal.add_(torch.addcmul(D[:, None], product.diagonal(dim1=-2, dim2=-1).unsqueeze(1), delta[1]))
@@ -183,7 +182,7 @@ class FourWayScan(nn.Module):
         ways = slice(0, 2) if dim == 1 else slice(2, 4)
         B, S, L, _ = u.shape
         delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1)
-        b, c = bc[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1).contiguous()
+        b, c = bc[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1)
         y = two_way_scan(u.reshape(B * S, L, self.H, -1), delta, self.A[ways].exp(), b, c, self.D / 2)
         y = y.reshape(B, S, L, self.H, -1)
         return y if dim == 1 else y.transpose(1, 2)
