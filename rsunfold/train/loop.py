@@ -93,27 +93,43 @@ class Trainer:
         Raises OutputError when ``out`` holds a run already and ``resume`` is off, or cannot be written; InputError when
         the run there was made by another recipe or with other images, or the loss is no longer finite.
         """
+        end = time.monotonic() + 60 * minutes
         self._open(resume)
-        if not resume:
-            o = self.recipe.optim
-            if self.start is None and (o.fixed_norm or o.start_share):
-                raise InputError(
-                    "the recipe keeps some of the weights begun with (fixed_norm, start_share): name them with --from."
-                )
-            with torch.inference_mode():
-                self.task.begin(self.start, self.ema)
         if self.world == 1:
-            return self._run(self.net, minutes)
+            if not resume:
+                self._begin()
+            return self._run(self.net, end)
         torch.distributed.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
         try:
-            return self._run(nn.parallel.DistributedDataParallel(self.net), minutes)
+            if not resume:
+                self._begin()
+            return self._run(nn.parallel.DistributedDataParallel(self.net), end)
         finally:
             torch.distributed.destroy_process_group()
 
-    def _run(self, net: nn.Module, minutes: float) -> bool:
+    def _begin(self) -> None:
+        """What the task learns beforehand, once for all processes, and kept: it may take as long as much training."""
+        o = self.recipe.optim
+        if self.start is None and (o.fixed_norm or o.start_share):
+            raise InputError(
+                "the recipe keeps some of the weights begun with (fixed_norm, start_share): name them with --from."
+            )
+        begun = time.monotonic()
+        if self.rank == 0:
+            with torch.inference_mode():
+                self.task.begin(self.start, self.ema, self.say)
+        if self.world > 1:
+            found = [self.task.state() if self.rank == 0 else None]
+            torch.distributed.broadcast_object_list(found, 0, device=self.device)
+            if self.rank and found[0] is not None:
+                self.task.restore(found[0])
+        self.seconds = time.monotonic() - begun
+        self._checkpoint()
+
+    def _run(self, net: nn.Module, end: float) -> bool:
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
-        while self._agreed(self.step < self.recipe.optim.steps and time.monotonic() - start < 60 * minutes):
+        while self._agreed(self.step < self.recipe.optim.steps and time.monotonic() < end):
             self.losses.append(self._one(net))
             self.seconds = before + time.monotonic() - start
             last = self.step == self.recipe.optim.steps

@@ -71,10 +71,11 @@ class TrainingTask(ABC):
         gradients through it.
         """
 
-    def begin(self, record: WeightRecord | None, net: Unrolled) -> None:  # noqa: B027
+    def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:  # noqa: B027
         """Learn what there is to know of ``net``, in evaluation and inference mode, that training begins with.
 
-        record : of its weights, None where they are random. Raises InputError where a recipe needs others.
+        record : of its weights, None where they are random. say : told how far it is. Raises InputError where a recipe
+        needs others.
         """
 
     def state(self) -> dict[str, Any]:

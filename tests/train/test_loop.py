@@ -18,8 +18,9 @@ from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, We
 from rsunfold.io.samples import find_samples, keep_only
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
+from rsunfold.train.infrared.task import InfraredTask
 from rsunfold.train.loop import LOG, Trainer, training_device
-from rsunfold.train.recipe import Optim, Recipe, load_recipe
+from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.unrolled import Record
 
 CPU = torch.device("cpu")
@@ -441,9 +442,9 @@ RECIPE = """
 name = "tiny"
 model = "l-rpcanet"
 validate_every = 1
-arch = {K = 2, c = 4, C = 8, R = 1}
+arch = {K = 2, c = 8, C = 8, R = 1}
 data = {validation = 0.25}
-augment = {crop = 24}
+augment = {crop = 24, on_error = 0.5}
 optim = {steps = 2, batch = 4, warmup = 1}
 loss = {stages = 0.3}
 """
@@ -454,29 +455,33 @@ from rsunfold.train.loop import Trainer
 from rsunfold.train.recipe import load_recipe
 
 torch.set_num_threads(1)
-recipe, data, out = map(Path, sys.argv[1:])
-made = Trainer(load_recipe(recipe), data, out, device=torch.device("cpu"), say=lambda text: None)
+recipe, data, out, start = map(Path, sys.argv[1:])
+made = Trainer(load_recipe(recipe), data, out, device=torch.device("cpu"), start=str(start), say=lambda text: None)
 seen = made.task.crops.batch(0, 2, made.rank)[0]
 complete = made.run(minutes=10 if made.rank == 0 else 0)  # process 0 decides
 state = {"net": dict(made.net.named_parameters()), "seen": seen, "complete": complete, "step": made.step}
+state["errors"] = made.task.state()["errors"]
 torch.save(state, out / f"rank{made.rank}.pt")
 assert not torch.distributed.is_initialized()
 """
 
 
-def test_two_processes_end_with_the_same_weights(data, tmp_path):
+def test_two_processes_end_with_the_same_weights(learned, data, tmp_path):
+    start = learned[1] / "tiny.safetensors"
     script, recipe, out = tmp_path / "worker.py", tmp_path / "tiny.toml", tmp_path / "out"
     script.write_text(WORKER)
     recipe.write_text(RECIPE)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    command = [*torchrun, *map(str, (script, recipe, data, out))]
+    command = [*torchrun, *map(str, (script, recipe, data, out, start))]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
     a, b = (torch.load(out / f"rank{rank}.pt") for rank in (0, 1))
     assert not torch.equal(a["seen"], b["seen"])  # each its own crops, so that only averaged gradients agree
     assert_same({k: p.data for k, p in a["net"].items()}, {k: p.data for k, p in b["net"].items()})
     assert a["complete"] is b["complete"] is True and a["step"] == b["step"] == 2
-    initial = trainer(load_recipe(recipe), data, tmp_path / "alone").net.stages[0].FB.head.weight
+    assert sum(len(places) for places in a["errors"]) > 0  # found by process 0
+    assert all(torch.equal(x, y) for x, y in zip(a["errors"], b["errors"], strict=True))
+    initial = weights.load(str(start))[0].stages[0].FB.head.weight
     assert not torch.equal(a["net"]["stages.0.FB.head.weight"], initial)
     assert [row["step"] for row in log(out)] == ["1", "2"] and checkpoint(out)["step"] == 2
     assert weights.read_record(str(out / "tiny.safetensors")).name == "tiny"
@@ -506,6 +511,17 @@ def test_errors_of_the_first_weights_are_found_and_kept(learned, data, tmp_path)
     assert elsewhere.task.crops.errors == []
     first = "stages.0.FB.features.0.weight"
     assert not torch.equal(whole.net.state_dict()[first], elsewhere.net.state_dict()[first])
+
+
+def test_errors_are_found_once_and_kept_before_the_first_step(learned, data, tmp_path, monkeypatch):
+    file, recipe, said = learned[1] / "tiny.safetensors", tiny_recipe(4, 2, augment={"on_error": 0.9}), []
+    assert not trainer(recipe, data, tmp_path, said, file).run(minutes=0)
+    assert said == [f"looking for errors of tiny: 0 of {len(trainer(recipe, data, tmp_path).task.train)} images"]
+    assert checkpoint(tmp_path)["step"] == 0 and checkpoint(tmp_path)["seconds"] > 0
+    monkeypatch.setattr(InfraredTask, "begin", lambda *_: pytest.fail("looked for again"))
+    resumed = trainer(recipe, data, tmp_path)
+    assert resumed.run(resume=True)
+    assert len(resumed.task.crops.errors) == len(resumed.task.train)
 
 
 def test_errors_need_weights_to_begin_with(data, tmp_path):

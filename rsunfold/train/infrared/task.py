@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -69,15 +70,18 @@ class InfraredTask(TrainingTask):
             loss = loss + self.weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
         return loss
 
-    def begin(self, record: WeightRecord | None, net: Unrolled) -> None:
+    def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
         """Targets may be as large as those of ``record``; where the recipe draws crops on errors, those of ``net``."""
         if record is not None and record.max_area is not None:
             self.max_area = max(self.max_area or 0, record.max_area)
         if self.on_error:
             if record is None:
                 raise InputError("the recipe draws crops on_error: name the weights that make them with --from.")
-            results = results_of(net, self.train, self.device)
-            self.crops.errors = [error_places(logits, truth & valid, valid) for _, logits, truth, valid in results]
+            self.crops.errors = []
+            for number, (_, logits, truth, valid) in enumerate(results_of(net, self.train, self.device)):
+                if number % 200 == 0:
+                    say(f"looking for errors of {record.name}: {number} of {len(self.train)} images")
+                self.crops.errors.append(error_places(logits, truth & valid, valid))
 
     def state(self) -> dict[str, Any]:
         """The largest area, and the places of errors of each image."""
