@@ -16,6 +16,7 @@ code  meaning
 6     the device asked for is not there, or memory is exhausted
 7     a batch finished, but some of its inputs failed
 130   interrupted (Ctrl-C)
+143   terminated (SIGTERM), likewise without leaving anything unfinished
 ===== =========================================================================
 """
 

@@ -225,9 +225,10 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         raise InputError(f"the checkpoint {path} does not exist.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no checkpoint make torch.load raise almost anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{path} is no PyTorch checkpoint of plain tensors, or is truncated ({reason}).") from None
+    except Exception:  # bytes that are no checkpoint make torch.load raise almost anything, with unsafe advice
+        raise InputError(
+            f"{path} is no PyTorch checkpoint of plain tensors, or is truncated; other objects are never unpickled."
+        ) from None
     for key in ("state_dict", "model", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]

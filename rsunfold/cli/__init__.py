@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +26,7 @@ from rsunfold.cli.options import Quiet, Verbose, set_level
 
 EXIT_CODES = """Exit codes: 0 success (no target is a success), 1 a defect, 2 wrong usage, 3 unreadable input, 4 output
 exists or cannot be written, 5 weights missing or damaged, 6 no such device or no memory, 7 some inputs of a batch
-failed, 130 interrupted."""
+failed, 130 interrupted, 143 terminated."""
 
 app = typer.Typer(
     name="rsunfold",
@@ -67,4 +69,13 @@ def options(
 
 def main() -> None:
     """Entry point of the console script."""
+    # Batch systems and ``timeout`` end a program with SIGTERM: unfinished results are removed then, too.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _stop)
     app()
+
+
+def _stop(number: int, frame: object) -> None:
+    sys.exit(128 + number)

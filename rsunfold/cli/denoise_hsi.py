@@ -81,6 +81,7 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Cleaned, Options, denoise_file, output_names, target_of
+    from rsunfold.infer.workplace import is_done
 
     pixels = []
     for text in pixel or []:
@@ -97,9 +98,9 @@ def denoise_hsi(
     use_threads(threads)
     denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)
 
-    def summary_of(stem: str) -> Path:
+    def done(stem: str) -> bool:
         target = target_of(output, stem, envi)
-        return target.parent / output_names(target, options)["summary"]
+        return is_done(target.parent / output_names(target, options)["summary"], denoiser.spec)
 
     def run(source: str, stem: str) -> Cleaned:
         return denoise_file(source, target_of(output, stem, envi), denoiser, options)
@@ -118,5 +119,5 @@ def denoise_hsi(
         for note in s["notes"]:
             say(f"  note: {note}", 0 if "spectral axis" in note else 1)
 
-    results, count = each_input(files, run, tell, existing=summary_of if skip_existing else None)
+    results, count = each_input(files, run, tell, done=done if skip_existing else None)
     show(f"{len(results)} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")

@@ -91,7 +91,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector
     from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.workplace import results_folder
+    from rsunfold.infer.workplace import is_done, results_folder
 
     options = Options(
         var=var,
@@ -119,8 +119,8 @@ def detect_anomaly(
     if stages:
         detector.require_stages()
 
-    def summary_of(stem: str) -> Path:
-        return folder / output_names(stem, options)["summary"]
+    def done(stem: str) -> bool:
+        return is_done(folder / output_names(stem, options)["summary"], detector.spec)
 
     def run(source: str, stem: str) -> Found:
         return detect_file(source, stem, folder, detector, options)
@@ -132,7 +132,7 @@ def detect_anomaly(
         for note in s["notes"]:
             say(f"  note: {note}", 0 if "spectral axis" in note or "singular" in note else 1)
 
-    results, count = each_input(files, run, tell, existing=summary_of if skip_existing else None)
+    results, count = each_input(files, run, tell, done=done if skip_existing else None)
     found = counted(sum(len(r.anomalies) for r in results), "anomaly", "anomalies")
     scenes = f"{len(results)} of {counted(count, 'scene')}"
     show(f"{found} in {scenes} ({detector.spec.name}); results are in {output}")

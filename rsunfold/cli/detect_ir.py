@@ -78,7 +78,7 @@ def detect_ir(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.detector import Detector
     from rsunfold.infer.run import Detection, Options, detect_file, output_names
-    from rsunfold.infer.workplace import results_folder
+    from rsunfold.infer.workplace import is_done, results_folder
 
     options = Options(
         threshold=threshold,
@@ -100,8 +100,8 @@ def detect_ir(
     if stages:
         detector.require_stages()
 
-    def summary_of(stem: str) -> Path:
-        return folder / output_names(stem, options)["summary"]
+    def done(stem: str) -> bool:
+        return is_done(folder / output_names(stem, options)["summary"], detector.spec)
 
     def run(source: str, stem: str) -> Detection:
         return detect_file(source, stem, folder, detector, options)
@@ -115,7 +115,7 @@ def detect_ir(
         if "colour" in summary["band"]:
             say(f"  {summary['band']} was used")
 
-    results, count = each_input(files, run, tell, existing=summary_of if skip_existing else None)
+    results, count = each_input(files, run, tell, done=done if skip_existing else None)
     total = counted(sum(len(r.targets) for r in results), "target")
     images = f"{len(results)} of {counted(count, 'image')}"
     show(f"{total} in {images} ({detector.spec.name}); results are in {output}")

@@ -107,6 +107,9 @@ def handled(command: F) -> F:
         except KeyboardInterrupt:
             _report("interrupted; nothing unfinished was left behind.")
             raise typer.Exit(130) from None
+        except SystemExit:
+            _report("terminated; nothing unfinished was left behind.")
+            raise
         except BrokenPipeError:
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort):
@@ -184,17 +187,17 @@ def each_input(
     run: Callable[[str, str], T],
     tell: Callable[[str, T], None],
     *,
-    existing: Callable[[str], Path] | None,
+    done: Callable[[str], bool] | None,
 ) -> tuple[list[T], int]:
     """(results, number of inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
 
-    tell : says what came of an input. existing : see :func:`rsunfold.infer.batch.run_batch`. Raises what
+    tell : says what came of an input. done : see :func:`rsunfold.infer.batch.run_batch`. Raises what
     :func:`rsunfold.infer.batch.raise_failures` raises, after all inputs had their turn.
     """
     from rsunfold.infer.batch import Outcome, raise_failures, run_batch
 
     outcomes: list[Outcome[T]] = []
-    for outcome in run_batch(files, run, existing=existing):
+    for outcome in run_batch(files, run, done=done):
         outcomes.append(outcome)
         if outcome.result is not None:
             tell(outcome.source, outcome.result)

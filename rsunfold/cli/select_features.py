@@ -86,7 +86,7 @@ def select_features(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.run import Options, Selected, select_file, summary_name
     from rsunfold.infer.features.select import FeatureRanker, Wanted
-    from rsunfold.infer.workplace import results_folder
+    from rsunfold.infer.workplace import is_done, results_folder
 
     folder = results_folder(output)
     wanted = Wanted(count=count, variance=variance, min_gap=min_gap)
@@ -110,8 +110,8 @@ def select_features(
     def run(source: str, stem: str) -> Selected:
         return select_file(source, folder, stem, ranker, wanted, options)
 
-    def done(stem: str) -> Path:
-        return folder / summary_name(stem)
+    def done(stem: str) -> bool:
+        return is_done(folder / summary_name(stem), ranker.spec)
 
     def tell(source: str, result: Selected) -> None:
         s = result.summary
@@ -125,7 +125,7 @@ def select_features(
         for note in s["notes"]:
             say(f"  note: {note}", 0 if _warns(note) else 1)
 
-    results, count = each_input(files, run, tell, existing=done if skip_existing else None)
+    results, count = each_input(files, run, tell, done=done if skip_existing else None)
     show(f"{len(results)} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")
 
 

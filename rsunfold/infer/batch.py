@@ -51,17 +51,17 @@ class Outcome(Generic[T]):
 
 
 def run_batch(
-    files: dict[str, str], run: Callable[[str, str], T], *, existing: Callable[[str], Path] | None = None
+    files: dict[str, str], run: Callable[[str, str], T], *, done: Callable[[str], bool] | None = None
 ) -> Iterator[Outcome[T]]:
     """``run(source, stem)`` on each of ``files`` (by stem); errors that a user can cause end only their own input.
 
-    existing : gives the file whose presence says that the input of that stem is done and to be skipped.
+    done : says whether the input of that stem has its result already and is to be skipped.
     """
     for stem, source in files.items():
-        if existing is not None and existing(stem).exists():
-            yield Outcome(source)
-            continue
         try:
+            if done is not None and done(stem):
+                yield Outcome(source)
+                continue
             yield Outcome(source, result=run(source, stem))
         except RsunfoldError as error:
             yield Outcome(source, error=error)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rsunfold.errors import DeviceError, OutputError, UsageError
@@ -15,8 +16,12 @@ from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
+from rsunfold.registry import ModelSpec, all_models
 
-FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, ".json", ".geojson", ".gpkg", ".shp"} - {""}
+NOT_WRITTEN = {".nc", ".h5", ".hdf", ".he5", ".vrt", ".jp2", ".xyz", ".zarr"}
+FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTEN}
+FILES |= {".json", ".geojson", ".gpkg", ".shp"}
+FILES -= {""}
 """Extensions that nobody gives to a folder."""
 
 
@@ -25,6 +30,32 @@ def results_folder(output: Path) -> Path:
     if output.suffix.lower() in FILES and not output.exists():  # what is there and no folder is refused when it is used
         raise UsageError(f"-o names a folder for the results, and {output} looks like a file.")
     return output
+
+
+def is_done(summary: Path, spec: ModelSpec) -> bool:
+    """Whether the result that ``summary`` is written after is there; raises OutputError when another model gave it."""
+    if not summary.exists():
+        return False
+    made_by = _model_of(summary)
+    if made_by not in (None, spec.name):
+        raise OutputError(f"{summary} is of {made_by}, not of {spec.name}: choose another folder, or pass --overwrite.")
+    return True
+
+
+def refuse_other_task(summary: Path, spec: ModelSpec) -> None:
+    """Raise OutputError when ``summary`` is of another task: to overwrite it would mix the results of two commands."""
+    task = {m.name: m.task for m in all_models()}.get(_model_of(summary) or "")
+    if task not in (None, spec.task):
+        raise OutputError(f"{summary} is of {task}, whose files have the same names: choose another folder.")
+
+
+def _model_of(summary: Path) -> str | None:
+    """The model that a summary names; None where there is none, or it cannot be read."""
+    try:
+        found = json.loads(summary.read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
 
 
 @contextmanager
@@ -45,8 +76,10 @@ def environment() -> Iterator[None]:
 def work_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
 
-    Raises OutputError when ``folder`` cannot be made or written to, or its disk is full.
+    ``folder`` is made, and removed again when it stays empty. Raises OutputError when it cannot be made or written to,
+    or its disk is full.
     """
+    there = folder.exists()
     # Named before it is made, so that an interrupt just after finds it inside the try.
     work = folder / f".rsunfold-{secrets.token_hex(8)}"
     try:
@@ -66,6 +99,9 @@ def work_folder(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if not there:
+            with suppress(OSError):  # not empty, or never made
+                folder.rmdir()
 
 
 def move_results(work: Path, folder: Path, overwrite: bool) -> None:

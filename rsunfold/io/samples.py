@@ -91,7 +91,10 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
         raise InputError(f"the data folder {root} does not exist.")
     folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
     if split and not any((folder / split).is_file() for folder in folders):
-        raise InputError(f"no set in {root} has the split file {split!r}.")
+        raise InputError(
+            f"no set in {root} has the file {split} with the names of its training images: write one, or leave split "
+            "out of the recipe to train on all."
+        )
     samples: list[Sample] = []
     for folder in folders:
         group = folder.name or folder.resolve().name

@@ -417,7 +417,7 @@ def _pyarrow(path: str) -> Any:
         import pyarrow.types
     except ImportError:
         raise InputError(
-            f"{path}: Parquet needs pyarrow, which is not installed: pip install 'rsunfold[parquet]', or give CSV."
+            f"{path}: Parquet needs pyarrow, which is not installed: pip install pyarrow, or give CSV."
         ) from None
     return pyarrow
 

@@ -130,6 +130,16 @@ def test_several_scenes(call, fails, mats, cube, tmp_path):
     assert "contradict each other" in message
 
 
+def test_results_of_another_command_are_not_mixed_with(fails, cube, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "cube_summary.json").write_text('{"model": "top-hat"}', encoding="utf-8")
+    for also in ((), ("--overwrite",), ("--skip-existing",)):
+        message = fails(4, "detect-anomaly", cube, "-o", out, *FAST, *also)
+        assert "cube_summary.json is of " in message and "choose another folder" in message
+    assert names(out) == ["cube_summary.json"]
+
+
 def test_notes_are_told(call, scenery, tmp_path):
     short = np.random.default_rng(0).random((2, 3, 30))
     scipy.io.savemat(tmp_path / "short.mat", {"data": short})
@@ -234,7 +244,7 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "find_anomalies", stop)
     result = call("detect-anomaly", cube, "-o", tmp_path / "out", *FAST, code=130)
     assert "interrupted; nothing unfinished was left behind" in result.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------- evaluate detect-anomaly

@@ -86,6 +86,8 @@ def test_existing_results(call, fails, scene, tmp_path):
     assert "scene_score.tif exists already; choose another name or pass --overwrite" in message
     result = call(*words, "--skip-existing")
     assert "skipped, its summary exists" in result.stderr and "0 targets in 0 of 1 image (top-hat)" in result.stdout
+    other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
+    assert "scene_summary.json is of top-hat, not of mpcm: choose another folder, or pass --overwrite." in other
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p] for p in (tmp_path / "out").iterdir())
@@ -263,12 +265,19 @@ def test_a_full_disk(process, write_image, tmp_path):
     message = stderr.splitlines()[-1]  # libtiff has its own word before
     assert stdout == "" and "Traceback" not in stderr and message.startswith(f"error: {out}/a_score.tif cannot be")
     assert message.endswith("make room or choose another folder.")
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
-@pytest.mark.parametrize("model", ["mpcm", "l-rpcanet"])
-def test_ctrl_c(model, process, tiny, write_image, tmp_path):
-    """Interrupted while it works: exit code 130, and the folder is as clean as before."""
+@pytest.mark.parametrize(
+    ("model", "number", "code", "word"),
+    [
+        ("mpcm", signal.SIGINT, 130, "interrupted"),
+        ("l-rpcanet", signal.SIGINT, 130, "interrupted"),
+        ("mpcm", signal.SIGTERM, 143, "terminated"),
+    ],
+)
+def test_ctrl_c_and_the_end_of_a_batch_system(model, number, code, word, process, tiny, write_image, tmp_path):
+    """Stopped while it works: exit code 130 or 143, and the folder is as clean as before."""
     gray = np.tile(infrared_scene(256, 256, seed=0).image, (8, 8))
     image = write_image(tmp_path / "large.tif", (gray * 255).astype(np.uint8))
     out = tmp_path / "out"
@@ -282,10 +291,10 @@ def test_ctrl_c(model, process, tiny, write_image, tmp_path):
     while not list(out.glob(".rsunfold-*")):
         assert running.poll() is None and time.monotonic() < deadline, running.communicate()
         time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     stdout, stderr = running.communicate(timeout=60)
-    assert running.returncode == 130, stderr
-    assert stdout == "" and stderr.splitlines()[-1] == "interrupted; nothing unfinished was left behind."
+    assert running.returncode == code, stderr
+    assert stdout == "" and stderr.splitlines()[-1] == f"{word}; nothing unfinished was left behind."
     assert "Traceback" not in stderr
     left = {p.name for p in out.iterdir()}
     done = {n.removesuffix("_summary.json") for n in left if n.endswith("_summary.json")}

@@ -126,7 +126,7 @@ class AnomalyDetector:
         for name in self.options:
             if name not in known:
                 takes = f"it takes {', '.join(known)}" if known else "it takes none"
-                raise UsageError(f"{name} is no option of {model}; {takes}.")
+                raise UsageError(f"{name} is no option of {model}; {takes} (from Python; --help lists the flags).")
         self.model: Any = self.spec.build(**self.options)
         self.literal = bool(self.options.get("literal"))
         self.priors = _known_priors(priors, () if model != DEFAULT or self.literal else tuple(PRIORS))

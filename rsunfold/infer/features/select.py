@@ -95,8 +95,9 @@ class FeatureRanker:
         known = self.spec.options
         for name in self.options:
             if name not in known:
-                # As it was given: after a colon, or as a flag.
-                shown = {k: k if name in typed else "--" + k.replace("_", "-") for k in (name, *known)}
+                # As it can be given: all after a colon, some as a flag.
+                flags = () if name in typed else options or ()
+                shown = {k: "--" + k.replace("_", "-") if k in flags else f"{model}:{k}" for k in (name, *known)}
                 takes = f"it takes {', '.join(shown[k] for k in known)}" if known else "it takes none"
                 raise UsageError(f"{shown[name]} is no option of {model}; {takes}.")
         self.method: Any = self.spec.build(**self.options)

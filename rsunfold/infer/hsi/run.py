@@ -19,10 +19,9 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.hsi.removed import Removed
-from rsunfold.infer.workplace import environment, move_results, work_folder
+from rsunfold.infer.workplace import FILES, environment, move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.atomic import refuse_existing
-from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
 
@@ -67,7 +66,7 @@ def target_of(output: Path, stem: str, envi: bool = False) -> Path:
         if envi and output.suffix.lower() in GEOTIFF_SUFFIXES:
             raise UsageError(f"--envi does not go with {output}: give a name that ends in .hdr, or a folder.")
         return output.with_suffix(".img") if output.suffix.lower() == ".hdr" else output
-    if output.suffix.lower() in SUFFIXES and not output.is_dir():
+    if output.suffix.lower() in FILES and not output.is_dir():
         known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
         raise UsageError(f"{output} has an extension that is not written; known are {known}.")
     return output / f"{stem}_denoised{'.img' if envi else '.tif'}"

@@ -338,7 +338,7 @@ def test_a_budget_that_cannot_be_met(model, noisy, make, write, tmp_path):
     source = write(tmp_path / "a.tif", noisy)
     with pytest.raises(DeviceError, match=r"of working memory are needed .* --memory leaves 0 MB: raise it"):
         denoise_file(source, tmp_path / "out" / "b.tif", make(model, memory="1MB"), Options())
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 # ---------------------------------------------------------------- outputs
@@ -426,7 +426,7 @@ def test_an_interrupted_run_leaves_nothing(error, place, noisy, make, write, tmp
     monkeypatch.setattr(module._Passage, place, stop)
     with pytest.raises(error):
         denoise_file(source, tmp_path / "out" / "b.img", make(), Options(residual=True))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_exhausted_memory_is_one_sentence(noisy, make, monkeypatch):
