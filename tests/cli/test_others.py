@@ -87,7 +87,7 @@ def test_info_of_envi(call, tmp_path, write_image):
     header.write_text(header.read_text() + "wavelength units = Nanometers\nwavelength = {450, 550, 650}\n")
     for name in (path, header):
         found = lines(call("info", name))
-        assert found["driver"] == "ENVI" and json.loads(found["wavelengths_nm"]) == [450, 650]
+        assert found["driver"] == "ENVI" and json.loads(found["wavelengths_nm"]) == [450, 550, 650]
 
 
 def test_info_of_mat(call, fails, tmp_path):

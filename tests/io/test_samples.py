@@ -61,7 +61,7 @@ def test_split_file_limits_the_sets_that_have_it(tmp_path):
 
 def test_split_file_errors(tmp_path):
     make_set(tmp_path / "b")
-    with pytest.raises(InputError, match=r"no set in .* has the split file 'trian\.txt'"):
+    with pytest.raises(InputError, match=r"no set in .* has the file trian\.txt with the names of its training images"):
         find_samples(tmp_path, "trian.txt")
     (tmp_path / "b" / "train.txt").write_text("a1\nabsent\ngone")
     with pytest.raises(InputError, match=r"holds no image 'absent' \(2 of the listed names are absent\)"):
