@@ -243,7 +243,7 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match="Parquet needs pyarrow, which is not installed: pip install 'rsunfold"):
+    with pytest.raises(InputError, match="Parquet needs pyarrow, which is not installed: pip install pyarrow"):
         read_table(tmp_path / "a.parquet")
 
 
