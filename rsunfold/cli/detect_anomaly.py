@@ -120,7 +120,7 @@ def detect_anomaly(
         detector.require_stages()
 
     def done(stem: str) -> bool:
-        return is_done(folder / output_names(stem, options)["summary"], detector.spec)
+        return is_done(folder, output_names(stem, options), detector.spec)
 
     def run(source: str, stem: str) -> Found:
         return detect_file(source, stem, folder, detector, options)

@@ -111,7 +111,7 @@ def select_features(
         return select_file(source, folder, stem, ranker, wanted, options)
 
     def done(stem: str) -> bool:
-        return is_done(folder / summary_name(stem), ranker.spec)
+        return is_done(folder, {"summary": summary_name(stem)}, ranker.spec)
 
     def tell(source: str, result: Selected) -> None:
         s = result.summary

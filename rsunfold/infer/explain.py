@@ -13,8 +13,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.workplace import environment, move_results, work_folder
-from rsunfold.io.atomic import refuse_existing
+from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
 from rsunfold.report import stages_picture, write_json
 
 if TYPE_CHECKING:
@@ -220,8 +219,7 @@ def explain_file(source: str, stem: str, folder: Path, explainer: Explainer, opt
     """
     started = time.monotonic()
     names = output_names(stem)
-    for name in names:
-        refuse_existing(folder / name, options.overwrite)
+    refuse_results(folder, names, explainer.detector.spec, options.overwrite)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,

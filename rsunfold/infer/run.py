@@ -20,9 +20,8 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.detector import Detector, Scored
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.targets import Target, TargetCollector
-from rsunfold.infer.workplace import environment, move_results, refuse_other_task, work_folder
+from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
-from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture, write_json
 
@@ -131,9 +130,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_other_task(folder / names["summary"], detector.spec)
-    for name in names.values():
-        refuse_existing(folder / name, options.overwrite)
+    refuse_results(folder, names.values(), detector.spec, options.overwrite)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,

@@ -6,7 +6,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,21 +32,38 @@ def results_folder(output: Path) -> Path:
     return output
 
 
-def is_done(summary: Path, spec: ModelSpec) -> bool:
-    """Whether the result that ``summary`` is written after is there; raises OutputError when another model gave it."""
+def is_done(folder: Path, names: dict[str, str], spec: ModelSpec) -> bool:
+    """Whether the results ``names``, file names by kind, are there: their "summary" is written last.
+
+    Raises OutputError when another model gave them, or a run that was asked for less.
+    """
+    summary = folder / names["summary"]
     if not summary.exists():
         return False
     made_by = _model_of(summary)
     if made_by not in (None, spec.name):
         raise OutputError(f"{summary} is of {made_by}, not of {spec.name}: choose another folder, or pass --overwrite.")
+    missing = [name for name in names.values() if not (folder / name).exists()]
+    if missing:
+        raise OutputError(
+            f"{summary} is there, but {missing[0]} is not, so it was made with other options: choose another folder, "
+            "or pass --overwrite."
+        )
     return True
 
 
-def refuse_other_task(summary: Path, spec: ModelSpec) -> None:
-    """Raise OutputError when ``summary`` is of another task: to overwrite it would mix the results of two commands."""
-    task = {m.name: m.task for m in all_models()}.get(_model_of(summary) or "")
-    if task not in (None, spec.task):
-        raise OutputError(f"{summary} is of {task}, whose files have the same names: choose another folder.")
+def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrite: bool) -> None:
+    """Raise OutputError when a file of ``names`` is there and may not be overwritten.
+
+    What another task has written never may: the results of two commands would be mixed.
+    """
+    tasks = {m.name: m.task for m in all_models()}
+    for name in names:
+        path = folder / name
+        task = tasks.get(_model_of(path) or "") if path.suffix == ".json" else None
+        if task not in (None, spec.task):
+            raise OutputError(f"{path} is of {task}, whose files have the same names: choose another folder.")
+        refuse_existing(path, overwrite)
 
 
 def _model_of(summary: Path) -> str | None:

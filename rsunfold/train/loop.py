@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
 from rsunfold.infer.device import pick_device, reuse_memory
@@ -180,17 +180,8 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), o.clip)
         self.optimiser.step()
         self.step += 1
-        self._average(min(o.ema, (1 + self.step) / (10 + self.step)))
+        _mix(self.ema, self.net.state_dict(), 1 - min(o.ema, (1 + self.step) / (10 + self.step)))
         return value
-
-    @torch.no_grad()
-    def _average(self, decay: float) -> None:
-        mine = dict(self.net.state_dict())
-        for name, kept in self.ema.state_dict().items():
-            if kept.is_floating_point():
-                kept.lerp_(mine[name], 1 - decay)
-            else:
-                kept.copy_(mine[name])
 
     # ------------------------------------------------------------------ validation
 
@@ -316,11 +307,7 @@ class Trainer:
         if self.first is None:
             return self.ema
         mean: Unrolled = copy.deepcopy(self.ema)
-        share = self.recipe.optim.start_share
-        mine = dict(self.first.state_dict())
-        for name, value in mean.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(mine[name], share)
+        _mix(mean, self.first.state_dict(), self.recipe.optim.start_share)
         return mean
 
     def _save_weight(self, verdict: Verdict, net: Unrolled) -> None:
@@ -339,6 +326,16 @@ class Trainer:
         sha = save(path, net, record, overwrite=True)
         with atomic_path(path.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds))
+
+
+@torch.no_grad()
+def _mix(net: Unrolled, other: dict[str, Tensor], share: float) -> None:
+    """Move the parameters and statistics of ``net`` by ``share`` of the way to ``other``; counts are taken over."""
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(other[name], share)
+        else:
+            value.copy_(other[name])
 
 
 def _network(recipe: Recipe, start: str | None = None) -> Unrolled:

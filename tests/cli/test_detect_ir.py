@@ -88,6 +88,8 @@ def test_existing_results(call, fails, scene, tmp_path):
     assert "skipped, its summary exists" in result.stderr and "0 targets in 0 of 1 image (top-hat)" in result.stdout
     other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
     assert "scene_summary.json is of top-hat, not of mpcm: choose another folder, or pass --overwrite." in other
+    more = fails(4, *words[:-1], "--skip-existing")
+    assert "scene_summary.json is there, but scene_quicklook.png is not, so it was made with other options" in more
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p] for p in (tmp_path / "out").iterdir())

@@ -20,9 +20,8 @@ from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_a
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.targets import Target
-from rsunfold.infer.workplace import environment, move_results, refuse_other_task, work_folder
+from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
-from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture, write_json
 
@@ -102,9 +101,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_other_task(folder / names["summary"], detector.spec)
-    for name in names.values():
-        refuse_existing(folder / name, options.overwrite)
+    refuse_results(folder, names.values(), detector.spec, options.overwrite)
     with (
         environment(),
         SpectralImage(source, var=options.var, near=False) as image,

@@ -17,9 +17,8 @@ from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
-from rsunfold.infer.workplace import environment, move_results, work_folder
+from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader
-from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import Table, is_table, read_table
 from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header
@@ -121,8 +120,7 @@ def select_file(
     started = time.monotonic()
     with environment(), _opened(path, ranker, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
-        for name in names.values():
-            refuse_existing(folder / name, options.overwrite)
+        refuse_results(folder, names.values(), ranker.spec, options.overwrite)
         if "header" in names:
             refuse_shared_header(folder / names["selected"])
         made = _Made(source, ranker, wanted, options)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.errors import UsageError
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.metrics.denoising import residual_structure
 from rsunfold.report import NoisyBand, denoising_picture, noise_picture, worst_bands_picture
@@ -25,9 +24,9 @@ SHOWN_BANDS, SHOWN_PIXELS = 4, 4
 class Removed:
     """Sums over strips, fed from top to bottom.
 
-    subspace : of the image, with its noise. pixels : (row, col) whose spectra are kept; empty chooses valid ones spread
-    over the image. pictures : also keep what the pictures need, and the structure of what was removed.
-    Raises UsageError for a pixel outside the image.
+    subspace : of the image, with its noise. pixels : (row, col), all inside the image, whose spectra are kept; empty
+    chooses valid ones spread over it. pictures : also keep what the pictures need, and the structure of what was
+    removed.
     """
 
     def __init__(
@@ -46,9 +45,6 @@ class Removed:
         self.spatial: list[tuple[int, Any, Any]] = []
         self.small: list[tuple[Spectra, Spectra]] = []
         self.spectra: dict[tuple[int, int], tuple[Spectra, Spectra]] = {}
-        for row, col in pixels:
-            if not (0 <= row < image.rows and 0 <= col < image.cols):
-                raise UsageError(f"there is no pixel {row},{col} in an image of {image.rows} x {image.cols}.")
         self.given = list(pixels)
         share = (np.arange(SHOWN_PIXELS) + 0.5) / SHOWN_PIXELS
         # Spread over rows, and over columns in another order.

@@ -19,9 +19,8 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.hsi.removed import Removed
-from rsunfold.infer.workplace import FILES, environment, move_results, work_folder
+from rsunfold.infer.workplace import FILES, environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
-from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
 
@@ -104,8 +103,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     """
     started = time.monotonic()
     folder, names = target.parent, output_names(target, options)
-    for name in names.values():
-        refuse_existing(folder / name, options.overwrite)
+    refuse_results(folder, names.values(), denoiser.spec, options.overwrite)
     for kind in ("denoised", "residual"):
         if f"{kind}_header" in names:
             refuse_shared_header(folder / names[kind])
@@ -144,6 +142,9 @@ class _Passage:
         self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
         if self.same and self.dtype.kind == "b":
             raise UsageError("--dtype same does not go with an image of two values.")
+        for row, col in options.pixels:  # before the noise is estimated, which takes its time
+            if not (0 <= row < image.rows and 0 <= col < image.cols):
+                raise UsageError(f"there is no pixel {row},{col} in an image of {image.rows} x {image.cols}.")
         self.denoised: Denoised = denoiser.denoised(image)
         self.scaled = any(s != 1 for s in image.meta.scales) or any(o != 0 for o in image.meta.offsets)
         self.nodata = self._nodata()
