@@ -25,6 +25,12 @@ def train(
         str | None,
         typer.Option("--from", help="Weights to begin with (a shipped name or a file) instead of random ones."),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value of the recipe, such as optim.steps=500; may be repeated."
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     max_minutes: Annotated[float, typer.Option(min=0, help="Stop after this time, ready to resume.")] = math.inf,
     device: Device = "auto",
@@ -38,7 +44,7 @@ def train(
 
     path = recipe_path(recipe)
     say(f"recipe: {path}")
-    content = load_recipe(path)
+    content = load_recipe(path, changes or ())
     use_threads(threads)
     trainer = Trainer(content, data, out, device=training_device(device), start=start, say=say)
     complete = trainer.run(minutes=max_minutes, resume=resume)

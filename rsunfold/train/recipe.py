@@ -6,12 +6,12 @@ import dataclasses
 import math
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rsunfold.errors import InputError, RsunfoldError
+from rsunfold.errors import InputError, RsunfoldError, UsageError
 from rsunfold.train.task import task_of
 
 SHIPPED = Path(__file__).resolve().parent / "recipes"
@@ -83,11 +83,12 @@ def recipe_path(name: str) -> Path:
     raise InputError(f"there is no recipe file {name}; shipped recipes are: {known}.")
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe, of the class that belongs to its model's task.
 
+    changes : "TABLE.KEY=VALUE" each, which take the place of what the file says; values as TOML has them, or words.
     Raises InputError that names an unknown key, a missing one, or a value that cannot be used, or says that models of
-    this task cannot be trained; UsageError for an unknown model.
+    this task cannot be trained; UsageError for an unknown model and for a change that is not of that form.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -95,12 +96,30 @@ def load_recipe(path: Path) -> Recipe:
         raise InputError(f"the recipe {path} cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no valid TOML file: {error}.") from None
+    for change in changes:
+        _change(content, change)
     try:
         return _recipe(content)
     except RsunfoldError:
         raise
     except (TypeError, ValueError) as error:
         raise InputError(f"the recipe {path} cannot be used: {error}.") from None
+
+
+def _change(content: dict[str, Any], change: str) -> None:
+    """Set in ``content`` the key of a change "TABLE.KEY=VALUE"."""
+    place, equals, text = change.partition("=")
+    *tables, key = (part.strip() for part in place.split("."))
+    if not equals or not all((*tables, key)):
+        raise UsageError(f"--set needs a key and a value such as optim.steps=500, not {change!r}.")
+    for table in tables:
+        content = content.setdefault(table, {})
+        if not isinstance(content, dict):
+            raise UsageError(f"--set {change}: {table} is no table of the recipe.")
+    try:
+        (content[key],) = tomllib.loads(f"value = {text}").values()
+    except (tomllib.TOMLDecodeError, ValueError):
+        content[key] = text.strip()
 
 
 def _recipe(content: dict[str, Any]) -> Recipe:

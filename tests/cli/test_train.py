@@ -35,7 +35,9 @@ def recipe(tmp_path):
 
 def test_train_resume_and_detect(call, fails, recipe, scenes, tmp_path):
     run = tmp_path / "run"
+    recipe.write_text(recipe.read_text().replace("steps = 20", "steps = 30"))
     words = ("train", recipe, "--data", scenes, "--out", run, "--device", "cpu", "--threads", 1)
+    words += ("--set", "optim.steps=20")
     first = call(*words, "--max-minutes", 0)
     assert first.stdout == f"step 0 of 20, not complete: go on with --resume; weights, card and log are in {run}\n"
     assert "holds a training already: continue it with --resume" in fails_after_recipe(call, 4, *words)

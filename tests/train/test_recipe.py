@@ -97,3 +97,22 @@ def test_recipe_path(tmp_path):
     assert recipe_path("l-rpcanet") == recipe_path("recipes/l-rpcanet.toml") == SHIPPED / "l-rpcanet.toml"
     with pytest.raises(InputError, match=r"there is no recipe file absent; shipped recipes are: .*l-rpcanet"):
         recipe_path("absent")
+
+
+def test_changes_take_the_place_of_what_the_file_says(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(HEAD + "[optim]\nsteps = 10\nlr = 0.5\n")
+    changes = ["optim.steps = 20", "data.weights.irstd-1k=2", "augment.scale=[1, 2.0]", "name=other", "arch.K=2"]
+    recipe = load_recipe(path, changes)
+    assert isinstance(recipe, InfraredRecipe)
+    assert (recipe.name, recipe.optim.steps, recipe.optim.lr, recipe.arch) == ("other", 20, 0.5, {"K": 2})
+    assert recipe.data.weights == {"irstd-1k": 2} and list(recipe.augment.scale) == [1, 2]
+    with pytest.raises(InputError, match=r"\[optim\] has no key 'absent'"):
+        load_recipe(path, ["optim.absent=3"])
+    with pytest.raises(InputError, match="steps must be at least 1, not 0"):
+        load_recipe(path, ["optim.steps=0"])
+    for change in ("optim.steps", "=3", "optim.=3"):
+        with pytest.raises(UsageError, match="--set needs a key and a value such as optim.steps=500, not"):
+            load_recipe(path, [change])
+    with pytest.raises(UsageError, match="seed=3: name is no table of the recipe"):
+        load_recipe(path, ["name.seed=3"])
