@@ -112,7 +112,7 @@ def test_changes_take_the_place_of_what_the_file_says(tmp_path):
     with pytest.raises(InputError, match="steps must be at least 1, not 0"):
         load_recipe(path, ["optim.steps=0"])
     for change in ("optim.steps", "=3", "optim.=3"):
-        with pytest.raises(UsageError, match="--set needs a key and a value such as optim.steps=500, not"):
+        with pytest.raises(UsageError, match="--set needs a key and a value such as"):
             load_recipe(path, [change])
     with pytest.raises(UsageError, match="seed=3: name is no table of the recipe"):
         load_recipe(path, ["name.seed=3"])
