@@ -6,7 +6,7 @@ import csv
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -228,8 +228,10 @@ def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None
     body = [list(column) for column in zip(*rows[1:], strict=True)] or [[] for _ in rows[0]]
     text = [_is_text(column) for column in body]
     # A word above numbers is a name; above words it may be one of them.
-    header = any(not _is_number(top) and top and not words for top, words in zip(rows[0], text, strict=True))
-    header |= all(text) or (label is not None and label in rows[0]) or any(name in rows[0] for name in ignore)
+    header = any(_is_text([top]) and not words for top, words in zip(rows[0], text, strict=True)) or all(text)
+    asked = [*ignore, *([] if label is None else [label])]
+    header |= any(name in rows[0] and not _is_place(name, len(rows[0])) for name in asked)
+    header |= _are_wavelengths(rows, text)
     if header:
         names = [top or f"{axis} {i}" for i, top in enumerate(rows[0], start=1)]
     else:
@@ -238,8 +240,8 @@ def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None
         names = [f"{axis} {i}" for i in range(1, len(body) + 1)]
     notes = []
     unnamed = header and not rows[0][0]
-    if unnamed and [c for c in body[0] if _is_number(c)] == [str(i) for i in range(len(body[0]))]:
-        notes.append(f"the first {axis} has no name and counts the samples: it is no feature")
+    if unnamed and len(body[0]) > 1 and all(c.isdecimal() for c in body[0]) and _rises(body[0]):
+        notes.append(f"the first {axis} has no name and numbers the samples: it is no feature")
         text[0], ignore = False, [*ignore, "1"]
     aside = _places(path, names, ignore, axis)
     place = _label_place(path, names, label, axis)
@@ -281,13 +283,32 @@ def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None
     )
 
 
+def _rises(cells: Sequence[str]) -> bool:
+    return all(float(low) < float(high) for low, high in pairwise(cells))
+
+
+def _are_wavelengths(rows: Cells, text: Sequence[bool]) -> bool:
+    """Whether the first row, a word and numbers, names a column of words and gives the wavelengths of the others."""
+    numbers = [[cell for cell, words in zip(row, text, strict=True) if not words] for row in rows]
+    if all(text) or not any(text) or len(numbers[0]) < 5 or not all(map(_is_number, numbers[0])):
+        return False
+    recurs = any(row[i] == rows[0][i] for row in rows[1:] for i, words in enumerate(text) if words)
+    others = [_rises(row) for row in numbers[1:] if all(map(_is_number, row))]
+    return not recurs and _rises(numbers[0]) and 2 * sum(others) < len(others)
+
+
+def _is_place(name: str, count: int) -> bool:
+    """Whether a column is given by its number from 1."""
+    return name.isdecimal() and 1 <= int(name) <= count
+
+
 def _places(path: str, names: Sequence[str], wanted: Sequence[str], axis: str) -> list[int]:
     """Indices of columns given by name or number from 1; UsageError for one that is not there."""
     found = []
     for name in wanted:
         if name in names:
             found += [i for i, n in enumerate(names) if n == name]
-        elif name.isdecimal() and 1 <= int(name) <= len(names):
+        elif _is_place(name, len(names)):
             found.append(int(name) - 1)
         else:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
@@ -387,7 +408,8 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> _Raw:
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise InputError(f"{path} cannot be read as Parquet ({str(error).splitlines()[0]}).") from None
     names, columns = list(table.column_names), table.columns
-    aside = _places(path, names, ignore, "column")
+    index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
+    aside = _places(path, names, [*ignore, *index], "column")
     place = _label_place(path, names, label, "column")
     notes = [] if place is None or label else [f"the column {names[place]!r} was taken as labels: it is no feature"]
     out = sorted({*aside, *([] if place is None else [place])})

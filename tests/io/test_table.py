@@ -1,6 +1,7 @@
 """Tables of samples and features: every format, labels, directions, and everything that may be wrong with one."""
 
 import builtins
+import json
 
 import h5py
 import numpy as np
@@ -86,9 +87,34 @@ def test_labels_of_a_text_table(csv):
 
 def test_a_column_that_counts_the_samples_is_no_feature(csv):
     table = read_table(csv(("", "a", "b", "c"), *([i, *row] for i, row in enumerate(DATA))))
-    assert table.names == ("a", "b", "c") and "counts the samples" in table.notes[0]
-    table = read_table(csv(("", "a", "b", "c"), *([i * i, *row] for i, row in enumerate(DATA))))
-    assert table.names == ("column 1", "a", "b", "c") and not table.notes
+    assert table.names == ("a", "b", "c") and "numbers the samples" in table.notes[0]
+    table = read_table(csv(("", "a", "b", "c"), *([2 + i * i, *row] for i, row in enumerate(DATA))))  # some left out
+    assert table.names == ("a", "b", "c") and "numbers the samples" in table.notes[0]
+    for cell in (lambda i: 9 - i, lambda i: i + 0.5):
+        table = read_table(csv(("", "a", "b", "c"), *([cell(i), *row] for i, row in enumerate(DATA))))
+        assert table.names == ("column 1", "a", "b", "c") and not table.notes
+
+
+def test_no_sample_is_taken_for_names(csv):
+    rows = [list(row) for row in DATA.tolist()]
+    with pytest.raises(InputError, match=r"no number in 1 of its cells \(the first: sample 1, feature 1\)"):
+        read_table(csv(["NA", *rows[0][1:]], *rows[1:]))
+    numbers = [[21, 5, 2], [8, 9, 3], [1, 7, 4]]
+    table = read_table(csv(*numbers), ignore=["2"])
+    np.testing.assert_array_equal(table.data, [[21, 2], [8, 3], [1, 4]])
+    assert read_table(csv(*numbers), ignore=["21"]).data.tolist() == [[9, 3], [7, 4]]  # there is no such number
+
+
+def test_wavelengths_beside_a_word_are_names(csv):
+    data = np.random.default_rng(1).normal(size=(4, 5))
+    rows = [[f"s{i}", *row] for i, row in enumerate(data)]
+    wavelengths = (400, 410, 420, 430, 440)
+    table = read_table(csv(("site", *wavelengths), *rows), ignore=["1"])
+    assert table.names == tuple(map(str, wavelengths)) and len(table.data) == 4
+    with pytest.raises(InputError, match="'site' holds text such as 's0': leave it out with --ignore site"):
+        read_table(csv(("site", *wavelengths), *rows))
+    again = read_table(csv(("s1", *wavelengths), *rows), ignore=["1"])  # a word that comes again is no name
+    assert not again.names and len(again.data) == 5
 
 
 def test_a_first_line_of_wavelengths_is_told(csv):
@@ -231,6 +257,17 @@ def test_parquet(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         read_table(path)
+
+
+def test_the_index_of_a_pandas_table_is_no_feature(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = pyarrow.table({"a": [1.0, 2.5, 3.0], "b": [0.5, 4.0, 1.0], "__index_level_0__": [3, 7, 9]})
+    about = json.dumps({"index_columns": ["__index_level_0__"], "columns": []})
+    parquet.write_table(columns.replace_schema_metadata({"pandas": about}), tmp_path / "a.parquet")
+    table = read_table(tmp_path / "a.parquet")
+    assert table.names == ("a", "b") and table.kept == (("__index_level_0__", ("3", "7", "9")),)
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
