@@ -221,6 +221,8 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
     spec = get_model(model)
     if spec.kind != "network":
         raise UsageError(f"{model} is a classical method and has no weights.")
+    if spec.per_scene:
+        raise UsageError(f"{model} learns in each scene and takes no weights.")
     if not path.is_file():
         raise InputError(f"the checkpoint {path} does not exist.")
     try:

@@ -33,6 +33,7 @@ from rsunfold.cli.options import (
     handled,
     names_of,
     numbers,
+    refuse_given,
     say,
     show,
     use_threads,
@@ -51,6 +52,7 @@ def group() -> None:
 @app.command("detect-ir")
 @handled
 def detect_ir(
+    context: typer.Context,
     images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Folder of masks, named like the images.")] = None,
     data: Annotated[
@@ -127,11 +129,9 @@ def detect_ir(
     for path in (json_file, roc, worst, picture):
         if path is not None:
             refuse_existing(path, overwrite)
-    of_models = (weights, resize, legacy or None, corrupt, ablate)
-    if predictions is not None and any(option is not None for option in of_models):
-        raise UsageError(
-            "--weights, --resize, --half-maximum, --corrupt and --ablate go with a model, not with --predictions."
-        )
+    if predictions is not None:
+        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory"}
+        refuse_given(context, of_models, "goes with a model, not with --predictions")
     if legacy and any(option is not None for option in (threshold, max_area, pfa, roc)):
         raise UsageError(
             "--half-maximum takes the place of a threshold: it has no --threshold, --max-area, --pfa or --roc."
@@ -209,6 +209,7 @@ def _levels(words: list[str]) -> dict[str, list[float]]:
 @app.command("denoise-hsi")
 @handled
 def denoise_hsi(
+    context: typer.Context,
     clean: Annotated[
         list[str] | None, typer.Option(help="A clean cube, folder or quoted pattern; noise is added. May be repeated.")
     ] = None,
@@ -253,8 +254,9 @@ def denoise_hsi(
         raise UsageError("give either --clean, or --truth and --restored.")
     if clean is not None and noisy is not None:
         raise UsageError("--noisy goes with --truth and --restored; noise is added to --clean.")
-    if truth is not None and (weights is not None or sigma is not None or adapt):
-        raise UsageError("--weights, --sigma and --adapt go with --clean, not with --restored.")
+    if truth is not None:
+        of_models = {"noise", "sigma", "seeds", "model", "weights", "adapt", "device", "memory", "threads"}
+        refuse_given(context, of_models, "goes with --clean, not with --restored")
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
         done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
@@ -284,6 +286,7 @@ def denoise_hsi(
 @app.command("detect-anomaly")
 @handled
 def detect_anomaly(
+    context: typer.Context,
     scenes: Annotated[Path, typer.Option(help="Folder of scenes; the truth is a variable of each MAT file.")],
     masks: Annotated[
         Path | None, typer.Option(help="Folder of truth masks, NAME or NAME_mask, instead of a variable.")
@@ -342,17 +345,9 @@ def detect_anomaly(
         except OSError as error:
             raise OutputError(f"the folder {pictures} cannot be used ({error.strerror}); choose another.") from None
     if predictions is not None:
-        of_models: dict[str, object] = {
-            "--priors": priors,
-            "--epochs": epochs,
-            "--inner": inner,
-            "--outer": outer,
-            "--var": var,
-        }
-        of_models |= {"--components": components, "--literal": literal or None, "--window": window}
-        for option, value in of_models.items():
-            if value is not None:
-                raise UsageError(f"{option} goes with a model, not with --predictions.")
+        of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
+        of_models |= {"literal", "window", "device", "memory", "threads"}
+        refuse_given(context, of_models, "goes with a model, not with --predictions")
         done = evaluate_files(found, predictions, pfa=pfa)
     else:
         use_threads(threads)

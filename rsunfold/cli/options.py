@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -65,6 +65,14 @@ def refuse_contradiction(overwrite: bool, skip_existing: bool) -> None:
     """Raise UsageError when outputs that exist are both to be replaced and to be left."""
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
+
+
+def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:
+    """Raise UsageError, "--model ``why``.", for the first of the parameters ``names`` that the command line gives."""
+    for parameter in context.command.params:
+        source = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{parameter.opts[0]} {why}.")
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:

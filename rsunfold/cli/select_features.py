@@ -135,6 +135,5 @@ def _listed(numbers: list[int]) -> str:
 
 def _warns(note: str) -> bool:
     """Whether a note tells of something that the user may not have meant."""
-    return any(
-        words in note for words in ("spectral axis", "duplicate", "labels", "counts the samples", "rises", "mask")
-    )
+    told = ("spectral axis", "duplicate", "labels", "numbers the samples", "rises", "mask", "no band lies")
+    return any(words in note for words in told)

@@ -74,14 +74,16 @@ def verify(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Check the SHA-256 of weights against the registry."""
-    from rsunfold.weights import shipped
+    """Check the SHA-256 of weights against the registry, and that a file holds weights that fit their network."""
+    from rsunfold.weights import load, shipped
     from rsunfold.weights import verify as check
 
-    failed = []
-    for name in names or sorted(shipped()):
+    known, failed = shipped(), []
+    ours = {entry["sha256"] for entry in known.values()}
+    for name in names or sorted(known):
         try:
-            show(f"{name}: {check(name)} ok")
+            sha = check(name) if name in known else load(name)[2]
+            show(f"{name}: {sha} {'ok' if sha in ours else 'readable, but not in the registry'}")
         except WeightsError as error:
             failed.append(str(error))
     if failed:

@@ -311,7 +311,7 @@ def evaluate_files(
 
     def scores() -> Iterable[Result]:
         for sample, path in paths.items():
-            prediction = _read_scores(path) if scored else read_mask(path)
+            prediction = _read_scores(path) if scored else _read_mask(path)
             truth = sample.truth(prediction.shape)
             yield sample, prediction, truth, np.ones(truth.shape, bool), np.asarray(prediction, np.float32)
 
@@ -325,9 +325,18 @@ def evaluate_files(
     return _evaluate(scores(), about, cut, peak, most)
 
 
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    with open_cube(path) as reader:
+        if reader.dtype.kind == "f":
+            raise InputError(f"{path} holds scores where the other predictions are masks; evaluate them separately.")
+    return read_mask(path)
+
+
 def _read_scores(path: Path) -> NDArray[np.float32]:
     with open_cube(path) as reader:
-        cube = reader.read(bands=[0])
+        if reader.shape[0] != 1:
+            raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
+        cube = reader.read()
     if cube.data.dtype.kind != "f":
         raise InputError(f"{path} holds a mask where the other predictions are scores; evaluate them separately.")
     score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)

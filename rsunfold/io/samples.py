@@ -28,18 +28,18 @@ class Sample:
         """Target pixels (rows, cols); raises InputError when the mask is not of that ``shape``."""
         if self.mask is None:
             return np.zeros(shape, bool)
-        truth = read_mask(self.mask)
+        truth = read_mask(self.mask, truth=True)
         if truth.shape != shape:
             raise InputError(f"{self.mask} is {truth.shape} but {self.image} is {shape} (rows, columns).")
         return truth
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
+def read_mask(path: Path, *, truth: bool = False) -> NDArray[np.bool_]:
     """Target pixels (rows, cols) of a mask file: above half of its range.
 
     The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
     stored in wider types too. Nodata pixels are no targets. Raises InputError when the file has several bands that
-    differ.
+    differ, and for a ``truth`` above 1 but nowhere above half of its range, such as one that numbers its targets.
     """
     with open_cube(path) as reader:
         cube = reader.read(scaled=False)
@@ -49,7 +49,14 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         raise InputError(f"{path} has {len(data)} bands that differ; a mask has one.")
     values = np.where(cube.valid, data[0], 0)
     largest = values.max(initial=0)
-    return truth_mask(values, 0, next(r for r in (1, 255, max(top, largest)) if largest <= r))
+    full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
+    mask = truth_mask(values, 0, full)
+    if truth and full > 1 and largest > 0 and not mask.any():
+        raise InputError(
+            f"{path} has values up to {largest:g}, none above half of {full:g}: a mask of targets holds 0 and 1, or 0 "
+            f"and {full:g}."
+        )
+    return mask
 
 
 def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:

@@ -197,7 +197,7 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     assert "absent holds no predictions" in message(tmp_path / "absent")
     assert "which take no --threshold" in message(masks, *truth, "--threshold", "0.5", code=2)
     for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors")):
-        assert "go with a model, not with --predictions" in message(scores, *truth, *extra, code=2)
+        assert "goes with a model, not with --predictions" in message(scores, *truth, *extra, code=2)
     roc = tmp_path / "roc.png"
     result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
     assert "there is no ROC to draw" in result.stderr

@@ -139,8 +139,8 @@ def test_all_models_that_can_run(report, scenes, shipped, tiny):
         (("--ablate", "stages"), "top-hat is a classical method and has no stages to show"),
         (("--ablate", "stages", "--threshold", "0.4"), "--ablate goes without --corrupt, --threshold"),
         (("--picture", "p.png"), "--picture goes with --corrupt or --ablate"),
-        (("--predictions", "P", "--corrupt", "gaussian:0.1"), "go with a model, not with --predictions"),
-        (("--predictions", "P", "--ablate", "stages"), "go with a model, not with --predictions"),
+        (("--predictions", "P", "--corrupt", "gaussian:0.1"), "goes with a model, not with --predictions"),
+        (("--predictions", "P", "--ablate", "stages"), "goes with a model, not with --predictions"),
         (("--model", "all", "--weights", "l-rpcanet"), "--weights goes with one --model only"),
     ],
 )

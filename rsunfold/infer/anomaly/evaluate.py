@@ -40,15 +40,15 @@ class Scene:
     truth_path: Path
     truth_var: str | None
 
-    def truth(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Anomalous pixels (rows, cols); raises InputError when they are not of that ``shape``."""
+    def truth(self, shape: tuple[int, int], of: Path) -> NDArray[np.bool_]:
+        """Anomalous pixels (rows, cols); raises InputError when they are not of the ``shape`` of the file ``of``."""
         if self.truth_var is None:
-            truth = read_mask(self.truth_path)
+            truth = read_mask(self.truth_path, truth=True)
         else:
             with open_cube(self.truth_path, var=self.truth_var) as reader:
                 truth = reader.read().data[0] > 0
         if truth.shape != shape:
-            raise InputError(f"the truth in {self.truth_path} is {truth.shape}, but {self.path} is {shape}.")
+            raise InputError(f"the truth in {self.truth_path} is {truth.shape}, but {of} is {shape} (rows, columns).")
         return np.asarray(truth)
 
 
@@ -96,12 +96,27 @@ class Comparison:
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
 
     def add(
-        self, model: str, scene: Scene, seed: int | None, score: NDArray[Any], seconds: float, pfa: float
+        self,
+        model: str,
+        scene: Scene,
+        seed: int | None,
+        score: NDArray[Any],
+        seconds: float,
+        pfa: float,
+        source: Path | None = None,
     ) -> dict[str, Any]:
-        """Take one score map (rows, cols), NaN where it counts for nothing; returns the entry."""
+        """Take one score map (rows, cols), NaN where it counts for nothing; returns the entry.
+
+        source : the file of the score, where it is one. Raises InputError, with the file, for a score or a truth that
+        no figure can be told of.
+        """
         shape = score.shape[0], score.shape[1]
-        truth, valid = scene.truth(shape), np.isfinite(score)
-        figures = detection(score, truth, valid)
+        of = scene.path if source is None else source
+        truth, valid = scene.truth(shape, of), ~np.isnan(score)
+        try:
+            figures = detection(score, truth, valid)
+        except InputError as error:
+            raise InputError(f"{of}: {error}") from None
         above = np.zeros(shape, bool)
         above[valid] = score[valid] > choose_threshold(score, pfa=pfa)[0]
         run = {
@@ -210,5 +225,5 @@ def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) ->
                 raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
             cube = reader.read(scaled=False)  # as stored: what is equal in float32 only, is in order
         score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)
-        done.add(name, scene, None, score, 0.0, pfa)
+        done.add(name, scene, None, score, 0.0, pfa, path)
     return done

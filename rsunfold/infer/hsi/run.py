@@ -149,7 +149,7 @@ class _Passage:
         self.scaled = any(s != 1 for s in image.meta.scales) or any(o != 0 for o in image.meta.offsets)
         self.nodata = self._nodata()
         self.meta = self._meta()
-        self.clipped = 0
+        self.clipped = self.unmarked = 0
         self.removed = Removed(image, self.denoised.subspace, options.pixels, pictures=options.report)
         self._last: Spectra | None = None
 
@@ -164,8 +164,9 @@ class _Passage:
             return values.pop() if values else (math.nan if self.dtype.kind == "f" else None)
         if len(values) == 1 and not self.scaled:
             value = float(values.pop())
-            if math.isnan(value) or float(np.float32(value)) == value:
-                return value
+            with np.errstate(over="ignore"):
+                if math.isnan(value) or float(np.float32(value)) == value:
+                    return value
         return math.nan
 
     def _meta(self) -> Meta:
@@ -189,6 +190,10 @@ class _Passage:
         """The samples to write: what the file holds, with denoised samples where a pixel is valid."""
         meta, bands = self.image.meta, self.image.bands
         if self.same:
+            marked = ~np.isfinite(stored).all(axis=0)
+            if self.nodata is not None:
+                marked |= (stored == self.nodata).any(axis=0)
+            self.unmarked += int((~valid & ~marked).sum())
             for k, band in enumerate(bands):
                 scale = meta.scales[band] if meta.scales else 1.0
                 offset = meta.offsets[band] if meta.offsets else 0.0
@@ -198,7 +203,8 @@ class _Passage:
         for band, value in enumerate(meta.nodata):
             if value is not None:
                 holes[band] |= stored[band] == value
-        out = stored.astype(np.float32)
+        with np.errstate(over="ignore"):  # nodata may be a number that float32 has not
+            out = stored.astype(np.float32)
         if self.scaled:
             out *= np.asarray(meta.scales or 1, np.float32).reshape(-1, 1, 1)
             out += np.asarray(meta.offsets or 0, np.float32).reshape(-1, 1, 1)
@@ -261,6 +267,11 @@ def _summary(
         notes.append(swapped)
     if not meta.wavelengths:
         notes.append("the file gives no wavelengths")
+    if passage.unmarked:
+        notes.append(
+            f"{passage.unmarked} pixels are invalid by a mask of the file that --dtype same does not carry: they have "
+            "values in the result; without it they are NaN"
+        )
     return {
         "rsunfold": __version__,
         "input": image.path,

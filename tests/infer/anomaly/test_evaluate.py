@@ -116,7 +116,7 @@ def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
         scenes_in(mats)
     (mats / "a.mat").unlink()
     (found,) = scenes_in(mats, truth_var="labels")
-    np.testing.assert_array_equal(found.truth((30, 34)), scene.truth)
+    np.testing.assert_array_equal(found.truth((30, 34), found.path), scene.truth)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty holds no image"):
         scenes_in(tmp_path / "empty")

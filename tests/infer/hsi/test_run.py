@@ -127,6 +127,28 @@ def test_nodata_nan_with_dtype_same(noisy, make, write, tmp_path):
     assert np.isnan(read(done.files["denoised"])[0][:, 0, 0]).all()
 
 
+def test_a_mask_that_is_not_carried_is_told(noisy, make, write, tmp_path):
+    counts = np.rint(np.clip(noisy, 0, 1) * 200).astype(np.uint8)
+    source = write(tmp_path / "a.tif", counts)
+    mask = np.full(counts.shape[1:], 255, np.uint8)
+    mask[2, 3:7] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(source, "r+") as ds:
+        ds.write_mask(mask)
+    same = denoise_file(source, tmp_path / "same.tif", make(), Options(dtype="same"))
+    assert any(note.startswith("4 pixels are invalid by a mask of the file") for note in same.summary["notes"])
+    floats = denoise_file(source, tmp_path / "floats.tif", make(), Options())
+    assert np.isnan(read(floats.files["denoised"])[0][:, 2, 3:7]).all()
+    assert not any("mask" in note for note in floats.summary["notes"])
+
+
+@pytest.mark.filterwarnings("error")
+def test_nodata_that_float32_has_not(noisy, make, write, tmp_path):
+    data = noisy.astype(np.float64)
+    data[:, 0, 0] = -1.797e308
+    done = denoise_file(write(tmp_path / "a.tif", data, nodata=-1.797e308), tmp_path / "b.tif", make(), Options())
+    assert np.isnan(read(done.files["denoised"])[0][:, 0, 0]).all()
+
+
 def test_nodata_that_cannot_occur(noisy, make):
     counts = np.rint(np.clip(noisy, 0, 1) * 200).astype(np.uint8)
     assert denoised(counts, make(), nodata=-9999, dtype="same").data.dtype == np.uint8
