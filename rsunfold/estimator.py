@@ -46,13 +46,15 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def fit(self, X: Any, y: Any = None) -> Self:
         """Rank the features of X (samples, features); y is ignored.
 
-        Raises ValueError (:mod:`rsunfold.errors`) for fewer than two samples, values that are not finite, nothing but
-        constant features, and more features asked for than there are.
+        Raises ValueError (:mod:`rsunfold.errors`) for fewer than two samples, values that are masked or not finite,
+        nothing but constant features, and more features asked for than there are.
         """
         from rsunfold.errors import InputError, UsageError
         from rsunfold.infer.features.select import FeatureRanker, Wanted
         from rsunfold.scene import scene_of
 
+        if np.ma.is_masked(X):
+            raise InputError("X has masked values: fill them or remove their samples.")
         data = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         wanted = Wanted(count=self.n_features, variance=None if self.n_features is not None else self.variance)
         if self.n_features is not None and self.n_features > data.shape[1]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, InputError, RsunfoldError, UsageError
+from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import images_in, natural
 
 T = TypeVar("T")
+_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")  # names in which brackets and question marks are no pattern
+_RESULT = re.compile(
+    r"(?P<image>.+)_(score|mask|stages|quicklook|spectra|selected|explain|residual|report|bands|noise|denoised)"
+)
 
 
 def expand(inputs: Sequence[str]) -> dict[str, str]:
     """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
+
+    Of an ENVI image both files may be named. Of folders and patterns, results that have their summary beside them are
+    left out: they are no new input.
 
     Raises InputError where nothing matches or a folder holds two images of one name, UsageError when two files would
     give the same output names.
@@ -23,10 +32,10 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     files: list[str] = []
     for name in inputs:
         if Path(name).is_dir():
-            found = [str(p) for p in images_in(Path(name)).values()]
-        elif glob.has_magic(name) and not Path(name).exists():
+            found = [str(p) for p in images_in(Path(name), lambda p: not _is_result(p)).values()]
+        elif glob.has_magic(name) and not Path(name).exists() and not _OF_GDAL.match(name):
             matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
-            found = sorted((f for f in matches if not Path(f).is_dir()), key=natural)
+            found = sorted((f for f in matches if not Path(f).is_dir() and not _is_result(Path(f))), key=natural)
         else:
             found = [name]
         if not found:
@@ -36,9 +45,38 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     for name in dict.fromkeys(files):
         stem = Path(name).stem
         if stem in by_stem:
+            image = _the_same(by_stem[stem], name)
+            if image is not None:
+                by_stem[stem] = image
+                continue
             raise UsageError(f"{by_stem[stem]} and {name} would write the same outputs; run them with two folders.")
         by_stem[stem] = name
     return by_stem
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is what an earlier run has made of an image beside it."""
+    found = _RESULT.fullmatch(path.stem)
+    if found is None:
+        return False
+    stems = (found["image"], path.stem) if path.stem.endswith("_denoised") else (found["image"],)
+    kinds = ("summary", "ranking", "explain")
+    return any(path.with_name(f"{stem}_{kind}.json").exists() for stem in stems for kind in kinds)
+
+
+def _the_same(one: str, other: str) -> str | None:
+    """The name to read, where two are of one file, or the header and the data of one ENVI image; else None."""
+    a, b = Path(one), Path(other)
+    try:
+        if a.samefile(b):
+            return one
+    except OSError:
+        return None
+    if a.parent.resolve() == b.parent.resolve() and (a.suffix.lower() == ".hdr") != (b.suffix.lower() == ".hdr"):
+        header, data = (one, b) if a.suffix.lower() == ".hdr" else (other, a)
+        if data.suffix.lower() in {"", *DATA_SUFFIXES}:
+            return header
+    return None
 
 
 @dataclass

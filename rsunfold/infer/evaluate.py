@@ -285,7 +285,9 @@ def evaluate_files(
     """
     check_threshold(threshold)
     check_max_area(max_area)
-    found = images_in(predictions) if predictions.is_dir() else {}
+    names = {sample: [sample.name + tail for tail in ("", "_score", "_mask")] for sample in samples}
+    looked_for = {name for several in names.values() for name in several}
+    found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
     if not found:
         raise InputError(f"{predictions} holds no predictions.")
     paths: dict[Sample, Path] = {}
@@ -293,8 +295,7 @@ def evaluate_files(
         twin = next((s for s in paths if s.name == sample.name), None)
         if twin is not None:
             raise UsageError(f"{twin.group} and {sample.group} both hold {sample.name}: evaluate them one by one.")
-        names = (sample.name, f"{sample.name}_score", f"{sample.name}_mask")
-        path = next((found[n] for n in names if n in found), None)
+        path = next((found[n] for n in names[sample] if n in found), None)
         if path is None:
             raise InputError(f"{predictions} holds no prediction for {sample.name}.")
         paths[sample] = path

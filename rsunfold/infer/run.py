@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.detector import Detector, Scored
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.targets import Target, TargetCollector
-from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
+from rsunfold.infer.workplace import all_names, environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture, write_json
@@ -141,7 +142,10 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
             _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
-        move_results(work, folder, options.overwrite)
+        every = all_names(
+            partial(output_names, stem), options, stages=(False, True), picture=(False, True), suffix=(".tif", ".img")
+        )
+        move_results(work, folder, options.overwrite, every)
     return Detection(targets, passage.threshold, summary, {k: folder / n for k, n in names.items()})
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from rsunfold.errors import DeviceError, OutputError, UsageError
 from rsunfold.io.atomic import refuse_existing
@@ -18,6 +21,9 @@ from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
 from rsunfold.registry import ModelSpec, all_models
 
+Options = TypeVar("Options")
+LAST = ("_summary.json", "_ranking.json", "_explain.json")
+"""How the file ends that is written after all others of a result."""
 NOT_WRITTEN = {".nc", ".h5", ".hdf", ".he5", ".vrt", ".jp2", ".xyz", ".zarr"}
 FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTEN}
 FILES |= {".json", ".geojson", ".gpkg", ".shp"}
@@ -75,6 +81,15 @@ def _model_of(summary: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def all_names(names_of: Callable[[Options], dict[str, str]], options: Options, **values: Sequence[Any]) -> set[str]:
+    """Names that one input gives with any of the ``values`` of the options, headers of ENVI files with them."""
+    names: set[str] = set()
+    for chosen in itertools.product(*values.values()):
+        other = dataclasses.replace(options, **dict(zip(values, chosen, strict=True)))  # type: ignore[type-var]
+        names |= set(names_of(other).values())
+    return names | {str(Path(name).with_suffix(".hdr")) for name in names if Path(name).suffix in ENVI_SUFFIXES}
+
+
 @contextmanager
 def environment() -> Iterator[None]:
     """GDAL with a small block cache, which counts towards --memory, and running out of memory as one sentence."""
@@ -121,12 +136,19 @@ def work_folder(folder: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-def move_results(work: Path, folder: Path, overwrite: bool) -> None:
-    """Move every file of ``work`` to ``folder``, the summary last; OutputError before the first when one exists."""
+def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = ()) -> None:
+    """Move every file of ``work`` to ``folder``, the summary last; OutputError before the first when one exists.
+
+    stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
+    """
     files = [p for p in work.iterdir() if p.is_file()]
     for path in files:
         refuse_existing(folder / path.name, overwrite)
+    again = any(p.name.endswith(LAST) and (folder / p.name).exists() for p in files)
+    for name in set(stale) - {p.name for p in files} if overwrite and again else ():
+        (folder / name).unlink(missing_ok=True)
+        (folder / f"{name}.aux.xml").unlink(missing_ok=True)
     for path in files:  # statistics that a GIS has kept of what is replaced
         (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)
-    for path in sorted(files, key=lambda p: p.name.endswith(("_summary.json", "_ranking.json", "_explain.json"))):
+    for path in sorted(files, key=lambda p: p.name.endswith(LAST)):
         path.replace(folder / path.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,15 @@ def natural(name: str) -> list[Any]:
     return [(0, int(t), "") if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]
 
 
-def images_in(folder: Path) -> dict[str, Path]:
+def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dict[str, Path]:
     """Image files of a folder by stem, in natural order of their names; hidden files are left out.
 
-    Raises InputError when the folder cannot be read, or when two files differ in their extension alone.
+    wanted : whether a file is to be looked at; None for all. Raises InputError when the folder cannot be read, or when
+    two of the files differ in their extension alone.
     """
     try:
         found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        found = [p for p in found if wanted is None or wanted(p)]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
     images: dict[str, Path] = {}

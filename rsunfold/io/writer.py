@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -242,6 +243,8 @@ class RasterWriter:
                 raise self._failure(str(err)) from err
             header = self._temporary.with_suffix(".hdr")
             text = header.read_text("utf-8").replace(str(self._temporary), self.path.name)
+            if not self.meta.band_names:  # GDAL numbers them, which says nothing, or of a selection what is not true
+                text = re.sub(r"band names = \{[^}]*\}\n", "", text)
             header.write_text(text, "utf-8")
         else:
             whole = self._blocks_whole()

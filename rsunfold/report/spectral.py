@@ -2,6 +2,7 @@
 
 A curve is interrupted at bands without a finite value, where the wavelength falls back (the next spectrometer begins),
 and where bands are missing (a step more than four times as long as those beside it, as where water vapour absorbs).
+Bands that a file lists in no order are drawn in that of their wavelengths.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from rsunfold.report.drawing import COLOURS, DPI, Array, Bool, curve_style, fini
 BAD_BAND = "bad band, passed through"
 _SHADE = "#F3E6C8"  # no grey: that is the grid
 _GAP = 4.0
+DETECTORS = 3
+"""Most places where the wavelengths of a sensor's bands fall back, because the next detector begins."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,9 @@ class BandAxis:
         x, y = self.x, self.fitting(values)
         if np.count_nonzero(np.diff(x) < 0) > (self.count - 1) / 2:  # the file lists its bands backwards
             x, y = x[::-1], y[::-1]
+        if np.count_nonzero(np.diff(x) < 0) > min(DETECTORS, (self.count - 1) / 10):  # in no order at all
+            order = np.argsort(x, kind="stable")
+            x, y = x[order], y[order]
         breaks = _breaks(x)
         x, y = np.insert(x, breaks, np.nan), np.insert(np.where(np.isfinite(y), y, np.nan), breaks, np.nan)
         (line,) = axes.plot(x, y, **style)

@@ -196,7 +196,7 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
 
     assert "absent holds no predictions" in message(tmp_path / "absent")
     assert "which take no --threshold" in message(masks, *truth, "--threshold", "0.5", code=2)
-    for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors")):
+    for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors"), ("--model", "mpcm")):
         assert "goes with a model, not with --predictions" in message(scores, *truth, *extra, code=2)
     roc = tmp_path / "roc.png"
     result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
@@ -220,6 +220,26 @@ def test_scores_and_masks_are_not_mixed(fails, scenes, results, tmp_path):
     shutil.copy(results / f"{last.stem}_mask.tif", last)
     message = fails(3, *EVALUATE, "--predictions", mixed, "--masks", scenes / "masks")
     assert f"{last} holds a mask where the other predictions are scores" in message
+    first = min(mixed.iterdir())
+    shutil.copy(results / f"{last.stem}_score.tif", last)
+    shutil.copy(results / f"{first.stem}_mask.tif", first)
+    message = fails(3, *EVALUATE, "--predictions", mixed, "--masks", scenes / "masks")
+    assert "holds scores where the other predictions are masks" in message
+
+
+def test_scores_of_several_bands(fails, scenes, results, tmp_path, write_image):
+    scores = some(results, tmp_path / "scores", "*_score.tif")
+    for path in scores.iterdir():
+        write_image(path, np.zeros((2, 72, 72), np.float32))
+    message = fails(3, *EVALUATE, "--predictions", scores, "--masks", scenes / "masks")
+    assert "has 2 bands; a score has one" in message
+
+
+def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_path, write_image):
+    scores = some(results, tmp_path / "scores", "*_score.tif")
+    for kind in (".png", ".tif"):
+        write_image(scores / f"scene_stages{kind}", np.zeros((9, 9), np.uint8))
+    call(*EVALUATE, "--predictions", scores, "--masks", scenes / "masks")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """rsunfold sample, info, models and weights."""
 
+import dataclasses
 import json
 import os
 import pickle
@@ -157,6 +158,19 @@ def test_info_of_a_network_without_weights(call):
     assert "not counted for this network" in call("weights", "info", "auto-ad").stdout
 
 
+def test_a_file_of_weights_is_read_to_verify_it(call, fails, shipped, tiny, tmp_path):
+    net, record, _ = load(str(tiny.path))
+    save(tmp_path / "own.safetensors", net, dataclasses.replace(record, name="own"))
+    text = call("weights", "verify", tmp_path / "own.safetensors").stdout
+    assert text.endswith(" readable, but not in the registry\n")
+    assert call("weights", "verify", shipped / "l-rpcanet.safetensors").stdout.endswith(" ok\n")
+    cut = tmp_path / "cut.safetensors"
+    content = tiny.path.read_bytes()
+    for damaged in (b"", content[:-100]):
+        cut.write_bytes(damaged)
+        fails(5, "weights", "verify", cut)
+
+
 def test_damaged_weights(fails, shipped):
     path = shipped / "l-rpcanet.safetensors"
     path.write_bytes(path.read_bytes() + b"x")
@@ -219,6 +233,7 @@ class Payload:
         (("other.pkl", "--as", "rpcanet"), 5, "does not hold published weights of rpcanet"),
         (("other.pkl", "--as", "rpcanett"), 2, "did you mean 'rpcanet'?"),
         (("other.pkl", "--as", "mpcm"), 2, "is a classical method and has no weights"),
+        (("other.pkl", "--as", "lrr-net-plus"), 2, "learns in each scene and takes no weights"),
         (("other.pkl", "--as", "rpcanet", "-o", "a.pt"), 2, "--output must end in .safetensors"),
     ],
 )

@@ -125,6 +125,20 @@ def test_existing_results(call, fails, cube, tmp_path):
     assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
 
 
+def test_overwriting_leaves_nothing_of_another_run(call, cube, tmp_path):
+    out = tmp_path / "out"
+    call(SELECT, cube, "-k", 3, "-o", out, "--envi", "--model", "css")
+    (out / "cube_notes.txt").touch()
+    assert {"cube_selected.img", "cube_selected.hdr", "cube_selected.png"} < set(names(out))
+    call(SELECT, cube, "-k", 2, "-o", out, *FAST, "--no-picture", "--overwrite")
+    assert set(names(out)) == {"cube_ranking.csv", "cube_ranking.json", "cube_selected.tif", "cube_notes.txt"}
+
+
+def test_a_range_without_a_band_is_told(call, cube, tmp_path):
+    result = call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, "--drop", "1.3-1.5")
+    assert "note: no band lies in the range 1.3-1.5 nm" in result.stderr
+
+
 def test_a_batch_goes_on(call, cube, table, tmp_path):
     (tmp_path / "empty.tif").touch()
     result = call(SELECT, tmp_path / "empty.tif", cube, table, "-k", 3, "-o", tmp_path / "out", *FAST, code=7)
@@ -154,7 +168,8 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (("-k", 3, "--drop", "500-400", *FAST), 2, "the smaller one first"),
         (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--drop and --keep leave no band"),
         (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore goes with a table"),
-        (("-k", 3, "--features", "lines", *FAST), 2, "--features rows goes with a table"),
+        (("-k", 3, "--features", "rows", *FAST), 2, "--features rows goes with a table"),
+        (("-k", 3, "--features", "lines", *FAST), 2, "features must be columns or rows, not 'lines'"),
         (("-k", 3, "--model", "cs"), 2, "there is no model 'cs' for select-features; did you mean 'css'?"),
         (("-k", 3, "--published", *FAST), 2, "--published is no option of css"),
         (("-k", 3, "--memory", "1MB", *FAST), 6, "but --memory leaves 0 MB: raise it"),

@@ -31,8 +31,29 @@ def test_a_file_may_look_like_a_pattern(tmp_path, monkeypatch):
     assert expand(["a[1].png"]) == {"a[1]": "a[1].png"}
 
 
+def test_results_are_no_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.tif", "a_score.tif", "a_mask.tif", "a_summary.json", "b_mask.tif", "c.tif", "c_denoised.tif"):
+        (tmp_path / name).touch()
+    (tmp_path / "c_denoised_summary.json").touch()
+    (tmp_path / "c_denoised_residual.tif").touch()
+    assert list(expand(["."])) == list(expand(["*.tif"])) == ["a", "b_mask", "c"]
+    assert list(expand(["a_score.tif"])) == ["a_score"]  # asked for by its name
+
+
+def test_both_files_of_an_envi_image_are_one_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.img", "a.hdr", "b", "b.hdr"):
+        (tmp_path / name).touch()
+    assert expand(["*"]) == {"a": "a.hdr", "b": "b.hdr"}
+    assert expand(["a.img", "a.hdr", "./a.img"]) == {"a": "a.hdr"}
+    assert expand(["a.hdr", "./a.hdr"]) == {"a": "a.hdr"}
+
+
 def test_what_does_not_exist_is_left_to_the_reader(tmp_path):
     assert expand(["/vsizip/a.zip/b.tif", "absent.png"]) == {"b": "/vsizip/a.zip/b.tif", "absent": "absent.png"}
+    for name in ("/vsizip/a.zip/b[1].tif", "/vsicurl/http://host/x.tif?sig=1", 'HDF5:"a[1].h5"://data'):
+        assert list(expand([name]).values()) == [name]
 
 
 def test_what_matches_nothing_or_too_much(frames):

@@ -135,6 +135,14 @@ def test_masks_are_cut_at_half_of_their_range(tmp_path, values, dtype, profile, 
     np.testing.assert_array_equal(read_mask(path), np.array([expected], bool))
 
 
+def test_a_truth_that_numbers_its_targets_is_refused(tmp_path):
+    path = write(tmp_path / "m.tif", np.array([[0, 1, 2]], np.uint8))
+    assert not read_mask(path).any()
+    with pytest.raises(InputError, match=r"m\.tif has values up to 2, none above half of 255: a mask of targets holds"):
+        read_mask(path, truth=True)
+    assert not read_mask(write(tmp_path / "e.tif", np.zeros((1, 3), np.uint8)), truth=True).any()
+
+
 def test_masks_of_several_bands(tmp_path):
     same = np.zeros((3, 2, 2), np.uint8)
     same[:, 0, 1] = 255

@@ -213,7 +213,8 @@ def evaluate_models(
 def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) -> Comparison:
     """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way."""
     done = Comparison()
-    given = images_in(predictions)
+    looked_for = {scene.name + tail for scene in scenes for tail in SCORES}
+    given = images_in(predictions, lambda p: p.stem in looked_for)
     name = predictions.name
     done.about[name] = {"model": name, "folder": str(predictions)}
     for scene in scenes:

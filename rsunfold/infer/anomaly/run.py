@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_a
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.targets import Target
-from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
+from rsunfold.infer.workplace import all_names, environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture, write_json
@@ -111,7 +112,10 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
         paths = {kind: work / name for kind, name in names.items()}
         _write_rasters(image, found, scored, paths)
         _write_reports(image, found, anomalies, paths, options)
-        move_results(work, folder, options.overwrite)
+        every = all_names(
+            partial(output_names, stem), options, stages=(False, True), picture=(False, True), suffix=(".tif", ".img")
+        )
+        move_results(work, folder, options.overwrite, every)
     found.files = {kind: folder / name for kind, name in names.items()}
     return found
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,10 @@ from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
-from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
+from rsunfold.infer.workplace import all_names, environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.table import Table, is_table, read_table
+from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
 from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
 from rsunfold.report.features import selection_picture
@@ -57,6 +58,8 @@ class Options:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        if self.features not in DIRECTIONS:
+            raise UsageError(f"features must be {' or '.join(DIRECTIONS)}, not {self.features!r}.")
         for name, ranges in (("--drop", self.drop), ("--keep", self.keep)):
             for low, high in ranges:
                 if not 0 <= low <= high < math.inf:
@@ -131,7 +134,10 @@ def select_file(
                 made.draw(work / names["picture"])
             done = made.result(started, files={kind: folder / name for kind, name in names.items()})
             write_json(work / names["summary"], done.summary)
-            move_results(work, folder, options.overwrite)
+            every: set[str] = set()
+            for suffix in (source.suffix(False), source.suffix(True)):
+                every |= all_names(partial(output_names, stem, suffix), options, picture=(False, True))
+            move_results(work, folder, options.overwrite, every)
     return done
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.hsi.removed import Removed
-from rsunfold.infer.workplace import FILES, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.workplace import FILES, all_names, environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
@@ -129,7 +130,8 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
             passage.removed.pictures(paths, title=title)
         write_json(paths["summary"], summary)
-        move_results(work, folder, options.overwrite)
+        every = all_names(partial(output_names, target), options, residual=(False, True), report=(False, True))
+        move_results(work, folder, options.overwrite, every)
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
 
 
