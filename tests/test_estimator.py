@@ -66,3 +66,12 @@ def test_what_is_refused(X):
         FeatureSelector(1, model="cs").fit(X)
     with pytest.raises(NotFittedError):
         FeatureSelector(1).get_support()
+
+
+def test_masked_values_are_refused():
+    X = np.random.default_rng(0).normal(size=(20, 6))
+    hidden = np.ma.array(X, mask=np.zeros_like(X, bool))
+    assert FeatureSelector(2).fit(hidden).get_support().sum() == 2
+    hidden[3, 4] = np.ma.masked
+    with pytest.raises(ValueError, match="X has masked values"):
+        FeatureSelector(2).fit(hidden)

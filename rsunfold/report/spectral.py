@@ -62,7 +62,7 @@ class BandAxis:
         x, y = self.x, self.fitting(values)
         if np.count_nonzero(np.diff(x) < 0) > (self.count - 1) / 2:  # the file lists its bands backwards
             x, y = x[::-1], y[::-1]
-        if np.count_nonzero(np.diff(x) < 0) > min(DETECTORS, (self.count - 1) / 10):  # in no order at all
+        if np.count_nonzero(np.diff(x) < 0) > min(DETECTORS, max(1, (self.count - 1) / 10)):  # in no order at all
             order = np.argsort(x, kind="stable")
             x, y = x[order], y[order]
         breaks = _breaks(x)

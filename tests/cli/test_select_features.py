@@ -134,6 +134,14 @@ def test_overwriting_leaves_nothing_of_another_run(call, cube, tmp_path):
     assert set(names(out)) == {"cube_ranking.csv", "cube_ranking.json", "cube_selected.tif", "cube_notes.txt"}
 
 
+@pytest.mark.parametrize("words", [(), ("--envi",)])
+def test_bands_without_names_keep_their_number(call, cube, tmp_path, words):
+    call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, *words)
+    numbers = json.loads((tmp_path / "out" / "cube_ranking.json").read_text())["selected_bands_one_based"]
+    with open_cube(tmp_path / "out" / f"cube_selected{'.img' if words else '.tif'}") as reader:
+        assert reader.meta.band_names == tuple(f"Band {n}" for n in numbers)
+
+
 def test_a_range_without_a_band_is_told(call, cube, tmp_path):
     result = call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, "--drop", "1.3-1.5")
     assert "note: no band lies in the range 1.3-1.5 nm" in result.stderr

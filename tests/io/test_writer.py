@@ -183,6 +183,13 @@ def test_nan_nodata(tmp_path):
         np.testing.assert_array_equal(reader.read().valid, [[False, True]])
 
 
+def test_no_band_names_are_invented(tmp_path, cube):
+    for name in ("a.tif", "a.img"):
+        with open_cube(write(tmp_path / name, cube, Meta())) as reader:
+            assert reader.meta.band_names == ()
+    assert "band names" not in (tmp_path / "a.hdr").read_text()
+
+
 def test_band_names_with_commas_stay_one_name_each(tmp_path, cube):
     for name, expected in (("a.tif", ("a, {b}", "c")), ("a.img", ("a; (b)", "c"))):
         with open_cube(write(tmp_path / name, cube, Meta(band_names=("a, {b}", "c")))) as reader:

@@ -41,6 +41,14 @@ def test_a_curve_is_interrupted_where_the_spectrum_is(axes, wavelengths, pieces,
     assert drawn(axes) == (pieces, dots)
 
 
+def test_bands_in_no_order_are_drawn_in_that_of_their_wavelengths(axes):
+    wavelengths = [500.0, 420, 460, 400, 520, 440, 480]
+    BandAxis(7, wavelengths).curve(axes, np.arange(7.0))
+    x, y = axes.lines[0].get_data()
+    np.testing.assert_array_equal(x, sorted(wavelengths))
+    np.testing.assert_array_equal(y, np.argsort(wavelengths))
+
+
 def test_values_that_are_not_finite_are_gaps(axes):
     BandAxis(6).curve(axes, np.array([1, np.nan, 2, np.inf, 3, 4]))
     assert drawn(axes) == ([[1], [3], [5, 6]], [1, 3])

@@ -180,7 +180,8 @@ class ImageBands(FeatureSource):
         """The stored samples of some bands with their wavelengths, nodata, scale and names, window by window."""
         reader, image = self.image.reader, self.image
         meta = select_bands(image.meta, chosen)
-        meta = replace(meta, notes=(), tags={**meta.tags, "RSUNFOLD_VERSION": __version__, **about})
+        names = meta.band_names or tuple(f"Band {band + 1}" for band in chosen)  # of the image they were chosen from
+        meta = replace(meta, notes=(), tags={**meta.tags, "RSUNFOLD_VERSION": __version__, **about}, band_names=names)
         lost = 0
         size: dict[str, Any] = {"bands": len(chosen), "rows": image.rows, "cols": image.cols}
         with RasterWriter(path, dtype=reader.dtype, meta=meta, **size) as raster:
