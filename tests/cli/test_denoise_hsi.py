@@ -341,8 +341,9 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
         (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy goes with --truth and --restored"),
         (
             ("--truth", "x.tif", "--restored", "y.tif", "--sigma", "10"),
-            "--weights, --sigma and --adapt go with --clean",
+            "--sigma goes with --clean, not with --restored",
         ),
+        (("--truth", "x.tif", "--restored", "y.tif", "--model", "a"), "--model goes with --clean, not with --restored"),
         ((), "give either --clean, or --truth and --restored"),
         (("--truth", "x.tif"), "give either --clean, or --truth and --restored"),
         (("--clean", "x.tif", "--truth", "x.tif", "--restored", "y.tif"), "give either --clean"),

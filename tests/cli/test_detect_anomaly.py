@@ -121,7 +121,7 @@ def test_several_scenes(call, fails, mats, cube, tmp_path):
     assert "exists already; choose another name or pass --overwrite" in fails(
         4, "detect-anomaly", cube, "-o", out, *FAST
     )
-    result = call("detect-anomaly", str(mats / "*.mat"), "-o", out, *FAST, "--skip-existing")
+    result = call("detect-anomaly", str(mats / "*.mat"), "-o", out, *FAST, "--no-quicklook", "--skip-existing")
     assert result.stderr.count("skipped, its summary exists") == 2 and "0 anomalies in 0 of 2 scenes" in result.stdout
     assert content(out) == before
     call("detect-anomaly", cube, "-o", out, *FAST, "--overwrite", "--no-quicklook")
