@@ -74,6 +74,20 @@ class Meta:
         """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs), plus ``changes``."""
         return replace(Meta(crs=self.crs, transform=self.transform, gcps=self.gcps, rpcs=self.rpcs), **changes)
 
+    def unmarked(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> int:
+        """How many invalid pixels of stored samples ``data`` (bands, rows, cols) no NaN and no nodata value tells of.
+
+        valid : (rows, cols). Only a mask beside the samples says that such pixels are invalid.
+        """
+        if valid.all():
+            return 0
+        marked = np.zeros(valid.shape, bool)
+        for band, value in zip(data, self.nodata or (None,) * len(data), strict=True):
+            marked |= ~np.isfinite(band)
+            if value is not None:
+                marked |= band == value
+        return int((~valid & ~marked).sum())
+
 
 @dataclass
 class Cube:

@@ -21,6 +21,7 @@ from rsunfold.cli.options import (
     handled,
     refuse_contradiction,
     say,
+    say_notes,
     show,
     use_threads,
     whole_numbers,
@@ -116,8 +117,7 @@ def denoise_hsi(
             risks = f"estimated error {s['adapted']['risk_before']:.4f} -> {s['adapted']['risk_after']:.4f}"
             kept = "" if s["adapted"]["kept"] else "; it did not fall, so the network stays as it was"
             say(f"  adapted in {s['adapted']['seconds']:.0f} s: {risks} of the noise's variance{kept}")
-        for note in s["notes"]:
-            say(f"  note: {note}", 0 if "spectral axis" in note or "mask" in note else 1)
+        say_notes(s["notes"], "spectral axis", "mask")
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)
     show(f"{len(results)} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")

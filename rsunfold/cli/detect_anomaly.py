@@ -20,6 +20,7 @@ from rsunfold.cli.options import (
     handled,
     refuse_contradiction,
     say,
+    say_notes,
     show,
     use_threads,
 )
@@ -129,8 +130,7 @@ def detect_anomaly(
         s = result.summary
         found = f"{s['anomaly_pixels']} pixels in {counted(s['anomalies'], 'anomaly', 'anomalies')}"
         say(f"{source}: {found}, {s['seconds']:.1f} s, {s['computed']}")
-        for note in s["notes"]:
-            say(f"  note: {note}", 0 if "spectral axis" in note or "singular" in note else 1)
+        say_notes(s["notes"], "spectral axis", "singular")
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)
     found = counted(sum(len(r.anomalies) for r in results), "anomaly", "anomalies")

@@ -24,6 +24,7 @@ from rsunfold.cli.options import (
     pair_of_numbers,
     refuse_contradiction,
     say,
+    say_notes,
     show,
     use_threads,
 )
@@ -110,8 +111,7 @@ def detect_ir(
         summary = result.summary
         found = counted(summary["targets"], "target")
         say(f"{source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
-        for note in summary["notes"]:
-            say(f"  note: {note}", 1)
+        say_notes(summary["notes"])
         if "colour" in summary["band"]:
             say(f"  {summary['band']} was used")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -84,6 +84,12 @@ def say(text: str, level: int = 0) -> None:
     """A message for a person, on standard error; level 1 only with -v."""
     if _level >= level:
         print(text, file=sys.stderr, flush=True)
+
+
+def say_notes(notes: Iterable[str], *told: str) -> None:
+    """The notes of a summary, a line each: those with one of the words ``told`` always, the others with -v."""
+    for note in notes:
+        say(f"  note: {note}", 0 if any(words in note for words in told) else 1)
 
 
 def show(table: Any) -> None:

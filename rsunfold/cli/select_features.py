@@ -21,9 +21,13 @@ from rsunfold.cli.options import (
     ranges,
     refuse_contradiction,
     say,
+    say_notes,
     show,
     use_threads,
 )
+
+UNEXPECTED = ("spectral axis", "duplicate", "labels", "numbers the samples", "rises", "mask", "no band lies")
+"""Words of notes on what the user may not have meant."""
 
 
 @handled
@@ -122,8 +126,7 @@ def select_features(
         total = counted(s[f"{noun}s"], noun)
         say(f"{source}: {s['selected']} of {total} chosen{beside}, {explained}, {s['seconds']:.1f} s")
         say(f"  {noun}s, best first: {_listed([i + 1 for i in result.ranking[: s['selected']]])}", 1)
-        for note in s["notes"]:
-            say(f"  note: {note}", 0 if _warns(note) else 1)
+        say_notes(s["notes"], *UNEXPECTED)
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)
     show(f"{len(results)} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")
@@ -131,9 +134,3 @@ def select_features(
 
 def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
-
-
-def _warns(note: str) -> bool:
-    """Whether a note tells of something that the user may not have meant."""
-    told = ("spectral axis", "duplicate", "labels", "numbers the samples", "rises", "mask", "no band lies")
-    return any(words in note for words in told)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, InputError, RsunfoldError, UsageError
+from rsunfold.infer.workplace import LAST
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import images_in, natural
 
@@ -60,8 +61,7 @@ def _is_result(path: Path) -> bool:
     if found is None:
         return False
     stems = (found["image"], path.stem) if path.stem.endswith("_denoised") else (found["image"],)
-    kinds = ("summary", "ranking", "explain")
-    return any(path.with_name(f"{stem}_{kind}.json").exists() for stem in stems for kind in kinds)
+    return any(path.with_name(stem + last).exists() for stem in stems for last in LAST)
 
 
 def _the_same(one: str, other: str) -> str | None:
@@ -74,7 +74,7 @@ def _the_same(one: str, other: str) -> str | None:
         return None
     if a.parent.resolve() == b.parent.resolve() and (a.suffix.lower() == ".hdr") != (b.suffix.lower() == ".hdr"):
         header, data = (one, b) if a.suffix.lower() == ".hdr" else (other, a)
-        if data.suffix.lower() in {"", *DATA_SUFFIXES}:
+        if data.suffix.lower() in DATA_SUFFIXES:
             return header
     return None
 

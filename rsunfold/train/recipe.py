@@ -118,7 +118,7 @@ def _change(content: dict[str, Any], change: str) -> None:
             raise UsageError(f"--set {change}: {table} is no table of the recipe.")
     try:
         (content[key],) = tomllib.loads(f"value = {text}").values()
-    except (tomllib.TOMLDecodeError, ValueError):
+    except ValueError:  # no TOML: words
         content[key] = text.strip()
 
 

@@ -187,11 +187,7 @@ class ImageBands(FeatureSource):
         with RasterWriter(path, dtype=reader.dtype, meta=meta, **size) as raster:
             for window in self._windows(len(chosen), reader.dtype.itemsize, raster.block_shape):
                 cube = reader.read(window, chosen, scaled=False)
-                marked = np.zeros(cube.valid.shape, bool)
-                for band, value in zip(cube.data, meta.nodata or (None,) * len(chosen), strict=True):
-                    marked |= (band == value) if value is not None else False
-                    marked |= ~np.isfinite(band)
-                lost += int((~cube.valid & ~marked).sum())
+                lost += meta.unmarked(cube.data, cube.valid)
                 raster.write(cube.data, window)
         if lost:
             self.notes.append(f"{lost} pixels are invalid by a mask of the file that is not carried to {path.name}")

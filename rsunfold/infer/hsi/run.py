@@ -192,10 +192,7 @@ class _Passage:
         """The samples to write: what the file holds, with denoised samples where a pixel is valid."""
         meta, bands = self.image.meta, self.image.bands
         if self.same:
-            marked = ~np.isfinite(stored).all(axis=0)
-            if self.nodata is not None:
-                marked |= (stored == self.nodata).any(axis=0)
-            self.unmarked += int((~valid & ~marked).sum())
+            self.unmarked += self.meta.unmarked(stored, valid)
             for k, band in enumerate(bands):
                 scale = meta.scales[band] if meta.scales else 1.0
                 offset = meta.offsets[band] if meta.offsets else 0.0
