@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 COST_SIDE = 256
 """Rows and columns of the image whose arithmetic is told, as papers do."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
+OF_SCORES = ("threshold", "peak", "max_area", "temperature")
+"""What the record of a network says that gives scores of targets."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,10 @@ def describe(name: str) -> dict[str, Any]:
     spec = next((m for m in all_models(kind="network") if m.name == name and m.weights is None), None)
     if spec is None or name in shipped():
         net, record, sha = load(name)
-        return {**dataclasses.asdict(record), "sha256": sha, **_cost(net)}
+        known = dataclasses.asdict(record)
+        if get_model(record.model).task != "detect-ir":
+            known = {key: value for key, value in known.items() if key not in OF_SCORES}
+        return {**known, "sha256": sha, **_cost(net)}
     why = "none: the network learns in each scene" if spec.per_scene else "none shipped; train some with rsunfold train"
     arch = {} if spec.per_scene else spec.sizes.get("paper", {})
     about: dict[str, Any] = {"model": spec.name, "weights": why, "arch": arch, "paper": spec.paper, "url": spec.url}

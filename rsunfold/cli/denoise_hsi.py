@@ -14,6 +14,7 @@ from rsunfold.cli.options import (
     Quiet,
     SkipExisting,
     Threads,
+    Var,
     Verbose,
     Weights,
     counted,
@@ -41,7 +42,7 @@ def denoise_hsi(
     ],
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "star-net",
     weights: Weights = None,
-    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    var: Var = None,
     sigma: Annotated[
         float | None,
         typer.Option(help="Standard deviation of the noise, in the cube's units; default: estimated for each band."),

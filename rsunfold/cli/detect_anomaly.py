@@ -9,11 +9,13 @@ import typer
 
 from rsunfold.cli.options import (
     Device,
+    Envi,
     Memory,
     Overwrite,
     Quiet,
     SkipExisting,
     Threads,
+    Var,
     Verbose,
     counted,
     each_input,
@@ -52,7 +54,7 @@ def detect_anomaly(
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "lrr-net-plus",
-    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    var: Var = None,
     pfa: Annotated[
         float | None, typer.Option(help="Wanted share of background pixels in the mask.  [default: 0.01]")
     ] = None,
@@ -73,7 +75,7 @@ def detect_anomaly(
         bool, typer.Option("--stages", help="Write background, residual and S of every stage as raster bands.")
     ] = False,
     picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write PNGs of the result.")] = True,
-    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
+    envi: Envi = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     device: Device = "auto",

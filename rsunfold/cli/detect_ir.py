@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.options import (
+    Band,
     Device,
+    Envi,
+    Images,
     MaxArea,
     Memory,
     Overwrite,
@@ -16,6 +19,7 @@ from rsunfold.cli.options import (
     SkipExisting,
     Threads,
     Threshold,
+    Var,
     Verbose,
     Weights,
     counted,
@@ -32,9 +36,7 @@ from rsunfold.cli.options import (
 
 @handled
 def detect_ir(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
-    ],
+    inputs: Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "l-rpcanet",
     weights: Weights = None,
@@ -46,7 +48,7 @@ def detect_ir(
             "that of --threshold where it is given."
         ),
     ] = None,
-    band: Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")] = None,
+    band: Band = None,
     scale: Annotated[
         str | None,
         typer.Option(
@@ -55,12 +57,12 @@ def detect_ir(
             "else percentiles 0.1 and 99.9 of the valid pixels.",
         ),
     ] = None,
-    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    var: Var = None,
     min_area: Annotated[int, typer.Option(min=1, help="Fewest pixels of a target.")] = 1,
     max_area: MaxArea = None,
     stages: Annotated[bool, typer.Option("--stages", help="Write every stage's variables as raster bands.")] = False,
     picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write a PNG of the result.")] = True,
-    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
+    envi: Envi = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     device: Device = "auto",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -39,8 +40,9 @@ from rsunfold.cli.options import (
     use_threads,
     whole_numbers,
 )
-from rsunfold.errors import OutputError, UsageError
+from rsunfold.errors import UsageError
 
+SEPARABILITY = "separability.png"
 app = typer.Typer(help="Compare results with ground truth.", no_args_is_help=True)
 
 
@@ -329,6 +331,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
+    from rsunfold.infer.workplace import move_results, work_folder
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import roc_picture, separability_picture, table, write_json
 
@@ -336,49 +339,45 @@ def detect_anomaly(
     if json_file is not None:
         refuse_existing(json_file, overwrite)
     found = scenes_in(scenes, masks, truth_var)
-    targets = {} if pictures is None else {s.name: pictures / f"{s.name}_roc.png" for s in found}
-    for path in [*targets.values(), *([] if pictures is None else [pictures / "separability.png"])]:
-        refuse_existing(path, overwrite)
+    targets = {s.name: f"{s.name}_roc.png" for s in found}
     if pictures is not None:
-        try:
-            pictures.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"the folder {pictures} cannot be used ({error.strerror}); choose another.") from None
-    if predictions is not None:
-        of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
-        of_models |= {"literal", "window", "device", "memory", "threads"}
-        refuse_given(context, of_models, "goes with a model, not with --predictions")
-        done = evaluate_files(found, predictions, pfa=pfa)
-    else:
-        use_threads(threads)
-        names = [m.strip() for m in model.split(",")]
-        given = model_options(epochs=epochs, inner=inner, outer=outer, components=components, literal=literal)
-        detectors = [
-            AnomalyDetector(
-                name,
-                options=options_of(name, given, names),
-                priors=prior_names(priors),
-                object_size=object_size,
-                window=window,
-                device=device,
-                memory=memory,
+        for name in [*targets.values(), SEPARABILITY]:
+            refuse_existing(pictures / name, overwrite)
+    with nullcontext() if pictures is None else work_folder(pictures) as work:
+        if predictions is not None:
+            of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
+            of_models |= {"literal", "window", "device", "memory", "threads"}
+            refuse_given(context, of_models, "goes with a model, not with --predictions")
+            done = evaluate_files(found, predictions, pfa=pfa)
+        else:
+            use_threads(threads)
+            names = [m.strip() for m in model.split(",")]
+            given = model_options(epochs=epochs, inner=inner, outer=outer, components=components, literal=literal)
+            detectors = [
+                AnomalyDetector(
+                    name,
+                    options=options_of(name, given, names),
+                    priors=prior_names(priors),
+                    object_size=object_size,
+                    window=window,
+                    device=device,
+                    memory=memory,
+                )
+                for name in names
+            ]
+            done = evaluate_models(
+                found, detectors, whole_numbers(seeds, "--seeds"), pfa=pfa, var=var, say=lambda text: say(text, 1)
             )
-            for name in names
-        ]
-        done = evaluate_models(
-            found, detectors, whole_numbers(seeds, "--seeds"), pfa=pfa, var=var, say=lambda text: say(text, 1)
-        )
-    if per_scene:
-        show(table(done.rows(per_scene=True)))
-    show(table(done.rows()))
-    if json_file is not None:
-        write_json(json_file, done.report(), overwrite=overwrite)
-    if pictures is not None:
-        for name, path in targets.items():
-            roc_picture(path, done.curves[name], title=name, fa_label="false alarm rate PF", overwrite=overwrite)
-        separability_picture(
-            pictures / "separability.png", done.boxes(), title=f"mean of {len(found)} scenes", overwrite=overwrite
-        )
+        if per_scene:
+            show(table(done.rows(per_scene=True)))
+        show(table(done.rows()))
+        if json_file is not None:
+            write_json(json_file, done.report(), overwrite=overwrite)
+        if pictures is not None and work is not None:
+            for name, file in targets.items():
+                roc_picture(work / file, done.curves[name], title=name, fa_label="false alarm rate PF")
+            separability_picture(work / SEPARABILITY, done.boxes(), title=f"mean of {len(found)} scenes")
+            move_results(work, pictures, overwrite)
 
 
 @app.command("select-features")

@@ -8,10 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from rsunfold.cli.options import (
+    Band,
     Device,
+    Images,
     Overwrite,
     Quiet,
     Threads,
+    Var,
     Verbose,
     Weights,
     counted,
@@ -36,9 +39,7 @@ def group() -> None:
 @app.command("detect-ir")
 @handled
 def detect_ir(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
-    ],
+    inputs: Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
     model: Annotated[str, typer.Option(help="An unrolled network: see rsunfold models.")] = "l-rpcanet",
     weights: Weights = None,
@@ -49,11 +50,11 @@ def detect_ir(
             help="Square part of the image, from its upper left pixel (from 0); needed above 512 pixels a side.",
         ),
     ] = None,
-    band: Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")] = None,
+    band: Band = None,
     scale: Annotated[
         str | None, typer.Option(metavar="MIN,MAX", help="Values that become gray 0 and 1; default: as detect-ir.")
     ] = None,
-    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    var: Var = None,
     device: Device = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,

@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Json, Overwrite, Quiet, Verbose, handled, show
+from rsunfold.cli.options import Json, Overwrite, Quiet, Var, Verbose, handled, show
 
 
 @handled
 def info(
     file: Annotated[str, typer.Argument(help="An image: ENVI, GeoTIFF, MAT, PNG, or whatever else GDAL opens.")],
-    var: Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")] = None,
+    var: Var = None,
     json_file: Json = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,

@@ -43,6 +43,12 @@ Verbose = Annotated[
 Quiet = Annotated[
     bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", callback=_quieter, is_eager=True)
 ]
+Images = Annotated[
+    list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
+]
+Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")]
+Band = Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")]
+Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]
 Device = Annotated[str, typer.Option(help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
 Memory = Annotated[
     str | None, typer.Option(help="Budget for the whole process, such as 2GB; default: half of what is free.")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.options import (
+    Envi,
     Memory,
     Overwrite,
     Quiet,
@@ -26,7 +27,7 @@ from rsunfold.cli.options import (
     use_threads,
 )
 
-UNEXPECTED = ("spectral axis", "duplicate", "labels", "numbers the samples", "rises", "mask", "no band lies")
+UNEXPECTED = ("spectral axis", "duplicate", "labels", "is no feature", "rises", "mask", "no band lies")
 """Words of notes on what the user may not have meant."""
 
 
@@ -71,7 +72,7 @@ def select_features(
     rank_order: Annotated[
         bool, typer.Option("--rank-order", help="Write the best first, not in the order of wavelengths.")
     ] = False,
-    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")] = False,
+    envi: Envi = False,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw what was chosen.")] = True,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,

@@ -18,6 +18,7 @@ app = typer.Typer(help="List, inspect, verify, import and calibrate weights.", n
 @handled
 def list_weights(verbose: Verbose = False, quieter: Quiet = False) -> None:
     """List the shipped weights."""
+    from rsunfold.registry import get_model
     from rsunfold.report import table
     from rsunfold.weights import read_record, shipped
 
@@ -28,7 +29,7 @@ def list_weights(verbose: Verbose = False, quieter: Quiet = False) -> None:
             {
                 "weights": name,
                 "model": record.model,
-                "threshold": record.threshold,
+                "threshold": record.threshold if get_model(record.model).task == "detect-ir" else None,
                 "licence": record.licence,
                 "sha256": entry["sha256"][:12],
                 "origin": record.origin,
@@ -64,6 +65,8 @@ def info(
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "any"
     return f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
 
 

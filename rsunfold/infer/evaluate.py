@@ -23,7 +23,7 @@ from rsunfold.infer.workplace import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask
+from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask, read_score
 from rsunfold.metrics.components import detected
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.registry import all_models
@@ -334,10 +334,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
 
 
 def _read_scores(path: Path) -> NDArray[np.float32]:
-    with open_cube(path) as reader:
-        if reader.shape[0] != 1:
-            raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
-        cube = reader.read()
+    cube = read_score(path)
     if cube.data.dtype.kind != "f":
         raise InputError(f"{path} holds a mask where the other predictions are scores; evaluate them separately.")
     score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)

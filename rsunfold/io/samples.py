@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.cube import Cube
 from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in
 from rsunfold.io.reader import full_range, open_cube
@@ -57,6 +58,14 @@ def read_mask(path: Path, *, truth: bool = False) -> NDArray[np.bool_]:
             f"and {full:g}."
         )
     return mask
+
+
+def read_score(path: Path, *, scaled: bool = True) -> Cube:
+    """A score raster, (1, rows, cols), as stored where not ``scaled``; InputError where it has several bands."""
+    with open_cube(path) as reader:
+        if reader.shape[0] != 1:
+            raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
+        return reader.read(scaled=scaled)
 
 
 def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:

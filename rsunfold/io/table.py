@@ -412,6 +412,7 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> _Raw:
     aside = _places(path, names, [*ignore, *index], "column")
     place = _label_place(path, names, label, "column")
     notes = [] if place is None or label else [f"the column {names[place]!r} was taken as labels: it is no feature"]
+    notes += [f"the column {i!r} is the index of the data frame: it is no feature" for i in index]
     out = sorted({*aside, *([] if place is None else [place])})
     inside = [i for i in range(len(names)) if i not in out]
     kinds = pyarrow.types

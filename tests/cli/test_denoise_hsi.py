@@ -146,6 +146,22 @@ def test_existing_results(call, fails, cube, tmp_path):
     assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
 
 
+def test_what_replaces_a_result_replaces_all_of_it(call, noisy, write_image, tmp_path):
+    cube, out = write_image(tmp_path / "a.tif", noisy), tmp_path / "out"
+    call("denoise-hsi", cube, "-o", out, *FAST, "--residual")
+    call("denoise-hsi", cube, "-o", out, *FAST, "--envi", "--overwrite")
+    assert [n for n in names(out) if not n.endswith(".xml")] == [
+        "a_denoised.hdr",
+        "a_denoised.img",
+        "a_denoised_summary.json",
+    ]
+    # An image that is called like a result in another format is not one.
+    mine = write_image(out / "b_denoised.img", noisy)
+    for options in ((), ("--overwrite",)):
+        call("denoise-hsi", mine, "-o", out / "b_denoised.tif", *FAST, *options)
+        assert {"b_denoised.img", "b_denoised.hdr", "b_denoised.tif"} < set(names(out))
+
+
 def test_a_header_that_belongs_to_another_file(fails, cube, noisy, write_image, tmp_path):
     write_image(tmp_path / "b.img", noisy).rename(tmp_path / "b.dat")
     before = content(tmp_path)

@@ -296,6 +296,8 @@ def test_evaluate_leaves_files_alone(fails, call, mats, tmp_path):
         assert "exists already" in fails(4, *EVALUATE, *words) and path.read_text() == "precious"
         path.unlink()
     pictures.rmdir()
+    assert "no score of one" in fails(3, *EVALUATE, "--scenes", mats, "--predictions", tmp_path, "--pictures", pictures)
+    assert not pictures.exists()
     pictures.write_text("no folder")
     assert str(pictures) in fails(4, *EVALUATE, "--scenes", mats, *FAST, "--pictures", pictures, "-q")
 

@@ -152,6 +152,19 @@ def test_info_shows_the_figures_of_each_set(call):
     assert "images 120" in rows["irstd-1k"] and "{" not in "".join(rows.values())
 
 
+def test_only_detectors_have_a_threshold(call):
+    keys = [
+        {line.split()[0] for line in call("weights", "info", w).stdout.splitlines()} for w in ("l-rpcanet", "star-net")
+    ]
+    assert keys[0] - keys[1] >= {"threshold", "peak", "max_area", "temperature"} and "bands" in keys[1]
+    rows = {
+        line.split()[1]: line.split("│")[3].strip()
+        for line in call("weights", "list").stdout.splitlines()
+        if "│" in line
+    }
+    assert 0 < float(rows["l-rpcanet"]) < 1 and rows["star-net"] == "–"
+
+
 def test_info_of_a_network_without_weights(call):
     text = call("weights", "info", "rpcanet").stdout
     assert "none shipped" in text and "679,896" in text and "673,920 multiply-accumulates per pixel" in text

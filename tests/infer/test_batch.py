@@ -3,7 +3,12 @@
 import pytest
 
 from rsunfold.errors import BatchError, InputError, OutputError, UsageError
+from rsunfold.infer import explain
+from rsunfold.infer import run as infrared
+from rsunfold.infer.anomaly import run as anomaly
 from rsunfold.infer.batch import Outcome, expand, raise_failures
+from rsunfold.infer.features import run as features
+from rsunfold.infer.hsi import run as hsi
 
 
 @pytest.fixture
@@ -39,6 +44,22 @@ def test_results_are_no_inputs(tmp_path, monkeypatch):
     (tmp_path / "c_denoised_residual.tif").touch()
     assert list(expand(["."])) == list(expand(["*.tif"])) == ["a", "b_mask", "c"]
     assert list(expand(["a_score.tif"])) == ["a_score"]  # asked for by its name
+
+
+def test_every_name_of_a_result_is_known(tmp_path):
+    everything = [
+        infrared.output_names("a", infrared.Options(stages=True)),
+        anomaly.output_names("a", anomaly.Options(stages=True)),
+        hsi.output_names(hsi.target_of(tmp_path, "a", envi=True), hsi.Options(residual=True, report=True)),
+        features.output_names("a", ".img", features.Options()),
+        dict(enumerate(explain.output_names("a"))),
+    ]
+    for names in everything:
+        for name in ("a.tif", *names.values()):
+            (tmp_path / name).touch()
+        assert expand([str(tmp_path)]) == {"a": str(tmp_path / "a.tif")}
+        for name in names.values():
+            (tmp_path / name).unlink()
 
 
 def test_both_files_of_an_envi_image_are_one_input(tmp_path, monkeypatch):

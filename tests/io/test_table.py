@@ -268,6 +268,7 @@ def test_the_index_of_a_pandas_table_is_no_feature(tmp_path):
     parquet.write_table(columns.replace_schema_metadata({"pandas": about}), tmp_path / "a.parquet")
     table = read_table(tmp_path / "a.parquet")
     assert table.names == ("a", "b") and table.kept == (("__index_level_0__", ("3", "7", "9")),)
+    assert table.notes == ("the column '__index_level_0__' is the index of the data frame: it is no feature",)
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from rsunfold.infer.anomaly.threshold import choose_threshold
 from rsunfold.infer.workplace import environment
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
-from rsunfold.io.samples import read_mask
+from rsunfold.io.samples import read_mask, read_score
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
 
 TRUTH = ("map", "gt", "truth", "mask", "groundtruth")
@@ -221,10 +221,8 @@ def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) ->
         path = next((given[scene.name + s] for s in SCORES if scene.name + s in given), None)
         if path is None:
             raise InputError(f"{predictions} holds no score of {scene.name} ({scene.name}_score or {scene.name}).")
-        with environment(), open_cube(path) as reader:
-            if reader.shape[0] != 1:
-                raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
-            cube = reader.read(scaled=False)  # as stored: what is equal in float32 only, is in order
+        with environment():
+            cube = read_score(path, scaled=False)  # as stored: what is equal in float32 only, is in order
         score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)
         done.add(name, scene, None, score, 0.0, pfa, path)
     return done

@@ -25,6 +25,9 @@ from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
 
+DENOISED = "_denoised"
+"""What follows the name of the image in that of the raster in a folder."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -69,7 +72,7 @@ def target_of(output: Path, stem: str, envi: bool = False) -> Path:
     if output.suffix.lower() in FILES and not output.is_dir():
         known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
         raise UsageError(f"{output} has an extension that is not written; known are {known}.")
-    return output / f"{stem}_denoised{'.img' if envi else '.tif'}"
+    return output / f"{stem}{DENOISED}{'.img' if envi else '.tif'}"
 
 
 def output_names(target: Path, options: Options) -> dict[str, str]:
@@ -130,8 +133,12 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
             passage.removed.pictures(paths, title=title)
         write_json(paths["summary"], summary)
-        every = all_names(partial(output_names, target), options, residual=(False, True), report=(False, True))
-        move_results(work, folder, options.overwrite, every)
+        every: set[str] = set()
+        for suffix in {target.suffix, *((".tif", ".img") if target.stem.endswith(DENOISED) else ())}:
+            names_of = partial(output_names, target.with_suffix(suffix))
+            every |= all_names(names_of, options, residual=(False, True), report=(False, True))
+        kept = Path(image.path).stem  # an image that is called like a result of it
+        move_results(work, folder, options.overwrite, {name for name in every if Path(name).stem != kept})
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
 
 
