@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rsunfold.infer.features.run import Selected
     from rsunfold.infer.hsi.run import Cleaned
     from rsunfold.infer.run import Detection
+    from rsunfold.io import CubeReader
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "select_features"]
@@ -51,10 +52,8 @@ def detect_ir(
     (bool), ``targets``, ``stages`` and ``summary``. For images larger than memory use the command line, or
     :func:`rsunfold.infer.run.detect_file`. Raises the errors of :mod:`rsunfold.errors`.
     """
-    from rsunfold.errors import UsageError
     from rsunfold.infer.detector import Detector
     from rsunfold.infer.run import Options, detect_array
-    from rsunfold.io.memory import ArrayReader
 
     options = Options(
         threshold=threshold,
@@ -66,12 +65,10 @@ def detect_ir(
         max_area=max_area,
         stages=stages,
     )
-    path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-    if path is not None and nodata is not None:
-        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    source = _source(image, nodata)
     chosen = None if weights is None else os.fspath(weights)
     detector = Detector(model, weights=chosen, device=device, memory=memory)
-    return detect_array(path or ArrayReader(image, nodata=nodata), detector, options)
+    return detect_array(source, detector, options)
 
 
 def denoise_hsi(
@@ -102,17 +99,13 @@ def denoise_hsi(
     ``summary``. For images larger than memory use the command line, or
     :func:`rsunfold.infer.hsi.run.denoise_file`. Raises the errors of :mod:`rsunfold.errors`.
     """
-    from rsunfold.errors import UsageError
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Options, denoise_array
-    from rsunfold.io.memory import ArrayReader
 
-    path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-    if path is not None and nodata is not None:
-        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    source = _source(image, nodata)
     chosen = None if weights is None else os.fspath(weights)
     denoiser = Denoiser(model, weights=chosen, sigma=sigma, adapt=adapt, device=device, memory=memory)
-    return denoise_array(path or ArrayReader(image, nodata=nodata), denoiser, Options(var=var, dtype=dtype))
+    return denoise_array(source, denoiser, Options(var=var, dtype=dtype))
 
 
 def detect_anomaly(
@@ -146,15 +139,11 @@ def detect_anomaly(
     ``mask`` (bool), ``anomalies``, ``spectra``, ``stages`` and ``summary``. Raises the errors of
     :mod:`rsunfold.errors`.
     """
-    from rsunfold.errors import UsageError
     from rsunfold.infer.anomaly.detector import AnomalyDetector
     from rsunfold.infer.anomaly.run import Options, detect_array
-    from rsunfold.io.memory import ArrayReader
 
     asked = Options(var=var, pfa=pfa, percentile=percentile, min_area=min_area, stages=stages)
-    path = os.fspath(image) if isinstance(image, str | os.PathLike) else None
-    if path is not None and nodata is not None:
-        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    source = _source(image, nodata)
     detector = AnomalyDetector(
         model,
         options=options,
@@ -167,7 +156,7 @@ def detect_anomaly(
     )
     if stages:
         detector.require_stages()
-    return detect_array(path or ArrayReader(image, nodata=nodata), detector, asked)
+    return detect_array(source, detector, asked)
 
 
 def select_features(
@@ -202,14 +191,29 @@ def select_features(
     than memory use the command line, or :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines
     there is :class:`rsunfold.estimator.FeatureSelector`. Raises the errors of :mod:`rsunfold.errors`.
     """
-    from rsunfold.errors import UsageError
     from rsunfold.infer.features.run import Options, select_array
     from rsunfold.infer.features.select import FeatureRanker, Wanted
 
-    path = os.fspath(data) if isinstance(data, str | os.PathLike) else None
-    if path is not None and nodata is not None:
-        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    path = _path(data, nodata)
     wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
     chosen = Options(var=var, features=features, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order)
     ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
     return select_array(data if path is None else path, ranker, wanted, chosen, nodata=nodata)
+
+
+def _path(given: Any, nodata: float | None) -> str | None:
+    """The name of a file, None for an array; raises UsageError for ``nodata`` beside a file."""
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if path is not None and nodata is not None:
+        from rsunfold.errors import UsageError
+
+        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    return path
+
+
+def _source(image: Any, nodata: float | None) -> str | CubeReader:
+    """What :func:`_path` gives, or a reader of the array."""
+    from rsunfold.io.memory import ArrayReader
+
+    path = _path(image, nodata)
+    return ArrayReader(image, nodata=nodata) if path is None else path
