@@ -83,10 +83,23 @@ class Meta:
             return 0
         marked = np.zeros(valid.shape, bool)
         for band, value in zip(data, self.nodata or (None,) * len(data), strict=True):
-            marked |= ~np.isfinite(band)
+            marked |= ~measured(band)
             if value is not None:
                 marked |= band == value
         return int((~valid & ~marked).sum())
+
+
+FILL = 1e30
+"""Nothing measures as much: numbers beyond it stand for no data where a file forgets to say so, such as the lowest
+float32, -3.4e38, or NetCDF's 9.97e36."""
+
+
+def measured(samples: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where floating-point samples are finite and below FILL in magnitude, whatever the file says; others all."""
+    if samples.dtype.kind not in "fc":
+        return np.ones(samples.shape, bool)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(np.abs(samples) < FILL)  # False for NaN
 
 
 @dataclass
@@ -94,7 +107,7 @@ class Cube:
     """A block of image.
 
     data : (band, row, col), native-endian.
-    valid : bool (row, col); False where any band is nodata, masked by the file, or not finite.
+    valid : bool (row, col); False where any band is nodata, masked by the file, or not :func:`measured`.
     meta : what the file says.
     """
 

@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rsunfold.cube import Meta
 from rsunfold.errors import InputError
 from rsunfold.io.bands import split_list
 
+FACTOR, DEFAULT_BANDS = "reflectance_scale_factor", "default_bands"
+CARRIED = ("sensor_type", "acquisition_time", DEFAULT_BANDS, FACTOR)
+"""Entries of a header that are carried as tags, and come back in the header of an ENVI output."""
 DATA_SUFFIXES = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".cube", "")
 _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
 
@@ -77,6 +81,25 @@ def read_header(path: Path) -> dict[str, str]:
 def normalised(entries: dict[str, str]) -> dict[str, str]:
     """Header entries with keys in lower case, underscores for spaces, and values stripped."""
     return {re.sub(r"\s+", "_", key.strip().lower()): value.strip() for key, value in entries.items()}
+
+
+def is_arbitrary(header: dict[str, str]) -> bool:
+    """Whether the map info is that of an image without a CRS, to which GDAL gives a local one."""
+    return bool(re.match(r"\{?\s*arbitrary\b", header.get("map_info", ""), re.IGNORECASE))
+
+
+def carried(tags: dict[str, str], meta: Meta, bands: int) -> dict[str, str]:
+    """Those of the CARRIED entries among ``tags`` that are true of a file of ``bands`` bands with the scales of
+    ``meta``."""
+    out = {key: tags[key] for key in CARRIED if key in tags}
+    if FACTOR in out and not (
+        meta.scales and set(meta.offsets) <= {0} and scaling({FACTOR: out[FACTOR]}, bands)[0] == tuple(meta.scales)
+    ):
+        del out[FACTOR]
+    shown = split_list(out.get(DEFAULT_BANDS))
+    if not all(entry.isdecimal() and int(entry) <= bands for entry in shown):
+        out.pop(DEFAULT_BANDS, None)
+    return out
 
 
 def check_layout(path: str, header: dict[str, str], samples_bytes: int, size: int | None) -> None:

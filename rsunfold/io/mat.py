@@ -137,14 +137,15 @@ class MatFile:
         pairs = [(scalars[r], scalars[c]) for r, c in _SIZES if r in scalars and c in scalars]
         return [(int(r.vector()[0]), int(c.vector()[0])) for r, c in pairs]
 
-    def image_size(self, variable: Variable) -> tuple[int, int] | None:
-        """(rows, cols) when ``variable`` is a matrix of bands x pixels, else None."""
+    def image_size(self, variable: Variable) -> tuple[int, int, int] | None:
+        """(axis of the pixels, rows, cols) when ``variable`` is a matrix of bands x pixels or its transpose."""
         if len(variable.shape) != 2 or min(variable.shape) < 2:
             return None
         sizes = self.size_scalars()
         # 8-bit counts overflow in real files; the 3-D array of abundances beside the matrix has the true size
         sizes += [v.shape[:2] for v in self.variables if len(v.shape) == 3]
-        return next(((rows, cols) for rows, cols in sizes if rows * cols == variable.shape[1]), None)
+        found = ((axis, *size) for axis in (1, 0) for size in sizes if size[0] * size[1] == variable.shape[axis])
+        return next(found, None)
 
     def close(self) -> None:
         """Close the file (v7.3) and drop the arrays (v4, v5)."""
@@ -162,9 +163,10 @@ class MatFile:
 class MatReader(CubeReader):
     """One array of a MAT file.
 
-    A 3-D array is (rows, cols, bands). A 2-D array is one band, unless it is a matrix of bands x pixels whose pixels
-    make up an image of the size that the file gives in ``nRow`` and ``nCol`` (or ``lines`` and ``samples`` or
-    ``cols``), else of the rows and columns of its 3-D array; pixels run down the columns, as MATLAB's do.
+    A 3-D array is (rows, cols, bands). A 2-D array is one band, unless it is a matrix of bands x pixels (or pixels x
+    bands) whose pixels make up an image of the size that the file gives in ``nRow`` and ``nCol`` (or ``lines`` and
+    ``samples`` or ``cols``), else of the rows and columns of its 3-D array; pixels run down the columns, as MATLAB's
+    do.
     """
 
     def __init__(self, path: str, var: str | None = None) -> None:
@@ -184,12 +186,13 @@ class MatReader(CubeReader):
             rows, cols, bands = chosen.shape
             note = f"variable {chosen} was read as rows x cols x bands"
         elif size is not None:
-            bands, (rows, cols) = chosen.shape[0], size
-            note = f"variable {chosen} was read as bands x pixels of {rows} rows x {cols} columns, column by column"
+            axis, rows, cols = size
+            bands, order = chosen.shape[1 - axis], "bands x pixels" if axis else "pixels x bands"
+            note = f"variable {chosen} was read as {order} of {rows} rows x {cols} columns, column by column"
         else:
             (rows, cols), bands = chosen.shape, 1
             note = f"variable {chosen} was read as one band"
-        self._is_matrix_of_pixels = size is not None
+        self._pixels = None if size is None else size[0]
         self.shape, self.dtype = (bands, rows, cols), chosen.dtype
         chunks = getattr(chosen.reversed_, "chunks", None)
         self.block_shape = (rows, cols) if chunks is None or size is not None else (chunks[-1], chunks[-2])
@@ -242,10 +245,11 @@ class MatReader(CubeReader):
         try:
             if len(variable.shape) == 3:
                 block = variable.native(source[some, cols, rows])
-            elif self._is_matrix_of_pixels:
+            elif self._pixels is not None:
                 height = self.shape[1]
-                pixels = variable.native(source[cols.start * height : cols.stop * height, some])
-                block = pixels.T.reshape(len(wanted), window.width, height)[:, :, rows]
+                inside = slice(cols.start * height, cols.stop * height)
+                pixels = variable.native(source[inside, some].T if self._pixels else source[some, inside])
+                block = pixels.reshape(len(wanted), window.width, height)[:, :, rows]
             else:
                 block = variable.native(source[cols, rows])[None]
         except OSError as err:

@@ -30,6 +30,8 @@ class ArrayReader(CubeReader):
             data, self.bits = data.astype(np.uint8), 1
         self._data = data.reshape(-1, *data.shape[-2:])
         self._masked = np.ma.getmaskarray(array).reshape(self._data.shape) if np.ma.isMaskedArray(array) else None
+        if self._masked is not None and data.dtype.kind == "f":
+            self._data = np.where(self._masked, np.nan, self._data)  # whatever lies under the mask
         bands, rows, cols = self._data.shape
         self.path, self.shape, self.dtype, self.block_shape = "array", (bands, rows, cols), data.dtype, (1, cols)
         self.meta = Meta(driver="array", dtype=data.dtype.name, nodata=() if nodata is None else (nodata,) * bands)

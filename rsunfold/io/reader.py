@@ -14,8 +14,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Cube, Meta, Window
+from rsunfold.cube import Cube, Meta, Window, measured
 from rsunfold.errors import InputError
+from rsunfold.io.envi import DEFAULT_BANDS
 
 PER_BAND = ("wavelengths", "fwhm", "bad_bands", "band_names", "nodata", "scales", "offsets", "units")
 
@@ -40,8 +41,8 @@ class CubeReader(ABC):
         """Read a window (default: everything) of some bands (zero-based; default: all, in file order).
 
         The valid mask is made from the stored samples, then scale and offset are applied. A pixel is valid where
-        every band that is read is: not nodata, not masked or transparent, and finite; so leave out ``meta.bad_bands``,
-        which are often nodata throughout.
+        every band that is read is: not nodata, not masked or transparent, finite, and no number beyond any measurement
+        (:func:`rsunfold.cube.measured`); so leave out ``meta.bad_bands``, which are often nodata throughout.
 
         With ``scaled`` and a scale or offset other than 1 and 0, data are physical values, float64 for samples of
         more than 16 bits that are not float32, else float32, and the cube's meta has neither nodata nor scaling any
@@ -60,7 +61,7 @@ class CubeReader(ABC):
         data, valid = self._stored(window, chosen)
         if data.dtype.kind in "fc":
             for band in data:
-                valid &= np.isfinite(band)
+                valid &= measured(band)
         meta = select_bands(self.meta, chosen)
         if scaled and (any(s != 1 for s in meta.scales) or any(o != 0 for o in meta.offsets)):
             physical = np.result_type(data.dtype, np.float32)
@@ -127,6 +128,8 @@ def select_bands(meta: Meta, bands: Sequence[int]) -> Meta:
     """``meta`` with every per-band field reduced to ``bands`` (zero-based)."""
     fields = {name: getattr(meta, name) for name in PER_BAND}
     some: dict[str, Any] = {name: tuple(values[band] for band in bands) for name, values in fields.items() if values}
+    if list(bands) != list(range(len(bands))):
+        some["tags"] = {name: text for name, text in meta.tags.items() if name != DEFAULT_BANDS}
     return replace(meta, colour=meta.colour and list(bands) == [0, 1, 2], **some)
 
 

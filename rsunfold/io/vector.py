@@ -37,8 +37,9 @@ georeferencing. lon_deg, lat_deg : centroid in WGS 84 (EPSG:4326), degrees, empt
 """
 
 _WGS84 = "longitude and latitude of the target's centroid in degrees, WGS 84"
+_OWN = "x and y of the target's centroid in the image's own units, because it has no CRS that a globe knows"
 _PIXEL = (
-    "pixels, because the image has no usable CRS: x = column + 0.5, y = -(row + 0.5) of the target's centroid, "
+    "pixels, because the image has no georeferencing: x = column + 0.5, y = -(row + 0.5) of the target's centroid, "
     "where QGIS draws an image without georeferencing"
 )
 
@@ -60,23 +61,29 @@ def write_geojson(
     of spectra.
 
     The points are WGS 84 longitude and latitude when ``meta`` has a geographic or projected CRS together with a
-    transform or ground control points; else pixel coordinates, x = column + 0.5, y = -(row + 0.5). The member
-    ``rsunfold`` says which, and carries ``rows``, ``cols`` and the CRS of the image and all of ``properties``.
+    transform or ground control points; where it has these without such a CRS, what they give, for there a GIS draws
+    the image; else pixel coordinates, x = column + 0.5, y = -(row + 0.5). The member ``rsunfold`` says which, and
+    carries ``rows``, ``cols`` and the CRS of the image and all of ``properties``.
     A target that the projection cannot place (off the Earth's disk in a geostationary view) has a null geometry.
 
     Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
     """
     table = _table(targets, meta, more)
-    _, crs = _placement(meta)
+    place, crs = _placement(meta)
     placed = _reaches_wgs84(crs)
     features = []
     for record in table:
         lon, lat = record.pop("lon_deg"), record.pop("lat_deg")
-        point = [lon, lat] if placed else [record["col"] + 0.5, -(record["row"] + 0.5)]
+        if placed:
+            point = [lon, lat]
+        elif place is not None:
+            point = [record["x"], record["y"]]
+        else:
+            point = [record["col"] + 0.5, -(record["row"] + 0.5)]
         geometry = None if None in point else {"type": "Point", "coordinates": point}
         features.append({"type": "Feature", "id": record["id"], "geometry": geometry, "properties": record})
     about = {
-        "coordinates": _WGS84 if placed else _PIXEL,
+        "coordinates": _WGS84 if placed else _PIXEL if place is None else _OWN,
         "rows": rows,
         "cols": cols,
         "crs": None if crs is None else crs.to_string(),

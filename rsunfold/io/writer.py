@@ -88,6 +88,9 @@ class RasterWriter:
         known = rasterio.dtypes.check_dtype(self.dtype.name)
         if not known or (self._envi and self.dtype.name == "int8"):
             raise UsageError(f"{self.path}: {'ENVI' if self._envi else 'GeoTIFF'} has no samples of type {self.dtype}.")
+        t = None if self.meta.gcps else self.meta.transform
+        if self._envi and t is not None and abs(t.a * t.b + t.d * t.e) > 1e-6 * abs(t.determinant):
+            raise UsageError(f"{self.path}: an ENVI header cannot say that pixels are sheared; write GeoTIFF.")
         for name in PER_BAND:
             count = len(getattr(self.meta, name))
             if count not in (0, self.shape[0]):
@@ -154,12 +157,16 @@ class RasterWriter:
 
     def _write_meta(self) -> None:
         ds, meta = self._ds, self.meta
-        if meta.tags:
-            ds.update_tags(**meta.tags)
-        if meta.scales:
-            ds.scales = meta.scales
-        if meta.offsets:
-            ds.offsets = meta.offsets
+        entries = envi.carried(meta.tags, meta, self.shape[0])
+        tags = {name: text for name, text in meta.tags.items() if name not in envi.CARRIED}
+        tags |= {} if self._envi else entries
+        if tags:
+            ds.update_tags(**tags)
+        if not (self._envi and envi.FACTOR in entries):  # a factor says the same, to more programs
+            if meta.scales:
+                ds.scales = meta.scales
+            if meta.offsets:
+                ds.offsets = meta.offsets
         if meta.units:
             ds.units = meta.units
         if meta.rpcs:
@@ -172,7 +179,7 @@ class RasterWriter:
             texts = {name: "{" + ", ".join(str(v) for v in values) + "}" for name, values in lists.items()}
             if meta.wavelengths or meta.fwhm:
                 texts["wavelength_units"] = "Nanometers"
-            ds.update_tags(ns="ENVI", **texts)
+            ds.update_tags(ns="ENVI", **texts, **entries)
         else:
             names = list(meta.band_names)
             for i in range(self.shape[0]):

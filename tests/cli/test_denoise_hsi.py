@@ -146,6 +146,14 @@ def test_existing_results(call, fails, cube, tmp_path):
     assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
 
 
+def test_the_image_is_not_replaced(call, fails, noisy, write_image, tmp_path):
+    for name in ("a.tif", "b.img"):
+        cube = write_image(tmp_path / name, noisy)
+        before = content(tmp_path)
+        assert "would replace the image that is read" in fails(4, "denoise-hsi", cube, "-o", cube, *FAST, "--overwrite")
+        assert content(tmp_path) == before
+
+
 def test_what_replaces_a_result_replaces_all_of_it(call, noisy, write_image, tmp_path):
     cube, out = write_image(tmp_path / "a.tif", noisy), tmp_path / "out"
     call("denoise-hsi", cube, "-o", out, *FAST, "--residual")
@@ -200,7 +208,7 @@ BAD = {
     "nan.tif": "has no valid pixel",
     "constant.tif": "is constant in every band: it holds nothing but one value",
     "complex.tif": "holds complex samples",
-    "pixel.tif": "is constant in every band",
+    "pixel.tif": "has a single valid pixel",
     "thin.tif": "is too small to estimate its noise",
 }
 

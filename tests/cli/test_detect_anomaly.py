@@ -178,7 +178,7 @@ BAD = {
     "nan.tif": "has no valid pixel",
     "constant.tif": "is constant in every band: it holds nothing but one value",
     "complex.tif": "holds complex samples",
-    "pixel.tif": "is constant in every band",
+    "pixel.tif": "has a single valid pixel",
 }
 
 

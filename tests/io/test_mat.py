@@ -195,6 +195,14 @@ def test_unmixing_matrix(save, names):
     np.testing.assert_array_equal(part.data, BANDS_FIRST[[3, 1], 1:3, 1:3])
 
 
+def test_transposed_unmixing_matrix(save):
+    with open_cube(save(Y=MATRIX.T, nRow=np.array([[3.0]]), nCol=np.array([[4.0]]))) as reader:
+        assert reader.shape == (5, 3, 4) and "pixels x bands of 3 rows x 4 columns" in reader.meta.notes[0]
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+        part = reader.read(Window(1, 1, 2, 2), bands=[3, 1])
+    np.testing.assert_array_equal(part.data, BANDS_FIRST[[3, 1], 1:3, 1:3])
+
+
 def test_unmixing_matrix_beside_abundances_of_the_same_size(save):
     size = {"lines": np.array([[44]], np.uint8), "cols": np.array([[4]], np.uint8)}  # 300 rows do not fit in 8 bits
     path = save(Y=MATRIX, S_GT=CUBE[..., :2], **size)

@@ -46,6 +46,21 @@ def test_nodata_nan_and_masks_are_invalid_where_any_band_is():
     assert ArrayReader(np.ma.masked_array(np.ones((2, 3)))).read().valid.all()
 
 
+def test_a_masked_sample_is_that_sample_alone():
+    array = np.ma.masked_array(np.ones((2, 2, 3), np.float32), np.zeros((2, 2, 3), bool))
+    array[1, 0, 2] = np.ma.masked
+    np.testing.assert_array_equal(np.argwhere(np.isnan(ArrayReader(array).read().data)), [[1, 0, 2]])
+
+
+@pytest.mark.parametrize("fill", [np.finfo("f4").min, np.finfo("f4").max, np.finfo("f8").min, 9.97e36])
+def test_a_fill_value_that_nobody_declares_is_no_data(fill):
+    for dtype in ("f4", "f8"):
+        array = np.full((2, 2, 3), 1e25, dtype)
+        with np.errstate(over="ignore"):
+            array[1, 0, 2] = np.asarray(fill).astype(dtype)
+        np.testing.assert_array_equal(np.argwhere(~ArrayReader(array).read().valid), [[0, 2]])
+
+
 def test_booleans_are_one_bit_and_byte_order_is_native():
     reader = ArrayReader(np.eye(3, dtype=bool))
     assert (reader.dtype, reader.bits, full_range(reader)) == (np.uint8, 1, 1)

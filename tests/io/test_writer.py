@@ -64,6 +64,35 @@ def test_everything_is_carried(tmp_path, cube, name):
             assert ds.tags(2)["wavelength"] == "2250.123" and ds.tags(2)["bbl"] == "0"
 
 
+HEADER = {
+    "reflectance_scale_factor": "10000",
+    "sensor_type": "Foo",
+    "acquisition_time": "2020-01-01T00:00:00Z",
+    "default_bands": "{2,1,1}",
+}
+
+
+def test_entries_of_a_header_come_back(tmp_path, write_envi):
+    with open_cube(write_envi("in.img", header_name="in.hdr", **HEADER)) as reader:
+        meta, stored = reader.meta, reader.read(scaled=False).data
+        one = reader.read(bands=[1], scaled=False)
+    assert meta.scales == (1e-4, 1e-4)
+    for name in ("a.img", "b.tif"):
+        write(tmp_path / name, stored, meta)
+        with open_cube(tmp_path / name) as reader:
+            assert reader.meta.tags.items() >= HEADER.items() and reader.meta.scales == meta.scales
+    text = (tmp_path / "a.hdr").read_text()
+    assert "reflectance scale factor = 10000" in text and "data gain" not in text
+    # What is in physical units has no factor; a band alone no longer is the second one, that is shown.
+    write(tmp_path / "c.img", stored, replace(meta, scales=(), offsets=()))
+    assert "factor" not in (tmp_path / "c.hdr").read_text()
+    write(tmp_path / "d.img", one.data, one.meta)
+    text = (tmp_path / "d.hdr").read_text()
+    assert "sensor type = Foo" in text and "default bands" not in text
+    write(tmp_path / "e.img", stored, replace(meta, scales=(0.5, 0.25)))
+    assert "factor" not in (tmp_path / "e.hdr").read_text()
+
+
 def test_envi_is_read_by_spectral(tmp_path, cube):
     write(tmp_path / "a.img", cube, FULL)
     image = spectral_envi.open(str(tmp_path / "a.hdr"))
@@ -295,6 +324,7 @@ def test_unknown_extension(tmp_path, cube, name):
         ("a.tif", "uint8", Meta(wavelengths=(1.0,)), "1 wavelengths were given for 2 bands"),
         ("a.tif", "uint8", Meta(nodata=(1.0, 2.0)), "one nodata value"),
         ("a.tif", "uint8", Meta(nodata=(-1.0, -1.0)), "nodata -1 is not a uint8"),
+        ("a.img", "uint8", Meta(transform=Affine(30, 4, 5e5, 2, -20, 4e6)), "cannot say that pixels are sheared"),
     ],
 )
 def test_what_cannot_be_written(tmp_path, cube, name, dtype, meta, words):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,8 @@ class Wanted:
     def __post_init__(self) -> None:
         if (self.count is None) == (self.variance is None):
             raise UsageError("give either -k, the number to choose, or --variance, the share they have to explain.")
-        if self.count is not None and self.count < 1:
-            raise UsageError(f"-k must be at least 1, not {self.count}.")
+        if self.count is not None and not (isinstance(self.count, Integral) and self.count >= 1):
+            raise UsageError(f"-k must be a whole number of at least 1, not {self.count}.")
         if self.variance is not None and not 0 < self.variance <= 1:
             raise UsageError(f"--variance is a share above 0, at most 1, such as 0.999, not {self.variance:g}.")
         if self.min_gap is not None and not 0 < self.min_gap < np.inf:

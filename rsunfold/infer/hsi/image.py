@@ -102,6 +102,8 @@ class SpectralImage(Source):
                 raise InputError(f"{self.path} has no pixel that is valid in all of its bands.")
         varies = moments.spread > 0
         passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
+        if moments.count == 1:
+            raise InputError(f"{self.path} has a single valid pixel: nothing can be told of its bands from one.")
         if not varies.any():
             raise InputError(f"{self.path} is constant in every band: it holds nothing but one value.")
         bands = [i for i, v in zip(chosen, varies, strict=True) if v]

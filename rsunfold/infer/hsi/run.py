@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Meta, Window
-from rsunfold.errors import UsageError
+from rsunfold.cube import Meta, Window, measured
+from rsunfold.errors import OutputError, UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.hsi.removed import Removed
@@ -107,6 +107,9 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     """
     started = time.monotonic()
     folder, names = target.parent, output_names(target, options)
+    for name in names.values():
+        if _same_file(folder / name, source):
+            raise OutputError(f"{folder / name} would replace the image that is read: choose another output.")
     refuse_results(folder, names.values(), denoiser.spec, options.overwrite)
     for kind in ("denoised", "residual"):
         if f"{kind}_header" in names:
@@ -142,6 +145,13 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
 
 
+def _same_file(path: Path, source: str) -> bool:
+    try:
+        return path.samefile(source)
+    except OSError:  # one of them is no file
+        return False
+
+
 class _Passage:
     """One pass over an image from top to bottom, and what has to be remembered of it."""
 
@@ -149,7 +159,7 @@ class _Passage:
         self.image = image
         self.same = options.dtype == "same"
         self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
-        if self.same and self.dtype.kind == "b":
+        if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
             raise UsageError("--dtype same does not go with an image of two values.")
         for row, col in options.pixels:  # before the noise is estimated, which takes its time
             if not (0 <= row < image.rows and 0 <= col < image.cols):
@@ -205,7 +215,7 @@ class _Passage:
                 offset = meta.offsets[band] if meta.offsets else 0.0
                 stored[band][valid] = self._quantised((found[k][valid].astype(np.float64) - offset) / scale)
             return stored
-        holes = ~np.isfinite(stored)
+        holes = ~measured(stored)
         for band, value in enumerate(meta.nodata):
             if value is not None:
                 holes[band] |= stored[band] == value

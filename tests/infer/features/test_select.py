@@ -107,7 +107,8 @@ def test_ranges():
     [
         ({}, "give either -k"),
         ({"count": 3, "variance": 0.9}, "give either -k"),
-        ({"count": 0}, "-k must be at least 1, not 0"),
+        ({"count": 0}, "-k must be a whole number of at least 1, not 0"),
+        ({"count": 2.0}, "-k must be a whole number of at least 1, not 2.0"),
         ({"variance": 0.0}, "--variance is a share above 0, at most 1"),
         ({"variance": 99.9}, "not 99.9"),
         ({"variance": float("nan")}, "not nan"),
