@@ -40,6 +40,8 @@ class ModelSpec:
     per_scene : the network learns from the very scene that it is given, without truth, and has no weights.
     threshold : score above which a pixel counts as target unless the weight's record says otherwise.
     sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
+    least : what whole numbers of the architecture must be at least, where that is not 1; of networks that are not
+    ``per_scene``, since other models check their options themselves.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ModelSpec:
     per_scene: bool = False
     threshold: float = 0.5
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    least: dict[str, int] = field(default_factory=dict)
 
     @property
     def options(self) -> list[str]:
@@ -63,7 +66,7 @@ class ModelSpec:
 
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a
-        value of another kind than its annotation names."""
+        value of another kind than its annotation names or for a whole number below ``least``."""
         for name, value in arch.items():
             parameter = inspect.signature(self.factory).parameters.get(name)
             kinds = KINDS.get(str(parameter.annotation).removesuffix(" | None")) if parameter else None
@@ -72,6 +75,9 @@ class ModelSpec:
             types, words = kinds
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 raise UsageError(f"{name} of {self.name} must be {words}, not {value!r}.")
+            least = self.least.get(name, 1)
+            if self.kind == "network" and not self.per_scene and numbers.Integral in types and arch[name] < least:
+                raise UsageError(f"{name} of {self.name} must be at least {least}, not {value}.")
         return self.factory(**arch)
 
 

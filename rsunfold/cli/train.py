@@ -17,7 +17,8 @@ def train(
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder with images/ and masks/, or with one such folder (or folder of target-free images) per set."
+            help="Infrared: folder with images/ and masks/, or with one such folder (or folder of target-free images) "
+            "per set. Denoising: folder with clean cubes in the sub-folders that the recipe names in data.folders."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")],
@@ -49,4 +50,7 @@ def train(
     trainer = Trainer(content, data, out, device=training_device(device), start=start, say=say)
     complete = trainer.run(minutes=max_minutes, resume=resume)
     state = "complete" if complete else "not complete: go on with --resume"
-    show(f"step {trainer.step} of {content.optim.steps}, {state}; weights, card and log are in {out}")
+    there = f"weights, card and log are in {out}"
+    if not (complete or trainer.weights.is_file()):
+        there = f"checkpoint and log are in {out}, weights and card come at step {trainer.next_validation}"
+    show(f"step {trainer.step} of {content.optim.steps}, {state}; {there}")

@@ -71,6 +71,7 @@ class Stage(nn.Module):
         "paper": {"K": 6, "c": 4, "C": 32, "R": 6},
         "tiny": {"K": 2, "c": 4, "C": 8, "R": 1},
     },
+    least={"R": 0},
 )
 class LRPCANet(Unrolled):
     """L-RPCANet (Liu, Han, Xiu et al., 2025).

@@ -213,8 +213,6 @@ class LSNet(Unrolled):
 
     def __init__(self, K: int = 6, C: int = 16, s: int = 8, d: int = 104, heads: int = 2, states: int = 64) -> None:
         super().__init__()
-        if min(K, C, s, d, heads, states) < 1:
-            raise ValueError("K, C, s, d, heads and states must be at least 1")
         self.arch = {"K": K, "C": C, "s": s, "d": d, "heads": heads, "states": states}
         self.stages = nn.ModuleList(Stage(C, s, d, heads, states) for _ in range(K))
 

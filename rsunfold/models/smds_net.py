@@ -65,6 +65,7 @@ class Stage(nn.Module):
         "paper": {"K": 6, "threshold": 0.02, "signed": True, "step": 1, "border": 0},
         "tiny": {"K": 2},
     },
+    least={"border": 0},
 )
 class SMDSNet(Unrolled):
     """SMDS-Net (Xiong, Zhou, Tao et al., 2022), as its published code computes it.

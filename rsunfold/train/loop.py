@@ -85,6 +85,17 @@ class Trainer:
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
 
+    @property
+    def weights(self) -> Path:
+        """Where the weights are kept, from the first validation on."""
+        return self.out / f"{self.recipe.name}.safetensors"
+
+    @property
+    def next_validation(self) -> int:
+        """The step that ends with the next validation."""
+        every = self.recipe.validate_every
+        return min((self.step // every + 1) * every, self.recipe.optim.steps)
+
     # ------------------------------------------------------------------ one run
 
     def run(self, *, minutes: float = math.inf, resume: bool = False) -> bool:
@@ -322,9 +333,8 @@ class Trainer:
             + (", in float32" if r.optim.precision == "bfloat16" and not self.bfloat16 else ""),
             **verdict.record,
         )
-        path = self.out / f"{r.name}.safetensors"
-        sha = save(path, net, record, overwrite=True)
-        with atomic_path(path.with_suffix(".md"), overwrite=True) as temporary:
+        sha = save(self.weights, net, record, overwrite=True)
+        with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds))
 
 

@@ -39,10 +39,12 @@ def test_train_resume_and_detect(call, fails, recipe, scenes, tmp_path):
     words = ("train", recipe, "--data", scenes, "--out", run, "--device", "cpu", "--threads", 1)
     words += ("--set", "optim.steps=20")
     first = call(*words, "--max-minutes", 0)
-    assert first.stdout == f"step 0 of 20, not complete: go on with --resume; weights, card and log are in {run}\n"
+    there = f"checkpoint and log are in {run}, weights and card come at step 10"
+    assert first.stdout == f"step 0 of 20, not complete: go on with --resume; {there}\n"
+    assert {p.name for p in run.iterdir()} == {"checkpoint.pt", "log.csv", "validation.txt"}
     assert "holds a training already: continue it with --resume" in fails_after_recipe(call, 4, *words)
     done = call(*words, "--resume")
-    assert done.stdout.startswith("step 20 of 20, complete; ")
+    assert done.stdout == f"step 20 of 20, complete; weights, card and log are in {run}\n"
     written = {"checkpoint.pt", "log.csv", "log.png", "validation.txt", "smoke.md", "smoke.safetensors"}
     assert {p.name for p in run.iterdir()} == written
     with (run / "log.csv").open(newline="") as file:

@@ -1,6 +1,7 @@
 """Every registered network: what its task asks of it, shapes, gradients, saving, and being found by name."""
 
 import dataclasses
+import inspect
 import itertools
 
 import numpy as np
@@ -246,6 +247,29 @@ def test_every_detector_scores_any_size(finder, size, bands):
     assert np.isfinite(first).all() and (first >= 0).all()
     np.testing.assert_array_equal(first, again)
     np.testing.assert_array_equal(cube, kept)
+
+
+# ---------------------------------------------------------------------- options
+
+
+def test_whole_numbers_that_are_too_small_are_refused():
+    for spec in all_models(kind="network"):
+        for name, parameter in inspect.signature(spec.factory).parameters.items():
+            if str(parameter.annotation).removesuffix(" | None") == "int":
+                value = -1 if spec.per_scene else spec.least.get(name, 1) - 1
+                with pytest.raises(UsageError, match=rf"{name}.*{value}\.$"):
+                    spec.build(**{name: value})
+        assert spec.least.keys() <= set(spec.options)
+
+
+def test_a_network_runs_with_the_least_that_is_declared(spec):
+    T, _ = tiny(spec, **spec.least)(image(1, 1, 9, 8))
+    assert T.isfinite().all()
+
+
+def test_a_denoiser_runs_with_the_least_that_is_declared(denoiser):
+    Y, A = spectra(12, 10)
+    assert tiny(denoiser, **denoiser.least)(Y, A)[0].isfinite().all()
 
 
 # ---------------------------------------------------------------------- names

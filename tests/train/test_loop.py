@@ -335,6 +335,14 @@ def test_no_time_at_all_stops_at_once_and_can_be_resumed(data, tmp_path):
     assert checkpoint(tmp_path)["step"] == 1 and len(log(tmp_path)) == 1
 
 
+def test_the_next_validation(data, tmp_path):
+    made = trainer(tiny_recipe(7, 3), data, tmp_path)
+    due = []
+    for made.step in range(7):
+        due.append(made.next_validation)
+    assert due == [3, 3, 3, 6, 6, 6, 7]
+
+
 def test_rows_that_a_killed_run_logged_after_its_checkpoint_are_dropped(data, tmp_path):
     recipe = tiny_recipe(4, 2)
     stop_after(trainer(recipe, data, tmp_path), 3).run()
@@ -394,6 +402,7 @@ def test_recipes_that_no_network_fits(data, tmp_path):
         ({"arch": {"width": 3}}, InputError, r"\[arch\] of the recipe tiny does not fit 'l-rpcanet': .*width"),
         ({"arch": {"K": "two"}}, InputError, r"\[arch\] of the recipe tiny does not fit"),
         ({"arch": {"c": -1}}, InputError, r"\[arch\] of the recipe tiny does not fit"),
+        ({"arch": {"K": 0}}, InputError, r"does not fit 'l-rpcanet': K of l-rpcanet must be at least 1, not 0\.$"),
         ({"model": "top-hat", "arch": {}}, InputError, "names 'top-hat', a classical method"),
         ({"model": "rpcanett", "arch": {}}, UsageError, "did you mean 'rpcanet'"),
     ):

@@ -31,12 +31,19 @@ class CleanCube:
 
 
 def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
-    """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one holds none."""
+    """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one is missing or holds none."""
+    if not folder.is_dir():
+        raise InputError(f"the data folder {folder} does not exist.")
     cubes = []
     for place in places:
-        found = images_in(folder / place)
+        where = folder / place
+        found = images_in(where) if where.is_dir() else None
         if not found:
-            raise InputError(f"{folder / place} holds no cube.")
+            wrong = "does not exist" if found is None else "holds no cube"
+            raise InputError(
+                f"the folder {where}, which the recipe's data.folders asks for, {wrong}; name those with the cubes by "
+                "--set data.folders=NAME,... (. is --data itself)."
+            )
         for name, path in found.items():
             with SpectralImage(str(path)) as image:
                 data, _ = image.read(Window(0, 0, image.rows, image.cols))

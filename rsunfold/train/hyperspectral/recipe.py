@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rsunfold.simulate.noise import KINDS
+import numpy as np
+
+from rsunfold.simulate.noise import KINDS, make_noise
 from rsunfold.train.recipe import Recipe, check_values
 
 
@@ -60,9 +62,8 @@ class Noise:
 
     @property
     def protocol(self) -> list[tuple[str, float | None]]:
-        """(kind, sigma) of each validation."""
-        parts = [part.strip().partition(":") for part in self.validate.split(",")]
-        return [(kind, float(sigma) if sigma else None) for kind, _, sigma in parts]
+        """(kind, sigma) of each validation; raises ValueError for an entry that is no noise."""
+        return [_noise_of(entry) for entry in self.validate.split(",")]
 
 
 @dataclass
@@ -87,10 +88,25 @@ class HyperspectralRecipe(Recipe):
         for name, (low, high) in {"scene": a.scene, "bright": a.bright, "sigma": n.sigma}.items():
             if low > high:
                 raise ValueError(f"{name} must rise, not fall from {low} to {high}")
-        for kind in [*n.kinds, *(k for k, _ in n.protocol)]:
+        for kind in n.kinds:
             if kind not in KINDS:
                 raise ValueError(f"there is no noise {kind!r}; known are {', '.join(KINDS)}")
         if not any(n.kinds.values()):
             raise ValueError("every kind of noise has share 0")
+        for entry in n.validate.split(","):
+            _noise_of(entry)
         if not self.data.held_out:
             raise ValueError("[data] must name cubes for validation")
+
+
+def _noise_of(entry: str) -> tuple[str, float | None]:
+    """(kind, sigma) of an entry of ``Noise.validate``; raises ValueError where :func:`make_noise` would refuse it."""
+    kind, _, text = entry.strip().partition(":")
+    try:
+        sigma = float(text) if text else None
+        make_noise(np.zeros((3, 1, 1), np.float32), kind, sigma=sigma, seed=0)
+    except ValueError as error:
+        raise ValueError(
+            f"noise.validate needs entries such as iid:30 or case2, not {entry.strip()!r} ({str(error).rstrip('.')})"
+        ) from None
+    return kind, sigma

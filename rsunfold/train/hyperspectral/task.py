@@ -41,7 +41,10 @@ class HyperspectralTask(TrainingTask):
         names = {cube.name for cube in cubes}
         missing = [name for name in recipe.data.held_out if name not in names]
         if missing:
-            raise InputError(f"{data} holds no cube {missing[0]}, which the recipe holds out for validation.")
+            raise InputError(
+                f"{data} holds no cube {missing[0]}, which the recipe holds out for validation; name the cubes to hold "
+                "out, without the endings of their files, by --set data.validation=NAME,..."
+            )
         self.validation = [cube for cube in cubes if cube.name in recipe.data.held_out]
         train = [cube for cube in cubes if cube.name not in recipe.data.held_out]
         if not train:

@@ -40,6 +40,20 @@ def test_values_land_where_they_belong(tmp_path):
         (HEAD, r"\[data\] must name cubes for validation"),
         (HEAD + HELD + "[noise]\nkinds = {fog = 1}\n", "there is no noise 'fog'; known are iid, bandwise, case1"),
         (HEAD + HELD + '[noise]\nvalidate = "iid:10, rain"\n', "there is no noise 'rain'"),
+        (
+            HEAD + HELD + '[noise]\nvalidate = "iid"\n',
+            r"noise.validate needs entries such as iid:30 .*, not 'iid' .* above 0, .* got none\)\.$",
+        ),
+        (
+            HEAD + HELD + '[noise]\nvalidate = "iid:10, bandwise:0"\n',
+            "noise.validate needs entries .*, not 'bandwise:0'",
+        ),
+        (HEAD + HELD + '[noise]\nvalidate = "iid:nan"\n', "noise.validate needs entries .*, not 'iid:nan'"),
+        (HEAD + HELD + '[noise]\nvalidate = "iid:x"\n', "noise.validate needs entries .*, not 'iid:x'"),
+        (
+            HEAD + HELD + '[noise]\nvalidate = "case2:30"\n',
+            "noise.validate needs entries .*, not 'case2:30' .*leave sigma out",
+        ),
         (HEAD + HELD + "[noise]\nkinds = {iid = 0}\n", "every kind of noise has share 0"),
         (HEAD + HELD + "[noise]\nkinds = {iid = -1}\n", "kinds.iid must be at least 0, not -1"),
         (HEAD + HELD + "[noise]\nsigma = [50, 10]\n", "sigma must rise, not fall from 50 to 10"),
