@@ -150,7 +150,7 @@ def test_an_image_without_a_crs_gives_pixel_coordinates_and_says_so(tmp_path, ti
     assert summary["crs"] is None
     assert not (tmp_path / "out" / "s_quicklook.png").exists()
     features = json.loads(found.files["targets_geojson"].read_text())
-    assert features["rsunfold"]["coordinates"].startswith("pixels, because the image has no usable CRS")
+    assert features["rsunfold"]["coordinates"].startswith("pixels, because the image has no georeferencing")
     first = features["features"][0]
     assert first["geometry"]["coordinates"] == [found.targets[0].col + 0.5, -(found.targets[0].row + 0.5)]
     with rasterio.open(found.files["score"]) as ds:

@@ -429,12 +429,12 @@ def test_a_header_that_belongs_to_another_file(noisy, make, write, tmp_path):
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_a_cube_replaced_by_its_result(noisy, make, write, tmp_path):
+def test_no_cube_is_replaced_by_its_result(noisy, make, write, tmp_path):
     source = write(tmp_path / "a.tif", noisy)
-    with pytest.raises(OutputError, match="exists already"):
-        denoise_file(source, tmp_path / "a.tif", make(), Options())
-    denoise_file(source, tmp_path / "a.tif", make(), Options(overwrite=True))
-    np.testing.assert_array_equal(read(source)[0], denoised(noisy, make()).data)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="would replace the image that is read"):
+            denoise_file(source, tmp_path / "a.tif", make(), Options(overwrite=overwrite))
+    np.testing.assert_array_equal(read(source)[0], noisy)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
