@@ -26,7 +26,7 @@ def detect_ir(
     model: str = "l-rpcanet",
     weights: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
-    peak: float | None = None,
+    confidence: float | None = None,
     scale: tuple[float, float] | None = None,
     band: int | None = None,
     var: str | None = None,
@@ -44,7 +44,7 @@ def detect_ir(
         given. Not finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
     model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
-    peak : score that the best pixel of a target must exceed; None takes that of the weights, or ``threshold``.
+    confidence : score of the mean log odds that a target must exceed; None takes that of the weights, or ``threshold``.
     min_area, max_area : fewest and most pixels of a target; None takes the most of the weights, 0 is any number.
     stages : also return every variable of every stage.
 
@@ -57,7 +57,7 @@ def detect_ir(
 
     options = Options(
         threshold=threshold,
-        peak=peak,
+        confidence=confidence,
         band=band,
         scale=scale,
         var=var,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COST_SIDE = 256
 """Rows and columns of the image whose arithmetic is told, as papers do."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
-OF_SCORES = ("threshold", "peak", "max_area", "temperature")
+OF_SCORES = ("threshold", "confidence", "max_area", "temperature")
 """What the record of a network says that gives scores of targets."""
 
 
@@ -38,9 +38,9 @@ class WeightRecord:
     model, arch : registry name and keyword arguments that rebuild the network. bands (None: any number), scaling :
     what the network was trained to see. origin : where the weight comes from, with the command or the published file.
 
-    Of networks that detect, too: threshold : score above which a pixel is a target, and peak : score that its best
-    pixel must exceed too (none when not above threshold), both chosen on validation. max_area : most pixels of a
-    target, from the training targets; None for any number. temperature : score =
+    Of networks that detect, too: threshold : score above which a pixel is a target, and confidence : score whose log
+    odds the mean of a target's must exceed (none when not above threshold), both chosen on validation. max_area : most
+    pixels of a target, from the training targets; None for any number. temperature : score =
     sigmoid(logit / temperature).
     """
 
@@ -48,7 +48,7 @@ class WeightRecord:
     model: str
     arch: dict[str, Any]
     threshold: float = 0.5
-    peak: float = 0.0
+    confidence: float = 0.0
     max_area: int | None = None
     temperature: float = 1.0
     bands: int | None = 1
@@ -133,6 +133,11 @@ def read_record(name: str) -> WeightRecord:
             length = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(length)) if length < 2**26 else {}
         content = json.loads(header["__metadata__"]["rsunfold"])
+        peak = content.pop("peak", 0)  # the rule before: by the best pixel
+        if peak > content.get("threshold", 0.5):
+            raise WeightsError(
+                f"{path} holds the peak of an older version of rsunfold, no longer a rule: train it anew."
+            )
         return WeightRecord(**content)
     except WeightsError:
         raise

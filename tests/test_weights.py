@@ -171,6 +171,19 @@ def test_records_that_do_not_fit_their_tensors(file, changes, message):
         weights.load(str(with_record(file, **changes)))
 
 
+@pytest.mark.parametrize(("peak", "refused"), [(0.3, False), (0.9, True)])
+def test_a_peak_of_older_versions_is_refused_where_it_decided(file, peak, refused):
+    content = file.read_bytes()
+    old = rb"\"confidence\": 0.0"
+    assert content.count(old) == 1
+    file.write_bytes(content.replace(old, rf"\"peak\": {peak}".encode().ljust(len(old))))
+    if refused:
+        with pytest.raises(WeightsError, match="holds the peak of an older version"):
+            weights.read_record(str(file))
+    else:
+        assert weights.read_record(str(file)) == RECORD
+
+
 @pytest.mark.parametrize("changes", [{"threshold": 0.0}, {"threshold": 1.0}, {"temperature": 0.0}])
 def test_impossible_threshold_or_temperature(file, changes):
     with pytest.raises(WeightsError, match="must lie in"):

@@ -41,10 +41,10 @@ def detect_ir(
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
-    peak: Annotated[
+    confidence: Annotated[
         float | None,
         typer.Option(
-            help="Score that the best pixel of a target must exceed; default: the one of the weights, or "
+            help="Score whose log odds the mean of a target's must exceed; default: the one of the weights, or "
             "that of --threshold where it is given."
         ),
     ] = None,
@@ -85,7 +85,7 @@ def detect_ir(
 
     options = Options(
         threshold=threshold,
-        peak=peak,
+        confidence=confidence,
         band=band,
         scale=pair_of_numbers(scale, "--scale"),
         var=var,

@@ -96,8 +96,8 @@ def detect_ir(
         str | None,
         typer.Option(
             metavar="stages",
-            help="Take the T of each stage for the result, at the threshold and peak of the weights. Earlier stages "
-            "were trained to be read out only where the recipe's loss.stages is above 0.",
+            help="Take the T of each stage for the result, at the threshold and confidence of the weights. Earlier "
+            "stages were trained to be read out only where the recipe's loss.stages is above 0.",
         ),
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the curves of --corrupt or --ablate as a PNG.")] = None,

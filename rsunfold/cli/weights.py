@@ -133,7 +133,7 @@ def calibrate(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Choose temperature, threshold and peak of an infrared weight anew, on labelled images of your own sensor.
+    """Choose temperature, threshold and confidence of an infrared weight anew, on labelled images of your own sensor.
 
     The network stays as it is. Twenty images with targets and some without are a start; the figures shown are of the
     images that the rule was chosen on. Evaluate it on others.

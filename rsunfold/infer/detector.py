@@ -92,7 +92,7 @@ class Detector:
         self.net: Unrolled | None = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
-        self.threshold = self.peak = self.spec.threshold
+        self.threshold = self.confidence = self.spec.threshold
         self.max_area: int | None = None
         if self.spec.kind == "classical":
             if weights is not None or half:
@@ -116,18 +116,18 @@ class Detector:
         reuse_memory()
         net, self.record, self.sha256 = load(name, model)
         self.threshold = self.record.threshold
-        self.peak = max(self.threshold, self.record.peak)
+        self.confidence = max(self.threshold, self.record.confidence)
         self.max_area = self.record.max_area
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         # Measured before any image: what images have freed may still count as resident, but is used again.
         self.held = resident() + LATER_BYTES
 
-    def cut(self, threshold: float | None, peak: float | None) -> tuple[float, float]:
-        """(threshold, peak) to use: those given, else those of the weights; a threshold given alone is a plain one."""
-        if peak is None:
-            peak = self.peak if threshold is None else threshold
+    def cut(self, threshold: float | None, confidence: float | None) -> tuple[float, float]:
+        """(threshold, confidence): those given, else those of the weights; a threshold given alone is a plain one."""
+        if confidence is None:
+            confidence = self.confidence if threshold is None else threshold
         threshold = self.threshold if threshold is None else threshold
-        return threshold, max(threshold, peak)
+        return threshold, max(threshold, confidence)
 
     def largest(self, max_area: int | None) -> int | None:
         """Most pixels of a target: those given, else those of the weights; None for any number, which 0 asks for."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.detector import Detector
 from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import MAX_AREA_TAG, PEAK_TAG, THRESHOLD_TAG, check_max_area, check_threshold
+from rsunfold.infer.run import CONFIDENCE_TAG, MAX_AREA_TAG, THRESHOLD_TAG, check_max_area, check_threshold
 from rsunfold.infer.workplace import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
@@ -115,7 +115,7 @@ class Evaluation:
                     "images": r["images"],
                     "targets": r["targets"],
                     "threshold": self.about["threshold"],
-                    "peak": self.about["peak"],
+                    "confidence": self.about["confidence"],
                     "max area": self.about["max_area_px"],
                     "IoU": r["iou_pooled"],
                     "nIoU": r["niou"],
@@ -205,7 +205,7 @@ def evaluate_detector(
     roc: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Score every sample with a model at one fixed threshold (None: the threshold and the peak of its weights).
+    """Score every sample with a model at one fixed threshold (None: the threshold and the confidence of its weights).
 
     max_area : most pixels of a target; None takes those of the weights, 0 any number.
 
@@ -216,13 +216,13 @@ def evaluate_detector(
     """
     check_threshold(threshold)
     check_max_area(max_area)
-    cut, peak = detector.cut(threshold, None)
+    cut, confidence = detector.cut(threshold, None)
     largest = None if legacy else detector.largest(max_area)
     about = {
         **detector.describe(),
         **cost_of(detector),
         "threshold": "half of each image's maximum" if legacy else cut,
-        "peak": None if legacy else peak,
+        "confidence": None if legacy else confidence,
         "max_area_px": largest,
         "size": f"resized to {resize}x{resize}" if resize else "native",
     }
@@ -238,7 +238,7 @@ def evaluate_detector(
                 say(f"{detector.spec.name}: {number} of {len(samples)} images")
             yield sample, legacy_half_maximum(score, valid) if legacy else score, truth, valid, gray
 
-    evaluation = _evaluate(scores(), about, None if legacy else cut, peak, largest, roc=roc)
+    evaluation = _evaluate(scores(), about, None if legacy else cut, confidence, largest, roc=roc)
     evaluation.scoring = scoring
     return evaluation
 
@@ -277,8 +277,8 @@ def evaluate_files(
 ) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
-    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and peak that our own
-    files name, else 0.5), of at most ``max_area`` pixels (None: what our own files name, 0: any number); files of
+    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and confidence that our
+    own files name, else 0.5), of at most ``max_area`` pixels (None: what our own files name, 0: any number); files of
     integers are masks, target above half of their range. All files must be of one kind.
     Pixels that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or
     scores outside [0, 1]; UsageError for a threshold or a largest area for masks, and for two images of one name.
@@ -302,7 +302,7 @@ def evaluate_files(
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
         named = float(first.meta.tags.get(THRESHOLD_TAG, 0.5))
-        peak = float(first.meta.tags.get(PEAK_TAG, 0)) if threshold is None else None
+        confidence = float(first.meta.tags.get(CONFIDENCE_TAG, 0)) if threshold is None else None
         largest = int(first.meta.tags.get(MAX_AREA_TAG, 0)) if max_area is None else max_area
     if (threshold is not None or max_area is not None) and not scored:
         option = "--threshold" if threshold is not None else "--max-area"
@@ -319,11 +319,11 @@ def evaluate_files(
     about = {
         "model": str(predictions),
         "threshold": cut if scored else "masks",
-        "peak": peak if scored else None,
+        "confidence": confidence if scored else None,
         "max_area_px": most,
         "size": "native",
     }
-    return _evaluate(scores(), about, cut, peak, most)
+    return _evaluate(scores(), about, cut, confidence, most)
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
@@ -347,27 +347,29 @@ def _evaluate(
     results: Iterable[Result],
     about: dict[str, Any],
     cut: float | None,
-    peak: float | None = None,
+    confidence: float | None = None,
     max_area: int | None = None,
     *,
     roc: bool = True,
 ) -> Evaluation:
     evaluation = Evaluation(about)
-    peak = None if cut is None or peak is None or peak <= cut else peak
+    confidence = None if cut is None or confidence is None or confidence <= cut else confidence
     grid = None if cut is None or not roc else roc_thresholds(min(max(cut, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
-        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(cut, grid, peak=peak, max_area=max_area))
+        metrics = evaluation.sets.setdefault(
+            sample.group, InfraredMetrics(cut, grid, confidence=confidence, max_area=max_area)
+        )
         row = metrics.update(label_of(sample), score, truth, valid)
         if row["iou"] is None:
             continue
-        predicted = score & valid if cut is None else detected(score, valid, cut, peak, max_area)
+        predicted = score & valid if cut is None else detected(score, valid, cut, confidence, max_area)
         case = Case(row["image"], gray, truth, predicted, row["iou"])
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)
-    total = InfraredMetrics(cut, grid, peak=peak, max_area=max_area)
+    total = InfraredMetrics(cut, grid, confidence=confidence, max_area=max_area)
     for metrics in evaluation.sets.values():
         total.add(metrics)
     if len(evaluation.sets) == 1:

@@ -28,7 +28,7 @@ from rsunfold.report import quicklook, stages_picture, write_json
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
-THRESHOLD_TAG, PEAK_TAG, MAX_AREA_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_PEAK", "RSUNFOLD_MAX_AREA"
+THRESHOLD_TAG, CONFIDENCE_TAG, MAX_AREA_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_CONFIDENCE", "RSUNFOLD_MAX_AREA"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Options:
     """How files are treated; see ``rsunfold detect-ir --help``. None takes what the weights say."""
 
     threshold: float | None = None
-    peak: float | None = None
+    confidence: float | None = None
     band: int | None = None
     scale: tuple[float, float] | None = None
     var: str | None = None
@@ -49,7 +49,7 @@ class Options:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
-        check_threshold(self.peak, "--peak")
+        check_threshold(self.confidence, "--confidence")
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
         check_max_area(self.max_area, self.min_area)
@@ -154,8 +154,8 @@ class _Passage:
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
         self.image = image
-        self.threshold, self.peak = detector.cut(options.threshold, options.peak)
-        peak = self.peak if self.peak > self.threshold else -math.inf
+        self.threshold, self.confidence = detector.cut(options.threshold, options.confidence)
+        sure = self.confidence if self.confidence > self.threshold else None
         self.max_area = detector.largest(options.max_area)
         if self.max_area is not None and self.max_area < options.min_area:
             raise UsageError(
@@ -163,7 +163,7 @@ class _Passage:
                 "target: give --max-area too, 0 for any size."
             )
         self.collector = TargetCollector(
-            image.rows, image.cols, min_area=options.min_area, max_area=self.max_area, peak=peak
+            image.rows, image.cols, min_area=options.min_area, max_area=self.max_area, confidence=sure
         )
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.small: list[tuple[NDArray[Any], NDArray[Any]]] = []
@@ -222,7 +222,11 @@ class _Passage:
 def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> list[Target]:
     """Write the rasters, and return the targets, which have to be known before their mask can be written."""
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
-    note = {"RSUNFOLD_VERSION": __version__, THRESHOLD_TAG: str(passage.threshold), PEAK_TAG: str(passage.peak)}
+    note = {
+        "RSUNFOLD_VERSION": __version__,
+        THRESHOLD_TAG: str(passage.threshold),
+        CONFIDENCE_TAG: str(passage.confidence),
+    }
     if passage.max_area is not None:
         note[MAX_AREA_TAG] = str(passage.max_area)
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
@@ -266,7 +270,7 @@ def _write_reports(
     paths: dict[str, Path],
 ) -> None:
     about: dict[str, Any] = {
-        k: summary[k] for k in ("input", "model", "weights", "threshold", "peak", "max_area_px") if k in summary
+        k: summary[k] for k in ("input", "model", "weights", "threshold", "confidence", "max_area_px") if k in summary
     }
     write_geojson(paths["targets_geojson"], targets, image.meta, rows=image.rows, cols=image.cols, properties=about)
     write_csv(paths["targets_csv"], targets, image.meta)
@@ -279,7 +283,7 @@ def _write_reports(
             mask,
             targets,
             title=f"{Path(image.path).name}: {summary['model']}, "
-            f"threshold {passage.threshold:.3g}, peak {passage.peak:.3g}",
+            f"threshold {passage.threshold:.3g}, confidence {passage.confidence:.3g}",
             shape=(image.rows, image.cols),
             read=lambda w: image.read(w)[0],
         )
@@ -311,7 +315,7 @@ def _summary(
         "scale": image.scale.as_dict(),
         **detector.describe(),
         "threshold": passage.threshold,
-        "peak": passage.peak,
+        "confidence": passage.confidence,
         "min_area_px": options.min_area,
         "max_area_px": passage.max_area,
         "computed": scored.computed,

@@ -187,7 +187,7 @@ def robustness(
 
 
 def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protocol) -> Ablation:
-    """Evaluate the T^k of every stage of every network, at the threshold and the peak of its weights.
+    """Evaluate the T^k of every stage of every network, at the threshold and the confidence of its weights.
 
     The weights are those that were trained for K stages. Whether an earlier T^k was meant to be read depends on the
     recipe, whose ``loss.stages`` weighs it. Raises UsageError for a classical method.
@@ -208,7 +208,8 @@ def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protoco
 
 
 ABLATION_NOTE = (
-    "T^k of the weights trained for all stages, at their own threshold and peak; not networks trained with k stages. "
-    "Earlier stages were trained to be read out where the recipe's loss.stages is above 0 (see the weights' card). "
+    "T^k of the weights trained for all stages, at their own threshold and confidence; not networks trained with k "
+    "stages. Earlier stages were trained to be read out where the recipe's loss.stages is above 0 (see the weights' "
+    "card). "
     "parameters and gflop are those of a network of the first k stages, every branch counted."
 )

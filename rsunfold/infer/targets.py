@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
+from rsunfold.metrics.components import log_odds
 
 Bool = NDArray[np.bool_]
 Read = Callable[[Window], tuple[NDArray[Any], Bool, Bool]]
@@ -37,7 +38,7 @@ _MAX: tuple[np.ufunc, float] = (np.maximum, -np.inf)
 _SUM: tuple[np.ufunc, float] = (np.add, 0.0)
 _HOW = {
     **{"first": _MIN, "row_min": _MIN, "col_min": _MIN, "row_max": _MAX, "col_max": _MAX, "peak": _MAX},
-    **{"area": _SUM, "score": _SUM, "weight": _SUM, "row": _SUM, "col": _SUM, "image": _SUM},
+    **{"area": _SUM, "score": _SUM, "weight": _SUM, "odds": _SUM, "row": _SUM, "col": _SUM, "image": _SUM},
 }
 
 
@@ -77,9 +78,9 @@ class Target:
 class TargetCollector:
     """Targets of an image of ``rows`` x ``cols`` pixels, fed from top to bottom in strips of any height.
 
-    Targets of fewer than ``min_area`` or more than ``max_area`` pixels (None: any number), or whose largest score is
-    not above ``peak``, are left out of the list, but count as target pixels, not as background, in the contrast of
-    their neighbours.
+    Targets of fewer than ``min_area`` or more than ``max_area`` pixels (None: any number), or whose mean log odds are
+    not above those of ``confidence`` (None: any scores, also such as are no probabilities), are left out of the list,
+    but count as target pixels, not as background, in the contrast of their neighbours.
     Memory: one strip, plus the pieces found.
     """
 
@@ -90,10 +91,10 @@ class TargetCollector:
         *,
         min_area: int = 1,
         max_area: int | None = None,
-        peak: float = -math.inf,
+        confidence: float | None = None,
         margin: int = MARGIN,
     ) -> None:
-        self.rows, self.cols, self.peak, self.margin = rows, cols, peak, margin
+        self.rows, self.cols, self.confidence, self.margin = rows, cols, confidence, margin
         self.min_area, self.max_area = min_area, math.inf if max_area is None else max_area
         self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
         self._kept = np.empty(0, bool)
@@ -135,13 +136,14 @@ class TargetCollector:
         if not np.isfinite(s).all():
             raise InputError("the score is NaN or infinite on target pixels; mark those pixels as invalid.")
         weight = np.maximum(s, _TINY)
+        odds = np.float64(0) if self.confidence is None else log_odds(s) - log_odds(self.confidence)
         grey = np.float64(np.nan) if image is None else image[r, c].astype(np.float64)
         r += row
         pixels = {
             "first": r * self.cols + c,
             **{"row_min": r, "row_max": r, "col_min": c, "col_max": c},
             **{"area": np.float64(1), "peak": s, "score": s, "image": grey},
-            **{"weight": weight, "row": weight * r, "col": weight * c},
+            **{"weight": weight, "odds": odds, "row": weight * r, "col": weight * c},
         }
         self._before[row] = self._count
         self._pieces.append(_combine(piece, found, pixels))
@@ -172,7 +174,9 @@ class TargetCollector:
         joined = {k: np.concatenate([np.empty(0), *(p[k] for p in self._pieces)]) for k in _HOW}
         t = _combine(group, count, joined)
         order = np.argsort(t["first"])
-        listed = (t["area"] >= self.min_area) & (t["area"] <= self.max_area) & (t["peak"] > self.peak)
+        listed = (t["area"] >= self.min_area) & (t["area"] <= self.max_area)
+        if self.confidence is not None:
+            listed &= t["odds"] > 0
         self._kept = np.concatenate([[False], listed[group]])
         kept = order[listed[order]]
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]

@@ -32,31 +32,41 @@ class Components:
         return cls(labels, area, np.stack(sums, axis=1) / area[:, None])
 
 
+def log_odds(score: NDArray[Any] | float) -> NDArray[np.float64]:
+    """log(s / (1 - s)) of scores in [0, 1], within -16 to 16, beyond which float32 has no scores next to 1."""
+    s = np.asarray(score, np.float64)
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.clip(np.log(s) - np.log1p(-s), -16.0, 16.0))
+
+
 def detected(
     score: NDArray[Any],
     valid: NDArray[np.bool_],
     threshold: float,
-    peak: float | None = None,
+    confidence: float | None = None,
     max_area: int | None = None,
 ) -> NDArray[np.bool_]:
-    """Target pixels, bool (H, W): score > threshold, in 8-connected components whose largest score is above ``peak``
-    and that have no more than ``max_area`` pixels.
+    """Target pixels, bool (H, W): score > threshold, in 8-connected components whose mean log odds are above those of
+    ``confidence`` and that have no more than ``max_area`` pixels.
 
-    The two thresholds of Canny (PAMI 1986): the higher one decides whether there is a target, the lower one how far it
-    reaches. peak : None, or anything not above ``threshold``, is a plain threshold. max_area : None for any size.
+    Two thresholds as Canny's (PAMI 1986): the lower one says how far a target reaches, the higher one whether there is
+    one; not by its best pixel, but by all of them, because large bright clutter has one good pixel easily. confidence :
+    None, or anything not above ``threshold``, is a plain threshold. max_area : None for any size.
     """
     from scipy import ndimage
 
     mask = (score > threshold) & valid
-    peaked = peak is not None and peak > threshold
-    if not peaked and max_area is None:
+    sure = confidence is not None and confidence > threshold
+    if not sure and max_area is None:
         return np.asarray(mask)
     labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
     taken = np.arange(count + 1) > 0
-    if peaked and count:
-        taken[1:] &= np.asarray(ndimage.maximum(score, labels, np.arange(1, count + 1))) > peak
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    if sure:
+        odds = np.bincount(labels[mask], log_odds(score[mask]), count + 1)
+        taken &= odds > area * log_odds(confidence or 0.0)
     if max_area is not None:
-        taken &= np.bincount(labels.ravel(), minlength=count + 1) <= max_area
+        taken &= area <= max_area
     return np.asarray(taken[labels])
 
 

@@ -71,7 +71,7 @@ class InfraredMetrics:
     """Accumulates images and answers with a dictionary that ``json`` can write.
 
     threshold : the fixed cut of the scores, or None when the predictions are boolean masks (which have no ROC).
-    peak : score that the best pixel of a component must exceed as well, see :func:`detected`; None asks for nothing.
+    confidence : what the mean log odds of a component must exceed as well, see :func:`detected`; None asks nothing.
     max_area : most pixels of a component, or None.
     thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
     auc_fa : the ROC's area is taken over pixel false-alarm rates 0 to ``auc_fa`` and divided by it.
@@ -82,11 +82,11 @@ class InfraredMetrics:
         threshold: float | None,
         thresholds_for_roc: ArrayLike | None = None,
         auc_fa: float = 1e-3,
-        peak: float | None = None,
+        confidence: float | None = None,
         max_area: int | None = None,
     ) -> None:
         self.threshold = threshold
-        self.peak, self.max_area = peak, max_area
+        self.confidence, self.max_area = confidence, max_area
         self.auc_fa = auc_fa
         self.rows: list[dict[str, Any]] = []
         self.roc: _Roc | None = None
@@ -147,13 +147,13 @@ class InfraredMetrics:
             return np.asarray(score & valid)
         if np.isnan(score[valid]).any():
             raise InputError(f"the score of {name} is NaN at valid pixels; mark them as nodata.")
-        return detected(score, valid, self.threshold, self.peak, self.max_area)
+        return detected(score, valid, self.threshold, self.confidence, self.max_area)
 
     def _rule(self) -> str:
         if self.threshold is None:
             return "boolean masks"
         asked = [
-            "with a score > peak" if self.peak is not None else "",
+            "whose mean log odds are > those of confidence" if self.confidence is not None else "",
             "of at most max_area_px pixels" if self.max_area is not None else "",
         ]
         where = " ".join(text for text in asked if text)
@@ -176,7 +176,7 @@ class InfraredMetrics:
         answer: dict[str, Any] = {
             "rule": self._rule(),
             "threshold": self.threshold,
-            "peak": self.peak,
+            "confidence": self.confidence,
             "max_area_px": self.max_area,
             "images": len(used),
             "images_all_nodata": len(self.rows) - len(used),

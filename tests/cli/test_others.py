@@ -156,7 +156,7 @@ def test_only_detectors_have_a_threshold(call):
     keys = [
         {line.split()[0] for line in call("weights", "info", w).stdout.splitlines()} for w in ("l-rpcanet", "star-net")
     ]
-    assert keys[0] - keys[1] >= {"threshold", "peak", "max_area", "temperature"} and "bands" in keys[1]
+    assert keys[0] - keys[1] >= {"threshold", "confidence", "max_area", "temperature"} and "bands" in keys[1]
     rows = {
         line.split()[1]: line.split("│")[3].strip()
         for line in call("weights", "list").stdout.splitlines()

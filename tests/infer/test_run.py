@@ -15,6 +15,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.warp import transform as to_lonlat
 from scipy import ndimage
+from scipy.special import expit
 
 import rsunfold
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
@@ -26,7 +27,7 @@ from rsunfold.infer.tiles import Plan, plan
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.vector import COLUMNS
-from rsunfold.metrics.components import detected
+from rsunfold.metrics.components import detected, log_odds
 from rsunfold.simulate.infrared import infrared_scene
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{NotGeoreferencedWarning.__module__}.NotGeoreferencedWarning")
@@ -569,17 +570,18 @@ def test_targets_are_no_larger_than_the_weights_say_or_the_option(tmp_path, dete
         Options(min_area=5, max_area=4)
 
 
-def test_peak_keeps_whole_targets_and_drops_faint_ones(tmp_path, detector):
+def test_confidence_keeps_whole_targets_and_drops_unsure_ones(tmp_path, detector):
     source = write(tmp_path / "a.tif", np.random.default_rng(3).integers(0, 255, (40, 50), np.uint8))
     plain = detect_file(str(source), "a", tmp_path / "plain", detector, Options(threshold=0.5))
-    peaks = sorted(t.peak for t in plain.targets)
-    assert len(peaks) >= 2 and plain.summary["peak"] == 0.5
-    peak = (peaks[0] + peaks[-1]) / 2
-    found = detect_file(str(source), "a", tmp_path / "out", detector, Options(threshold=0.5, peak=peak))
-    assert [t.peak for t in found.targets] == [t.peak for t in plain.targets if t.peak > peak]
-    assert 0 < len(found.targets) < len(plain.targets)
-    score, mask = read(tmp_path / "out" / "a_score.tif")[0], read(tmp_path / "out" / "a_mask.tif")[0]
-    np.testing.assert_array_equal(mask == 1, detected(score, np.isfinite(score), 0.5, peak))
+    score = read(tmp_path / "plain" / "a_score.tif")[0]
+    labels, count = ndimage.label(score > 0.5, np.ones((3, 3)))
+    means = sorted(ndimage.mean(log_odds(score), labels, np.arange(1, count + 1)))
+    assert len(means) >= 2 and plain.summary["confidence"] == 0.5
+    confidence = float(expit((means[0] + means[-1]) / 2))
+    found = detect_file(str(source), "a", tmp_path / "out", detector, Options(threshold=0.5, confidence=confidence))
+    assert 0 < len(found.targets) == sum(m > log_odds(confidence) for m in means) < len(plain.targets)
+    mask = read(tmp_path / "out" / "a_mask.tif")[0]
+    np.testing.assert_array_equal(mask == 1, detected(score, np.isfinite(score), 0.5, confidence))
     assert found.summary["target_pixels"] == (mask == 1).sum() == sum(t.area for t in found.targets)
 
 

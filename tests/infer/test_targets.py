@@ -99,18 +99,18 @@ def test_whole_image_agrees_with_the_definition(scene):
     st.one_of(st.none(), st.integers(1, 12)),
 )
 @settings(max_examples=60)
-def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, cols, height, peak, most):
+def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, cols, height, confidence, most):
     rng = np.random.default_rng(seed)
     score, valid = rng.random((rows, cols)), rng.random((rows, cols)) > 0.1
     mask = (score > 0.6) & valid
-    collector = TargetCollector(rows, cols, peak=peak, max_area=most)
+    collector = TargetCollector(rows, cols, confidence=confidence, max_area=most)
     for row in range(0, rows, height):
         collector.add(row, score[row : row + height], mask[row : row + height], None, valid[row : row + height])
     found = collector.finish()
     kept = np.concatenate([collector.kept(row, mask[row : row + height]) for row in range(0, rows, height)])
-    np.testing.assert_array_equal(kept, detected(score, valid, 0.6, peak, most))
+    np.testing.assert_array_equal(kept, detected(score, valid, 0.6, confidence, most))
     assert all(most is None or t.area <= most for t in found)
-    assert sum(t.area for t in found) == kept.sum() and all(t.peak > max(peak, 0.6) for t in found)
+    assert sum(t.area for t in found) == kept.sum() and all(t.peak > max(confidence, 0.6) for t in found)
 
 
 def test_known_target_centroid_box_and_scores():

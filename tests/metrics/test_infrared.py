@@ -329,9 +329,9 @@ def test_sets_added_together_are_the_figures_of_all_their_images():
         (f"im{i}", rng.random((20, 24)), rng.random((20, 24)) > 0.97, rng.random((20, 24)) > 0.1) for i in range(6)
     ]
     grid = np.linspace(0, 0.99, 25)
-    together = InfraredMetrics(0.9, grid, peak=0.97)
-    parts = [InfraredMetrics(0.9, grid, peak=0.97) for _ in range(2)]
-    total = InfraredMetrics(0.9, grid, peak=0.97)
+    together = InfraredMetrics(0.9, grid, confidence=0.97)
+    parts = [InfraredMetrics(0.9, grid, confidence=0.97) for _ in range(2)]
+    total = InfraredMetrics(0.9, grid, confidence=0.97)
     for i, image in enumerate(images):
         together.update(*image)
         parts[i // 3].update(*image)

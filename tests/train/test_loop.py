@@ -194,11 +194,8 @@ def test_card_says_what_the_record_says(learned):
     record = weights.read_record(str(out / "tiny.safetensors"))
     figures = record.figures["blobs"]
     assert text.startswith("# tiny\n") and weights.sha256_of(out / "tiny.safetensors") in text
-    assert (
-        f"exceeds {record.threshold:.3f} around a pixel that exceeds {record.peak:.4g}" in text
-        and record.trained_on in text
-        and record.origin in text
-    )
+    rule = f"exceeds {record.threshold:.3f} and the mean of the log odds there exceeds that of {record.confidence:.4g}"
+    assert rule in text and record.trained_on in text and record.origin in text
     assert f"| blobs | 2 | 2 | {figures['iou_pooled']:.4f} | {figures['niou']:.4f} |" in text
     assert "| sky | 1 | 0 | - | - | - | - |" in text
     recipe = json.loads(text.split("```json\n")[1].split("```")[0])

@@ -10,15 +10,16 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from rsunfold.metrics.components import Components
+from rsunfold.metrics.components import Components, log_odds
 
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = sigmoid(logit / temperature), target where score > threshold around a score > peak, in no more than
-    ``max_area`` pixels (None: any number).
+    """score = sigmoid(logit / temperature), target where score > threshold in groups whose mean log odds are above
+    those of ``confidence``, of no more than ``max_area`` pixels (None: any number); see
+    :func:`rsunfold.metrics.components.detected`.
 
     score : geometric mean over the sets with targets of the pooled IoU at those two, 0.1 of the share of target-free
     images without detection added; what the best weights are chosen by. silent : that share.
@@ -26,7 +27,7 @@ class Calibration:
 
     temperature: float
     threshold: float
-    peak: float
+    confidence: float
     score: float
     silent: float
     max_area: int | None = None
@@ -69,18 +70,16 @@ def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int |
 
 
 def calibrate(results: list[Result], max_area: int | None = None, quiet: float = 0.8) -> Calibration:
-    """Temperature, threshold and peak from validation results (logits, truth, valid, set), all (H, W).
+    """Temperature, threshold and confidence from validation results (logits, truth, valid, set), all (H, W).
 
-    Of all pairs threshold <= peak of a grid, the one with the best geometric mean of the pooled IoU over the sets with
-    targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
+    Of all pairs threshold <= confidence of a grid, the one with the best geometric mean of the pooled IoU over the sets
+    with targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
     does, among those that leave most. Components of more than ``max_area`` pixels are no targets.
     """
     t = temperature_of(results)
-    peaks = np.concatenate(
-        [np.linspace(0.02, 0.98, 49), [0.985, 0.99, 0.993, 0.995, 0.996, 0.997, 0.998, 0.999, 0.9995, 0.9999, 0.99999]]
-    )
-    high = t * np.log(peaks / (1 - peaks))
-    lows = range(2, 49, 3)
+    grid = np.unique(np.round(expit(np.arange(-2.5, 9.0, 0.1)), 4))
+    high = log_odds(grid)
+    lows = range(0, int((grid < 0.97).sum()), 5)
     groups = sorted({g for _, truth, valid, g in results if (truth & valid).any()})
     tp, fp = np.zeros((2, len(lows), len(groups), high.size))
     targets = np.zeros(len(groups))
@@ -91,12 +90,13 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
         g = groups.index(group) if counts else 0
         if counts:
             targets[g] += (truth & valid).sum()
+        odds = log_odds(expit(logits / np.float32(t)).astype(np.float32))
         for i, low in enumerate(lows):
-            labels, count = ndimage.label((logits > high[low]) & valid, np.ones((3, 3)))
-            best = np.atleast_1d(ndimage.maximum(logits, labels, np.arange(1, count + 1))) if count else np.empty(0)
+            labels, count = ndimage.label((odds > high[low]) & valid, np.ones((3, 3)))
             inside = np.bincount(labels[truth & valid], minlength=count + 1)[1:]
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-            above = best[:, None] > high
+            mean = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:] / np.maximum(area, 1)
+            above = mean[:, None] > high
             if max_area is not None:
                 above &= (area <= max_area)[:, None]
             quiet_at[i] = ~above.any(axis=0)
@@ -107,9 +107,9 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
             silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
     iou = np.exp(np.log(np.maximum(iou, 1e-9)).mean(axis=1)) if groups else np.zeros((len(lows), high.size))
-    iou[np.array(lows)[:, None] > np.arange(high.size)] = -1  # a peak below the threshold is no pair
+    iou[np.array(lows)[:, None] > np.arange(high.size)] = -1  # a confidence below the threshold is no pair
     share = np.mean(silent, axis=0) if silent else np.ones((len(lows), high.size))
     allowed = share >= min(quiet, share.max())
     i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
     score, silence = float(iou[i, j] + 0.1 * share[i, j]), float(share[i, j])
-    return Calibration(t, float(peaks[lows[i]]), float(peaks[j]), score, silence, max_area)
+    return Calibration(t, float(grid[lows[i]]), float(grid[j]), score, silence, max_area)

@@ -31,7 +31,9 @@ def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
     """Figures of merit of each set at the calibrated threshold, by the set's name."""
     metrics: dict[str, InfraredMetrics] = {}
     for sample, logits, truth, valid in results:
-        m = metrics.setdefault(sample.group, InfraredMetrics(found.threshold, peak=found.peak, max_area=found.max_area))
+        m = metrics.setdefault(
+            sample.group, InfraredMetrics(found.threshold, confidence=found.confidence, max_area=found.max_area)
+        )
         m.update(sample.name, found.score_of(logits), truth, valid)
     return {group: m.result() for group, m in metrics.items()}
 
@@ -54,17 +56,16 @@ def usage_of(found: Calibration, *, trained: bool = True) -> str:
     images = "validation images" if trained else "images"
     return (
         f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {found.threshold:.3f}"
-        f" around a pixel that exceeds {found.peak:.4g}{size}; temperature, threshold and peak were chosen on the"
-        f" {images} below, so the figures are slightly optimistic{more}"
+        f" and the mean of the log odds there exceeds that of {found.confidence:.4g}{size}; temperature and both were"
+        f" chosen on the {images} below, so the figures are slightly optimistic{more}"
     )
 
 
 def table_of(figures: dict[str, Any], found: Calibration, *, trained: bool = True) -> list[str]:
     """The lines of the table of :func:`figures_of`, in Markdown, with what stands before and after it."""
+    images = "Validation images (never trained on;" if trained else "The images that the rule was chosen on ("
     lines = [
-        "Validation images (never trained on; one threshold and one peak for all sets, native resolution):"
-        if trained
-        else "The images that the rule was chosen on (one threshold and one peak for all sets, native resolution):",
+        f"{images}{' ' * trained}one threshold and one confidence for all sets, native resolution):",
         "",
         "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""The rule of finished weights chosen anew on other images: temperature, threshold and peak, not the network."""
+"""The rule of finished weights chosen anew on other images: temperature, threshold and confidence, not the network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recalibrate(
 ) -> tuple[WeightRecord, list[str]]:
     """Write ``output``, the weights of a ``detect-ir`` network with the rule that suits ``samples`` best.
 
-    The rule is that of :func:`calibrate`: of the thresholds and peaks that leave at least 80 % of the target-free
+    The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 80 % of the target-free
     images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
     weights, 0 is any number. device : None is the CPU.
 
@@ -58,7 +58,7 @@ def recalibrate(
         record,
         name=output.stem,
         threshold=found.threshold,
-        peak=found.peak,
+        confidence=found.confidence,
         temperature=found.temperature,
         max_area=limit,
         figures=kept_of(figures),

@@ -105,11 +105,11 @@ class InfraredTask(TrainingTask):
         return Verdict(
             score=found.score,
             log={"val_iou": iou, "val_silent": found.silent, "val_sets": by_set},
-            message=f"threshold {found.threshold:.3f}, peak {found.peak:.3f}, "
+            message=f"threshold {found.threshold:.3f}, confidence {found.confidence:.3f}, "
             f"silent on {found.silent:.0%} of target-free images",
             record={
                 "threshold": found.threshold,
-                "peak": found.peak,
+                "confidence": found.confidence,
                 "max_area": found.max_area,
                 "temperature": found.temperature,
                 "figures": kept_of(figures),

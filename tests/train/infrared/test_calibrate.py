@@ -44,7 +44,7 @@ def scene_with_alarms(alarm: float, skies: int, with_alarm: int):
     """Calibrated logits of a scene with targets, and target-free images of which some have one pixel at ``alarm``."""
     rng = np.random.default_rng(2)
     z = rng.normal(-1, 3, (100, 100))
-    empty = [result([alarm if i < with_alarm else -3.0, -3.0], [0, 0], "sky") for i in range(skies)]
+    empty = [result([alarm if i < with_alarm else -30.0, -30.0], [0, 0], "sky") for i in range(skies)]
     return [result(z, rng.random(z.shape) < expit(z)), *empty]
 
 
@@ -53,8 +53,8 @@ def test_quiet_rule_decides_between_thresholds():
     loose, strict = calibrate(results, quiet=0.85), calibrate(results, quiet=0.9)
     assert loose.temperature == strict.temperature == pytest.approx(1, rel=0.05)
     alarm = expit(3.5 / strict.temperature)
-    assert loose.silent == pytest.approx(0.85) and loose.threshold <= loose.peak < alarm
-    assert strict.silent == 1 and alarm <= strict.peak
+    assert loose.silent == pytest.approx(0.85) and loose.threshold <= loose.confidence < alarm
+    assert strict.silent == 1 and alarm <= strict.confidence + 1e-4
     assert loose.score > strict.score
 
 
@@ -65,13 +65,13 @@ def test_where_no_threshold_is_quiet_the_quietest_is_taken_with_its_best_iou():
     assert found == calibrate(results, quiet=0.85)
 
 
-def test_peak_drops_faint_clutter_and_threshold_keeps_the_extent():
-    target = result([-9.0, 2.0, 8.0, 2.0, -9.0, 5.0, -9.0], [0, 1, 1, 1, 0, 0, 0])
-    found = calibrate([target, result([5.0, -9.0, -9.0], [0, 0, 0], "sky")])
+def test_confidence_drops_clutter_with_one_good_pixel_and_threshold_keeps_the_extent():
+    target = result([-9.0, 3.0, 8.0, 3.0, -9.0, 1.0, 9.0, 1.0, 1.0, -9.0], [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+    found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")])
     score = found.score_of(target[0])
-    np.testing.assert_array_equal(detected(score, target[2], found.threshold, found.peak), target[1])
+    np.testing.assert_array_equal(detected(score, target[2], found.threshold, found.confidence), target[1])
     assert found.score == pytest.approx(1.1) and found.silent == 1
-    assert found.threshold < expit(2 / found.temperature) < expit(5 / found.temperature) <= found.peak
+    assert found.threshold < expit(1 / found.temperature) and expit(3 / found.temperature) <= found.confidence
 
 
 def test_score_is_the_geometric_mean_over_sets_of_the_pooled_iou():
@@ -91,7 +91,7 @@ def test_invalid_pixels_neither_count_nor_alarm():
 
 
 def test_score_of_is_the_sigmoid_of_the_scaled_logit():
-    c = Calibration(temperature=4.0, threshold=0.5, peak=0.5, score=0.0, silent=1.0)
+    c = Calibration(temperature=4.0, threshold=0.5, confidence=0.5, score=0.0, silent=1.0)
     score = c.score_of(np.array([[-8.0, 0.0, 4.0]], np.float32))
     assert score.dtype == np.float32
     np.testing.assert_allclose(score, [[1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-1)]], rtol=1e-6)
