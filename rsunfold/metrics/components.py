@@ -56,15 +56,15 @@ def detected(
     from scipy import ndimage
 
     mask = (score > threshold) & valid
-    sure = confidence is not None and confidence > threshold
-    if not sure and max_area is None:
+    least = log_odds(confidence) if confidence is not None and confidence > threshold else None
+    if least is None and max_area is None:
         return np.asarray(mask)
     labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
     taken = np.arange(count + 1) > 0
     area = np.bincount(labels.ravel(), minlength=count + 1)
-    if sure:
+    if least is not None:
         odds = np.bincount(labels[mask], log_odds(score[mask]), count + 1)
-        taken &= odds > area * log_odds(confidence or 0.0)
+        taken &= odds > area * least
     if max_area is not None:
         taken &= area <= max_area
     return np.asarray(taken[labels])
