@@ -7,6 +7,7 @@ import torch
 import rsunfold
 from rsunfold import weights
 from rsunfold.infer.detector import Detector
+from rsunfold.metrics.components import Rule
 from rsunfold.metrics.denoising import quality
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.registry import all_models, get_model
@@ -47,7 +48,7 @@ def test_file_record_and_card(name):
 def test_targets_of_simulated_scenes_are_found(name):
     """Far from chance, on scenes that were never trained on."""
     detector = Detector(weights.read_record(name).model, weights=name, device="cpu")
-    metrics = InfraredMetrics(detector.threshold)
+    metrics = InfraredMetrics(Rule(detector.own.threshold))
     for number, scene in enumerate(infrared_scenes(6, seed=1)):
         gray = np.round(scene.image * 255).astype(np.float32) / 255
         metrics.update(str(number), detector.score(gray), scene.mask)

@@ -9,6 +9,7 @@ import typer
 
 from rsunfold.cli.options import (
     Band,
+    Confidence,
     Device,
     Envi,
     Images,
@@ -41,13 +42,7 @@ def detect_ir(
     model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="Score whose log odds the mean of a target's must exceed; default: the one of the weights, or "
-            "that of --threshold where it is given."
-        ),
-    ] = None,
+    confidence: Confidence = None,
     band: Band = None,
     scale: Annotated[
         str | None,

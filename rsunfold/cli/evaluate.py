@@ -21,6 +21,7 @@ from rsunfold.cli.detect_anomaly import (
     prior_names,
 )
 from rsunfold.cli.options import (
+    Confidence,
     Device,
     Json,
     MaxArea,
@@ -73,6 +74,7 @@ def detect_ir(
     model: Annotated[str, typer.Option(help="One or more models, comma-separated, or all that can run.")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
+    confidence: Confidence = None,
     max_area: MaxArea = None,
     pfa: Annotated[
         float | None, typer.Option(help="Also tell the threshold that keeps false-alarm pixels at this rate here.")
@@ -119,12 +121,13 @@ def detect_ir(
     """
     from rsunfold.infer.evaluate import (
         Evaluation,
+        Protocol,
         detectors_of,
         evaluate_detector,
         evaluate_files,
         samples_from,
     )
-    from rsunfold.infer.studies import Protocol, ablation, corruptions, robustness
+    from rsunfold.infer.studies import ablation, corruptions, robustness
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
 
@@ -134,17 +137,18 @@ def detect_ir(
     if predictions is not None:
         of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory"}
         refuse_given(context, of_models, "goes with a model, not with --predictions")
-    if legacy and any(option is not None for option in (threshold, max_area, pfa, roc)):
+    if legacy and any(option is not None for option in (threshold, confidence, max_area, pfa, roc)):
         raise UsageError(
-            "--half-maximum takes the place of a threshold: it has no --threshold, --max-area, --pfa or --roc."
+            "--half-maximum takes the place of a threshold: it has no --threshold, --confidence, --max-area, --pfa or "
+            "--roc."
         )
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     if seed is not None and not noises:
         raise UsageError("--seed is that of the noise and goes with --corrupt.")
     if ablate not in (None, "stages"):
         raise UsageError(f"--ablate knows stages only, not {ablate!r}.")
-    if ablate is not None and (noises or legacy or threshold is not None):
-        raise UsageError("--ablate goes without --corrupt, --threshold and --half-maximum.")
+    if ablate is not None and (noises or legacy or threshold is not None or confidence is not None):
+        raise UsageError("--ablate goes without --corrupt, --threshold, --confidence and --half-maximum.")
     if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
         raise UsageError("--pfa, --roc and --worst go without --corrupt and --ablate.")
     if picture is not None and not noises and ablate is None:
@@ -152,11 +156,13 @@ def detect_ir(
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
-        done: list[Evaluation] = [evaluate_files(predictions, samples, threshold=threshold, max_area=max_area)]
+        done: list[Evaluation] = [
+            evaluate_files(predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area)
+        ]
     else:
+        protocol = Protocol(threshold, confidence, max_area, resize, legacy, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if noises or ablate is not None:
-            protocol = Protocol(threshold, max_area, resize, legacy, say)
             if ablate is not None and model == "all":
                 say(
                     "left out, classical methods have no stages: "
@@ -175,10 +181,7 @@ def detect_ir(
                     overwrite=overwrite,
                 )  # fmt: skip
             return
-        done = [
-            evaluate_detector(d, samples, threshold=threshold, max_area=max_area, resize=resize, legacy=legacy, say=say)
-            for d in detectors
-        ]
+        done = [evaluate_detector(d, samples, protocol) for d in detectors]
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))

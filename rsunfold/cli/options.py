@@ -59,6 +59,13 @@ SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out i
 Threshold = Annotated[
     float | None, typer.Option(help="Score above which a pixel is a target; default: the one of the weights.")
 ]
+Confidence = Annotated[
+    float | None,
+    typer.Option(
+        help="Score whose log odds the mean of a target's must exceed; default: the one of the weights, or "
+        "that of --threshold where it is given."
+    ),
+]
 MaxArea = Annotated[
     int | None,
     typer.Option(min=0, help="Most pixels of a target, 0 for any number; default: what the weights were trained on."),

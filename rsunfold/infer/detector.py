@@ -17,6 +17,7 @@ from rsunfold.errors import DeviceError, UsageError, WeightsError
 from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
 from rsunfold.infer.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
+from rsunfold.metrics.components import Rule
 from rsunfold.registry import ModelSpec, get_model
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Detector:
     process, bytes or ``2GB``; None is half of what is free. half : float16 on a GPU, checked against float32 on the
     first image.
 
-    Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
+    own : what is a target by the weights, or by the method's own threshold. Raises UsageError, WeightsError or
+    DeviceError when the model cannot run as asked.
     """
 
     def __init__(
@@ -92,8 +94,7 @@ class Detector:
         self.net: Unrolled | None = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
-        self.threshold = self.confidence = self.spec.threshold
-        self.max_area: int | None = None
+        self.own = Rule(self.spec.threshold)
         if self.spec.kind == "classical":
             if weights is not None or half:
                 raise UsageError(f"{model} is a classical method: it takes neither weights nor half precision.")
@@ -115,23 +116,21 @@ class Detector:
             raise UsageError(f"half precision needs a CUDA device, this run uses {self.device}.")
         reuse_memory()
         net, self.record, self.sha256 = load(name, model)
-        self.threshold = self.record.threshold
-        self.confidence = max(self.threshold, self.record.confidence)
-        self.max_area = self.record.max_area
+        self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area)
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         # Measured before any image: what images have freed may still count as resident, but is used again.
         self.held = resident() + LATER_BYTES
 
-    def cut(self, threshold: float | None, confidence: float | None) -> tuple[float, float]:
-        """(threshold, confidence): those given, else those of the weights; a threshold given alone is a plain one."""
+    def rule(self, threshold: float | None, confidence: float | None, max_area: int | None) -> Rule:
+        """What is a target: as asked, else (None) as the weights say; a threshold given alone is a plain one, and a
+        ``max_area`` of 0 any number of pixels."""
         if confidence is None:
-            confidence = self.confidence if threshold is None else threshold
-        threshold = self.threshold if threshold is None else threshold
-        return threshold, max(threshold, confidence)
-
-    def largest(self, max_area: int | None) -> int | None:
-        """Most pixels of a target: those given, else those of the weights; None for any number, which 0 asks for."""
-        return (self.max_area if max_area is None else max_area) or None
+            confidence = self.own.confidence if threshold is None else threshold
+        return Rule(
+            self.own.threshold if threshold is None else threshold,
+            confidence,
+            (self.own.max_area if max_area is None else max_area) or None,
+        )
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash, temperature and device, for the JSON summary."""

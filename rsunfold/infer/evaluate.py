@@ -24,7 +24,7 @@ from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask, read_score
-from rsunfold.metrics.components import detected
+from rsunfold.metrics.components import Rule
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.registry import all_models
 from rsunfold.report import Case
@@ -39,6 +39,33 @@ Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.f
 """A sample, its score, and truth, valid pixels and gray of it, all (H, W)."""
 
 WORST = 6
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a model is evaluated on images.
+
+    threshold, confidence, max_area : see :meth:`Detector.rule`; None takes those of the weights. resize : images are
+    resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of the papers for IRSTD-1k;
+    None keeps the native size. legacy : each image is cut at half of its own maximum instead, as published scripts do.
+    say : is told how far it is. Raises UsageError for numbers that no score or target can have.
+    """
+
+    threshold: float | None = None
+    confidence: float | None = None
+    max_area: int | None = None
+    resize: int | None = None
+    legacy: bool = False
+    say: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
+        check_threshold(self.confidence, "--confidence")
+        check_max_area(self.max_area)
+
+    def rule(self, detector: Detector) -> Rule | None:
+        """What is a target among the scores of ``detector``; None where each image has its own cut."""
+        return None if self.legacy else detector.rule(self.threshold, self.confidence, self.max_area)
 
 
 @dataclass
@@ -196,49 +223,36 @@ def first_stages(net: Unrolled, count: int) -> Unrolled:
 def evaluate_detector(
     detector: Detector,
     samples: list[Sample],
+    protocol: Protocol = Protocol(),
     *,
-    threshold: float | None = None,
-    max_area: int | None = None,
-    resize: int | None = None,
-    legacy: bool = False,
     corruption: Corruption | None = None,
     roc: bool = True,
-    say: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Score every sample with a model at one fixed threshold (None: the threshold and the confidence of its weights).
+    """Score every sample with a model, by one rule for all.
 
-    max_area : most pixels of a target; None takes those of the weights, 0 any number.
-
-    resize : images are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of
-    the papers for IRSTD-1k; None keeps the native size. legacy : cut each image at half of its own maximum instead, as
-    published scripts do. corruption : noise that the image gets before it is scored, after it was resampled. roc : also
-    gather the ROC. Raises InputError when an image and its mask differ in size.
+    corruption : noise that the image gets before it is scored, after it was resampled. roc : also gather the ROC.
+    Raises InputError when an image and its mask differ in size.
     """
-    check_threshold(threshold)
-    check_max_area(max_area)
-    cut, confidence = detector.cut(threshold, None)
-    largest = None if legacy else detector.largest(max_area)
+    rule, side = protocol.rule(detector), protocol.resize
     about = {
         **detector.describe(),
         **cost_of(detector),
-        "threshold": "half of each image's maximum" if legacy else cut,
-        "confidence": None if legacy else confidence,
-        "max_area_px": largest,
-        "size": f"resized to {resize}x{resize}" if resize else "native",
+        **_shown(rule, "half of each image's maximum"),
+        "size": f"resized to {side}x{side}" if side else "native",
     }
     scoring = 0.0
 
     def scores() -> Iterable[Result]:
         nonlocal scoring
         for number, sample in enumerate(samples, start=1):
-            gray, truth, valid = read_sample(sample, resize, corruption)
+            gray, truth, valid = read_sample(sample, side, corruption)
             score, seconds = score_of(detector, gray)
             scoring += seconds
             if number % 50 == 0:
-                say(f"{detector.spec.name}: {number} of {len(samples)} images")
-            yield sample, legacy_half_maximum(score, valid) if legacy else score, truth, valid, gray
+                protocol.say(f"{detector.spec.name}: {number} of {len(samples)} images")
+            yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, gray
 
-    evaluation = _evaluate(scores(), about, None if legacy else cut, confidence, largest, roc=roc)
+    evaluation = _evaluate(scores(), about, rule, roc=roc)
     evaluation.scoring = scoring
     return evaluation
 
@@ -246,7 +260,7 @@ def evaluate_detector(
 def read_sample(
     sample: Sample, resize: int | None = None, corruption: Corruption | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(gray, truth, valid), all (H, W), of a sample, resampled and with noise as :func:`evaluate_detector` says.
+    """(gray, truth, valid), all (H, W), of a sample, resampled as :class:`Protocol` says and then with noise.
 
     Raises InputError when image and mask differ in size.
     """
@@ -273,17 +287,26 @@ def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, floa
 
 
 def evaluate_files(
-    predictions: Path, samples: list[Sample], *, threshold: float | None = None, max_area: int | None = None
+    predictions: Path,
+    samples: list[Sample],
+    *,
+    threshold: float | None = None,
+    confidence: float | None = None,
+    max_area: int | None = None,
 ) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
     Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and confidence that our
-    own files name, else 0.5), of at most ``max_area`` pixels (None: what our own files name, 0: any number); files of
-    integers are masks, target above half of their range. All files must be of one kind.
-    Pixels that a prediction marks as nodata are not predicted. Raises InputError for a missing file, another size, or
-    scores outside [0, 1]; UsageError for a threshold or a largest area for masks, and for two images of one name.
+    own files name, else 0.5) with ``confidence`` (None: a threshold given is a plain one), of at most ``max_area``
+    pixels (None: what our own files name, 0: any number). Files of integers are masks, target above half of their
+    range. All files must be of one kind. Pixels that a prediction marks as nodata are not predicted.
+
+    Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for a threshold, confidence
+    or largest area for masks, and for two images of one name.
     """
+    asked = {"--threshold": threshold, "--confidence": confidence, "--max-area": max_area}
     check_threshold(threshold)
+    check_threshold(confidence, "--confidence")
     check_max_area(max_area)
     names = {sample: [sample.name + tail for tail in ("", "_score", "_mask")] for sample in samples}
     looked_for = {name for several in names.values() for name in several}
@@ -301,14 +324,14 @@ def evaluate_files(
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
-        named = float(first.meta.tags.get(THRESHOLD_TAG, 0.5))
-        confidence = float(first.meta.tags.get(CONFIDENCE_TAG, 0)) if threshold is None else None
-        largest = int(first.meta.tags.get(MAX_AREA_TAG, 0)) if max_area is None else max_area
-    if (threshold is not None or max_area is not None) and not scored:
-        option = "--threshold" if threshold is not None else "--max-area"
-        raise UsageError(f"{predictions} holds masks, which take no {option}.")
-    cut = (named if threshold is None else threshold) if scored else None
-    most = (largest or None) if scored else None
+        tags = first.meta.tags
+    if not scored and (given := [option for option, value in asked.items() if value is not None]):
+        raise UsageError(f"{predictions} holds masks, which take no {given[0]}.")
+    if confidence is None:
+        confidence = float(tags.get(CONFIDENCE_TAG, 0)) if threshold is None else threshold
+    cut = float(tags.get(THRESHOLD_TAG, 0.5)) if threshold is None else threshold
+    most = int(tags.get(MAX_AREA_TAG, 0)) if max_area is None else max_area
+    rule = Rule(cut, confidence, most or None) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in paths.items():
@@ -318,12 +341,15 @@ def evaluate_files(
 
     about = {
         "model": str(predictions),
-        "threshold": cut if scored else "masks",
-        "confidence": confidence if scored else None,
-        "max_area_px": most,
+        **_shown(rule, "masks"),
         "size": "native",
     }
-    return _evaluate(scores(), about, cut, confidence, most)
+    return _evaluate(scores(), about, rule)
+
+
+def _shown(rule: Rule | None, instead: str) -> dict[str, Any]:
+    """The rule in reports; without one, what takes its place."""
+    return {"threshold": instead, "confidence": None, "max_area_px": None} if rule is None else rule.as_dict()
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
@@ -343,33 +369,22 @@ def _read_scores(path: Path) -> NDArray[np.float32]:
     return score
 
 
-def _evaluate(
-    results: Iterable[Result],
-    about: dict[str, Any],
-    cut: float | None,
-    confidence: float | None = None,
-    max_area: int | None = None,
-    *,
-    roc: bool = True,
-) -> Evaluation:
+def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | None, *, roc: bool = True) -> Evaluation:
     evaluation = Evaluation(about)
-    confidence = None if cut is None or confidence is None or confidence <= cut else confidence
-    grid = None if cut is None or not roc else roc_thresholds(min(max(cut, 1e-4), 1 - 1e-4))
+    grid = None if rule is None or not roc else roc_thresholds(min(max(rule.threshold, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     for number, (sample, score, truth, valid, gray) in enumerate(results):
-        metrics = evaluation.sets.setdefault(
-            sample.group, InfraredMetrics(cut, grid, confidence=confidence, max_area=max_area)
-        )
+        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid))
         row = metrics.update(label_of(sample), score, truth, valid)
         if row["iou"] is None:
             continue
-        predicted = score & valid if cut is None else detected(score, valid, cut, confidence, max_area)
+        predicted = score & valid if rule is None else rule.detected(score, valid)
         case = Case(row["image"], gray, truth, predicted, row["iou"])
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)
-    total = InfraredMetrics(cut, grid, confidence=confidence, max_area=max_area)
+    total = InfraredMetrics(rule, grid)
     for metrics in evaluation.sets.values():
         total.add(metrics)
     if len(evaluation.sets) == 1:

@@ -115,7 +115,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
         stages = {key: np.where(np.isnan(score), score, read(whole)) for key, read in scored.stages.items()}
         return Detection(
             targets,
-            passage.threshold,
+            passage.rule.threshold,
             _summary(image, detector, options, passage, scored, targets, started),
             score=score,
             mask=mask,
@@ -146,7 +146,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
             partial(output_names, stem), options, stages=(False, True), picture=(False, True), suffix=(".tif", ".img")
         )
         move_results(work, folder, options.overwrite, every)
-    return Detection(targets, passage.threshold, summary, {k: folder / n for k, n in names.items()})
+    return Detection(targets, passage.rule.threshold, summary, {k: folder / n for k, n in names.items()})
 
 
 class _Passage:
@@ -154,17 +154,13 @@ class _Passage:
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
         self.image = image
-        self.threshold, self.confidence = detector.cut(options.threshold, options.confidence)
-        sure = self.confidence if self.confidence > self.threshold else None
-        self.max_area = detector.largest(options.max_area)
-        if self.max_area is not None and self.max_area < options.min_area:
+        self.rule = detector.rule(options.threshold, options.confidence, options.max_area)
+        if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
-                f"--min-area {options.min_area} is more than the {self.max_area} pixels that the weights allow a "
+                f"--min-area {options.min_area} is more than the {self.rule.max_area} pixels that the weights allow a "
                 "target: give --max-area too, 0 for any size."
             )
-        self.collector = TargetCollector(
-            image.rows, image.cols, min_area=options.min_area, max_area=self.max_area, confidence=sure
-        )
+        self.collector = TargetCollector(image.rows, image.cols, min_area=options.min_area, rule=self.rule)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.small: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.small_masks: list[NDArray[Any]] = []
@@ -177,7 +173,7 @@ class _Passage:
         for row, score in scored.strips():
             window = Window(row, 0, *score.shape)
             gray, valid = self.image.read(window)
-            mask = (score > self.threshold) & valid
+            mask = (score > self.rule.threshold) & valid
             self.collector.add(row, score, mask, gray, valid)
             self.packed[row] = np.packbits(mask, axis=1)
             self.valid_pixels += int(valid.sum())
@@ -224,11 +220,11 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
     note = {
         "RSUNFOLD_VERSION": __version__,
-        THRESHOLD_TAG: str(passage.threshold),
-        CONFIDENCE_TAG: str(passage.confidence),
+        THRESHOLD_TAG: str(passage.rule.threshold),
+        CONFIDENCE_TAG: str(passage.rule.confidence),
     }
-    if passage.max_area is not None:
-        note[MAX_AREA_TAG] = str(passage.max_area)
+    if passage.rule.max_area is not None:
+        note[MAX_AREA_TAG] = str(passage.rule.max_area)
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:
@@ -283,7 +279,7 @@ def _write_reports(
             mask,
             targets,
             title=f"{Path(image.path).name}: {summary['model']}, "
-            f"threshold {passage.threshold:.3g}, confidence {passage.confidence:.3g}",
+            f"threshold {passage.rule.threshold:.3g}, confidence {passage.rule.confidence:.3g}",
             shape=(image.rows, image.cols),
             read=lambda w: image.read(w)[0],
         )
@@ -314,10 +310,8 @@ def _summary(
         "band": image.band_used,
         "scale": image.scale.as_dict(),
         **detector.describe(),
-        "threshold": passage.threshold,
-        "confidence": passage.confidence,
+        **passage.rule.as_dict(),
         "min_area_px": options.min_area,
-        "max_area_px": passage.max_area,
         "computed": scored.computed,
         "valid_pixels": passage.valid_pixels,
         "target_pixels": passage.target_pixels,

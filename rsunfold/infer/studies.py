@@ -3,55 +3,36 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from rsunfold.errors import UsageError
 from rsunfold.infer.detector import Detector
-from rsunfold.infer.evaluate import Evaluation, evaluate_detector, first_stages, label_of, read_sample, score_of
+from rsunfold.infer.evaluate import (
+    Evaluation,
+    Protocol,
+    evaluate_detector,
+    first_stages,
+    label_of,
+    read_sample,
+    score_of,
+)
 from rsunfold.io.samples import Sample
-from rsunfold.metrics.components import detected
 from rsunfold.metrics.infrared import legacy_half_maximum
 from rsunfold.report import Case, Course, Courses
 from rsunfold.simulate.corruption import KINDS, Corruption
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """How each of the evaluations of a study is done; see :func:`rsunfold.infer.evaluate.evaluate_detector`."""
-
-    threshold: float | None = None
-    max_area: int | None = None
-    resize: int | None = None
-    legacy: bool = False
-    say: Callable[[str], None] = lambda text: None
-
-    def evaluate(self, detector: Detector, samples: list[Sample], corruption: Corruption | None = None) -> Evaluation:
-        """Figures without a ROC."""
-        return evaluate_detector(
-            detector,
-            samples,
-            threshold=self.threshold,
-            max_area=self.max_area,
-            resize=self.resize,
-            legacy=self.legacy,
-            corruption=corruption,
-            roc=False,
-            say=self.say,
-        )
-
-    def case(self, detector: Detector, sample: Sample, corruption: Corruption | None, level: str) -> Case:
-        """The image, truth and prediction of a sample, named after the level."""
-        gray, truth, valid = read_sample(sample, self.resize, corruption)
-        score, _ = score_of(detector, gray)
-        if self.legacy:
-            predicted = legacy_half_maximum(score, valid)
-        else:
-            predicted = detected(score, valid, *detector.cut(self.threshold, None), detector.largest(self.max_area))
-        truth = truth & valid
-        either = int((predicted | truth).sum())
-        return Case(level, gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)
+def _case(protocol: Protocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str) -> Case:
+    """The image, truth and prediction of a sample, named after the level."""
+    gray, truth, valid = read_sample(sample, protocol.resize, corruption)
+    score, _ = score_of(detector, gray)
+    rule = protocol.rule(detector)
+    predicted = legacy_half_maximum(score, valid) if rule is None else rule.detected(score, valid)
+    truth = truth & valid
+    either = int((predicted | truth).sum())
+    return Case(level, gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)
 
 
 @dataclass
@@ -167,7 +148,7 @@ def robustness(
         for corruption in [None, *(c for noise in noises.values() for c in noise)]:
             if corruption is not None:
                 protocol.say(f"{detector.spec.name}: {corruption.kind} {corruption.level:g}")
-            run = protocol.evaluate(detector, samples, corruption)
+            run = evaluate_detector(detector, samples, protocol, corruption=corruption, roc=False)
             run.about |= {
                 "corruption": None if corruption is None else corruption.kind,
                 "level": 0.0 if corruption is None else corruption.level,
@@ -180,7 +161,7 @@ def robustness(
         sample = next(s for s in samples if label_of(s) == study.example)
         for kind, noise in noises.items():
             study.strips[_AXES[kind]] = [
-                protocol.case(detectors[0], sample, c, "as it is" if c is None else f"{c.level:g}")
+                _case(protocol, detectors[0], sample, c, "as it is" if c is None else f"{c.level:g}")
                 for c in (None, *noise)
             ]
     return study
@@ -201,7 +182,7 @@ def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protoco
             protocol.say(f"{detector.spec.name}: stage {k} of {len(detector.net.stages)}")
             short = copy.copy(detector)
             short.net = first_stages(detector.net, k)
-            run = protocol.evaluate(short, samples)
+            run = evaluate_detector(short, samples, protocol, roc=False)
             run.about |= {"model": f"{detector.spec.name} stage {k}", "stage": k}
             study.runs.append(run)
     return study

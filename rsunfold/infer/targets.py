@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.metrics.components import log_odds
+from rsunfold.metrics.components import Rule, log_odds
 
 Bool = NDArray[np.bool_]
 Read = Callable[[Window], tuple[NDArray[Any], Bool, Bool]]
@@ -78,9 +78,9 @@ class Target:
 class TargetCollector:
     """Targets of an image of ``rows`` x ``cols`` pixels, fed from top to bottom in strips of any height.
 
-    Targets of fewer than ``min_area`` or more than ``max_area`` pixels (None: any number), or whose mean log odds are
-    not above those of ``confidence`` (None: any scores, also such as are no probabilities), are left out of the list,
-    but count as target pixels, not as background, in the contrast of their neighbours.
+    Targets of fewer than ``min_area`` pixels, or that are none by ``rule`` (None: any scores, also such as are no
+    probabilities; its threshold is not asked here), are left out of the list, but count as target pixels, not as
+    background, in the contrast of their neighbours.
     Memory: one strip, plus the pieces found.
     """
 
@@ -90,12 +90,12 @@ class TargetCollector:
         cols: int,
         *,
         min_area: int = 1,
-        max_area: int | None = None,
-        confidence: float | None = None,
+        rule: Rule | None = None,
         margin: int = MARGIN,
     ) -> None:
-        self.rows, self.cols, self.confidence, self.margin = rows, cols, confidence, margin
-        self.min_area, self.max_area = min_area, math.inf if max_area is None else max_area
+        self.rows, self.cols, self.min_area, self.margin = rows, cols, min_area, margin
+        self.max_area = math.inf if rule is None or rule.max_area is None else rule.max_area
+        self.odds = None if rule is None else rule.odds
         self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
         self._kept = np.empty(0, bool)
         self._next_row = 0
@@ -136,7 +136,7 @@ class TargetCollector:
         if not np.isfinite(s).all():
             raise InputError("the score is NaN or infinite on target pixels; mark those pixels as invalid.")
         weight = np.maximum(s, _TINY)
-        odds = np.float64(0) if self.confidence is None else log_odds(s) - log_odds(self.confidence)
+        odds = np.float64(0) if self.odds is None else log_odds(s) - self.odds
         grey = np.float64(np.nan) if image is None else image[r, c].astype(np.float64)
         r += row
         pixels = {
@@ -175,7 +175,7 @@ class TargetCollector:
         t = _combine(group, count, joined)
         order = np.argsort(t["first"])
         listed = (t["area"] >= self.min_area) & (t["area"] <= self.max_area)
-        if self.confidence is not None:
+        if self.odds is not None:
             listed &= t["odds"] > 0
         self._kept = np.concatenate([[False], listed[group]])
         kept = order[listed[order]]

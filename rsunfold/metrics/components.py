@@ -39,35 +39,47 @@ def log_odds(score: NDArray[Any] | float) -> NDArray[np.float64]:
         return np.asarray(np.clip(np.log(s) - np.log1p(-s), -16.0, 16.0))
 
 
-def detected(
-    score: NDArray[Any],
-    valid: NDArray[np.bool_],
-    threshold: float,
-    confidence: float | None = None,
-    max_area: int | None = None,
-) -> NDArray[np.bool_]:
-    """Target pixels, bool (H, W): score > threshold, in 8-connected components whose mean log odds are above those of
-    ``confidence`` and that have no more than ``max_area`` pixels.
+@dataclass(frozen=True)
+class Rule:
+    """What is a target among scores: an 8-connected component of pixels with score > threshold, whose mean log odds are
+    above those of ``confidence`` and which has no more than ``max_area`` pixels.
 
     Two thresholds as Canny's (PAMI 1986): the lower one says how far a target reaches, the higher one whether there is
     one; not by its best pixel, but by all of them, because large bright clutter has one good pixel easily. confidence :
-    None, or anything not above ``threshold``, is a plain threshold. max_area : None for any size.
+    anything below ``threshold`` becomes that, and asks nothing more. max_area : None for any size.
     """
-    from scipy import ndimage
 
-    mask = (score > threshold) & valid
-    least = log_odds(confidence) if confidence is not None and confidence > threshold else None
-    if least is None and max_area is None:
-        return np.asarray(mask)
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
-    taken = np.arange(count + 1) > 0
-    area = np.bincount(labels.ravel(), minlength=count + 1)
-    if least is not None:
-        odds = np.bincount(labels[mask], log_odds(score[mask]), count + 1)
-        taken &= odds > area * least
-    if max_area is not None:
-        taken &= area <= max_area
-    return np.asarray(taken[labels])
+    threshold: float
+    confidence: float = 0.0
+    max_area: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "confidence", max(self.threshold, self.confidence))
+
+    @property
+    def odds(self) -> float | None:
+        """What the mean log odds of a target's pixels must exceed; None where each pixel's exceed it anyway."""
+        return float(log_odds(self.confidence)) if self.confidence > self.threshold else None
+
+    def detected(self, score: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Target pixels, bool (H, W), of scores (H, W)."""
+        from scipy import ndimage
+
+        mask = np.asarray((score > self.threshold) & valid)
+        if self.odds is None and self.max_area is None:
+            return mask
+        labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
+        taken = np.arange(count + 1) > 0
+        area = np.bincount(labels.ravel(), minlength=count + 1)
+        if self.odds is not None:
+            taken &= np.bincount(labels[mask], log_odds(score[mask]), count + 1) > area * self.odds
+        if self.max_area is not None:
+            taken &= area <= self.max_area
+        return np.asarray(taken[labels])
+
+    def as_dict(self) -> dict[str, float | int | None]:
+        """The three under the names that reports and summaries have for them."""
+        return {"threshold": self.threshold, "confidence": self.confidence, "max_area_px": self.max_area}
 
 
 def match(truth: Components, predicted: Components) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

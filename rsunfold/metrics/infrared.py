@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.metrics.components import Components, detected, match
+from rsunfold.metrics.components import Components, Rule, match
 
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
@@ -70,35 +70,30 @@ def _ratio(numerator: float, denominator: float) -> float | None:
 class InfraredMetrics:
     """Accumulates images and answers with a dictionary that ``json`` can write.
 
-    threshold : the fixed cut of the scores, or None when the predictions are boolean masks (which have no ROC).
-    confidence : what the mean log odds of a component must exceed as well, see :func:`detected`; None asks nothing.
-    max_area : most pixels of a component, or None.
+    rule : what is a target among the scores, or None when the predictions are boolean masks (which have no ROC).
     thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
     auc_fa : the ROC's area is taken over pixel false-alarm rates 0 to ``auc_fa`` and divided by it.
     """
 
     def __init__(
         self,
-        threshold: float | None,
+        rule: Rule | None,
         thresholds_for_roc: ArrayLike | None = None,
         auc_fa: float = 1e-3,
-        confidence: float | None = None,
-        max_area: int | None = None,
     ) -> None:
-        self.threshold = threshold
-        self.confidence, self.max_area = confidence, max_area
+        self.rule = rule
         self.auc_fa = auc_fa
         self.rows: list[dict[str, Any]] = []
         self.roc: _Roc | None = None
         if thresholds_for_roc is not None:
-            if threshold is None:
+            if rule is None:
                 raise UsageError("boolean predictions have no ROC; leave out the thresholds for it.")
             self.roc = _Roc(np.asarray(thresholds_for_roc, dtype=np.float64))
 
     def update(self, name: str, score: NDArray[Any], truth: Mask, valid: Mask | None = None) -> dict[str, Any]:
         """Adds one image and returns its row of the per-image table, which is also kept in ``rows``.
 
-        score : (H, W), float, or bool when ``threshold`` is None; values outside ``valid`` are not looked at.
+        score : (H, W), float, or bool when ``rule`` is None; values outside ``valid`` are not looked at.
         truth : bool (H, W). valid : bool (H, W), False at nodata, or None when every pixel counts.
         Raises InputError when shapes differ or a valid score is NaN, UsageError when ``score`` has the wrong type.
         """
@@ -139,22 +134,22 @@ class InfraredMetrics:
                 f"the prediction of {name} has shape {score.shape}, its truth {truth.shape} and its valid mask "
                 f"{valid.shape}; give (rows, cols) of one size."
             )
-        if (score.dtype == np.bool_) != (self.threshold is None):
+        if (score.dtype == np.bool_) != (self.rule is None):
             raise UsageError(
                 f"the prediction of {name} is of type {score.dtype}; scores need a threshold, boolean masks take none."
             )
-        if self.threshold is None:
+        if self.rule is None:
             return np.asarray(score & valid)
         if np.isnan(score[valid]).any():
             raise InputError(f"the score of {name} is NaN at valid pixels; mark them as nodata.")
-        return detected(score, valid, self.threshold, self.confidence, self.max_area)
+        return self.rule.detected(score, valid)
 
     def _rule(self) -> str:
-        if self.threshold is None:
+        if self.rule is None:
             return "boolean masks"
         asked = [
-            "whose mean log odds are > those of confidence" if self.confidence is not None else "",
-            "of at most max_area_px pixels" if self.max_area is not None else "",
+            "whose mean log odds are > those of confidence" if self.rule.odds is not None else "",
+            "of at most max_area_px pixels" if self.rule.max_area is not None else "",
         ]
         where = " ".join(text for text in asked if text)
         return "score > threshold" + (f" in components {where}" if where else "")
@@ -175,9 +170,7 @@ class InfraredMetrics:
         background = pixels - tp - fn
         answer: dict[str, Any] = {
             "rule": self._rule(),
-            "threshold": self.threshold,
-            "confidence": self.confidence,
-            "max_area_px": self.max_area,
+            **(dict.fromkeys(("threshold", "confidence", "max_area_px")) if self.rule is None else self.rule.as_dict()),
             "images": len(used),
             "images_all_nodata": len(self.rows) - len(used),
             "pixels": pixels,

@@ -118,7 +118,7 @@ def test_half_of_the_maximum_is_never_silent(report, fails, scenes):
     assert found["threshold"] == "half of each image's maximum"
     assert all(row["detections"] > 0 for row in found["per_image"])
     assert found["sets"]["all"]["empty_images"]["share_with_detection"] == 1 and "roc" not in found["sets"]["all"]
-    for extra in (("--threshold", "0.5"), ("--pfa", "1e-3"), ("--roc", "roc.png")):
+    for extra in (("--threshold", "0.5"), ("--confidence", "0.9"), ("--pfa", "1e-3"), ("--roc", "roc.png")):
         message = fails(2, *EVALUATE, *folders(scenes), "--model", "top-hat", "--half-maximum", *extra)
         assert "--half-maximum takes the place of a threshold" in message
 
@@ -151,7 +151,7 @@ def test_our_own_results_give_the_figures_of_the_model(report, scenes, network, 
 
     masks, result = report("--predictions", some(results, tmp_path / "masks", "*_mask.tif"), *truth)
     assert masks["threshold"] == "masks" and "roc" not in masks["sets"]["all"]
-    drop = ("roc", "rule", "threshold")
+    drop = ("roc", "rule", "threshold", "confidence")
     figures = {k: v for k, v in model["sets"]["all"].items() if k not in drop}
     assert {k: v for k, v in masks["sets"]["all"].items() if k not in drop} == figures
     assert masks["per_image"] == model["per_image"]
@@ -184,6 +184,23 @@ def test_perfect_predictions_and_masks_by_another_name(report, scenes, tmp_path)
     assert with_images["per_image"] == found["per_image"]
 
 
+def test_the_rule_that_is_asked_for_is_the_one_of_detect_ir(call, report, scenes, network, tiny, results, tmp_path):
+    low, high = 0.98 * tiny.threshold, 0.985 * tiny.threshold
+    rule = ("--threshold", repr(low), "--confidence", repr(high), "--max-area", "100")
+    model, _ = report(*folders(scenes), *network, *rule)
+    plain, _ = report(*folders(scenes), *network, *rule[:2])
+    assert [model[k] for k in ("threshold", "confidence", "max_area_px")] == [low, high, 100]
+    assert [plain[k] for k in ("threshold", "confidence", "max_area_px")] == [low, low, None]
+    figures = model["sets"]["all"]
+    assert 0 < figures["tp"] + figures["fp"] < plain["sets"]["all"]["tp"] + plain["sets"]["all"]["fp"]
+
+    truth = ("--masks", scenes / "masks")
+    call("detect-ir", scenes / "images", "-o", tmp_path / "ruled", *network, *rule, "--no-quicklook", "-q")
+    named, _ = report("--predictions", tmp_path / "ruled", *truth)  # our own files name their rule
+    given, _ = report("--predictions", results, *truth, *rule)
+    assert named["sets"]["all"] == given["sets"]["all"] == figures
+
+
 def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, write_image):
     truth = ("--masks", scenes / "masks")
     scores = some(results, tmp_path / "scores", "*_score.tif")
@@ -195,7 +212,8 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
         return fails(code, *EVALUATE, "--predictions", folder, *(words or truth))
 
     assert "absent holds no predictions" in message(tmp_path / "absent")
-    assert "which take no --threshold" in message(masks, *truth, "--threshold", "0.5", code=2)
+    for option in ("--threshold", "--confidence"):
+        assert f"which take no {option}" in message(masks, *truth, option, "0.5", code=2)
     for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors"), ("--model", "mpcm")):
         assert "goes with a model, not with --predictions" in message(scores, *truth, *extra, code=2)
     roc = tmp_path / "roc.png"

@@ -27,7 +27,7 @@ from rsunfold.infer.tiles import Plan, plan
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.vector import COLUMNS
-from rsunfold.metrics.components import detected, log_odds
+from rsunfold.metrics.components import Rule, log_odds
 from rsunfold.simulate.infrared import infrared_scene
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{NotGeoreferencedWarning.__module__}.NotGeoreferencedWarning")
@@ -550,14 +550,14 @@ def test_pictures_keep_no_strips(tmp_path, detector, monkeypatch):
 
 def test_targets_are_no_larger_than_the_weights_say_or_the_option(tmp_path, detector, monkeypatch):
     source = write(tmp_path / "a.tif", np.random.default_rng(3).integers(0, 255, (40, 50), np.uint8))
-    monkeypatch.setattr(detector, "max_area", 2)
+    monkeypatch.setattr(detector, "own", Rule(detector.own.threshold, max_area=2))
     found = {}
     for name, asked in (("weights", None), ("option", 4), ("any", 0)):
         done = detect_file(str(source), "a", tmp_path / name, detector, Options(threshold=0.5, max_area=asked))
         found[name] = [t.area for t in done.targets]
         score, mask = read(tmp_path / name / "a_score.tif")[0], read(tmp_path / name / "a_mask.tif")[0]
         most = done.summary["max_area_px"]
-        np.testing.assert_array_equal(mask == 1, detected(score, np.isfinite(score), 0.5, None, most))
+        np.testing.assert_array_equal(mask == 1, Rule(0.5, max_area=most).detected(score, np.isfinite(score)))
         with open_cube(tmp_path / name / "a_score.tif") as reader:
             assert reader.meta.tags.get("RSUNFOLD_MAX_AREA") == (None if most is None else str(most))
         assert most == {"weights": 2, "option": 4, "any": None}[name]
@@ -581,7 +581,7 @@ def test_confidence_keeps_whole_targets_and_drops_unsure_ones(tmp_path, detector
     found = detect_file(str(source), "a", tmp_path / "out", detector, Options(threshold=0.5, confidence=confidence))
     assert 0 < len(found.targets) == sum(m > log_odds(confidence) for m in means) < len(plain.targets)
     mask = read(tmp_path / "out" / "a_mask.tif")[0]
-    np.testing.assert_array_equal(mask == 1, detected(score, np.isfinite(score), 0.5, confidence))
+    np.testing.assert_array_equal(mask == 1, Rule(0.5, confidence).detected(score, np.isfinite(score)))
     assert found.summary["target_pixels"] == (mask == 1).sum() == sum(t.area for t in found.targets)
 
 

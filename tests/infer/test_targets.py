@@ -10,7 +10,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.infer import targets
 from rsunfold.infer.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
-from rsunfold.metrics.components import detected
+from rsunfold.metrics.components import Rule
 
 INTEGERS = ("id", "row_min", "row_max", "col_min", "col_max", "area")
 REALS = ("row", "col", "peak", "mean", "scr")
@@ -103,12 +103,13 @@ def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, co
     rng = np.random.default_rng(seed)
     score, valid = rng.random((rows, cols)), rng.random((rows, cols)) > 0.1
     mask = (score > 0.6) & valid
-    collector = TargetCollector(rows, cols, confidence=confidence, max_area=most)
+    rule = Rule(0.6, confidence, most)
+    collector = TargetCollector(rows, cols, rule=rule)
     for row in range(0, rows, height):
         collector.add(row, score[row : row + height], mask[row : row + height], None, valid[row : row + height])
     found = collector.finish()
     kept = np.concatenate([collector.kept(row, mask[row : row + height]) for row in range(0, rows, height)])
-    np.testing.assert_array_equal(kept, detected(score, valid, 0.6, confidence, most))
+    np.testing.assert_array_equal(kept, rule.detected(score, valid))
     assert all(most is None or t.area <= most for t in found)
     assert sum(t.area for t in found) == kept.sum() and all(t.peak > max(confidence, 0.6) for t in found)
 

@@ -7,7 +7,7 @@ import pytest
 from skimage.measure import label, regionprops
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.metrics.components import Components, match
+from rsunfold.metrics.components import Components, Rule, match
 from rsunfold.metrics.infrared import (
     InfraredMetrics,
     legacy_half_maximum,
@@ -167,7 +167,7 @@ def test_truth_without_prediction():
 
 
 def test_no_image_and_all_nodata():
-    assert InfraredMetrics(0.5).result()["niou"] is None
+    assert InfraredMetrics(Rule(0.5)).result()["niou"] is None
     row, result = scored(PREDICTED, TRUTH, np.zeros_like(TRUTH))
     assert row["iou"] is None
     assert (result["images"], result["images_all_nodata"], result["pixels"], result["targets"]) == (0, 1, 0, 0)
@@ -190,7 +190,7 @@ def test_nan_is_fine_at_nodata_only():
     score, valid = np.full(TRUTH.shape, 0.2, np.float32), np.ones_like(TRUTH)
     score[3, 3] = np.nan
     valid[3, 3] = False
-    metrics = InfraredMetrics(0.5, [0.1, 0.5])
+    metrics = InfraredMetrics(Rule(0.5), [0.1, 0.5])
     assert metrics.update("a", score, TRUTH, valid)["detections"] == 0
     assert metrics.result()["roc"]["overlap"]["fa"] == [1.0, 0.0]
     with pytest.raises(InputError, match=r"score of b\.png is NaN"):
@@ -201,19 +201,19 @@ def test_wrong_input_is_refused():
     with pytest.raises(InputError, match=r"\(3, 3\)"):
         InfraredMetrics(None).update("a.png", np.zeros((3, 3), bool), TRUTH)
     with pytest.raises(UsageError, match="boolean masks take none"):
-        InfraredMetrics(0.5).update("a.png", PREDICTED, TRUTH)
+        InfraredMetrics(Rule(0.5)).update("a.png", PREDICTED, TRUTH)
     with pytest.raises(UsageError, match="scores need a threshold"):
         InfraredMetrics(None).update("a.png", PREDICTED.astype(float), TRUTH)
     with pytest.raises(UsageError, match="no ROC"):
         InfraredMetrics(None, [0.5])
     for bad in ([], [0.5, 0.4], [0.5, 0.5]):
         with pytest.raises(UsageError, match="ascending"):
-            InfraredMetrics(0.5, bad)
+            InfraredMetrics(Rule(0.5), bad)
 
 
 def test_a_pixel_at_the_threshold_is_not_predicted():
     score = np.array([[0.5, np.nextafter(0.5, 1)]])
-    assert InfraredMetrics(0.5).update("a", score, score > 2)["fp"] == 1
+    assert InfraredMetrics(Rule(0.5)).update("a", score, score > 2)["fp"] == 1
 
 
 def random_scores(seed, images=3):
@@ -225,13 +225,13 @@ def random_scores(seed, images=3):
 
 def test_roc_equals_one_evaluation_per_threshold():
     thresholds = [0.0, 0.1, 0.3, 0.5, 0.7, 0.75, 0.8, 0.9, 1.5]
-    metrics = InfraredMetrics(0.5, thresholds)
+    metrics = InfraredMetrics(Rule(0.5), thresholds)
     for score, truth, valid in random_scores(1):
         metrics.update("x", score, truth, valid)
     roc = metrics.result()["roc"]
     assert roc["thresholds"] == thresholds
     for k, threshold in enumerate(thresholds):
-        single = InfraredMetrics(threshold)
+        single = InfraredMetrics(Rule(threshold))
         for score, truth, valid in random_scores(1):
             single.update("x", score, truth, valid)
         expected = single.result()
@@ -246,13 +246,13 @@ def test_roc_equals_one_evaluation_per_threshold():
 def test_roc_rounds_its_thresholds_as_the_cut_does():
     """float32(0.1) exceeds the double 0.1: the ROC and the plain cut must agree on such a pixel."""
     score = np.full((2, 2), 0.1, np.float32)
-    metrics = InfraredMetrics(0.1, [0.1])
+    metrics = InfraredMetrics(Rule(0.1), [0.1])
     assert metrics.update("x", score, np.zeros((2, 2), bool))["fp"] == 0
     assert metrics.result()["roc"]["overlap"]["fa"] == [0.0]
 
 
 def test_roc_without_truth_has_false_alarms_only():
-    metrics = InfraredMetrics(0.5, [0.1, 0.6])
+    metrics = InfraredMetrics(Rule(0.5), [0.1, 0.6])
     metrics.update("x", np.full((4, 4), 0.5), np.zeros((4, 4), bool))
     roc = metrics.result()["roc"]
     assert roc["overlap"]["fa"] == [1.0, 0.0]
@@ -263,7 +263,7 @@ def test_roc_without_truth_has_false_alarms_only():
 
 def test_threshold_for_a_wanted_false_alarm_rate():
     score = np.linspace(0, 0.99, 100).reshape(10, 10)
-    metrics = InfraredMetrics(0.5, [0.005, 0.495, 0.895, 0.945, 0.995])
+    metrics = InfraredMetrics(Rule(0.5), [0.005, 0.495, 0.895, 0.945, 0.995])
     with pytest.raises(UsageError, match="there are none"):
         metrics.threshold_for_pfa(0.1)
     metrics.update("x", score, np.zeros((10, 10), bool))
@@ -272,8 +272,8 @@ def test_threshold_for_a_wanted_false_alarm_rate():
     assert metrics.threshold_for_pfa(0) == 0.995
     assert metrics.threshold_for_pfa(1) == 0.005
     with pytest.raises(UsageError, match="thresholds for the ROC"):
-        InfraredMetrics(0.5).threshold_for_pfa(0.1)
-    low = InfraredMetrics(0.5, [0.1])
+        InfraredMetrics(Rule(0.5)).threshold_for_pfa(0.1)
+    low = InfraredMetrics(Rule(0.5), [0.1])
     low.update("x", score, np.zeros((10, 10), bool))
     with pytest.raises(UsageError, match=r"no threshold up to 0\.1"):
         low.threshold_for_pfa(0.1)
@@ -291,7 +291,7 @@ def test_partial_auc_by_hand():
 
 
 def test_auc_is_one_when_scores_separate_and_states_its_range():
-    metrics = InfraredMetrics(0.5, roc_thresholds(0.5), auc_fa=0.01)
+    metrics = InfraredMetrics(Rule(0.5), roc_thresholds(0.5), auc_fa=0.01)
     metrics.update("x", np.where(TRUTH, 0.9, 0.1), TRUTH)
     assert metrics.result()["roc"]["overlap"]["auc"] == pytest.approx(1)
     assert metrics.result()["roc"]["overlap"]["auc_fa_range"] == [0.0, 0.01]
@@ -329,9 +329,9 @@ def test_sets_added_together_are_the_figures_of_all_their_images():
         (f"im{i}", rng.random((20, 24)), rng.random((20, 24)) > 0.97, rng.random((20, 24)) > 0.1) for i in range(6)
     ]
     grid = np.linspace(0, 0.99, 25)
-    together = InfraredMetrics(0.9, grid, confidence=0.97)
-    parts = [InfraredMetrics(0.9, grid, confidence=0.97) for _ in range(2)]
-    total = InfraredMetrics(0.9, grid, confidence=0.97)
+    together = InfraredMetrics(Rule(0.9, 0.97), grid)
+    parts = [InfraredMetrics(Rule(0.9, 0.97), grid) for _ in range(2)]
+    total = InfraredMetrics(Rule(0.9, 0.97), grid)
     for i, image in enumerate(images):
         together.update(*image)
         parts[i // 3].update(*image)

@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from rsunfold.classical.top_hat import TopHat
 from rsunfold.errors import UsageError
-from rsunfold.metrics.components import Components
+from rsunfold.metrics.components import Components, Rule
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.simulate.infrared import BACKGROUNDS, infrared_scene, infrared_scenes, point_spread, power_law
 
@@ -120,7 +120,7 @@ def test_scenes_mix_backgrounds_and_some_are_empty():
 
 def test_a_detector_finds_the_targets_in_a_clear_sky():
     scene = infrared_scene(128, 128, background="sky", targets=3, snr=15, seed=4)
-    metrics = InfraredMetrics(min(target.peak for target in scene.targets) / 2)
+    metrics = InfraredMetrics(Rule(min(target.peak for target in scene.targets) / 2))
     metrics.update("sky", TopHat().score(scene.image), scene.mask)
     result = metrics.result()
     assert result["overlap"]["pd"] == result["centroid"]["pd"] == 1

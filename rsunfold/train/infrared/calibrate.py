@@ -10,27 +10,23 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from rsunfold.metrics.components import Components, log_odds
+from rsunfold.metrics.components import Components, Rule, log_odds
 
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """score = sigmoid(logit / temperature), target where score > threshold in groups whose mean log odds are above
-    those of ``confidence``, of no more than ``max_area`` pixels (None: any number); see
-    :func:`rsunfold.metrics.components.detected`.
+    """score = sigmoid(logit / temperature), and the rule that says what is a target among scores.
 
-    score : geometric mean over the sets with targets of the pooled IoU at those two, 0.1 of the share of target-free
+    score : geometric mean over the sets with targets of the pooled IoU by the rule, 0.1 of the share of target-free
     images without detection added; what the best weights are chosen by. silent : that share.
     """
 
     temperature: float
-    threshold: float
-    confidence: float
+    rule: Rule
     score: float
     silent: float
-    max_area: int | None = None
 
     def score_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of logits."""
@@ -112,4 +108,4 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
     allowed = share >= min(quiet, share.max())
     i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
     score, silence = float(iou[i, j] + 0.1 * share[i, j]), float(share[i, j])
-    return Calibration(t, float(grid[lows[i]]), float(grid[j]), score, silence, max_area)
+    return Calibration(t, Rule(float(grid[lows[i]]), float(grid[j]), max_area), score, silence)

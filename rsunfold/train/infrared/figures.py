@@ -28,12 +28,10 @@ def results_of(net: Unrolled, contents: Iterable[tuple[Sample, Content]], device
 
 
 def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
-    """Figures of merit of each set at the calibrated threshold, by the set's name."""
+    """Figures of merit of each set by the calibrated rule, by the set's name."""
     metrics: dict[str, InfraredMetrics] = {}
     for sample, logits, truth, valid in results:
-        m = metrics.setdefault(
-            sample.group, InfraredMetrics(found.threshold, confidence=found.confidence, max_area=found.max_area)
-        )
+        m = metrics.setdefault(sample.group, InfraredMetrics(found.rule))
         m.update(sample.name, found.score_of(logits), truth, valid)
     return {group: m.result() for group, m in metrics.items()}
 
@@ -51,12 +49,13 @@ def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
 
 def usage_of(found: Calibration, *, trained: bool = True) -> str:
     """What a logit means and where a target is; ``trained`` with the rule, not calibrated anew."""
-    size = f", in at most {found.max_area} pixels" if found.max_area else ""
-    more = "; targets of more pixels are 1 in 200 of those trained on" if found.max_area and trained else ""
+    rule = found.rule
+    size = f", in at most {rule.max_area} pixels" if rule.max_area else ""
+    more = "; targets of more pixels are 1 in 200 of those trained on" if rule.max_area and trained else ""
     images = "validation images" if trained else "images"
     return (
-        f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {found.threshold:.3f}"
-        f" and the mean of the log odds there exceeds that of {found.confidence:.4g}{size}; temperature and both were"
+        f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {rule.threshold:.3f}"
+        f" and the mean of the log odds there exceeds that of {rule.confidence:.4g}{size}; temperature and both were"
         f" chosen on the {images} below, so the figures are slightly optimistic{more}"
     )
 

@@ -57,8 +57,8 @@ def recalibrate(
     changed = dataclasses.replace(
         record,
         name=output.stem,
-        threshold=found.threshold,
-        confidence=found.confidence,
+        threshold=found.rule.threshold,
+        confidence=found.rule.confidence,
         temperature=found.temperature,
         max_area=limit,
         figures=kept_of(figures),

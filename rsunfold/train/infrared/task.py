@@ -105,12 +105,12 @@ class InfraredTask(TrainingTask):
         return Verdict(
             score=found.score,
             log={"val_iou": iou, "val_silent": found.silent, "val_sets": by_set},
-            message=f"threshold {found.threshold:.3f}, confidence {found.confidence:.3f}, "
+            message=f"threshold {found.rule.threshold:.3f}, confidence {found.rule.confidence:.3f}, "
             f"silent on {found.silent:.0%} of target-free images",
             record={
-                "threshold": found.threshold,
-                "confidence": found.confidence,
-                "max_area": found.max_area,
+                "threshold": found.rule.threshold,
+                "confidence": found.rule.confidence,
+                "max_area": found.rule.max_area,
                 "temperature": found.temperature,
                 "figures": kept_of(figures),
             },

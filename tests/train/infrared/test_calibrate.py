@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from rsunfold.metrics.components import detected
+from rsunfold.metrics.components import Rule
 from rsunfold.train.infrared.calibrate import Calibration, calibrate, largest_area, temperature_of
 
 
@@ -36,7 +36,7 @@ def test_threshold_separates_what_can_be_separated():
     logits = [-6, -5, -4, 1, 2, 3]
     found = calibrate([result(logits, [0, 0, 0, 1, 1, 1]), result([-5, -6, -5, -5, -5, -4.5], [0] * 6, "sky")])
     score = found.score_of(np.array(logits, np.float32))
-    np.testing.assert_array_equal(score > found.threshold, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(score > found.rule.threshold, [0, 0, 0, 1, 1, 1])
     assert found.silent == 1 and found.score == pytest.approx(1.1)
 
 
@@ -53,8 +53,8 @@ def test_quiet_rule_decides_between_thresholds():
     loose, strict = calibrate(results, quiet=0.85), calibrate(results, quiet=0.9)
     assert loose.temperature == strict.temperature == pytest.approx(1, rel=0.05)
     alarm = expit(3.5 / strict.temperature)
-    assert loose.silent == pytest.approx(0.85) and loose.threshold <= loose.confidence < alarm
-    assert strict.silent == 1 and alarm <= strict.confidence + 1e-4
+    assert loose.silent == pytest.approx(0.85) and loose.rule.threshold <= loose.rule.confidence < alarm
+    assert strict.silent == 1 and alarm <= strict.rule.confidence + 1e-4
     assert loose.score > strict.score
 
 
@@ -69,9 +69,9 @@ def test_confidence_drops_clutter_with_one_good_pixel_and_threshold_keeps_the_ex
     target = result([-9.0, 3.0, 8.0, 3.0, -9.0, 1.0, 9.0, 1.0, 1.0, -9.0], [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
     found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")])
     score = found.score_of(target[0])
-    np.testing.assert_array_equal(detected(score, target[2], found.threshold, found.confidence), target[1])
+    np.testing.assert_array_equal(found.rule.detected(score, target[2]), target[1])
     assert found.score == pytest.approx(1.1) and found.silent == 1
-    assert found.threshold < expit(1 / found.temperature) and expit(3 / found.temperature) <= found.confidence
+    assert found.rule.threshold < expit(1 / found.temperature) and expit(3 / found.temperature) <= found.rule.confidence
 
 
 def test_score_is_the_geometric_mean_over_sets_of_the_pooled_iou():
@@ -91,7 +91,7 @@ def test_invalid_pixels_neither_count_nor_alarm():
 
 
 def test_score_of_is_the_sigmoid_of_the_scaled_logit():
-    c = Calibration(temperature=4.0, threshold=0.5, confidence=0.5, score=0.0, silent=1.0)
+    c = Calibration(temperature=4.0, rule=Rule(0.5), score=0.0, silent=1.0)
     score = c.score_of(np.array([[-8.0, 0.0, 4.0]], np.float32))
     assert score.dtype == np.float32
     np.testing.assert_allclose(score, [[1 / (1 + np.e**2), 0.5, 1 / (1 + np.e**-1)]], rtol=1e-6)
@@ -102,7 +102,7 @@ def test_large_bright_regions_are_no_targets_where_an_area_is_given():
     target = result([*pairs, -6.0, 8.0, 8.0, 8.0], [*(z > 0 for z in pairs), 0, 0, 0, 0])
     sky = result([8.0, 8.0, 8.0, *[-6.0] * 100], [0] * 103, "sky")
     free, limited = calibrate([target, sky]), calibrate([target, sky], 2)
-    assert limited.max_area == 2 and free.max_area is None
+    assert limited.rule.max_area == 2 and free.rule.max_area is None
     assert limited.score == pytest.approx(1.1) and limited.silent == 1
     assert free.score < 0.2  # silent at the price of every target
 
