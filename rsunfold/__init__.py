@@ -9,6 +9,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from rsunfold.arguments import checked
+from rsunfold.errors import UsageError
+
 if TYPE_CHECKING:
     from rsunfold.infer.anomaly.run import Found
     from rsunfold.infer.features.run import Selected
@@ -20,6 +23,7 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "select_features"]
 
 
+@checked
 def detect_ir(
     image: Any,
     *,
@@ -65,12 +69,13 @@ def detect_ir(
         max_area=max_area,
         stages=stages,
     )
-    source = _source(image, nodata)
+    source = _source(image, nodata, var)
     chosen = None if weights is None else os.fspath(weights)
     detector = Detector(model, weights=chosen, device=device, memory=memory)
     return detect_array(source, detector, options)
 
 
+@checked
 def denoise_hsi(
     image: Any,
     *,
@@ -102,12 +107,13 @@ def denoise_hsi(
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Options, denoise_array
 
-    source = _source(image, nodata)
+    source = _source(image, nodata, var)
     chosen = None if weights is None else os.fspath(weights)
     denoiser = Denoiser(model, weights=chosen, sigma=sigma, adapt=adapt, device=device, memory=memory)
     return denoise_array(source, denoiser, Options(var=var, dtype=dtype))
 
 
+@checked
 def detect_anomaly(
     image: Any,
     *,
@@ -115,7 +121,7 @@ def detect_anomaly(
     pfa: float | None = None,
     percentile: float | None = None,
     priors: Sequence[str] | None = None,
-    object_size: int = 100,
+    object_size: int | None = None,
     seed: int = 0,
     window: int | None = None,
     min_area: int = 1,
@@ -139,11 +145,11 @@ def detect_anomaly(
     ``mask`` (bool), ``anomalies``, ``spectra``, ``stages`` and ``summary``. Raises the errors of
     :mod:`rsunfold.errors`.
     """
-    from rsunfold.infer.anomaly.detector import AnomalyDetector
+    from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Options, detect_array
 
     asked = Options(var=var, pfa=pfa, percentile=percentile, min_area=min_area, stages=stages)
-    source = _source(image, nodata)
+    source = _source(image, nodata, var)
     detector = AnomalyDetector(
         model,
         options=options,
@@ -154,11 +160,13 @@ def detect_anomaly(
         device=device,
         memory=memory,
     )
+    refuse_useless_size(object_size, [detector])
     if stages:
         detector.require_stages()
     return detect_array(source, detector, asked)
 
 
+@checked
 def select_features(
     data: Any,
     *,
@@ -194,26 +202,26 @@ def select_features(
     from rsunfold.infer.features.run import Options, select_array
     from rsunfold.infer.features.select import FeatureRanker, Wanted
 
-    path = _path(data, nodata)
+    path = _path(data, nodata, var)
     wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
     chosen = Options(var=var, features=features, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order)
     ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
     return select_array(data if path is None else path, ranker, wanted, chosen, nodata=nodata)
 
 
-def _path(given: Any, nodata: float | None) -> str | None:
-    """The name of a file, None for an array; raises UsageError for ``nodata`` beside a file."""
+def _path(given: Any, nodata: float | None, var: str | None) -> str | None:
+    """The name of a file, None for an array. Raises UsageError for what goes with the other of the two."""
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if path is not None and nodata is not None:
-        from rsunfold.errors import UsageError
-
         raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+    if path is None and var is not None:
+        raise UsageError("var names a variable of a file; it does not go with an array.")
     return path
 
 
-def _source(image: Any, nodata: float | None) -> str | CubeReader:
+def _source(image: Any, nodata: float | None, var: str | None) -> str | CubeReader:
     """What :func:`_path` gives, or a reader of the array."""
     from rsunfold.io.memory import ArrayReader
 
-    path = _path(image, nodata)
+    path = _path(image, nodata, var)
     return ArrayReader(image, nodata=nodata) if path is None else path

@@ -204,6 +204,24 @@ def standardised(scene: Scene, power: float = 1.0) -> Real:
     return np.asarray((K + K.T) / 2)
 
 
+def noise_scaled(scene: Scene) -> Real:
+    """C_ij / (n_i n_j), (d, d), with the noise n of the scene: variances are signal-to-noise ratios, 1 for noise alone.
+
+    Noise below a fourth of the usual share of a band's deviation (the median of all bands) counts as that fourth:
+    bands that were interpolated from others have none of their own, and no say for it. Constant bands are 0.
+    Source: Green et al., A transformation for ordering multispectral data in terms of image quality with implications
+    for noise removal (the maximum noise fraction), IEEE TGRS 26(1), 1988.
+    """
+    assert scene.noise is not None
+    s = deviations(scene)
+    varies = s > 0
+    share = np.divide(scene.noise, s, out=np.zeros_like(s), where=varies)
+    n = s * np.maximum(share, max(float(np.median(share[varies])) / 4, 1e-6) if varies.any() else 1.0)
+    weight = np.divide(1, n, out=np.zeros_like(s), where=varies)
+    K = scene.covariance * weight[:, None] * weight
+    return np.asarray((K + K.T) / 2)
+
+
 def feature_samples(scene: Scene, most: int) -> Real:
     """Features of at most ``most`` samples, float64 (d, n), evenly spread over the scene's sample."""
     step = -(-scene.sample.shape[1] // most)

@@ -25,8 +25,10 @@ SAMPLE = 2**17
 class Scene:
     """A scene as its statistics; samples are scaled so that the valid samples of the scene run from 0 to 1.
 
-    mean (bands,), covariance (bands, bands), float64, and count : of all valid pixels. sample float32 (bands, n) : the
-    valid pixels themselves, row by row, or at most SAMPLE of them, evenly spread. seed : of every random choice.
+    mean (bands,), covariance (bands, bands), float64, and count : of all valid pixels. sample (bands, n), float32, of
+    tables float64 : the valid pixels themselves, row by row, or at most SAMPLE of them, evenly spread. seed : of every
+    random choice. noise (bands,) : standard deviation of the noise of each band, where a selector may build on it, else
+    None.
     """
 
     mean: Real
@@ -34,6 +36,7 @@ class Scene:
     count: int
     sample: Floats
     seed: int = 0
+    noise: Real | None = None
 
 
 def scene_of(cube: Floats, valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:
@@ -45,5 +48,5 @@ def scene_of(cube: Floats, valid: NDArray[np.bool_] | None = None, *, seed: int 
     moments = Moments(len(cube))
     moments.add(spectra)
     step = -(-spectra.shape[1] // SAMPLE)
-    sample = np.ascontiguousarray(spectra[:, :: max(1, step)], np.float32)
+    sample = np.ascontiguousarray(spectra[:, :: max(1, step)])
     return Scene(moments.mean, moments.covariance, moments.count, sample, seed)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy.fft import dct
 from scipy.ndimage import binary_erosion, correlate1d
 
@@ -174,11 +174,12 @@ def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUN
     return sigma
 
 
-def smooth(cube: Cube) -> NDArray[np.float32]:
+def smooth(cube: NDArray[Any]) -> NDArray[np.floating]:
     """Each band of (bands, rows, cols) smoothed by the binomial 1 2 1 along rows and columns, mirrored at the edges, so
-    that a pixel there has no more weight than CENTRE in its own result."""
-    kernel = np.array([0.25, 0.5, 0.25], np.float32)
-    half = correlate1d(cube.astype(np.float32, copy=False), kernel, axis=1, mode="mirror")
+    that a pixel there has no more weight than CENTRE in its own result; float32, or the wider type of ``cube``."""
+    kind = np.promote_types(cube.dtype, np.float32)
+    kernel = np.array([0.25, 0.5, 0.25], kind)
+    half = correlate1d(cube.astype(kind, copy=False), kernel, axis=1, mode="mirror")
     return np.asarray(correlate1d(half, kernel, axis=2, mode="mirror"))
 
 
@@ -255,8 +256,8 @@ class Subspace:
     lines: Lines | None = None
 
     def scaled(self, cube: NDArray[np.floating]) -> NDArray[np.float32]:
-        """(cube - mean) / sigma, float32 (bands, rows, cols)."""
-        shift, scale = (v.astype(np.float32)[:, None, None] for v in (self.mean, 1 / self.sigma))
+        """(cube - mean) / sigma, float32 (bands, rows, cols), computed in the type of ``cube``."""
+        shift, scale = (v.astype(cube.dtype)[:, None, None] for v in (self.mean, 1 / self.sigma))
         return np.asarray((cube - shift) * scale, np.float32)
 
     def whiten(self, cube: NDArray[np.floating], columns: NDArray[np.integer] | None = None) -> NDArray[np.float32]:
@@ -280,10 +281,10 @@ class Subspace:
             y[:, :, some] = part.reshape(len(y), y.shape[1], some.size)
         return y
 
-    def colour(self, whitened: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Back from :meth:`whiten`, in units of the image."""
-        shift, scale = (v.astype(np.float32)[:, None, None] for v in (self.mean, self.sigma))
-        return np.asarray(whitened * scale + shift, np.float32)
+    def colour(self, whitened: NDArray[np.floating], kind: DTypeLike = np.float32) -> NDArray[Any]:
+        """Back from :meth:`whiten`, in units of the image and the floating-point type ``kind``."""
+        shift, scale = (v.astype(kind)[:, None, None] for v in (self.mean, self.sigma))
+        return np.asarray(whitened * scale + shift, kind)
 
 
 def signal_subspace(

@@ -167,7 +167,7 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
         raise WeightsError(f"the weights {name} were made for another version of rsunfold: {error}") from None
     except (AttributeError, TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {_reason(error)}") from None
-    return net.eval(), record, sha
+    return net.float().eval(), record, sha  # whatever the caller's default is
 
 
 def describe(name: str) -> dict[str, Any]:

@@ -1,8 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from rsunfold.errors import UsageError
-from rsunfold.ranking import by_score, column_subset, deviations, greedy_columns, standardised, without_conflicts
+from rsunfold.ranking import (
+    by_score,
+    column_subset,
+    deviations,
+    greedy_columns,
+    noise_scaled,
+    standardised,
+    without_conflicts,
+)
 from rsunfold.scene import scene_of
 
 
@@ -129,3 +139,30 @@ def test_standardised_between_covariance_and_correlation():
     np.testing.assert_allclose(standardised(scene, 0)[:3, :3], scene.covariance[:3, :3])
     np.testing.assert_allclose(np.diag(standardised(scene, 0.5))[:3], s[:3])
     assert not standardised(scene, 0.5)[3].any()
+
+
+class TestNoise:
+    def scene(self, noise):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(2, 500)).repeat(3, axis=0) * [[1], [2], [30], [1], [2], [0]]
+        return replace(scene_of(x[:, None]), noise=np.asarray(noise))
+
+    def test_variances_are_signal_to_noise_ratios(self):
+        noise = np.array([0.5, 0.5, 3.0, 0.2, 1.0, 0.0])
+        scene = self.scene(noise)
+        K = noise_scaled(scene)
+        np.testing.assert_allclose(K[:5, :5], scene.covariance[:5, :5] / noise[:5, None] / noise[:5])
+        assert (K[5] == 0).all() and (K[:, 5] == 0).all()
+
+    def test_units_do_not_matter(self):
+        scene = self.scene([0.5, 0.5, 3.0, 0.2, 1.0, 0.0])
+        units = np.array([1, 10, 0.1, 3, 1e6, 1.0])
+        other = replace(scene, covariance=scene.covariance * units[:, None] * units, noise=scene.noise * units)
+        np.testing.assert_allclose(noise_scaled(other), noise_scaled(scene))
+
+    def test_bands_that_others_explain_whole_do_not_outweigh_all(self):
+        scene = self.scene([0.1, 0.4, 3.0, 0.1, 0.0, 0.0])
+        K = noise_scaled(scene)
+        s = deviations(scene)
+        least = np.median(scene.noise[:5] / s[:5]) / 4
+        assert np.diagonal(K)[4] == pytest.approx(1 / least**2)

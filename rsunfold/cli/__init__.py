@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from typing import Annotated
@@ -69,6 +70,10 @@ def options(
 
 def main() -> None:
     """Entry point of the console script."""
+    # Names of files are bytes, and terminals may know ASCII alone: what cannot be shown is shown as a question mark.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     # Batch systems and ``timeout`` end a program with SIGTERM: unfinished results are removed then, too.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)

@@ -34,7 +34,14 @@ Priors = Annotated[
         "none. Default: all of them with lrr-net-plus, none with any other model or with --literal."
     ),
 ]
-ObjectSize = Annotated[int, typer.Option("--object-size", min=1, help="Pixels of the largest anomaly looked for.")]
+ObjectSize = Annotated[
+    int | None,
+    typer.Option(
+        "--object-size",
+        min=1,
+        help="Of the priors attribute-profile and small-object: pixels of the largest anomaly; default: 100.",
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of all random choices.")]
 Epochs = Annotated[int | None, typer.Option(help="Of lrr-net-plus: steps of training in each scene.")]
 Inner = Annotated[int | None, typer.Option(help="Of local-rx and crd: side of the inner window, odd.")]
@@ -62,7 +69,7 @@ def detect_anomaly(
         float | None, typer.Option(help="Instead of --pfa: percentile of all scores above which a pixel is anomalous.")
     ] = None,
     priors: Priors = None,
-    object_size: ObjectSize = 100,
+    object_size: ObjectSize = None,
     seed: Seed = 0,
     epochs: Epochs = None,
     inner: Inner = None,
@@ -91,7 +98,7 @@ def detect_anomaly(
     nothing is overwritten unasked.
     """
     refuse_contradiction(overwrite, skip_existing)
-    from rsunfold.infer.anomaly.detector import AnomalyDetector
+    from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
     from rsunfold.infer.batch import expand
     from rsunfold.infer.workplace import is_done, results_folder
@@ -119,6 +126,7 @@ def detect_anomaly(
         device=device,
         memory=memory,
     )
+    refuse_useless_size(object_size, [detector])
     if stages:
         detector.require_stages()
 

@@ -151,6 +151,8 @@ def detect_ir(
         raise UsageError("--ablate goes without --corrupt, --threshold, --confidence and --half-maximum.")
     if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
         raise UsageError("--pfa, --roc and --worst go without --corrupt and --ablate.")
+    if pfa is not None and not 0 < pfa < 1:
+        raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
     if picture is not None and not noises and ablate is None:
         raise UsageError("--picture goes with --corrupt or --ablate.")
     use_threads(threads)
@@ -185,19 +187,19 @@ def detect_ir(
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))
-    curves = {str(e.about["model"]): e.curve() for e in done} if roc is not None else {}
+    # What cannot be drawn or told of these images comes last: the figures have been computed.
+    if json_file is not None:
+        reports = [e.report() for e in done]
+        write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
+    if worst is not None:
+        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)
+    if roc is not None:
+        curves = {str(e.about["model"]): e.curve() for e in done}
+        roc_picture(roc, curves, points={str(e.about["model"]): e.point() for e in done}, overwrite=overwrite)
     for e in done:
         if pfa is not None:
             cut = e.sets["all"].threshold_for_pfa(pfa)
             show(f"{e.about['model']}: Fa <= {pfa:g} on these images from threshold {cut:.6g}; use it on others.")
-    if json_file is not None:
-        reports = [e.report() for e in done]
-        write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
-    if roc is not None:
-        points = {str(e.about["model"]): e.point() for e in done}
-        roc_picture(roc, curves, points=points, overwrite=overwrite)
-    if worst is not None:
-        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)
 
 
 def _levels(words: list[str]) -> dict[str, list[float]]:
@@ -305,7 +307,7 @@ def detect_anomaly(
     model: Annotated[str, typer.Option(help="One or several models, comma-separated.")] = "lrr-net-plus",
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or subdataset, with the scene.")] = None,
     priors: Priors = None,
-    object_size: ObjectSize = 100,
+    object_size: ObjectSize = None,
     seeds: Annotated[str, typer.Option(help="Seeds of all random choices, comma-separated.")] = "0",
     pfa: Annotated[float, typer.Option(help="Wanted share of background pixels in the mask.")] = 0.01,
     epochs: Epochs = None,
@@ -331,7 +333,7 @@ def detect_anomaly(
     One setting for all scenes; the truth is read after the scores are there. Every figure is defined in the JSON
     report. With several models, options of one model go to those that know them.
     """
-    from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of
+    from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of, refuse_useless_size
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
     from rsunfold.infer.workplace import move_results, work_folder
@@ -368,6 +370,7 @@ def detect_anomaly(
                 )
                 for name in names
             ]
+            refuse_useless_size(object_size, detectors)
             done = evaluate_models(
                 found, detectors, whole_numbers(seeds, "--seeds"), pfa=pfa, var=var, say=lambda text: say(text, 1)
             )
@@ -386,6 +389,7 @@ def detect_anomaly(
 @app.command("select-features")
 @handled
 def select_features(
+    context: typer.Context,
     data: Annotated[
         list[str] | None, typer.Option(help="A table with labels; its samples are clustered. May be repeated.")
     ] = None,
@@ -445,8 +449,11 @@ def select_features(
         raise UsageError("give either --data, or --image and --labels.")
     if kmeans not in ("plain", "greedy"):
         raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
-    if image is not None and (label is not None or ignore is not None):
-        raise UsageError("--label and --ignore go with --data, not with --image.")
+    of_tables, of_images = {"features", "kmeans", "label", "ignore"}, {"bands", "train_share", "split", "labels_var"}
+    if image is not None:
+        refuse_given(context, of_tables, "goes with --data, not with --image")
+    else:
+        refuse_given(context, of_images, "goes with --image, not with --data")
     use_threads(threads)
     rankers = [FeatureRanker(name.strip(), memory=memory) for name in model.split(",")]
 

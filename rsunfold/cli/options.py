@@ -177,7 +177,11 @@ def whole_numbers(text: str, option: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise UsageError(f"{option} needs whole numbers from 0, such as 0,1,2, not {text!r}.")
-    return [int(part) for part in parts]
+    found = [int(part) for part in parts]
+    twice = next((n for n in found if found.count(n) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{option} names {twice} twice.")
+    return found
 
 
 def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None:

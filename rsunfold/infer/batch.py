@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from rsunfold.errors import BatchError, InputError, RsunfoldError, UsageError
+from rsunfold.errors import BatchError, InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.workplace import LAST
 from rsunfold.io.envi import DATA_SUFFIXES
-from rsunfold.io.folders import images_in, natural
+from rsunfold.io.folders import SUFFIXES, images_in, natural
 
 T = TypeVar("T")
 _OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")  # names in which brackets and question marks are no pattern
@@ -32,6 +32,10 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     """
     files: list[str] = []
     for name in inputs:
+        if not name:
+            raise UsageError("the name of an input is empty: is a variable of the shell not set?")
+        if name == "-":
+            raise UsageError("standard input cannot be read as an image: name a file.")
         if Path(name).is_dir():
             found = [str(p) for p in images_in(Path(name), lambda p: not _is_result(p)).values()]
         elif glob.has_magic(name) and not Path(name).exists() and not _OF_GDAL.match(name):
@@ -40,7 +44,8 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
         else:
             found = [name]
         if not found:
-            raise InputError(f"{name} matches no image.")
+            inside = f": a folder is looked through for {', '.join(sorted(SUFFIXES))}" if Path(name).is_dir() else ""
+            raise InputError(f"{name} matches no image{inside}.")
         files += found
     by_stem: dict[str, str] = {}
     for name in dict.fromkeys(files):
@@ -91,7 +96,8 @@ class Outcome(Generic[T]):
 def run_batch(
     files: dict[str, str], run: Callable[[str, str], T], *, done: Callable[[str], bool] | None = None
 ) -> Iterator[Outcome[T]]:
-    """``run(source, stem)`` on each of ``files`` (by stem); errors that a user can cause end only their own input.
+    """``run(source, stem)`` on each of ``files`` (by stem); errors that a user can cause, and those of the file system,
+    end only their own input.
 
     done : says whether the input of that stem has its result already and is to be skipped.
     """
@@ -103,6 +109,13 @@ def run_batch(
             yield Outcome(source, result=run(source, stem))
         except RsunfoldError as error:
             yield Outcome(source, error=error)
+        except UnicodeError:
+            yield Outcome(source, error=InputError(f"the name of {source} is no UTF-8: rename the file."))
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            why = error.strerror or error
+            yield Outcome(source, error=OutputError(f"the results of {source} cannot be written ({why})."))
 
 
 def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -> None:

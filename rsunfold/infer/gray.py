@@ -85,7 +85,8 @@ class GrayImage(Source):
             return "the only band", [0]
         if bands == 3 and self.meta.colour:
             return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
-        raise InputError(f"{self.reader.path} has {bands} bands where one is needed: choose one with --band.")
+        hint = "arrays are (band, row, col); " if self.meta.driver == "array" else ""
+        raise InputError(f"{self.reader.path} has {bands} bands where one is needed: {hint}choose one with --band.")
 
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         cube = self.reader.read(window, self._bands)

@@ -42,22 +42,23 @@ def ramp(index: int, parts: list[tuple[int, int]]) -> NDArray[np.float32]:
 
 def strips(
     rows: int, cols: int, tile: int, compute: Callable[[Window], NDArray[Any]], overlap: int = 0
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+) -> Iterator[tuple[int, NDArray[Any]]]:
     """Compute an image tile by tile; yields (first row, values (..., h, cols)) from top to bottom, each row once.
 
-    compute : gives float (..., height, width) of a window. Where tiles overlap, the result is their mean under weights
-    that are positive everywhere and divided by their sum. A ``compute`` whose values do not depend on the window
-    (because it reads the margin that it needs) gives the result of the whole image, whatever tile and overlap are.
+    compute : gives float (..., height, width) of a window, whose type the result has. Where tiles overlap, the result
+    is their mean under weights that are positive everywhere and divided by their sum. A ``compute`` whose values do not
+    depend on the window (because it reads the margin that it needs) gives the result of the whole image, whatever tile
+    and overlap are.
     """
     down, across = spans(rows, tile, overlap), spans(cols, tile, overlap)
-    held: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+    held: tuple[NDArray[Any], NDArray[np.float32]] | None = None
     for i, (top, bottom) in enumerate(down):
-        total: NDArray[np.float32] | None = None
+        total: NDArray[Any] | None = None
         weights = np.zeros(cols, np.float32)
         for j, (left, right) in enumerate(across):
             part = compute(Window(top, left, bottom - top, right - left))
             if total is None:
-                total = np.zeros((*part.shape[:-1], cols), np.float32)
+                total = np.zeros((*part.shape[:-1], cols), part.dtype)
             w = ramp(j, across)
             total[..., left:right] += part * w
             weights[left:right] += w

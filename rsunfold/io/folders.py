@@ -9,7 +9,9 @@ from typing import Any
 
 from rsunfold.errors import InputError
 
-SUFFIXES = {".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr"}
+SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr"}
+"""Extensions of what a folder is looked through for. Others are read where they are named: data files of ENVI stand
+behind their headers, containers such as NetCDF hold several images, and a VRT is made of others."""
 
 
 def natural(name: str) -> list[Any]:
@@ -25,6 +27,7 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
     """
     try:
         found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+        found = [p for p in found if p.is_file()]
         found = [p for p in found if wanted is None or wanted(p)]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None

@@ -155,12 +155,16 @@ def open_cube(path: str | Path, *, var: str | None = None) -> CubeReader:
     from rsunfold.io.raster import RasterReader
 
     name = os.fspath(path)
+    if not name:
+        raise InputError("the name of the image is empty.")
     try:
         if name.startswith("/vsi") or (":" in name and not Path(name).exists()):
             return RasterReader(name, name, var)
         file = Path(name)
         if file.is_dir():
             return RasterReader(name, name, var)
+        if file.exists() and not file.is_file():
+            raise InputError(f"{name} is no file: pipes and devices cannot be read as images.")
         with file.open("rb") as stream:
             start = stream.read(16)
     except FileNotFoundError as err:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Floats, Scene, Scorer
+from rsunfold.unfold.unrolled import gradients
 
 AMPLITUDE = 0.1
 """The input is uniform noise from 0 to this."""
@@ -151,6 +152,7 @@ class AutoAD:
         """Working memory per pixel beside the cube: what learning keeps of every layer and sends back (measured)."""
         return 4.0 * (9 * bands + 43 * self.channels)
 
+    @gradients()
     def _score(self, cube: Floats, valid: NDArray[np.bool_], seed: int, device: torch.device) -> Floats:
         _, rows, cols = cube.shape
         variance = float(cube[:, valid].var(axis=1, dtype=np.float64).mean()) if valid.any() else 0.0

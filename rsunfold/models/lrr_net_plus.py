@@ -13,7 +13,7 @@ from rsunfold.errors import DeviceError, UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Floats, Scene, Scorer
 from rsunfold.unfold.proximal import group_soft_threshold
-from rsunfold.unfold.unrolled import Keep, Record, Unrolled, as_is
+from rsunfold.unfold.unrolled import Keep, Record, Unrolled, as_is, gradients
 
 COMPONENTS = 60
 """Most principal components that the network sees; a rotation to them keeps the distances of the spectra."""
@@ -249,6 +249,7 @@ class LRRNetPlus:
         fitted = self.learned(scene, device)
         return fitted.score
 
+    @gradients()
     def learned(self, scene: Scene, device: str = "cpu") -> Fitted:
         """The network of ``scene``, for those who look into it; see :meth:`fit`."""
         if device.startswith("mps"):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, greedy_columns, standardised
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, greedy_columns, noise_scaled, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 from rsunfold.unfold.proximal import group_soft_threshold, procrustes, soft_threshold
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, gradients
 
 Real = NDArray[np.float64]
 
@@ -186,8 +186,9 @@ class SPCANet:
     - A deterministic start; the code draws its W without a seed.
     - W comes last in a stage. It is the same iteration, as the first W step leaves eigenvectors where they are, and
       every number has a gradient: the last Y and Z would not reach the loss, nor the first eta.
-    - K_ij = C_ij / (s_i s_j)^POWER, s the deviations and C the covariance, takes the place of X X': covariances rank by
-      units and amplitudes, correlations raise the noise of features that hardly vary.
+    - K_ij = C_ij / (n_i n_j), C the covariance and n the noise of each band, takes the place of X X', where the noise
+      is known (:attr:`rsunfold.scene.Scene.noise`): covariances rank by units and amplitudes, correlations raise the
+      noise of features that hardly vary. Where it is not, K_ij = C_ij / (s_i s_j)^POWER with the deviations s.
     - Row norms pick features that say the same, neighbouring bands above all, and lose to random ones.
 
     stages : K. epochs : of the training; 0, the default, leaves every stage at its start. Training (30 epochs suffice)
@@ -225,7 +226,7 @@ class SPCANet:
         """See :class:`rsunfold.ranking.Selector`; ``most`` features, or all with ``norms``."""
         d = len(scene.mean)
         check_most(most, d)
-        K = standardised(scene, POWER)
+        K = standardised(scene, POWER) if scene.noise is None else noise_scaled(scene)
         if self.published:
             K = scene.count * (scene.covariance + np.outer(scene.mean, scene.mean))
         used = np.flatnonzero(np.diagonal(K) > 0)
@@ -233,6 +234,8 @@ class SPCANet:
         if not used.size:
             return Ranking(by_score(np.zeros(d), conflicts)[:most], np.zeros(d), {"components": 0})
         fitted = self.fit(K[np.ix_(used, used)], scene.seed)
+        if not self.published:
+            fitted.about["features_scaled_by"] = f"deviation^{POWER:g}" if scene.noise is None else "noise"
         W = np.zeros((d, fitted.W.shape[1]))
         W[used] = fitted.W
         if self.norms:
@@ -244,6 +247,7 @@ class SPCANet:
         order, scores = greedy_columns(K, most, conflicts, targets)
         return Ranking(order, scores, fitted.about)
 
+    @gradients()
     def fit(self, K: Real, seed: int = 0) -> Fitted:
         """The network of K (d, d), positive semidefinite and not 0; the seed matters to ``published`` alone."""
         values, vectors = np.linalg.eigh(K)

@@ -102,7 +102,8 @@ class Trainer:
         """Train until the recipe's last step or for ``minutes``; True when the recipe is complete.
 
         Raises OutputError when ``out`` holds a run already and ``resume`` is off, or cannot be written; InputError when
-        the run there was made by another recipe or with other images, or the loss is no longer finite.
+        the run there was made by another recipe, with other images or from other weights than ``start`` where that is
+        given, or the loss is no longer finite.
         """
         end = time.monotonic() + 60 * minutes
         self._open(resume)
@@ -249,11 +250,17 @@ class Trainer:
             raise InputError(f"{path} was made by another recipe; use that one, or another --out.")
         if state["data"] != self.task.data_hash:
             raise InputError(f"{path} was made with other images; use those, or another --out.")
+        made = state.get("begun")  # checkpoints of 0.1 do not say
+        if self.begun and made is not None and made != self.begun:
+            raise InputError(
+                f"{path} was begun {made.replace('--from', 'from').strip() or 'without weights'}, not "
+                f"{self.begun.replace('--from', 'from').strip()}: leave --from out, or take another --out."
+            )
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self.begun = state.get("begun", self.begun)  # checkpoints of 0.1 do not say
+        self.begun = self.begun if made is None else made
         self.task.restore(state.get("task", {}))
         if self.first is not None:
             self.first.load_state_dict(state["first"])

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 Keep = Callable[[int, str, Any], Any]
+
+
+@contextmanager
+def gradients() -> Iterator[None]:
+    """Whatever mode the caller is in: tensors made inside can be trained."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def as_is(stage: int, letter: str, value: Any) -> Any:

@@ -219,7 +219,7 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     roc = tmp_path / "roc.png"
     result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
     assert "there is no ROC to draw" in result.stderr
-    assert not roc.exists() and not (tmp_path / "r.json").exists()
+    assert not roc.exists() and (tmp_path / "r.json").exists()  # the figures are there nevertheless
     first.unlink()
     assert f"scores holds no prediction for {stem}" in message(scores)
     write_image(first, np.zeros((72, 71), np.float32))
@@ -272,7 +272,8 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
         (("--data", "D", "--model", "top-hut"), 2, "did you mean 'top-hat'?"),
         (("--data", "D", "--model", "top-hat,"), 2, "there is no model ''"),
         (("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"), 2, "--weights goes with one --model only"),
-        (("--data", "D", "--model", "top-hat", "--pfa", "-1"), 2, "no threshold up to"),
+        (("--data", "D", "--model", "top-hat", "--pfa", "-1"), 2, "--pfa must lie between 0 and 1"),
+        (("--data", "D", "--model", "top-hat", "--pfa", "nan"), 2, "--pfa must lie between 0 and 1"),
     ],
 )
 def test_wrong_options(words, code, message, call, scenes):

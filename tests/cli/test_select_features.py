@@ -254,7 +254,10 @@ def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
         (("--data", "a.mat", "--kmeans", "best"), "--kmeans must be plain or greedy, not 'best'"),
         (("--data", "a.mat", "--features", "1.5"), "--features needs whole numbers"),
         (("--data", "a.mat", "--features", "0"), "--features needs numbers of at least 1"),
-        (("--image", "b.tif", "--labels", "c.tif", "--label", "x"), "--label and --ignore go with --data"),
+        (("--image", "b.tif", "--labels", "c.tif", "--label", "x"), "--label goes with --data, not with --image"),
+        (("--image", "b.tif", "--labels", "c.tif", "--kmeans", "greedy"), "--kmeans goes with --data, not with"),
+        (("--data", "a.mat", "--train-share", "7"), "--train-share goes with --image, not with --data"),
+        (("--data", "a.mat", "--split", "banana"), "--split goes with --image, not with --data"),
         (("--image", "b.tif", "--labels", "c.tif", "--split", "x"), "--split must be random or tiles"),
     ],
 )

@@ -6,7 +6,7 @@ from rsunfold.errors import BatchError, InputError, OutputError, UsageError
 from rsunfold.infer import explain
 from rsunfold.infer import run as infrared
 from rsunfold.infer.anomaly import run as anomaly
-from rsunfold.infer.batch import Outcome, expand, raise_failures
+from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
 from rsunfold.infer.features import run as features
 from rsunfold.infer.hsi import run as hsi
 
@@ -99,3 +99,36 @@ def test_failures():
     assert said == ["failed: b: b is empty."]
     with pytest.raises(BatchError, match=r"2 of 2 inputs failed\.$"):
         raise_failures([Outcome(n, error=InputError("x")) for n in "ab"], said.append)
+
+
+def test_names_that_are_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "a.img").touch()
+    with pytest.raises(UsageError, match="the name of an input is empty"):
+        expand([""])
+    with pytest.raises(UsageError, match="standard input cannot be read"):
+        expand(["-"])
+    with pytest.raises(InputError, match=r"only matches no image: a folder is looked through for \.bmp, "):
+        expand(["only"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (OSError(36, "File name too long"), OutputError, r"the results of b cannot be written \(File name too long\)"),
+        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"), InputError, "name of b is no UTF-8"),
+    ],
+)
+def test_errors_of_the_file_system_end_their_own_input(error, kind, words):
+    def run(source, stem):
+        if source == "b":
+            raise error
+        return source
+
+    outcomes = list(run_batch({"a": "a", "b": "b", "c": "c"}, run))
+    assert [o.result for o in outcomes] == ["a", None, "c"]
+    assert isinstance(outcomes[1].error, kind)
+    with pytest.raises(kind, match=words):
+        raise_failures(outcomes[1:2], print)

@@ -1,8 +1,11 @@
 """Images in folders, in the order in which a person would count them."""
 
+import os
+
 import pytest
 
 from rsunfold.errors import InputError
+from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in, natural
 
 
@@ -31,3 +34,15 @@ def test_two_images_of_one_name(tmp_path):
 def test_what_is_no_folder(tmp_path):
     with pytest.raises(InputError, match=r"the folder .*absent cannot be read"):
         images_in(tmp_path / "absent")
+
+
+def test_folders_and_pipes_are_no_images(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.tif").mkdir()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "c.tif")
+        with pytest.raises(InputError, match=r"c\.tif is no file: pipes and devices"):
+            open_cube(tmp_path / "c.tif")
+    assert list(images_in(tmp_path)) == ["a"]
+    with pytest.raises(InputError, match="the name of the image is empty"):
+        open_cube("")

@@ -1,5 +1,7 @@
 """SPCA-Net: the iteration, its learning, and what is made of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from rsunfold.errors import UsageError
 from rsunfold.models.spca_net import NUMBERS, START, SPCANet, State, Unfolded, lagrangian, problem
 from rsunfold.ranking import standardised
 from rsunfold.scene import scene_of
+from rsunfold.subspace import regression_noise
 from rsunfold.unfold.unrolled import Record
 
 
@@ -192,3 +195,19 @@ class TestPublished:
 
         published = alike(SPCANet(published=True, stages=3).rank(scene(x), 5).order)
         assert published > alike(SPCANet().rank(scene(x), 5).order)
+
+
+def test_noisy_features_come_late_where_the_noise_is_known():
+    """A feature of noise alone is like no other, and among the first by its deviation."""
+    rng = np.random.default_rng(1)
+    x = spectra(24, 3000)
+    sigma = np.full(24, 0.005)
+    sigma[[3, 11, 19]] = x.std()
+    noisy = x + rng.normal(size=x.shape) * sigma[:, None]
+    noisy[[3, 11, 19]] -= x[[3, 11, 19]]
+    unknown = scene_of(noisy[:, None])
+    known = replace(unknown, noise=regression_noise(unknown.covariance))
+    first = SPCANet().rank(known, 12)
+    assert not {3, 11, 19} & set(first.order[:8].tolist())
+    assert {3, 11, 19} & set(SPCANet().rank(unknown, 12).order[:8].tolist())
+    assert first.about["features_scaled_by"] == "noise"

@@ -298,13 +298,14 @@ def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):
     assert all((tmp_path / "whole" / n).read_bytes() == (tmp_path / "parts" / n).read_bytes() for n in names)
 
 
-def test_weights_that_are_given_to_a_resumed_run_are_ignored(learned, data, tmp_path):
-    recipe = tiny_recipe(4, 2)
-    trainer(recipe, data, tmp_path / "whole").run()
-    stop_after(trainer(recipe, data, tmp_path / "parts"), 1).run()
-    trainer(recipe, data, tmp_path / "parts", start=learned[1] / "tiny.safetensors").run(resume=True)
-    assert "--from" not in origin(tmp_path / "parts")
-    assert_same(checkpoint(tmp_path / "whole")["net"], checkpoint(tmp_path / "parts")["net"])
+def test_a_resumed_run_does_not_change_what_it_was_begun_with(learned, data, tmp_path):
+    recipe, file = tiny_recipe(4, 2), learned[1] / "tiny.safetensors"
+    stop_after(trainer(recipe, data, tmp_path / "random"), 1).run()
+    with pytest.raises(InputError, match=r"was begun without weights, not from tiny \(\w+\): leave --from out"):
+        trainer(recipe, data, tmp_path / "random", start=file).run(resume=True)
+    stop_after(trainer(recipe, data, tmp_path / "learned", start=file), 1).run()
+    trainer(recipe, data, tmp_path / "learned", start=file).run(resume=True)
+    assert " --from tiny (" in origin(tmp_path / "learned")
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -100,7 +100,8 @@ class AnomalyDetector:
 
     model : registry name of a ``detect-anomaly`` model. options : keyword arguments of the model, such as ``epochs``
     or ``outer``; None values are left out. priors : names of PRIORS, or None: all of them with the default model, none
-    with any other. object_size : pixels of the largest object. seed : of all random choices. window : side of windows
+    with any other. object_size : pixels of the largest object,
+    OBJECT_SIZE where None. seed : of all random choices. window : side of windows
     that are scenes of their own, for images whose background changes, or None. device : see :func:`pick_device`;
     classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what
     is free.
@@ -114,7 +115,7 @@ class AnomalyDetector:
         *,
         options: dict[str, Any] | None = None,
         priors: Sequence[str] | None = None,
-        object_size: int = OBJECT_SIZE,
+        object_size: int | None = None,
         seed: int = 0,
         window: int | None = None,
         device: str = "auto",
@@ -130,6 +131,7 @@ class AnomalyDetector:
         self.model: Any = self.spec.build(**self.options)
         self.literal = bool(self.options.get("literal"))
         self.priors = _known_priors(priors, () if model != DEFAULT or self.literal else tuple(PRIORS))
+        object_size = OBJECT_SIZE if object_size is None else object_size
         if object_size < 1:
             raise UsageError(f"--object-size must be at least 1 pixel, not {object_size}.")
         if window is not None and window < 16:
@@ -147,6 +149,11 @@ class AnomalyDetector:
         self.memory = parse_memory(memory)
         self.held = resident() + LATER_BYTES
 
+    @property
+    def sized(self) -> bool:
+        """Whether a prior that acts depends on ``object_size``."""
+        return not {"attribute-profile", "small-object"}.isdisjoint(self.priors)
+
     def reseed(self, seed: int) -> None:
         """Take another seed of all random choices; raises UsageError for one that a generator does not take."""
         if not 0 <= seed < 2**32:
@@ -160,7 +167,7 @@ class AnomalyDetector:
             "paper": self.spec.paper,
             "options": self.options,
             "priors": list(self.priors),
-            "object_size_px": self.object_size,
+            "object_size_px": self.object_size if self.sized else None,
             "seed": self.seed,
             "window": self.window,
             "device": self.device_name,
@@ -378,11 +385,18 @@ class Scaling:
 
     def __call__(self, cube: Floats, valid: Bool) -> tuple[Floats, Bool]:
         """(scaled, valid)."""
-        return ((cube - np.float32(self.low)) / np.float32(self.span)).astype(np.float32, copy=False), valid
+        kind = cube.dtype.type
+        return ((cube - kind(self.low)) / kind(self.span)).astype(np.float32, copy=False), valid
 
     def scene(self, image: SpectralImage, seed: int) -> Scene:
         """The scene of an image of any size, its sample from one more pass."""
         return image.scene(self.low, self.span, seed)
+
+
+def refuse_useless_size(object_size: int | None, detectors: Sequence[AnomalyDetector]) -> None:
+    """Raise UsageError for an ``object_size`` beside detectors none of which looks for objects of a size."""
+    if object_size is not None and not any(d.sized for d in detectors):
+        raise UsageError("--object-size is of the priors attribute-profile and small-object, which do not act here.")
 
 
 def options_of(model: str, given: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:

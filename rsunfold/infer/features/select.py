@@ -101,6 +101,8 @@ class FeatureRanker:
                 shown = {k: "--" + k.replace("_", "-") if k in flags else f"{model}:{k}" for k in (name, *known)}
                 takes = f"it takes {', '.join(shown[k] for k in known)}" if known else "it takes none"
                 raise UsageError(f"{shown[name]} is no option of {model}; {takes}.")
+        if not 0 <= seed < 2**32:
+            raise UsageError(f"the seed must lie between 0 and {2**32 - 1}, not {seed}.")
         self.method: Any = self.spec.build(**self.options)
         self.seed, self.memory = seed, parse_memory(memory)
         self.held = resident() + LATER_BYTES

@@ -22,6 +22,7 @@ from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import Table, write_columns
 from rsunfold.scene import SAMPLE, Scene, scene_of
+from rsunfold.subspace import regression_noise
 
 Real = NDArray[np.float64]
 Ranges = Sequence[tuple[float, float]]
@@ -32,6 +33,11 @@ SAMPLE_COPIES = 2
 """Copies of the sample that stands for a scene, while it is gathered."""
 SQUARES = 8
 """Matrices of features x features in float64 that a ranking holds."""
+
+
+NARROW_BANDS, NARROW_GAP = 20, 25.0
+"""Fewest bands, and largest median gap of their wavelengths in nm, of which neighbours see nearly the same: what the
+others do not tell of a band is its noise then. Bands farther apart have signal of their own."""
 
 
 class FeatureSource(ABC):
@@ -113,6 +119,11 @@ class ImageBands(FeatureSource):
             if self.count < 2:
                 raise InputError(f"{self.path} has a single band: there is nothing to choose from.")
             meta = reader.meta
+            if len({str(float(value)) for value in meta.nodata if value is not None}) > 1:
+                raise InputError(
+                    f"{self.path} has several nodata values, which the file of the chosen bands could not say: give "
+                    "all bands the same one first."
+                )
             self.notes = list(meta.notes)
             self.wavelengths, self.fwhm, self.names = meta.wavelengths, meta.fwhm, meta.band_names
             if not self.wavelengths:
@@ -156,10 +167,16 @@ class ImageBands(FeatureSource):
         return int(strips)
 
     def scene(self, seed: int) -> Scene:
-        """See :meth:`FeatureSource.scene`; the sample takes a second pass."""
+        """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""
         moments = self.image.statistics.moments
         low, high = float(moments.low.min()), float(moments.high.max())
-        return self.image.scene(low, high - low, seed)
+        scene = self.image.scene(low, high - low, seed)
+        return replace(scene, noise=regression_noise(scene.covariance)) if self._narrow() else scene
+
+    def _narrow(self) -> bool:
+        bands, known = self.inside, len(self.wavelengths) > 0
+        gaps = np.diff(np.sort([self.wavelengths[b] for b in bands])) if known else np.zeros(1)
+        return len(bands) >= NARROW_BANDS and float(np.median(gaps)) <= NARROW_GAP and self.samples >= 2 * len(bands)
 
     def about(self) -> dict[str, Any]:
         """Size, CRS and how many pixels were looked at."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.unfold.patches import SIDE as PATCH
+from rsunfold.unfold.unrolled import gradients
 
 STEPS, RATE = 30, 0.05
 """Of Adam; the rate is that of the logarithms of thresholds, weights and step sizes."""
@@ -116,8 +117,7 @@ def adapted(
         z = torch.randn(y.shape, generator=draw)
         return Look(torch.from_numpy(y).to(A.device), torch.from_numpy(valid).to(A.device), z.to(A.device))
 
-    # Whatever the caller's mode: gradients are needed.
-    with torch.inference_mode(False), torch.enable_grad():
+    with gradients():
         judged = [look() for _ in range(JUDGED)]
         if sum(s.samples for s in judged) < FEWEST:
             raise InputError(f"{name} has too few valid pixels to adapt a network to: leave out --adapt.")

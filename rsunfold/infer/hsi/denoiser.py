@@ -172,7 +172,7 @@ class Denoiser:
             grown = _aligned(window.grown(margin, image.rows, image.cols), stride)
             columns = np.arange(grown.col, grown.col + grown.width)
             found = run(subspace.whiten(image.read(grown)[0], columns))
-            return subspace.colour(found[:, *window.within(grown)])
+            return subspace.colour(found[:, *window.within(grown)], image.kind)
 
         overlap = OVERLAP if radius is None and not made.whole else 0
         return Denoised(subspace, made, lambda: strips(image.rows, image.cols, made.tile, compute, overlap), adaptation)

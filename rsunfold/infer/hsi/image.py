@@ -21,6 +21,8 @@ from rsunfold.subspace import Lined, Moments, Subspace, estimate_subspace, smoot
 
 STRIP_BYTES = 2**27
 """Bytes of float32 samples that are read at a time for statistics."""
+COARSE = 1e-3
+"""Largest steps of float32 in units of a band's deviation: the noise may be a hundredth of that."""
 MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 """Side of the mosaic that stands for an image with more pixels, and of the windows that it is made of."""
 
@@ -43,7 +45,8 @@ class Statistics:
 
 
 class SpectralImage(Source):
-    """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units.
+    """A file, or an open reader, as spectra of the bands that take part; samples are float32 in physical units, or
+    float64 where float32 is too coarse at their level (:attr:`kind`).
 
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
     valid where every band that takes part is. near : gather the moments with the smoothed image too. left_out :
@@ -74,6 +77,17 @@ class SpectralImage(Source):
     def bands(self) -> list[int]:
         """The bands that take part, zero-based."""
         return self.statistics.bands
+
+    @cached_property
+    def kind(self) -> np.dtype[np.floating]:
+        """float32, or float64 where the steps of float32 at the largest sample are more than COARSE of the smallest
+        deviation of a band: counts of 32 bits, or numbers with a large offset."""
+        moments = self.statistics.moments
+        largest = np.float32(max(abs(float(moments.low.min())), abs(float(moments.high.max()))))
+        deviation = np.sqrt(np.maximum(np.diagonal(moments.covariance), 0))
+        wide = self.reader.dtype.itemsize > 2 and self.reader.dtype != np.float32
+        coarse = wide and float(np.spacing(largest)) > COARSE * float(deviation[deviation > 0].min(initial=np.inf))
+        return np.dtype(np.float64 if coarse else np.float32)
 
     def strips(self, bands: int) -> Iterator[Window]:
         """Whole rows from top to bottom, aligned to the file's blocks, small enough to be held."""
@@ -141,17 +155,17 @@ class SpectralImage(Source):
         return left
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """(samples float32 (bands that take part, h, w), valid bool (h, w)); holes are filled smoothly.
+        """(samples (bands that take part, h, w), valid bool (h, w)); holes are filled smoothly.
 
         The fill depends on no window, so that windows agree with the whole image.
         """
         cube = self.reader.read(window, self.bands)
         if cube.valid.all():
-            return cube.data.astype(np.float32, copy=False), cube.valid
+            return cube.data.astype(self.kind, copy=False), cube.valid
         grown = window.grown(FILL_REACH, self.rows, self.cols)
         cube = self.reader.read(grown, self.bands)
         mean = self.statistics.moments.mean[:, None, None]
-        values = np.where(cube.valid, cube.data, 0).astype(np.float32)
+        values = np.where(cube.valid, cube.data, 0).astype(self.kind)
         inner = window.within(grown)
         return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
 
@@ -206,8 +220,8 @@ class SpectralImage(Source):
         for window in self.strips(len(self.bands)):
             cube = self.reader.read(window, self.bands)
             some = np.flatnonzero(cube.valid.ravel())
-            spectra = cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]].astype(np.float32)
-            parts.append((spectra - np.float32(low)) / np.float32(span))
+            spectra = cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]].astype(self.kind)
+            parts.append(((spectra - self.kind.type(low)) / self.kind.type(span)).astype(np.float32, copy=False))
             passed += some.size
         mean = (moments.mean - low) / span
         return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)

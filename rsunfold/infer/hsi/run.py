@@ -283,6 +283,8 @@ def _summary(
         notes.append(swapped)
     if not meta.wavelengths:
         notes.append("the file gives no wavelengths")
+    if image.kind == np.float64 and not passage.same:
+        notes.append("float32 is coarse at the level of these samples: --dtype same keeps what was computed")
     if passage.unmarked:
         notes.append(
             f"{passage.unmarked} pixels are invalid by a mask of the file that --dtype same does not carry: they have "

@@ -44,6 +44,11 @@ class InfraredTask(TrainingTask):
         train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
         if not train or not self.validation:
             raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
+        for what, some in (("train on", train), ("validate on", self.validation)):
+            if not any((truth & valid).any() for _, (_, truth, valid) in some):
+                raise InputError(
+                    f"none of the {len(some)} images of {data} to {what} holds a target: look at the masks."
+                )
         self.max_area = largest_area([truth & valid for _, (_, truth, valid) in train])
         self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
         self.held_out = [f"{s.group}/{s.name}" for s, _ in self.validation]

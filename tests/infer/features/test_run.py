@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -289,3 +290,21 @@ def test_the_sample_is_spread_evenly(counts, monkeypatch):
         with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), ranker) as bands:
             sample = bands.image.scene(0, 1).sample
         np.testing.assert_array_equal(sample, x[bands.inside][:, ::13])
+
+
+@pytest.mark.parametrize(
+    ("bands", "gap", "samples", "scale"),
+    [(30, 20, 1320, "noise"), (30, 40, 1320, "deviation^0.75"), (12, 20, 1320, "deviation^0.75"), (30, 20, 50, "d")],
+)
+def test_narrow_bands_are_scaled_by_their_noise(write, counts, bands, gap, samples, scale):
+    data = counts[:bands, 5:].copy() if samples > 99 else counts[:bands, 5:10, 4:14].copy()
+    path = write("a.tif", data, [400.0 + gap * i for i in range(bands)])
+    found = select_array(str(path), FeatureRanker(memory="4GB"), Wanted(count=4), Options())
+    assert found.summary["about_the_ranking"]["features_scaled_by"].startswith(scale)
+
+
+def test_several_nodata_values_are_refused_before_anything_is_ranked(counts):
+    reader = ArrayReader(counts)
+    reader.meta = replace(reader.meta, nodata=(-1.0, *(-99.0,) * (BANDS - 1)))
+    with pytest.raises(InputError, match="array has several nodata values, which the file of the chosen bands"):
+        source_module.ImageBands(reader, FeatureRanker(memory="4GB"))

@@ -125,3 +125,22 @@ def test_swapped_axes(clean):
     assert "the rows look like the spectral axis" in opened(np.moveaxis(clean, 0, 1)).swapped_axes()
     assert "the columns look like the spectral axis" in opened(np.moveaxis(clean, 0, 2)).swapped_axes()
     assert opened(clean[:7]).swapped_axes() is None
+
+
+@pytest.mark.parametrize(("dtype", "unit"), [(np.int32, 20000), (np.int64, 20000), (np.float64, 1)])
+def test_an_offset_that_float32_cannot_carry_changes_nothing(noisy, dtype, unit):
+    """Nor do holes, the mosaic, the sample of the scene and the way back."""
+    near = (noisy * unit).astype(np.float64)
+    near = np.rint(near) if np.issubdtype(dtype, np.integer) else near
+    offset = 1e9 * (1 if unit > 1 else 1e-3)
+    images = [SpectralImage(ArrayReader((near + o).astype(dtype), nodata=o + near.max())) for o in (0, offset)]
+    assert [image.kind for image in images] == [np.float32, np.float64]
+    whole = Window(0, 0, *noisy.shape[1:])
+    plain, shifted = (image.subspace() for image in images)
+    np.testing.assert_allclose(shifted.sigma, plain.sigma, rtol=1e-3)
+    a, b = (s.whiten(image.read(whole)[0]) for s, image in zip((plain, shifted), images, strict=True))
+    np.testing.assert_allclose(b, a, atol=2e-3)
+    back = shifted.colour(b, images[1].kind) - offset
+    np.testing.assert_allclose(back, images[1].read(whole)[0] - offset, atol=1e-5 * unit)
+    scenes = [image.scene(float(image.statistics.moments.low.min()), float(unit), 0).sample for image in images]
+    np.testing.assert_allclose(scenes[1], scenes[0], atol=1e-5)

@@ -1,0 +1,67 @@
+"""Arguments of the public functions, checked at the door: a wrong type would fail far inside, without its name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin
+
+from rsunfold.errors import UsageError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text", NoneType: "None"}
+
+
+def checked(function: Function) -> Function:
+    """``function``, which raises UsageError for arguments that do not have the types that it is annotated with.
+
+    Numbers of NumPy are numbers, True and False are none; lists and arrays are sequences, text is none. What is
+    annotated with Any is not looked at.
+    """
+    signature = inspect.signature(function)
+    kinds = {p.name: p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
+    hints = {name: eval(p.annotation, function.__globals__) for name, p in kinds.items()}  # our own source
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name, value in signature.bind(*args, **kwargs).arguments.items():
+            if name in hints and not _fits(value, hints[name]):
+                shown = " ".join(repr(value).split())[:60]
+                raise UsageError(f"{name} must be {_words(hints[name])}, not {shown}.")
+        return function(*args, **kwargs)
+
+    return call  # type: ignore[return-value]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return any(_fits(value, h) for h in inside)
+    if kind in (float, int):
+        return isinstance(value, Real if kind is float else Integral) and not isinstance(value, bool)
+    if kind in (tuple, Sequence):
+        several = hasattr(value, "__len__") and not isinstance(value, str | bytes | Mapping)
+        parts = list(value) if several else []
+        each = inside if kind is tuple else inside * len(parts)
+        return several and len(parts) == len(each) and all(map(_fits, parts, each))
+    if kind is bool:
+        return isinstance(value, bool) or type(value).__name__ in ("bool_", "bool")  # NumPy's
+    return isinstance(value, Mapping if kind is dict else kind)
+
+
+def _words(hint: Any) -> str:
+    kind, inside = get_origin(hint) or hint, get_args(hint)
+    if kind is UnionType:
+        return " or ".join(dict.fromkeys(_words(h) for h in inside))
+    if kind is tuple:
+        return "(" + ", ".join(_words(h) for h in inside) + ")"
+    if kind is Sequence:
+        return f"a sequence of {_words(inside[0])}"
+    return _WORDS.get(kind, "a path" if kind is os.PathLike else "a dictionary")

@@ -1,0 +1,47 @@
+"""Wrong types are named by the public functions, before anything is read."""
+
+import numpy as np
+import pytest
+
+import rsunfold
+from rsunfold.arguments import checked
+from rsunfold.errors import UsageError
+
+IMAGE = np.zeros((8, 8), np.float32)
+CUBE = np.zeros((3, 8, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "given", "message"),
+    [
+        (rsunfold.detect_ir, {"threshold": "0.5"}, "threshold must be a number or None, not '0.5'"),
+        (rsunfold.detect_ir, {"scale": 5}, r"scale must be \(a number, a number\) or None, not 5"),
+        (rsunfold.detect_ir, {"scale": (0, 1, 2)}, "scale must be"),
+        (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
+        (rsunfold.detect_ir, {"model": None}, "model must be text, not None"),
+        (rsunfold.detect_ir, {"nodata": "-99"}, "nodata must be a number or None"),
+        (rsunfold.detect_ir, {"var": "x"}, "var names a variable of a file; it does not go with an array"),
+        (rsunfold.denoise_hsi, {"sigma": np.ones(3)}, r"sigma must be a number or None, not array\(\[1., 1., 1.\]\)"),
+        (rsunfold.denoise_hsi, {"adapt": 1}, "adapt must be True or False, not 1"),
+        (rsunfold.detect_anomaly, {"priors": "kernel"}, "priors must be a sequence of text or None, not 'kernel'"),
+        (rsunfold.detect_anomaly, {"seed": 1.5}, "seed must be a whole number"),
+        (rsunfold.detect_anomaly, {"model": "rx", "object_size": 9}, "which do not act here"),
+        (rsunfold.select_features, {"k": True}, "k must be a whole number or None, not True"),
+        (rsunfold.select_features, {"k": 2, "drop": [(1,)]}, r"drop must be a sequence of \(a number, a number\)"),
+        (rsunfold.select_features, {"k": 2, "options": 3}, "options must be a dictionary or None, not 3"),
+        (rsunfold.select_features, {"k": 2, "seed": -1}, "the seed must lie between 0 and"),
+    ],
+)
+def test_what_is_wrong_is_named(function, given, message):
+    with pytest.raises(UsageError, match=message):
+        function(IMAGE if function is rsunfold.detect_ir else CUBE, **given)
+
+
+def test_numbers_of_numpy_and_lists_are_what_they_look_like():
+    @checked
+    def function(a: "float", b: "int" = 1, c: "tuple[float, float] | None" = None, d: "bool" = False) -> "float":
+        return a + b + sum(c or ()) + d
+
+    assert function(np.float32(1), np.int16(2), [3, np.float64(4)], d=np.bool_(True)) == 11
+    with pytest.raises(TypeError, match="missing"):
+        function()
