@@ -277,7 +277,7 @@ def denoise_hsi(
         done = evaluate_models(
             expand(clean or []),
             protocol,
-            whole_numbers(seeds, "--seeds"),
+            whole_numbers(seeds, "--seeds", once=True),
             denoisers,
             var=var,
             published_ergas=published_ergas,
@@ -372,7 +372,7 @@ def detect_anomaly(
             ]
             refuse_useless_size(object_size, detectors)
             done = evaluate_models(
-                found, detectors, whole_numbers(seeds, "--seeds"), pfa=pfa, var=var, say=lambda text: say(text, 1)
+                found, detectors, whole_numbers(seeds, "--seeds", once=True), pfa=pfa, var=var, say=lambda text: say(text, 1)
             )
         if per_scene:
             show(table(done.rows(per_scene=True)))

@@ -172,13 +172,13 @@ def numbers(text: str | None, option: str) -> list[float]:
         raise UsageError(f"{option} needs numbers such as 10,30,50, not {text!r}.") from None
 
 
-def whole_numbers(text: str, option: str) -> list[int]:
-    """``0,1,2`` as integers from 0; raises UsageError."""
+def whole_numbers(text: str, option: str, *, once: bool = False) -> list[int]:
+    """``0,1,2`` as integers from 0, none of them twice where ``once`` says so; raises UsageError."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
         raise UsageError(f"{option} needs whole numbers from 0, such as 0,1,2, not {text!r}.")
     found = [int(part) for part in parts]
-    twice = next((n for n in found if found.count(n) > 1), None)
+    twice = next((n for n in found if once and found.count(n) > 1), None)
     if twice is not None:
         raise UsageError(f"{option} names {twice} twice.")
     return found
