@@ -372,7 +372,12 @@ def detect_anomaly(
             ]
             refuse_useless_size(object_size, detectors)
             done = evaluate_models(
-                found, detectors, whole_numbers(seeds, "--seeds", once=True), pfa=pfa, var=var, say=lambda text: say(text, 1)
+                found,
+                detectors,
+                whole_numbers(seeds, "--seeds", once=True),
+                pfa=pfa,
+                var=var,
+                say=lambda text: say(text, 1),
             )
         if per_scene:
             show(table(done.rows(per_scene=True)))

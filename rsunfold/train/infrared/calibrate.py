@@ -12,6 +12,8 @@ from scipy.special import expit
 
 from rsunfold.metrics.components import Components, Rule, log_odds
 
+QUIET = 0.9
+"""Least share of target-free images that a rule has to leave without any detection."""
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
@@ -65,7 +67,7 @@ def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int |
     return int(np.quantile(areas, share, method="higher")) if areas.size * (1 - share) >= 1 else None
 
 
-def calibrate(results: list[Result], max_area: int | None = None, quiet: float = 0.8) -> Calibration:
+def calibrate(results: list[Result], max_area: int | None = None, quiet: float = QUIET) -> Calibration:
     """Temperature, threshold and confidence from validation results (logits, truth, valid, set), all (H, W).
 
     Of all pairs threshold <= confidence of a grid, the one with the best geometric mean of the pooled IoU over the sets

@@ -29,7 +29,7 @@ def recalibrate(
 ) -> tuple[WeightRecord, list[str]]:
     """Write ``output``, the weights of a ``detect-ir`` network with the rule that suits ``samples`` best.
 
-    The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 80 % of the target-free
+    The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 90 % of the target-free
     images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
     weights, 0 is any number. device : None is the CPU.
 
