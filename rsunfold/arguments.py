@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin
 
-from rsunfold.errors import UsageError
+from rsunfold.errors import RsunfoldError, UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_FLAG = re.compile(r"(?<![\w-])-(?:-|(?=k\b))([a-z][a-z-]*[a-z]|k\b)")
 _WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text", NoneType: "None"}
 
 
@@ -21,7 +23,7 @@ def checked(function: Function) -> Function:
     """``function``, which raises UsageError for arguments that do not have the types that it is annotated with.
 
     Numbers of NumPy are numbers, True and False are none; lists and arrays are sequences, text is none. What is
-    annotated with Any is not looked at.
+    annotated with Any is not looked at. Messages name arguments, not the flags of the command line.
     """
     signature = inspect.signature(function)
     kinds = {p.name: p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
@@ -33,7 +35,11 @@ def checked(function: Function) -> Function:
             if name in hints and not _fits(value, hints[name]):
                 shown = " ".join(repr(value).split())[:60]
                 raise UsageError(f"{name} must be {_words(hints[name])}, not {shown}.")
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except RsunfoldError as error:
+            error.args = (_FLAG.sub(lambda flag: flag[1].replace("-", "_"), str(error)),)
+            raise
 
     return call  # type: ignore[return-value]
 

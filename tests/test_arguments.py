@@ -8,13 +8,15 @@ from rsunfold.arguments import checked
 from rsunfold.errors import UsageError
 
 IMAGE = np.zeros((8, 8), np.float32)
-CUBE = np.zeros((3, 8, 8), np.float32)
+CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
 
 
 @pytest.mark.parametrize(
     ("function", "given", "message"),
     [
         (rsunfold.detect_ir, {"threshold": "0.5"}, "threshold must be a number or None, not '0.5'"),
+        (rsunfold.detect_ir, {"threshold": 7}, "^threshold must lie between 0 and 1, not 7"),
+        (rsunfold.select_features, {"k": 27}, "^k 27 is more than the"),
         (rsunfold.detect_ir, {"scale": 5}, r"scale must be \(a number, a number\) or None, not 5"),
         (rsunfold.detect_ir, {"scale": (0, 1, 2)}, "scale must be"),
         (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
@@ -25,7 +27,11 @@ CUBE = np.zeros((3, 8, 8), np.float32)
         (rsunfold.denoise_hsi, {"adapt": 1}, "adapt must be True or False, not 1"),
         (rsunfold.detect_anomaly, {"priors": "kernel"}, "priors must be a sequence of text or None, not 'kernel'"),
         (rsunfold.detect_anomaly, {"seed": 1.5}, "seed must be a whole number"),
-        (rsunfold.detect_anomaly, {"model": "rx", "object_size": 9}, "which do not act here"),
+        (
+            rsunfold.detect_anomaly,
+            {"model": "rx", "object_size": 9},
+            "^object_size is of the priors attribute-profile and small-object, which do not act here",
+        ),
         (rsunfold.select_features, {"k": True}, "k must be a whole number or None, not True"),
         (rsunfold.select_features, {"k": 2, "drop": [(1,)]}, r"drop must be a sequence of \(a number, a number\)"),
         (rsunfold.select_features, {"k": 2, "options": 3}, "options must be a dictionary or None, not 3"),
