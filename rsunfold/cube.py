@@ -74,6 +74,11 @@ class Meta:
         """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs), plus ``changes``."""
         return replace(Meta(crs=self.crs, transform=self.transform, gcps=self.gcps, rpcs=self.rpcs), **changes)
 
+    @property
+    def nodata_values(self) -> dict[str, float]:
+        """The different nodata values of the bands, by their text, because a NaN equals no other NaN."""
+        return {str(float(value)): value for value in self.nodata if value is not None}
+
     def unmarked(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> int:
         """How many invalid pixels of stored samples ``data`` (bands, rows, cols) no NaN and no nodata value tells of.
 

@@ -95,7 +95,7 @@ class RasterWriter:
             count = len(getattr(self.meta, name))
             if count not in (0, self.shape[0]):
                 raise UsageError(f"{self.path}: {count} {name} were given for {self.shape[0]} bands.")
-        values = {str(float(value)): value for value in self.meta.nodata if value is not None}
+        values = self.meta.nodata_values
         if len(values) > 1:
             raise UsageError(f"{self.path}: one file has one nodata value, not {', '.join(values)}.")
         value = next(iter(values.values()), None)

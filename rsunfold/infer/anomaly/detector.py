@@ -100,11 +100,10 @@ class AnomalyDetector:
 
     model : registry name of a ``detect-anomaly`` model. options : keyword arguments of the model, such as ``epochs``
     or ``outer``; None values are left out. priors : names of PRIORS, or None: all of them with the default model, none
-    with any other. object_size : pixels of the largest object,
-    OBJECT_SIZE where None. seed : of all random choices. window : side of windows
-    that are scenes of their own, for images whose background changes, or None. device : see :func:`pick_device`;
-    classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what
-    is free.
+    with any other. object_size : pixels of the largest object, OBJECT_SIZE where None. seed : of all random choices.
+    window : side of windows that are scenes of their own, for images whose background changes, or None. device : see
+    :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``;
+    None is half of what is free.
 
     Raises UsageError or DeviceError when the model cannot run as asked.
     """

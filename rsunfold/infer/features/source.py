@@ -119,7 +119,7 @@ class ImageBands(FeatureSource):
             if self.count < 2:
                 raise InputError(f"{self.path} has a single band: there is nothing to choose from.")
             meta = reader.meta
-            if len({str(float(value)) for value in meta.nodata if value is not None}) > 1:
+            if len(meta.nodata_values) > 1:
                 raise InputError(
                     f"{self.path} has several nodata values, which the file of the chosen bands could not say: give "
                     "all bands the same one first."

@@ -174,8 +174,7 @@ class _Passage:
 
     def _nodata(self) -> float | None:
         """The value of invalid samples of the output: the input's own where it has one that fits, else NaN."""
-        # By their text, because a NaN equals no other NaN.
-        values = set({str(float(v)): v for v in self.image.meta.nodata if v is not None}.values())
+        values = set(self.image.meta.nodata_values.values())
         if self.same:
             values = {v for v in values if _occurs(v, self.dtype)}
             if len(values) > 1:
