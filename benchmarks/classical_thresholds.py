@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from rsunfold.infer.detector import Detector
-from rsunfold.infer.evaluate import read_sample
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import find_samples
 from rsunfold.registry import all_models
 from rsunfold.report import table

@@ -44,7 +44,7 @@ def compare_rx(path: Path) -> list[dict[str, Any]]:
     import spectral
 
     from rsunfold.infer.anomaly.detector import Scaling
-    from rsunfold.infer.hsi.image import SpectralImage, Window
+    from rsunfold.infer.spectral import SpectralImage, Window
     from rsunfold.registry import get_model
     from rsunfold.scene import scene_of
 

@@ -26,9 +26,9 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from rsunfold.cube import Meta, Window
-from rsunfold.infer.detector import Detector
 from rsunfold.infer.device import reuse_memory
-from rsunfold.infer.run import Options, detect_file
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.run import Options, detect_file
 from rsunfold.io import RasterWriter
 from rsunfold.registry import all_models, get_model
 from rsunfold.report import table, write_json

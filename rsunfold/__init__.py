@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rsunfold.infer.anomaly.run import Found
     from rsunfold.infer.features.run import Selected
     from rsunfold.infer.hsi.run import Cleaned
-    from rsunfold.infer.run import Detection
+    from rsunfold.infer.infrared.run import Detection
     from rsunfold.io import CubeReader
 
 __version__ = "0.1.0"
@@ -52,12 +52,12 @@ def detect_ir(
     min_area, max_area : fewest and most pixels of a target; None takes the most of the weights, 0 is any number.
     stages : also return every variable of every stage.
 
-    Returns a :class:`rsunfold.infer.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid), ``mask``
-    (bool), ``targets``, ``stages`` and ``summary``. For images larger than memory use the command line, or
-    :func:`rsunfold.infer.run.detect_file`. Raises the errors of :mod:`rsunfold.errors`.
+    Returns a :class:`rsunfold.infer.infrared.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid),
+    ``mask`` (bool), ``targets``, ``stages`` and ``summary``. For images larger than memory use the command line, or
+    :func:`rsunfold.infer.infrared.run.detect_file`. Raises the errors of :mod:`rsunfold.errors`.
     """
-    from rsunfold.infer.detector import Detector
-    from rsunfold.infer.run import Options, detect_array
+    from rsunfold.infer.infrared.detector import Detector
+    from rsunfold.infer.infrared.run import Options, detect_array
 
     options = Options(
         threshold=threshold,

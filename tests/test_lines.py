@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 from rsunfold.lines import BLOCK, FEWEST, ColumnSummary, column_summary, find_lines
 from rsunfold.simulate.noise import make_noise

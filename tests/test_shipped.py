@@ -6,7 +6,7 @@ import torch
 
 import rsunfold
 from rsunfold import weights
-from rsunfold.infer.detector import Detector
+from rsunfold.infer.infrared.detector import Detector
 from rsunfold.metrics.components import Rule
 from rsunfold.metrics.denoising import quality
 from rsunfold.metrics.infrared import InfraredMetrics

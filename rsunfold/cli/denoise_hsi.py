@@ -83,7 +83,7 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Cleaned, Options, denoise_file, output_names, target_of
-    from rsunfold.infer.workplace import is_done
+    from rsunfold.infer.results import is_done
 
     pixels = []
     for text in pixel or []:

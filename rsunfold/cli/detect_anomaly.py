@@ -101,7 +101,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.workplace import is_done, results_folder
+    from rsunfold.infer.results import is_done, results_folder
 
     options = Options(
         var=var,

@@ -74,9 +74,9 @@ def detect_ir(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.detector import Detector
-    from rsunfold.infer.run import Detection, Options, detect_file, output_names
-    from rsunfold.infer.workplace import is_done, results_folder
+    from rsunfold.infer.infrared.detector import Detector
+    from rsunfold.infer.infrared.run import Detection, Options, detect_file, output_names
+    from rsunfold.infer.results import is_done, results_folder
 
     options = Options(
         threshold=threshold,

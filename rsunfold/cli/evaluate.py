@@ -119,7 +119,7 @@ def detect_ir(
 
     One fixed threshold for all images. Every figure is defined in the JSON report.
     """
-    from rsunfold.infer.evaluate import (
+    from rsunfold.infer.infrared.evaluate import (
         Evaluation,
         Protocol,
         detectors_of,
@@ -127,7 +127,7 @@ def detect_ir(
         evaluate_files,
         samples_from,
     )
-    from rsunfold.infer.studies import ablation, corruptions, robustness
+    from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
 
@@ -336,7 +336,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of, refuse_useless_size
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
-    from rsunfold.infer.workplace import move_results, work_folder
+    from rsunfold.infer.results import move_results, work_folder
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import roc_picture, separability_picture, table, write_json
 

@@ -67,8 +67,8 @@ def detect_ir(
     is how much it can amplify a small change of this image: estimated from below, and bounded from above.
     """
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.explain import Explainer, Options, explain_file
-    from rsunfold.infer.workplace import results_folder
+    from rsunfold.infer.infrared.explain import Explainer, Options, explain_file
+    from rsunfold.infer.results import results_folder
 
     part = None if window is None else whole_numbers(window, "--window")
     if part is not None and len(part) != 3:

@@ -91,7 +91,7 @@ def select_features(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.run import Options, Selected, select_file, summary_name
     from rsunfold.infer.features.select import FeatureRanker, Wanted
-    from rsunfold.infer.workplace import is_done, results_folder
+    from rsunfold.infer.results import is_done, results_folder
 
     folder = results_folder(output)
     wanted = Wanted(count=count, variance=variance, min_gap=min_gap)

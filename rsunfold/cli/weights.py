@@ -141,7 +141,7 @@ def calibrate(
     if output.suffix != ".safetensors":
         raise UsageError(f"--output must end in .safetensors, by which --weights knows a file, not be {output}.")
     from rsunfold.infer.device import pick_device
-    from rsunfold.infer.evaluate import samples_from
+    from rsunfold.infer.infrared.evaluate import samples_from
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.train.infrared.recalibrate import recalibrate
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, InputError, OutputError, RsunfoldError, UsageError
-from rsunfold.infer.workplace import LAST
+from rsunfold.infer.results import LAST
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES, images_in, natural
 

@@ -12,7 +12,7 @@ from rsunfold.classical.pstnn import PSTNN
 from rsunfold.classical.top_hat import TopHat
 from rsunfold.cube import Window
 from rsunfold.errors import UsageError
-from rsunfold.infer.detector import CLASSICAL_BYTES
+from rsunfold.infer.infrared.detector import CLASSICAL_BYTES
 from rsunfold.registry import all_models
 from rsunfold.simulate.infrared import infrared_scene
 

@@ -3,12 +3,12 @@
 import pytest
 
 from rsunfold.errors import BatchError, InputError, OutputError, UsageError
-from rsunfold.infer import explain
-from rsunfold.infer import run as infrared
 from rsunfold.infer.anomaly import run as anomaly
 from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
 from rsunfold.infer.features import run as features
 from rsunfold.infer.hsi import run as hsi
+from rsunfold.infer.infrared import explain
+from rsunfold.infer.infrared import run as infrared
 
 
 @pytest.fixture

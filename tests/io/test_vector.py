@@ -12,7 +12,7 @@ from rasterio.warp import transform
 
 from rsunfold.cube import Meta
 from rsunfold.errors import OutputError
-from rsunfold.infer.targets import Target
+from rsunfold.infer.infrared.targets import Target
 from rsunfold.io.vector import COLUMNS, write_csv, write_geojson
 
 TARGET = Target(

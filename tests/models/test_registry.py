@@ -11,7 +11,7 @@ from torch import nn
 
 from rsunfold import weights
 from rsunfold.errors import UsageError
-from rsunfold.infer.evaluate import first_stages
+from rsunfold.infer.infrared.evaluate import first_stages
 from rsunfold.registry import ModelSpec, all_models, get_model, register
 from rsunfold.scene import scene_of
 from rsunfold.unfold.unrolled import Record, Unrolled

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from rsunfold.infer.targets import find_targets
+from rsunfold.infer.infrared.targets import find_targets
 
 
 @pytest.fixture

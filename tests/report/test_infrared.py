@@ -3,7 +3,7 @@ import pytest
 
 from rsunfold import report
 from rsunfold.errors import InputError
-from rsunfold.infer.targets import find_targets
+from rsunfold.infer.infrared.targets import find_targets
 from rsunfold.report.drawing import inset_window
 
 

@@ -25,7 +25,7 @@ from rsunfold.infer.anomaly.priors import (
     small_object,
 )
 from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, spans, strips
 from rsunfold.registry import ModelSpec, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of

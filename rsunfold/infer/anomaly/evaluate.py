@@ -14,7 +14,7 @@ from rsunfold.errors import InputError
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
-from rsunfold.infer.workplace import environment
+from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.samples import read_mask, read_score

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from rsunfold.infer.hsi.image import SpectralImage
-from rsunfold.infer.targets import Target, find_targets
+from rsunfold.infer.infrared.targets import Target, find_targets
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.atomic import atomic_path
 
 PICTURE_SIDE = 1000

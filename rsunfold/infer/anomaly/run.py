@@ -19,9 +19,9 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
-from rsunfold.infer.hsi.image import SpectralImage
-from rsunfold.infer.targets import Target
-from rsunfold.infer.workplace import all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.infrared.targets import Target
+from rsunfold.infer.results import all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture, write_json

@@ -18,8 +18,8 @@ from rsunfold.cube import Meta
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
-from rsunfold.infer.hsi.image import SpectralImage
-from rsunfold.infer.workplace import environment
+from rsunfold.infer.results import environment
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import read_table

@@ -17,7 +17,7 @@ from rsunfold import __version__
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.features.select import FeatureRanker, outside
-from rsunfold.infer.hsi.image import STRIP_BYTES, SpectralImage
+from rsunfold.infer.spectral import STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import Table, write_columns

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError, WeightsError
 from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
-from rsunfold.infer.hsi.image import MOSAIC_SIDE, SpectralImage
+from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.registry import ModelSpec, get_model
 from rsunfold.subspace import FEW, Subspace, published_subspace

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.hsi.denoiser import Denoiser
-from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.hsi.run import Options, denoise_array
-from rsunfold.infer.workplace import environment
+from rsunfold.infer.results import environment
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.denoising import quality

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.metrics.denoising import residual_structure
 from rsunfold.report import NoisyBand, denoising_picture, noise_picture, worst_bands_picture
 from rsunfold.subspace import Subspace, spatial_noise

@@ -18,9 +18,9 @@ from rsunfold import __version__
 from rsunfold.cube import Meta, Window, measured
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
-from rsunfold.infer.hsi.image import SpectralImage
 from rsunfold.infer.hsi.removed import Removed
-from rsunfold.infer.workplace import FILES, all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.results import FILES, all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json

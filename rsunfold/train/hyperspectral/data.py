@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.folders import images_in
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import Subspace, subspace_of

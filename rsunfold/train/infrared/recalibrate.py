@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.evaluate import read_sample
+from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import Sample
 from rsunfold.registry import get_model
 from rsunfold.train.infrared.calibrate import calibrate

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rsunfold.errors import InputError
-from rsunfold.infer.evaluate import read_sample
+from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import Sample, find_samples
 from rsunfold.train.infrared.calibrate import calibrate, largest_area
 from rsunfold.train.infrared.data import Crops, carve, error_places

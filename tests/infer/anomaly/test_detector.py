@@ -12,7 +12,7 @@ from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.anomaly import detector as module
 from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of
 from rsunfold.infer.anomaly.priors import PRIORS, AttributeProfile, edge_preserving, guide_of, small_object
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.anomaly import detection
 from rsunfold.registry import all_models, get_model

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from rsunfold.cube import Meta
+from rsunfold.infer import spectral as image_module
 from rsunfold.infer.anomaly import objects as module
 from rsunfold.infer.anomaly.objects import NAMES, differences, find_anomalies, picture_bands, write_spectra
-from rsunfold.infer.hsi import image as image_module
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 
 

@@ -6,7 +6,7 @@ import pytest
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError
 from rsunfold.infer.anomaly import detector as module
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.anomaly import detection
@@ -96,7 +96,7 @@ def test_a_small_budget_makes_tiles(model, make):
 def test_the_sample_of_a_large_image_is_spread_evenly(large, make, monkeypatch):
     """A scene of more pixels than SAMPLE is cut whatever the memory, and its sample does not depend on the cut."""
     from rsunfold import scene as scene_module
-    from rsunfold.infer.hsi import image as image_module
+    from rsunfold.infer import spectral as image_module
 
     for each in (module, scene_module, image_module):
         monkeypatch.setattr(each, "SAMPLE", 700)

@@ -11,10 +11,10 @@ import scipy.io
 
 import rsunfold
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.infer import spectral as image_module
 from rsunfold.infer.features import source as source_module
 from rsunfold.infer.features.run import Options, select_array, select_file
 from rsunfold.infer.features.select import FeatureRanker, Wanted
-from rsunfold.infer.hsi import image as image_module
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 

@@ -11,8 +11,8 @@ import spectral.io.envi
 import rsunfold
 from rsunfold.cube import Meta
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
+from rsunfold.infer import spectral as image_module
 from rsunfold.infer.hsi import denoiser as denoiser_module
-from rsunfold.infer.hsi import image as image_module
 from rsunfold.infer.hsi import run as module
 from rsunfold.infer.hsi.run import Options, denoise_array, denoise_file, target_of
 from rsunfold.infer.tiles import Plan

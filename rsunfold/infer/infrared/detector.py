@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError, WeightsError
 from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
-from rsunfold.infer.gray import GrayImage
+from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
 from rsunfold.metrics.components import Rule
 from rsunfold.registry import ModelSpec, get_model

@@ -8,8 +8,8 @@ from scipy import ndimage
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.infer import targets
-from rsunfold.infer.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
+from rsunfold.infer.infrared import targets
+from rsunfold.infer.infrared.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
 from rsunfold.metrics.components import Rule
 
 INTEGERS = ("id", "row_min", "row_max", "col_min", "col_max", "area")

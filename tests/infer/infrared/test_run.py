@@ -19,10 +19,10 @@ from scipy.special import expit
 
 import rsunfold
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer import run
-from rsunfold.infer.detector import Detector
+from rsunfold.infer.infrared import run
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.run import Options, detect_array, detect_file
 from rsunfold.infer.outofcore import Canvas, Room
-from rsunfold.infer.run import Options, detect_array, detect_file
 from rsunfold.infer.tiles import Plan, plan
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
@@ -265,7 +265,7 @@ def test_any_size_in_memory_and_by_tiles(rows, cols, tile, tiny, detector):
     options = Options(scale=(0, 1))
     np.testing.assert_allclose(detect_array(ArrayReader(gray), detector, options).score, expected, atol=1e-4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rsunfold.infer.detector.plan", lambda *args, **kwargs: Plan(False, tile))
+        patch.setattr("rsunfold.infer.infrared.detector.plan", lambda *args, **kwargs: Plan(False, tile))
         found = detect_array(ArrayReader(gray), detector, options)
     assert found.summary["computed"] == f"by tiles of {tile} pixels"
     np.testing.assert_allclose(found.score, expected, atol=1e-4)
@@ -482,7 +482,7 @@ def test_what_breaks_midway_leaves_nothing(where, error, raised, tmp_path, tiny,
     source = write(tmp_path / "a.tif", infrared_scene(100, 90, seed=1).image)
     out = tmp_path / "out"
     detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu")
-    monkeypatch.setattr("rsunfold.infer.detector.plan", lambda *args, **kwargs: Plan(False, 32))
+    monkeypatch.setattr("rsunfold.infer.infrared.detector.plan", lambda *args, **kwargs: Plan(False, 32))
     break_writer(monkeypatch, where, error)
     with pytest.raises(raised) as caught:
         detect_file(str(source), "a", out, detector, Options())
@@ -494,7 +494,7 @@ def test_what_breaks_midway_leaves_nothing(where, error, raised, tmp_path, tiny,
 def test_a_full_scratch_disk(tmp_path, tiny, monkeypatch):
     source = write(tmp_path / "a.tif", infrared_scene(100, 90, seed=1).image)
     detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu")
-    monkeypatch.setattr("rsunfold.infer.detector.plan", lambda *args, **kwargs: Plan(False, 32))
+    monkeypatch.setattr("rsunfold.infer.infrared.detector.plan", lambda *args, **kwargs: Plan(False, 32))
     full = lambda self, channels=1: Room(Path("/dev/full"), channels, self.rows, self.cols)  # noqa: E731
     monkeypatch.setattr(Canvas, "take", full)
     with pytest.raises(OutputError, match=r"cannot be written to .*No space left on device.*make room"):
@@ -525,9 +525,9 @@ def test_a_budget_that_cannot_be_met(tmp_path, tiny):
 
 def test_the_budget_does_not_shrink_from_image_to_image(tiny, monkeypatch):
     """The C library keeps what an image has freed: the process looks larger, but the memory is there."""
-    monkeypatch.setattr("rsunfold.infer.detector.resident", lambda: 300 * 2**20)
+    monkeypatch.setattr("rsunfold.infer.infrared.detector.resident", lambda: 300 * 2**20)
     detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu", memory="500MiB")
-    monkeypatch.setattr("rsunfold.infer.detector.resident", lambda: 480 * 2**20)
+    monkeypatch.setattr("rsunfold.infer.infrared.detector.resident", lambda: 480 * 2**20)
     assert detect_array(ArrayReader(tiny.gray), detector, PLAIN).summary["computed"] == "in one piece"
 
 

@@ -6,8 +6,8 @@ import rasterio
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer import gray
-from rsunfold.infer.gray import FILL_REACH, LIMITS, GrayImage
+from rsunfold.infer.infrared import gray
+from rsunfold.infer.infrared.gray import FILL_REACH, LIMITS, GrayImage
 from rsunfold.io.memory import ArrayReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.detector import Detector
-from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.run import CONFIDENCE_TAG, MAX_AREA_TAG, THRESHOLD_TAG, check_max_area, check_threshold
-from rsunfold.infer.workplace import environment, work_folder
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.infrared.run import CONFIDENCE_TAG, MAX_AREA_TAG, THRESHOLD_TAG, check_max_area, check_threshold
+from rsunfold.infer.results import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rsunfold import __version__
 from rsunfold.cube import Window
 from rsunfold.errors import UsageError
-from rsunfold.infer.detector import Detector
-from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.workplace import environment, move_results, refuse_results, work_folder
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.results import environment, move_results, refuse_results, work_folder
 from rsunfold.report import stages_picture, write_json
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import UsageError
-from rsunfold.infer.detector import Detector, Scored
-from rsunfold.infer.gray import GrayImage
-from rsunfold.infer.targets import Target, TargetCollector
-from rsunfold.infer.workplace import all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.infrared.detector import Detector, Scored
+from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.infrared.targets import Target, TargetCollector
+from rsunfold.infer.results import all_names, environment, move_results, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture, write_json

@@ -5,8 +5,8 @@ import pytest
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.infer.hsi import image as module
-from rsunfold.infer.hsi.image import SpectralImage
+from rsunfold.infer import spectral as module
+from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from rsunfold.errors import UsageError
-from rsunfold.infer.detector import Detector
-from rsunfold.infer.evaluate import (
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.evaluate import (
     Evaluation,
     Protocol,
     evaluate_detector,

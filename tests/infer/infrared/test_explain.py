@@ -9,7 +9,7 @@ from torch import nn
 
 from rsunfold import weights
 from rsunfold.errors import OutputError, UsageError
-from rsunfold.infer.explain import DEFINITIONS, Explainer, Options, explain_file
+from rsunfold.infer.infrared.explain import DEFINITIONS, Explainer, Options, explain_file
 from rsunfold.registry import all_models
 from rsunfold.unfold.unrolled import Record, Unrolled
 
@@ -123,7 +123,7 @@ def test_predicted_step_sizes_hidden_maps_and_unknown_layers(explainer):
 
 
 def test_what_is_written(explainer, picture, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr("rsunfold.infer.explain._gains", lambda call: {"local_gain": 1.0, "gain_bound": 2.0})
+    monkeypatch.setattr("rsunfold.infer.infrared.explain._gains", lambda call: {"local_gain": 1.0, "gain_bound": 2.0})
     report = explain_file(picture, "scene", tmp_path / "out", explainer, Options())
     written = json.loads((tmp_path / "out" / "scene_explain.json").read_text())
     assert written["stages"] == report["stages"] == explainer.explain(np.float32(tiny.gray))[0]
