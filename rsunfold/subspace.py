@@ -24,6 +24,8 @@ Cube = NDArray[np.floating]
 
 RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
+REPEATED = 1e-7
+"""A band of whose variance the others leave less than this share repeats them: no sensor measures to 70 dB."""
 CONFIDENCE = 1.02
 """Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
 CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
@@ -160,7 +162,7 @@ def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUN
     """
     if count <= len(sigma) or not (sigma > 0).all():
         return sigma
-    # What RIDGE leaves of a band that others repeat: its residual is 0, but it has to be divided by something.
+    # What RIDGE leaves where there is no noise: it has to be divided by something.
     least = np.sqrt(RIDGE * np.diag(covariance))
     for _ in range(rounds):
         values, vectors = _eigen(covariance / np.outer(sigma, sigma))
@@ -171,6 +173,47 @@ def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUN
         variance = share[told] @ np.maximum(values[rank:], 0) / free[told]
         sigma = sigma.copy()
         sigma[told] = np.maximum(sigma[told] * np.sqrt(variance), least[told])
+    return sigma
+
+
+def independent_bands(covariance: Real) -> NDArray[np.bool_]:
+    """bool (bands,): True for bands that vary and are not repeated by others, with noise and all.
+
+    Duplicates, and bands interpolated from their neighbours, are linear combinations of others: one of them after the
+    other is left out, until none of those that are left has less than the share REPEATED of its variance to itself.
+    Where that would leave out more than half of the bands it is the image that has no noise, and all are True.
+    """
+    spread = np.sqrt(np.diag(covariance))
+    varies = spread > 0
+    correlation = covariance / np.outer(np.where(varies, spread, 1), np.where(varies, spread, 1))
+    kept = varies.copy()
+    while kept.sum() > 1 and 2 * kept.sum() >= varies.sum():
+        inside = np.flatnonzero(kept)
+        alone = 1 / np.diag(np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside))))
+        if alone.min() > REPEATED:
+            return np.asarray(kept)
+        kept[inside[alone.argmin()]] = False
+    return varies
+
+
+def band_noise(covariance: Real, count: int | None = None) -> Real:
+    """Standard deviation (bands,) of the noise of each band, 0 where it is constant.
+
+    :func:`regression_noise` of the :func:`independent_bands`, refined by :func:`residual_noise` where the ``count`` of
+    the spectra is given. The regression of a band that repeats others leaves nothing, though it has the noise of these:
+    with y_b = sum_j w_j y_j it is sqrt(sum_j w_j^2 sigma_j^2).
+    """
+    kept = independent_bands(covariance)
+    inside = covariance[np.ix_(kept, kept)]
+    found = regression_noise(inside)
+    if count is not None:
+        found = residual_noise(inside, found, count)
+    sigma = np.zeros(len(covariance))
+    sigma[kept] = found
+    others = ~kept & (np.diag(covariance) > 0)
+    if others.any():
+        w = np.linalg.solve(inside, covariance[np.ix_(kept, others)])
+        sigma[others] = np.sqrt(found**2 @ w**2)
     return sigma
 
 
@@ -224,7 +267,7 @@ def robust_statistics(
         sigma = 1.4826 * np.median(np.abs(residual - middle[:, None]), axis=1)
         outlying = np.abs(residual) > reach * sigma[:, None]
         y -= np.where(outlying if missing is None else outlying | missing, residual, 0)
-    return y.mean(axis=1) + middle, np.maximum(sigma, regression_noise(np.cov(y, bias=True))), y
+    return y.mean(axis=1) + middle, np.maximum(sigma, band_noise(np.cov(y, bias=True))), y
 
 
 @dataclass(frozen=True)
@@ -400,23 +443,27 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
     return np.asarray((total / weights)[WINDOW:-WINDOW])
 
 
+def tells_little(bands: int, count: int) -> bool:
+    """Whether the noise of a band cannot be told from the others in ``count`` spectra."""
+    return bands < FEW or count <= bands
+
+
 def estimate_subspace(
     plain: Moments, near: Moments | None, sample: Cube, *, sigma: Real | None = None, lined: Lined | None = None
 ) -> Subspace:
     """The subspace of an image from the moments of its spectra, and of these with what :func:`smooth` makes of them.
 
     sample (bands, rows, cols) : the image, or a part that stands for it, without holes. sigma : noise (bands,) where it
-    is known; else it is that of :func:`regression_noise`, refined by :func:`residual_noise`, or of
-    :func:`spatial_noise` with few bands. lined : some samples are outliers, also along whole columns, which are given
-    here; mean, noise and covariance are then those of the sample without them.
+    is known; else it is that of :func:`band_noise`, or of :func:`spatial_noise` where :func:`tells_little`. lined :
+    some samples are outliers, also along whole columns, which are given here; mean, noise and covariance are then those
+    of the sample without them.
     """
     mean, covariance, count = plain.mean, plain.covariance, plain.count
-    few = len(mean) < FEW
+    few = tells_little(len(mean), count)
     robust = lined is not None and not few
-    estimated = spatial_noise(sample) if few else regression_noise(covariance)
     lines: Lines | None = None
     if lined is not None and not few:
-        mean, estimated, spectra, lines = _without_outliers(sample, lined)
+        mean, noise, spectra, lines = _without_outliers(sample, lined)
         covariance, count = np.cov(spectra, bias=True), spectra.shape[1]
         whole = binary_erosion(lined.valid, np.ones((3, 3), bool), border_value=1)
         repaired = sample.astype(np.float32)
@@ -424,13 +471,16 @@ def estimate_subspace(
         near = Moments(len(mean))
         smoothed = smooth(repaired)[:, whole]
         near.add(smoothed, smoothed)
-    spread = np.sqrt(np.diag(plain.covariance))
-    # A band without measurable noise still needs a scale to be divided by.
-    noise = np.maximum(estimated if sigma is None else sigma, 1e-6 * spread)
     covariance = np.atleast_2d(covariance)
-    # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
-    if sigma is None and not few and not robust:
-        noise = residual_noise(covariance, noise, count)
+    if sigma is not None:
+        noise = sigma
+    elif few:
+        noise = spatial_noise(sample)
+    elif not robust:
+        # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
+        noise = band_noise(covariance, count)
+    # A band without measurable noise still needs a scale to be divided by.
+    noise = np.maximum(noise, 1e-6 * np.sqrt(np.diag(plain.covariance)))
     if near is not None and (near.count <= SQUARES * count or min(sample.shape[1:]) < 2):
         near = None  # between so many holes the covariance tells more; a line of pixels is its own neighbour
     beside, near_count = (None, None) if near is None else (near.covariance, near.count)

@@ -10,7 +10,9 @@ from rsunfold.subspace import (
     LEAST,
     SQUARES,
     Moments,
+    band_noise,
     hysime,
+    independent_bands,
     regression_noise,
     residual_noise,
     robust_statistics,
@@ -227,6 +229,61 @@ class TestResidualNoise:
         other = residual_noise(moments.covariance * np.outer(unit, unit), unit * begin, moments.count)
         np.testing.assert_allclose(other, unit * found, rtol=1e-6)
         np.testing.assert_array_equal(begin, 0.1)
+
+
+class TestBandNoise:
+    """Bands that are made of others have their noise, and do not disturb the estimate of any band."""
+
+    sigma = np.linspace(0.03, 0.08, BANDS)
+
+    @pytest.fixture
+    def cube(self):
+        return with_noise(self.sigma)
+
+    @pytest.mark.parametrize("refine", [False, True])
+    @pytest.mark.parametrize("made_of", [{19: 1}, {19: 0.5, 21: 0.5}, {18: 0.5, 40: 3}])
+    def test_a_repeated_band(self, cube, made_of, refine):
+        repeated = cube.copy()
+        repeated[20] = sum(w * cube[b] for b, w in made_of.items()).astype(np.float32)
+        moments = moments_of(repeated)
+        count = moments.count if refine else None
+        found = band_noise(moments.covariance, count)
+        expected = np.sqrt(sum((w * self.sigma[b]) ** 2 for b, w in made_of.items()))
+        assert found[20] == pytest.approx(expected, rel=0.1)
+        rest = np.arange(BANDS) != 20
+        alone = band_noise(moments_of(np.delete(cube, 20, axis=0)).covariance, count)
+        np.testing.assert_allclose(found[rest], alone, rtol=0.01)
+
+    def test_a_cube_beside_itself(self, cube):
+        found = band_noise(moments_of(np.concatenate([cube, cube])).covariance)
+        np.testing.assert_allclose(
+            found.reshape(2, -1), np.tile(band_noise(moments_of(cube).covariance), (2, 1)), rtol=1e-4
+        )
+
+    def test_an_image_without_noise_has_none(self):
+        clean = with_noise(0)
+        assert independent_bands(moments_of(clean).covariance).all()
+        assert (band_noise(moments_of(clean).covariance) < 1e-3 * clean.std(axis=(1, 2))).all()
+
+    def test_constant_bands_have_none(self, cube):
+        with_constant = cube.copy()
+        with_constant[7] = 3
+        found = band_noise(moments_of(with_constant).covariance)
+        assert found[7] == 0
+        assert (np.delete(found, 7) > 0.02).all()
+
+    @pytest.mark.parametrize("robust", [False, True])
+    def test_an_interpolated_band_leaves_the_whitened_image_as_it_is(self, cube, robust):
+        """One such band, divided by noise that it does not seem to have, stood out by 1000 times in all directions."""
+        interpolated = cube.copy()
+        interpolated[20] = (cube[19] + cube[21]) / 2
+        found, plain = (subspace_of(c, robust=robust) for c in (interpolated, cube))
+        np.testing.assert_allclose(np.delete(found.sigma, 20), np.delete(plain.sigma, 20), rtol=0.05)
+        assert found.eigenvalues[0] < 2 * plain.eigenvalues[0]
+
+    def test_no_more_pixels_than_bands_tell_little_of_each_other(self):
+        noise = 0.5 * np.random.default_rng(0).standard_normal((BANDS, 6, 10))
+        assert np.median(subspace_of(noise).sigma) == pytest.approx(0.5, rel=0.1)
 
 
 class TestSpatialNoise:

@@ -22,7 +22,7 @@ from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import Table, write_columns
 from rsunfold.scene import SAMPLE, Scene, scene_of
-from rsunfold.subspace import regression_noise
+from rsunfold.subspace import band_noise
 
 Real = NDArray[np.float64]
 Ranges = Sequence[tuple[float, float]]
@@ -171,7 +171,7 @@ class ImageBands(FeatureSource):
         moments = self.image.statistics.moments
         low, high = float(moments.low.min()), float(moments.high.max())
         scene = self.image.scene(low, high - low, seed)
-        return replace(scene, noise=regression_noise(scene.covariance)) if self._narrow() else scene
+        return replace(scene, noise=band_noise(scene.covariance)) if self._narrow() else scene
 
     def _narrow(self) -> bool:
         bands, known = self.inside, len(self.wavelengths) > 0

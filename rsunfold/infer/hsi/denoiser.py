@@ -15,7 +15,7 @@ from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_mem
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.registry import ModelSpec, get_model
-from rsunfold.subspace import FEW, Subspace, published_subspace
+from rsunfold.subspace import FEW, Subspace, published_subspace, tells_little
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ class Denoiser:
         name = weights or self.spec.weights
         if name is None:
             raise WeightsError(f"no weights are shipped for {model}: give a file with --weights, or train some.")
-        self.device: torch.device = pick_device(device)
+        self.device: torch.device = pick_device(device, apple=False)
         self.device_name = str(self.device)
         reuse_memory()
         self.net, self.record, self.sha256 = load(name, model)
@@ -111,11 +111,12 @@ class Denoiser:
     @property
     def published(self) -> bool:
         """Whether the weights were trained by their authors, on cubes divided by their maximum."""
-        return self.record is not None and bool(self.spec.scaling) and self.record.scaling == self.spec.scaling
+        return self.record is not None and self.record.published
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash and device, for the JSON summary."""
-        about: dict[str, Any] = {"model": self.spec.name, "paper": self.spec.paper, "device": self.device_name}
+        spec = self.spec
+        about: dict[str, Any] = {"task": spec.task, "model": spec.name, "paper": spec.paper, "device": self.device_name}
         if self.adapt:
             about["adapted_to_each_image"] = True
         if self.record is not None:
@@ -131,12 +132,17 @@ class Denoiser:
             return published_subspace(image.mosaic[0])
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
-        if given is None and len(image.bands) < FEW and min(image.rows, image.cols) < 2:
+        if given is None and self.by_wavelets(image) and min(image.rows, image.cols) < 2:
             raise InputError(
-                f"{image.path} is too small to estimate its noise: fewer than {FEW} bands need two rows and two "
-                "columns; give --sigma."
+                f"{image.path} is too small to estimate its noise: with fewer than {FEW} bands, or no more pixels than "
+                "bands, two rows and two columns are needed; give --sigma."
             )
         return found
+
+    @staticmethod
+    def by_wavelets(image: SpectralImage) -> bool:
+        """Whether the noise of a band is estimated from its own finest details, not from the other bands."""
+        return tells_little(len(image.bands), image.statistics.valid_pixels)
 
     def denoised(self, image: SpectralImage) -> Denoised:
         """The image denoised within the memory budget, where it is asked for.

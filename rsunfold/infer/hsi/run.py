@@ -297,7 +297,7 @@ def _summary(
         "bands": image.count,
         "crs": str(meta.crs) if meta.crs else None,
         **denoiser.describe(),
-        "noise": "given" if denoiser.sigma is not None else _how(len(s.bands), denoiser),
+        "noise": "given" if denoiser.sigma is not None else _how(image, denoiser),
         "dtype": passage.dtype.name,
         "units": _one(meta.units),
         "bands_denoised": [b + 1 for b in s.bands],
@@ -317,13 +317,11 @@ def _summary(
     }
 
 
-def _how(bands: int, denoiser: Denoiser) -> str:
-    from rsunfold.subspace import FEW
-
+def _how(image: SpectralImage, denoiser: Denoiser) -> str:
     if denoiser.published:
         return "as in the published scripts"
-    if bands < FEW:
-        return f"estimated from the finest wavelets of each band: fewer than {FEW} bands"
+    if denoiser.by_wavelets(image):
+        return "estimated from the finest wavelets of each band: the other bands or pixels are too few"
     rest = ", outliers left out" if denoiser.robust else ", then from what the signal subspace leaves"
     return "estimated by regression on the other bands" + rest
 
