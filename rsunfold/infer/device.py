@@ -36,16 +36,18 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, *, apple: bool = True) -> torch.device:
     """The torch device of ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
-    Raises DeviceError for one that is not there, UsageError for one that is not known. Nothing else is taken instead.
+    apple : False for a model that needs what Apple's GPUs lack (float64, eigenvalues): ``auto`` leaves mps out then.
+    Raises DeviceError for one that is not there or lacks that, UsageError for one that is not known. Nothing else is
+    taken instead.
     """
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
-        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+        return torch.device("cuda" if cuda else "mps" if mps and apple else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise UsageError(f"--device {name!r} is not known; use auto, cpu, cuda, cuda:1 or mps.")
     if name.startswith("cuda"):
@@ -54,6 +56,10 @@ def pick_device(name: str) -> torch.device:
             raise DeviceError(
                 f"--device {name} is not there: this machine has {count} CUDA device(s); use --device cpu."
             )
+    if name == "mps" and not apple:
+        raise DeviceError(
+            "this model needs float64 or eigenvalues, which --device mps does not have; use --device cpu."
+        )
     if name == "mps" and not mps:
         raise DeviceError("--device mps is not there on this machine; use --device cpu.")
     return torch.device(name)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rsunfold.cube import Window
 from rsunfold.infer.tiles import spans
-from rsunfold.unfold.operators import MapOperator, Place
+from rsunfold.unfold.operators import MapOperator, Place, exact
 
 
 class Room:
@@ -160,8 +160,8 @@ class Lazy:
         return self._with(other, lambda a, b: torch.cat((a, b), 1))
 
     def mean(self) -> Tensor:
-        """Means (1, channels) over the image, gathered in float64."""
-        total: Any = sum(self.read(window).double().sum((2, 3)) for window in self.canvas.windows())
+        """Means (1, channels) over the image, gathered in float64 where the device has it."""
+        total: Any = sum(exact(self.read(window)).sum((2, 3)) for window in self.canvas.windows())
         mean: Tensor = (total / (self.canvas.rows * self.canvas.cols)).float()
         return mean
 

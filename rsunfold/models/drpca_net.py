@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rsunfold.models.rpcanet import plain, rename_stages, stages_of
 from rsunfold.registry import register
-from rsunfold.unfold.operators import MapOperator, Place, conv, image_mean
+from rsunfold.unfold.operators import MapOperator, Place, conv, exact, image_mean
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, macs_per_pixel
 
 
@@ -114,7 +114,7 @@ class Reconstruction(MapOperator):
     def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Sums and maxima over the inner part of the f of the block after those whose pooled things are known."""
         f: Tensor = self.blocks[len(found)].f(self._after(self.lift(x), found))[:, :, *place.inner]
-        return f.float().sum((2, 3)).double(), f.float().amax((2, 3))
+        return exact(f.float().sum((2, 3))), f.float().amax((2, 3))
 
     def merge(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of the sums and the greater of the maxima."""

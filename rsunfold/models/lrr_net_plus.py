@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rsunfold.errors import DeviceError, UsageError
+from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Floats, Scene, Scorer
 from rsunfold.unfold.proximal import group_soft_threshold
@@ -242,18 +242,13 @@ class LRRNetPlus:
         return 8.0
 
     def fit(self, scene: Scene, device: str = "cpu") -> Scorer:
-        """Learn from ``scene``; the scorer that comes back needs nothing else. Deterministic for ``scene.seed``.
-
-        Raises DeviceError for a device without float64.
-        """
+        """Learn from ``scene``; the scorer that comes back needs nothing else. Deterministic for ``scene.seed``."""
         fitted = self.learned(scene, device)
         return fitted.score
 
     @gradients()
     def learned(self, scene: Scene, device: str = "cpu") -> Fitted:
         """The network of ``scene``, for those who look into it; see :meth:`fit`."""
-        if device.startswith("mps"):
-            raise DeviceError("lrr-net-plus needs float64, which --device mps does not have; use --device cpu.")
         rotation = Rotation.whole(scene) if self.literal else Rotation.of(scene)
         X = rotation(torch.from_numpy(np.ascontiguousarray(scene.sample.T)), device)
         centres = _centres(X, self.atoms, scene.seed)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rsunfold.models.rpcanet import plain, rename_stages, stages_of
 from rsunfold.registry import register
 from rsunfold.unfold.fourier import wide_conv
-from rsunfold.unfold.operators import MapOperator, Place, conv, join
+from rsunfold.unfold.operators import MapOperator, Place, conv, exact, join
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, macs_per_pixel
 
 WINDOW = 17
@@ -146,9 +146,9 @@ class Contrast(MapOperator):
         self.width = 5 * C
 
     def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
-        """Sums of f over the inner part, float64 (B, C)."""
+        """Sums of f over the inner part, :func:`exact` (B, C)."""
         f: Tensor = self.lift(x)[:, :, *place.inner]
-        return f.float().sum((2, 3)).double()
+        return exact(f.float().sum((2, 3)))
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """w of a piece."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from rsunfold.unfold.operators import Operator
+from rsunfold.unfold.operators import Operator, exact
 
 
 class FastOperator(Operator):
@@ -57,7 +57,7 @@ class FastOperator(Operator):
 
     def total(self, x: Tensor, inner: tuple[slice, slice]) -> Tensor:
         """Sums of the features over ``inner``; see :meth:`Operator.total`."""
-        return self._total(self.features(x), inner).double()
+        return exact(self._total(self.features(x), inner))
 
     def _total(self, g: Tensor, inner: tuple[slice, slice]) -> Tensor:
         if self.last is None:

@@ -115,5 +115,5 @@ def _channel_weights(op: Operator, x: Tensor) -> float:
     mean = f.mean((2, 3))
     slope = torch.func.jacrev(lambda m: se(m).flatten())(mean)[:, 0]
     rms = f.square().mean((2, 3))[0].sqrt()
-    change = torch.linalg.matrix_norm((rms[:, None] * slope).double(), 2)
+    change = torch.linalg.matrix_norm((rms[:, None] * slope).cpu().double(), 2)
     return float(se(mean).max()) + float(change)

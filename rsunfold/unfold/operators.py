@@ -85,6 +85,11 @@ class MapOperator(nn.Module):
         raise NotImplementedError
 
 
+def exact(x: Tensor) -> Tensor:
+    """x in float64, for sums over many windows; as it is on Apple's GPUs, which have no float64."""
+    return x if x.device.type == "mps" else x.double()
+
+
 def join(first: Any, second: Any) -> Any:
     """Two images as the channels of one; both tensors, or both kept elsewhere."""
     return torch.cat((first, second), 1) if isinstance(first, Tensor) else first.beside(second)
@@ -166,12 +171,12 @@ class Operator(MapOperator):
         return self.head(f)
 
     def total(self, x: Tensor, inner: tuple[slice, slice]) -> Tensor:
-        """Sums of the features over the pixels ``inner`` (rows, columns) of x, float64 (B, C).
+        """Sums of the features over the pixels ``inner`` (rows, columns) of x, :func:`exact` (B, C).
 
         Exact where x holds the ``radius`` pixels around ``inner``, or the image ends there.
         """
         f: Tensor = self.features(x)
-        return f[:, :, inner[0], inner[1]].sum((2, 3)).double()
+        return exact(f[:, :, inner[0], inner[1]].sum((2, 3)))
 
     def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """Sums of the features over the inner part."""

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rsunfold.unfold.precision import at_least_single, without_autocast
+
 
 def soft_threshold(x: Tensor, lam: Tensor | float) -> Tensor:
     """prox of lam ||z||_1: sign(x) max(|x| - lam, 0), element by element.
@@ -35,15 +37,18 @@ def group_soft_threshold(x: Tensor, lam: Tensor | float, dim: int) -> Tensor:
 def singular_value_threshold(x: Tensor, lam: Tensor | float) -> Tensor:
     """prox of lam ||z||_*: the singular values of x (..., m, n) are soft-thresholded by lam.
 
-    lam : > 0, a number or a tensor that broadcasts against (..., 1). Differentiable once.
+    lam : > 0, a number or a tensor that broadcasts against (..., 1). Differentiable once. The result has the type of x,
+    float32 where that is narrower.
 
     With X = U diag(s) V' and h(t) = max(1 - lam / sqrt(t), 0), the result is U diag(h(s^2)) U' X: the eigenvectors of
     the smaller Gram matrix X X' suffice. For batches of 9 x 81 matrices that is six times faster than their SVD.
     """
+    (x,) = at_least_single(x)
     threshold: Tensor = torch.as_tensor(lam, dtype=x.dtype, device=x.device)
     if x.shape[-2] > x.shape[-1]:
         return singular_value_threshold(x.mT, threshold).mT
-    y: Tensor = _GramThreshold.apply(x, threshold)  # type: ignore[no-untyped-call]
+    with without_autocast(x):
+        y: Tensor = _GramThreshold.apply(x, threshold)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -95,9 +100,12 @@ def procrustes(m: Tensor) -> Tensor:
     """The orthonormal matrix nearest to m (..., p, q), p >= q: U V' of m = U diag(s) V', argmax of <A, m>, A'A = I.
 
     Solves min_A ||Y - A G||_F over orthonormal A for m = Y G' (Schonemann, 1966). Differentiable once where m has
-    full rank; in directions that m does not determine the gradient is held back, not infinite.
+    full rank; in directions that m does not determine the gradient is held back, not infinite. The result has the type
+    of m, float32 where that is narrower.
     """
-    y: Tensor = _Polar.apply(m)  # type: ignore[no-untyped-call]
+    (m,) = at_least_single(m)
+    with without_autocast(m):
+        y: Tensor = _Polar.apply(m)  # type: ignore[no-untyped-call]
     return y
 
 

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rsunfold.unfold.precision import at_least_single, without_autocast
+
 CHUNK = 64
 """Steps of one matrix product; the product's arithmetic grows with it, the work of the recurrence falls."""
 CELLS = 2**13
@@ -35,12 +37,9 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
     Both triangles of one matrix hold the two ways, so that they share one product with x. Decays are exponentials of
     differences of summed logarithms that are never above 0, so that nothing overflows; delta_j stands in there, too.
     """
-    kind = torch.promote_types(x.dtype, torch.float32)
-    x, delta, A, b, c, D = x.to(kind), delta.to(kind), A.to(kind), b.to(kind), c.to(kind), D.to(kind)
-    if torch.is_autocast_enabled(x.device.type):
-        with torch.autocast(x.device.type, enabled=False):
-            return _two_way_scan(x, delta, A, b, c, D, chunk)
-    return _two_way_scan(x, delta, A, b, c, D, chunk)
+    x, delta, A, b, c, D = at_least_single(x, delta, A, b, c, D)
+    with without_autocast(x):
+        return _two_way_scan(x, delta, A, b, c, D, chunk)
 
 
 @functools.lru_cache(maxsize=16)

@@ -48,6 +48,15 @@ def test_devices_without_a_gpu(monkeypatch):
         pick_device("mps")
 
 
+def test_models_that_apple_gpus_cannot_run(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert pick_device("auto") == pick_device("mps") == torch.device("mps")
+    assert pick_device("auto", apple=False) == torch.device("cpu")
+    with pytest.raises(DeviceError, match="needs float64 or eigenvalues, which --device mps does not have"):
+        pick_device("mps", apple=False)
+
+
 def test_devices_with_one_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rsunfold.errors import DeviceError, UsageError
+from rsunfold.errors import UsageError
 from rsunfold.models import lrr_net_plus as module
 from rsunfold.models.lrr_net_plus import NUMBERS, LRRNetPlus, Problem, Rotation, State, Unfolded, background
 from rsunfold.registry import get_model
@@ -364,9 +364,3 @@ def test_declaration():
 def test_impossible_options_are_refused(option, value):
     with pytest.raises(UsageError, match=rf"^--{option} must be at least {value + 1}, not {value}\.$"):
         LRRNetPlus(**{option: value})
-
-
-def test_a_device_without_float64_is_refused():
-    cube, _ = landscape()
-    with pytest.raises(DeviceError, match="needs float64, which --device mps does not have"):
-        LRRNetPlus().fit(scene_of(cube), "mps")

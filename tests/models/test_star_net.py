@@ -296,6 +296,17 @@ def test_a_window_with_the_context_gives_the_result_of_the_image(name, literal, 
 # ---------------------------------------------------------------------- what it does, before any training
 
 
+@WAYS
+def test_a_step_of_training_in_bfloat16_gives_finite_gradients(name, literal):
+    net = build(name, literal=literal).train()
+    Y = torch.randn(20, 24, 24, generator=torch.Generator().manual_seed(0))
+    A = torch.linalg.qr(torch.randn(20, 9, generator=torch.Generator().manual_seed(1)))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = net(Y, A)[0]
+    found.float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
 @pytest.fixture(scope="module")
 def cube() -> np.ndarray:
     return hyperspectral_scene(40, 40, 40, seed=2).data

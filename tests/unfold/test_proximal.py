@@ -138,3 +138,13 @@ def test_procrustes_gradients_of_repeated_and_of_missing_directions(rng):
     torch.testing.assert_close(A.mT @ A, torch.eye(4, dtype=A.dtype))
     (A * draw(rng, 7, 4)).sum().backward()
     assert low_rank.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_decompositions_are_made_in_single_precision_under_autocast(kind, rng):
+    x = draw(rng, 4, 9, 20).float()
+    for function in (lambda m: singular_value_threshold(m, 0.5), lambda m: procrustes(m.mT)):
+        expected = function(x)
+        with torch.autocast("cpu", kind):
+            torch.testing.assert_close(function(x), expected)
+            assert function(x.to(kind)).dtype == torch.float32

@@ -139,9 +139,7 @@ class AnomalyDetector:
         self.reseed(seed)
         self.device_name = "cpu"
         if self.spec.kind == "network":
-            picked = str(pick_device(device))
-            # Apple's GPUs have no float64; the automatic choice knows that, an explicit one is refused in fit.
-            self.device_name = "cpu" if device == "auto" and picked == "mps" else picked
+            self.device_name = str(pick_device(device, apple=False))
             reuse_memory()
         elif device not in ("auto", "cpu"):
             raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
@@ -162,6 +160,7 @@ class AnomalyDetector:
     def describe(self) -> dict[str, Any]:
         """Model, options, priors and device, for the JSON summary."""
         return {
+            "task": self.spec.task,
             "model": self.spec.name,
             "paper": self.spec.paper,
             "options": self.options,
