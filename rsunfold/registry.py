@@ -47,7 +47,7 @@ class ModelSpec:
     name: str
     task: Task
     kind: Kind
-    factory: Callable[..., Any]
+    factory: type[Any]
     paper: str
     url: str = ""
     bands: tuple[int, int | None] = (1, 1)
@@ -125,3 +125,12 @@ def get_model(name: str, task: Task | None = None) -> ModelSpec:
     hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
     where = f" for {task}" if task else ""
     raise UsageError(f"there is no model {name!r}{where}; {hint}")
+
+
+def model_names(text: str) -> list[str]:
+    """The models of ``--model a,b``; raises UsageError for one that is named twice."""
+    names = [name.strip() for name in text.split(",")]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"--model names {twice} twice.")
+    return names

@@ -42,6 +42,7 @@ from rsunfold.cli.options import (
     whole_numbers,
 )
 from rsunfold.errors import UsageError
+from rsunfold.registry import model_names
 
 SEPARABILITY = "separability.png"
 app = typer.Typer(help="Compare results with ground truth.", no_args_is_help=True)
@@ -135,7 +136,7 @@ def detect_ir(
         if path is not None:
             refuse_existing(path, overwrite)
     if predictions is not None:
-        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory"}
+        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
         refuse_given(context, of_models, "goes with a model, not with --predictions")
     if legacy and any(option is not None for option in (threshold, confidence, max_area, pfa, roc)):
         raise UsageError(
@@ -268,7 +269,7 @@ def denoise_hsi(
         files = {"noisy": noisy} if noisy is not None else {}
         done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
     else:
-        names = [m.strip() for m in model.split(",")]
+        names = model_names(model)
         if weights is not None and len(names) != 1:
             raise UsageError("--weights goes with one --model only.")
         protocol = noises(noise, numbers(sigma, "--sigma"))
@@ -356,7 +357,7 @@ def detect_anomaly(
             done = evaluate_files(found, predictions, pfa=pfa)
         else:
             use_threads(threads)
-            names = [m.strip() for m in model.split(",")]
+            names = model_names(model)
             given = model_options(epochs=epochs, inner=inner, outer=outer, components=components, literal=literal)
             detectors = [
                 AnomalyDetector(
@@ -460,7 +461,7 @@ def select_features(
     else:
         refuse_given(context, of_images, "goes with --image, not with --data")
     use_threads(threads)
-    rankers = [FeatureRanker(name.strip(), memory=memory) for name in model.split(",")]
+    rankers = [FeatureRanker(name, memory=memory) for name in model_names(model)]
 
     def told(text: str) -> None:
         say(text, 1)

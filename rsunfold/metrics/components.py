@@ -61,6 +61,12 @@ class Rule:
         """What the mean log odds of a target's pixels must exceed; None where each pixel's exceed it anyway."""
         return float(log_odds(self.confidence)) if self.confidence > self.threshold else None
 
+    def keeps(self, area: NDArray[Any], odds: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether components (n,) of pixels above the threshold are targets, by their pixels and the sums of these
+        pixels' log odds."""
+        kept = np.ones(len(area), bool) if self.odds is None else odds > area * self.odds
+        return kept if self.max_area is None else kept & (area <= self.max_area)
+
     def detected(self, score: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Target pixels, bool (H, W), of scores (H, W)."""
         from scipy import ndimage
@@ -69,13 +75,9 @@ class Rule:
         if self.odds is None and self.max_area is None:
             return mask
         labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
-        taken = np.arange(count + 1) > 0
-        area = np.bincount(labels.ravel(), minlength=count + 1)
-        if self.odds is not None:
-            taken &= np.bincount(labels[mask], log_odds(score[mask]), count + 1) > area * self.odds
-        if self.max_area is not None:
-            taken &= area <= self.max_area
-        return np.asarray(taken[labels])
+        of = labels[mask]
+        area, odds = np.bincount(of, minlength=count + 1), np.bincount(of, log_odds(score[mask]), count + 1)
+        return np.asarray(mask & self.keeps(area, odds)[labels])
 
     def as_dict(self) -> dict[str, float | int | None]:
         """The three under the names that reports and summaries have for them."""

@@ -201,6 +201,17 @@ def test_the_rule_that_is_asked_for_is_the_one_of_detect_ir(call, report, scenes
     assert named["sets"]["all"] == given["sets"]["all"] == figures
 
 
+def test_predictions_whose_files_name_different_rules(call, fails, scenes, results, tmp_path):
+    theirs = some(results, tmp_path / "theirs", "*_score.tif")
+    with rasterio.open(max(theirs.iterdir()), "r+") as ds:
+        ds.update_tags(RSUNFOLD_THRESHOLD="0.25")
+    words = (*EVALUATE, "--predictions", theirs, "--masks", scenes / "masks")
+    message = fails(3, *words)
+    assert f"{max(theirs.iterdir())} names the rule threshold 0.25" in message
+    assert "give one for all with --threshold" in message
+    call(*words, "--threshold", "0.5")
+
+
 def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, write_image):
     truth = ("--masks", scenes / "masks")
     scores = some(results, tmp_path / "scores", "*_score.tif")
@@ -271,6 +282,8 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
         (("--data", "D", "--model", "top-hat", "--threshold", "7"), 2, "--threshold must lie between 0 and 1"),
         (("--data", "D", "--model", "top-hut"), 2, "did you mean 'top-hat'?"),
         (("--data", "D", "--model", "top-hat,"), 2, "there is no model ''"),
+        (("--data", "D", "--model", "top-hat,mpcm,top-hat"), 2, "--model names top-hat twice"),
+        (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads goes with a model, not with"),
         (("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"), 2, "--weights goes with one --model only"),
         (("--data", "D", "--model", "top-hat", "--pfa", "-1"), 2, "--pfa must lie between 0 and 1"),
         (("--data", "D", "--model", "top-hat", "--pfa", "nan"), 2, "--pfa must lie between 0 and 1"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.cube import Meta
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
@@ -26,7 +27,7 @@ from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask, read_score
 from rsunfold.metrics.components import Rule
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
-from rsunfold.registry import all_models
+from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
 from rsunfold.simulate.corruption import Corruption
 from rsunfold.weights import COST_SIDE
@@ -186,7 +187,7 @@ def detectors_of(
     Networks without shipped weights are then named and left out, and classical methods run on the CPU whatever
     ``device`` is. Raises UsageError for ``weights`` with more than one model.
     """
-    names = [m.strip() for m in model.split(",")]
+    names = model_names(model)
     if weights is not None and (len(names) != 1 or names == ["all"]):
         raise UsageError("--weights goes with one --model only.")
     if names == ["all"]:
@@ -324,18 +325,18 @@ def evaluate_files(
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
-        tags = first.meta.tags
+        own = _own_rule(first.meta)
     if not scored and (given := [option for option, value in asked.items() if value is not None]):
         raise UsageError(f"{predictions} holds masks, which take no {given[0]}.")
     if confidence is None:
-        confidence = float(tags.get(CONFIDENCE_TAG, 0)) if threshold is None else threshold
-    cut = float(tags.get(THRESHOLD_TAG, 0.5)) if threshold is None else threshold
-    most = int(tags.get(MAX_AREA_TAG, 0)) if max_area is None else max_area
+        confidence = own.confidence if threshold is None else threshold
+    cut = own.threshold if threshold is None else threshold
+    most = own.max_area if max_area is None else max_area
     rule = Rule(cut, confidence, most or None) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in paths.items():
-            prediction = _read_scores(path) if scored else _read_mask(path)
+            prediction = _read_scores(path, own if threshold is None else None) if scored else _read_mask(path)
             truth = sample.truth(prediction.shape)
             yield sample, prediction, truth, np.ones(truth.shape, bool), np.asarray(prediction, np.float32)
 
@@ -345,6 +346,10 @@ def evaluate_files(
         "size": "native",
     }
     return _evaluate(scores(), about, rule)
+
+
+def _in_words(rule: Rule) -> str:
+    return ", ".join(f"{name.removesuffix('_px')} {value}" for name, value in rule.as_dict().items())
 
 
 def _shown(rule: Rule | None, instead: str) -> dict[str, Any]:
@@ -359,10 +364,23 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     return read_mask(path)
 
 
-def _read_scores(path: Path) -> NDArray[np.float32]:
+def _own_rule(meta: Meta) -> Rule:
+    """The rule that our own files name, a threshold of 0.5 where one names none."""
+    tags = meta.tags
+    most = int(tags.get(MAX_AREA_TAG, 0)) or None
+    return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most)
+
+
+def _read_scores(path: Path, expected: Rule | None) -> NDArray[np.float32]:
+    """Scores of a file, which must name the rule that is ``expected``."""
     cube = read_score(path)
     if cube.data.dtype.kind != "f":
         raise InputError(f"{path} holds a mask where the other predictions are scores; evaluate them separately.")
+    if expected is not None and (named := _own_rule(cube.meta)) != expected:
+        raise InputError(
+            f"{path} names the rule {_in_words(named)}, the first of the predictions {_in_words(expected)}: give one "
+            "for all with --threshold."
+        )
     score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)
     if score.min() < 0 or score.max() > 1:
         raise InputError(f"{path} holds scores from {score.min():.4g} to {score.max():.4g}; they must lie in 0 to 1.")

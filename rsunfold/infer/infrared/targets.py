@@ -94,8 +94,7 @@ class TargetCollector:
         margin: int = MARGIN,
     ) -> None:
         self.rows, self.cols, self.min_area, self.margin = rows, cols, min_area, margin
-        self.max_area = math.inf if rule is None or rule.max_area is None else rule.max_area
-        self.odds = None if rule is None else rule.odds
+        self.rule = rule
         self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
         self._kept = np.empty(0, bool)
         self._next_row = 0
@@ -136,7 +135,7 @@ class TargetCollector:
         if not np.isfinite(s).all():
             raise InputError("the score is NaN or infinite on target pixels; mark those pixels as invalid.")
         weight = np.maximum(s, _TINY)
-        odds = np.float64(0) if self.odds is None else log_odds(s) - self.odds
+        odds = np.float64(0) if self.rule is None or self.rule.odds is None else log_odds(s)
         grey = np.float64(np.nan) if image is None else image[r, c].astype(np.float64)
         r += row
         pixels = {
@@ -174,9 +173,9 @@ class TargetCollector:
         joined = {k: np.concatenate([np.empty(0), *(p[k] for p in self._pieces)]) for k in _HOW}
         t = _combine(group, count, joined)
         order = np.argsort(t["first"])
-        listed = (t["area"] >= self.min_area) & (t["area"] <= self.max_area)
-        if self.odds is not None:
-            listed &= t["odds"] > 0
+        listed = t["area"] >= self.min_area
+        if self.rule is not None:
+            listed &= self.rule.keeps(t["area"], t["odds"])
         self._kept = np.concatenate([[False], listed[group]])
         kept = order[listed[order]]
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]

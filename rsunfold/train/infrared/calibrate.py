@@ -93,8 +93,9 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
             labels, count = ndimage.label((odds > high[low]) & valid, np.ones((3, 3)))
             inside = np.bincount(labels[truth & valid], minlength=count + 1)[1:]
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-            mean = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:] / np.maximum(area, 1)
-            above = mean[:, None] > high
+            total = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:]
+            # Rule.keeps, for all confidences of the grid at once.
+            above = total[:, None] > area[:, None] * high
             if max_area is not None:
                 above &= (area <= max_area)[:, None]
             quiet_at[i] = ~above.any(axis=0)
