@@ -19,6 +19,7 @@ from rsunfold.io.samples import find_samples
 from rsunfold.registry import all_models
 from rsunfold.report import table
 from rsunfold.train.infrared.data import carve
+from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import load_recipe, recipe_path
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+")
     args = parser.parse_args()
     recipe = load_recipe(recipe_path(args.recipe))
+    assert isinstance(recipe, InfraredRecipe)
     samples = find_samples(args.data, recipe.data.split)
     contents = [read_sample(s) for s in samples]
     held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)

@@ -160,7 +160,7 @@ def scan_against_convolutions(threads: int, repeats: int) -> dict[str, Any]:
     layer = FourWayScan(arch["d"], arch["heads"], arch["states"]).eval().requires_grad_(False)
     macs = layer.macs(side, side) - side * side * layer.projections
     convs = torch.nn.Sequential(*(torch.nn.Conv2d(32, 32, 3, padding=1) for _ in range(2)))
-    convs = convs.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    convs = convs.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     image = torch.rand(1, 32, side, side).contiguous(memory_format=torch.channels_last)
     share = macs / (macs_per_pixel(convs) * side * side)
     times: dict[str, list[float]] = {"scan": [], "convolutions": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable
@@ -155,11 +156,16 @@ def _report(text: str) -> None:
 
 
 def use_threads(count: int | None) -> None:
-    """Let torch use ``count`` threads; all cores when None."""
-    if count is not None:
-        import torch
+    """Let linear algebra and torch use ``count`` threads; all cores when None."""
+    if count is None:
+        return
+    from threadpoolctl import threadpool_limits
 
-        torch.set_num_threads(count)
+    threadpool_limits(count)
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for what is loaded later
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def numbers(text: str | None, option: str) -> list[float]:

@@ -19,7 +19,7 @@ from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
-from rsunfold.registry import ModelSpec, all_models
+from rsunfold.registry import ModelSpec
 
 Options = TypeVar("Options")
 LAST = ("_summary.json", "_ranking.json", "_explain.json")
@@ -46,7 +46,7 @@ def is_done(folder: Path, names: dict[str, str], spec: ModelSpec) -> bool:
     summary = folder / names["summary"]
     if not summary.exists():
         return False
-    made_by = _model_of(summary)
+    made_by = _told(summary, "model")
     if made_by not in (None, spec.name):
         raise OutputError(f"{summary} is of {made_by}, not of {spec.name}: choose another folder, or pass --overwrite.")
     missing = [name for name in names.values() if not (folder / name).exists()]
@@ -63,19 +63,18 @@ def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrit
 
     What another task has written never may: the results of two commands would be mixed.
     """
-    tasks = {m.name: m.task for m in all_models()}
     for name in names:
         path = folder / name
-        task = tasks.get(_model_of(path) or "") if path.suffix == ".json" else None
+        task = _told(path, "task") if path.suffix == ".json" else None
         if task not in (None, spec.task):
             raise OutputError(f"{path} is of {task}, whose files have the same names: choose another folder.")
         refuse_existing(path, overwrite)
 
 
-def _model_of(summary: Path) -> str | None:
-    """The model that a summary names; None where there is none, or it cannot be read."""
+def _told(summary: Path, key: str) -> str | None:
+    """The text ``key`` of a summary; None where there is none, or it cannot be read."""
     try:
-        found = json.loads(summary.read_text(encoding="utf-8"))["model"]
+        found = json.loads(summary.read_text(encoding="utf-8"))[key]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, str) else None

@@ -1,5 +1,6 @@
 """What all commands share: help, version, silence, exit codes of the real process."""
 
+import os
 import subprocess
 import sys
 
@@ -77,6 +78,33 @@ def test_help_and_version_import_nothing_heavy():
     ):
         done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "heavy:", words
+
+
+def test_classical_methods_need_no_torch(scene, tmp_path):
+    program = (
+        "import sys\n"
+        "from rsunfold.cli import main\n"
+        "sys.argv = ['rsunfold', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "print('torch' in sys.modules)\n"
+    )
+    words = ["detect-ir", scene, "-o", tmp_path, "--model", "top-hat", "--threads", "1", "-q"]
+    done = subprocess.run([sys.executable, "-c", program, *map(str, words)], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_threads_are_those_of_all_libraries_whenever_they_are_loaded():
+    program = (
+        "import numpy\n"
+        "from rsunfold.cli.options import use_threads\n"
+        "use_threads(1)\n"
+        "import scipy.linalg, torch\n"
+        "from threadpoolctl import threadpool_info\n"
+        "print({pool['num_threads'] for pool in threadpool_info()}, torch.get_num_threads())\n"
+    )
+    many = {**os.environ, "OMP_NUM_THREADS": "3", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "3"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=many)
+    assert done.stdout == "{1} 1\n"
 
 
 def test_version(call):

@@ -109,7 +109,8 @@ class FeatureRanker:
 
     def describe(self) -> dict[str, Any]:
         """Model, options and seed, for the JSON report."""
-        return {"model": self.spec.name, "paper": self.spec.paper, "options": self.options, "seed": self.seed}
+        spec = self.spec
+        return {"task": spec.task, "model": spec.name, "paper": spec.paper, "options": self.options, "seed": self.seed}
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
         """See :meth:`rsunfold.ranking.Selector.rank`; a single feature is ranked without the model."""

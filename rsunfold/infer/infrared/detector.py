@@ -134,7 +134,8 @@ class Detector:
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash, temperature and device, for the JSON summary."""
-        about: dict[str, Any] = {"model": self.spec.name, "paper": self.spec.paper, "device": self.device_name}
+        spec = self.spec
+        about: dict[str, Any] = {"task": spec.task, "model": spec.name, "paper": spec.paper, "device": self.device_name}
         if self.record is not None:
             about |= {
                 "weights": self.record.name,
