@@ -15,7 +15,8 @@ from rsunfold.errors import RsunfoldError, UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FLAG = re.compile(r"(?<![\w-])-(?:-|(?=k\b))([a-z][a-z-]*[a-z]|k\b)")
+_FLAG = re.compile(r"(?<![\w/.-])-(?:-|(?=k\b))([a-z][a-z-]*[a-z]|k\b)(?!\w|[/.-]\w)")
+"""A flag, not a part of a file's name."""
 _WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text", NoneType: "None"}
 
 

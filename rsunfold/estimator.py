@@ -33,7 +33,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         variance: float = 0.99,
         model: str = "spca-net",
         options: dict[str, Any] | None = None,
-        random_state: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
         memory: str | int | None = None,
     ) -> None:
         self.n_features = n_features
@@ -63,7 +63,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         inside = np.flatnonzero(high > low)
         if not inside.size:
             raise InputError("every feature of X is constant: there is nothing to choose from.")
-        ranker = FeatureRanker(self.model, options=self.options, seed=int(self.random_state or 0), memory=self.memory)
+        ranker = FeatureRanker(self.model, options=self.options, seed=self._seed(), memory=self.memory)
         start, span = low[inside].min(), high[inside].max() - low[inside].min()
         scaled = (data[:, inside] - start) / span
         chosen = ranker.select(scene_of(scaled.T[:, None], seed=ranker.seed), wanted)
@@ -76,6 +76,12 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self._support = np.zeros(data.shape[1], bool)
         self._support[self.order_[: chosen.count]] = True
         return self
+
+    def _seed(self) -> int:
+        """``random_state``: a seed, 0 for None, or a generator, of which a number is drawn."""
+        if isinstance(self.random_state, np.random.RandomState):
+            return int(self.random_state.randint(2**31))
+        return int(self.random_state or 0)
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
         check_is_fitted(self, "order_")

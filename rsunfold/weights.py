@@ -36,7 +36,9 @@ class WeightRecord:
     """What a weight is.
 
     model, arch : registry name and keyword arguments that rebuild the network. bands (None: any number), scaling :
-    what the network was trained to see. origin : where the weight comes from, with the command or the published file.
+    what the network was trained to see. published : its authors trained it, on input prepared as
+    ``ModelSpec.scaling`` says, not as ours is. origin : where the weight comes from, with the command or the published
+    file.
 
     Of networks that detect, too: threshold : score above which a pixel is a target, and confidence : score whose log
     odds the mean of a target's must exceed (none when not above threshold), both chosen on validation. max_area : most
@@ -53,6 +55,7 @@ class WeightRecord:
     temperature: float = 1.0
     bands: int | None = 1
     scaling: str = GRAY
+    published: bool = False
     trained_on: str = ""
     licence: str = ""
     origin: str = ""
@@ -249,7 +252,7 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         raise InputError(f"{path} holds no table of named tensors.")
     state = {k.removeprefix("module."): v for k, v in state.items()}
     try:
-        net: Unrolled = spec.factory.from_published(state)  # type: ignore[attr-defined]
+        net: Unrolled = spec.factory.from_published(state)
     except (ValueError, KeyError, RuntimeError, IndexError) as error:
         raise WeightsError(f"{path} does not hold published weights of {model}: {_reason(error)}") from None
     fewest, most = spec.bands
@@ -260,6 +263,7 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         arch=net.arch,
         bands=bands,
         scaling=spec.scaling or (GRAY if bands == 1 else spec.needs),
+        published=bool(spec.scaling),
         trained_on="see the publication",
         licence="its authors'",
         origin=f"imported from {path.name}, sha256 {sha256_of(path)}",

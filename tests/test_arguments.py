@@ -51,3 +51,13 @@ def test_numbers_of_numpy_and_lists_are_what_they_look_like():
     assert function(np.float32(1), np.int16(2), [3, np.float64(4)], d=np.bool_(True)) == 11
     with pytest.raises(TypeError, match="missing"):
         function()
+
+
+def test_names_of_files_are_no_flags():
+    @checked
+    def function(path: "str") -> None:
+        raise UsageError(f"{path} is of another kind, give --min-area, or -k; see --scale.")
+
+    with pytest.raises(UsageError) as caught:
+        function("folder/a --scale-b.tif")
+    assert str(caught.value) == "folder/a --scale-b.tif is of another kind, give min_area, or k; see scale."

@@ -75,3 +75,10 @@ def test_masked_values_are_refused():
     hidden[3, 4] = np.ma.masked
     with pytest.raises(ValueError, match="X has masked values"):
         FeatureSelector(2).fit(hidden)
+
+
+def test_a_generator_as_random_state_draws_the_seed():
+    X = np.random.default_rng(0).random((30, 12))
+    drawn = [FeatureSelector(3, model="random", random_state=np.random.RandomState(n)).fit(X).order_ for n in (1, 1, 2)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()

@@ -13,7 +13,7 @@ from rsunfold.subspace import Subspace
 Floats = NDArray[np.float32]
 
 # Chosen once, by the mean PSNR over six training cubes with i.i.d. noise of sigma 10, 30, 50 and 70.
-PATCH = 5  # pixels, side of the patches that non-local means compares
+PATCH = 5  # pixels, side of the patches that non-local means is asked to compare
 DISTANCE = 5  # pixels, farthest patch in each direction
 H = 0.8  # in units of the noise: patches that differ by more hardly count
 BLOCK = 8  # pixels, side of the blocks of the Wiener filter
@@ -65,8 +65,10 @@ class FastHyDe:
 def non_local_means(z: Floats) -> Floats:
     """Each pixel of ``z`` (rows, cols) as the mean of those around which the image looks alike; noise 1.
 
-    A patch's weight is exp(-max(d - 2, 0) / H^2), d the mean squared difference of the two patches, of which their
-    noise makes up 2.
+    A patch's weight is exp(-max(d - 2, 0) / (1.25 H)^2), d the mean squared difference of the two patches, of which
+    their noise makes up 2. Patches are of 4 x 4 pixels, from one above and left of a pixel to two below and right: the
+    fast mode of scikit-image leaves out a row and a column of the PATCH, and divides by all 25. Weights below exp(-5)
+    are left out.
     """
     from skimage.restoration import denoise_nl_means
 

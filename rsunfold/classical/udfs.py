@@ -34,7 +34,9 @@ class UDFS:
     """min over W'W = I of tr(W' M W) + gamma ||W||_{2,1}; score_i = ||w^i||, row i of W (d, c).
 
     M = X (sum_i S_i H B_i H S_i') X' with S_i the choice of sample i and its k nearest, H the centring of k + 1
-    samples, B_i = (H X_i' X_i H + ridge I)^-1. W by reweighting: eigenvectors of M + gamma D to the smallest
+    samples, B_i = r_i (H X_i' X_i H + r_i I)^-1, r_i RIDGE times the mean eigenvalue of what it is added to. The paper
+    has one ridge, which depends on the units of X, and no factor; with it B_i has no units, and no neighbourhood weighs
+    more because its samples lie closer together. W by reweighting: eigenvectors of M + gamma D to the smallest
     eigenvalues, D_ii = 1 / (2 ||w^i||). H stands on both sides of B_i, as in the paper.
 
     M is divided by its mean eigenvalue before, so that gamma means the same for any data: the paper chooses gamma and

@@ -99,10 +99,17 @@ def draw_courses(line: Sequence[Any], courses: Courses, label: str, *, legend: b
         line[0].legend(loc="best", fontsize=9)
 
 
-def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool = False) -> None:
-    """The course of a training, 900 x 700 pixels: training loss and validation IoU against the step.
+VALIDATION = {"val_iou": "validation IoU", "val_psnr": "validation PSNR (dB)"}
+"""Columns of logs that are drawn, the score of other tasks beside them, and what their axes are called."""
 
-    log : CSV with the columns ``step`` and ``train_loss`` or ``val_iou`` or both; empty cells are left out.
+
+def training_picture(
+    path: Path, log: Path, *, figure: str = "val_iou", title: str = "", overwrite: bool = False
+) -> None:
+    """The course of a training, 900 x 700 pixels: training loss and a figure of the validation against the step.
+
+    log : CSV with the columns ``step`` and ``train_loss`` or ``figure`` or both; empty cells are left out. Of a figure
+    higher values are better.
     Raises InputError when the log cannot be read or holds none of the two, OutputError when
     the file exists and ``overwrite`` is False.
     """
@@ -110,11 +117,11 @@ def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool 
 
     series = {
         "train_loss": ("training loss", _read_series(log, "train_loss")),
-        "val_iou": ("validation IoU", _read_series(log, "val_iou")),
+        figure: (VALIDATION.get(figure, "validation score"), _read_series(log, figure)),
     }
     present = {name: s for name, s in series.items() if s[1].size}
     if not present:
-        raise InputError(f"{log} has no column 'train_loss' or 'val_iou' with a 'step'; give the log of a training.")
+        raise InputError(f"{log} has no column 'train_loss' or '{figure}' with a 'step'; give the log of a training.")
     fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
     fig.suptitle(title)
     for axes, (name, (label, xy)) in zip(
@@ -125,7 +132,7 @@ def training_picture(path: Path, log: Path, *, title: str = "", overwrite: bool 
         axes.grid(alpha=0.4)
         if name == "train_loss" and (xy[1] > 0).all():
             axes.set_yscale("log")
-        if name == "val_iou":
+        if name == figure:
             step, best = xy[:, xy[1].argmax()]
             axes.plot(step, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at step {step:g}")
             axes.legend(loc="lower right")

@@ -205,7 +205,10 @@ class Trainer:
             kept = self._kept()
             verdict = self.task.validate(kept)
         self._log(verdict)
-        training_picture(self.out / "log.png", self.out / "log.csv", title=self.recipe.name, overwrite=True)
+        figure = next(iter(self.task.columns), "val_score")
+        training_picture(
+            self.out / "log.png", self.out / "log.csv", figure=figure, title=self.recipe.name, overwrite=True
+        )
         if verdict.score > self.best:
             self.best = verdict.score
             self._save_weight(verdict, kept)

@@ -60,6 +60,8 @@ class Recipe:
 
     def check(self) -> None:
         """Raise ValueError for a value of the right kind that no training can run with."""
+        if not self.name.strip() or Path(self.name).name != self.name or "\\" in self.name:
+            raise ValueError(f"name must be the plain name of a file, without folders, not {self.name!r}")
         o = self.optim
         check_values(
             counts={"steps": o.steps, "batch": o.batch, "validate_every": self.validate_every},

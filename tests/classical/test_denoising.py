@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rsunfold.classical import fasthyde
 from rsunfold.classical.fasthyde import BLOCK, FastHyDe, non_local_means, wiener
 from rsunfold.classical.lrtdtv import BETA, LAM, LRTDTV, TAU, W, decompose
 from rsunfold.cube import Window
@@ -144,6 +145,21 @@ class TestFastHyDe:
         changed[:, 30, 30] += 3
         _, row, col = np.nonzero(abs(model.denoise(changed, s) - model.denoise(y, s)) > 1e-4)
         assert max(abs(row - 30).max(), abs(col - 30).max()) <= model.radius
+
+    @pytest.mark.parametrize(("row", "col"), [(12, 14), (15, 11), (13, 17)])
+    def test_non_local_means_are_those_of_their_definition(self, row, col):
+        z = (scene(30, 30, level=20.0)[0] + noise((30, 30))).astype(np.float32)
+        reach = fasthyde.DISTANCE
+
+        def patch(r, c):
+            return z[r - 1 : r + 3, c - 1 : c + 3].astype(float)
+
+        places = [(row + i, col + j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)]
+        d = np.array([((patch(*place) - patch(row, col)) ** 2).mean() for place in places])
+        exponent = np.maximum(d - 2, 0) / (1.25 * fasthyde.H) ** 2
+        weight = np.where(exponent <= 5, np.exp(-exponent), 0)
+        expected = np.average([z[place] for place in places], weights=weight)
+        assert non_local_means(z)[row, col] == pytest.approx(expected, abs=1e-2)  # its exponentials are approximate
 
     def test_the_wiener_filter_is_that_of_its_definition(self):
         from scipy.fft import dctn, idctn

@@ -240,6 +240,16 @@ def test_udfs_scatter_between_neighbours():
     M = discrimination(x, 5)
     assert np.linalg.eigvalsh(M)[0] > -1e-9
     np.testing.assert_allclose(discrimination(10 * x, 5), 100 * M, rtol=1e-6, atol=1e-9)
+    # The sum over samples as it is written.
+    gathered = np.zeros_like(M)
+    for i in range(x.shape[1]):
+        nearest = np.argsort(((x - x[:, [i]]) ** 2).sum(0))[:6]  # the sample itself and five neighbours
+        H = np.eye(6) - 1 / 6
+        gram = H @ x[:, nearest].T @ x[:, nearest] @ H
+        r = 1e-3 * np.trace(gram) / 6
+        B = r * np.linalg.inv(gram + r * np.eye(6))
+        gathered += x[:, nearest] @ H @ B @ H @ x[:, nearest].T
+    np.testing.assert_allclose(M, gathered, rtol=1e-6, atol=1e-9)
     assert UDFS(gamma=0).rank(scene(spectra()), 2).scores.max() <= 1 + 1e-9
 
 

@@ -28,6 +28,13 @@ def test_training_picture_skips_what_the_log_lacks(tmp_path, size_of, shows):
     assert shows(tmp_path / "loss.png", "#0072B2") and not shows(tmp_path / "loss.png", "#D55E00")
 
 
+def test_the_training_picture_of_a_denoiser_has_its_psnr(tmp_path, shows):
+    log = tmp_path / "log.csv"
+    log.write_text("step,train_loss,val_psnr\n1,0.9,\n2,0.5,38.1\n3,0.4,39.2\n")
+    report.training_picture(tmp_path / "log.png", log, figure="val_psnr")
+    assert shows(tmp_path / "log.png", "#0072B2") and shows(tmp_path / "log.png", "#D55E00")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [(None, "cannot be read"), ("a,b\n1,2\n", "no column"), ("step,val_iou\n1,good\n", "cannot be read")],

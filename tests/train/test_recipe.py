@@ -71,6 +71,11 @@ def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
         (HEAD + "[loss]\npixel = [-1, 1]\n", "pixel at first must be at least 0, not -1"),
         (HEAD + "[augment]\nscale = [2.0, 0.5]\n", "scale must rise, not fall from 2.0 to 0.5"),
         (HEAD + "[augment]\nscale = [0, 1]\n", "scale must be above 0, not 0"),
+        (
+            'name = "../r"\nmodel = "l-rpcanet"\n',
+            r"name must be the plain name of a file, without folders, not '\.\./r'",
+        ),
+        ('name = ""\nmodel = "l-rpcanet"\n', "name must be the plain name of a file, without folders, not ''"),
         (HEAD + '[optim]\nprecision = "float16"\n', "precision must be float32 or bfloat16, not 'float16'"),
     ],
 )
