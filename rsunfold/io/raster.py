@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,8 +14,10 @@ import rasterio
 import rasterio.windows
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
+from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import xy
 
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
@@ -39,6 +41,16 @@ def gdal(failure: Callable[[str], RsunfoldError]) -> Iterator[None]:
         except (RasterioError, CPLE_BaseError, SystemError) as err:
             words = str(err.__cause__ or err).strip().splitlines() or [type(err).__name__]
             raise failure(words[0].rstrip(".")) from err
+
+
+def gcps_place(points: Sequence[GroundControlPoint]) -> bool:
+    """Whether ground control points say where every pixel lies: three at least, on lines enough for a polynomial."""
+    try:
+        with gdal(InputError):
+            xy(points, [0], [0])
+    except InputError:
+        return False
+    return len(points) > 2
 
 
 class RasterReader(CubeReader):
@@ -162,6 +174,8 @@ class RasterReader(CubeReader):
         spectral, notes = spectral_fields(bands, **self._spectral_texts(header))
         self._notes += notes
         gcps, gcp_crs = ds.gcps
+        if gcps and not gcps_place(gcps):
+            self._notes.append("the ground control points do not place the image: they are too few, or on too few lines")
         tags: dict[str, str] = self._readable(ds.tags, {})
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}

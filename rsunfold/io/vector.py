@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError  # rasterio has no public name for what warp.transform raises
+from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError  # no public names for what warp.transform raises
+from rasterio.control import GroundControlPoint
 from rasterio.transform import xy
 from rasterio.warp import transform
 
 from rsunfold.cube import Meta
 from rsunfold.io.atomic import atomic_path
+from rsunfold.io.raster import gcps_place
 from rsunfold.report import write_json
 
 if TYPE_CHECKING:
@@ -123,12 +125,38 @@ def _placement(meta: Meta) -> tuple[Any, Any]:
     if meta.transform is not None and not meta.transform.is_identity:
         return meta.transform, meta.crs or None
     points, crs = meta.gcps or (None, None)
-    return (points, crs or meta.crs or None) if points else (None, None)
+    return (points, crs or meta.crs or None) if points and gcps_place(points) else (None, None)
 
 
 def _reaches_wgs84(crs: Any) -> bool:
-    """Whether longitudes and latitudes follow from it; not so for a local CRS, such as ENVI's "Arbitrary"."""
-    return crs is not None and (crs.is_geographic or crs.is_projected)
+    """Whether longitudes and latitudes on Earth follow from it; not so for a local CRS, such as ENVI's "Arbitrary", nor
+    for the Moon's."""
+    if crs is None or not (crs.is_geographic or crs.is_projected):
+        return False
+    try:
+        transform(crs, "EPSG:4326", [0.0], [0.0])
+    except CPLE_NotSupportedError:  # PROJ knows no operation
+        return False
+    except CPLE_BaseError:  # it knows one, to whose domain this point does not belong
+        return True
+    return True
+
+
+def _positions(place: Any, crs: Any, rows: list[float], cols: list[float]) -> tuple[Reals, Reals]:
+    """x and y of pixel centres, in the units of ``crs``, by a transform or ground control points.
+
+    Longitudes of control points on both sides of the antimeridian jump by 360 degrees, of which no polynomial can be
+    fitted: there they count on beyond 180 degrees, and what comes of them back again.
+    """
+    if isinstance(place, list) and crs is not None and crs.is_geographic:
+        lon = np.array([p.x for p in place])
+        east = np.where(lon < 0, lon + 360, lon)
+        if np.ptp(lon) > 180 > np.ptp(east):  # an image of the whole globe spans as much either way
+            points = [GroundControlPoint(p.row, p.col, e, p.y, p.z) for p, e in zip(place, east, strict=True)]
+            x, y = xy(points, rows, cols)
+            return _wrapped(x), y
+    x, y = xy(place, rows, cols)
+    return x, y
 
 
 def _table(
@@ -138,7 +166,7 @@ def _table(
     place, crs = _placement(meta)
     x = y = lon = lat = np.full(len(targets), np.nan)
     if targets and place is not None:
-        x, y = xy(place, [t.row for t in targets], [t.col for t in targets])
+        x, y = _positions(place, crs, [t.row for t in targets], [t.col for t in targets])
     if targets and _reaches_wgs84(crs):
         lon, lat = _lonlat(crs, x, y)
     pixel_m2 = math.nan
@@ -172,9 +200,14 @@ def _lonlat(crs: Any, x: Reals, y: Reals) -> tuple[Reals, Reals]:
         half = len(x) // 2
         a, b = _lonlat(crs, x[:half], y[:half]), _lonlat(crs, x[half:], y[half:])
         return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
-    lon = np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)  # images of 0 to 360 degrees east
+    lon = _wrapped(lon)  # images of 0 to 360 degrees east
     placed = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90)
     return np.where(placed, lon, np.nan), np.where(placed, lat, np.nan)
+
+
+def _wrapped(lon: Reals) -> Reals:
+    """Degrees in [-180, 180]."""
+    return np.where(np.abs(lon) > 180, (lon + 180) % 360 - 180, lon)
 
 
 def _known(value: float) -> float | None:

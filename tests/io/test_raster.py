@@ -278,6 +278,14 @@ def test_gcps(write_tif):
         assert reader.meta.transform is None
 
 
+def test_gcps_that_do_not_place_the_image(write_tif):
+    points = [GroundControlPoint(i, i, 10.0 + i, 50.0 - i) for i in range(4)]
+    path = write_tif(np.zeros((1, 4, 4), np.uint8), gcps=points, crs="EPSG:4326")
+    with open_cube(path) as reader:
+        assert len(reader.meta.gcps[0]) == 4
+        assert "do not place the image" in reader.meta.notes[0]
+
+
 def test_cloud_optimised_geotiff_reads_in_blocks(tmp_path):
     data = RNG.integers(0, 1000, (2, 600, 300), dtype=np.uint16)
     with rasterio.open(

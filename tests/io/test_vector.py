@@ -94,6 +94,47 @@ def test_ground_control_points_place_the_targets(tmp_path):
     assert doc["features"][0]["properties"]["area_m2"] is None
 
 
+@pytest.mark.parametrize("west", [179.9, -180.1, 100])
+def test_ground_control_points_on_both_sides_of_the_antimeridian(tmp_path, west):
+    def lon(col):
+        return (west + 0.01 * col + 180) % 360 - 180
+
+    corners = [(r, c) for r in (0, 20, 40) for c in (0, 20, 40)]
+    points = [GroundControlPoint(row=r, col=c, x=lon(c), y=50 - 0.01 * r) for r, c in corners]
+    (feature,) = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(points, CRS.from_epsg(4326))))["features"]
+    assert feature["geometry"]["coordinates"] == pytest.approx([lon(21), 50 - 0.01 * 10.75], abs=1e-7)
+    assert feature["properties"]["x"] == pytest.approx(lon(21), abs=1e-7)
+
+
+def test_ground_control_points_around_the_globe_stay(tmp_path):
+    points = [GroundControlPoint(row=r, col=c, x=4.5 * c - 180, y=90 - r) for r in (0, 32, 64) for c in range(0, 81, 10)]
+    doc = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(points, CRS.from_epsg(4326))))
+    assert doc["features"][0]["geometry"]["coordinates"] == pytest.approx([4.5 * 21 - 180, 90 - 10.75], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [[(0, 0)], [(0, 0), (10, 20)], [(i, 2 * i) for i in range(5)]],
+    ids=["one", "two", "on one line"],
+)
+def test_ground_control_points_that_place_nothing(tmp_path, points, capfd):
+    gcps = [GroundControlPoint(row=r, col=c, x=10 + c, y=50 - r) for r, c in points]
+    doc = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(gcps, CRS.from_epsg(4326))))
+    assert doc["rsunfold"]["coordinates"].startswith("pixels") and doc["features"][0]["properties"]["x"] is None
+    write_csv(tmp_path / "t.csv", [TARGET], Meta(gcps=(gcps, CRS.from_epsg(4326))))
+    (line,) = csv.DictReader((tmp_path / "t.csv").open())
+    assert line["x"] == line["y"] == line["lon_deg"] == line["lat_deg"] == ""
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("proj", ["+proj=longlat +R=1737400", "+proj=eqc +R=3396190 +units=m"], ids=["Moon", "Mars"])
+def test_another_body_has_x_and_y_of_its_own(tmp_path, proj):
+    meta = Meta(crs=CRS.from_proj4(proj), transform=Affine(0.01, 0, 10, 0, -0.01, 10))
+    doc = written(tmp_path / "t.geojson", [TARGET], meta)
+    assert doc["features"][0]["geometry"]["coordinates"] == pytest.approx([10.21, 10 - 0.1075])
+    assert doc["rsunfold"]["coordinates"].startswith("x and y")
+
+
 def test_area_is_in_square_metres_also_where_the_projection_counts_in_feet(tmp_path):
     meta = Meta(crs=CRS.from_epsg(2263), transform=Affine(10, 0, 980_000, 0, -10, 200_000))
     area = written(tmp_path / "t.geojson", [TARGET], meta)["features"][0]["properties"]["area_m2"]
