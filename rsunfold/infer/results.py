@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from rsunfold.errors import DeviceError, OutputError, UsageError
+from rsunfold.infer.source import Source
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
-from rsunfold.io.writer import ENVI_SUFFIXES
+from rsunfold.io.writer import ENVI_SUFFIXES, refuse_in_envi
 from rsunfold.registry import ModelSpec
 
 Options = TypeVar("Options")
@@ -69,6 +70,14 @@ def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrit
         if task not in (None, spec.task):
             raise OutputError(f"{path} is of {task}, whose files have the same names: choose another folder.")
         refuse_existing(path, overwrite)
+
+
+def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
+    """Raise UsageError where an ENVI raster among ``names`` could not say where the pixels of ``image`` lie: better
+    before the image is computed than after."""
+    for name in names:
+        if Path(name).suffix.lower() in ENVI_SUFFIXES:
+            return refuse_in_envi(folder / name, image.meta, image.rows, image.cols)
 
 
 def _told(summary: Path, key: str) -> str | None:

@@ -7,10 +7,12 @@ factor, each without a word.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import numpy as np
+from affine import Affine
 
 from rsunfold.cube import Meta
 from rsunfold.errors import InputError
@@ -86,6 +88,26 @@ def normalised(entries: dict[str, str]) -> dict[str, str]:
 def is_arbitrary(header: dict[str, str]) -> bool:
     """Whether the map info is that of an image without a CRS, to which GDAL gives a local one."""
     return bool(re.match(r"\{?\s*arbitrary\b", header.get("map_info", ""), re.IGNORECASE))
+
+
+def rotated(header: dict[str, str]) -> Affine | None:
+    """The transform of a ``map info`` with a rotation; None where there is none, or GDAL reads it as it is meant.
+
+    GDAL turns the pixels about their corner instead of the reference pixel, and skews them where they are not square.
+    A rotation of 180 degrees is its own way to write that rows run north.
+    """
+    entries = split_list(header.get("map_info"))
+    texts = [entry.partition("=")[2] for entry in entries if re.match(r"rotation\s*=", entry, re.IGNORECASE)]
+    try:
+        col, row, x, y, width, height = (float(entry) for entry in entries[1:7])
+        degrees = float(texts[0]) if texts else 0.0
+    except ValueError:
+        return None
+    if degrees in (0, 180, -180):
+        return None
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    a, b, d, e = width * cos, height * sin, width * sin, -height * cos
+    return Affine(a, b, x - a * (col - 1) - b * (row - 1), d, e, y - d * (col - 1) - e * (row - 1))
 
 
 def carried(tags: dict[str, str], meta: Meta, bands: int) -> dict[str, str]:

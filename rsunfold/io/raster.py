@@ -180,13 +180,14 @@ class RasterReader(CubeReader):
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
         crs = None if header is not None and envi.is_arbitrary(header) else ds.crs or None
+        transform = (header is not None and envi.rotated(header)) or ds.transform
         rgb = self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB
         return Meta(
             driver=ds.driver,
             dtype=self.dtype.name,
             colour=bands == 3 and rgb,
             crs=crs,
-            transform=None if ds.transform.is_identity and not crs else ds.transform,
+            transform=None if transform.is_identity and not crs else transform,
             gcps=(gcps, gcp_crs) if gcps else None,
             rpcs=ds.rpcs,
             # what GDAL derives from an ENVI header is in the fields already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -32,6 +33,38 @@ def refuse_shared_header(path: Path) -> None:
     others = [p.name for p in envi.headers_of(path) if p != header]
     if others:
         raise OutputError(f"{path} would have a second header, {others[0]}; remove it or choose another name.")
+
+
+def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
+    """Raise UsageError where an ENVI header would place an image of rows x cols elsewhere than ``meta`` says.
+
+    GDAL writes such a header without a word, so one of a single pixel is written and read back.
+    """
+    import rasterio
+    from affine import Affine
+
+    from rsunfold.io.raster import RasterReader, gdal
+
+    if meta.gcps or (meta.crs is None and meta.transform is None):
+        return
+    place = {"crs": meta.crs, "transform": meta.transform}
+    with gdal(lambda words: write_failure(path, words)), rasterio.MemoryFile(ext=".img") as file:
+        with file.open(driver="ENVI", width=1, height=1, count=1, dtype="uint8", **place):
+            pass
+        with RasterReader(str(path), file.name) as reader:
+            held = reader.meta
+    instead = "write GeoTIFF instead (a name in .tif, without --envi)."
+    for kind in ("is_geographic", "is_projected"):
+        if bool(getattr(meta.crs, kind, False)) != bool(getattr(held.crs, kind, False)):
+            raise UsageError(f"{path}: an ENVI header cannot hold this CRS; {instead}")
+    asked, got = meta.transform or Affine.identity(), held.transform or Affine.identity()
+    pixel = min(math.hypot(asked.a, asked.d), math.hypot(asked.b, asked.e))
+    a, b, c, d, e, f = (asked[i] - got[i] for i in range(6))
+    for col, row in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
+        if math.hypot(a * col + b * row + c, d * col + e * row + f) > 1e-3 * pixel:
+            raise UsageError(
+                f"{path}: an ENVI header cannot say that pixels are sheared, mirrored or turned like these; {instead}"
+            )
 
 
 class RasterWriter:
@@ -88,9 +121,8 @@ class RasterWriter:
         known = rasterio.dtypes.check_dtype(self.dtype.name)
         if not known or (self._envi and self.dtype.name == "int8"):
             raise UsageError(f"{self.path}: {'ENVI' if self._envi else 'GeoTIFF'} has no samples of type {self.dtype}.")
-        t = None if self.meta.gcps else self.meta.transform
-        if self._envi and t is not None and abs(t.a * t.b + t.d * t.e) > 1e-6 * abs(t.determinant):
-            raise UsageError(f"{self.path}: an ENVI header cannot say that pixels are sheared; write GeoTIFF.")
+        if self._envi:
+            refuse_in_envi(self.path, self.meta, *self.shape[1:])
         for name in PER_BAND:
             count = len(getattr(self.meta, name))
             if count not in (0, self.shape[0]):

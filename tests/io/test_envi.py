@@ -191,6 +191,19 @@ def test_rotated_map_info(write_envi, cube):
         np.testing.assert_array_equal(reader.read().data, cube)
 
 
+@pytest.mark.parametrize(("pixel", "size"), [((1, 1), (30, 10)), ((3, 2), (30, 30)), ((2.5, 1.5), (30, 10))])
+def test_rotated_map_info_turns_rectangles_about_the_reference_pixel(write_envi, pixel, size):
+    (col, row), (width, height) = pixel, size
+    info = f"{{UTM, {col}, {row}, 500000, 4000000, {width}, {height}, 33, North, WGS-84, units=Meters, rotation=30}}"
+    with open_cube(write_envi(map_info=info)) as reader:
+        t = reader.meta.transform
+    assert (np.hypot(t.a, t.d), np.hypot(t.b, t.e)) == pytest.approx(size)
+    assert t.a * t.b + t.d * t.e == pytest.approx(0, abs=1e-9)
+    assert np.degrees(np.arctan2(t.d, t.a)) == pytest.approx(30)
+    x, y = t.a * (col - 1) + t.b * (row - 1) + t.c, t.d * (col - 1) + t.e * (row - 1) + t.f
+    assert (x, y) == pytest.approx((500000, 4000000))
+
+
 def test_arbitrary_map_info(write_envi, cube):
     with open_cube(write_envi(map_info="{Arbitrary, 1, 1, 0, 0, 1, 1, 0, North}")) as reader:
         assert reader.meta.crs is None and "crs" not in reader.describe()

@@ -324,13 +324,52 @@ def test_unknown_extension(tmp_path, cube, name):
         ("a.tif", "uint8", Meta(wavelengths=(1.0,)), "1 wavelengths were given for 2 bands"),
         ("a.tif", "uint8", Meta(nodata=(1.0, 2.0)), "one nodata value"),
         ("a.tif", "uint8", Meta(nodata=(-1.0, -1.0)), "nodata -1 is not a uint8"),
-        ("a.img", "uint8", Meta(transform=Affine(30, 4, 5e5, 2, -20, 4e6)), "cannot say that pixels are sheared"),
+        ("a.img", "uint8", Meta(transform=Affine(30, 4, 5e5, 2, -20, 4e6)), "pixels are sheared"),
     ],
 )
 def test_what_cannot_be_written(tmp_path, cube, name, dtype, meta, words):
     with pytest.raises(UsageError, match=words):
         write(tmp_path / name, cube.astype(dtype), meta)
     assert names(tmp_path) == []
+
+
+def turned(width, height):
+    """Pixels of that size turned by 33 degrees."""
+    cos, sin = np.cos(np.radians(33)), np.sin(np.radians(33))
+    return Affine(width * cos, -height * sin, 5e5, width * sin, height * cos, 5e6)
+
+
+ORTHOGONAL = {
+    "turned": (turned(30, -30), True),
+    "south-up": (Affine(30, 0, 5e5, 0, 10, 4e6), True),
+    "quarter turn": (Affine(0, -30, 5e5, -30, 0, 4e6), True),
+    "turned south-up": (turned(30, 30), False),
+    "turned, not square": (turned(30, -10), False),
+    "mirrored": (Affine(-30, 0, 5e5, 0, -30, 4e6), False),
+    "upside down": (Affine(-30, 0, 5e5, 0, 30, 4e6), False),
+}
+
+
+@pytest.mark.parametrize("name", ORTHOGONAL)
+def test_envi_places_pixels_rightly_or_is_refused(tmp_path, cube, name):
+    where, fits = ORTHOGONAL[name]
+    meta = Meta(crs=FULL.crs, transform=where)
+    if fits:
+        with open_cube(write(tmp_path / "a.img", cube, meta)) as reader:
+            assert reader.meta.transform.almost_equals(where, 1e-6) and reader.meta.crs == FULL.crs
+    else:
+        with pytest.raises(UsageError, match=r"a\.img: an ENVI header cannot say .*write GeoTIFF instead"):
+            write(tmp_path / "a.img", cube, meta)
+    with open_cube(write(tmp_path / "a.tif", cube, meta)) as reader:
+        assert reader.meta.transform.almost_equals(where, 1e-6)
+
+
+def test_envi_refuses_a_crs_that_would_become_a_local_one(tmp_path, cube):
+    pole = "+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +o_lon_p=0 +lon_0=18 +to_meter=0.0174532925199433"
+    meta = Meta(crs=CRS.from_proj4(pole), transform=Affine(0.01, 0, -3, 0, -0.01, 3))
+    with pytest.raises(UsageError, match="cannot hold this CRS; write GeoTIFF instead"):
+        write(tmp_path / "a.img", cube, meta)
+    write(tmp_path / "a.tif", cube, meta)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
 from rsunfold.infer.infrared.targets import Target
-from rsunfold.infer.results import all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.results import all_names, environment, move_results, refuse_place, refuse_results, work_folder
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
@@ -108,6 +108,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
         SpectralImage(source, var=options.var, near=False) as image,
         work_folder(folder) as work,
     ):
+        refuse_place(folder, names.values(), image)
         found, anomalies, scored = _detect(image, detector, options, started)
         paths = {kind: work / name for kind, name in names.items()}
         _write_rasters(image, found, scored, paths)

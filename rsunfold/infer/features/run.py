@@ -18,7 +18,7 @@ from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
-from rsunfold.infer.results import all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.results import all_names, environment, move_results, refuse_place, refuse_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
@@ -126,6 +126,8 @@ def select_file(
         refuse_results(folder, names.values(), ranker.spec, options.overwrite)
         if "header" in names:
             refuse_shared_header(folder / names["selected"])
+        if isinstance(source, ImageBands):
+            refuse_place(folder, names.values(), source.image)
         made = _Made(source, ranker, wanted, options)
         with work_folder(folder) as work:
             _write_csv(work / names["table"], made.rows())

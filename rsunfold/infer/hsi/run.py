@@ -19,7 +19,7 @@ from rsunfold.cube import Meta, Window, measured
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
-from rsunfold.infer.results import FILES, all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.results import FILES, all_names, environment, move_results, refuse_place, refuse_results, work_folder
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
@@ -115,6 +115,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
         if f"{kind}_header" in names:
             refuse_shared_header(folder / names[kind])
     with environment(), SpectralImage(source, var=options.var) as image, work_folder(folder) as work:
+        refuse_place(folder, names.values(), image)
         passage = _Passage(image, denoiser, options)
         paths = {kind: work / name for kind, name in names.items()}
         size: dict[str, Any] = {"bands": image.count, "rows": image.rows, "cols": image.cols}

@@ -21,7 +21,7 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector, Scored
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.infrared.targets import Target, TargetCollector
-from rsunfold.infer.results import all_names, environment, move_results, refuse_results, work_folder
+from rsunfold.infer.results import all_names, environment, move_results, refuse_place, refuse_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture, write_json
@@ -137,6 +137,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
         work_folder(folder) as work,
     ):
+        refuse_place(folder, names.values(), image)
         with detector.scored(image, work, stages=options.stages) as scored:
             passage = _Passage(image, detector, options)
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
