@@ -79,19 +79,20 @@ class Meta:
         """The different nodata values of the bands, by their text, because a NaN equals no other NaN."""
         return {str(float(value)): value for value in self.nodata if value is not None}
 
-    def unmarked(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> int:
-        """How many invalid pixels of stored samples ``data`` (bands, rows, cols) no NaN and no nodata value tells of.
+    def unmarked(self, data: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The invalid pixels, bool (rows, cols), of stored samples ``data`` (bands, rows, cols) that no NaN and no
+        nodata value tells of.
 
         valid : (rows, cols). Only a mask beside the samples says that such pixels are invalid.
         """
         if valid.all():
-            return 0
+            return np.zeros(valid.shape, bool)
         marked = np.zeros(valid.shape, bool)
         for band, value in zip(data, self.nodata or (None,) * len(data), strict=True):
             marked |= ~measured(band)
             if value is not None:
                 marked |= band == value
-        return int((~valid & ~marked).sum())
+        return ~valid & ~marked
 
 
 FILL = 1e30

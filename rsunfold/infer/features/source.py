@@ -200,11 +200,17 @@ class ImageBands(FeatureSource):
         names = meta.band_names or tuple(f"Band {band + 1}" for band in chosen)  # of the image they were chosen from
         meta = replace(meta, notes=(), tags={**meta.tags, "RSUNFOLD_VERSION": __version__, **about}, band_names=names)
         lost = 0
+        nan = math.nan if reader.dtype.kind == "f" else None
+        nodata = next(iter(meta.nodata_values.values()), nan)
         size: dict[str, Any] = {"bands": len(chosen), "rows": image.rows, "cols": image.cols}
         with RasterWriter(path, dtype=reader.dtype, meta=meta, **size) as raster:
             for window in self._windows(len(chosen), reader.dtype.itemsize, raster.block_shape):
                 cube = reader.read(window, chosen, scaled=False)
-                lost += meta.unmarked(cube.data, cube.valid)
+                unmarked = meta.unmarked(cube.data, cube.valid)
+                if nodata is None:
+                    lost += int(unmarked.sum())
+                else:
+                    cube.data[:, unmarked] = nodata
                 raster.write(cube.data, window)
         if lost:
             self.notes.append(f"{lost} pixels are invalid by a mask of the file that is not carried to {path.name}")

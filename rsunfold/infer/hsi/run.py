@@ -22,6 +22,7 @@ from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import FILES, all_names, environment, move_results, refuse_place, refuse_results, work_folder
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
 from rsunfold.report import write_json
 
@@ -209,7 +210,11 @@ class _Passage:
         """The samples to write: what the file holds, with denoised samples where a pixel is valid."""
         meta, bands = self.image.meta, self.image.bands
         if self.same:
-            self.unmarked += self.meta.unmarked(stored, valid)
+            unmarked = select_bands(self.meta, bands).unmarked(stored[bands], valid)
+            if self.nodata is None:
+                self.unmarked += int(unmarked.sum())
+            else:
+                stored[:, unmarked] = self.nodata
             for k, band in enumerate(bands):
                 scale = meta.scales[band] if meta.scales else 1.0
                 offset = meta.offsets[band] if meta.offsets else 0.0
@@ -224,9 +229,11 @@ class _Passage:
         if self.scaled:
             out *= np.asarray(meta.scales or 1, np.float32).reshape(-1, 1, 1)
             out += np.asarray(meta.offsets or 0, np.float32).reshape(-1, 1, 1)
-        if self.nodata is not None and math.isnan(self.nodata):
+        if self.nodata is not None:
             # Where the file's own mask alone says that a pixel is invalid, no sample does.
-            out[holes | ~(valid | holes[bands].any(axis=0))] = np.nan
+            out[:, ~(valid | holes[bands].any(axis=0))] = self.nodata
+            if math.isnan(self.nodata):
+                out[holes] = np.nan
         for k, band in enumerate(bands):
             out[band][valid] = self._apart(found[k][valid])
         return out

@@ -172,6 +172,23 @@ def test_a_mask_that_cannot_be_carried_is_told(counts, ranker, tmp_path):
     assert "21 pixels are invalid by a mask of the file that is not carried to a_selected.tif" in done.summary["notes"]
 
 
+@pytest.mark.parametrize(("kind", "nodata"), [("uint16", 65535), ("float32", -9999), ("float32", None)])
+def test_a_mask_is_carried_as_nodata(counts, ranker, tmp_path, kind, nodata):
+    path = tmp_path / "a.tif"
+    mask = np.full((40, 33), 255, np.uint8)
+    mask[:3, :7] = 0
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", driver="GTiff", count=4, height=40, width=33, dtype=kind, nodata=nodata) as ds,
+    ):
+        ds.write(counts[:4].clip(0).astype(kind))
+        ds.write_mask(mask)
+    done = select_file(str(path), tmp_path / "out", "a", ranker, Wanted(count=2), Options())
+    with open_cube(done.files["selected"]) as reader:
+        np.testing.assert_array_equal(reader.read().valid, mask > 0)
+    assert not any("mask" in note for note in done.summary["notes"])
+
+
 def test_images_that_cannot_be_used(write, counts, ranker, tmp_path):
     plain = str(write("plain.tif", wavelengths=()))
     with pytest.raises(InputError, match="gives no wavelengths, which --drop and --min-gap would need"):

@@ -141,6 +141,34 @@ def test_a_mask_that_is_not_carried_is_told(noisy, make, write, tmp_path):
     assert not any("mask" in note for note in floats.summary["notes"])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "same"])
+@pytest.mark.parametrize("kind", ["float32", "int16"])
+def test_a_mask_beside_a_nodata_value_is_carried_as_nodata(noisy, make, write, tmp_path, kind, dtype):
+    counts = np.rint(np.clip(noisy, 0, 1) * 200).astype(kind)
+    source = write(tmp_path / "a.tif", counts, nodata=-9999)
+    mask = np.full(counts.shape[1:], 255, np.uint8)
+    mask[2, 3:7] = 0
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(source, "r+") as ds:
+        ds.write_mask(mask)
+    done = denoise_file(source, tmp_path / "b.tif", make(), Options(dtype=dtype))
+    with open_cube(done.files["denoised"]) as reader:
+        assert set(reader.meta.nodata) == {-9999}
+        np.testing.assert_array_equal(reader.read().valid, mask > 0)
+    assert not any("mask" in note for note in done.summary["notes"])
+
+
+def test_an_envi_header_that_cannot_place_the_pixels_is_refused_before_the_noise_is_estimated(
+    noisy, make, write, tmp_path, monkeypatch
+):
+    mirrored = rasterio.Affine(-30, 0, 5e5, 0, -30, 4e6)
+    source = write(tmp_path / "a.tif", noisy, transform=mirrored)
+    monkeypatch.setattr(denoiser_module.Denoiser, "denoised", lambda *_: pytest.fail("too late"))
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match=r"out/b\.img: an ENVI header cannot say"):
+        denoise_file(source, out / "b.img", make(), Options())
+    assert not out.exists()
+
+
 @pytest.mark.filterwarnings("error")
 def test_nodata_that_float32_has_not(noisy, make, write, tmp_path):
     data = noisy.astype(np.float64)
