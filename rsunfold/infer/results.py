@@ -19,7 +19,7 @@ from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
-from rsunfold.io.writer import ENVI_SUFFIXES, refuse_in_envi
+from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi
 from rsunfold.registry import ModelSpec
 
 Options = TypeVar("Options")
@@ -153,10 +153,11 @@ def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str]
     for path in files:
         refuse_existing(folder / path.name, overwrite)
     again = any(p.name.endswith(LAST) and (folder / p.name).exists() for p in files)
-    for name in set(stale) - {p.name for p in files} if overwrite and again else ():
+    gone = set(stale) - {p.name for p in files} if overwrite and again else set()
+    for name in gone:
         (folder / name).unlink(missing_ok=True)
-        (folder / f"{name}.aux.xml").unlink(missing_ok=True)
-    for path in files:  # statistics that a GIS has kept of what is replaced
-        (folder / f"{path.name}.aux.xml").unlink(missing_ok=True)
+    for name in gone | {p.name for p in files}:  # what a GIS has kept of what is replaced
+        for end in SIDECARS:
+            (folder / f"{name}{end}").unlink(missing_ok=True)
     for path in sorted(files, key=lambda p: p.name.endswith(LAST)):
         path.replace(folder / path.name)

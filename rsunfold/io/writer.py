@@ -20,6 +20,8 @@ from rsunfold.io.reader import PER_BAND
 
 GEOTIFF_SUFFIXES = (".tif", ".tiff")
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
+SIDECARS = (".aux.xml", ".ovr", ".msk")
+"""What GDAL and a GIS keep beside a raster, after its whole name: statistics, overviews and a mask."""
 
 
 def refuse_shared_header(path: Path) -> None:
@@ -191,6 +193,8 @@ class RasterWriter:
         ds, meta = self._ds, self.meta
         entries = envi.carried(meta.tags, meta, self.shape[0])
         tags = {name: text for name, text in meta.tags.items() if name not in envi.CARRIED}
+        if meta.gcps:  # GDAL would move them by half a pixel while writing and again while reading
+            tags.pop("AREA_OR_POINT", None)
         tags |= {} if self._envi else entries
         if tags:
             ds.update_tags(**tags)
@@ -267,7 +271,7 @@ class RasterWriter:
             self._discard()
 
     def _finish(self) -> None:
-        """Close and verify the temporary files, and take an old header away: no moment pairs it with the new data."""
+        """Close and verify the temporary files, and take old companions away: no moment pairs them with the new data."""
         from rsunfold.io.raster import RasterReader, gdal
 
         with gdal(self._failure):
@@ -309,9 +313,11 @@ class RasterWriter:
         return True
 
     def _companions(self) -> list[tuple[Path, Path]]:
-        """(temporary, final) paths of the files beside the data: GDAL's ``.aux.xml``, and the ENVI header."""
-        aux = ".aux.xml"
-        pairs = [(self._temporary.with_name(self._temporary.name + aux), self.path.with_name(self.path.name + aux))]
+        """(temporary, final) paths of the files beside the data: GDAL's SIDECARS, and the ENVI header."""
+        pairs = [
+            (self._temporary.with_name(self._temporary.name + end), self.path.with_name(self.path.name + end))
+            for end in SIDECARS
+        ]
         if self._envi:
             pairs.append((self._temporary.with_suffix(".hdr"), self._header))
         return pairs

@@ -205,6 +205,20 @@ def test_pixel_is_point(tmp_path):
         assert reader.meta.transform == FULL.transform and reader.meta.tags["AREA_OR_POINT"] == "Point"
 
 
+@pytest.mark.parametrize("name", ["b.tif", "b.img"])
+def test_gcps_of_a_pixel_is_point_image_stay(tmp_path, write_tif, name):
+    points = [GroundControlPoint(r, c, 10.0 + c, 50.0 - r) for r, c in ((0, 0), (0, 3), (3, 0), (3, 3))]
+    source = write_tif(
+        np.zeros((1, 4, 4), np.uint8), gcps=points, crs="EPSG:4326", then=lambda d: d.update_tags(AREA_OR_POINT="Point")
+    )
+    with open_cube(source) as reader:
+        meta = reader.meta
+    assert meta.tags["AREA_OR_POINT"] == "Point"
+    with open_cube(write(tmp_path / name, np.zeros((1, 4, 4), np.uint8), meta)) as reader:
+        got = reader.meta.gcps[0]
+    assert [(p.row, p.col, p.x, p.y) for p in got] == [(p.row, p.col, p.x, p.y) for p in meta.gcps[0]]
+
+
 def test_nan_nodata(tmp_path):
     data = np.array([[[np.nan, 1]]], np.float32)
     with open_cube(write(tmp_path / "a.tif", data, Meta(nodata=(float("nan"),)))) as reader:
@@ -253,7 +267,12 @@ def test_overwriting_only_when_asked(tmp_path, cube, name):
     with pytest.raises(OutputError, match=rf"{name} exists already.*--overwrite|a\.hdr exists already.*--overwrite"):
         write(tmp_path / name, cube)
     (tmp_path / f"{name}.aux.xml").write_text("<PAMDataset><Metadata><MDI key='stale'>1</MDI></Metadata></PAMDataset>")
+    (tmp_path / f"{name}.ovr").write_text("stale")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(tmp_path / name, "r+") as ds:
+        ds.write_mask(np.zeros((3, 4), np.uint8))
+    assert (tmp_path / f"{name}.msk").exists()
     write(tmp_path / name, cube[:1], overwrite=True)
+    assert not [p for p in names(tmp_path) if p.endswith((".ovr", ".msk"))]
     with open_cube(tmp_path / name) as reader:
         assert reader.shape == (1, 3, 4) and reader.meta.wavelengths == () and "stale" not in reader.meta.tags
 

@@ -435,7 +435,8 @@ def test_overwriting_replaces_everything(tmp_path, tiny, detector):
     source = write(tmp_path / "a.tif", bits(tiny.gray))
     out = tmp_path / "out"
     first = detect_file(str(source), "a", out, detector, PLAIN)
-    (out / "a_score.tif.aux.xml").write_text("<PAMDataset/>")  # statistics that a GIS left
+    for name in ("a_score.tif.aux.xml", "a_score.tif.ovr", "a_mask.tif.msk"):  # what a GIS left
+        (out / name).write_text("<PAMDataset/>")
     again = detect_file(str(source), "a", out, detector, Options(threshold=1.0, overwrite=True, picture=False))
     assert consistent(out, "a")["targets"] == 0 < len(first.targets)
     assert set(out.iterdir()) == set(again.files.values())
