@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from affine import Affine
@@ -142,6 +143,18 @@ def check_layout(path: str, header: dict[str, str], samples_bytes: int, size: in
         raise InputError(
             f"{path} is truncated: its header asks for {offset + samples_bytes} bytes and the file has {size}."
         )
+
+
+def size_of(data: str | Path) -> int | None:
+    """Bytes of a data file, on the disk or in a zip archive (``/vsizip/a.zip/b.img``); None where it is elsewhere."""
+    zipped = re.fullmatch(r"/vsizip/\{?(.+?\.zip)\}?/(.+)", str(data), re.IGNORECASE)
+    try:
+        if zipped is None:
+            return Path(data).stat().st_size
+        with ZipFile(zipped[1]) as archive:
+            return archive.getinfo(zipped[2]).file_size
+    except (OSError, KeyError, BadZipFile):
+        return None
 
 
 def ignore_value(header: dict[str, str], dtype: np.dtype) -> tuple[float | None, list[str]]:

@@ -59,7 +59,9 @@ class RasterReader(CubeReader):
     def __init__(self, path: str, source: str, var: str | None = None) -> None:
         self.path = path
         self._notes: list[str] = []
-        with gdal(lambda words: _not_opened(path, source, words)):
+        # GDAL fills truncated ENVI data with zeros; so it refuses them below half their size, for other files see below
+        check = "NO" if envi.size_of(source) else "YES"
+        with gdal(lambda words: _not_opened(path, source, words)), rasterio.Env(RAW_CHECK_FILE_SIZE=check):
             self._ds = rasterio.open(source)
         try:
             self._describe_dataset(source, var)
@@ -127,9 +129,9 @@ class RasterReader(CubeReader):
         ds = self._ds
         if Path(source).is_file():
             data, path = envi.resolve(Path(source))
-            header, size = envi.read_header(path), data.stat().st_size
+            header, size = envi.read_header(path), envi.size_of(data)
         else:
-            header, size = envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {})), None
+            header, size = envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {})), envi.size_of(source)
         stored = ds.count * ds.height * ds.width * self.dtype.itemsize
         envi.check_layout(self.path, header, stored, size)
         return header
@@ -243,9 +245,13 @@ class RasterReader(CubeReader):
         """The bands whose GDAL masks have to be read: one for a mask that all share, else each that has its own.
 
         The masks that GDAL derives are made here instead: nodata from the samples at hand, alpha because GDAL applies
-        it only to images of two or four bands.
+        it only to images of two or four bands. A nodata value that only GDAL knows (NODATA_VALUES of several bands, the
+        largest uint64) stays a mask; that of ENVI is our own, since GDAL takes "none" for 0.
         """
         flags = {index: set(self._ds.mask_flag_enums[index - 1]) for index in indexes}
+        for index in indexes:
+            if self._nodata[self._indexes.index(index)] is None and self._ds.driver != "ENVI":
+                flags[index] -= {MaskFlags.nodata}
         derived = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
         own = [index for index in indexes if not derived & flags[index]]
         shared = [index for index in own if MaskFlags.per_dataset in flags[index]]
@@ -267,6 +273,8 @@ def _not_opened(path: str, source: str, words: str) -> InputError:
         return InputError(f"{path} is a folder, not an image.")
     if "No such file" in words or "does not exist" in words:
         return InputError(f"{path} does not exist.")
+    if "too small" in words:
+        return InputError(f"{path} is truncated: its header asks for more bytes than the file has.")
     if "not recognized" not in words:
         return InputError(f"{path} cannot be read ({words}).")
     if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):

@@ -20,6 +20,8 @@ from rsunfold.io.reader import PER_BAND
 
 GEOTIFF_SUFFIXES = (".tif", ".tiff")
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
+LONGEST = 1e17
+"""Where GDAL writes nodata of whole numbers as powers of ten."""
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 """What GDAL and a GIS keep beside a raster, after its whole name: statistics, overviews and a mask."""
 
@@ -35,6 +37,22 @@ def refuse_shared_header(path: Path) -> None:
     others = [p.name for p in envi.headers_of(path) if p != header]
     if others:
         raise OutputError(f"{path} would have a second header, {others[0]}; remove it or choose another name.")
+
+
+def the_nodata(path: Path, meta: Meta, dtype: np.dtype[Any]) -> float | None:
+    """The one nodata value of a file of ``dtype``; raises UsageError where it cannot be written."""
+    import rasterio.dtypes
+
+    values = meta.nodata_values
+    if len(values) > 1:
+        raise UsageError(f"{path}: one file has one nodata value, not {', '.join(values)}.")
+    value = next(iter(values.values()), None)
+    if value is not None and not rasterio.dtypes.in_dtype_range(value, dtype.name):
+        raise UsageError(f"{path}: nodata {value:g} is not a {dtype} number.")
+    if value is not None and dtype.kind in "iu" and abs(value) >= LONGEST:
+        # GDAL writes a power of ten, and reads -9e+18 as -9
+        raise UsageError(f"{path}: nodata {value:.0f} has more digits than can be written; choose a shorter one.")
+    return value
 
 
 def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
@@ -129,13 +147,7 @@ class RasterWriter:
             count = len(getattr(self.meta, name))
             if count not in (0, self.shape[0]):
                 raise UsageError(f"{self.path}: {count} {name} were given for {self.shape[0]} bands.")
-        values = self.meta.nodata_values
-        if len(values) > 1:
-            raise UsageError(f"{self.path}: one file has one nodata value, not {', '.join(values)}.")
-        value = next(iter(values.values()), None)
-        if value is not None and not rasterio.dtypes.in_dtype_range(value, self.dtype.name):
-            raise UsageError(f"{self.path}: nodata {value:g} is not a {self.dtype} number.")
-        return value
+        return the_nodata(self.path, self.meta, self.dtype)
 
     def __enter__(self) -> Self:
         import rasterio

@@ -1,5 +1,6 @@
 import json
 import re
+import struct
 import subprocess
 import sys
 import warnings
@@ -177,6 +178,28 @@ def test_mask_band(write_tif, internal):
     with open_cube(path) as reader:
         assert reader.shape[0] == 2
         np.testing.assert_array_equal(reader.read().valid, mask > 0)
+
+
+def test_nodata_values_of_several_bands(write_tif):
+    data = np.ones((3, 2, 3), np.uint8)
+    data[:, 0, 0] = 7, 8, 9
+    data[0, 1, 1] = 7  # one band alone is data
+    path = write_tif(data, photometric="rgb", then=lambda ds: ds.update_tags(NODATA_VALUES="7 8 9"))
+    with open_cube(path) as reader:
+        np.testing.assert_array_equal(reader.read().valid, [[False, True, True], [True, True, True]])
+
+
+def test_the_largest_uint64_as_nodata(write_tif):
+    data = np.array([[[2**64 - 1, 1, 2**64 - 2]]], np.uint64)
+    path = write_tif(data, nodata=10**15)
+    written = path.read_bytes()
+    written += b"\0" * (len(written) % 2)
+    entry = written.index(struct.pack("<HH", 42113, 2))  # GDAL_NODATA, text; rasterio has no such number
+    text = b"18446744073709551615\0"
+    place = struct.pack("<II", len(text), len(written))
+    path.write_bytes(written[: entry + 4] + place + written[entry + 12 :] + text)
+    with open_cube(path) as reader:
+        np.testing.assert_array_equal(reader.read().valid, [[False, True, True]])
 
 
 def test_four_8_bit_bands_without_alpha_stay_four(write_tif):
@@ -357,6 +380,22 @@ def test_vsizip(tmp_path, write_envi, cube):
         np.testing.assert_array_equal(reader.read().data, cube)
     with pytest.raises(InputError, match=r"nothing\.png"):
         open_cube(f"/vsizip/{tmp_path}/z.zip/nothing.png")
+
+
+@pytest.mark.parametrize("left", [95, 30])
+def test_truncated_envi_in_vsizip(tmp_path, write_envi, cube, left):
+    write_envi(data=cube.tobytes()[:left])
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for name in ("a.img", "a.hdr"):
+            archive.write(tmp_path / name, name)
+    for archive in (f"{tmp_path}/z.zip", f"{{{tmp_path}/z.zip}}"):
+        with pytest.raises(InputError, match=rf"a\.img is truncated: its header asks for 96 bytes and the file has {left}"):
+            open_cube(f"/vsizip/{archive}/a.img")
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(tmp_path / "z.zip", "z.zip")
+    if left < 48:
+        with pytest.raises(InputError, match=r"a\.img is truncated: its header asks for more bytes than the file has"):
+            open_cube(f"/vsizip/{{/vsizip/{{{tmp_path}/outer.zip}}/z.zip}}/a.img")
 
 
 def test_vsicurl(tmp_path, write_tif):

@@ -219,6 +219,15 @@ def test_gcps_of_a_pixel_is_point_image_stay(tmp_path, write_tif, name):
     assert [(p.row, p.col, p.x, p.y) for p in got] == [(p.row, p.col, p.x, p.y) for p in meta.gcps[0]]
 
 
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+@pytest.mark.parametrize("value", [-9007199254740992, -(10**15), 99999999999999984])
+def test_long_nodata_is_exact(tmp_path, name, value):
+    data = np.array([[[value, 1]]], np.int64)
+    with open_cube(write(tmp_path / name, data, Meta(nodata=(float(value),)))) as reader:
+        assert reader.meta.nodata == (value,)
+        np.testing.assert_array_equal(reader.read().valid, [[False, True]])
+
+
 def test_nan_nodata(tmp_path):
     data = np.array([[[np.nan, 1]]], np.float32)
     with open_cube(write(tmp_path / "a.tif", data, Meta(nodata=(float("nan"),)))) as reader:
@@ -343,6 +352,8 @@ def test_unknown_extension(tmp_path, cube, name):
         ("a.tif", "uint8", Meta(wavelengths=(1.0,)), "1 wavelengths were given for 2 bands"),
         ("a.tif", "uint8", Meta(nodata=(1.0, 2.0)), "one nodata value"),
         ("a.tif", "uint8", Meta(nodata=(-1.0, -1.0)), "nodata -1 is not a uint8"),
+        ("a.tif", "int64", Meta(nodata=(-(2.0**63),) * 2), "nodata -9223372036854775808 has more digits than can be"),
+        ("a.img", "uint64", Meta(nodata=(1e18,) * 2), "nodata 1000000000000000000 has more digits"),
         ("a.img", "uint8", Meta(transform=Affine(30, 4, 5e5, 2, -20, 4e6)), "pixels are sheared"),
     ],
 )

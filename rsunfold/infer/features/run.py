@@ -22,7 +22,7 @@ from rsunfold.infer.results import all_names, environment, move_results, refuse_
 from rsunfold.io import CubeReader
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
-from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header
+from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header, the_nodata
 from rsunfold.report import write_json
 from rsunfold.report.features import selection_picture
 
@@ -128,6 +128,7 @@ def select_file(
             refuse_shared_header(folder / names["selected"])
         if isinstance(source, ImageBands):
             refuse_place(folder, names.values(), source.image)
+            the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
         made = _Made(source, ranker, wanted, options)
         with work_folder(folder) as work:
             _write_csv(work / names["table"], made.rows())

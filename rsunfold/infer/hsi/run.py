@@ -23,7 +23,7 @@ from rsunfold.infer.results import FILES, all_names, environment, move_results, 
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.reader import select_bands
-from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header
+from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header, the_nodata
 from rsunfold.report import write_json
 
 DENOISED = "_denoised"
@@ -163,13 +163,15 @@ class _Passage:
         self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
         if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
             raise UsageError("--dtype same does not go with an image of two values.")
-        for row, col in options.pixels:  # before the noise is estimated, which takes its time
+        # What cannot be done is told before the noise is estimated, which takes its time.
+        for row, col in options.pixels:
             if not (0 <= row < image.rows and 0 <= col < image.cols):
                 raise UsageError(f"there is no pixel {row},{col} in an image of {image.rows} x {image.cols}.")
-        self.denoised: Denoised = denoiser.denoised(image)
         self.scaled = any(s != 1 for s in image.meta.scales) or any(o != 0 for o in image.meta.offsets)
         self.nodata = self._nodata()
         self.meta = self._meta()
+        the_nodata(Path(image.path), self.meta, self.dtype)
+        self.denoised: Denoised = denoiser.denoised(image)
         self.clipped = self.unmarked = 0
         self.removed = Removed(image, self.denoised.subspace, options.pixels, pictures=options.report)
         self._last: Spectra | None = None
