@@ -16,6 +16,7 @@ from rsunfold.io.folders import SUFFIXES, images_in, natural
 
 T = TypeVar("T")
 _OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")  # names in which brackets and question marks are no pattern
+_SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
 _RESULT = re.compile(
     r"(?P<image>.+)_(score|mask|stages|quicklook|spectra|selected|explain|residual|report|bands|noise|denoised)"
 )
@@ -49,7 +50,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
         files += found
     by_stem: dict[str, str] = {}
     for name in dict.fromkeys(files):
-        stem = Path(name).stem
+        stem = _stem(name)
         if stem in by_stem:
             image = _the_same(by_stem[stem], name)
             if image is not None:
@@ -58,6 +59,18 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"{by_stem[stem]} and {name} would write the same outputs; run them with two folders.")
         by_stem[stem] = name
     return by_stem
+
+
+def _stem(name: str) -> str:
+    """What the results of an input are called after: its file, with the variable where one of GDAL's names has one,
+    such as ``NETCDF:"a.nc":b``, ``HDF5:a.h5://b/c`` or ``GTIFF_DIR:2:a.tif``."""
+    inner = _SUBDATASET.match(name)
+    if inner is None or Path(name).exists():
+        return Path(name).stem
+    parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^:]+', inner[1])]
+    file = next((part for part in parts if Path(part).suffix), parts[0])
+    parts.remove(file)
+    return re.sub(r"[^\w.-]+", "_", "_".join([Path(file).stem, *(part.strip("/") for part in parts)]))
 
 
 def _is_result(path: Path) -> bool:

@@ -92,9 +92,11 @@ class RasterReader(CubeReader):
         self.meta = self._make_meta(bands, header)
 
     def _open_subdataset(self, var: str | None) -> None:
-        names = {name: re.split(r"[:/]", name)[-1] for name in self._ds.subdatasets}
+        names = _short_names(self._ds.subdatasets)
         listed = ", ".join(names.values()) or "none"
-        wanted = [name for name, leaf in names.items() if var in (None, leaf, name)]
+        wanted = [name for name, short in names.items() if var in (None, short, name)]
+        if not wanted:  # a longer or an ambiguous end of their paths
+            wanted = [name for name in names if re.search(rf"[:/]{re.escape(var or '')}$", name)]
         if var is not None and not wanted:
             raise InputError(f"{self.path} has no variable {var!r}; its variables: {listed}.")
         if not names:
@@ -265,6 +267,18 @@ class RasterReader(CubeReader):
 def _band_key(key: str) -> str:
     key = key.lower()
     return "wavelength" if _WAVELENGTH_AXIS.match(key) else key
+
+
+def _short_names(subdatasets: Sequence[str]) -> dict[str, str]:
+    """By GDAL's names of subdatasets the shortest ends of their paths that no other has; the numbers of TIFF pages."""
+    pages = {name: re.match(r"GTIFF_DIR:(\d+):", name) for name in subdatasets}
+    short = {name: page[1] for name, page in pages.items() if page}
+    for name in subdatasets:
+        parts = re.split(r"[:/]", name)
+        ends = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        others = [re.sub("[:/]", "/", f"/{other}") for other in subdatasets if other != name]
+        short.setdefault(name, next((end for end in ends if not any(o.endswith(f"/{end}") for o in others)), name))
+    return short
 
 
 def _not_opened(path: str, source: str, words: str) -> InputError:

@@ -71,6 +71,27 @@ def test_both_files_of_an_envi_image_are_one_input(tmp_path, monkeypatch):
     assert expand(["a.hdr", "./a.hdr"]) == {"a": "a.hdr"}
 
 
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("NETCDF:n.nc:rad", "n_rad"),
+        ('NETCDF:"data/n.nc":/group/rad', "n_group_rad"),
+        ('HDF5:"p.h5"://SWIR/Data Fields/Cube', "p_SWIR_Data_Fields_Cube"),
+        ("HDF5:p.h5://SWIR/Cube", "p_SWIR_Cube"),
+        ("GTIFF_DIR:2:some/x.tif", "x_2"),
+        ('HDF4_EOS:EOS_SWATH:"a:b.hdf":swath:band 1', "a_b_EOS_SWATH_swath_band_1"),
+        ("https://host/some/x.tif", "x"),
+        ("/vsizip/a.zip/some/x.tif", "x"),
+    ],
+)
+def test_names_of_gdal_give_names_of_files(name, stem):
+    assert expand([name]) == {stem: name}
+
+
+def test_two_variables_of_a_file_are_two_inputs():
+    assert list(expand(["NETCDF:n.nc:a", "NETCDF:n.nc:b", "NETCDF:n.nc:a"])) == ["n_a", "n_b"]
+
+
 def test_what_does_not_exist_is_left_to_the_reader(tmp_path):
     assert expand(["/vsizip/a.zip/b.tif", "absent.png"]) == {"b": "/vsizip/a.zip/b.tif", "absent": "absent.png"}
     for name in ("/vsizip/a.zip/b[1].tif", "/vsicurl/http://host/x.tif?sig=1", 'HDF5:"a[1].h5"://data'):

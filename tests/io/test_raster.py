@@ -328,6 +328,31 @@ def test_pages(tmp_path):
         np.testing.assert_array_equal(reader.read().data[0], GRAY)
 
 
+def test_a_page_is_chosen_by_its_number(tmp_path):
+    images = [Image.fromarray(GRAY // k) for k in (1, 2, 3)]
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
+    for var in ("2", f"GTIFF_DIR:2:{tmp_path}/a.tif"):
+        with open_cube(tmp_path / "a.tif", var=var) as reader:
+            np.testing.assert_array_equal(reader.read().data[0], GRAY // 2)
+    with pytest.raises(InputError, match=r"a\.tif has no variable '4'; its variables: 1, 2, 3\."):
+        open_cube(tmp_path / "a.tif", var="4")
+
+
+def test_variables_of_one_name_in_several_groups(tmp_path, cube):
+    names = ("Cube", "SWIR/Cube", "VNIR/Cube", "VNIR/Noise", "L2/VNIR/Cube")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for k, name in enumerate(names):
+            file[name] = cube + k
+    with pytest.raises(InputError, match="several images") as error:
+        open_cube(tmp_path / "a.h5")
+    assert all(f"{name}," in f"{error.value}".replace(")", ",") for name in ("SWIR/Cube", " Noise", "L2/VNIR/Cube"))
+    for var, k in (("SWIR/Cube", 1), ("//VNIR/Cube", 2), ("Noise", 3), ("VNIR/Noise", 3), ("L2/VNIR/Cube", 4)):
+        with open_cube(tmp_path / "a.h5", var=var) as reader:
+            np.testing.assert_array_equal(reader.read().data, cube + k)
+    with pytest.raises(InputError, match="several images"):
+        open_cube(tmp_path / "a.h5", var="Cube")
+
+
 @pytest.fixture
 def netcdf(tmp_path, cube):
     def write(name, variables):
