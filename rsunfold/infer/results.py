@@ -75,9 +75,9 @@ def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrit
 def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
     """Raise UsageError where an ENVI raster among ``names`` could not say where the pixels of ``image`` lie: better
     before the image is computed than after."""
-    for name in names:
-        if Path(name).suffix.lower() in ENVI_SUFFIXES:
-            return refuse_in_envi(folder / name, image.meta, image.rows, image.cols)
+    path = next((folder / name for name in names if Path(name).suffix.lower() in ENVI_SUFFIXES), None)
+    if path is not None:
+        refuse_in_envi(path, image.meta, image.rows, image.cols)
 
 
 def _told(summary: Path, key: str) -> str | None:

@@ -23,6 +23,8 @@ STRIP_BYTES = 2**27
 """Bytes of float32 samples that are read at a time for statistics."""
 COARSE = 1e-3
 """Largest steps of float32 in units of a band's deviation: the noise may be a hundredth of that."""
+CONTAINERS = {"netCDF", "HDF5", "HDF5Image", "HDF4Image", "Zarr"}
+"""Drivers of GDAL that take the last two axes of any array for rows and columns."""
 MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 """Side of the mosaic that stands for an image with more pixels, and of the windows that it is made of."""
 
@@ -52,7 +54,8 @@ class SpectralImage(Source):
     valid where every band that takes part is. near : gather the moments with the smoothed image too. left_out :
     reason by zero-based band of others that are to take no part. strip_bytes : of the strips read for statistics.
 
-    Raises InputError when the samples are complex, no band can take part or no pixel is valid.
+    Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
+    such as HDF5 are plainly in another order.
     """
 
     def __init__(
@@ -72,6 +75,11 @@ class SpectralImage(Source):
         """Gather the statistics."""
         self.refuse_complex()
         self.statistics = self._gather()
+        if self.meta.driver in CONTAINERS and self._spectral_axis():
+            raise InputError(
+                f"the {self._spectral_axis()} of {self.path} look like its spectral axis, which has to come first: "
+                "write it with the axes (bands, rows, columns)."
+            )
 
     @property
     def bands(self) -> list[int]:
@@ -227,7 +235,15 @@ class SpectralImage(Source):
         return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)
 
     def swapped_axes(self) -> str | None:
-        """A sentence when a spatial axis behaves like a spectrum and the band axis does not, else None.
+        """A sentence when a spatial axis behaves like a spectrum and the band axis does not, else None."""
+        which = self._spectral_axis()
+        return which and (
+            f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
+            "axes (rows, columns, bands are expected)"
+        )
+
+    def _spectral_axis(self) -> str | None:
+        """Which axis, "rows" or "columns", behaves like a spectrum while the band axis does not; None for neither.
 
         Along the spectrum all pixels share a shape: the mean over the other axes explains much of the variance.
         """
@@ -238,9 +254,5 @@ class SpectralImage(Source):
         whole = x.var()
         shares = [float(x.mean(axis=tuple({0, 1, 2} - {axis})).var() / whole) if whole else 0.0 for axis in range(3)]
         if shares[0] < 0.2 and max(shares[1:]) > 0.6:
-            which = "rows" if shares[1] > shares[2] else "columns"
-            return (
-                f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
-                "axes (rows, columns, bands are expected)"
-            )
+            return "rows" if shares[1] > shares[2] else "columns"
         return None

@@ -27,6 +27,9 @@ from rsunfold.io.reader import CubeReader
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
+_SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
+_SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
+"""Names of NetCDF dimensions that are no bands."""
 T = TypeVar("T")
 
 
@@ -75,6 +78,12 @@ class RasterReader(CubeReader):
         elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:
             self._notes.append(f"read the first of {len(self._ds.subdatasets)} pages")
         ds = self._ds
+        axis = ds.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")
+        if axis.lower() in _SPATIAL:
+            raise InputError(
+                f"{self.path} has {axis} as its first axis, where the bands have to be: write it with the axes (bands, "
+                "rows, columns)."
+            )
         types = {"complex_int16": "complex64"}
         self.dtype = np.result_type(*(types.get(name, name) for name in ds.dtypes))
         self._indexes = [i for i, c in zip(ds.indexes, ds.colorinterp, strict=True) if c != ColorInterp.alpha]
@@ -179,7 +188,9 @@ class RasterReader(CubeReader):
         self._notes += notes
         gcps, gcp_crs = ds.gcps
         if gcps and not gcps_place(gcps):
-            self._notes.append("the ground control points do not place the image: they are too few, or on too few lines")
+            self._notes.append(
+                "the ground control points do not place the image: they are too few, or on too few lines"
+            )
         tags: dict[str, str] = self._readable(ds.tags, {})
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}

@@ -283,7 +283,7 @@ class RasterWriter:
             self._discard()
 
     def _finish(self) -> None:
-        """Close and verify the temporary files, and take old companions away: no moment pairs them with the new data."""
+        """Close and verify the temporary files, and take old companions away: no moment pairs them with new data."""
         from rsunfold.io.raster import RasterReader, gdal
 
         with gdal(self._failure):

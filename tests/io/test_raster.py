@@ -13,6 +13,7 @@ import rasterio
 from affine import Affine
 from PIL import Image
 from rasterio.control import GroundControlPoint
+from scipy.io import netcdf_file
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
@@ -387,6 +388,16 @@ def test_netcdf_variables(netcdf, cube):
         open_cube(path, var="nope")
 
 
+@pytest.mark.parametrize("axes", [("y", "band", "x"), ("lat", "band", "lon"), ("Line", "Sample", "wavelength")])
+def test_netcdf_whose_first_axis_is_no_band(tmp_path, axes):
+    with netcdf_file(tmp_path / "a.nc", "w") as file:
+        for name, length in zip(axes, (5, 6, 7), strict=True):
+            file.createDimension(name, length)
+        file.createVariable("rad", "f4", axes)[:] = np.ones((5, 6, 7))
+    with pytest.raises(InputError, match=rf"a\.nc has {axes[0]} as its first axis, where the bands have to be"):
+        open_cube(tmp_path / "a.nc")
+
+
 def test_var_of_a_plain_image(tmp_path):
     with pytest.raises(InputError, match=r"no variable 'x'"):
         open_cube(save(tmp_path / "a.png", GRAY), var="x")
@@ -414,7 +425,9 @@ def test_truncated_envi_in_vsizip(tmp_path, write_envi, cube, left):
         for name in ("a.img", "a.hdr"):
             archive.write(tmp_path / name, name)
     for archive in (f"{tmp_path}/z.zip", f"{{{tmp_path}/z.zip}}"):
-        with pytest.raises(InputError, match=rf"a\.img is truncated: its header asks for 96 bytes and the file has {left}"):
+        with pytest.raises(
+            InputError, match=rf"a\.img is truncated: its header asks for 96 bytes and the file has {left}"
+        ):
             open_cube(f"/vsizip/{archive}/a.img")
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
         outer.write(tmp_path / "z.zip", "z.zip")

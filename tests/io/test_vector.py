@@ -107,7 +107,9 @@ def test_ground_control_points_on_both_sides_of_the_antimeridian(tmp_path, west)
 
 
 def test_ground_control_points_around_the_globe_stay(tmp_path):
-    points = [GroundControlPoint(row=r, col=c, x=4.5 * c - 180, y=90 - r) for r in (0, 32, 64) for c in range(0, 81, 10)]
+    points = [
+        GroundControlPoint(row=r, col=c, x=4.5 * c - 180, y=90 - r) for r in (0, 32, 64) for c in range(0, 81, 10)
+    ]
     doc = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(points, CRS.from_epsg(4326))))
     assert doc["features"][0]["geometry"]["coordinates"] == pytest.approx([4.5 * 21 - 180, 90 - 10.75], abs=1e-6)
 

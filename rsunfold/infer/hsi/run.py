@@ -19,7 +19,15 @@ from rsunfold.cube import Meta, Window, measured
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
-from rsunfold.infer.results import FILES, all_names, environment, move_results, refuse_place, refuse_results, work_folder
+from rsunfold.infer.results import (
+    FILES,
+    all_names,
+    environment,
+    move_results,
+    refuse_place,
+    refuse_results,
+    work_folder,
+)
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.reader import select_bands

@@ -1,5 +1,6 @@
 """SpectralImage: the bands that take part, statistics, filled windows, the mosaic, and swapped axes."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -144,3 +145,17 @@ def test_an_offset_that_float32_cannot_carry_changes_nothing(noisy, dtype, unit)
     np.testing.assert_allclose(back, images[1].read(whole)[0] - offset, atol=1e-5 * unit)
     scenes = [image.scene(float(image.statistics.moments.low.min()), float(unit), 0).sample for image in images]
     np.testing.assert_allclose(scenes[1], scenes[0], atol=1e-5)
+
+
+def test_swapped_axes_of_a_container_are_refused(clean, tmp_path):
+    orders = {"right": clean, "bil": clean.transpose(1, 0, 2), "bip": clean.transpose(1, 2, 0)}
+    for name, data in orders.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["cube"] = data
+    with SpectralImage(str(tmp_path / "right.h5")) as image:
+        assert image.count == 16
+    for name, axis in (("bil", "rows"), ("bip", "columns")):
+        with pytest.raises(
+            InputError, match=rf"the {axis} of .*{name}\.h5 look like its spectral axis.*\(bands, rows, "
+        ):
+            SpectralImage(str(tmp_path / f"{name}.h5"))
