@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rsunfold.errors import DeviceError, OutputError, UsageError
+from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.source import Source
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES
@@ -129,8 +129,8 @@ def work_folder(folder: Path) -> Iterator[Path]:
         except OSError as error:
             raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
         yield work
-    except OutputError as error:  # nobody knows the hidden folder
-        raise OutputError(str(error).replace(str(work), str(folder))) from error
+    except RsunfoldError as error:  # nobody knows the hidden folder
+        raise type(error)(str(error).replace(str(work), str(folder))) from error
     except OSError as error:
         if error.errno is None:
             raise

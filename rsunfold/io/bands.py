@@ -17,8 +17,8 @@ _NANOMETRES = {
 
 
 def split_list(text: str | None) -> list[str]:
-    """The entries of an ENVI list ``{a, b}``; braces are optional, None and ``{}`` give no entries."""
-    inner = (text or "").strip().removeprefix("{").removesuffix("}").strip()
+    """The entries of an ENVI list ``{a, b}``; braces and a comma at the end are optional, None and ``{}`` give none."""
+    inner = (text or "").strip().removeprefix("{").removesuffix("}").strip().removesuffix(",")
     return [entry.strip() for entry in inner.split(",")] if inner else []
 
 

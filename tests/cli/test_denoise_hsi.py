@@ -122,6 +122,18 @@ def test_bands_and_clipping_are_told(call, noisy, write_image, tmp_path):
     assert (f"{clipped} sample" in result.stderr) == (clipped > 0)
 
 
+def test_what_is_ignored_is_told(call, noisy, tmp_path):
+    (tmp_path / "a.img").write_bytes(noisy.astype("<f4").tobytes())
+    size = "samples = 20\nlines = 24\nbands = 16\ndata type = 4\ninterleave = bsq\nbyte order = 0\n"
+    lists = (
+        "bbl = {1, 1, 0}\nwavelength units = nm\nwavelength = {" + "".join(f"{400 + i}, " for i in range(16)) + "}\n"
+    )
+    (tmp_path / "a.hdr").write_text(f"ENVI\n{size}{lists}")
+    result = call("denoise-hsi", tmp_path / "a.hdr", "-o", tmp_path / "out", *FAST)
+    assert "note: bbl lists 3 values for 16 bands and was ignored" in result.stderr
+    assert "wavelength" not in result.stderr
+
+
 def test_swapped_axes_are_told(call, noisy, clean, tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"data": noisy, "other": np.ones((2, 3, 4))})
     result = call("denoise-hsi", tmp_path / "a.mat", "--var", "data", "-o", tmp_path / "out", *FAST)

@@ -54,7 +54,11 @@ def test_bad_bands_are_the_zeros_of_bbl():
 
 
 @pytest.mark.parametrize(
-    ("text", "entries"), [("{a, b}", ["a", "b"]), ("{\n a,\n b}", ["a", "b"]), ("a", ["a"]), ("{}", []), (None, [])]
+    ("text", "entries"),
+    [
+        *(("{a, b}", ["a", "b"]), ("{\n a,\n b}", ["a", "b"]), ("a", ["a"]), ("{}", []), (None, [])),
+        *(("{a, b,\n}", ["a", "b"]), ("{a, , b}", ["a", "", "b"]), ("{a,,}", ["a", ""])),
+    ],
 )
 def test_split_list(text, entries):
     assert split_list(text) == entries
