@@ -56,6 +56,23 @@ def random_network() -> Callable[..., Any]:
     return build
 
 
+@pytest.fixture(scope="session")
+def flops() -> Callable[..., int]:
+    """``flops(function, ...)``: operations of a call by PyTorch's own counter, two for each multiply-accumulate."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode, bmm_flop
+
+    def added(y: Any, a: Any, b: Any, **rest: Any) -> int:
+        return bmm_flop.__wrapped__(a, b)  # the counter does not know the product that is added in place
+
+    def count(function: Callable[..., Any], *given: Any, **options: Any) -> int:
+        with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: added}) as counter:
+            function(*given, **options)
+        return counter.get_total_flops()
+
+    return count
+
+
 @dataclass(frozen=True)
 class TinyWeights:
     """path : a weight file. net : the network in it. gray : an image, float32 (72, 80), on which it finds targets."""

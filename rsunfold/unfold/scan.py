@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
     """
     x, delta, A, b, c, D = at_least_single(x, delta, A, b, c, D)
     with without_autocast(x):
-        return _two_way_scan(x, delta, A, b, c, D, chunk)
+        return torch.stack(_scan(x, _Decays.of(delta, A), b, c, D, chunk)).movedim(0, 2)
 
 
 @functools.lru_cache(maxsize=16)
@@ -49,50 +50,83 @@ def _there(Q: int, device: torch.device) -> Tensor:
         return torch.ones(Q, Q, dtype=torch.bool, device=device).tril()
 
 
-def _two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> Tensor:
+@dataclass(frozen=True)
+class _Decays:
+    """delta (2, S, L, H), and the logarithms to base 2, whose exponential is the fastest, of the decay of each step and
+    of delta.
+
+    What forgets more than float32 can tell from all, 2^-26, forgets that: long sums would lose digits.
+    """
+
+    delta: Tensor
+    log_a: Tensor
+    log_delta: Tensor
+
+    @classmethod
+    def of(cls, delta: Tensor, A: Tensor) -> _Decays:
+        """A : (2, H)."""
+        log_a = (delta * (-A[:, None, None] / math.log(2))).clamp_min(-26)
+        return cls(delta, log_a, delta.clamp_min(1e-30).log2())
+
+    def __getitem__(self, ways: slice) -> _Decays:
+        return _Decays(self.delta[ways], self.log_a[ways], self.log_delta[ways])
+
+    def transposed(self) -> _Decays:
+        """Columns in place of rows: S and L exchanged."""
+        return _Decays(*(t.transpose(1, 2) for t in (self.delta, self.log_a, self.log_delta)))
+
+    def by_chunks(self, chunks: int, Q: int) -> _Decays:
+        """The same as (2, H, S chunks, Q), with steps of no length at the end where there are too few."""
+        rest = chunks * Q - self.delta.shape[2]
+        parts = (F.pad(t, (0, 0, 0, rest)) if rest else t for t in (self.delta, self.log_a, self.log_delta))
+        return _Decays(*(t.movedim(3, 1).reshape(2, t.shape[3], -1, Q) for t in parts))
+
+
+def _scan(x: Tensor, decays: _Decays, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> list[Tensor]:
+    """:func:`two_way_scan`, each head (S, L, P) on its own. x may be a transposed image: it is not copied for that."""
     S, L, H, P = x.shape
     chunks, Q = _chunks(L, chunk)
     rest = chunks * Q - L  # steps that take nothing up and forget nothing
     if rest:
-        x, delta = F.pad(x, (0, 0, 0, 0, 0, rest)), F.pad(delta, (0, 0, 0, rest))
-        b, c = F.pad(b, (0, 0, 0, rest)), F.pad(c, (0, 0, 0, rest))
+        x, b, c = F.pad(x, (0, 0, 0, 0, 0, rest)), F.pad(b, (0, 0, 0, rest)), F.pad(c, (0, 0, 0, rest))
     Z = S * chunks
-    x = x.reshape(Z, Q, H, P).transpose(1, 2).contiguous()  # a batch of small matrices, as products like them
     b, c = b.reshape(Z, Q, -1), c.reshape(Z, Q, -1)
-    delta = delta.reshape(2, Z, Q, H).transpose(2, 3).contiguous()
-    # Logarithms to base 2, whose exponential is the fastest. What forgets more than float32 can tell from all, 2^-26,
-    # forgets that: long sums would lose digits.
-    log_a = (delta * (-A[:, None, :, None] / math.log(2))).clamp_min(-26)
-    reached = torch.stack((log_a[0].cumsum(-1), log_a[1].flip(-1).cumsum(-1).flip(-1)))
-    taken = reached - delta.clamp_min(1e-30).log2()
+    decays = decays.by_chunks(chunks, Q)
+    delta, log_a = decays.delta, decays.log_a
+    summed = log_a.cumsum(-1)
+    # Logarithms of what is left at each step of what came from the first step there, or from the last step back.
+    reached = torch.stack((summed[0], summed[1, ..., -1:] - summed[1] + log_a[1]))
+    taken = reached - decays.log_delta
 
-    there, back = (r.unsqueeze(-1) - t.unsqueeze(-2) for r, t in zip(reached, taken, strict=True))  # (Z, H, Q, Q)
+    there, back = (r.unsqueeze(-1) - t.unsqueeze(-2) for r, t in zip(reached, taken, strict=True))  # (H, Z, Q, Q)
     product = c @ b.mT  # (Z, Q, Q)
-    M = torch.where(_there(Q, x.device), there, back).exp2_() * product.unsqueeze(1)
+    M = torch.where(_there(Q, x.device), there, back).exp2_() * product
     # The diagonal is the way there's; that of the way back, and D:
     diagonal = M.diagonal(dim1=-2, dim2=-1)
-    diagonal.add_(torch.addcmul(D[:, None], product.diagonal(dim1=-2, dim2=-1).unsqueeze(1), delta[1]))
+    diagonal.add_(torch.addcmul(D[:, None, None], product.diagonal(dim1=-2, dim2=-1), delta[1]))
+    if chunks == 1:
+        return [M[k].bmm(x[:, :, k]) for k in range(H)]
+    x = x.reshape(Z, Q, H, P).movedim(2, 0).contiguous()
     y = M @ x
-    if chunks > 1:
-        for way in (0, 1):
-            y = y + _between(x, delta[way], reached[way], b, c, chunks, backward=way == 1)
-    return y.transpose(1, 2).reshape(S, chunks * Q, H, P)[:, :L]
+    for way in (0, 1):
+        y = y + _between(x, delta[way], reached[way], b, c, chunks, backward=way == 1)
+    return list(y.reshape(H, S, chunks * Q, P)[:, :, :L])
 
 
 def _between(x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool) -> Tensor:
-    """What the chunks before give to each step: (Z, H, Q, P)."""
-    Z, H, _, P = x.shape
-    through = reached[..., :1] if backward else reached[..., -1:]  # (Z, H, 1): log decay over the whole chunk
+    """What the chunks before give to each step: (H, Z, Q, P)."""
+    H, Z, _, P = x.shape
+    through = reached[..., :1] if backward else reached[..., -1:]  # (H, Z, 1): log decay over the whole chunk
     weight = (through - reached).exp2() * delta
-    added = (b.mT.unsqueeze(1) @ (x * weight.unsqueeze(-1))).reshape(Z // chunks, chunks, H, -1, P)
-    decay = through.exp2().reshape(-1, chunks, H, 1, 1)
-    states = [torch.zeros_like(added[:, 0])]
+    added = (b.mT @ (x * weight.unsqueeze(-1))).reshape(H, Z // chunks, chunks, -1, P)
+    decay = through.exp2().reshape(H, -1, chunks, 1, 1)
+    states = [torch.zeros_like(added[:, :, 0])]
     for n in range(chunks - 1, 0, -1) if backward else range(chunks - 1):
-        states.append(decay[:, n] * states[-1] + added[:, n])
+        states.append(decay[:, :, n] * states[-1] + added[:, :, n])
     if backward:
         states.reverse()
-    before = torch.stack(states, 1).reshape(Z, H, -1, P)
-    return (c.unsqueeze(1) @ before) * reached.exp2().unsqueeze(-1)
+    before = torch.stack(states, 2).reshape(H, Z, -1, P)
+    return (c @ before) * reached.exp2().unsqueeze(-1)
 
 
 def _chunks(L: int, chunk: int) -> tuple[int, int]:
@@ -147,7 +181,7 @@ class FourWayScan(nn.Module):
             size = max(1, CELLS // x.shape[other])
             for part, sum_ in zip(torch.split(x, size, dim), torch.split(out, size, dim), strict=True):
                 u, z = self.inner(part)
-                sum_ += self._out(z, self._along(u, dim, *self.steps(u)))
+                sum_ += self._out(z, self.scan(u, *self.steps(u), dims=(dim,)))
         return out
 
     def inner(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -165,26 +199,36 @@ class FourWayScan(nn.Module):
         # sqrt(N) in the product of b and c: for random directions it is about 1.
         return delta, self.N**0.25 * F.normalize(bc, dim=-1)
 
-    def scan(self, u: Tensor, delta: Tensor, bc: Tensor) -> Tensor:
-        """Rows, columns and D u of channels u (B, h, w, 2 d): (B, h, w, H, P); the rest as from :meth:`steps`."""
-        return self._along(u, 1, delta, bc) + self._along(u, 2, delta, bc)
+    def scan(self, u: Tensor, delta: Tensor, bc: Tensor, dims: tuple[int, ...] = (1, 2)) -> Tensor:
+        """Rows (dim 1), columns (dim 2), and D u of channels u (B, h, w, 2 d): (B, h, w, H, P); half of D u of each.
+
+        delta, bc : as from :meth:`steps`.
+        """
+        x, delta, bc, A, D = at_least_single(u, delta.movedim(3, 1), bc, self.A.exp(), self.D / 2)
+        x = x.reshape(*x.shape[:3], self.H, -1)
+        with without_autocast(x):
+            images = [self._scanned(x[n], _Decays.of(delta[n], A), bc[n], D, dims) for n in range(len(x))]
+        return torch.stack(images) if len(images) > 1 else images[0].unsqueeze(0)
 
     def _out(self, z: Tensor, y: Tensor) -> Tensor:
         gated = z.reshape(y.shape) * y.to(z.dtype)
         out: Tensor = self.W_out(gated.reshape(z.shape))
         return out
 
-    def _along(self, u: Tensor, dim: int, delta: Tensor, bc: Tensor) -> Tensor:
-        """Both ways along the rows (dim 1) or the columns (dim 2), and half of D u: (B, h, w, H, P)."""
-        if dim == 2:
-            u, delta, bc = (t.transpose(1, 2) for t in (u, delta, bc))
-        ways = slice(0, 2) if dim == 1 else slice(2, 4)
-        B, S, L, _ = u.shape
-        delta = delta[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1)
-        b, c = bc[..., ways, :].permute(3, 0, 1, 2, 4).reshape(2, B * S, L, -1)
-        y = two_way_scan(u.reshape(B * S, L, self.H, -1), delta, self.A[ways].exp(), b, c, self.D / 2)
-        y = y.reshape(B, S, L, self.H, -1)
-        return y if dim == 1 else y.transpose(1, 2)
+    @staticmethod
+    def _scanned(x: Tensor, decays: _Decays, bc: Tensor, D: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """:meth:`scan` of one image x (h, w, H, P)."""
+        total: list[Tensor] = []
+        for dim in dims:
+            ways = slice(0, 2) if dim == 1 else slice(2, 4)
+            some, (b, c) = decays[ways], bc[:, :, ways].unbind(2)
+            if dim == 1:
+                heads = _scan(x, some, b, c, D, CHUNK)
+            else:
+                b, c = b.transpose(0, 1), c.transpose(0, 1)
+                heads = [y.transpose(0, 1) for y in _scan(x.transpose(0, 1), some.transposed(), b, c, D, CHUNK)]
+            total = [y.add_(other) for y, other in zip(total, heads, strict=True)] if total else heads
+        return torch.stack(total).movedim(0, 2)
 
     @property
     def projections(self) -> int:

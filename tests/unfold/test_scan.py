@@ -138,17 +138,11 @@ def test_strips_give_what_the_whole_gives(size, monkeypatch):
         torch.testing.assert_close(layer(x), expected)
 
 
-def test_arithmetic_is_counted():
-    from torch.utils.flop_counter import FlopCounterMode
-
+def test_arithmetic_is_counted(flops):
     for L in (5, 64, 150):
-        with FlopCounterMode(display=False) as counter:
-            two_way_scan(*inputs(L))
-        assert counter.get_total_flops() == 2 * scan_macs(3, L, 2, 5, 4)
+        assert flops(two_way_scan, *inputs(L)) == 2 * scan_macs(3, L, 2, 5, 4)
     layer = FourWayScan(6, 2, 3)
-    with FlopCounterMode(display=False) as counter:
-        layer(torch.randn(1, 70, 9, 6))
-    assert counter.get_total_flops() == 2 * layer.macs(70, 9)
+    assert flops(layer, torch.randn(1, 70, 9, 6)) == 2 * layer.macs(70, 9)
 
 
 def test_heads_must_share_the_channels():
