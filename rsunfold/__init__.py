@@ -213,9 +213,9 @@ def _path(given: Any, nodata: float | None, var: str | None) -> str | None:
     """The name of a file, None for an array. Raises UsageError for what goes with the other of the two."""
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if path is not None and nodata is not None:
-        raise UsageError("nodata goes with an array; a file says itself which value stands for no data.")
+        raise UsageError("nodata applies to arrays only; a file declares its own nodata value.")
     if path is None and var is not None:
-        raise UsageError("var names a variable of a file; it does not go with an array.")
+        raise UsageError("var selects a variable of a file and cannot be used with an array.")
     return path
 
 

@@ -7,16 +7,16 @@ that each error inherits from.
 ===== =========================================================================
 code  meaning
 ===== =========================================================================
-0     success (an image without any target is a success)
-1     a defect in rsunfold itself (traceback with ``-v``)
-2     wrong usage: unknown option, argument, model or weight name
+0     success (even if nothing is detected)
+1     internal error in rsunfold (traceback with ``-v``)
+2     usage error: unknown option, argument, model or weights name
 3     an input cannot be read or is not what the command needs
 4     an output exists already, cannot be written, or the disk is full
 5     weights are missing, damaged or do not fit the model
-6     the device asked for is not there, or memory is exhausted
+6     the requested device is unavailable, or memory is exhausted
 7     a batch finished, but some of its inputs failed
 130   interrupted (Ctrl-C)
-143   terminated (SIGTERM), likewise without leaving anything unfinished
+143   terminated (SIGTERM); like Ctrl-C, this leaves no partial results
 ===== =========================================================================
 """
 

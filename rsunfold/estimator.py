@@ -54,7 +54,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         from rsunfold.scene import scene_of
 
         if np.ma.is_masked(X):
-            raise InputError("X has masked values: fill them or remove their samples.")
+            raise InputError("X has masked values; fill them or remove these samples.")
         data = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         wanted = Wanted(count=self.n_features, variance=None if self.n_features is not None else self.variance)
         if self.n_features is not None and self.n_features > data.shape[1]:
@@ -62,7 +62,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         low, high = data.min(axis=0), data.max(axis=0)
         inside = np.flatnonzero(high > low)
         if not inside.size:
-            raise InputError("every feature of X is constant: there is nothing to choose from.")
+            raise InputError("every feature of X is constant; there is nothing to choose from.")
         ranker = FeatureRanker(self.model, options=self.options, seed=self._seed(), memory=self.memory)
         start, span = low[inside].min(), high[inside].max() - low[inside].min()
         scaled = (data[:, inside] - start) / span

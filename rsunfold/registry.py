@@ -122,9 +122,9 @@ def get_model(name: str, task: Task | None = None) -> ModelSpec:
         return spec
     known = [m.name for m in all_models(task)]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}."
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
     where = f" for {task}" if task else ""
-    raise UsageError(f"there is no model {name!r}{where}; {hint}")
+    raise UsageError(f"unknown model {name!r}{where}; {hint}")
 
 
 def model_names(text: str) -> list[str]:

@@ -350,7 +350,7 @@ def signal_subspace(
     (1 + sqrt(bands / count))^2 (Marchenko and Pastur, 1967). The rank is at least 1.
     """
     if not (sigma > 0).all():
-        raise ValueError("every band needs noise above 0: leave out constant bands")
+        raise ValueError("every band needs noise above 0; leave out constant bands")
     scale = np.outer(sigma, sigma)
     values, vectors = _eigen(covariance / scale)
     rank = _rank(values, count)

@@ -84,9 +84,9 @@ def shipped() -> dict[str, dict[str, str]]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise WeightsError(f"the installation is damaged: {path} is missing; install rsunfold again.") from None
+        raise WeightsError(f"the installation is damaged: {path} is missing; reinstall rsunfold.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise WeightsError(f"the installation is damaged: {path}: {error}; install rsunfold again.") from None
+        raise WeightsError(f"the installation is damaged: {path}: {error}; reinstall rsunfold.") from None
 
 
 def sha256_of(path: Path) -> str:
@@ -103,16 +103,16 @@ def find(name: str) -> tuple[Path, str | None]:
     if name.endswith(".safetensors") or os.sep in name:
         path = Path(name)
         if not path.is_file():
-            raise WeightsError(f"the weight file {name} does not exist.")
+            raise WeightsError(f"the weights file {name} does not exist.")
         return path, None
     known = shipped()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"shipped are: {', '.join(sorted(known)) or 'none'}."
-        raise UsageError(f"there are no weights {name!r}; {hint} A file of your own needs its .safetensors ending.")
+        hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(sorted(known)) or 'none'}"
+        raise UsageError(f"unknown weights {name!r} ({hint}); your own file must have the extension .safetensors.")
     path = weights_folder() / known[name]["file"]
     if not path.is_file():
-        raise WeightsError(f"the weights {name!r} should be in {path}, which is missing; install rsunfold again.")
+        raise WeightsError(f"the weights {name!r} should be in {path}, which is missing; reinstall rsunfold.")
     return path, known[name]["sha256"]
 
 
@@ -122,8 +122,8 @@ def verify(name: str) -> str:
     actual = sha256_of(path)
     if expected not in (None, actual):
         raise WeightsError(
-            f"{path} is damaged or was changed: its sha256 is {actual[:12]}..., but the registry says "
-            f"{str(expected)[:12]}...; install rsunfold again."
+            f"{path} is damaged or was modified: its sha256 is {actual[:12]}..., but the registry has "
+            f"{str(expected)[:12]}...; reinstall rsunfold."
         )
     return actual
 
@@ -139,13 +139,13 @@ def read_record(name: str) -> WeightRecord:
         peak = content.pop("peak", 0)  # the rule before: by the best pixel
         if peak > content.get("threshold", 0.5):
             raise WeightsError(
-                f"{path} holds the peak of an older version of rsunfold, no longer a rule: train it anew."
+                f"{path} uses the peak rule of an older version of rsunfold, no longer supported; train it again."
             )
         return WeightRecord(**content)
     except WeightsError:
         raise
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is no rsunfold weight file ({type(error).__name__}: {error}).") from None
+        raise WeightsError(f"{path} is not an rsunfold weights file ({type(error).__name__}: {error}).") from None
 
 
 def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
@@ -199,7 +199,7 @@ def _cost(net: Any) -> dict[str, str]:
     macs = net.macs(side, side) if hasattr(net, "macs") else 0
     told = f"{macs / side**2:,.0f} multiply-accumulates per pixel, {2e-9 * macs:.2f} GFLOP at {side}x{side}"
     return {
-        "parameters": "they depend on the scene" if count is None else f"{count:,}",
+        "parameters": "depends on the scene" if count is None else f"{count:,}",
         "arithmetic": told if macs else "not counted for this network",
     }
 
@@ -242,19 +242,19 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # bytes that are no checkpoint make torch.load raise almost anything, with unsafe advice
         raise InputError(
-            f"{path} is no PyTorch checkpoint of plain tensors, or is truncated; other objects are never unpickled."
+            f"{path} is not a PyTorch checkpoint of plain tensors, or is truncated; other objects are never unpickled."
         ) from None
     for key in ("state_dict", "model", "net"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     table = state.items() if isinstance(state, dict) else [(None, None)]
     if not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in table):
-        raise InputError(f"{path} holds no table of named tensors.")
+        raise InputError(f"{path} contains no table of named tensors.")
     state = {k.removeprefix("module."): v for k, v in state.items()}
     try:
         net: Unrolled = spec.factory.from_published(state)
     except (ValueError, KeyError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{path} does not hold published weights of {model}: {_reason(error)}") from None
+        raise WeightsError(f"{path} does not contain published weights of {model}: {_reason(error)}") from None
     fewest, most = spec.bands
     bands = fewest if fewest == most else None
     record = WeightRecord(

@@ -22,7 +22,7 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
         (rsunfold.detect_ir, {"model": None}, "model must be text, not None"),
         (rsunfold.detect_ir, {"nodata": "-99"}, "nodata must be a number or None"),
-        (rsunfold.detect_ir, {"var": "x"}, "var names a variable of a file; it does not go with an array"),
+        (rsunfold.detect_ir, {"var": "x"}, "var selects a variable of a file and cannot be used with an array"),
         (rsunfold.denoise_hsi, {"sigma": np.ones(3)}, r"sigma must be a number or None, not array\(\[1., 1., 1.\]\)"),
         (rsunfold.denoise_hsi, {"adapt": 1}, "adapt must be True or False, not 1"),
         (rsunfold.detect_anomaly, {"priors": "kernel"}, "priors must be a sequence of text or None, not 'kernel'"),
@@ -30,7 +30,7 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (
             rsunfold.detect_anomaly,
             {"model": "rx", "object_size": 9},
-            "^object_size is of the priors attribute-profile and small-object, which do not act here",
+            "^object_size applies to the priors attribute-profile and small-object, which are not in use",
         ),
         (rsunfold.select_features, {"k": True}, "k must be a whole number or None, not True"),
         (rsunfold.select_features, {"k": 2, "drop": [(1,)]}, r"drop must be a sequence of \(a number, a number\)"),

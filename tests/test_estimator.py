@@ -62,7 +62,7 @@ def test_what_is_refused(X):
         FeatureSelector(8, model="css").fit(X)
     with pytest.raises(ValueError, match="every feature of X is constant"):
         FeatureSelector(1, model="css").fit(np.ones((5, 3)))
-    with pytest.raises(ValueError, match="there is no model 'cs'"):
+    with pytest.raises(ValueError, match="unknown model 'cs'"):
         FeatureSelector(1, model="cs").fit(X)
     with pytest.raises(NotFittedError):
         FeatureSelector(1).get_support()

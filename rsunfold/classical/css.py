@@ -16,7 +16,7 @@ from rsunfold.scene import Scene
     "Information Systems 35(2), 2013",
     url="https://doi.org/10.1007/s10115-012-0538-1",
     bands=(2, None),
-    needs="features that are correlated; needs their covariance alone",
+    needs="correlated features; uses only their covariance",
 )
 class ColumnSubset:
     """min over S, |S| = k of sum_i E (x_i - best linear prediction of x_i from x_j, j in S)^2, one j after the other.

@@ -27,7 +27,7 @@ GAIN = 1e-12
     paper="Tian, Nie, Wang and Li, Learning feature sparse principal subspace, NeurIPS 33, 2020",
     url="https://proceedings.neurips.cc/paper/2020/hash/ab7a710458b8378b523e39143a6764d6-Abstract.html",
     bands=(2, None),
-    needs="features in one unit; needs their covariance alone",
+    needs="features in the same unit; uses only their covariance",
 )
 class FSPCA:
     """max tr(W' A W) over W (d, m) with W'W = I and at most k rows that are not 0; A the covariance, k = ``most``.

@@ -25,7 +25,7 @@ ARRAYS = 7  # of the size of the patch-image that live at a time, float32
     paper="Gao, Meng, Yang, Wang, Zhou and Hauptmann, Infrared patch-image model for small target detection in a "
     "single image, IEEE Trans. Image Processing 22(12), 2013",
     url="https://doi.org/10.1109/TIP.2013.2281420",
-    needs="one band in [0, 1]; targets brighter than a background that repeats itself",
+    needs="one band in [0, 1]; targets brighter than a repetitive background",
     threshold=0.0754,
 )
 class IPI:

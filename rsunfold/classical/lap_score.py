@@ -53,7 +53,7 @@ def neighbour_graph(x: Real, neighbours: int) -> Any:
     paper="He, Cai and Niyogi, Laplacian score for feature selection, NIPS 18, 2005",
     url="https://proceedings.neurips.cc/paper/2005/hash/b5b03f06271f8917685d14cea7c6c50a-Abstract.html",
     bands=(2, None),
-    needs="samples that form neighbourhoods; looks at 2000 of them",
+    needs="samples that form neighbourhoods; uses at most 2000 of them",
 )
 class LapScore:
     """L_r = f' L f / f' D f for every feature, f its values less their mean by D; score_r = 1 - L_r, from -1 to 1.

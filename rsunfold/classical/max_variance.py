@@ -15,7 +15,7 @@ from rsunfold.scene import Scene
     "Niyogi, Laplacian score for feature selection, NIPS 18, 2005",
     url="https://proceedings.neurips.cc/paper/2005/hash/b5b03f06271f8917685d14cea7c6c50a-Abstract.html",
     bands=(2, None),
-    needs="features in one unit; those with the largest numbers win",
+    needs="features in the same unit; favours those with the largest values",
 )
 class MaxVariance:
     """score_i = C_ii, the variance of feature i; 0 for a constant one."""

@@ -23,7 +23,7 @@ Real = NDArray[np.float64]
     paper="Cai, Zhang and He, Unsupervised feature selection for multi-cluster data, KDD 2010",
     url="https://doi.org/10.1145/1835804.1835848",
     bands=(2, None),
-    needs="samples that form clusters; looks at 2000 of them",
+    needs="samples that form clusters; uses at most 2000 of them",
 )
 class MCFS:
     """For k = 1 .. K: min over a_k of ||y_k - X' a_k||^2 with at most ``most`` coefficients; score_j = max_k |a_kj|.

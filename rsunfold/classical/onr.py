@@ -20,7 +20,7 @@ Real = NDArray[np.float64]
     "2020",
     url="https://doi.org/10.1109/TGRS.2020.2987955",
     bands=(2, None),
-    needs="bands in the order of their wavelengths; needs their covariance alone",
+    needs="bands in order of wavelength; uses only their covariance",
 )
 class ONR:
     """min over S, |S| = k of sum over b not in S of min_{u, v} E (x_b - u x_l - v x_r)^2, exactly.

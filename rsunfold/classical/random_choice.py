@@ -18,7 +18,7 @@ from rsunfold.scene import Scene
     paper="Li et al., Feature selection: a data perspective, ACM Computing Surveys 50(6), 2017",
     url="https://doi.org/10.1145/3136625",
     bands=(2, None),
-    needs="nothing; draws features by chance, from the seed",
+    needs="nothing; draws features at random from the seed",
 )
 class RandomChoice:
     """A permutation of the features from the seed of the scene, the same for every number wanted; without scores.

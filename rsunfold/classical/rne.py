@@ -33,7 +33,7 @@ EPS = float(np.finfo(np.float64).eps)
     "Knowledge-Based Systems 193, 2020",
     url="https://doi.org/10.1016/j.knosys.2019.105462",
     bands=(2, None),
-    needs="samples on a manifold; looks at 2000 of them",
+    needs="samples on a manifold; uses at most 2000 of them",
 )
 class RNE:
     """min over H (d, k) >= 0, H'H = I of ||A H||_1, A = (I - B) X; score_i = ||h^i||, row i of H, k = ``most``.

@@ -27,7 +27,7 @@ ROUNDING = 1e-15  # variance that the rounding of float32 samples in [0, 1] may 
     "distribution, IEEE Trans. Acoustics, Speech, and Signal Processing 38(10), 1990",
     url="https://doi.org/10.1109/29.60107",
     bands=(1, None),
-    needs="a background that one normal distribution describes; more pixels than bands",
+    needs="a background described by one normal distribution; more pixels than bands",
 )
 class GlobalRX:
     """score(x) = (x - m)' C^-1 (x - m), with m and C the mean and the covariance of the scene, 0 or more.

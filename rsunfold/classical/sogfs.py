@@ -44,7 +44,7 @@ class Round:
     paper="Nie, Zhu and Li, Unsupervised feature selection with structured graph optimization, AAAI 2016",
     url="https://doi.org/10.1609/aaai.v30i1.10168",
     bands=(2, None),
-    needs="samples that form clusters; looks at 1000 of them",
+    needs="samples that form clusters; uses at most 1000 of them",
 )
 class SOGFS:
     """score_i = ||w^i||, row i of W (d, m), of

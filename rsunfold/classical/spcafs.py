@@ -26,7 +26,7 @@ LEAST = 1e-6
     "TPAMI 45(4), 2023",
     url="https://doi.org/10.1109/TPAMI.2021.3121329",
     bands=(2, None),
-    needs="features in one unit; needs their covariance alone",
+    needs="features in the same unit; uses only their covariance",
 )
 class SPCAFS:
     """min over W'W = I of -tr(W' S W) + weight sum_i ||w^i||^p; score_i = ||w^i||, row i of W (d, m).

@@ -28,7 +28,7 @@ RIDGE = 1e-3
     "learning, IJCAI 2011",
     url="https://doi.org/10.5591/978-1-57735-516-8/IJCAI11-267",
     bands=(2, None),
-    needs="samples that form neighbourhoods; looks at 1000 of them",
+    needs="samples that form neighbourhoods; uses at most 1000 of them",
 )
 class UDFS:
     """min over W'W = I of tr(W' M W) + gamma ||W||_{2,1}; score_i = ||w^i||, row i of W (d, c).

@@ -25,9 +25,9 @@ from rsunfold.cli import (
 )
 from rsunfold.cli.options import Quiet, Verbose, set_level
 
-EXIT_CODES = """Exit codes: 0 success (no target is a success), 1 a defect, 2 wrong usage, 3 unreadable input, 4 output
-exists or cannot be written, 5 weights missing or damaged, 6 no such device or no memory, 7 some inputs of a batch
-failed, 130 interrupted, 143 terminated."""
+EXIT_CODES = """Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable
+input, 4 output exists or cannot be written, 5 weights missing or damaged, 6 device unavailable or out of memory, 7 some
+inputs of a batch failed, 130 interrupted, 143 terminated."""
 
 app = typer.Typer(
     name="rsunfold",

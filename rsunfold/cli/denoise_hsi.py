@@ -36,34 +36,34 @@ def denoise_hsi(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", help="The raster to write (.tif, .hdr, .img, ...), or a folder for the results."
-        ),
+        typer.Option("-o", "--output", help="Output raster (.tif, .hdr, .img, ...), or a folder for the results."),
     ],
-    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "star-net",
+    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "star-net",
     weights: Weights = None,
     var: Var = None,
     sigma: Annotated[
         float | None,
-        typer.Option(help="Standard deviation of the noise, in the cube's units; default: estimated for each band."),
+        typer.Option(help="Noise standard deviation in the cube's units; default: estimated for each band."),
     ] = None,
     adapt: Annotated[
         bool,
-        typer.Option("--adapt", help="Fit star-net to each cube first, without truth; for independent noise."),
+        typer.Option(
+            "--adapt", help="First fit star-net to each cube; needs no ground truth, but assumes independent noise."
+        ),
     ] = False,
     dtype: Annotated[
         str,
-        typer.Option(help="Samples of the result: float32, in physical units, or same, the input's type and scale."),
+        typer.Option(help="Data type of the result: float32 (in physical units) or same (the input's type and scale)."),
     ] = "float32",
-    residual: Annotated[bool, typer.Option("--residual", help="Also write what was removed, as a raster.")] = False,
+    residual: Annotated[bool, typer.Option("--residual", help="Also write what was removed as a raster.")] = False,
     report: Annotated[
-        bool, typer.Option("--report", help="Also draw bands and spectra before and after, and noise per band.")
+        bool, typer.Option("--report", help="Also plot bands and spectra before and after, and the noise per band.")
     ] = False,
     pixel: Annotated[
         list[str] | None,
-        typer.Option(metavar="ROW,COL", help="A pixel, from 0, whose spectrum the report shows; may be repeated."),
+        typer.Option(metavar="ROW,COL", help="Zero-based pixel whose spectrum --report plots; may be repeated."),
     ] = None,
-    envi: Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF to a folder.")] = False,
+    envi: Annotated[bool, typer.Option("--envi", help="With an output folder, write ENVI instead of GeoTIFF.")] = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     device: Device = "auto",
@@ -72,11 +72,11 @@ def denoise_hsi(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Remove the noise of hyperspectral cubes.
+    """Remove noise from hyperspectral cubes.
 
-    Each cube gives a raster with the same bands, wavelengths, nodata and georeferencing, and a summary
-    (..._summary.json) that says which bands took part and how much was removed from each. Bad bands, constant bands
-    and pixels without data are passed through. Nothing is overwritten unasked.
+    For each cube, writes a raster with the same bands, wavelengths, nodata and georeferencing, and a summary
+    (..._summary.json) that lists the bands denoised and how much was removed from each. Bad bands, constant bands and
+    pixels without data are passed through unchanged. Existing files are replaced only with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.errors import UsageError
@@ -92,11 +92,11 @@ def denoise_hsi(
             raise UsageError(f"--pixel needs a row and a column such as 10,20, not {text!r}.")
         pixels.append((place[0], place[1]))
     if pixels and not report:
-        raise UsageError("--pixel chooses spectra for the report: give --report with it.")
+        raise UsageError("--pixel selects spectra for the report; add --report.")
     options = Options(var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite)
     files = expand(inputs)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
-        raise UsageError(f"{len(files)} inputs cannot share one output: give a folder with -o, not {output}.")
+        raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")
     use_threads(threads)
     denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)
 
@@ -116,8 +116,8 @@ def denoise_hsi(
         say(f"{source}: {bands} denoised{beside}{clipped}, {s['seconds']:.1f} s, {s['computed']}")
         if s["adapted"]:
             risks = f"estimated error {s['adapted']['risk_before']:.4f} -> {s['adapted']['risk_after']:.4f}"
-            kept = "" if s["adapted"]["kept"] else "; it did not fall, so the network stays as it was"
-            say(f"  adapted in {s['adapted']['seconds']:.0f} s: {risks} of the noise's variance{kept}")
+            kept = "" if s["adapted"]["kept"] else "; it did not decrease, so the network was left unchanged"
+            say(f"  adapted in {s['adapted']['seconds']:.0f} s: {risks} of the noise variance{kept}")
         say_notes(s["notes"], "spectral axis", "mask")
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)

@@ -30,8 +30,8 @@ from rsunfold.cli.options import (
 Priors = Annotated[
     str | None,
     typer.Option(
-        help="Steps around the model, comma-separated: attribute-profile, kernel, small-object, edge-preserving; or "
-        "none. Default: all of them with lrr-net-plus, none with any other model or with --literal."
+        help="Extra steps around the model, comma-separated: attribute-profile, kernel, small-object, edge-preserving; "
+        "or none. Default: all of them for lrr-net-plus, none for any other model or with --literal."
     ),
 ]
 ObjectSize = Annotated[
@@ -39,18 +39,20 @@ ObjectSize = Annotated[
     typer.Option(
         "--object-size",
         min=1,
-        help="Of the priors attribute-profile and small-object: pixels of the largest anomaly; default: 100.",
+        help="Largest anomaly area in pixels, for the attribute-profile and small-object priors; default: 100.",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of all random choices.")]
-Epochs = Annotated[int | None, typer.Option(help="Of lrr-net-plus: steps of training in each scene.")]
-Inner = Annotated[int | None, typer.Option(help="Of local-rx and crd: side of the inner window, odd.")]
-Outer = Annotated[int | None, typer.Option(help="Of local-rx and crd: side of the outer window, odd.")]
-Components = Annotated[int | None, typer.Option(help="Of rx and kernel-rx: principal components.")]
-Literal = Annotated[bool, typer.Option("--literal", help="Of lrr-net-plus: the paper's own settings, for comparison.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Epochs = Annotated[int | None, typer.Option(help="Training steps per scene (lrr-net-plus only).")]
+Inner = Annotated[int | None, typer.Option(help="Side of the inner window in pixels, odd (local-rx and crd only).")]
+Outer = Annotated[int | None, typer.Option(help="Side of the outer window in pixels, odd (local-rx and crd only).")]
+Components = Annotated[int | None, typer.Option(help="Number of principal components (rx and kernel-rx only).")]
+Literal = Annotated[
+    bool, typer.Option("--literal", help="Use the paper's own settings, for comparison (lrr-net-plus only).")
+]
 Scene = Annotated[
     int | None,
-    typer.Option("--window", help="Side of windows that are scenes of their own, where the background changes."),
+    typer.Option("--window", help="Process the image in windows of this size, each with its own background model."),
 ]
 
 
@@ -59,14 +61,14 @@ def detect_anomaly(
     inputs: Annotated[
         list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
-    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "lrr-net-plus",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "lrr-net-plus",
     var: Var = None,
     pfa: Annotated[
-        float | None, typer.Option(help="Wanted share of background pixels in the mask.  [default: 0.01]")
+        float | None, typer.Option(help="Desired share of background pixels in the mask; default: 0.01.")
     ] = None,
     percentile: Annotated[
-        float | None, typer.Option(help="Instead of --pfa: percentile of all scores above which a pixel is anomalous.")
+        float | None, typer.Option(help="Use this percentile of all scores as the threshold, instead of --pfa.")
     ] = None,
     priors: Priors = None,
     object_size: ObjectSize = None,
@@ -77,11 +79,13 @@ def detect_anomaly(
     components: Components = None,
     literal: Literal = False,
     window: Scene = None,
-    min_area: Annotated[int, typer.Option(min=1, help="Fewest pixels of an anomaly.")] = 1,
+    min_area: Annotated[int, typer.Option(min=1, help="Minimum anomaly area in pixels.")] = 1,
     stages: Annotated[
-        bool, typer.Option("--stages", help="Write background, residual and S of every stage as raster bands.")
+        bool, typer.Option("--stages", help="Write the background, residual and S of every stage as raster bands.")
     ] = False,
-    picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write PNGs of the result.")] = True,
+    picture: Annotated[
+        bool, typer.Option("--quicklook/--no-quicklook", help="Write PNG pictures of the result.")
+    ] = True,
     envi: Envi = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
@@ -91,11 +95,11 @@ def detect_anomaly(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Find what does not belong to the background of hyperspectral scenes.
+    """Detect anomalies: pixels that do not belong to the background of a hyperspectral scene.
 
-    Each cube gives, in the output folder: NAME_score and NAME_mask (rasters with the input's georeferencing),
-    NAME_anomalies.geojson and .csv, NAME_spectra.csv, two pictures and NAME_summary.json. No truth is needed, and
-    nothing is overwritten unasked.
+    For each cube, the output folder receives NAME_score and NAME_mask (rasters with the input's georeferencing),
+    NAME_anomalies.geojson and .csv, NAME_spectra.csv, two pictures and NAME_summary.json. No ground truth is needed.
+    Existing files are replaced only with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size

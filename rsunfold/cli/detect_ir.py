@@ -38,8 +38,8 @@ from rsunfold.cli.options import (
 @handled
 def detect_ir(
     inputs: Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
-    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "l-rpcanet",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,
@@ -48,29 +48,36 @@ def detect_ir(
         str | None,
         typer.Option(
             metavar="MIN,MAX",
-            help="Values that become gray 0 and 1; default: 0,255 for 8 bit, "
-            "else percentiles 0.1 and 99.9 of the valid pixels.",
+            help="Values mapped to gray 0 and 1; default: 0,255 for 8-bit images, "
+            "otherwise the 0.1 and 99.9 percentiles of the valid pixels.",
         ),
     ] = None,
     var: Var = None,
-    min_area: Annotated[int, typer.Option(min=1, help="Fewest pixels of a target.")] = 1,
+    min_area: Annotated[int, typer.Option(min=1, help="Minimum target area in pixels.")] = 1,
     max_area: MaxArea = None,
-    stages: Annotated[bool, typer.Option("--stages", help="Write every stage's variables as raster bands.")] = False,
-    picture: Annotated[bool, typer.Option("--quicklook/--no-quicklook", help="Write a PNG of the result.")] = True,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Write the variables of every stage as raster bands.")
+    ] = False,
+    picture: Annotated[
+        bool, typer.Option("--quicklook/--no-quicklook", help="Write a PNG picture of the result.")
+    ] = True,
     envi: Envi = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     device: Device = "auto",
     memory: Memory = None,
     threads: Threads = None,
-    half: Annotated[bool, typer.Option("--half", help="float16 on a CUDA device, checked against float32.")] = False,
+    half: Annotated[
+        bool, typer.Option("--half", help="Use float16 on a CUDA device, checked against float32.")
+    ] = False,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
     """Find small targets in infrared images.
 
-    Each image gives, in the output folder: NAME_score and NAME_mask (rasters with the input's georeferencing),
-    NAME_targets.geojson and .csv, NAME_quicklook.png and NAME_summary.json. Nothing is overwritten unasked.
+    For each image, the output folder receives NAME_score and NAME_mask (rasters with the input's georeferencing),
+    NAME_targets.geojson and .csv, NAME_quicklook.png and NAME_summary.json. Existing files are replaced only
+    with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand

@@ -58,7 +58,7 @@ def group() -> None:
 def detect_ir(
     context: typer.Context,
     images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks, named like the images.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks with the same names as the images.")] = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -67,47 +67,53 @@ def detect_ir(
         ),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Folder of somebody else's masks or scores, instead of a model.")
+        Path | None, typer.Option(help="Folder of masks or scores from another program, instead of a model.")
     ] = None,
     only: Annotated[
-        Path | None, typer.Option(help="Text file of the images to use: NAME or SET/NAME, one a line.")
+        Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
     ] = None,
-    model: Annotated[str, typer.Option(help="One or more models, comma-separated, or all that can run.")] = "l-rpcanet",
+    model: Annotated[
+        str, typer.Option(help="One or more models, comma-separated; or all, for every model that can run.")
+    ] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,
     max_area: MaxArea = None,
     pfa: Annotated[
-        float | None, typer.Option(help="Also tell the threshold that keeps false-alarm pixels at this rate here.")
+        float | None,
+        typer.Option(help="Also report the threshold that gives this pixel false-alarm rate on these images."),
     ] = None,
     resize: Annotated[
-        int | None, typer.Option(min=8, help="Resample to N x N first, as papers do for IRSTD-1k (256).")
+        int | None, typer.Option(min=8, help="Resample images to N x N first, as papers do for IRSTD-1k (256).")
     ] = None,
     legacy: Annotated[
-        bool, typer.Option("--half-maximum", help="Cut each image at half of its own maximum, as published scripts do.")
+        bool,
+        typer.Option(
+            "--half-maximum", help="Threshold each image at half of its own maximum, as published scripts do."
+        ),
     ] = False,
     corrupt: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KIND:LEVEL,...",
-            help="Robustness: repeat with noise, gaussian:0.02,0.05 (deviation in gray levels of the 0 to 1 scale) or "
-            "salt-pepper:0.01,0.05 (share of the pixels that become 0 or 1). May be repeated.",
+            help="Test robustness by adding noise: gaussian:0.02,0.05 (standard deviation, gray levels from 0 to 1) "
+            "or salt-pepper:0.01,0.05 (share of pixels set to 0 or 1). May be repeated.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the noise of --corrupt; default: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed for --corrupt; default: 0.")] = None,
     ablate: Annotated[
         str | None,
         typer.Option(
             metavar="stages",
-            help="Take the T of each stage for the result, at the threshold and confidence of the weights. Earlier "
-            "stages were trained to be read out only where the recipe's loss.stages is above 0.",
+            help="Evaluate the target map T of every stage, at the threshold and confidence of the weights. Earlier "
+            "stages were trained to give a result only if loss.stages of the recipe is above 0.",
         ),
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write the curves of --corrupt or --ablate as a PNG.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Plot the curves of --corrupt or --ablate to a PNG.")] = None,
     json_file: Json = None,
-    roc: Annotated[Path | None, typer.Option(help="Write the ROC as a PNG.")] = None,
+    roc: Annotated[Path | None, typer.Option(help="Plot the ROC curves to a PNG.")] = None,
     worst: Annotated[
-        Path | None, typer.Option(help="Write the images with the lowest IoU as a PNG (first model).")
+        Path | None, typer.Option(help="Write a PNG of the images with the lowest IoU (first model).")
     ] = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -116,9 +122,9 @@ def detect_ir(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """IoU, nIoU, F1, Pd and Fa (two conventions) and ROC of models or of somebody else's results.
+    """Compute IoU, nIoU, F1, Pd and Fa (two conventions) and ROC of models, or of results from another program.
 
-    One fixed threshold for all images. Every figure is defined in the JSON report.
+    One fixed threshold is used for all images. The JSON report defines every metric.
     """
     from rsunfold.infer.infrared.evaluate import (
         Evaluation,
@@ -137,25 +143,25 @@ def detect_ir(
             refuse_existing(path, overwrite)
     if predictions is not None:
         of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
-        refuse_given(context, of_models, "goes with a model, not with --predictions")
+        refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
     if legacy and any(option is not None for option in (threshold, confidence, max_area, pfa, roc)):
         raise UsageError(
-            "--half-maximum takes the place of a threshold: it has no --threshold, --confidence, --max-area, --pfa or "
-            "--roc."
+            "--half-maximum replaces the threshold and cannot be combined with --threshold, --confidence, --max-area, "
+            "--pfa or --roc."
         )
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     if seed is not None and not noises:
-        raise UsageError("--seed is that of the noise and goes with --corrupt.")
+        raise UsageError("--seed sets the noise of --corrupt; add --corrupt.")
     if ablate not in (None, "stages"):
-        raise UsageError(f"--ablate knows stages only, not {ablate!r}.")
+        raise UsageError(f"--ablate accepts only stages, not {ablate!r}.")
     if ablate is not None and (noises or legacy or threshold is not None or confidence is not None):
-        raise UsageError("--ablate goes without --corrupt, --threshold, --confidence and --half-maximum.")
+        raise UsageError("--ablate cannot be combined with --corrupt, --threshold, --confidence or --half-maximum.")
     if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
-        raise UsageError("--pfa, --roc and --worst go without --corrupt and --ablate.")
+        raise UsageError("--pfa, --roc and --worst cannot be combined with --corrupt or --ablate.")
     if pfa is not None and not 0 < pfa < 1:
         raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
     if picture is not None and not noises and ablate is None:
-        raise UsageError("--picture goes with --corrupt or --ablate.")
+        raise UsageError("--picture requires --corrupt or --ablate.")
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
@@ -168,7 +174,7 @@ def detect_ir(
         if noises or ablate is not None:
             if ablate is not None and model == "all":
                 say(
-                    "left out, classical methods have no stages: "
+                    "skipped, because classical methods have no stages: "
                     + ", ".join(d.spec.name for d in detectors if not d.net)
                 )
                 detectors = [d for d in detectors if d.net]
@@ -200,7 +206,7 @@ def detect_ir(
     for e in done:
         if pfa is not None:
             cut = e.sets["all"].threshold_for_pfa(pfa)
-            show(f"{e.about['model']}: Fa <= {pfa:g} on these images from threshold {cut:.6g}; use it on others.")
+            show(f"{e.about['model']}: Fa <= {pfa:g} on these images from threshold {cut:.6g}; use it on other images.")
 
 
 def _levels(words: list[str]) -> dict[str, list[float]]:
@@ -209,7 +215,7 @@ def _levels(words: list[str]) -> dict[str, list[float]]:
     for word in words:
         kind, colon, levels = word.partition(":")
         if not colon:
-            raise UsageError(f"--corrupt needs a kind and levels such as gaussian:0.02,0.05, not {word!r}.")
+            raise UsageError(f"--corrupt takes a kind and levels such as gaussian:0.02,0.05, not {word!r}.")
         found.setdefault(kind.strip(), []).extend(numbers(levels, "--corrupt"))
     return found
 
@@ -219,25 +225,28 @@ def _levels(words: list[str]) -> dict[str, list[float]]:
 def denoise_hsi(
     context: typer.Context,
     clean: Annotated[
-        list[str] | None, typer.Option(help="A clean cube, folder or quoted pattern; noise is added. May be repeated.")
+        list[str] | None,
+        typer.Option(help="Clean cube, folder or quoted pattern, to which noise is added; may be repeated."),
     ] = None,
-    noise: Annotated[str, typer.Option(help="iid, bandwise, or case1 to case5 (mixed noise of QRNN3D).")] = "iid",
+    noise: Annotated[str, typer.Option(help="iid, bandwise, or case1 to case5 (the mixed noise of QRNN3D).")] = "iid",
     sigma: Annotated[
         str | None, typer.Option(help="Noise levels on the 0 to 255 scale, comma-separated, such as 10,30,50,70.")
     ] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of the noise, comma-separated.")] = "0",
+    seeds: Annotated[str, typer.Option(help="Random seeds for the noise, comma-separated.")] = "0",
     model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "star-net",
     weights: Weights = None,
-    truth: Annotated[Path | None, typer.Option(help="A clean cube that --restored (and --noisy) belong to.")] = None,
-    restored: Annotated[Path | None, typer.Option(help="Somebody else's result, instead of a model.")] = None,
-    noisy: Annotated[Path | None, typer.Option(help="What it was made from, for comparison.")] = None,
-    adapt: Annotated[bool, typer.Option("--adapt", help="Adapt star-net to each noisy cube first.")] = False,
-    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or subdataset.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
+    restored: Annotated[Path | None, typer.Option(help="Result from another program, instead of a model.")] = None,
+    noisy: Annotated[
+        Path | None, typer.Option(help="Noisy cube that --restored was made from, for comparison.")
+    ] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="First adapt star-net to each noisy cube.")] = False,
+    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or a GDAL subdataset.")] = None,
     published_ergas: Annotated[
-        bool, typer.Option("--published-ergas", help="Also give ERGAS as published scripts compute it.")
+        bool, typer.Option("--published-ergas", help="Also report ERGAS as published scripts compute it.")
     ] = False,
     json_file: Json = None,
-    picture: Annotated[Path | None, typer.Option(help="Write PSNR per band of the first cube as a PNG.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Plot PSNR per band of the first cube to a PNG.")] = None,
     device: Device = "auto",
     memory: Memory = None,
     threads: Threads = None,
@@ -245,9 +254,9 @@ def denoise_hsi(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """PSNR, SSIM, SAM and ERGAS of models on clean cubes with seeded noise, or of somebody else's result.
+    """Compute PSNR, SSIM, SAM and ERGAS of models on clean cubes with added noise, or of a result from another program.
 
-    Cubes are divided by their largest value, which is the data range. Every figure is defined in the JSON report.
+    Cubes are divided by their largest value, so the data range is 1. The JSON report defines every metric.
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
@@ -259,19 +268,21 @@ def denoise_hsi(
         if path is not None:
             refuse_existing(path, overwrite)
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
-        raise UsageError("give either --clean, or --truth and --restored.")
+        raise UsageError("use either --clean, or --truth and --restored.")
     if clean is not None and noisy is not None:
-        raise UsageError("--noisy goes with --truth and --restored; noise is added to --clean.")
+        raise UsageError(
+            "--noisy cannot be combined with --clean, to which noise is added; use it with --truth and --restored."
+        )
     if truth is not None:
         of_models = {"noise", "sigma", "seeds", "model", "weights", "adapt", "device", "memory", "threads"}
-        refuse_given(context, of_models, "goes with --clean, not with --restored")
+        refuse_given(context, of_models, "applies to --clean and cannot be combined with --restored")
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
         done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
     else:
         names = model_names(model)
         if weights is not None and len(names) != 1:
-            raise UsageError("--weights goes with one --model only.")
+            raise UsageError("--weights can be used with a single --model only.")
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
         denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
@@ -295,32 +306,32 @@ def denoise_hsi(
 @handled
 def detect_anomaly(
     context: typer.Context,
-    scenes: Annotated[Path, typer.Option(help="Folder of scenes; the truth is a variable of each MAT file.")],
+    scenes: Annotated[Path, typer.Option(help="Folder of scenes; the ground truth is a variable of each MAT file.")],
     masks: Annotated[
-        Path | None, typer.Option(help="Folder of truth masks, NAME or NAME_mask, instead of a variable.")
+        Path | None, typer.Option(help="Folder of ground-truth masks, NAME or NAME_mask, instead of a variable.")
     ] = None,
     truth_var: Annotated[
-        str | None, typer.Option(help="Variable with the truth; default: map, gt, truth, mask or groundtruth.")
+        str | None, typer.Option(help="Variable with the ground truth; default: map, gt, truth, mask or groundtruth.")
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Folder of somebody else's scores, NAME or NAME_score, instead of a model.")
+        Path | None, typer.Option(help="Folder of scores from another program, NAME or NAME_score, instead of a model.")
     ] = None,
-    model: Annotated[str, typer.Option(help="One or several models, comma-separated.")] = "lrr-net-plus",
-    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or subdataset, with the scene.")] = None,
+    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "lrr-net-plus",
+    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
     priors: Priors = None,
     object_size: ObjectSize = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of all random choices, comma-separated.")] = "0",
-    pfa: Annotated[float, typer.Option(help="Wanted share of background pixels in the mask.")] = 0.01,
+    seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0",
+    pfa: Annotated[float, typer.Option(help="Desired share of background pixels in the mask.")] = 0.01,
     epochs: Epochs = None,
     inner: Inner = None,
     outer: Outer = None,
     components: Components = None,
     literal: Literal = False,
     window: Scene = None,
-    per_scene: Annotated[bool, typer.Option("--per-scene", help="Also print every scene.")] = False,
+    per_scene: Annotated[bool, typer.Option("--per-scene", help="Also print the results of every scene.")] = False,
     json_file: Json = None,
     pictures: Annotated[
-        Path | None, typer.Option(help="Folder for a ROC of each scene and a picture of the separability.")
+        Path | None, typer.Option(help="Folder for plots of the ROC of each scene and of the separability.")
     ] = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -329,10 +340,10 @@ def detect_anomaly(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """ROC figures of models on scenes with truth, or of somebody else's scores.
+    """Compute ROC metrics of models on scenes with ground truth, or of scores from another program.
 
-    One setting for all scenes; the truth is read after the scores are there. Every figure is defined in the JSON
-    report. With several models, options of one model go to those that know them.
+    All scenes share one setting, and the ground truth is read only after the scores have been computed. The JSON report
+    defines every metric. With several models, each option is passed to the models that have it.
     """
     from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of, refuse_useless_size
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
@@ -353,7 +364,7 @@ def detect_anomaly(
         if predictions is not None:
             of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
             of_models |= {"literal", "window", "device", "memory", "threads"}
-            refuse_given(context, of_models, "goes with a model, not with --predictions")
+            refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
             done = evaluate_files(found, predictions, pfa=pfa)
         else:
             use_threads(threads)
@@ -397,50 +408,56 @@ def detect_anomaly(
 def select_features(
     context: typer.Context,
     data: Annotated[
-        list[str] | None, typer.Option(help="A table with labels; its samples are clustered. May be repeated.")
+        list[str] | None, typer.Option(help="Table with labels, whose samples are clustered; may be repeated.")
     ] = None,
     features: Annotated[
-        str, typer.Option(help="Numbers of features of tables, comma-separated.")
+        str, typer.Option(help="Tables: numbers of features to test, comma-separated.")
     ] = "10,20,30,40,50,60,70,80,90,100",
     image: Annotated[
         list[str] | None,
-        typer.Option(help="An image, folder or quoted pattern; its pixels are classified. May be repeated."),
+        typer.Option(help="Image, folder or quoted pattern, whose pixels are classified; may be repeated."),
     ] = None,
     labels: Annotated[
         list[str] | None,
-        typer.Option(help="Class maps of the same names (0: none), or abundances, whose largest is the class."),
+        typer.Option(
+            help="Class maps with the same names (0: no class), or abundances, the largest of which is the class."
+        ),
     ] = None,
-    bands: Annotated[str, typer.Option(help="Numbers of bands of images, comma-separated.")] = "3,5,10,20,40",
-    train_share: Annotated[float, typer.Option(help="Share of the labelled pixels, or tiles, to train on.")] = 0.05,
+    bands: Annotated[str, typer.Option(help="Images: numbers of bands to test, comma-separated.")] = "3,5,10,20,40",
+    train_share: Annotated[
+        float, typer.Option(help="Share of the labelled pixels, or of the tiles, to train on.")
+    ] = 0.05,
     split: Annotated[
-        str, typer.Option(help="random pixels, or whole tiles: images, or blocks of 16 x 16 pixels of one image.")
+        str,
+        typer.Option(help="random (pixels) or tiles (whole images, or blocks of 16 x 16 pixels of a single image)."),
     ] = "random",
     model: Annotated[
-        str, typer.Option(help="Models, comma-separated; options may follow, as in spca-net:published.")
+        str, typer.Option(help="One or more models, comma-separated; options may follow, as in spca-net:published.")
     ] = "spca-net",
     repeats: Annotated[
-        int | None, typer.Option(help="Starts of k-means (20), or draws of training pixels (10).")
+        int | None,
+        typer.Option(help="Number of k-means starts (default: 20) or of random training sets (default: 10)."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31, help="First seed of the repeats.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Random seed of the first repeat.")] = 0,
     kmeans: Annotated[
-        str, typer.Option(help="Starts: plain k-means++, as the literature, or greedy, as scikit-learn.")
+        str, typer.Option(help="k-means++ initialisation: plain, as in the literature, or greedy, as in scikit-learn.")
     ] = "plain",
-    label: Annotated[str | None, typer.Option(help="Tables of text: the column of labels.")] = None,
-    ignore: Annotated[str | None, typer.Option(help="Tables of text: columns that are no features.")] = None,
-    var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or subdataset.")] = None,
-    labels_var: Annotated[str | None, typer.Option(help="Variable of the labels of images.")] = None,
+    label: Annotated[str | None, typer.Option(help="Text tables: column with the labels.")] = None,
+    ignore: Annotated[str | None, typer.Option(help="Text tables: columns to exclude.")] = None,
+    var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or a GDAL subdataset.")] = None,
+    labels_var: Annotated[str | None, typer.Option(help="Images: variable with the labels.")] = None,
     json_file: Json = None,
-    picture: Annotated[Path | None, typer.Option(help="Write the curves of the first data set as a PNG.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Plot the curves of the first data set to a PNG.")] = None,
     memory: Memory = None,
     threads: Threads = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """What chosen features are worth: ACC and NMI of k-means on tables, OA, AA and kappa of an SVM on images.
+    """Compute ACC and NMI of k-means on tables, or OA, AA and kappa of an SVM on images, for the chosen features.
 
-    Features are ranked without the labels, with the same settings for all data. Every figure is defined in the JSON
-    report, which holds the whole curves.
+    Features are ranked without the labels, with the same settings for all data. The JSON report defines every metric
+    and holds the complete curves.
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
@@ -452,14 +469,14 @@ def select_features(
         if path is not None:
             refuse_existing(path, overwrite)
     if (data is None) == (image is None) or (image is None) != (labels is None):
-        raise UsageError("give either --data, or --image and --labels.")
+        raise UsageError("use either --data, or --image and --labels.")
     if kmeans not in ("plain", "greedy"):
         raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
     of_tables, of_images = {"features", "kmeans", "label", "ignore"}, {"bands", "train_share", "split", "labels_var"}
     if image is not None:
-        refuse_given(context, of_tables, "goes with --data, not with --image")
+        refuse_given(context, of_tables, "applies to --data and cannot be combined with --image")
     else:
-        refuse_given(context, of_images, "goes with --image, not with --data")
+        refuse_given(context, of_images, "applies to --image and cannot be combined with --data")
     use_threads(threads)
     rankers = [FeatureRanker(name, memory=memory) for name in model_names(model)]
 

@@ -28,31 +28,31 @@ from rsunfold.cli.options import (
 )
 from rsunfold.errors import UsageError
 
-app = typer.Typer(help="Look at what a network does to an image, stage by stage.", no_args_is_help=True)
+app = typer.Typer(help="Inspect what a network does to an image, stage by stage.", no_args_is_help=True)
 
 
 @app.callback()
 def group() -> None:
-    """Look at what a network does to an image, stage by stage."""
+    """Inspect what a network does to an image, stage by stage."""
 
 
 @app.command("detect-ir")
 @handled
 def detect_ir(
     inputs: Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results; made when missing.")],
-    model: Annotated[str, typer.Option(help="An unrolled network: see rsunfold models.")] = "l-rpcanet",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    model: Annotated[str, typer.Option(help="Unrolled network (see rsunfold models).")] = "l-rpcanet",
     weights: Weights = None,
     window: Annotated[
         str | None,
         typer.Option(
             metavar="ROW,COL,SIZE",
-            help="Square part of the image, from its upper left pixel (from 0); needed above 512 pixels a side.",
+            help="Square part of the image: zero-based upper-left pixel and side; required above 512 pixels a side.",
         ),
     ] = None,
     band: Band = None,
     scale: Annotated[
-        str | None, typer.Option(metavar="MIN,MAX", help="Values that become gray 0 and 1; default: as detect-ir.")
+        str | None, typer.Option(metavar="MIN,MAX", help="Values mapped to gray 0 and 1; default: as in detect-ir.")
     ] = None,
     var: Var = None,
     device: Device = "auto",
@@ -61,10 +61,10 @@ def detect_ir(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Background, target, noise and reconstruction of every stage, with step sizes, residuals and gains.
+    """Show background, target, noise and reconstruction of every stage, with step sizes, residuals and gains.
 
-    Each image gives NAME_explain.png and NAME_explain.json, which defines every number. The gain of a learned operator
-    is how much it can amplify a small change of this image: estimated from below, and bounded from above.
+    Each image yields NAME_explain.png and NAME_explain.json, which defines every number. The gain of a learned operator
+    is how much it can amplify a small change in this image, estimated from below and bounded from above.
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.infrared.explain import Explainer, Options, explain_file
@@ -72,7 +72,7 @@ def detect_ir(
 
     part = None if window is None else whole_numbers(window, "--window")
     if part is not None and len(part) != 3:
-        raise UsageError(f"--window needs three numbers, ROW,COL,SIZE, not {window!r}.")
+        raise UsageError(f"--window takes three numbers, ROW,COL,SIZE, not {window!r}.")
     options = Options(
         band=band,
         scale=pair_of_numbers(scale, "--scale"),

@@ -12,14 +12,14 @@ from rsunfold.cli.options import Json, Overwrite, Quiet, Var, Verbose, handled, 
 
 @handled
 def info(
-    file: Annotated[str, typer.Argument(help="An image: ENVI, GeoTIFF, MAT, PNG, or whatever else GDAL opens.")],
+    file: Annotated[str, typer.Argument(help="Image in ENVI, GeoTIFF, MAT, PNG or any other format that GDAL reads.")],
     var: Var = None,
     json_file: Json = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Show what the reader understood of a file: bands, wavelengths, nodata, scale, CRS, variables."""
+    """Show how rsunfold reads a file: bands, wavelengths, nodata, scale, CRS, variables."""
     from rich.table import Table
 
     from rsunfold.io import open_cube

@@ -12,11 +12,11 @@ from rsunfold.errors import RsunfoldError, UsageError
 
 @handled
 def models(
-    task: Annotated[str | None, typer.Option(help="Only the models of this task, such as detect-ir.")] = None,
+    task: Annotated[str | None, typer.Option(help="List only the models for this task, such as detect-ir.")] = None,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """List every network and classical method with its paper, parameters, needs and weights."""
+    """List every network and classical method with its paper, parameters, requirements and weights."""
     from rsunfold.registry import all_models
     from rsunfold.report import table
     from rsunfold.weights import read_record
@@ -24,7 +24,7 @@ def models(
     known = all_models()
     tasks = sorted({m.task for m in known})
     if task is not None and task not in tasks:
-        raise UsageError(f"there is no task {task!r} with models; known are {', '.join(tasks)}.")
+        raise UsageError(f"unknown task {task!r}; choose from {', '.join(tasks)}.")
     rows = []
     for spec in known:
         if task not in (None, spec.task):

@@ -39,46 +39,49 @@ def _quieter(on: bool) -> bool:
 
 
 Verbose = Annotated[
-    bool, typer.Option("-v", "--verbose", help="Say more; show tracebacks.", callback=_louder, is_eager=True)
+    bool,
+    typer.Option(
+        "-v", "--verbose", help="Print more messages, and tracebacks on errors.", callback=_louder, is_eager=True
+    ),
 ]
-Quiet = Annotated[
-    bool, typer.Option("-q", "--quiet", help="Say only what went wrong.", callback=_quieter, is_eager=True)
-]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.", callback=_quieter, is_eager=True)]
 Images = Annotated[
     list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
 ]
-Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or subdataset.")]
-Band = Annotated[int | None, typer.Option(min=1, help="Band to use, from 1, of a file with several.")]
+Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or a GDAL subdataset.")]
+Band = Annotated[int | None, typer.Option(min=1, help="Band to use, counted from 1, if the image has several.")]
 Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]
-Device = Annotated[str, typer.Option(help="auto (cuda, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
+Device = Annotated[str, typer.Option(help="auto (cuda if available, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
 Memory = Annotated[
-    str | None, typer.Option(help="Budget for the whole process, such as 2GB; default: half of what is free.")
+    str | None, typer.Option(help="Memory limit for the whole process, such as 2GB; default: half of the free memory.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out inputs with a summary.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default: all cores.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing outputs.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Skip inputs that already have results.")]
 Threshold = Annotated[
-    float | None, typer.Option(help="Score above which a pixel is a target; default: the one of the weights.")
+    float | None, typer.Option(help="Score above which a pixel belongs to a target; default: set by the model.")
 ]
 Confidence = Annotated[
     float | None,
     typer.Option(
-        help="Score whose log odds the mean of a target's must exceed; default: the one of the weights, or "
-        "that of --threshold where it is given."
+        help="Keep a target only if the mean log-odds of its pixels exceed those of this score; default: set by the "
+        "model, or equal to --threshold if that is given."
     ),
 ]
 MaxArea = Annotated[
     int | None,
-    typer.Option(min=0, help="Most pixels of a target, 0 for any number; default: what the weights were trained on."),
+    typer.Option(min=0, help="Maximum target area in pixels (0: no limit); default: set by the model."),
 ]
-Weights = Annotated[str | None, typer.Option(help="A shipped weight (rsunfold weights list) or a .safetensors file.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the whole report to this file.")]
+Weights = Annotated[
+    str | None, typer.Option(help="Shipped weights (see rsunfold weights list) or a .safetensors file.")
+]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the full report to this JSON file.")]
 
 
 def refuse_contradiction(overwrite: bool, skip_existing: bool) -> None:
     """Raise UsageError when outputs that exist are both to be replaced and to be left."""
     if overwrite and skip_existing:
-        raise UsageError("--overwrite and --skip-existing contradict each other; give one of them.")
+        raise UsageError("--overwrite and --skip-existing contradict each other; use only one of them.")
 
 
 def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:
@@ -138,17 +141,19 @@ def handled(command: F) -> F:
             _report(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _report("interrupted; nothing unfinished was left behind.")
+            _report("interrupted; no partial results were left.")
             raise typer.Exit(130) from None
         except SystemExit:
-            _report("terminated; nothing unfinished was left behind.")
+            _report("terminated; no partial results were left.")
             raise
         except BrokenPipeError:
             raise typer.Exit(0) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            _report(f"error: a defect in rsunfold: {type(error).__name__}: {error}; run again with -v and report it.")
+            _report(
+                f"error: internal error in rsunfold: {type(error).__name__}: {error}; run again with -v and report it."
+            )
             raise typer.Exit(1) from None
 
     return run  # type: ignore[return-value]
@@ -180,18 +185,18 @@ def numbers(text: str | None, option: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"{option} needs numbers such as 10,30,50, not {text!r}.") from None
+        raise UsageError(f"{option} takes numbers such as 10,30,50, not {text!r}.") from None
 
 
 def whole_numbers(text: str, option: str, *, once: bool = False) -> list[int]:
     """``0,1,2`` as integers from 0, none of them twice where ``once`` says so; raises UsageError."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"{option} needs whole numbers from 0, such as 0,1,2, not {text!r}.")
+        raise UsageError(f"{option} takes non-negative integers such as 0,1,2, not {text!r}.")
     found = [int(part) for part in parts]
     twice = next((n for n in found if once and found.count(n) > 1), None)
     if twice is not None:
-        raise UsageError(f"{option} names {twice} twice.")
+        raise UsageError(f"{option} lists {twice} twice; list each value once.")
     return found
 
 
@@ -202,7 +207,7 @@ def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise UsageError(f"{option} needs two numbers such as 0,1000, not {text!r}.") from None
+        raise UsageError(f"{option} takes two numbers such as 0,1000, not {text!r}.") from None
     return low, high
 
 
@@ -214,7 +219,7 @@ def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
         try:
             low, high = (float(end) for end in ends)
         except ValueError:
-            raise UsageError(f"{option} needs ranges such as 1340-1450,1800-1960, not {text!r}.") from None
+            raise UsageError(f"{option} takes ranges such as 1340-1450,1800-1960, not {text!r}.") from None
         found.append((low, high))
     return tuple(found)
 
@@ -244,7 +249,7 @@ def each_input(
         if outcome.result is not None:
             tell(outcome.source, outcome.result)
         elif outcome.error is None:
-            say(f"{outcome.source}: skipped, its summary exists")
+            say(f"{outcome.source}: skipped, it already has results")
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))

@@ -27,7 +27,7 @@ from rsunfold.cli.options import (
     use_threads,
 )
 
-UNEXPECTED = ("spectral axis", "duplicate", "labels", "is no feature", "rises", "mask", "no band lies")
+UNEXPECTED = ("spectral axis", "duplicate", "labels", "not a feature", "increase", "mask", "no band lies")
 """Words of notes on what the user may not have meant."""
 
 
@@ -36,44 +36,58 @@ def select_features(
     inputs: Annotated[
         list[str], typer.Argument(help="Images or tables, folders of images, or quoted patterns such as 'in/*.hdr'.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")],
-    count: Annotated[int | None, typer.Option("-k", "--count", help="How many bands or features to choose.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    count: Annotated[int | None, typer.Option("-k", "--count", help="Number of bands or features to choose.")] = None,
     variance: Annotated[
         float | None,
-        typer.Option(help="Choose the fewest that explain this share of the variance, such as 0.999, instead of -k."),
+        typer.Option(
+            help="Choose the fewest that together explain this share of the variance, such as 0.999; instead of -k."
+        ),
     ] = None,
-    model: Annotated[str, typer.Option(help="A network or a classical method: see rsunfold models.")] = "spca-net",
-    var: Annotated[str | None, typer.Option(help="Variable of a MAT or NPZ file, or subdataset.")] = None,
+    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "spca-net",
+    var: Annotated[str | None, typer.Option(help="Variable of a MAT or NPZ file, or a GDAL subdataset.")] = None,
     min_gap: Annotated[
-        float | None, typer.Option(metavar="NM", help="Images: chosen bands lie at least this far apart, in nm.")
+        float | None, typer.Option(metavar="NM", help="Images: minimum distance between chosen bands, in nm.")
     ] = None,
     drop: Annotated[
-        str | None, typer.Option(metavar="RANGES", help="Images: leave out these nm, such as 1340-1450,1800-1960.")
+        str | None,
+        typer.Option(
+            metavar="RANGES", help="Images: wavelength ranges to exclude, in nm, such as 1340-1450,1800-1960."
+        ),
     ] = None,
     keep: Annotated[
-        str | None, typer.Option(metavar="RANGES", help="Images: choose from these nm only, such as 400-1000.")
+        str | None,
+        typer.Option(metavar="RANGES", help="Images: wavelength ranges to choose from, in nm, such as 400-1000."),
     ] = None,
-    features: Annotated[str, typer.Option(help="Tables: whether features are the columns or the rows.")] = "columns",
+    features: Annotated[
+        str, typer.Option(help="Tables: whether the features are the columns or the rows.")
+    ] = "columns",
     ignore: Annotated[
         str | None,
-        typer.Option(help="Tables: columns that are no features: names or numbers from 1, comma-separated."),
+        typer.Option(help="Tables: columns to exclude, as names or numbers from 1, comma-separated."),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(help="Tables: the column of labels, which is never looked at and kept beside.")
+        str | None,
+        typer.Option(help="Tables: column with the labels, which is not used for the ranking but kept in the output."),
     ] = None,
     rank: Annotated[
-        int | None, typer.Option(min=1, help="Components that the model looks for; default: by their variance.")
+        int | None,
+        typer.Option(min=1, help="Number of components that the model looks for; default: chosen from their variance."),
     ] = None,
     norms: Annotated[
-        bool, typer.Option("--norms", help="Rank by the norms of the rows of W alone, without regard to redundancy.")
+        bool, typer.Option("--norms", help="Rank by the row norms of W alone, ignoring redundancy between features.")
     ] = False,
-    published: Annotated[bool, typer.Option("--published", help="The behaviour of the published code.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of what a model draws at random.")] = 0,
+    published: Annotated[
+        bool, typer.Option("--published", help="Reproduce the behaviour of the published code.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed.")] = 0,
     rank_order: Annotated[
-        bool, typer.Option("--rank-order", help="Write the best first, not in the order of wavelengths.")
+        bool, typer.Option("--rank-order", help="Order the output from best to worst instead of by wavelength.")
     ] = False,
     envi: Envi = False,
-    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw what was chosen.")] = True,
+    picture: Annotated[
+        bool, typer.Option("--picture/--no-picture", help="Write a PNG picture of what was chosen.")
+    ] = True,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
     memory: Memory = None,
@@ -81,11 +95,11 @@ def select_features(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Choose the bands of an image, or the features of a table, that keep its information; without labels.
+    """Choose the bands of an image, or the features of a table, that best preserve its information, without labels.
 
-    Each input gives a ranking of all bands with the reason for each that was left out (..._ranking.csv, .json), the
-    reduced image or table (..._selected), and a picture. Bad bands, constant bands and pixels without data take no
-    part. Nothing is overwritten unasked.
+    For each input, writes a ranking of all bands, with the reason for each band left out (..._ranking.csv, .json), the
+    reduced image or table (..._selected) and a picture. Bad bands, constant bands and pixels without data are ignored.
+    Existing files are replaced only with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand

@@ -13,33 +13,35 @@ from rsunfold.cli.options import Device, Quiet, Threads, Verbose, handled, say, 
 
 @handled
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file (TOML), or the name of a shipped recipe.")],
+    recipe: Annotated[str, typer.Argument(help="Recipe file (TOML) or name of a shipped recipe.")],
     data: Annotated[
         Path,
         typer.Option(
             help="Infrared: folder with images/ and masks/, or with one such folder (or folder of target-free images) "
-            "per set. Denoising: folder with clean cubes in the sub-folders that the recipe names in data.folders."
+            "per set. Denoising: folder with clean cubes in the sub-folders listed in data.folders of the recipe."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, log, weights and card.")],
+    out: Annotated[Path, typer.Option(help="Output folder for checkpoint, log, weights and card.")],
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Weights to begin with (a shipped name or a file) instead of random ones."),
+        typer.Option("--from", help="Start from these weights (a shipped name or a file) instead of random ones."),
     ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a value of the recipe, such as optim.steps=500; may be repeated."
+            "--set", metavar="KEY=VALUE", help="Override a recipe value, such as optim.steps=500; may be repeated."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    max_minutes: Annotated[float, typer.Option(min=0, help="Stop after this time, ready to resume.")] = math.inf,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the run in --out.")] = False,
+    max_minutes: Annotated[
+        float, typer.Option(min=0, help="Stop after this many minutes; continue later with --resume.")
+    ] = math.inf,
     device: Device = "auto",
     threads: Threads = None,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Train a network by a recipe; start it with torchrun for several GPUs."""
+    """Train a network from a recipe; use torchrun for several GPUs."""
     from rsunfold.train.loop import Trainer, training_device
     from rsunfold.train.recipe import load_recipe, recipe_path
 
@@ -49,8 +51,8 @@ def train(
     use_threads(threads)
     trainer = Trainer(content, data, out, device=training_device(device), start=start, say=say)
     complete = trainer.run(minutes=max_minutes, resume=resume)
-    state = "complete" if complete else "not complete: go on with --resume"
+    state = "complete" if complete else "not complete: continue with --resume"
     there = f"weights, card and log are in {out}"
     if not (complete or trainer.weights.is_file()):
-        there = f"checkpoint and log are in {out}, weights and card come at step {trainer.next_validation}"
+        there = f"checkpoint and log are in {out}, weights and card will be written at step {trainer.next_validation}"
     show(f"step {trainer.step} of {content.optim.steps}, {state}; {there}")

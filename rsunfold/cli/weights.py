@@ -42,12 +42,12 @@ def list_weights(verbose: Verbose = False, quieter: Quiet = False) -> None:
 @handled
 def info(
     name: Annotated[
-        str, typer.Argument(help="A shipped weight, a .safetensors file, or a network without shipped weights.")
+        str, typer.Argument(help="Shipped weights, a .safetensors file, or a network without shipped weights.")
     ],
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Show the record of a weight, its parameters and its arithmetic; of a network without weights, its paper's."""
+    """Show the record, parameter count and computing cost of weights, or of the paper's network if none are shipped."""
     from rich.table import Table
 
     from rsunfold.weights import describe
@@ -73,11 +73,11 @@ def _short(value: Any) -> str:
 @app.command()
 @handled
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Weights to verify; default: all shipped ones.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Weights to verify; default: all shipped weights.")] = None,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Check the SHA-256 of weights against the registry, and that a file holds weights that fit their network."""
+    """Check that weights match the SHA-256 in the registry and fit their network."""
     from rsunfold.weights import load, shipped
     from rsunfold.weights import verify as check
 
@@ -96,21 +96,22 @@ def verify(
 @app.command("import")
 @handled
 def import_weights(
-    checkpoint: Annotated[Path, typer.Argument(help="A published PyTorch checkpoint; no code in it is executed.")],
-    model: Annotated[str, typer.Option("--as", help="The model that it belongs to, such as l-rpcanet.")],
+    checkpoint: Annotated[Path, typer.Argument(help="Published PyTorch checkpoint; no code in it is executed.")],
+    model: Annotated[str, typer.Option("--as", help="Model that the checkpoint belongs to, such as l-rpcanet.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File to write; default: NAME.safetensors here.")
+        Path | None,
+        typer.Option("-o", "--output", help="Output file; default: NAME.safetensors in the current folder."),
     ] = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Turn a published checkpoint into a weight file for --weights."""
+    """Convert a published checkpoint into a weights file for --weights."""
     from rsunfold.weights import import_published
 
     target = output or Path(f"{checkpoint.stem}.safetensors")
     if target.suffix != ".safetensors":
-        raise UsageError(f"--output must end in .safetensors, by which --weights knows a file, not be {target}.")
+        raise UsageError(f"--output must end in .safetensors, so that --weights recognises it as a file; got {target}.")
     record = import_published(checkpoint, model, target, overwrite=overwrite)
     show(f"{target}: {record.model} {json.dumps(record.arch)}; use it with --weights {target}")
 
@@ -118,13 +119,13 @@ def import_weights(
 @app.command()
 @handled
 def calibrate(
-    name: Annotated[str, typer.Argument(help="A shipped weight or a .safetensors file of a detect-ir network.")],
+    name: Annotated[str, typer.Argument(help="Shipped weights, or a .safetensors file, of a detect-ir network.")],
     data: Annotated[
         Path, typer.Option(help="Folder with one set per sub-folder (images/ and masks/, or target-free images only).")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File to write, for --weights.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output file, for use with --weights.")],
     only: Annotated[
-        Path | None, typer.Option(help="Text file of the images to use: NAME or SET/NAME, one a line.")
+        Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
     ] = None,
     max_area: MaxArea = None,
     device: Device = "auto",
@@ -133,13 +134,13 @@ def calibrate(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Choose temperature, threshold and confidence of an infrared weight anew, on labelled images of your own sensor.
+    """Recalibrate temperature, threshold and confidence of infrared weights on labelled images from your own sensor.
 
-    The network stays as it is. Twenty images with targets and some without are a start; the figures shown are of the
-    images that the rule was chosen on. Evaluate it on others.
+    The network itself is not changed. Twenty images with targets and some without are a good start. The figures shown
+    are for the images used for calibration, so evaluate the result on others.
     """
     if output.suffix != ".safetensors":
-        raise UsageError(f"--output must end in .safetensors, by which --weights knows a file, not be {output}.")
+        raise UsageError(f"--output must end in .safetensors, so that --weights recognises it as a file; got {output}.")
     from rsunfold.infer.device import pick_device
     from rsunfold.infer.infrared.evaluate import samples_from
     from rsunfold.io.atomic import refuse_existing

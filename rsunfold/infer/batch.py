@@ -34,9 +34,9 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     files: list[str] = []
     for name in inputs:
         if not name:
-            raise UsageError("the name of an input is empty: is a variable of the shell not set?")
+            raise UsageError("the name of an input is empty; check that your shell variables are set.")
         if name == "-":
-            raise UsageError("standard input cannot be read as an image: name a file.")
+            raise UsageError("standard input cannot be read as an image; give a file.")
         if Path(name).is_dir():
             found = [str(p) for p in images_in(Path(name), lambda p: not _is_result(p)).values()]
         elif glob.has_magic(name) and not Path(name).exists() and not _OF_GDAL.match(name):
@@ -45,7 +45,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
         else:
             found = [name]
         if not found:
-            inside = f": a folder is looked through for {', '.join(sorted(SUFFIXES))}" if Path(name).is_dir() else ""
+            inside = f" (folders are searched for {', '.join(sorted(SUFFIXES))})" if Path(name).is_dir() else ""
             raise InputError(f"{name} matches no image{inside}.")
         files += found
     by_stem: dict[str, str] = {}
@@ -56,7 +56,9 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             if image is not None:
                 by_stem[stem] = image
                 continue
-            raise UsageError(f"{by_stem[stem]} and {name} would write the same outputs; run them with two folders.")
+            raise UsageError(
+                f"{by_stem[stem]} and {name} would write the same outputs; process them into separate folders."
+            )
         by_stem[stem] = name
     return by_stem
 
@@ -123,7 +125,7 @@ def run_batch(
         except RsunfoldError as error:
             yield Outcome(source, error=error)
         except UnicodeError:
-            yield Outcome(source, error=InputError(f"the name of {source} is no UTF-8: rename the file."))
+            yield Outcome(source, error=InputError(f"the name of {source} is not valid UTF-8; rename the file."))
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
@@ -140,5 +142,5 @@ def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -
         raise failed[0].error
     for outcome in failed:
         say(f"failed: {outcome.source}: {outcome.error}")
-    others = "; the others are written." if len(failed) < len(outcomes) else "."
+    others = "; the results of the others were written." if len(failed) < len(outcomes) else "."
     raise BatchError(f"{len(failed)} of {len(outcomes)} inputs failed{others}")

@@ -27,7 +27,7 @@ def parse_memory(text: str | int | None) -> int:
         return int(resident() + psutil.virtual_memory().available // 2)
     m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
     if not m or float(m[1]) <= 0:
-        raise UsageError(f"--memory needs a size such as 500MB or 2GB, not {text!r}.")
+        raise UsageError(f"--memory takes a size such as 500MB or 2GB, not {text!r}.")
     return int(float(m[1]) * (1024 ** "kmgt".find(m[2]) * 1024 if m[3] and m[2] else UNITS[m[2]]))
 
 
@@ -49,19 +49,19 @@ def pick_device(name: str, *, apple: bool = True) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps and apple else "cpu")
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(f"--device {name!r} is not known; use auto, cpu, cuda, cuda:1 or mps.")
+        raise UsageError(f"unknown --device {name!r}; use auto, cpu, cuda, cuda:1 or mps.")
     if name.startswith("cuda"):
         count = torch.cuda.device_count() if cuda else 0
         if int(name[5:] or 0) >= count:
             raise DeviceError(
-                f"--device {name} is not there: this machine has {count} CUDA device(s); use --device cpu."
+                f"--device {name} is not available: this machine has {count} CUDA device(s); use --device cpu."
             )
     if name == "mps" and not apple:
         raise DeviceError(
             "this model needs float64 or eigenvalues, which --device mps does not have; use --device cpu."
         )
     if name == "mps" and not mps:
-        raise DeviceError("--device mps is not there on this machine; use --device cpu.")
+        raise DeviceError("--device mps is not available on this machine; use --device cpu.")
     return torch.device(name)
 
 

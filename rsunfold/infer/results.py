@@ -35,7 +35,7 @@ FILES -= {""}
 def results_folder(output: Path) -> Path:
     """``output``, after a look at whether it can be meant as a folder; raises UsageError."""
     if output.suffix.lower() in FILES and not output.exists():  # what is there and no folder is refused when it is used
-        raise UsageError(f"-o names a folder for the results, and {output} looks like a file.")
+        raise UsageError(f"-o expects a folder for the results, but {output} looks like a file.")
     return output
 
 
@@ -49,11 +49,13 @@ def is_done(folder: Path, names: dict[str, str], spec: ModelSpec) -> bool:
         return False
     made_by = _told(summary, "model")
     if made_by not in (None, spec.name):
-        raise OutputError(f"{summary} is of {made_by}, not of {spec.name}: choose another folder, or pass --overwrite.")
+        raise OutputError(
+            f"{summary} was made with {made_by}, not {spec.name}; choose another folder, or pass --overwrite."
+        )
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
         raise OutputError(
-            f"{summary} is there, but {missing[0]} is not, so it was made with other options: choose another folder, "
+            f"{summary} exists but {missing[0]} does not, so other options were used; choose another folder, "
             "or pass --overwrite."
         )
     return True
@@ -68,7 +70,7 @@ def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrit
         path = folder / name
         task = _told(path, "task") if path.suffix == ".json" else None
         if task not in (None, spec.task):
-            raise OutputError(f"{path} is of {task}, whose files have the same names: choose another folder.")
+            raise OutputError(f"{path} was written by {task}, whose files have the same names; choose another folder.")
         refuse_existing(path, overwrite)
 
 
@@ -108,7 +110,7 @@ def environment() -> Iterator[None]:
             yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
-            raise DeviceError("memory is exhausted: lower --memory, so that smaller tiles are used.") from None
+            raise DeviceError("out of memory; lower --memory, so that smaller tiles are used.") from None
         raise
 
 

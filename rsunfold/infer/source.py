@@ -31,7 +31,7 @@ class Source:
     def refuse_complex(self) -> None:
         """Raise InputError when the samples are complex."""
         if self.reader.dtype.kind == "c":
-            raise InputError(f"{self.reader.path} holds complex samples; write their magnitude to a file first.")
+            raise InputError(f"{self.reader.path} contains complex samples; write their magnitude to a file first.")
 
     def __enter__(self) -> Self:
         return self

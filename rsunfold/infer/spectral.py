@@ -121,13 +121,13 @@ class SpectralImage(Source):
             chosen = [i for i in chosen if i not in passed]
             moments, near = self._moments(chosen)
             if not moments.count:
-                raise InputError(f"{self.path} has no pixel that is valid in all of its bands.")
+                raise InputError(f"{self.path} has no pixel that is valid in every band.")
         varies = moments.spread > 0
         passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
         if moments.count == 1:
-            raise InputError(f"{self.path} has a single valid pixel: nothing can be told of its bands from one.")
+            raise InputError(f"{self.path} has a single valid pixel; at least two are needed to compare its bands.")
         if not varies.any():
-            raise InputError(f"{self.path} is constant in every band: it holds nothing but one value.")
+            raise InputError(f"{self.path} is constant in every band; there is nothing to process.")
         bands = [i for i, v in zip(chosen, varies, strict=True) if v]
         chosen_near = None if near is None else near.select(varies)
         return Statistics(

@@ -110,8 +110,8 @@ def plan(
     side = next((s for s in range(most, 0, -64) if cost(s) <= budget), 0)
     if not side:
         raise DeviceError(
-            f"{math.ceil(cost(64) / 2**20)} MB of working memory are needed beside the program for an image of "
-            f"{rows} x {cols} pixels, but --memory leaves {max(0, math.floor(budget / 2**20))} MB: raise it."
+            f"an image of {rows} x {cols} pixels needs {math.ceil(cost(64) / 2**20)} MB on top of the program itself, "
+            f"but --memory leaves {max(0, math.floor(budget / 2**20))} MB; increase it."
         )
     # Whole blocks of the output files and of the scratch file keep each block from being written twice.
     block = 512 if side >= 512 else 256

@@ -30,7 +30,7 @@ def refuse_existing(target: Path, overwrite: bool) -> None:
         if target.is_dir():
             raise OutputError(f"{target} is a folder; give the name of a file.")
         if not overwrite and os.path.lexists(target):
-            raise OutputError(f"{target} exists already; choose another name or pass --overwrite.")
+            raise OutputError(f"{target} already exists; choose another name or pass --overwrite.")
     except PermissionError as err:
         raise OutputError(f"{target} cannot be reached ({err.strerror}); choose another folder.") from err
 

@@ -26,7 +26,7 @@ def _numbers(name: str, entries: Iterable[Any], bands: int, notes: list[str]) ->
     try:
         values = [float(entry) for entry in entries]
     except (TypeError, ValueError):
-        notes.append(f"{name} holds something that is not a number and was ignored")
+        notes.append(f"{name} contains something that is not a number and was ignored")
         return []
     if values and len(values) != bands:
         notes.append(f"{name} lists {len(values)} values for {bands} bands and was ignored")
@@ -58,9 +58,9 @@ def spectral_fields(
         centres, widths = [], []
     elif factor is None and centres:
         factor = 1e3 if max(centres) < 100 else 1.0
-        notes.append(f"wavelengths have no unit and were taken as {'micro' if factor > 1 else 'nano'}metres")
+        notes.append(f"wavelengths have no unit and were taken to be in {'micro' if factor > 1 else 'nano'}metres")
     elif factor is None and widths:
-        notes.append("fwhm has no unit and no wavelengths beside it, and was ignored")
+        notes.append("fwhm has no unit and no accompanying wavelengths, and was ignored")
         widths = []
     if len(set(centres)) < len(centres):
         twice = sorted({value for value in centres if centres.count(value) > 1})

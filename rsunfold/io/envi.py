@@ -52,17 +52,21 @@ def resolve(path: Path) -> tuple[Path, Path]:
             raise InputError(f"{path} is not an ENVI header: its first line is not 'ENVI'.")
         found = data_files_of(path)
         if not found:
-            raise InputError(f"{path} has no data file beside it ({path.stem} with .img, .dat, .bsq or the like).")
+            raise InputError(
+                f"{path} has no matching data file in its folder ({path.stem} with .img, .dat, .bsq or similar)."
+            )
         if len(found) > 1:
-            raise InputError(f"{path} could describe {_names(found)}; name the data file instead.")
+            raise InputError(f"{path} could describe {_names(found)}; give the data file instead.")
         data = found[0]
     else:
         data = path
     headers = headers_of(data)
     if not headers:
-        raise InputError(f"{path} has no ENVI header beside it ({data.stem}.hdr or {data.name}.hdr).")
+        raise InputError(f"{path} has no ENVI header in its folder ({data.stem}.hdr or {data.name}.hdr).")
     if len(headers) > 1:
-        raise InputError(f"{data} has two headers, {_names(headers)}; remove or rename the one that is not its own.")
+        raise InputError(
+            f"{data} has two headers, {_names(headers)}; remove or rename the one that does not belong to it."
+        )
     return data, headers[0]
 
 
@@ -141,7 +145,7 @@ def check_layout(path: str, header: dict[str, str], samples_bytes: int, size: in
     compressed = header.get("file_compression", "0") == "1"
     if size is not None and not compressed and size < offset + samples_bytes:
         raise InputError(
-            f"{path} is truncated: its header asks for {offset + samples_bytes} bytes and the file has {size}."
+            f"{path} is truncated: its header requires {offset + samples_bytes} bytes, but the file has {size}."
         )
 
 
@@ -184,7 +188,7 @@ def scaling(header: dict[str, str], bands: int) -> tuple[tuple[float, ...], tupl
             values = tuple(float(entry) for entry in split_list(header.get(key)))
         except ValueError:
             values = ()
-            notes.append(f"{key.replace('_', ' ')} holds something that is not a number and was ignored")
+            notes.append(f"{key.replace('_', ' ')} contains something that is not a number and was ignored")
         lists[key] = values
     for key in ("data_gain_values", "data_offset_values"):
         if lists[key] and len(lists[key]) != bands:

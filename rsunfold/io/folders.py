@@ -34,6 +34,6 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
     images: dict[str, Path] = {}
     for path in sorted(found, key=lambda p: (natural(p.stem), p.name)):
         if path.stem in images:
-            raise InputError(f"{folder} holds both {images[path.stem].name} and {path.name}; name one of them.")
+            raise InputError(f"{folder} contains both {images[path.stem].name} and {path.name}; give one of them.")
         images[path.stem] = path
     return images

@@ -215,9 +215,11 @@ class MatReader(CubeReader):
         flat = [v for v in self.variables if len(v.shape) == 2 and max(v.shape) > 1]
         images = images or [v for v in flat if min(v.shape) > 1] or flat
         if not images:
-            raise InputError(f"{self.path} holds no numeric array of two or three dimensions.")
+            raise InputError(f"{self.path} contains no numeric array of two or three dimensions.")
         if len(images) > 1:
-            raise InputError(f"{self.path} holds several arrays: {self._listed(images)}; choose one with --var NAME.")
+            raise InputError(
+                f"{self.path} contains several arrays: {self._listed(images)}; choose one with --var NAME."
+            )
         return images[0]
 
     @staticmethod

@@ -23,7 +23,7 @@ class ArrayReader(CubeReader):
         data = np.asarray(array)
         if data.ndim not in (2, 3) or data.dtype.kind not in "buif" or data.size == 0:
             raise InputError(
-                f"an array of shape {data.shape} and type {data.dtype} is no image: "
+                f"an array of shape {data.shape} and type {data.dtype} is not an image: "
                 "(row, col) or (band, row, col) of real numbers is needed."
             )
         if data.dtype.kind == "b":

@@ -76,7 +76,7 @@ class RasterReader(CubeReader):
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
         elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:
-            self._notes.append(f"read the first of {len(self._ds.subdatasets)} pages")
+            self._notes.append(f"only the first of {len(self._ds.subdatasets)} pages was read")
         ds = self._ds
         axis = ds.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")
         if axis.lower() in _SPATIAL:
@@ -88,7 +88,7 @@ class RasterReader(CubeReader):
         self.dtype = np.result_type(*(types.get(name, name) for name in ds.dtypes))
         self._indexes = [i for i, c in zip(ds.indexes, ds.colorinterp, strict=True) if c != ColorInterp.alpha]
         if not self._indexes:
-            raise InputError(f"{self.path} holds nothing but an alpha band.")
+            raise InputError(f"{self.path} contains only an alpha band.")
         if len(self._indexes) < ds.count:
             self._notes.append("the alpha band became the valid mask: transparent pixels are invalid")
         nbits = ds.tags(self._indexes[0], ns="IMAGE_STRUCTURE").get("NBITS")
@@ -109,11 +109,11 @@ class RasterReader(CubeReader):
         if var is not None and not wanted:
             raise InputError(f"{self.path} has no variable {var!r}; its variables: {listed}.")
         if not names:
-            raise InputError(f"{self.path} holds no image.")
+            raise InputError(f"{self.path} contains no image.")
         if len(wanted) > 1:
-            raise InputError(f"{self.path} holds several images ({listed}); choose one with --var NAME.")
+            raise InputError(f"{self.path} contains several images ({listed}); choose one with --var NAME.")
         if var is None:
-            self._notes.append(f"took the only variable, {names[wanted[0]]}")
+            self._notes.append(f"the only variable, {names[wanted[0]]}, was read")
         self._ds.close()
         with gdal(lambda words: InputError(f"{self.path} cannot be read ({words}).")):
             self._ds = rasterio.open(wanted[0])
@@ -152,7 +152,7 @@ class RasterReader(CubeReader):
         try:
             return get()
         except UnicodeDecodeError:
-            self._notes.append("some of the file's texts are not UTF-8 and were ignored")
+            self._notes.append("some text in the file is not valid UTF-8 and was ignored")
             return default
 
     def _make_meta(self, bands: int, header: dict[str, str] | None) -> Meta:
@@ -303,5 +303,7 @@ def _not_opened(path: str, source: str, words: str) -> InputError:
     if "not recognized" not in words:
         return InputError(f"{path} cannot be read ({words}).")
     if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):
-        return InputError(f"{path} has no ENVI header beside it ({file.stem}.hdr or {file.name}.hdr).")
-    return InputError(f"{path} is not an image in a known format (ENVI, GeoTIFF, MAT, PNG, JPEG or another of GDAL's).")
+        return InputError(f"{path} has no ENVI header in its folder ({file.stem}.hdr or {file.name}.hdr).")
+    return InputError(
+        f"{path} is not an image in a known format (ENVI, GeoTIFF, MAT, PNG, JPEG or another GDAL format)."
+    )

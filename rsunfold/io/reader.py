@@ -164,7 +164,7 @@ def open_cube(path: str | Path, *, var: str | None = None) -> CubeReader:
         if file.is_dir():
             return RasterReader(name, name, var)
         if file.exists() and not file.is_file():
-            raise InputError(f"{name} is no file: pipes and devices cannot be read as images.")
+            raise InputError(f"{name} is not a regular file; pipes and devices cannot be read as images.")
         with file.open("rb") as stream:
             start = stream.read(16)
     except FileNotFoundError as err:

@@ -47,14 +47,14 @@ def read_mask(path: Path, *, truth: bool = False) -> NDArray[np.bool_]:
         top = full_range(reader)
     data = cube.data
     if (data != data[:1])[:, cube.valid].any():
-        raise InputError(f"{path} has {len(data)} bands that differ; a mask has one.")
+        raise InputError(f"{path} has {len(data)} bands that differ, but a mask has one.")
     values = np.where(cube.valid, data[0], 0)
     largest = values.max(initial=0)
     full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
     mask = truth_mask(values, 0, full)
     if truth and full > 1 and largest > 0 and not mask.any():
         raise InputError(
-            f"{path} has values up to {largest:g}, none above half of {full:g}: a mask of targets holds 0 and 1, or 0 "
+            f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains 0 and 1, or 0 "
             f"and {full:g}."
         )
     return mask
@@ -64,7 +64,7 @@ def read_score(path: Path, *, scaled: bool = True) -> Cube:
     """A score raster, (1, rows, cols), as stored where not ``scaled``; InputError where it has several bands."""
     with open_cube(path) as reader:
         if reader.shape[0] != 1:
-            raise InputError(f"{path} has {reader.shape[0]} bands; a score has one.")
+            raise InputError(f"{path} has {reader.shape[0]} bands, but a score has one.")
         return reader.read(scaled=scaled)
 
 
@@ -80,17 +80,19 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
     if only is not None:
         absent = sorted(set(only) - found.keys())
         if absent:
-            raise InputError(f"{images} holds no image {absent[0]!r} ({len(absent)} of the listed names are absent).")
+            raise InputError(
+                f"{images} contains no image {absent[0]!r} ({len(absent)} of the listed names are missing)."
+            )
         found = {n: p for n, p in found.items() if n in only}
     samples = []
     for name, path in found.items():
         mask = next((truth[n] for n in (name, f"{name}_mask", f"{name}_pixels0") if n in truth), None)
         if mask is None:
-            raise InputError(f"{masks} holds no mask for {path.name}: an image without targets needs an empty mask.")
+            raise InputError(f"{masks} contains no mask for {path.name}; an image without targets needs an empty mask.")
         samples.append(Sample(group, name, path, mask))
     if not samples:
-        named = "" if only is None else " that the split file names"
-        raise InputError(f"{images} holds no images{named} ({', '.join(sorted(SUFFIXES))}).")
+        named = "" if only is None else " listed in the split file"
+        raise InputError(f"{images} contains no images{named} ({', '.join(sorted(SUFFIXES))}).")
     return samples
 
 
@@ -108,7 +110,7 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
     if split and not any((folder / split).is_file() for folder in folders):
         raise InputError(
-            f"no set in {root} has the file {split} with the names of its training images: write one, or leave split "
+            f"no set in {root} has a file {split} that lists its training images; write one, or leave split "
             "out of the recipe to train on all."
         )
     samples: list[Sample] = []
@@ -118,11 +120,11 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
         if (folder / "images").is_dir():
             samples += pair(group, folder / "images", folder / "masks", only)
         elif folder.name == "masks" or (folder / "masks").is_dir():
-            raise InputError(f"{folder.parent if folder.name == 'masks' else folder} holds masks/ but no images/.")
+            raise InputError(f"{folder.parent if folder.name == 'masks' else folder} contains masks/ but no images/.")
         else:
             samples += [Sample(group, n, p, None) for n, p in images_in(folder).items() if only is None or n in only]
     if not samples:
-        raise InputError(f"{root} holds neither images/ and masks/ nor sub-folders that do.")
+        raise InputError(f"{root} contains neither images/ and masks/ nor sub-folders that do.")
     return samples
 
 
@@ -142,7 +144,7 @@ def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:
     known = {s.name for s in samples} | {f"{s.group}/{s.name}" for s in samples}
     absent = [n for n in names if n not in known]
     if absent or not names:
-        what = f"names {absent[0]!r}, which is not among the images" if absent else "names no image"
+        what = f"lists {absent[0]!r}, which is not among the images" if absent else "lists no images"
         raise InputError(f"the list {listing} {what}.")
     wanted = set(names)
     return [s for s in samples if s.name in wanted or f"{s.group}/{s.name}" in wanted]

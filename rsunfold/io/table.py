@@ -113,7 +113,9 @@ def read_table(
     else:
         for option, given in (("--ignore", ignore), ("--label", label)):
             if given:
-                raise UsageError(f"{option} names a column of a text or Parquet table; {name} has no named columns.")
+                raise UsageError(
+                    f"{option} names a column of a text or Parquet table, but {name} has no named columns."
+                )
         if suffix == ".npy":
             raw = _from_npy(name)
         elif suffix == ".npz":
@@ -122,7 +124,7 @@ def read_table(
             raw = _from_mat(name, var)
         else:
             known = " ".join((*SUFFIXES, ".mat"))
-            raise InputError(f"{name} has an extension that is not one of a table; known are {known}.")
+            raise InputError(f"{name} does not have the extension of a table; use one of {known}.")
     return _checked(name, raw, features, turned=suffix in TEXT_SUFFIXES)
 
 
@@ -144,7 +146,7 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
     """The table, with its samples in rows, after everything that may be wrong with it."""
     values, notes = raw.values, list(raw.notes)
     if values.dtype.kind not in "buif":
-        raise InputError(f"{path}: {raw.what} holds {values.dtype} values; real numbers are needed.")
+        raise InputError(f"{path}: {raw.what} contains {values.dtype} values; real numbers are needed.")
     if features == "rows" and not turned:
         values = values.T
     rows, cols = values.shape
@@ -156,15 +158,15 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
             other = "rows" if features == "columns" else "columns"
             raise InputError(
                 f"{path}: {raw.what} has {rows} samples and {cols} features, but {raw.labels_name} labels {count} "
-                f"samples: the table is transposed, give --features {other}."
+                f"samples; the table is transposed, so use --features {other}."
             )
         values = values.T
         rows, cols = values.shape
         notes.append(f"features were taken to be the rows of {raw.what}, because {raw.labels_name} has {count} labels")
     if rows < 2:
         raise InputError(
-            f"{path} holds {rows} sample: nothing can be told of features from fewer than two; where the features "
-            f"are its rows, give --features rows."
+            f"{path} contains {rows} sample, but at least two are needed; if the features are its rows, "
+            f"use --features rows."
         )
     names = tuple(raw.names) if len(raw.names) == cols else ()
     data = np.asarray(values, np.float64)
@@ -173,7 +175,7 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
         row, col = (int(i[0]) for i in np.nonzero(holes))
         where = repr(names[col]) if names else str(col + 1)
         raise InputError(
-            f"{path} has no number in {int(holes.sum())} of its cells (the first: sample {row + 1}, feature {where}): "
+            f"{path} has no number in {int(holes.sum())} of its cells (the first: sample {row + 1}, feature {where}); "
             "fill them or remove these samples."
         )
     labels = None if raw.labels is None else raw.labels.ravel()
@@ -203,7 +205,7 @@ def _cells(path: str) -> Cells:
         raise InputError(f"{path} is empty.")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            raise InputError(f"{path}: row {number} has {len(row)} cells, the first has {len(rows[0])}.")
+            raise InputError(f"{path}: row {number} has {len(row)} cells, but the first has {len(rows[0])}.")
     return rows
 
 
@@ -241,37 +243,39 @@ def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None
     notes = []
     unnamed = header and not rows[0][0]
     if unnamed and len(body[0]) > 1 and all(c.isdecimal() for c in body[0]) and _rises(body[0]):
-        notes.append(f"the first {axis} has no name and numbers the samples: it is no feature")
+        notes.append(f"the first {axis} has no name and numbers the samples, so it is not a feature")
         text[0], ignore = False, [*ignore, "1"]
     aside = _places(path, names, ignore, axis)
     place = _label_place(path, names, label, axis)
     if place is not None and place not in aside:
-        notes += [] if label else [f"the {axis} {names[place]!r} was taken as labels: it is no feature"]
+        notes += [] if label else [f"the {axis} {names[place]!r} was taken as labels, so it is not a feature"]
     else:
         place = place if label else None
     out = sorted({*aside, *([] if place is None else [place])})
     wrong = [i for i, words in enumerate(text) if words and i not in out]
     if wrong and len(wrong) == len(text):
-        raise InputError(f"{path} holds no {axis} of numbers.")
+        raise InputError(f"{path} contains no {axis} of numbers.")
     if wrong:
         first = next(c for c in body[wrong[0]] if _is_text([c]))
-        more = f" (so do {len(wrong) - 1} others)" if len(wrong) > 1 else ""
+        more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
         given = shlex.quote(",".join(names[i] if header else str(i + 1) for i in wrong[:8]))
         turn = ""
         if wrong == [0] and axis == "column" and len({*body[0]}) == len(body[0]):
-            turn = "; where these are the names of features, give --features rows"
+            turn = "; if these are the names of features, use --features rows"
         raise InputError(
-            f"{path}: the {axis} {names[wrong[0]]!r} holds text such as {first!r}{more}: leave it out with "
+            f"{path}: the {axis} {names[wrong[0]]!r} contains text such as {first!r}{more}; leave it out with "
             f"--ignore {given}{turn}."
         )
     inside = [i for i in range(len(body)) if i not in out]
     if not inside:
-        raise InputError(f"{path} holds no {axis} that is a feature.")
+        raise InputError(f"{path} contains no {axis} that is a feature.")
     numbers = [[cell if _is_number(cell) else "nan" for cell in body[i]] for i in inside]
     values = np.array(numbers, dtype=np.float64).T if body[0] else np.empty((0, len(inside)))
     rises = np.diff(values[0]) > 0 if len(values) and not header else np.zeros(0, bool)
     if rises.size > 6 and rises.all() and not (np.diff(values[1:]) > 0).all(axis=1).any():
-        notes.append("the first sample rises from feature to feature: if it is a list of wavelengths, remove it")
+        notes.append(
+            "the values of the first sample increase from feature to feature; if they are wavelengths, remove it"
+        )
     return _Raw(
         values,
         "the table",
@@ -333,7 +337,7 @@ def _from_npy(path: str) -> _Raw:
     if not isinstance(values, np.ndarray):
         raise InputError(f"{path} is an archive of arrays; give it the extension .npz.")
     if values.ndim != 2:
-        raise InputError(f"{path} holds an array of shape {values.shape}; a table has two dimensions.")
+        raise InputError(f"{path} contains an array of shape {values.shape}; a table has two dimensions.")
     return _Raw(values, "the array")
 
 
@@ -343,7 +347,7 @@ def _npz(path: str) -> dict[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
-                raise InputError(f"{path} is one array, no archive; give it the extension .npy.")
+                raise InputError(f"{path} is a single array, not an archive; give it the extension .npy.")
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         if isinstance(error, InputError):
@@ -381,9 +385,9 @@ def _chosen(path: str, var: str | None, shapes: dict[str, tuple[int, ...]]) -> s
     named = [name for name in flat if name.rsplit(".", 1)[-1].lower() in DATA_NAMES]
     flat = named if len(named) == 1 else flat
     if not flat:
-        raise InputError(f"{path} holds no matrix; its arrays: {listed}.")
+        raise InputError(f"{path} contains no matrix; its arrays: {listed}.")
     if len(flat) > 1:
-        raise InputError(f"{path} holds several matrices: {listed}; choose one with --var NAME.")
+        raise InputError(f"{path} contains several matrices: {listed}; choose one with --var NAME.")
     return flat[0]
 
 
@@ -411,8 +415,10 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> _Raw:
     index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if name in names]
     aside = _places(path, names, [*ignore, *index], "column")
     place = _label_place(path, names, label, "column")
-    notes = [] if place is None or label else [f"the column {names[place]!r} was taken as labels: it is no feature"]
-    notes += [f"the column {i!r} is the index of the data frame: it is no feature" for i in index]
+    notes = (
+        [] if place is None or label else [f"the column {names[place]!r} was taken as labels, so it is not a feature"]
+    )
+    notes += [f"the column {i!r} is the index of the data frame, so it is not a feature" for i in index]
     out = sorted({*aside, *([] if place is None else [place])})
     inside = [i for i in range(len(names)) if i not in out]
     kinds = pyarrow.types
@@ -421,11 +427,11 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> _Raw:
     if wrong:
         what = "text" if kinds.is_string(columns[wrong[0]].type) else f"values of type {columns[wrong[0]].type}"
         raise InputError(
-            f"{path}: the column {names[wrong[0]]!r} holds {what}: leave it out with "
+            f"{path}: the column {names[wrong[0]]!r} contains {what}; leave it out with "
             f"--ignore {shlex.quote(','.join(names[i] for i in wrong[:8]))}."
         )
     if not inside:
-        raise InputError(f"{path} holds no column that is a feature.")
+        raise InputError(f"{path} contains no column that is a feature.")
     values = np.column_stack([columns[i].to_numpy(zero_copy_only=False).astype(np.float64) for i in inside])
     labels = None if place is None else np.asarray(columns[place].to_pylist())
     kept = tuple((names[i], tuple(str(v) for v in columns[i].to_pylist())) for i in out)
@@ -440,7 +446,7 @@ def _pyarrow(path: str) -> Any:
         import pyarrow.types
     except ImportError:
         raise InputError(
-            f"{path}: Parquet needs pyarrow, which is not installed: pip install pyarrow, or give CSV."
+            f"{path}: Parquet files need pyarrow, which is not installed; run pip install pyarrow, or use CSV."
         ) from None
     return pyarrow
 
@@ -467,4 +473,4 @@ def write_columns(path: Path, table: Table, chosen: Sequence[int], *, overwrite:
                 aside = zip_longest(*(cells for _, cells in table.kept)) if table.kept else ((),) * len(values)
                 writer.writerows([*before, *row] for before, row in zip(aside, values, strict=True))
         else:
-            raise OutputError(f"{path} has an extension in which no table is written; known are .csv and .npy.")
+            raise OutputError(f"{path} has an unsupported extension; tables are written as .csv or .npy.")

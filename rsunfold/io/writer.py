@@ -120,7 +120,7 @@ class RasterWriter:
         suffix = self.path.suffix.lower()
         if suffix not in GEOTIFF_SUFFIXES + ENVI_SUFFIXES:
             known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
-            raise UsageError(f"{path} has an extension that is not written; known are {known}.")
+            raise UsageError(f"{path} has an unsupported extension; use one of {known}.")
         self._envi = suffix in ENVI_SUFFIXES
         if suffix == ".hdr":
             self.path = self.path.with_suffix(".img")

@@ -127,7 +127,7 @@ def _checked(score: NDArray[Any], truth: Mask, valid: Mask | None) -> tuple[Valu
     if not anomalous.any():
         raise InputError("no valid pixel is an anomaly in the truth; there is nothing to detect.")
     if anomalous.all():
-        raise InputError("no valid pixel is background in the truth; there is nothing to tell anomalies from.")
+        raise InputError("no valid pixel is background in the truth; there is nothing to compare anomalies with.")
     if not np.isfinite(s).all():
         raise InputError("the score is NaN or infinite at valid pixels; mark them as nodata.")
     return s, anomalous

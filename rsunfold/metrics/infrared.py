@@ -214,10 +214,10 @@ class InfraredMetrics:
         Raises UsageError without a ROC, without a background pixel, or when no threshold of the ROC is high enough.
         """
         if self.roc is None:
-            raise UsageError("a threshold for a wanted false alarm rate needs scores and thresholds for the ROC.")
+            raise UsageError("a threshold for a given false-alarm rate needs scores and thresholds for the ROC.")
         background = self.roc.background_above.sum()
         if not background:
-            raise UsageError("a threshold for a wanted false alarm rate needs background pixels, and there are none.")
+            raise UsageError("a threshold for a given false-alarm rate needs background pixels, but there are none.")
         low_enough = np.flatnonzero(self.roc.false_pixels() <= pfa * background)
         if not low_enough.size:
             raise UsageError(

@@ -78,7 +78,7 @@ def autoencoder(bands: int, channels: int, scales: int) -> nn.Sequential:
     "convolutional autoencoder, IEEE Transactions on Geoscience and Remote Sensing 60, 2022",
     url="https://doi.org/10.1109/TGRS.2021.3057721",
     bands=(1, None),
-    needs="samples scaled to [0, 1]; anomalies that are small and few; learns anew from every image, without weights",
+    needs="samples scaled to [0, 1]; anomalies that are small and few; trained on each image, without weights",
     sizes={
         "paper": {"channels": 128, "scales": 5, "iterations": 1001, "jitter": 0.1, "tolerance": 0.01},
         "tiny": {"channels": 4, "scales": 2, "iterations": 3},

@@ -110,7 +110,7 @@ class LRPCANet(Unrolled):
         """The network of a published checkpoint (tensors ``decos.K.{lowrank,sparse,residual,merge}...``)."""
         names = {"lowrank": "FB", "sparse": "FT", "residual": "FN", "merge": "FD"}
         if "decos.0.residual.convs.0.weight" not in state:
-            raise ValueError("the tensor decos.0.residual.convs.0.weight is not there: no L-RPCANet checkpoint")
+            raise ValueError("the tensor decos.0.residual.convs.0.weight is missing: not an L-RPCANet checkpoint")
         K = 1 + max(int(m[1]) for m in (re.match(r"decos\.(\d+)\.", n) for n in state) if m)
         c = state["decos.0.residual.convs.0.weight"].shape[0]
         C = state["decos.0.merge.mapping.0.weight"].shape[0]

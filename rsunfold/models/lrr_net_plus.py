@@ -180,7 +180,7 @@ def background(state: State, shared: Shared) -> Tensor:
     "anomaly detection, IEEE TGRS 61, 2023, and its extension LRR-Net+",
     url="https://doi.org/10.1109/TGRS.2023.3279834",
     bands=(1, None),
-    needs="one scene: it learns from its pixels, without truth",
+    needs="one scene, on whose pixels it is trained without ground truth",
     per_scene=True,
 )
 class LRRNetPlus:

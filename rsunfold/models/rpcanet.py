@@ -109,7 +109,7 @@ def rename_stages(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]])
         parts = re.fullmatch(r"decos\.(\d+)\.(.+)", name)
         fits = [(pattern, ours) for pattern, ours in names if parts and re.match(pattern, parts[2])]
         if parts is None or not fits:
-            raise ValueError(f"the tensor {name} is none of the published network")
+            raise ValueError(f"the tensor {name} does not belong to the published network")
         out[f"stages.{parts[1]}." + re.sub(f"^{fits[0][0]}", fits[0][1], parts[2])] = tensor
     return out
 

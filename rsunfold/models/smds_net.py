@@ -180,7 +180,7 @@ class SMDSNet(Unrolled):
                 raise ValueError(f"gamma_1.{differs[0]} is not lmbda.{differs[0]}")
         more = state.keys() - set(names.values()) - left_out
         if more:
-            raise ValueError(f"{min(more)} belongs to no SMDS-Net")
+            raise ValueError(f"{min(more)} does not belong to an SMDS-Net")
         own = {ours: state[theirs] for ours, theirs in names.items()}
         net.load_state_dict({name: x.reshape(CODES) if x.ndim == 5 else x for name, x in own.items()})
         return net

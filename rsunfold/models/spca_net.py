@@ -149,7 +149,7 @@ def lagrangian(S: Tensor, state: State, numbers: dict[str, Tensor]) -> Tensor:
     paper="Chen and Xiu, SPCA-Net: tuning-free structured sparse PCA by deep unfolding for unsupervised feature "
     "selection, Chinese Control Conference, 2025",
     bands=(2, None),
-    needs="features that are correlated: it sees their covariance alone, no labels",
+    needs="correlated features; uses only their covariance, no labels",
     per_scene=True,
     sizes={"tiny": {"stages": 3, "epochs": 3}},
 )

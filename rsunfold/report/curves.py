@@ -121,7 +121,7 @@ def training_picture(
     }
     present = {name: s for name, s in series.items() if s[1].size}
     if not present:
-        raise InputError(f"{log} has no column 'train_loss' or '{figure}' with a 'step'; give the log of a training.")
+        raise InputError(f"{log} has no column 'train_loss' or '{figure}' with a 'step'; give a training log.")
     fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
     fig.suptitle(title)
     for axes, (name, (label, xy)) in zip(

@@ -171,7 +171,7 @@ def study_picture(
     from matplotlib.figure import Figure
 
     if not studies:
-        raise InputError(f"there is nothing to show in {path.name}; vary something.")
+        raise InputError(f"there is nothing to show in {path.name}; give at least one case.")
     strips = strips or {}
     heights = [h for label in studies for h in (3.3, 2.9) if h == 3.3 or label in strips]
     fig = Figure(figsize=(14, sum(heights) + 0.5), dpi=DPI, layout="constrained")

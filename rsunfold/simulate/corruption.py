@@ -56,8 +56,8 @@ class Corruption:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             near = difflib.get_close_matches(self.kind, KINDS, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ";"
-            raise UsageError(f"there is no corruption {self.kind!r}{hint} known are {', '.join(KINDS)}.")
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise UsageError(f"unknown corruption {self.kind!r}{hint}; choose from {', '.join(KINDS)}.")
         if not 0 <= self.level <= 1:
             raise UsageError(f"a level of {self.kind} must lie between 0 and 1, not {self.level:g}.")
         if self.seed < 0:

@@ -74,7 +74,7 @@ def infrared_scene(
     Raises UsageError for impossible arguments, and when no place is left where a target of this SNR stays below 1.
     """
     if background not in BACKGROUNDS:
-        raise UsageError(f"there is no background {background!r}; known are {', '.join(BACKGROUNDS)}.")
+        raise UsageError(f"unknown background {background!r}; choose from {', '.join(BACKGROUNDS)}.")
     if min(rows, cols) < MINIMUM:
         raise UsageError(f"a scene needs at least {MINIMUM} x {MINIMUM} pixels, got {rows} x {cols}.")
     if min(targets, seed) < 0 or min(snr, noise) <= 0:
@@ -139,7 +139,7 @@ def _place(rng: np.random.Generator, empty: Field, placed: list[Target], snr: fl
         if (around + signal[window]).max() <= 1:
             return Target(row, col, sigma, peak, snr), signal
     raise UsageError(
-        f"no place is left for target {len(placed) + 1} with SNR {snr:g} in {rows} x {cols} pixels; "
+        f"no room is left for target {len(placed) + 1} with SNR {snr:g} in {rows} x {cols} pixels; "
         "ask for fewer targets, a smaller SNR or a larger scene."
     )
 

@@ -97,7 +97,7 @@ def _check(cube: NDArray[Any], kind: str, seed: int) -> None:
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UsageError(f"there is no noise {kind!r}{hint}; known are {', '.join(KINDS)}.")
+        raise UsageError(f"unknown noise {kind!r}{hint}; choose from {', '.join(KINDS)}.")
     if seed < 0:
         raise UsageError(f"the seed of a noise must be at least 0, got {seed}.")
     if cube.ndim != 3 or cube.dtype.kind != "f":
@@ -106,7 +106,7 @@ def _check(cube: NDArray[Any], kind: str, seed: int) -> None:
             f"not to {cube.dtype} of shape {cube.shape}."
         )
     if not np.isfinite(cube).all():
-        raise InputError("the cube holds NaN or infinities; fill pixels without data before adding noise.")
+        raise InputError("the cube contains NaN or infinities; fill pixels without data before adding noise.")
     if STRUCTURES.get(kind) and len(cube) < 3:
         raise InputError(f"{kind} corrupts thirds of the bands and needs at least 3 of them, got {len(cube)}.")
 

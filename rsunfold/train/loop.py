@@ -61,11 +61,11 @@ class Trainer:
         self.begun = "" if start is None else f" --from {Path(start).stem} ({verify(start)[:12]})"
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
-            raise InputError(f"a batch of {recipe.optim.batch} cannot be shared by {self.world} processes.")
+            raise InputError(f"a batch of {recipe.optim.batch} cannot be divided among {self.world} processes.")
         self.bfloat16 = recipe.optim.precision == "bfloat16"
         if self.bfloat16 and not calculates_bfloat16(device):
             self.bfloat16 = False
-            say("this CPU has no arithmetic in bfloat16, which would take ten times as long: training in float32.")
+            say("this CPU has no bfloat16 arithmetic, so bfloat16 would take ten times as long; training in float32.")
         reuse_memory()
         self.start = None if start is None else read_record(start)
         net: Any = _network(recipe, start)
@@ -124,7 +124,7 @@ class Trainer:
         o = self.recipe.optim
         if self.start is None and (o.fixed_norm or o.start_share):
             raise InputError(
-                "the recipe keeps some of the weights begun with (fixed_norm, start_share): name them with --from."
+                "the recipe keeps part of the starting weights (fixed_norm, start_share); give them with --from."
             )
         begun = time.monotonic()
         if self.rank == 0:
@@ -185,7 +185,7 @@ class Trainer:
         value = float(loss.detach())
         if not math.isfinite(value):
             raise InputError(
-                f"the loss is {value} at step {self.step + 1}: lower lr in the recipe, or check the images."
+                f"the loss is {value} at step {self.step + 1}; lower lr in the recipe, or check the images."
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -222,15 +222,15 @@ class Trainer:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the folder {self.out} cannot be made ({error.strerror}).") from None
+            raise OutputError(f"the folder {self.out} cannot be created ({error.strerror}).") from None
         if path.exists():
             if not resume:
                 raise OutputError(
-                    f"{self.out} holds a training already: continue it with --resume, or choose another --out."
+                    f"{self.out} already contains a training run; continue it with --resume, or choose another --out."
                 )
             self._restore(path)
         elif resume:
-            raise InputError(f"{self.out} holds no checkpoint.pt to resume from.")
+            raise InputError(f"{self.out} contains no checkpoint.pt to resume from.")
         if self.rank == 0:
             held = "".join(f"{line}\n" for line in self.task.held_out)
             with atomic_path(self.out / "validation.txt", overwrite=True) as temporary:
@@ -244,20 +244,20 @@ class Trainer:
         except InputError:
             raise
         except Exception as error:  # bytes that are no checkpoint make torch.load raise almost anything
-            raise InputError(f"{path} is damaged ({type(error).__name__}): start again in another --out.") from error
+            raise InputError(f"{path} is damaged ({type(error).__name__}); start again in another --out.") from error
 
     def _adopt(self, state: dict[str, Any], path: Path) -> None:
         # Keys that recipes did not have when the checkpoint was made had the effect of today's defaults.
         made_by = _filled(json.loads(state["recipe"]), type(self.recipe)(name="", model=""))
         if made_by != json.loads(json.dumps(dataclasses.asdict(self.recipe))):
-            raise InputError(f"{path} was made by another recipe; use that one, or another --out.")
+            raise InputError(f"{path} was made with another recipe; use that one, or another --out.")
         if state["data"] != self.task.data_hash:
             raise InputError(f"{path} was made with other images; use those, or another --out.")
         made = state.get("begun")  # checkpoints of 0.1 do not say
         if self.begun and made is not None and made != self.begun:
             raise InputError(
-                f"{path} was begun {made.replace('--from', 'from').strip() or 'without weights'}, not "
-                f"{self.begun.replace('--from', 'from').strip()}: leave --from out, or take another --out."
+                f"{path} was started {made.replace('--from', 'from').strip() or 'without weights'}, not "
+                f"{self.begun.replace('--from', 'from').strip()}; leave out --from, or use another --out."
             )
         self.net.load_state_dict(state["net"])
         self.ema.load_state_dict(state["ema"])
@@ -364,7 +364,7 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
     spec = get_model(recipe.model)
     if spec.kind != "network":
         raise InputError(
-            f"the recipe {recipe.name} names {recipe.model!r}, a classical method: nothing to train there."
+            f"the recipe {recipe.name} names {recipe.model!r}, a classical method, which cannot be trained."
         )
     torch.manual_seed(recipe.seed)
     try:
@@ -377,7 +377,9 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
         return net
     begun, _, _ = load(start, recipe.model)
     if begun.arch != net.arch:
-        raise WeightsError(f"the weights {start} have the architecture {begun.arch}, the recipe asks for {net.arch}.")
+        raise WeightsError(
+            f"the weights {start} have the architecture {begun.arch}, but the recipe asks for {net.arch}."
+        )
     return begun
 
 

@@ -82,7 +82,7 @@ def recipe_path(name: str) -> Path:
     if ours.is_file():
         return ours
     known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
-    raise InputError(f"there is no recipe file {name}; shipped recipes are: {known}.")
+    raise InputError(f"the recipe {name} does not exist; shipped recipes are: {known}.")
 
 
 def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -97,7 +97,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except OSError as error:
         raise InputError(f"the recipe {path} cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no valid TOML file: {error}.") from None
+        raise InputError(f"{path} is not a valid TOML file: {error}.") from None
     for change in changes:
         _change(content, change)
     try:
@@ -113,11 +113,11 @@ def _change(content: dict[str, Any], change: str) -> None:
     place, equals, text = change.partition("=")
     *tables, key = (part.strip() for part in place.split("."))
     if not equals or not all((*tables, key)):
-        raise UsageError(f"--set needs a key and a value such as optim.steps=500, not {change!r}.")
+        raise UsageError(f"--set takes a key and a value such as optim.steps=500, not {change!r}.")
     for table in tables:
         content = content.setdefault(table, {})
         if not isinstance(content, dict):
-            raise UsageError(f"--set {change}: {table} is no table of the recipe.")
+            raise UsageError(f"--set {change}: {table} is not a table of the recipe.")
     try:
         (content[key],) = tomllib.loads(f"value = {text}").values()
     except ValueError:  # no TOML: words

@@ -99,5 +99,5 @@ def task_of(model: str) -> type[TrainingTask]:
     tasks: dict[Task, type[TrainingTask]] = {"detect-ir": InfraredTask, "denoise-hsi": HyperspectralTask}
     spec = get_model(model)
     if spec.task not in tasks:
-        raise InputError(f"{model!r} cannot be trained: there is no training for {spec.task}.")
+        raise InputError(f"{model!r} cannot be trained: training is not available for {spec.task}.")
     return tasks[spec.task]

@@ -129,7 +129,7 @@ def test_a_defect_is_one_sentence_and_a_traceback_only_on_request(call, scene, m
     monkeypatch.setattr("rsunfold.io.open_cube", broken)
     result = call("info", scene, code=1)
     assert result.stderr == (
-        "error: a defect in rsunfold: ZeroDivisionError: of the test; run again with -v and report it.\n"
+        "error: internal error in rsunfold: ZeroDivisionError: of the test; run again with -v and report it.\n"
     )
 
 

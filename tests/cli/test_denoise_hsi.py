@@ -71,7 +71,7 @@ def test_a_folder(call, cube, star, noisy, tmp_path):
     summary = json.loads((out / "cube_denoised_summary.json").read_text())
     assert (summary["model"], summary["weights"], summary["input"]) == ("star-net", "star", str(cube))
     assert summary["bands_denoised"] == list(range(1, 17)) and summary["dtype"] == "float32"
-    assert "the file gives no wavelengths" in summary["notes"]
+    assert "the file has no wavelengths" in summary["notes"]
     found = read(out / "cube_denoised.tif")
     assert found.dtype == np.float32 and 0.01 < np.abs(found - noisy).std() < 0.2
 
@@ -145,12 +145,12 @@ def test_existing_results(call, fails, cube, tmp_path):
     words = ("denoise-hsi", cube, "-o", out / "a.hdr", *FAST)
     call(*words)
     before = content(out)
-    assert "exists already; choose another name or pass --overwrite" in fails(4, *words)
+    assert "already exists; choose another name or pass --overwrite" in fails(4, *words)
     (out / "a_summary.json").rename(out / "kept")
-    assert "a.img exists already" in fails(4, *words)
+    assert "a.img already exists" in fails(4, *words)
     (out / "kept").rename(out / "a_summary.json")
     result = call(*words, "--skip-existing")
-    assert "skipped, its summary exists" in result.stderr and "0 of 1 cube denoised" in result.stdout
+    assert "skipped, it already has results" in result.stderr and "0 of 1 cube denoised" in result.stdout
     assert content(out) == before
     call(*words, "--overwrite")
     assert names(out) == sorted(p.name for p in before)
@@ -162,7 +162,7 @@ def test_the_image_is_not_replaced(call, fails, noisy, write_image, tmp_path):
     for name in ("a.tif", "b.img"):
         cube = write_image(tmp_path / name, noisy)
         before = content(tmp_path)
-        assert "would replace the image that is read" in fails(4, "denoise-hsi", cube, "-o", cube, *FAST, "--overwrite")
+        assert "would overwrite the input image" in fails(4, "denoise-hsi", cube, "-o", cube, *FAST, "--overwrite")
         assert content(tmp_path) == before
 
 
@@ -218,8 +218,8 @@ BAD = {
     "short.img": "is truncated",
     "nodata.tif": "has no valid pixel",
     "nan.tif": "has no valid pixel",
-    "constant.tif": "is constant in every band: it holds nothing but one value",
-    "complex.tif": "holds complex samples",
+    "constant.tif": "is constant in every band; there is nothing to process",
+    "complex.tif": "contains complex samples",
     "pixel.tif": "has a single valid pixel",
     "thin.tif": "is too small to estimate its noise",
 }
@@ -239,7 +239,7 @@ def test_a_batch_goes_on(call, bad, cube, tmp_path):
     lines = result.stderr.splitlines()
     for path in wrong:
         assert any(line.startswith(f"failed: {path}: ") and BAD[path.name] in line for line in lines)
-    assert lines[-1] == "error: 3 of 4 inputs failed; the others are written." and result.stdout == ""
+    assert lines[-1] == "error: 3 of 4 inputs failed; the results of the others were written." and result.stdout == ""
 
 
 def test_several_inputs_and_one_output(call, fails, cube, tmp_path):
@@ -247,7 +247,7 @@ def test_several_inputs_and_one_output(call, fails, cube, tmp_path):
     second.write_bytes(cube.read_bytes())
     for name in ("a.tif", "a.hdr"):
         message = fails(2, "denoise-hsi", cube, second, "-o", tmp_path / "out" / name, *FAST)
-        assert f"2 inputs cannot share one output: give a folder with -o, not {tmp_path / 'out' / name}" in message
+        assert f"2 inputs cannot share one output: pass a folder with -o, not {tmp_path / 'out' / name}" in message
     assert not (tmp_path / "out").exists()
     call("denoise-hsi", str(tmp_path / "*.tif"), "-o", tmp_path / "out", *FAST)
     assert names(tmp_path / "out")[::2] == ["cube_denoised.tif", "second_denoised.tif"]
@@ -256,21 +256,21 @@ def test_several_inputs_and_one_output(call, fails, cube, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--model", "fasthide"), 2, "there is no model 'fasthide' for denoise-hsi; did you mean 'fasthyde'?"),
+        (("--model", "fasthide"), 2, "unknown model 'fasthide' for denoise-hsi; did you mean 'fasthyde'?"),
         (("--model", "l-rpcanet"), 2, "l-rpcanet"),
-        ((*FAST, "--weights", "x.safetensors"), 2, "fasthyde is a classical method: it takes no weights"),
-        ((*FAST, "--device", "cuda"), 2, "runs on the CPU only, not on cuda"),
-        (("--weights", "absent.safetensors"), 5, "the weight file absent.safetensors does not exist"),
+        ((*FAST, "--weights", "x.safetensors"), 2, "fasthyde is a classical method and takes no weights"),
+        ((*FAST, "--device", "cuda"), 2, "runs only on the CPU, not on cuda"),
+        (("--weights", "absent.safetensors"), 5, "the weights file absent.safetensors does not exist"),
         ((*FAST, "--sigma", "0"), 2, "--sigma must be above 0, not 0"),
         ((*FAST, "--sigma", "nan"), 2, "--sigma must be above 0, not nan"),
         ((*FAST, "--dtype", "int8"), 2, "--dtype must be float32 or same, not 'int8'"),
-        ((*FAST, "--report", "--pixel", "24,0"), 2, "there is no pixel 24,0 in an image of 24 x 20"),
+        ((*FAST, "--report", "--pixel", "24,0"), 2, "pixel 24,0 is outside the image, which has 24 x 20 pixels"),
         ((*FAST, "--report", "--pixel", "3"), 2, "--pixel needs a row and a column such as 10,20, not '3'"),
-        ((*FAST, "--report", "--pixel", "nan,0"), 2, "--pixel needs whole numbers"),
-        ((*FAST, "--report", "--pixel", "1.7,0"), 2, "--pixel needs whole numbers"),
-        ((*FAST, "--pixel", "1,1"), 2, "give --report with it"),
-        ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB: raise it"),
-        ((*FAST, "--memory", "lots"), 2, "--memory needs a size"),
+        ((*FAST, "--report", "--pixel", "nan,0"), 2, "--pixel takes non-negative integers"),
+        ((*FAST, "--report", "--pixel", "1.7,0"), 2, "--pixel takes non-negative integers"),
+        ((*FAST, "--pixel", "1,1"), 2, "add --report"),
+        ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB; increase it"),
+        ((*FAST, "--memory", "lots"), 2, "--memory takes a size"),
     ],
 )
 def test_wrong_options(words, code, message, fails, cube, tmp_path):
@@ -281,7 +281,7 @@ def test_wrong_options(words, code, message, fails, cube, tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.mat"])
 def test_an_extension_that_is_not_written(name, fails, cube, tmp_path):
     message = fails(2, "denoise-hsi", cube, "-o", tmp_path / name, *FAST)
-    assert f"{name} has an extension that is not written" in message and not (tmp_path / name).exists()
+    assert f"{name} has an unsupported extension" in message and not (tmp_path / name).exists()
 
 
 def test_weights_of_another_model(fails, cube, star, tiny, tmp_path):
@@ -303,7 +303,7 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module._Passage, "_assembled", stop)
     result = call("denoise-hsi", cube, "-o", tmp_path / "out", *FAST, "--residual", code=130)
-    assert "interrupted; nothing unfinished was left behind" in result.stderr
+    assert "interrupted; no partial results were left" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -345,12 +345,14 @@ def test_adapt(call, fails, clean, cube, star, write_image, monkeypatch, tmp_pat
     np.testing.assert_array_equal(cleaned.data, read(tmp_path / "d.tif"))
     monkeypatch.setattr(adapt, "RATE", 5.0)
     result = call("denoise-hsi", cube, "-o", tmp_path / "far.tif", *star, "--adapt", "--sigma", "0.08")
-    assert "it did not fall, so the network stays as it was" in result.stderr
+    assert "it did not decrease, so the network was left unchanged" in result.stderr
     report, path = tmp_path / "r.json", write_image(tmp_path / "clean.tif", clean)
     call(*EVALUATE, "--clean", path, "--sigma", "20", *star, "--adapt", "--json", report)
     found = json.loads(report.read_text())
     assert found["models"]["star-net"]["adapted_to_each_image"] and found["runs"][0]["adapted"]["steps"] == 3
-    assert "--adapt goes with star-net" in fails(2, "denoise-hsi", cube, "-o", tmp_path / "x.tif", *FAST, "--adapt")
+    assert "--adapt works only with star-net" in fails(
+        2, "denoise-hsi", cube, "-o", tmp_path / "x.tif", *FAST, "--adapt"
+    )
 
 
 def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
@@ -362,7 +364,7 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
     assert [run["model"] for run in found["runs"]] == ["noisy", "restored"]
     assert found["runs"][1]["quality"]["psnr"] == pytest.approx(quality(clean, noisy)["psnr"], abs=1e-3)
     assert "ergas_published_code" in found["runs"][1]["quality"] and "restored" in result.stdout
-    assert "exists already" in fails(4, *words)
+    assert "already exists" in fails(4, *words)
 
 
 @pytest.mark.parametrize(
@@ -370,19 +372,25 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
     [
         (("--clean", "x.tif", *FAST), "--noise iid needs --sigma"),
         (("--clean", "x.tif", *FAST, "--noise", "case2", "--sigma", "10"), "draws its own noise levels"),
-        (("--clean", "x.tif", *FAST, "--noise", "case9"), "there is no --noise 'case9'"),
-        (("--clean", "x.tif", *FAST, "--sigma", "a"), "--sigma needs numbers"),
-        (("--clean", "x.tif", *FAST, "--sigma", "10", "--seeds", "0.5"), "--seeds needs whole numbers from 0"),
-        (("--clean", "x.tif", "--sigma", "10", "--model", "a,b", "--weights", "w"), "--weights goes with one --model"),
-        (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy goes with --truth and --restored"),
+        (("--clean", "x.tif", *FAST, "--noise", "case9"), "unknown --noise 'case9'"),
+        (("--clean", "x.tif", *FAST, "--sigma", "a"), "--sigma takes numbers"),
+        (("--clean", "x.tif", *FAST, "--sigma", "10", "--seeds", "0.5"), "--seeds takes non-negative integers"),
+        (
+            ("--clean", "x.tif", "--sigma", "10", "--model", "a,b", "--weights", "w"),
+            "--weights can be used with a single --model",
+        ),
+        (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy cannot be combined with --clean"),
         (
             ("--truth", "x.tif", "--restored", "y.tif", "--sigma", "10"),
-            "--sigma goes with --clean, not with --restored",
+            "--sigma applies to --clean and cannot be combined with --restored",
         ),
-        (("--truth", "x.tif", "--restored", "y.tif", "--model", "a"), "--model goes with --clean, not with --restored"),
-        ((), "give either --clean, or --truth and --restored"),
-        (("--truth", "x.tif"), "give either --clean, or --truth and --restored"),
-        (("--clean", "x.tif", "--truth", "x.tif", "--restored", "y.tif"), "give either --clean"),
+        (
+            ("--truth", "x.tif", "--restored", "y.tif", "--model", "a"),
+            "--model applies to --clean and cannot be combined with --restored",
+        ),
+        ((), "use either --clean, or --truth and --restored"),
+        (("--truth", "x.tif"), "use either --clean, or --truth and --restored"),
+        (("--clean", "x.tif", "--truth", "x.tif", "--restored", "y.tif"), "use either --clean"),
     ],
 )
 def test_wrong_evaluations(words, message, fails, tmp_path):

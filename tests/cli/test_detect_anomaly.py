@@ -103,7 +103,10 @@ def test_the_default_model(call, cube, scenery, tmp_path):
         ((*FAST, "--components", 3), {"options": {"components": 3}}),
         (("--model", "kernel-rx", "--components", 3), {"options": {"components": 3}}),
         (("--model", "rpca"), {"model": "rpca", "learned": None}),
-        ((*FAST, "--window", 16), {"computed": "windows of 16 pixels, each a scene of its own", "window": 16}),
+        (
+            (*FAST, "--window", 16),
+            {"computed": "windows of 16 pixels, each with its own background model", "window": 16},
+        ),
         ((*FAST, "--percentile", 95, "--min-area", 2), {"min_area_px": 2}),
     ],
 )
@@ -118,11 +121,13 @@ def test_several_scenes(call, fails, mats, cube, tmp_path):
     result = call("detect-anomaly", mats, cube, "-o", out, *FAST, "--no-quicklook")
     assert len([n for n in names(out) if n.endswith("_summary.json")]) == 3 and "in 3 of 3 scenes" in result.stdout
     before = content(out)
-    assert "exists already; choose another name or pass --overwrite" in fails(
+    assert "already exists; choose another name or pass --overwrite" in fails(
         4, "detect-anomaly", cube, "-o", out, *FAST
     )
     result = call("detect-anomaly", str(mats / "*.mat"), "-o", out, *FAST, "--no-quicklook", "--skip-existing")
-    assert result.stderr.count("skipped, its summary exists") == 2 and "0 anomalies in 0 of 2 scenes" in result.stdout
+    assert (
+        result.stderr.count("skipped, it already has results") == 2 and "0 anomalies in 0 of 2 scenes" in result.stdout
+    )
     assert content(out) == before
     call("detect-anomaly", cube, "-o", out, *FAST, "--overwrite", "--no-quicklook")
     assert (out / "cube_score.tif").stat().st_mtime_ns > before[out / "cube_score.tif"][1]
@@ -136,7 +141,7 @@ def test_results_of_another_command_are_not_mixed_with(fails, cube, tmp_path):
     (out / "cube_summary.json").write_text('{"model": "top-hat"}', encoding="utf-8")
     for also in ((), ("--overwrite",), ("--skip-existing",)):
         message = fails(4, "detect-anomaly", cube, "-o", out, *FAST, *also)
-        assert "cube_summary.json is of " in message and "choose another folder" in message
+        assert "cube_summary.json was " in message and "choose another folder" in message
     assert names(out) == ["cube_summary.json"]
 
 
@@ -176,8 +181,8 @@ BAD = {
     "truncated.tif": "truncated",
     "nodata.tif": "has no valid pixel",
     "nan.tif": "has no valid pixel",
-    "constant.tif": "is constant in every band: it holds nothing but one value",
-    "complex.tif": "holds complex samples",
+    "constant.tif": "is constant in every band; there is nothing to process",
+    "complex.tif": "contains complex samples",
     "pixel.tif": "has a single valid pixel",
 }
 
@@ -196,34 +201,34 @@ def test_a_batch_goes_on(call, bad, cube, tmp_path):
     lines = result.stderr.splitlines()
     for path in wrong:
         assert any(line.startswith(f"failed: {path}: ") and BAD[path.name] in line for line in lines)
-    assert lines[-1] == "error: 2 of 3 inputs failed; the others are written." and result.stdout == ""
+    assert lines[-1] == "error: 2 of 3 inputs failed; the results of the others were written." and result.stdout == ""
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--model", "local-rxx"), 2, "there is no model 'local-rxx' for detect-anomaly; did you mean 'local-rx'?"),
+        (("--model", "local-rxx"), 2, "unknown model 'local-rxx' for detect-anomaly; did you mean 'local-rx'?"),
         (("--model", "fasthyde"), 2, "fasthyde"),
-        ((*FAST, "--device", "cuda"), 2, "runs on the CPU only, not on cuda"),
-        ((*FAST, "--epochs", 3), 2, "epochs is no option of rx; it takes"),
-        ((*FAST, "--literal"), 2, "literal is no option of rx"),
+        ((*FAST, "--device", "cuda"), 2, "runs only on the CPU, not on cuda"),
+        ((*FAST, "--epochs", 3), 2, "rx has no option 'epochs'; its options are"),
+        ((*FAST, "--literal"), 2, "rx has no option 'literal'"),
         ((*FAST, "--components", 0), 2, "at least one principal component, got 0"),
         ((*FAST, "--stages"), 2, "rx has no stages; leave out --stages"),
-        (("--stages", "--window", 16), 2, "--stages shows one scene: it does not go with --window"),
+        (("--stages", "--window", 16), 2, "--stages shows a single scene and cannot be combined with --window"),
         ((*FAST, "--window", 8), 2, "--window must be at least 16 pixels, not 8"),
         ((*FAST, "--pfa", 0), 2, "--pfa must lie between 0 and 0.5, not 0"),
         ((*FAST, "--pfa", "nan"), 2, "--pfa must lie between 0 and 0.5, not nan"),
         ((*FAST, "--percentile", 100), 2, "--percentile must lie between 0 and 100"),
-        ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "give either --pfa or --percentile"),
-        ((*FAST, "--priors", "kernle"), 2, "there is no prior 'kernle'; did you mean 'kernel'?"),
-        ((*FAST, "--priors", ""), 2, "there is no prior ''"),
+        ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "use either --pfa or --percentile"),
+        ((*FAST, "--priors", "kernle"), 2, "unknown prior 'kernle'; did you mean 'kernel'?"),
+        ((*FAST, "--priors", ""), 2, "unknown prior ''"),
         ((*FAST, "--seed", 2**32), 2, "the seed must lie between 0 and 4294967295"),
         (("--epochs", -1), 2, "--epochs must be at least 0, not -1"),
         (("--model", "local-rx", "--inner", 4), 2, "must be odd"),
         (("--model", "crd", "--inner", 9, "--outer", 7), 2, "the inner one smaller"),
-        ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB: raise it"),
-        (("--model", "rpca", "--memory", "1MB"), 6, "raise it"),
-        ((*FAST, "--memory", "lots"), 2, "--memory needs a size"),
+        ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB; increase it"),
+        (("--model", "rpca", "--memory", "1MB"), 6, "increase it"),
+        ((*FAST, "--memory", "lots"), 2, "--memory takes a size"),
         ((*FAST, "--var", "absent"), 3, "has no variable 'absent'"),
     ],
 )
@@ -243,7 +248,7 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "find_anomalies", stop)
     result = call("detect-anomaly", cube, "-o", tmp_path / "out", *FAST, code=130)
-    assert "interrupted; nothing unfinished was left behind" in result.stderr
+    assert "interrupted; no partial results were left" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -293,10 +298,12 @@ def test_evaluate_leaves_files_alone(fails, call, mats, tmp_path):
     for path in (report, pictures / "two_roc.png", pictures / "separability.png"):
         path.write_text("precious")
         words = ("--scenes", mats, *FAST, "--json", report, "--pictures", pictures)
-        assert "exists already" in fails(4, *EVALUATE, *words) and path.read_text() == "precious"
+        assert "already exists" in fails(4, *EVALUATE, *words) and path.read_text() == "precious"
         path.unlink()
     pictures.rmdir()
-    assert "no score of one" in fails(3, *EVALUATE, "--scenes", mats, "--predictions", tmp_path, "--pictures", pictures)
+    assert "no score for one" in fails(
+        3, *EVALUATE, "--scenes", mats, "--predictions", tmp_path, "--pictures", pictures
+    )
     assert not pictures.exists()
     pictures.write_text("no folder")
     assert str(pictures) in fails(4, *EVALUATE, "--scenes", mats, *FAST, "--pictures", pictures, "-q")
@@ -306,14 +313,14 @@ def test_evaluate_leaves_files_alone(fails, call, mats, tmp_path):
     ("words", "code", "message"),
     [
         (("--scenes", "absent"), 3, "the folder absent cannot be read"),
-        (("--scenes", "S", "--truth-var", "labels"), 3, "holds no truth (labels)"),
+        (("--scenes", "S", "--truth-var", "labels"), 3, "contains no ground truth (labels)"),
         (("--scenes", "S", "--masks", "absent"), 3, "the folder absent cannot be read"),
         (("--scenes", "S", "--predictions", "absent"), 3, "the folder absent cannot be read"),
-        (("--scenes", "S", "--predictions", "S"), 3, "bands; a score has one"),
+        (("--scenes", "S", "--predictions", "S"), 3, "bands, but a score has one"),
         (("--scenes", "S", "--pfa", "1"), 2, "--pfa must lie between 0 and 0.5"),
-        (("--scenes", "S", "--seeds", "a"), 2, "--seeds needs whole numbers"),
-        (("--scenes", "S", "--model", "rx,"), 2, "there is no model ''"),
-        (("--scenes", "S", "--model", "rx,lrasr", "--epochs", "3"), 2, "epochs is no option of rx"),
+        (("--scenes", "S", "--seeds", "a"), 2, "--seeds takes non-negative integers"),
+        (("--scenes", "S", "--model", "rx,"), 2, "unknown model ''"),
+        (("--scenes", "S", "--model", "rx,lrasr", "--epochs", "3"), 2, "rx has no option 'epochs'"),
         (("--scenes", "S", *FAST, "--seeds", "4294967296"), 2, "the seed must lie between 0 and 4294967295"),
     ],
 )

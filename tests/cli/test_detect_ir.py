@@ -83,13 +83,13 @@ def test_existing_results(call, fails, scene, tmp_path):
     call(*words)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
     message = fails(4, *words)
-    assert "scene_score.tif exists already; choose another name or pass --overwrite" in message
+    assert "scene_score.tif already exists; choose another name or pass --overwrite" in message
     result = call(*words, "--skip-existing")
-    assert "skipped, its summary exists" in result.stderr and "0 targets in 0 of 1 image (top-hat)" in result.stdout
+    assert "skipped, it already has results" in result.stderr and "0 targets in 0 of 1 image (top-hat)" in result.stdout
     other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
-    assert "scene_summary.json is of top-hat, not of mpcm: choose another folder, or pass --overwrite." in other
+    assert "scene_summary.json was made with top-hat, not mpcm; choose another folder, or pass --overwrite." in other
     more = fails(4, *words[:-1], "--skip-existing")
-    assert "scene_summary.json is there, but scene_quicklook.png is not, so it was made with other options" in more
+    assert "scene_summary.json exists but scene_quicklook.png does not, so other options were used" in more
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p] for p in (tmp_path / "out").iterdir())
@@ -147,8 +147,8 @@ BAD = {
     "truncated.tif": "truncated",
     "truncated.png": "truncated",
     "nodata.tif": "has no valid pixel: all are nodata",
-    "many.tif": "has 4 bands where one is needed: choose one with --band",
-    "complex.tif": "holds complex samples",
+    "many.tif": "has 4 bands, but one is needed: choose one with --band",
+    "complex.tif": "contains complex samples",
     "headless.img": "no ENVI header",
 }
 
@@ -172,7 +172,7 @@ def test_a_batch_goes_on_and_ends_with_a_summary(call, bad, scene, tmp_path):
     lines = result.stderr.splitlines()
     for name in wrong:
         assert any(f"failed: {bad / name}: " in line and BAD[name] in line for line in lines)
-    assert lines[-1] == f"error: {len(wrong)} of {len(inputs)} inputs failed; the others are written."
+    assert lines[-1] == f"error: {len(wrong)} of {len(inputs)} inputs failed; the results of the others were written."
     assert result.stdout == ""
 
 
@@ -191,25 +191,25 @@ def test_inputs_that_cannot_be_told_apart(fails, scene, tmp_path):
     twin.write_bytes(scene.read_bytes())
     assert "would write the same outputs" in fails(2, "detect-ir", scene, twin, "-o", out)
     (twin.parent / "scene.bmp").write_bytes(scene.read_bytes())
-    assert "holds both scene.bmp and scene.png" in fails(3, "detect-ir", twin.parent, "-o", out)
+    assert "contains both scene.bmp and scene.png" in fails(3, "detect-ir", twin.parent, "-o", out)
 
 
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--model", "l-rpcnet"), 2, "there is no model 'l-rpcnet' for detect-ir; did you mean 'l-rpcanet'?"),
+        (("--model", "l-rpcnet"), 2, "unknown model 'l-rpcnet' for detect-ir; did you mean 'l-rpcanet'?"),
         (("--model", "tophat"), 2, "did you mean 'top-hat'?"),
         (("--model", "top-hat", "--weights", "x.safetensors"), 2, "takes neither weights nor half precision"),
-        (("--model", "top-hat", "--device", "cuda"), 2, "runs on the CPU only, not on cuda"),
+        (("--model", "top-hat", "--device", "cuda"), 2, "runs only on the CPU, not on cuda"),
         (("--model", "top-hat", "--stages"), 2, "has no stages to show"),
-        (("--weights", "absent.safetensors"), 5, "the weight file absent.safetensors does not exist"),
+        (("--weights", "absent.safetensors"), 5, "the weights file absent.safetensors does not exist"),
         (("--model", "rpcanet"), 5, "no weights are shipped for rpcanet"),
         (("--threshold", "1.5"), 2, "--threshold must lie between 0 and 1, not 1.5"),
-        (("--scale", "7"), 2, "--scale needs two numbers such as 0,1000, not '7'"),
+        (("--scale", "7"), 2, "--scale takes two numbers such as 0,1000, not '7'"),
         (("--model", "top-hat", "--scale", "5,5"), 2, "the first smaller than the second"),
         (("--model", "top-hat", "--band", "2"), 2, "--band must be 1 to 1, not 2"),
-        (("--memory", "lots"), 2, "--memory needs a size such as 500MB or 2GB, not 'lots'"),
-        (("--model", "top-hat", "--memory", "1MB"), 6, "--memory leaves 0 MB: raise it"),
+        (("--memory", "lots"), 2, "--memory takes a size such as 500MB or 2GB, not 'lots'"),
+        (("--model", "top-hat", "--memory", "1MB"), 6, "--memory leaves 0 MB; increase it"),
     ],
 )
 def test_wrong_options(words, code, message, fails, scene, tmp_path):
@@ -229,7 +229,7 @@ def test_weights_whose_hash_is_wrong(fails, scene, shipped, tmp_path):
     content[-1] ^= 1
     path.write_bytes(content)
     message = fails(5, "detect-ir", scene, "-o", tmp_path / "out")
-    assert "is damaged or was changed: its sha256 is" in message
+    assert "is damaged or was modified: its sha256 is" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -242,9 +242,9 @@ def test_weights_that_are_truncated(fails, scene, tiny, tmp_path):
 def test_no_gpu(fails, scene, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words = ("detect-ir", scene, "-o", tmp_path / "out", "--weights", tiny.path)
-    assert "--device cuda is not there: this machine has 0 CUDA device" in fails(6, *words, "--device", "cuda")
+    assert "--device cuda is not available: this machine has 0 CUDA device" in fails(6, *words, "--device", "cuda")
     assert "half precision needs a CUDA device" in fails(2, *words, "--device", "cpu", "--half")
-    assert "--device 'gpu' is not known" in fails(2, *words, "--device", "gpu")
+    assert "unknown --device 'gpu'" in fails(2, *words, "--device", "gpu")
 
 
 def test_an_output_folder_that_cannot_be_used(fails, scene):
@@ -296,7 +296,7 @@ def test_ctrl_c_and_the_end_of_a_batch_system(model, number, code, word, process
     running.send_signal(number)
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == code, stderr
-    assert stdout == "" and stderr.splitlines()[-1] == f"{word}; nothing unfinished was left behind."
+    assert stdout == "" and stderr.splitlines()[-1] == f"{word}; no partial results were left."
     assert "Traceback" not in stderr
     left = {p.name for p in out.iterdir()} if out.exists() else set()  # it goes when nothing was finished
     done = {n.removesuffix("_summary.json") for n in left if n.endswith("_summary.json")}

@@ -98,7 +98,7 @@ def test_only_some_images(report, fails, scenes, tmp_path):
     found, _ = report("--data", scenes, *TOP_HAT, "--only", listing)
     assert [row["image"] for row in found["per_image"]] == [f"scenes/{names[1]}", f"scenes/{names[3]}"]
     listing.write_text("absent\n")
-    assert "names 'absent', which is not among the images" in fails(
+    assert "lists 'absent', which is not among the images" in fails(
         3, *EVALUATE, "--data", scenes, *TOP_HAT, "--only", listing
     )
 
@@ -120,7 +120,7 @@ def test_half_of_the_maximum_is_never_silent(report, fails, scenes):
     assert found["sets"]["all"]["empty_images"]["share_with_detection"] == 1 and "roc" not in found["sets"]["all"]
     for extra in (("--threshold", "0.5"), ("--confidence", "0.9"), ("--pfa", "1e-3"), ("--roc", "roc.png")):
         message = fails(2, *EVALUATE, *folders(scenes), "--model", "top-hat", "--half-maximum", *extra)
-        assert "--half-maximum takes the place of a threshold" in message
+        assert "--half-maximum replaces the threshold" in message
 
 
 @pytest.fixture
@@ -207,8 +207,8 @@ def test_predictions_whose_files_name_different_rules(call, fails, scenes, resul
         ds.update_tags(RSUNFOLD_THRESHOLD="0.25")
     words = (*EVALUATE, "--predictions", theirs, "--masks", scenes / "masks")
     message = fails(3, *words)
-    assert f"{max(theirs.iterdir())} names the rule threshold 0.25" in message
-    assert "give one for all with --threshold" in message
+    assert f"{max(theirs.iterdir())} was written with the rule threshold 0.25" in message
+    assert "give one rule for all with --threshold" in message
     call(*words, "--threshold", "0.5")
 
 
@@ -222,25 +222,25 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     def message(folder, *words, code=3):
         return fails(code, *EVALUATE, "--predictions", folder, *(words or truth))
 
-    assert "absent holds no predictions" in message(tmp_path / "absent")
+    assert "absent contains no predictions" in message(tmp_path / "absent")
     for option in ("--threshold", "--confidence"):
-        assert f"which take no {option}" in message(masks, *truth, option, "0.5", code=2)
+        assert f"to which {option}" in message(masks, *truth, option, "0.5", code=2)
     for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors"), ("--model", "mpcm")):
-        assert "goes with a model, not with --predictions" in message(scores, *truth, *extra, code=2)
+        assert "applies to models and cannot be combined with --predictions" in message(scores, *truth, *extra, code=2)
     roc = tmp_path / "roc.png"
     result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
-    assert "there is no ROC to draw" in result.stderr
+    assert "no ROC can be drawn" in result.stderr
     assert not roc.exists() and (tmp_path / "r.json").exists()  # the figures are there nevertheless
     first.unlink()
-    assert f"scores holds no prediction for {stem}" in message(scores)
+    assert f"scores contains no prediction for {stem}" in message(scores)
     write_image(first, np.zeros((72, 71), np.float32))
     assert "(72, 71)" in message(scores)
     write_image(first, np.full((72, 72), 200, np.float32))
-    assert "holds scores from 200 to 200; they must lie in 0 to 1" in message(scores)
+    assert "contains scores from 200 to 200; they must lie between 0 and 1" in message(scores)
     two = tmp_path / "data"
     shutil.copytree(scenes, two / "a")
     shutil.copytree(scenes, two / "b")
-    assert f"a and b both hold {stem}: evaluate them one by one" in message(masks, "--data", two, code=2)
+    assert f"a and b both contain {stem}; evaluate them separately" in message(masks, "--data", two, code=2)
 
 
 def test_scores_and_masks_are_not_mixed(fails, scenes, results, tmp_path):
@@ -248,12 +248,12 @@ def test_scores_and_masks_are_not_mixed(fails, scenes, results, tmp_path):
     last = max(mixed.iterdir())
     shutil.copy(results / f"{last.stem}_mask.tif", last)
     message = fails(3, *EVALUATE, "--predictions", mixed, "--masks", scenes / "masks")
-    assert f"{last} holds a mask where the other predictions are scores" in message
+    assert f"{last} contains a mask where the other predictions are scores" in message
     first = min(mixed.iterdir())
     shutil.copy(results / f"{last.stem}_score.tif", last)
     shutil.copy(results / f"{first.stem}_mask.tif", first)
     message = fails(3, *EVALUATE, "--predictions", mixed, "--masks", scenes / "masks")
-    assert "holds scores where the other predictions are masks" in message
+    assert "contains scores where the other predictions are masks" in message
 
 
 def test_scores_of_several_bands(fails, scenes, results, tmp_path, write_image):
@@ -261,7 +261,7 @@ def test_scores_of_several_bands(fails, scenes, results, tmp_path, write_image):
     for path in scores.iterdir():
         write_image(path, np.zeros((2, 72, 72), np.float32))
     message = fails(3, *EVALUATE, "--predictions", scores, "--masks", scenes / "masks")
-    assert "has 2 bands; a score has one" in message
+    assert "has 2 bands, but a score has one" in message
 
 
 def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_path, write_image):
@@ -275,16 +275,20 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
     ("words", "code", "message"),
     [
         ((), 2, "--masks is missing"),
-        (("--masks", "M"), 2, "--images is missing: give it, or --predictions"),
-        (("--masks", "M", "--data", "D"), 2, "--data stands for --images and --masks"),
+        (("--masks", "M"), 2, "--images is missing; use it, or --predictions"),
+        (("--masks", "M", "--data", "D"), 2, "--data replaces --images and --masks"),
         (("--data", "absent"), 3, "the data folder absent does not exist"),
         (("--images", "absent", "--masks", "M"), 3, "the folder absent does not exist"),
         (("--data", "D", "--model", "top-hat", "--threshold", "7"), 2, "--threshold must lie between 0 and 1"),
         (("--data", "D", "--model", "top-hut"), 2, "did you mean 'top-hat'?"),
-        (("--data", "D", "--model", "top-hat,"), 2, "there is no model ''"),
+        (("--data", "D", "--model", "top-hat,"), 2, "unknown model ''"),
         (("--data", "D", "--model", "top-hat,mpcm,top-hat"), 2, "--model names top-hat twice"),
-        (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads goes with a model, not with"),
-        (("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"), 2, "--weights goes with one --model only"),
+        (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads applies to models and cannot be"),
+        (
+            ("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"),
+            2,
+            "--weights can be used with a single --model",
+        ),
         (("--data", "D", "--model", "top-hat", "--pfa", "-1"), 2, "--pfa must lie between 0 and 1"),
         (("--data", "D", "--model", "top-hat", "--pfa", "nan"), 2, "--pfa must lie between 0 and 1"),
     ],
@@ -300,7 +304,7 @@ def test_reports_are_not_overwritten_unasked(fails, scenes, tmp_path):
         path = tmp_path / "precious"
         path.write_text("precious")
         message = fails(4, *EVALUATE, *folders(scenes), *TOP_HAT, option, path)
-        assert "exists already" in message and path.read_text() == "precious"
+        assert "already exists" in message and path.read_text() == "precious"
 
 
 def test_an_image_and_its_mask_of_different_size(fails, scenes, tmp_path, write_image):

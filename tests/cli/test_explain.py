@@ -24,13 +24,13 @@ def test_one_broken_image_does_not_stop_the_others(call, scene, network, tmp_pat
     result = call(
         *EXPLAIN, tmp_path / "broken.png", scene, "-o", tmp_path / "out", *network, "--window", "0,0,16", code=7
     )
-    assert "1 of 2 inputs failed; the others are written" in result.stderr
+    assert "1 of 2 inputs failed; the results of the others were written" in result.stderr
     assert (tmp_path / "out" / "scene_explain.json").exists()
 
 
 def test_nothing_is_overwritten_unasked(fails, scene, network, tmp_path):
     (tmp_path / "scene_explain.json").write_text("precious")
-    assert "exists already" in fails(4, *EXPLAIN, scene, "-o", tmp_path, *network)
+    assert "already exists" in fails(4, *EXPLAIN, scene, "-o", tmp_path, *network)
     assert (tmp_path / "scene_explain.json").read_text() == "precious"
     assert not (tmp_path / "scene_explain.png").exists()
 
@@ -40,11 +40,11 @@ def test_nothing_is_overwritten_unasked(fails, scene, network, tmp_path):
     [
         (("--model", "top-hat"), 2, "top-hat is a classical method and has no stages to show"),
         (("--model", "rpcanet"), 5, "no weights are shipped for rpcanet"),
-        (("--window", "1,2"), 2, "--window needs three numbers, ROW,COL,SIZE, not '1,2'"),
-        (("--window", "1,2,-3"), 2, "--window needs whole numbers from 0"),
+        (("--window", "1,2"), 2, "--window takes three numbers, ROW,COL,SIZE, not '1,2'"),
+        (("--window", "1,2,-3"), 2, "--window takes non-negative integers"),
         (("--window", "1,2,0"), 2, "a size from 1 to 512"),
-        (("--window", "60,0,20"), 2, "does not lie in"),
-        (("--scale", "1"), 2, "--scale needs two numbers"),
+        (("--window", "60,0,20"), 2, "is not inside"),
+        (("--scale", "1"), 2, "--scale takes two numbers"),
     ],
 )
 def test_wrong_options(words, code, message, fails, scene, network, tmp_path):

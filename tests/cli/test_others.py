@@ -47,7 +47,7 @@ def test_a_sample_overwrites_nothing_unasked(call, fails, tmp_path):
     words = ("sample", "ir", tmp_path / "s", "--count", 2, "--size", 64)
     call(*words)
     before = content(tmp_path / "s")
-    assert "truth.json exists already" in fails(4, *words, "--seed", 5)
+    assert "truth.json already exists" in fails(4, *words, "--seed", 5)
     assert content(tmp_path / "s") == before
     call(*words, "--seed", 5, "--overwrite")
     assert content(tmp_path / "s") != before
@@ -126,7 +126,7 @@ def test_models_lists_the_registry(call, shipped, tiny):
 def test_models_of_an_unknown_task(fails):
     text = fails(2, "models", "--task", "detect-cats")
     known = "denoise-hsi, detect-anomaly, detect-ir, select-features"
-    assert f"there is no task 'detect-cats' with models; known are {known}" in text
+    assert f"unknown task 'detect-cats'; choose from {known}" in text
 
 
 # ---------------------------------------------------------------- weights
@@ -188,16 +188,16 @@ def test_damaged_weights(fails, shipped):
     path = shipped / "l-rpcanet.safetensors"
     path.write_bytes(path.read_bytes() + b"x")
     for words in (("verify",), ("verify", "l-rpcanet"), ("info", "l-rpcanet")):
-        assert "is damaged or was changed" in fails(5, "weights", *words)
+        assert "is damaged or was modified" in fails(5, "weights", *words)
     path.unlink()
-    assert "is missing; install rsunfold again" in fails(5, "weights", "verify")
+    assert "is missing; reinstall rsunfold" in fails(5, "weights", "verify")
 
 
 def test_unknown_weights(fails, shipped, tmp_path):
     assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "l-rpcnet")
     assert "does not exist" in fails(5, "weights", "info", tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"nothing of the kind")
-    assert "is no rsunfold weight file" in fails(5, "weights", "info", tmp_path / "b.safetensors")
+    assert "is not an rsunfold weights file" in fails(5, "weights", "info", tmp_path / "b.safetensors")
 
 
 def published(net):
@@ -225,7 +225,7 @@ def test_a_published_checkpoint_becomes_weights_that_detect(call, fails, random_
     imported = load(target)[0].state_dict()
     assert all(torch.equal(tensor, imported[name]) for name, tensor in net.state_dict().items())
     call("detect-ir", scene, "-o", "out", "--model", "rpcanet", "--weights", target, "--device", "cpu")
-    assert "exists already" in fails(4, "weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet")
+    assert "already exists" in fails(4, "weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet")
     call("weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet", "--overwrite")
     other = "belong to the model 'rpcanet', not to 'l-rpcanet'"
     assert other in fails(5, "detect-ir", scene, "-o", "out", "--weights", target)
@@ -242,8 +242,8 @@ class Payload:
     ("words", "code", "message"),
     [
         (("absent.pkl", "--as", "rpcanet"), 3, "the checkpoint absent.pkl does not exist"),
-        (("evil.pkl", "--as", "rpcanet"), 3, "is no PyTorch checkpoint of plain tensors"),
-        (("other.pkl", "--as", "rpcanet"), 5, "does not hold published weights of rpcanet"),
+        (("evil.pkl", "--as", "rpcanet"), 3, "is not a PyTorch checkpoint of plain tensors"),
+        (("other.pkl", "--as", "rpcanet"), 5, "does not contain published weights of rpcanet"),
         (("other.pkl", "--as", "rpcanett"), 2, "did you mean 'rpcanet'?"),
         (("other.pkl", "--as", "mpcm"), 2, "is a classical method and has no weights"),
         (("other.pkl", "--as", "lrr-net-plus"), 2, "learns in each scene and takes no weights"),
@@ -273,7 +273,7 @@ def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert new.max_area == 40 and new.figures["own"]["images"] == 6 and new.arch == old.arch
     assert f"exceeds {new.threshold:.3f}" in result.stdout and "in at most 40 pixels" in result.stdout
-    assert "calibrated anew" in new.origin and new.name == "mine"
+    assert "recalibrated" in new.origin and new.name == "mine"
     assert "never trained on" not in result.stdout and "trained on" not in result.stdout
     report = tmp_path / "report.json"
     call("evaluate", "detect-ir", "--data", data, "--weights", target, "--device", "cpu", "--json", report)
@@ -289,7 +289,7 @@ def test_what_cannot_be_calibrated_is_refused(fails, tiny, scenes, tmp_path):
     net, star = spec.build(**spec.sizes["tiny"]), tmp_path / "star.safetensors"
     save(star, net, WeightRecord(name="star", model="star-net", arch=net.arch, bands=None))
     words = ("--data", tmp_path / "data", "-o", tmp_path / "x.safetensors")
-    assert "none of the 1 images holds a target" in fails(3, "weights", "calibrate", tiny.path, *words)
+    assert "none of the 1 images contains a target" in fails(3, "weights", "calibrate", tiny.path, *words)
     assert "not for detect-ir" in fails(2, "weights", "calibrate", star, *words)
     assert "must end in .safetensors" in fails(
         2, "weights", "calibrate", tiny.path, "--data", tmp_path, "-o", tmp_path / "x.pt"
@@ -302,9 +302,9 @@ def test_a_name_of_a_file_is_no_folder_for_results(command, fails, scene, tmp_pa
     words = (command, "detect-ir") if command == "explain" else (command,)
     for name in ("out.tif", "out.hdr", "out.geojson"):
         message = fails(2, *words, scene, "-o", tmp_path / name)
-        assert f"-o names a folder for the results, and {tmp_path / name} looks like a file" in message
+        assert f"-o expects a folder for the results, but {tmp_path / name} looks like a file" in message
         assert not (tmp_path / name).exists()
     (tmp_path / "dotted.tif").mkdir()  # a folder that is there is one, whatever its name
     if command == "detect-ir":
         message = fails(2, *words, scene, "-o", tmp_path / "dotted.tif", "--model", "absent")
-        assert "there is no model 'absent'" in message
+        assert "unknown model 'absent'" in message

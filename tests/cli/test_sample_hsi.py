@@ -59,7 +59,7 @@ def test_nothing_is_overwritten_unasked(call, fails, tmp_path, format):
     words = ("sample", "hsi", tmp_path / "s", *SIZE, *format)
     call(*words)
     before = content(tmp_path / "s")
-    assert "exists already" in fails(4, *words, "--seed", 5)
+    assert "already exists" in fails(4, *words, "--seed", 5)
     assert content(tmp_path / "s") == before
     call(*words, "--seed", 5, "--overwrite")
     after = content(tmp_path / "s")
@@ -69,7 +69,7 @@ def test_nothing_is_overwritten_unasked(call, fails, tmp_path, format):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--noise", "case6"), "there is no noise 'case6' (did you mean 'case5'?); known are iid, bandwise, case1"),
+        (("--noise", "case6"), "unknown noise 'case6' (did you mean 'case5'?); choose from iid, bandwise, case1"),
         (("--noise", "iid"), "iid noise needs a sigma above 0"),
         (("--noise", "bandwise", "--sigma", 0), "bandwise noise needs a sigma above 0"),
         (("--sigma", 30), "case5 draws its sigmas"),

@@ -96,7 +96,7 @@ def test_a_mat_file_is_an_image_or_a_table(call, fails, scene_data, tmp_path):
     assert "3 of 16 features chosen" in call(SELECT, path, "-k", 3, "-o", tmp_path / "2", *FAST).stderr
     scipy.io.savemat(path, {"fea": x.T, "gnd": np.arange(50)})
     words = (SELECT, path, "-k", 3, "-o", tmp_path / "3", *FAST)
-    assert "the table is transposed, give --features rows" in fails(3, *words)
+    assert "the table is transposed, so use --features rows" in fails(3, *words)
     call(*words, "--features", "rows")
     np.testing.assert_array_equal(
         np.load(tmp_path / "2" / "a_selected.npy"), np.load(tmp_path / "3" / "a_selected.npy")
@@ -116,9 +116,9 @@ def test_existing_results(call, fails, cube, tmp_path):
     words = (SELECT, cube, "-k", 3, "-o", out, *FAST)
     call(*words)
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()}
-    assert "exists already; choose another name or pass --overwrite" in fails(4, *words)
+    assert "already exists; choose another name or pass --overwrite" in fails(4, *words)
     result = call(*words, "--skip-existing")
-    assert "skipped, its summary exists" in result.stderr and "0 of 1 input reduced" in result.stdout
+    assert "skipped, it already has results" in result.stderr and "0 of 1 input reduced" in result.stdout
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p][1] for p in out.iterdir())
@@ -151,7 +151,7 @@ def test_a_batch_goes_on(call, cube, table, tmp_path):
     (tmp_path / "empty.tif").touch()
     result = call(SELECT, tmp_path / "empty.tif", cube, table, "-k", 3, "-o", tmp_path / "out", *FAST, code=7)
     assert f"failed: {tmp_path / 'empty.tif'}: " in result.stderr
-    assert "1 of 3 inputs failed; the others are written" in result.stderr
+    assert "1 of 3 inputs failed; the results of the others were written" in result.stderr
     assert len(names(tmp_path / "out")) == 8
 
 
@@ -167,20 +167,20 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (FAST, 2, "give either -k, the number to choose, or --variance"),
-        (("-k", 3, "--variance", 0.9, *FAST), 2, "give either -k"),
-        (("-k", 17, *FAST), 2, "-k 17 is more than the 16 bands that take part"),
-        (("-k", 9, "--min-gap", 100, *FAST), 2, "of which no two are nearer than 100 nm"),
-        (("--variance", 99, *FAST), 2, "--variance is a share above 0, at most 1"),
-        (("-k", 3, "--drop", "all", *FAST), 2, "--drop needs ranges such as 1340-1450,1800-1960, not 'all'"),
-        (("-k", 3, "--drop", "500-400", *FAST), 2, "the smaller one first"),
+        (FAST, 2, "use either -k, the number to choose, or --variance"),
+        (("-k", 3, "--variance", 0.9, *FAST), 2, "use either -k"),
+        (("-k", 17, *FAST), 2, "-k 17 is more than the 16 usable bands"),
+        (("-k", 9, "--min-gap", 100, *FAST), 2, "ranks at least 100 nm apart"),
+        (("--variance", 99, *FAST), 2, "--variance must be a share above 0 and at most 1"),
+        (("-k", 3, "--drop", "all", *FAST), 2, "--drop takes ranges such as 1340-1450,1800-1960, not 'all'"),
+        (("-k", 3, "--drop", "500-400", *FAST), 2, "the smaller value first"),
         (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--drop and --keep leave no band"),
-        (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore goes with a table"),
-        (("-k", 3, "--features", "rows", *FAST), 2, "--features rows goes with a table"),
+        (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore applies to tables"),
+        (("-k", 3, "--features", "rows", *FAST), 2, "--features rows applies to tables"),
         (("-k", 3, "--features", "lines", *FAST), 2, "features must be columns or rows, not 'lines'"),
-        (("-k", 3, "--model", "cs"), 2, "there is no model 'cs' for select-features; did you mean 'css'?"),
-        (("-k", 3, "--published", *FAST), 2, "--published is no option of css"),
-        (("-k", 3, "--memory", "1MB", *FAST), 6, "but --memory leaves 0 MB: raise it"),
+        (("-k", 3, "--model", "cs"), 2, "unknown model 'cs' for select-features; did you mean 'css'?"),
+        (("-k", 3, "--published", *FAST), 2, "css has no option --published"),
+        (("-k", 3, "--memory", "1MB", *FAST), 6, "but --memory leaves 0 MB; increase it"),
         (("-k", 3, "--var", "x", *FAST), 3, "has no variable 'x'"),
     ],
 )
@@ -190,9 +190,9 @@ def test_wrong_options(words, code, message, fails, cube, tmp_path):
 
 
 BAD = {
-    "text.csv": ("site,b\nx,1\ny,2\n", "the column 'site' holds text such as 'x'"),
+    "text.csv": ("site,b\nx,1\ny,2\n", "the column 'site' contains text such as 'x'"),
     "nan.csv": ("a,b\n1,2\nnan,3\n", "has no number in 1 of its cells"),
-    "one.csv": ("a,b\n1,2\n", "holds 1 sample"),
+    "one.csv": ("a,b\n1,2\n", "contains 1 sample"),
     "constant.csv": ("a,b\n1,2\n1,2\n", "every feature is constant"),
     "text.tif": ("no image", "is not an image in a known format"),
 }
@@ -207,7 +207,7 @@ def test_bad_input(name, fails, tmp_path):
 
 def test_the_output_is_a_folder(fails, cube, tmp_path):
     message = fails(2, SELECT, cube, "-k", 3, "-o", tmp_path / "a.tif", *FAST)
-    assert "-o names a folder for the results" in message
+    assert "-o expects a folder for the results" in message
 
 
 # ---------------------------------------------------------------- evaluate select-features
@@ -226,7 +226,7 @@ def test_evaluate_a_table(call, fails, table, tmp_path):
     assert f"{told['runs'][0]['acc']['mean']:.2f}" in result.stdout and "table" in result.stdout
     with rasterio.open(picture) as ds:
         assert (ds.width, ds.height) == (1400, 560)
-    assert "exists already" in fails(4, *EVALUATE, "--data", table, *words)
+    assert "already exists" in fails(4, *EVALUATE, "--data", table, *words)
     call(*EVALUATE, "--data", table, *words, "--overwrite", "--kmeans", "greedy", "-q")
     assert "greedy" in json.loads(report.read_text())["protocol"]["start"]
 
@@ -248,16 +248,25 @@ def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "give either --data, or --image and --labels"),
-        (("--data", "a.mat", "--image", "b.tif", "--labels", "c.tif"), "give either --data"),
-        (("--image", "b.tif"), "give either --data"),
+        ((), "use either --data, or --image and --labels"),
+        (("--data", "a.mat", "--image", "b.tif", "--labels", "c.tif"), "use either --data"),
+        (("--image", "b.tif"), "use either --data"),
         (("--data", "a.mat", "--kmeans", "best"), "--kmeans must be plain or greedy, not 'best'"),
-        (("--data", "a.mat", "--features", "1.5"), "--features needs whole numbers"),
-        (("--data", "a.mat", "--features", "0"), "--features needs numbers of at least 1"),
-        (("--image", "b.tif", "--labels", "c.tif", "--label", "x"), "--label goes with --data, not with --image"),
-        (("--image", "b.tif", "--labels", "c.tif", "--kmeans", "greedy"), "--kmeans goes with --data, not with"),
-        (("--data", "a.mat", "--train-share", "7"), "--train-share goes with --image, not with --data"),
-        (("--data", "a.mat", "--split", "banana"), "--split goes with --image, not with --data"),
+        (("--data", "a.mat", "--features", "1.5"), "--features takes non-negative integers"),
+        (("--data", "a.mat", "--features", "0"), "--features takes numbers of at least 1"),
+        (
+            ("--image", "b.tif", "--labels", "c.tif", "--label", "x"),
+            "--label applies to --data and cannot be combined with --image",
+        ),
+        (
+            ("--image", "b.tif", "--labels", "c.tif", "--kmeans", "greedy"),
+            "--kmeans applies to --data and cannot be combined with",
+        ),
+        (
+            ("--data", "a.mat", "--train-share", "7"),
+            "--train-share applies to --image and cannot be combined with --data",
+        ),
+        (("--data", "a.mat", "--split", "banana"), "--split applies to --image and cannot be combined with --data"),
         (("--image", "b.tif", "--labels", "c.tif", "--split", "x"), "--split must be random or tiles"),
     ],
 )

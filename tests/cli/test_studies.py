@@ -111,7 +111,7 @@ def test_all_models_that_can_run(report, scenes, shipped, tiny):
     absent = [m.name for m in known if m.kind == "network" and m.weights is None]
     names = [m.name for m in known if m.name not in absent]
     assert [m["model"] for m in found["models"]] == names and len(names) > 3
-    assert f"left out, no weights are shipped: {', '.join(absent)}" in result.stderr
+    assert f"skipped, because no weights are shipped: {', '.join(absent)}" in result.stderr
     for model in found["models"]:
         network = model["model"] == "l-rpcanet"
         assert model["parameters"] == (tiny.net.parameters_count if network else None)
@@ -123,25 +123,28 @@ def test_all_models_that_can_run(report, scenes, shipped, tiny):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--corrupt", "gausian:0.1"), "no corruption 'gausian'; did you mean 'gaussian'"),
-        (("--corrupt", "gaussian"), "--corrupt needs a kind and levels such as gaussian:0.02,0.05, not 'gaussian'"),
-        (("--corrupt", "gaussian:"), "--corrupt needs numbers"),
-        (("--corrupt", "gaussian:a"), "--corrupt needs numbers"),
-        (("--corrupt", "gaussian:0"), "--corrupt gaussian needs a level above 0"),
+        (("--corrupt", "gausian:0.1"), "unknown corruption 'gausian' (did you mean 'gaussian'?)"),
+        (("--corrupt", "gaussian"), "--corrupt takes a kind and levels such as gaussian:0.02,0.05, not 'gaussian'"),
+        (("--corrupt", "gaussian:"), "--corrupt takes numbers"),
+        (("--corrupt", "gaussian:a"), "--corrupt takes numbers"),
+        (("--corrupt", "gaussian:0"), "--corrupt gaussian takes levels above 0"),
         (("--corrupt", "gaussian:-0.1"), "must lie between 0 and 1, not -0.1"),
         (("--corrupt", "salt-pepper:0.1,1.5"), "must lie between 0 and 1, not 1.5"),
         (("--corrupt", "gaussian:0.1", "--seed", "-1"), "seed of a noise must be at least 0"),
-        (("--seed", "1"), "--seed is that of the noise and goes with --corrupt"),
-        (("--corrupt", "gaussian:0.1", "--roc", "r.png"), "--roc and --worst go without --corrupt"),
-        (("--corrupt", "gaussian:0.1", "--pfa", "0.1"), "--roc and --worst go without --corrupt"),
-        (("--corrupt", "gaussian:0.1", "--ablate", "stages"), "--ablate goes without --corrupt"),
-        (("--ablate", "layers"), "--ablate knows stages only, not 'layers'"),
+        (("--seed", "1"), "--seed sets the noise of --corrupt; add --corrupt"),
+        (("--corrupt", "gaussian:0.1", "--roc", "r.png"), "--roc and --worst cannot be combined with --corrupt"),
+        (("--corrupt", "gaussian:0.1", "--pfa", "0.1"), "--roc and --worst cannot be combined with --corrupt"),
+        (("--corrupt", "gaussian:0.1", "--ablate", "stages"), "--ablate cannot be combined with --corrupt"),
+        (("--ablate", "layers"), "--ablate accepts only stages, not 'layers'"),
         (("--ablate", "stages"), "top-hat is a classical method and has no stages to show"),
-        (("--ablate", "stages", "--threshold", "0.4"), "--ablate goes without --corrupt, --threshold"),
-        (("--picture", "p.png"), "--picture goes with --corrupt or --ablate"),
-        (("--predictions", "P", "--corrupt", "gaussian:0.1"), "goes with a model, not with --predictions"),
-        (("--predictions", "P", "--ablate", "stages"), "goes with a model, not with --predictions"),
-        (("--model", "all", "--weights", "l-rpcanet"), "--weights goes with one --model only"),
+        (("--ablate", "stages", "--threshold", "0.4"), "--ablate cannot be combined with --corrupt, --threshold"),
+        (("--picture", "p.png"), "--picture requires --corrupt or --ablate"),
+        (
+            ("--predictions", "P", "--corrupt", "gaussian:0.1"),
+            "applies to models and cannot be combined with --predictions",
+        ),
+        (("--predictions", "P", "--ablate", "stages"), "applies to models and cannot be combined with --predictions"),
+        (("--model", "all", "--weights", "l-rpcanet"), "--weights can be used with a single --model"),
     ],
 )
 def test_wrong_options(words, message, fails, scenes):

@@ -39,10 +39,10 @@ def test_train_resume_and_detect(call, fails, recipe, scenes, tmp_path):
     words = ("train", recipe, "--data", scenes, "--out", run, "--device", "cpu", "--threads", 1)
     words += ("--set", "optim.steps=20")
     first = call(*words, "--max-minutes", 0)
-    there = f"checkpoint and log are in {run}, weights and card come at step 10"
-    assert first.stdout == f"step 0 of 20, not complete: go on with --resume; {there}\n"
+    there = f"checkpoint and log are in {run}, weights and card will be written at step 10"
+    assert first.stdout == f"step 0 of 20, not complete: continue with --resume; {there}\n"
     assert {p.name for p in run.iterdir()} == {"checkpoint.pt", "log.csv", "validation.txt"}
-    assert "holds a training already: continue it with --resume" in fails_after_recipe(call, 4, *words)
+    assert "already contains a training run; continue it with --resume" in fails_after_recipe(call, 4, *words)
     done = call(*words, "--resume")
     assert done.stdout == f"step 20 of 20, complete; weights, card and log are in {run}\n"
     written = {"checkpoint.pt", "log.csv", "log.png", "validation.txt", "smoke.md", "smoke.safetensors"}
@@ -75,7 +75,7 @@ def test_train_from_weights(call, recipe, scenes, tmp_path):
     said = fails_after_recipe(call, 5, "train", recipe, "--out", tmp_path / "c", "--from", start, *words)
     assert "have the architecture" in said and "the recipe asks for" in said
     said = fails_after_recipe(call, 2, "train", recipe, "--out", tmp_path / "c", "--from", "absent", *words)
-    assert "there are no weights 'absent'" in said and not (tmp_path / "c").exists()
+    assert "unknown weights 'absent'" in said and not (tmp_path / "c").exists()
 
 
 def fails_after_recipe(call, code, *words):
@@ -88,7 +88,7 @@ def fails_after_recipe(call, code, *words):
 def test_what_cannot_be_trained(call, fails, recipe, scenes, tmp_path):
     rest = ("--data", scenes, "--out", tmp_path / "run", "--device", "cpu")
     message = fails(3, "train", "absent", *rest)
-    assert "there is no recipe file absent; shipped recipes are: " in message and "l-rpcanet" in message
+    assert "the recipe absent does not exist; shipped recipes are: " in message and "l-rpcanet" in message
     recipe.write_text(RECIPE.replace("steps = 20", "stepps = 20"))
     assert "[optim] has no key 'stepps'" in fails_after_recipe(call, 3, "train", recipe, *rest)
     recipe.write_text(RECIPE)

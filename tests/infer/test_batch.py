@@ -104,7 +104,7 @@ def test_what_matches_nothing_or_too_much(frames):
     (frames / "g.png").touch()
     with pytest.raises(UsageError, match=r"frames/g\.png and frames/g\.tif would write the same outputs"):
         expand(["frames/g.*"])
-    with pytest.raises(InputError, match=r"holds both g\.png and g\.tif"):
+    with pytest.raises(InputError, match=r"contains both g\.png and g\.tif"):
         expand(["frames"])
 
 
@@ -115,7 +115,7 @@ def test_failures():
     with pytest.raises(OutputError, match="full"):
         raise_failures([Outcome("a", error=OutputError("full"))], said.append)
     assert said == []
-    with pytest.raises(BatchError, match=r"1 of 2 inputs failed; the others are written\."):
+    with pytest.raises(BatchError, match=r"1 of 2 inputs failed; the results of the others were written\."):
         raise_failures([Outcome("a"), Outcome("b", error=InputError("b is empty."))], said.append)
     assert said == ["failed: b: b is empty."]
     with pytest.raises(BatchError, match=r"2 of 2 inputs failed\.$"):
@@ -131,7 +131,7 @@ def test_names_that_are_none(tmp_path, monkeypatch):
         expand([""])
     with pytest.raises(UsageError, match="standard input cannot be read"):
         expand(["-"])
-    with pytest.raises(InputError, match=r"only matches no image: a folder is looked through for \.bmp, "):
+    with pytest.raises(InputError, match=r"only matches no image \(folders are searched for \.bmp, "):
         expand(["only"])
 
 
@@ -139,7 +139,11 @@ def test_names_that_are_none(tmp_path, monkeypatch):
     ("error", "kind", "words"),
     [
         (OSError(36, "File name too long"), OutputError, r"the results of b cannot be written \(File name too long\)"),
-        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"), InputError, "name of b is no UTF-8"),
+        (
+            UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"),
+            InputError,
+            "name of b is not valid UTF-8",
+        ),
     ],
 )
 def test_errors_of_the_file_system_end_their_own_input(error, kind, words):

@@ -31,7 +31,7 @@ def test_leaves_nothing_behind_after_an_exception(tmp_path, error):
 def test_refuses_to_overwrite_unless_asked(tmp_path):
     target = tmp_path / "a.json"
     target.write_text("old")
-    with pytest.raises(OutputError, match=r"a\.json exists already.*--overwrite"), atomic_path(target):
+    with pytest.raises(OutputError, match=r"a\.json already exists.*--overwrite"), atomic_path(target):
         pytest.fail("the block must not run")
     with pytest.raises(RuntimeError), atomic_path(target, overwrite=True) as temporary:
         temporary.write_text("half")
@@ -44,7 +44,7 @@ def test_refuses_to_overwrite_unless_asked(tmp_path):
 
 def test_does_not_overwrite_what_appeared_meanwhile(tmp_path):
     target = tmp_path / "a.json"
-    with pytest.raises(OutputError, match="exists already"), atomic_path(target) as temporary:
+    with pytest.raises(OutputError, match="already exists"), atomic_path(target) as temporary:
         temporary.write_text("ours")
         target.write_text("theirs")
     assert target.read_text() == "theirs" and names(tmp_path) == ["a.json"]

@@ -72,9 +72,9 @@ def test_data_file_with_two_headers(write_envi, tmp_path):
 def test_missing_partner(write_envi, tmp_path):
     path = write_envi()
     path.with_suffix(".hdr").rename(tmp_path / "b.hdr")
-    with pytest.raises(InputError, match=r"a\.img has no ENVI header beside it \(a\.hdr or a\.img\.hdr\)"):
+    with pytest.raises(InputError, match=r"a\.img has no ENVI header in its folder \(a\.hdr or a\.img\.hdr\)"):
         open_cube(path)
-    with pytest.raises(InputError, match=r"b\.hdr has no data file beside it"):
+    with pytest.raises(InputError, match=r"b\.hdr has no matching data file in its folder"):
         open_cube(tmp_path / "b.hdr")
 
 
@@ -164,7 +164,12 @@ def test_missing_units_wrong_counts_and_duplicates_are_said(write_envi):
     with open_cube(write_envi(wavelength="{0.4, 0.4}", fwhm="{1, 2, 3}", band_names="{a}")) as reader:
         notes = " / ".join(reader.meta.notes)
         assert reader.meta.wavelengths == (400.0, 400.0) and reader.meta.fwhm == () == reader.meta.band_names
-    for part in ("no unit and were taken as micro", "share the wavelength", "fwhm lists 3 values", "1 names for 2"):
+    for part in (
+        "no unit and were taken to be in micro",
+        "share the wavelength",
+        "fwhm lists 3 values",
+        "1 names for 2",
+    ):
         assert part in notes
 
 

@@ -27,7 +27,7 @@ def test_images_by_stem(tmp_path):
 def test_two_images_of_one_name(tmp_path):
     for name in ("a.png", "a.tif"):
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"holds both a\.png and a\.tif; name one of them"):
+    with pytest.raises(InputError, match=r"contains both a\.png and a\.tif; give one of them"):
         images_in(tmp_path)
 
 
@@ -41,7 +41,7 @@ def test_folders_and_pipes_are_no_images(tmp_path):
     (tmp_path / "b.tif").mkdir()
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "c.tif")
-        with pytest.raises(InputError, match=r"c\.tif is no file: pipes and devices"):
+        with pytest.raises(InputError, match=r"c\.tif is not a regular file; pipes and devices"):
             open_cube(tmp_path / "c.tif")
     assert list(images_in(tmp_path)) == ["a"]
     with pytest.raises(InputError, match="the name of the image is empty"):

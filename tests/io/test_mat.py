@@ -219,7 +219,7 @@ def test_two_images_need_a_name(save):
 
 
 def test_no_image(save):
-    with pytest.raises(InputError, match=r"a\.mat holds no numeric array of two or three dimensions"):
+    with pytest.raises(InputError, match=r"a\.mat contains no numeric array of two or three dimensions"):
         open_cube(save(title="nothing here", number=np.array([[7.0]])))
 
 

@@ -74,5 +74,7 @@ def test_booleans_are_one_bit_and_byte_order_is_native():
     "array", [np.zeros(4), np.zeros((1, 2, 3, 4)), np.zeros((0, 3)), np.zeros((2, 2), complex), np.array([["a"]]), None]
 )
 def test_what_is_no_image(array):
-    with pytest.raises(InputError, match=r"is no image: \(row, col\) or \(band, row, col\) of real numbers is needed"):
+    with pytest.raises(
+        InputError, match=r"is not an image: \(row, col\) or \(band, row, col\) of real numbers is needed"
+    ):
         ArrayReader(array)

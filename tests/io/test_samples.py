@@ -61,13 +61,13 @@ def test_split_file_limits_the_sets_that_have_it(tmp_path):
 
 def test_split_file_errors(tmp_path):
     make_set(tmp_path / "b")
-    with pytest.raises(InputError, match=r"no set in .* has the file trian\.txt with the names of its training images"):
+    with pytest.raises(InputError, match=r"no set in .* has a file trian\.txt that lists its training images"):
         find_samples(tmp_path, "trian.txt")
     (tmp_path / "b" / "train.txt").write_text("a1\nabsent\ngone")
-    with pytest.raises(InputError, match=r"holds no image 'absent' \(2 of the listed names are absent\)"):
+    with pytest.raises(InputError, match=r"contains no image 'absent' \(2 of the listed names are missing\)"):
         find_samples(tmp_path, "train.txt")
     (tmp_path / "b" / "train.txt").write_text("\n")
-    with pytest.raises(InputError, match="holds no images that the split file names"):
+    with pytest.raises(InputError, match="contains no images listed in the split file"):
         find_samples(tmp_path, "train.txt")
     (tmp_path / "b" / "train.txt").write_bytes(b"\xff\xfe\xff")
     with pytest.raises(InputError, match=r"the list .*train\.txt cannot be read"):
@@ -83,7 +83,7 @@ def test_folders_that_hold_no_set(tmp_path):
     with pytest.raises(InputError, match=r"the folder .*masks does not exist"):
         find_samples(tmp_path)
     (tmp_path / "masks").mkdir()
-    with pytest.raises(InputError, match="images holds no images"):
+    with pytest.raises(InputError, match="images contains no images"):
         find_samples(tmp_path)
 
 
@@ -91,14 +91,16 @@ def test_folders_that_hold_no_set(tmp_path):
 def test_masks_without_images_are_not_taken_for_target_free_pictures(tmp_path, wrong):
     write(tmp_path / wrong / "a.png")
     write((tmp_path / wrong).parent / "masks" / "a.png")
-    with pytest.raises(InputError, match="holds masks/ but no images/"):
+    with pytest.raises(InputError, match="contains masks/ but no images/"):
         find_samples(tmp_path)
 
 
 def test_an_image_without_mask(tmp_path):
     make_set(tmp_path)
     (tmp_path / "masks" / "a2.png").unlink()
-    with pytest.raises(InputError, match=r"masks holds no mask for a2\.png: an image without targets needs an empty"):
+    with pytest.raises(
+        InputError, match=r"masks contains no mask for a2\.png; an image without targets needs an empty"
+    ):
         pair("x", tmp_path / "images", tmp_path / "masks")
     assert [s.name for s in pair("x", tmp_path / "images", tmp_path / "masks", {"a1"})] == ["a1"]
 
@@ -108,7 +110,7 @@ def test_keep_only(tmp_path):
     listing = tmp_path / "list.txt"
     listing.write_text("a10\none/a 1\n")
     assert [s.name for s in keep_only(samples, listing)] == ["a10", "a 1"]
-    for content, message in (("two/a1", "names 'two/a1', which is not among the images"), ("", "names no image")):
+    for content, message in (("two/a1", "lists 'two/a1', which is not among the images"), ("", "lists no images")):
         listing.write_text(content)
         with pytest.raises(InputError, match=message):
             keep_only(samples, listing)
@@ -138,7 +140,7 @@ def test_masks_are_cut_at_half_of_their_range(tmp_path, values, dtype, profile, 
 def test_a_truth_that_numbers_its_targets_is_refused(tmp_path):
     path = write(tmp_path / "m.tif", np.array([[0, 1, 2]], np.uint8))
     assert not read_mask(path).any()
-    with pytest.raises(InputError, match=r"m\.tif has values up to 2, none above half of 255: a mask of targets holds"):
+    with pytest.raises(InputError, match=r"m\.tif has values up to 2, none above half of 255: a target mask contains"):
         read_mask(path, truth=True)
     assert not read_mask(write(tmp_path / "e.tif", np.zeros((1, 3), np.uint8)), truth=True).any()
 
@@ -148,7 +150,7 @@ def test_masks_of_several_bands(tmp_path):
     same[:, 0, 1] = 255
     assert read_mask(write(tmp_path / "same.png", same)).sum() == 1
     same[1, 1, 1] = 255
-    with pytest.raises(InputError, match=r"other\.png has 3 bands that differ; a mask has one"):
+    with pytest.raises(InputError, match=r"other\.png has 3 bands that differ, but a mask has one"):
         read_mask(write(tmp_path / "other.png", same))
 
 

@@ -44,7 +44,7 @@ def test_a_text_table_without_names(csv):
 def test_features_in_rows(csv):
     rows = [[f"f{i}", *row] for i, row in enumerate(DATA.T)]
     for path in (csv(*rows), csv(("", "s1", "s2", "s3", "s4", "s5"), *rows)):
-        with pytest.raises(InputError, match="where these are the names of features, give --features rows"):
+        with pytest.raises(InputError, match="if these are the names of features, use --features rows"):
             read_table(path)
         extra = {"ignore": ["1"]} if "s1" in path.read_text() else {}
         table = read_table(path, features="rows", **extra)
@@ -57,8 +57,8 @@ def test_text_columns_are_named_and_can_be_left_out(csv):
     path = csv(*rows)
     with pytest.raises(InputError) as error:
         read_table(path)
-    told = "the column 'site' holds text such as 's0' (so do 1 others): leave it out with --ignore 'site,soil type'."
-    assert str(error.value) == f"{path}: {told}"
+    told = "the column 'site' contains text such as 's0' (and 1 more like it)"
+    assert str(error.value) == f"{path}: {told}; leave it out with --ignore 'site,soil type'."
     table = read_table(path, ignore=["site", "3"])
     np.testing.assert_array_equal(table.data, DATA)
     assert table.names == ("a", "b", "c")
@@ -69,7 +69,7 @@ def test_text_columns_are_named_and_can_be_left_out(csv):
 
 def test_text_columns_without_names_are_counted(csv):
     path = csv(*(["x", *row] for row in DATA))
-    with pytest.raises(InputError, match=r"'column 1' holds text such as 'x': leave it out with --ignore 1\.$"):
+    with pytest.raises(InputError, match=r"'column 1' contains text such as 'x'; leave it out with --ignore 1\.$"):
         read_table(path)
     assert read_table(path, ignore=["1"]).data.shape == (5, 3)
 
@@ -111,7 +111,7 @@ def test_wavelengths_beside_a_word_are_names(csv):
     wavelengths = (400, 410, 420, 430, 440)
     table = read_table(csv(("site", *wavelengths), *rows), ignore=["1"])
     assert table.names == tuple(map(str, wavelengths)) and len(table.data) == 4
-    with pytest.raises(InputError, match="'site' holds text such as 's0': leave it out with --ignore site"):
+    with pytest.raises(InputError, match="'site' contains text such as 's0'; leave it out with --ignore site"):
         read_table(csv(("site", *wavelengths), *rows))
     again = read_table(csv(("s1", *wavelengths), *rows), ignore=["1"])  # a word that comes again is no name
     assert not again.names and len(again.data) == 5
@@ -164,14 +164,14 @@ def test_several_matrices(tmp_path):
 def test_labels_tell_that_a_table_is_transposed(tmp_path):
     path = tmp_path / "a.mat"
     scipy.io.savemat(path, {"X": DATA.T, "gnd": LABELS})
-    with pytest.raises(InputError, match="gnd labels 5 samples: the table is transposed, give --features rows"):
+    with pytest.raises(InputError, match="gnd labels 5 samples; the table is transposed, so use --features rows"):
         read_table(path)
     np.testing.assert_array_equal(read_table(path, features="rows").data, DATA)
     table = read_table(path, features=None)
     np.testing.assert_array_equal(table.data, DATA)
     assert "features were taken to be the rows of X" in table.notes[0]
     scipy.io.savemat(path, {"X": DATA, "gnd": LABELS})
-    with pytest.raises(InputError, match="transposed, give --features columns"):
+    with pytest.raises(InputError, match="transposed, so use --features columns"):
         read_table(path, features="rows")
     scipy.io.savemat(path, {"X": DATA, "gnd": LABELS[:4]})
     with pytest.raises(InputError, match="X is 5 x 3, but gnd labels 4 samples"):
@@ -194,16 +194,16 @@ def test_what_is_an_image(tmp_path):
 BAD = {
     "nan.csv": ("a,b\n1,2\nnan,3\n", "has no number in 1 of its cells .the first: sample 2, feature 'a'."),
     "hole.csv": ("a,b\n1,2\n,3\n4,\n", "has no number in 2 of its cells .the first: sample 2, feature 'a'."),
-    "one.csv": ("a,b,c\n1,2,3\n", "holds 1 sample: .* fewer than two; where the features are its rows"),
-    "names.csv": ("a,b,c\n", "holds 0 sample"),
-    "ragged.csv": ("1,2\n3\n", "row 2 has 1 cells, the first has 2"),
-    "words.csv": ("a,b\nx,y\nz,w\n", "holds no column of numbers"),
+    "one.csv": ("a,b,c\n1,2,3\n", "contains 1 sample, but at least two are needed; if the features are its rows"),
+    "names.csv": ("a,b,c\n", "contains 0 sample"),
+    "ragged.csv": ("1,2\n3\n", "row 2 has 1 cells, but the first has 2"),
+    "words.csv": ("a,b\nx,y\nz,w\n", "contains no column of numbers"),
     "empty.csv": ("", "is empty"),
     "blank.csv": ("\n\n", "is empty"),
     "text.npy": ("this is no array", "cannot be read as a NumPy array"),
     "text.npz": ("this is no archive", "cannot be read as an archive"),
     "text.mat": ("this is no archive", "is not a readable MAT file"),
-    "a.xlsx": ("x", "has an extension that is not one of a table"),
+    "a.xlsx": ("x", "does not have the extension of a table"),
 }
 
 
@@ -220,8 +220,8 @@ def test_bad_tables(name, tmp_path):
     ("array", "message"),
     [
         (np.ones((2, 3, 4)), "shape .2, 3, 4.; a table has two dimensions"),
-        (np.ones((2, 3), complex), "holds complex128 values"),
-        (np.array([["a", "b"], ["c", "d"]]), "holds <U1 values"),
+        (np.ones((2, 3), complex), "contains complex128 values"),
+        (np.array([["a", "b"], ["c", "d"]]), "contains <U1 values"),
         (np.array([[1, np.inf], [2, 3]]), "sample 1, feature 2"),
     ],
 )
@@ -249,7 +249,7 @@ def test_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     columns = {"site": list("abcde"), "red": DATA[:, 0], "n": LABELS, "class": LABELS}
     parquet.write_table(pyarrow.table(columns), path)
-    with pytest.raises(InputError, match="the column 'site' holds text: leave it out with --ignore site"):
+    with pytest.raises(InputError, match="the column 'site' contains text; leave it out with --ignore site"):
         read_table(path)
     table = read_table(path, ignore=["site"])
     np.testing.assert_array_equal(table.data, np.column_stack([DATA[:, 0], LABELS]))
@@ -268,7 +268,7 @@ def test_the_index_of_a_pandas_table_is_no_feature(tmp_path):
     parquet.write_table(columns.replace_schema_metadata({"pandas": about}), tmp_path / "a.parquet")
     table = read_table(tmp_path / "a.parquet")
     assert table.names == ("a", "b") and table.kept == (("__index_level_0__", ("3", "7", "9")),)
-    assert table.notes == ("the column '__index_level_0__' is the index of the data frame: it is no feature",)
+    assert table.notes == ("the column '__index_level_0__' is the index of the data frame, so it is not a feature",)
 
 
 def test_parquet_without_pyarrow(tmp_path, monkeypatch):
@@ -281,7 +281,7 @@ def test_parquet_without_pyarrow(tmp_path, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(InputError, match="Parquet needs pyarrow, which is not installed: pip install pyarrow"):
+    with pytest.raises(InputError, match="Parquet files need pyarrow, which is not installed; run pip install pyarrow"):
         read_table(tmp_path / "a.parquet")
 
 
@@ -292,13 +292,13 @@ def test_writing(csv, tmp_path):
     again = read_table(tmp_path / "out.csv", ignore=["id"])
     np.testing.assert_array_equal(again.data, DATA[:, [2, 0]])
     assert again.names == ("c", "a") and again.kept == table.kept
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         write_columns(tmp_path / "out.csv", table, [1])
     np.save(tmp_path / "a.npy", DATA.astype(np.float32))
     write_columns(tmp_path / "out.npy", read_table(tmp_path / "a.npy"), [1])
     written = np.load(tmp_path / "out.npy")
     assert written.dtype == np.float32
     np.testing.assert_array_equal(written, DATA[:, [1]].astype(np.float32))
-    with pytest.raises(OutputError, match="no table is written"):
+    with pytest.raises(OutputError, match="has an unsupported extension; tables are written as"):
         write_columns(tmp_path / "out.xlsx", table, [1])
     assert not (tmp_path / "out.xlsx").exists()

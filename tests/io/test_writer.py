@@ -273,7 +273,7 @@ def test_second_header_is_refused(tmp_path, cube, write_envi):
 @pytest.mark.parametrize("name", ["a.tif", "a.img"])
 def test_overwriting_only_when_asked(tmp_path, cube, name):
     write(tmp_path / name, cube, FULL)
-    with pytest.raises(OutputError, match=rf"{name} exists already.*--overwrite|a\.hdr exists already.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{name} already exists.*--overwrite|a\.hdr already exists.*--overwrite"):
         write(tmp_path / name, cube)
     (tmp_path / f"{name}.aux.xml").write_text("<PAMDataset><Metadata><MDI key='stale'>1</MDI></Metadata></PAMDataset>")
     (tmp_path / f"{name}.ovr").write_text("stale")
@@ -288,7 +288,7 @@ def test_overwriting_only_when_asked(tmp_path, cube, name):
 
 def test_header_alone_is_not_overwritten(tmp_path, cube):
     (tmp_path / "a.hdr").write_text("mine")
-    with pytest.raises(OutputError, match=r"a\.hdr exists already"):
+    with pytest.raises(OutputError, match=r"a\.hdr already exists"):
         write(tmp_path / "a.img", cube)
 
 
@@ -340,7 +340,7 @@ def test_folder_is_made_and_mode_follows_umask(tmp_path, cube):
 
 @pytest.mark.parametrize("name", ["a.png", "a", "a.mat"])
 def test_unknown_extension(tmp_path, cube, name):
-    with pytest.raises(UsageError, match=rf"{name} has an extension that is not written; known are \.tif"):
+    with pytest.raises(UsageError, match=rf"{name} has an unsupported extension; use one of \.tif"):
         write(tmp_path / name, cube)
 
 
@@ -350,7 +350,7 @@ def test_unknown_extension(tmp_path, cube, name):
         ("a.img", "int8", Meta(), "ENVI has no samples of type int8"),
         ("a.tif", "float16", Meta(), "GeoTIFF has no samples of type float16"),
         ("a.tif", "uint8", Meta(wavelengths=(1.0,)), "1 wavelengths were given for 2 bands"),
-        ("a.tif", "uint8", Meta(nodata=(1.0, 2.0)), "one nodata value"),
+        ("a.tif", "uint8", Meta(nodata=(1.0, 2.0)), "a single nodata value"),
         ("a.tif", "uint8", Meta(nodata=(-1.0, -1.0)), "nodata -1 is not a uint8"),
         ("a.tif", "int64", Meta(nodata=(-(2.0**63),) * 2), "nodata -9223372036854775808 has more digits than can be"),
         ("a.img", "uint64", Meta(nodata=(1e18,) * 2), "nodata 1000000000000000000 has more digits"),

@@ -284,13 +284,13 @@ def test_unknown_architecture_keyword_is_refused(spec):
     ("typed", "nearest"), [("l-rpcnet", "l-rpcanet"), ("lrpcanet", "l-rpcanet"), ("rpcanett", "rpcanet")]
 )
 def test_near_misses_name_the_nearest_model(typed, nearest):
-    with pytest.raises(UsageError, match=f"no model '{typed}' for detect-ir; did you mean '{nearest}'") as caught:
+    with pytest.raises(UsageError, match=f"unknown model '{typed}' for detect-ir; did you mean '{nearest}'") as caught:
         get_model(typed, "detect-ir")
     assert caught.value.exit_code == 2
 
 
 def test_a_name_like_no_other_lists_what_is_known():
-    with pytest.raises(UsageError, match=r"known are .*l-rpcanet.*top-hat"):
+    with pytest.raises(UsageError, match=r"choose from .*l-rpcanet.*top-hat"):
         get_model("qqqq", "detect-ir")
 
 

@@ -146,7 +146,7 @@ def test_a_checkpoint_of_something_else_is_refused(shared, tmp_path, name):
         with pytest.raises(WeightsError, match=reason):
             weights.import_published(tmp_path / "other.pkl", "smds-net", tmp_path / "other.safetensors")
 
-    refuse({**state, "mu": torch.zeros(729)}, "mu belongs to no SMDS-Net")
+    refuse({**state, "mu": torch.zeros(729)}, "mu does not belong to an SMDS-Net")
     refuse({k: v for k, v in state.items() if k != "apply_W.1"}, "no entry 'apply_W.1'")
     refuse({**state, "lmbda.1": torch.zeros(1, 1, 1, 1, 64)}, "invalid for input of size 64|gamma_1.1 is not lmbda.1")
     if name == STAR_FILE:

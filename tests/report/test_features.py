@@ -21,7 +21,7 @@ def test_a_selection(tmp_path, size_of, shows):
         assert size_of(path) == (1500, 620)
         assert shows(path, _CHOSEN)
         assert shows(path, "#fcfdbf")  # magma's end: a correlation of 1 and of -1
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         selection_picture(path, mean, mean, [0], np.eye(1))
 
 

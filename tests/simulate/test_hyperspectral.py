@@ -160,7 +160,7 @@ def test_the_truth_is_what_was_added(tmp_path):
 @pytest.mark.parametrize("name", ["clean.tif", "noisy.tif", "truth.json"])
 def test_nothing_is_overwritten_unasked(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(OutputError, match=f"{name} exists already"):
+    with pytest.raises(OutputError, match=f"{name} already exists"):
         write_hyperspectral(tmp_path, *small())
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
     write_hyperspectral(tmp_path, *small(), overwrite=True)

@@ -130,14 +130,14 @@ def test_a_detector_finds_the_targets_in_a_clear_sky():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"background": "forest"}, "no background 'forest'"),
+        ({"background": "forest"}, "unknown background 'forest'"),
         ({"rows": 63}, "at least 64 x 64"),
         ({"targets": -1}, "at least 0"),
         ({"snr": 0.0}, "above 0"),
         ({"noise": 0.0}, "above 0"),
         ({"seed": -1}, "at least 0"),
-        ({"snr": 1000.0}, "no place is left"),
-        ({"targets": 300}, "no place is left"),
+        ({"snr": 1000.0}, "no room is left"),
+        ({"targets": 300}, "no room is left"),
     ],
 )
 def test_impossible_scenes_are_refused(arguments, message):

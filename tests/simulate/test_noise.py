@@ -153,8 +153,11 @@ CUBE = np.full((3, 4, 5), 0.5)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "caze1"}, r"no noise 'caze1' \(did you mean 'case1'\?\); known are iid, bandwise, case1, .*case5\.$"),
-        ({"kind": "zzz"}, "no noise 'zzz'; known are iid"),
+        (
+            {"kind": "caze1"},
+            r"unknown noise 'caze1' \(did you mean 'case1'\?\); choose from iid, bandwise, case1, .*case5\.$",
+        ),
+        ({"kind": "zzz"}, "unknown noise 'zzz'; choose from iid"),
         ({"kind": "iid"}, "iid noise needs a sigma above 0, on the 0 to 255 scale, got none"),
         ({"kind": "bandwise", "sigma": 0}, "bandwise noise needs a sigma above 0, .* got 0"),
         ({"kind": "iid", "sigma": float("nan")}, "got nan"),

@@ -274,7 +274,10 @@ def test_training_begins_with_the_given_weights(learned, data, tmp_path):
 def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data, tmp_path):
     file = learned[1] / "tiny.safetensors"
     for changes, message in (
-        ({"arch": {"K": 1, "c": 8, "C": 8, "R": 1}}, r"have the architecture .*'K': 2.*, the recipe asks for .*'K': 1"),
+        (
+            {"arch": {"K": 1, "c": 8, "C": 8, "R": 1}},
+            r"have the architecture .*'K': 2.*, but the recipe asks for .*'K': 1",
+        ),
         ({"model": "rpcanet", "arch": {}}, "belong to the model 'l-rpcanet', not to 'rpcanet'"),
     ):
         with pytest.raises(WeightsError, match=message) as caught:
@@ -282,7 +285,7 @@ def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data
         assert caught.value.exit_code == 5
     with pytest.raises(WeightsError, match="does not exist"):
         trainer(tiny_recipe(1, 1), data, tmp_path, start=tmp_path / "absent.safetensors")
-    with pytest.raises(UsageError, match="there are no weights 'absent'"):
+    with pytest.raises(UsageError, match="unknown weights 'absent'"):
         trainer(tiny_recipe(1, 1), data, tmp_path, start="absent")
 
 
@@ -301,7 +304,7 @@ def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):
 def test_a_resumed_run_does_not_change_what_it_was_begun_with(learned, data, tmp_path):
     recipe, file = tiny_recipe(4, 2), learned[1] / "tiny.safetensors"
     stop_after(trainer(recipe, data, tmp_path / "random"), 1).run()
-    with pytest.raises(InputError, match=r"was begun without weights, not from tiny \(\w+\): leave --from out"):
+    with pytest.raises(InputError, match=r"was started without weights, not from tiny \(\w+\); leave out --from"):
         trainer(recipe, data, tmp_path / "random", start=file).run(resume=True)
     stop_after(trainer(recipe, data, tmp_path / "learned", start=file), 1).run()
     trainer(recipe, data, tmp_path / "learned", start=file).run(resume=True)
@@ -362,14 +365,14 @@ def begun(data, tmp_path):
 def test_a_folder_in_use_is_refused(begun, data):
     recipe, out = begun
     before = (out / "checkpoint.pt").read_bytes()
-    with pytest.raises(OutputError, match="holds a training already: continue it with --resume"):
+    with pytest.raises(OutputError, match="already contains a training run; continue it with --resume"):
         trainer(recipe, data, out).run()
     assert (out / "checkpoint.pt").read_bytes() == before
 
 
 def test_another_recipe_or_other_images_are_refused(begun, data, tmp_path):
     recipe, out = begun
-    with pytest.raises(InputError, match=r"checkpoint\.pt was made by another recipe"):
+    with pytest.raises(InputError, match=r"checkpoint\.pt was made with another recipe"):
         trainer(tiny_recipe(3, 2), data, out).run(resume=True)
     with pytest.raises(InputError, match=r"checkpoint\.pt was made with other images"):
         trainer(recipe, make_data(tmp_path / "other", seed=5), out).run(resume=True)
@@ -388,10 +391,10 @@ def test_a_damaged_checkpoint(begun, data):
 
 
 def test_nothing_to_resume_and_no_folder_to_write_to(data, tmp_path):
-    with pytest.raises(InputError, match=r"holds no checkpoint\.pt to resume from"):
+    with pytest.raises(InputError, match=r"contains no checkpoint\.pt to resume from"):
         trainer(tiny_recipe(1, 1), data, tmp_path / "new").run(resume=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"the folder .*file cannot be made"):
+    with pytest.raises(OutputError, match=r"the folder .*file cannot be created"):
         trainer(tiny_recipe(1, 1), data, tmp_path / "file").run()
 
 
@@ -415,7 +418,7 @@ def test_a_recipe_of_another_task(data, tmp_path):
 
 def test_too_few_images(data, tmp_path):
     recipe = tiny_recipe(1, 1, data={"validation_of": {"blobs": 0, "sky": 0}})
-    with pytest.raises(InputError, match="holds 12 images: too few to hold out validation images"):
+    with pytest.raises(InputError, match="contains 12 images, too few to hold out validation images"):
         trainer(recipe, data, tmp_path)
 
 
@@ -423,14 +426,14 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(data, tmp_
     made = trainer(tiny_recipe(5, 100), data, tmp_path)
     made.optimiser.param_groups[0]["params"][0].data.fill_(math.nan)
     before = {k: v.clone() for k, v in made.ema.state_dict().items()}
-    with pytest.raises(InputError, match="the loss is nan at step 1: lower lr"):
+    with pytest.raises(InputError, match="the loss is nan at step 1; lower lr"):
         made.run()
     assert_same(before, dict(made.ema.state_dict()))
 
 
 def test_a_batch_that_processes_cannot_share(data, tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(InputError, match="a batch of 4 cannot be shared by 3 processes"):
+    with pytest.raises(InputError, match="a batch of 4 cannot be divided among 3 processes"):
         trainer(tiny_recipe(1, 1), data, tmp_path)
 
 
@@ -565,7 +568,7 @@ def test_places_of_errors_must_be_in_the_checkpoint(learned, data, tmp_path):
     stop_after(trainer(recipe, data, tmp_path, start=learned[1] / "tiny.safetensors"), 1).run()
     state = checkpoint(tmp_path)
     torch.save(state | {"task": {}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(InputError, match="holds no places for on_error"):
+    with pytest.raises(InputError, match="contains no places for on_error"):
         trainer(recipe, data, tmp_path).run(resume=True)
 
 

@@ -34,11 +34,11 @@ def test_values_land_where_they_belong(tmp_path):
 
 def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
     assert type(load(tmp_path, HEAD)) is InfraredRecipe
-    with pytest.raises(UsageError, match="there is no model 'rpcanett'; did you mean 'rpcanet'"):
+    with pytest.raises(UsageError, match="unknown model 'rpcanett'; did you mean 'rpcanet'"):
         load(tmp_path, 'name = "r"\nmodel = "rpcanett"\n')
     spec = ModelSpec(name="rx", task="detect-anomaly", kind="classical", factory=object, paper="")
     monkeypatch.setitem(registry._MODELS, "rx", spec)
-    with pytest.raises(InputError, match="'rx' cannot be trained: there is no training for detect-anomaly"):
+    with pytest.raises(InputError, match="'rx' cannot be trained: training is not available for detect-anomaly"):
         load(tmp_path, 'name = "r"\nmodel = "rx"\n')
 
 
@@ -69,7 +69,7 @@ def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
         (HEAD + "[data]\nvalidation_of = {a = -0.1}\n", "validation_of.a must be at least 0, not -0.1"),
         (HEAD + "[data]\nweights = {a = -1}\n", "weights.a must be at least 0, not -1"),
         (HEAD + "[loss]\npixel = [-1, 1]\n", "pixel at first must be at least 0, not -1"),
-        (HEAD + "[augment]\nscale = [2.0, 0.5]\n", "scale must rise, not fall from 2.0 to 0.5"),
+        (HEAD + "[augment]\nscale = [2.0, 0.5]\n", "scale must be an ascending range, not 2.0 to 0.5"),
         (HEAD + "[augment]\nscale = [0, 1]\n", "scale must be above 0, not 0"),
         (
             'name = "../r"\nmodel = "l-rpcanet"\n',
@@ -86,10 +86,10 @@ def test_recipes_that_cannot_be_used(tmp_path, text, message):
 
 
 def test_bad_toml_and_missing_files(tmp_path):
-    with pytest.raises(InputError, match=r"r\.toml is no valid TOML file: .*line 1"):
+    with pytest.raises(InputError, match=r"r\.toml is not a valid TOML file: .*line 1"):
         load(tmp_path, "name = \n")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match=r"binary\.toml is no valid TOML file"):
+    with pytest.raises(InputError, match=r"binary\.toml is not a valid TOML file"):
         load_recipe(tmp_path / "binary.toml")
     with pytest.raises(InputError, match=r"absent\.toml cannot be read \(No such file"):
         load_recipe(tmp_path / "absent.toml")
@@ -100,7 +100,7 @@ def test_recipe_path(tmp_path):
     own.write_text(HEAD)
     assert recipe_path(str(own)) == own
     assert recipe_path("l-rpcanet") == recipe_path("recipes/l-rpcanet.toml") == SHIPPED / "l-rpcanet.toml"
-    with pytest.raises(InputError, match=r"there is no recipe file absent; shipped recipes are: .*l-rpcanet"):
+    with pytest.raises(InputError, match=r"the recipe absent does not exist; shipped recipes are: .*l-rpcanet"):
         recipe_path("absent")
 
 
@@ -117,7 +117,7 @@ def test_changes_take_the_place_of_what_the_file_says(tmp_path):
     with pytest.raises(InputError, match="steps must be at least 1, not 0"):
         load_recipe(path, ["optim.steps=0"])
     for change in ("optim.steps", "=3", "optim.=3"):
-        with pytest.raises(UsageError, match="--set needs a key and a value such as"):
+        with pytest.raises(UsageError, match="--set takes a key and a value such as"):
             load_recipe(path, [change])
-    with pytest.raises(UsageError, match="seed=3: name is no table of the recipe"):
+    with pytest.raises(UsageError, match="seed=3: name is not a table of the recipe"):
         load_recipe(path, ["name.seed=3"])

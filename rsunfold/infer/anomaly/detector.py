@@ -125,8 +125,8 @@ class AnomalyDetector:
         known = self.spec.options
         for name in self.options:
             if name not in known:
-                takes = f"it takes {', '.join(known)}" if known else "it takes none"
-                raise UsageError(f"{name} is no option of {model}; {takes} (from Python; --help lists the flags).")
+                takes = f"its options are {', '.join(known)}" if known else "it takes no options"
+                raise UsageError(f"{model} has no option {name!r}; {takes}.")
         self.model: Any = self.spec.build(**self.options)
         self.literal = bool(self.options.get("literal"))
         self.priors = _known_priors(priors, () if model != DEFAULT or self.literal else tuple(PRIORS))
@@ -142,7 +142,7 @@ class AnomalyDetector:
             self.device_name = str(pick_device(device, apple=False))
             reuse_memory()
         elif device not in ("auto", "cpu"):
-            raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
+            raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
         self.memory = parse_memory(memory)
         self.held = resident() + LATER_BYTES
 
@@ -176,7 +176,7 @@ class AnomalyDetector:
         if not hasattr(self.model, "learned"):
             raise UsageError(f"{self.spec.name} has no stages; leave out --stages.")
         if self.window is not None:
-            raise UsageError("--stages shows one scene: it does not go with --window.")
+            raise UsageError("--stages shows a single scene and cannot be combined with --window.")
 
     # ------------------------------------------------------------------ fit
 
@@ -226,8 +226,8 @@ class AnomalyDetector:
         made = self._plan(image, rows, cols)
         if self.model.whole and not made.whole:
             raise DeviceError(
-                f"{self.spec.name} needs the whole image at once, {rows} x {cols} pixels of {len(image.bands)} bands, "
-                "which --memory does not allow: raise it, or give --window for windows that are scenes of their own."
+                f"{self.spec.name} needs the whole image at once ({rows} x {cols} pixels, {len(image.bands)} bands), "
+                "which does not fit in --memory; increase it, or process windows separately with --window."
             )
         whole = Window(0, 0, rows, cols)
         if made.whole:
@@ -242,7 +242,7 @@ class AnomalyDetector:
         else:
             if stages:
                 raise DeviceError(
-                    f"--stages needs the whole image at once: at most {SAMPLE} pixels, and as many as --memory allows."
+                    f"--stages needs the whole image at once: at most {SAMPLE} pixels, which must fit in --memory."
                 )
             scene = scale.scene(image, self.seed)
             chain = self.chain(scene, lambda profile: self._features(image, scale, profile))
@@ -325,7 +325,7 @@ class AnomalyDetector:
             # The sample that stands for a scene does not depend on the memory of the machine.
             return Plan(False, 1024)
         if whole and not made.whole:
-            raise DeviceError(f"a window of {rows} x {cols} pixels does not fit in --memory: raise it.")
+            raise DeviceError(f"a window of {rows} x {cols} pixels does not fit in --memory; increase it.")
         return made
 
     def _features(self, image: SpectralImage, scale: Scaling, profile: AttributeProfile) -> Scene:
@@ -394,7 +394,9 @@ class Scaling:
 def refuse_useless_size(object_size: int | None, detectors: Sequence[AnomalyDetector]) -> None:
     """Raise UsageError for an ``object_size`` beside detectors none of which looks for objects of a size."""
     if object_size is not None and not any(d.sized for d in detectors):
-        raise UsageError("--object-size is of the priors attribute-profile and small-object, which do not act here.")
+        raise UsageError(
+            "--object-size applies to the priors attribute-profile and small-object, which are not in use."
+        )
 
 
 def options_of(model: str, given: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
@@ -412,6 +414,6 @@ def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[
     for name in names:
         if name not in PRIORS:
             near = difflib.get_close_matches(name, PRIORS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(PRIORS)}, or none."
-            raise UsageError(f"there is no prior {name!r}; {hint}")
+            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(PRIORS)}, or none."
+            raise UsageError(f"unknown prior {name!r}; {hint}")
     return tuple(p for p in PRIORS if p in names)

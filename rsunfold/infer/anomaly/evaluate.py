@@ -63,16 +63,16 @@ def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = N
         if masks is not None:
             mask = given.get(stem) or given.get(f"{stem}_mask")
             if mask is None:
-                raise InputError(f"{path} has no truth in {masks}: {stem} or {stem}_mask was looked for.")
+                raise InputError(f"no ground truth found for {path} in {masks}; expected {stem} or {stem}_mask.")
             found.append(Scene(stem, path, mask, None))
             continue
         names = (truth_var,) if truth_var else TRUTH
         var = next((v for v in names if _holds(path, v)), None)
         if var is None:
-            raise InputError(f"{path} holds no truth ({', '.join(names)}); give --masks or --truth-var.")
+            raise InputError(f"{path} contains no ground truth ({', '.join(names)}); use --masks or --truth-var.")
         found.append(Scene(stem, path, path, var))
     if not found:
-        raise InputError(f"{folder} holds no image.")
+        raise InputError(f"{folder} contains no images.")
     return found
 
 
@@ -220,7 +220,7 @@ def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) ->
     for scene in scenes:
         path = next((given[scene.name + s] for s in SCORES if scene.name + s in given), None)
         if path is None:
-            raise InputError(f"{predictions} holds no score of {scene.name} ({scene.name}_score or {scene.name}).")
+            raise InputError(f"{predictions} contains no score for {scene.name} ({scene.name}_score or {scene.name}).")
         with environment():
             cube = read_score(path, scaled=False)  # as stored: what is equal in float32 only, is in order
         score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)

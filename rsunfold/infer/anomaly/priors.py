@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rsunfold.scene import Floats, Scene
 
 PRIORS = {
-    "attribute-profile": "the detector sees what is small in the leading components, instead of the spectra",
-    "kernel": "geometric mean of the score and that of kernel RX on the spectra",
-    "small-object": "what of the score is larger than an object is taken away",
-    "edge-preserving": "the score is averaged half and half with itself after a filter guided by the first component",
+    "attribute-profile": "the detector sees the small structures of the leading components instead of the spectra",
+    "kernel": "geometric mean of the score and the score of kernel RX on the spectra",
+    "small-object": "parts of the score larger than an object are removed",
+    "edge-preserving": "the score is averaged with its version filtered under guidance of the first component",
 }
 """By name, in the order in which they act."""
 SHARES = (0.1, 0.25, 0.5, 1.0)

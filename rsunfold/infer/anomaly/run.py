@@ -225,9 +225,9 @@ def _summary(
     if len(s.bands) > s.valid_pixels:
         notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
     if len(anomalies.spectra) < len(anomalies.targets):
-        notes.append(f"mean spectra are given for the {len(anomalies.spectra)} strongest anomalies only")
+        notes.append(f"mean spectra are given only for the {len(anomalies.spectra)} strongest anomalies")
     plan = scored.plan
-    apart = f"windows of {plan.tile} pixels, each a scene of its own"
+    apart = f"windows of {plan.tile} pixels, each with its own background model"
     return {
         "rsunfold": __version__,
         "input": image.path,
@@ -246,6 +246,6 @@ def _summary(
         "anomalies": len(anomalies.targets),
         "anomaly_pixels": int(anomalies.mask.sum()),
         "learned": scored.learned,
-        "computed": "in one piece" if plan.whole else apart if scored.windowed else f"by tiles of {plan.tile} pixels",
+        "computed": "in one piece" if plan.whole else apart if scored.windowed else f"in tiles of {plan.tile} pixels",
         "notes": notes,
     }

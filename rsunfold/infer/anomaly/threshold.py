@@ -104,7 +104,7 @@ def choose_threshold(
 def check_rule(pfa: float | None, percentile: float | None) -> None:
     """Raise UsageError unless exactly one of the two is given and makes sense."""
     if (pfa is None) == (percentile is None):
-        raise UsageError("give either --pfa or --percentile.")
+        raise UsageError("use either --pfa or --percentile.")
     if pfa is not None and not 0 < pfa < 0.5:
         raise UsageError(f"--pfa must lie between 0 and 0.5, not {pfa}.")
     if percentile is not None and not 0 < percentile < 100:

@@ -160,7 +160,7 @@ def evaluate_tables(
         table = read_table(path, var=var, features=None, label=label, ignore=ignore)
         if table.labels is None:
             raise InputError(
-                f"{path} has no labels: a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
+                f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
             )
         for note in table.notes:
             say(f"{path}: {note}")
@@ -238,7 +238,9 @@ def read_pixels(
     """
     absent = sorted(set(images) - set(labels))
     if absent:
-        raise InputError(f"there are no labels for {images[absent[0]]} ({len(absent)} of {len(images)} images).")
+        raise InputError(
+            f"no labels found for {images[absent[0]]} (missing for {len(absent)} of {len(images)} images)."
+        )
     meta: Meta | None = None
     common: set[int] = set()
     for path in images.values():
@@ -246,12 +248,12 @@ def read_pixels(
             if meta is None:
                 meta, common, count = image.meta, set(image.bands), image.count
             if image.count != count:
-                raise InputError(f"{path} has {image.count} bands, the others have {count}.")
+                raise InputError(f"{path} has {image.count} bands, but the others have {count}.")
             common &= set(image.bands)
     assert meta is not None
     bands = sorted(common)
     if len(bands) < 2:
-        raise InputError("the images have fewer than two bands in common that take part.")
+        raise InputError("the images have fewer than two usable bands in common.")
     spectra, classes, tiles = [], [], []
     for number, (stem, path) in enumerate(images.items()):
         with open_cube(path, var=var) as reader:
@@ -291,14 +293,16 @@ def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
         return np.where(cube.valid, cube.data.argmax(axis=0) + 1, 0).astype(np.int64)
     values = np.where(cube.valid, cube.data[0], 0)
     if values.dtype.kind not in "buif" or (values != np.rint(values)).any() or values.min() < 0:
-        raise InputError(f"{path} holds values that are no classes: whole numbers from 0, which is none, are needed.")
+        raise InputError(
+            f"{path} contains values that are not classes; whole numbers from 0 (no class) upwards are needed."
+        )
     return values.astype(np.int64)
 
 
 def check_numbers(numbers: Sequence[int], option: str) -> list[int]:
     """The numbers of features, rising; raises UsageError unless there are some and all are at least 1."""
     if not numbers or min(numbers) < 1:
-        raise UsageError(f"{option} needs numbers of at least 1, such as 10,20,30.")
+        raise UsageError(f"{option} takes numbers of at least 1, such as 10,20,30.")
     return sorted(set(numbers))
 
 
@@ -324,7 +328,7 @@ def _enter(
     inside = np.array(source.inside)
     numbers = [k for k in numbers if k <= len(inside)]
     if not numbers:
-        raise UsageError(f"{data} has {len(inside)} {source.noun}s that take part: ask for fewer.")
+        raise UsageError(f"{data} has only {len(inside)} usable {source.noun}s; ask for fewer.")
     done.add(data, ALL, len(inside), [measure(inside, seeds)], 0.0)
     scene = source.scene(seeds[0])
     for ranker in rankers:

@@ -27,16 +27,16 @@ from rsunfold.report import write_json
 from rsunfold.report.features import selection_picture
 
 COLUMNS = {
-    "rank": "1 is the best; empty for what was left out",
+    "rank": "1 is the best; empty if left out",
     "index": "zero-based, as in Python",
     "band": "one-based, as in ENVI",
     "name": "",
     "wavelength_nm": "",
     "fwhm_nm": "",
     "selected": "1 or 0",
-    "score": "of the model, larger is better",
-    "explained_variance": "share that the projection on the features up to this rank explains, in [0, 1]",
-    "largest_correlation": "largest absolute correlation with a feature of a better rank",
+    "score": "score of the model; larger is better",
+    "explained_variance": "share of the variance explained by projection on the features up to this rank, in [0, 1]",
+    "largest_correlation": "largest absolute correlation with a better-ranked feature",
     "left_out": "why a feature has no rank",
 }
 """Columns of the ranking and what they are; ``band`` is ``feature`` for tables."""
@@ -63,7 +63,7 @@ class Options:
         for name, ranges in (("--drop", self.drop), ("--keep", self.keep)):
             for low, high in ranges:
                 if not 0 <= low <= high < math.inf:
-                    raise UsageError(f"{name} needs ranges such as 1340-1450, the smaller one first, in nm.")
+                    raise UsageError(f"{name} takes ranges in nm with the smaller value first, such as 1340-1450.")
 
 
 @dataclass
@@ -165,7 +165,9 @@ def _opened(
     asked = [o for o, v in (("--ignore", options.ignore), ("--label", options.label)) if v]
     asked += ["--features rows"] if options.features != "columns" else []
     if asked:
-        raise UsageError(f"{asked[0]} goes with a table; {given if isinstance(given, str) else 'a cube'} is an image.")
+        raise UsageError(
+            f"{asked[0]} applies to tables, but {given if isinstance(given, str) else 'a cube'} is an image."
+        )
     return ImageBands(source, ranker, var=options.var, drop=options.drop, keep=options.keep, gap=wanted.min_gap)
 
 
@@ -173,7 +175,7 @@ def _table_source(table: Table, ranker: FeatureRanker, wanted: Wanted, options: 
     asked = [o for o, v in (("--drop", options.drop), ("--keep", options.keep), ("--min-gap", wanted.min_gap)) if v]
     asked += ["--envi"] if options.envi else []
     if asked:
-        raise UsageError(f"{asked[0]} goes with an image; {table.path} is a table, which has no wavelengths.")
+        raise UsageError(f"{asked[0]} applies to images, but {table.path} is a table, which has no wavelengths.")
     return TableColumns(table, ranker)
 
 
@@ -181,15 +183,15 @@ def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
     """A two-dimensional array as a table of samples x features; InputError when it cannot be one."""
     values = np.asarray(array)
     if nodata is not None:
-        raise UsageError("nodata goes with a cube (bands, rows, cols); remove samples without data from a table.")
+        raise UsageError("nodata applies to cubes (bands, rows, cols) only; remove samples without data from a table.")
     if values.dtype.kind not in "buif" or len(values) < 2 or values.shape[1] < 2:
         raise InputError(
-            f"an array of shape {values.shape} and type {values.dtype} is no table: two samples x two features of real "
-            "numbers are the least."
+            f"an array of shape {values.shape} and type {values.dtype} is not a table of real numbers with at least "
+            "two samples and two features."
         )
     data = np.asarray(values, np.float64)
     if not np.isfinite(data).all() or np.ma.is_masked(array):
-        raise InputError("the array holds values that are missing or not finite: fill them or remove these samples.")
+        raise InputError("the array contains missing or non-finite values; fill them or remove these samples.")
     return Table("array", data, values)
 
 

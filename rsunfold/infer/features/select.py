@@ -41,11 +41,13 @@ class Wanted:
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.variance is None):
-            raise UsageError("give either -k, the number to choose, or --variance, the share they have to explain.")
+            raise UsageError(
+                "use either -k, the number to choose, or --variance, the share of the variance to explain."
+            )
         if self.count is not None and not (isinstance(self.count, Integral) and self.count >= 1):
             raise UsageError(f"-k must be a whole number of at least 1, not {self.count}.")
         if self.variance is not None and not 0 < self.variance <= 1:
-            raise UsageError(f"--variance is a share above 0, at most 1, such as 0.999, not {self.variance:g}.")
+            raise UsageError(f"--variance must be a share above 0 and at most 1, such as 0.999, not {self.variance:g}.")
         if self.min_gap is not None and not 0 < self.min_gap < np.inf:
             raise UsageError(f"--min-gap must be above 0 nm, not {self.min_gap:g}.")
 
@@ -99,8 +101,8 @@ class FeatureRanker:
                 # As it can be given: all after a colon, some as a flag.
                 flags = () if name in typed else options or ()
                 shown = {k: "--" + k.replace("_", "-") if k in flags else f"{model}:{k}" for k in (name, *known)}
-                takes = f"it takes {', '.join(shown[k] for k in known)}" if known else "it takes none"
-                raise UsageError(f"{shown[name]} is no option of {model}; {takes}.")
+                takes = f"its options are {', '.join(shown[k] for k in known)}" if known else "it takes no options"
+                raise UsageError(f"{model} has no option {shown[name]}; {takes}.")
         if not 0 <= seed < 2**32:
             raise UsageError(f"the seed must lie between 0 and {2**32 - 1}, not {seed}.")
         self.method: Any = self.spec.build(**self.options)
@@ -126,13 +128,15 @@ class FeatureRanker:
         """
         d = len(scene.mean)
         if wanted.count is not None and wanted.count > d:
-            raise UsageError(f"-k {wanted.count} is more than the {d} {noun}s that take part; ask for fewer.")
-        gap = f", of which no two are nearer than {wanted.min_gap:g} nm" if wanted.min_gap else ""
+            raise UsageError(f"-k {wanted.count} is more than the {d} usable {noun}s; ask for fewer.")
+        gap = f" at least {wanted.min_gap:g} nm apart" if wanted.min_gap else ""
         if wanted.count is not None:
             count, ranking = wanted.count, self.rank(scene, wanted.count, conflicts)
             found = len(ranking.order)
             if count > found:
-                raise UsageError(f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}.")
+                raise UsageError(
+                    f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}; ask for fewer."
+                )
         else:
             count, ranking = self._reaching(scene, wanted, conflicts, f"{noun}s", gap)
         if len(ranking.order) < d <= RANKED_WHOLE:
@@ -158,7 +162,7 @@ class FeatureRanker:
             if most == d or len(ranking.order) < most:
                 raise UsageError(
                     f"--variance {share:g} cannot be reached: the {len(explained)} {nouns} that {self.spec.name} "
-                    f"ranks{gap} explain {explained[-1]:.6f}; ask for less."
+                    f"ranks{gap} explain only {explained[-1]:.6f}; ask for less."
                 )
             most = min(d, 2 * most)
             ranking, explained = ranked(most)

@@ -117,20 +117,20 @@ class ImageBands(FeatureSource):
             reader = stack.enter_context(source if isinstance(source, CubeReader) else open_cube(source, var=var))
             self.path, self.count = str(reader.path), reader.shape[0]
             if self.count < 2:
-                raise InputError(f"{self.path} has a single band: there is nothing to choose from.")
+                raise InputError(f"{self.path} has a single band; there is nothing to choose from.")
             meta = reader.meta
             if len(meta.nodata_values) > 1:
                 raise InputError(
-                    f"{self.path} has several nodata values, which the file of the chosen bands could not say: give "
-                    "all bands the same one first."
+                    f"{self.path} has several nodata values, which the output cannot represent; first give "
+                    "all bands the same one."
                 )
             self.notes = list(meta.notes)
             self.wavelengths, self.fwhm, self.names = meta.wavelengths, meta.fwhm, meta.band_names
             if not self.wavelengths:
                 asked = [o for o, v in (("--drop", drop), ("--keep", keep), ("--min-gap", gap)) if v]
                 if asked:
-                    raise InputError(f"{self.path} gives no wavelengths, which {' and '.join(asked)} would need.")
-                self.notes.append("the file gives no wavelengths")
+                    raise InputError(f"{self.path} has no wavelengths, so {' and '.join(asked)} cannot be used.")
+                self.notes.append("the file has no wavelengths")
             beside = outside(self.wavelengths, drop, keep)
             if len(beside) == self.count:
                 raise InputError(f"--drop and --keep leave no band of {self.path}.")
@@ -147,7 +147,7 @@ class ImageBands(FeatureSource):
         self.deviation[s.bands] = np.sqrt(np.maximum(np.diagonal(s.moments.covariance), 0))
         if len(s.bands) < 2:
             self.close()
-            raise InputError(f"{self.path} has a single band that takes part: there is nothing to choose from.")
+            raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
         swapped = self.image.swapped_axes()
         if swapped:
             self.notes.append(swapped)
@@ -161,8 +161,8 @@ class ImageBands(FeatureSource):
         if strips < least:
             needed = math.ceil((sample + STRIP_COPIES * least) / 2**20)
             raise DeviceError(
-                f"{needed} MB of working memory are needed beside the program for {bands} bands of {cols} columns, "
-                f"but --memory leaves {self._room // 2**20} MB: raise it."
+                f"{bands} bands of {cols} columns need {needed} MB on top of the program itself, "
+                f"but --memory leaves {self._room // 2**20} MB; increase it."
             )
         return int(strips)
 
@@ -213,7 +213,9 @@ class ImageBands(FeatureSource):
                     cube.data[:, unmarked] = nodata
                 raster.write(cube.data, window)
         if lost:
-            self.notes.append(f"{lost} pixels are invalid by a mask of the file that is not carried to {path.name}")
+            self.notes.append(
+                f"{lost} pixels are invalid because of a mask in the file, which is not copied to {path.name}"
+            )
 
     def _windows(self, bands: int, itemsize: int, block: tuple[int, int]) -> list[Window]:
         """Whole blocks of the raster that is written, as many side by side as the memory allows, row by row."""
@@ -258,8 +260,8 @@ class TableColumns(FeatureSource):
         needed = SQUARES * 8 * self.count**2 + 2 * data.nbytes
         if needed > room:
             raise DeviceError(
-                f"{math.ceil(needed / 2**20)} MB of working memory are needed beside the program for the covariance of "
-                f"{self.count} features, but --memory leaves {room // 2**20} MB: raise it."
+                f"the covariance of {self.count} features needs {math.ceil(needed / 2**20)} MB on top of the program "
+                f"itself, but --memory leaves {room // 2**20} MB; increase it."
             )
         low, high = data.min(axis=0), data.max(axis=0)
         self.inside = [int(i) for i in np.flatnonzero(high > low)]
@@ -279,7 +281,7 @@ class TableColumns(FeatureSource):
         for i in self.inside:
             j = first.setdefault(self.table.data[:, i].tobytes(), i)
             if j != i:
-                pairs.append(f"{self.table.name(i)} is {self.table.name(j)} again")
+                pairs.append(f"{self.table.name(i)} repeats {self.table.name(j)}")
         more = f" (and {len(pairs) - 3} more)" if len(pairs) > 3 else ""
         return [f"duplicate features: {', '.join(pairs[:3])}{more}"] if pairs else []
 

@@ -120,7 +120,7 @@ def adapted(
     with gradients():
         judged = [look() for _ in range(JUDGED)]
         if sum(s.samples for s in judged) < FEWEST:
-            raise InputError(f"{name} has too few valid pixels to adapt a network to: leave out --adapt.")
+            raise InputError(f"{name} has too few valid pixels to adapt a network to; leave out --adapt.")
         try:
             made = copy.deepcopy(net).requires_grad_(False)
             before = _risk(made, judged, A, context)
@@ -186,6 +186,6 @@ def side_for(net: Any, bands: int, rank: int, rows: int, cols: int, free: float)
         if needed(side) <= free:
             return side
     raise UsageError(
-        f"--adapt needs {needed(LEAST) / 1e9:.1f} GB for gradients with {rank} eigen-images, {max(free, 0) / 1e9:.1f} "
-        "GB are left: give more --memory, or leave out --adapt."
+        f"--adapt needs {needed(LEAST) / 1e9:.1f} GB for gradients with {rank} eigen-images, but only "
+        f"{max(free, 0) / 1e9:.1f} GB are left; increase --memory, or leave out --adapt."
     )

@@ -74,16 +74,16 @@ class Denoiser:
         if sigma is not None and not 0 < sigma < np.inf:
             raise UsageError(f"--sigma must be above 0, not {sigma}.")
         if adapt and not getattr(self.spec.factory, "adaptable", False):
-            raise UsageError(f"--adapt goes with star-net, not with {model}.")
+            raise UsageError(f"--adapt works only with star-net, not with {model}.")
         self.sigma, self.adapt, self.memory = sigma, adapt, parse_memory(memory)
         self.net: Any = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
         if self.spec.kind == "classical":
             if weights is not None:
-                raise UsageError(f"{model} is a classical method: it takes no weights.")
+                raise UsageError(f"{model} is a classical method and takes no weights.")
             if device not in ("auto", "cpu"):
-                raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
+                raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
             self.method = self.spec.build()
             self.device_name = "cpu"
             self.held = resident() + LATER_BYTES
@@ -93,13 +93,13 @@ class Denoiser:
 
         name = weights or self.spec.weights
         if name is None:
-            raise WeightsError(f"no weights are shipped for {model}: give a file with --weights, or train some.")
+            raise WeightsError(f"no weights are shipped for {model}; give a file with --weights, or train some.")
         self.device: torch.device = pick_device(device, apple=False)
         self.device_name = str(self.device)
         reuse_memory()
         self.net, self.record, self.sha256 = load(name, model)
         if self.published and sigma is not None:
-            raise UsageError(f"the published weights of {model} take no noise level: leave out --sigma.")
+            raise UsageError(f"the published weights of {model} take no noise level; leave out --sigma.")
         self.net = self.net.to(self.device)
         self.held = resident() + LATER_BYTES
 

@@ -89,7 +89,7 @@ def _with_top(image: SpectralImage) -> tuple[NDArray[np.float32], NDArray[np.boo
     data, valid = image.read(Window(0, 0, image.rows, image.cols))
     top = float(data[:, valid].max())
     if top <= 0:
-        raise InputError(f"{image.path} has no value above 0: as a clean cube it cannot be scaled to 1.")
+        raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
     return data, valid, top
 
 
@@ -98,7 +98,7 @@ def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]
     if kind not in KINDS:
         near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UsageError(f"there is no --noise {kind!r}{hint}; known are {', '.join(KINDS)}.")
+        raise UsageError(f"unknown --noise {kind!r}{hint}; choose from {', '.join(KINDS)}.")
     if not all(0 < sigma < math.inf for sigma in sigmas):
         raise UsageError(f"--sigma must be above 0, not {', '.join(f'{sigma:g}' for sigma in sigmas)}.")
     if kind in GAUSSIAN:
@@ -106,7 +106,7 @@ def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]
             raise UsageError(f"--noise {kind} needs --sigma, such as --sigma 10,30,50,70.")
         return [(kind, sigma) for sigma in sigmas]
     if sigmas:
-        raise UsageError(f"--noise {kind} draws its own noise levels: leave out --sigma.")
+        raise UsageError(f"--noise {kind} draws its own noise levels; leave out --sigma.")
     return [(kind, None)]
 
 
@@ -165,11 +165,13 @@ def evaluate_files(
     for name, path in results.items():
         with environment(), open_cube(path, var=var) as reader:
             if reader.shape != size:
-                raise InputError(f"{path} has (bands, rows, cols) {reader.shape}, its truth {truth} has {size}.")
+                raise InputError(
+                    f"{path} has (bands, rows, cols) {reader.shape}, but its ground truth {truth} has {size}."
+                )
             cube = reader.read(bands=bands)
         both = valid & cube.valid
         if not both.any():
-            raise InputError(f"{path} and its truth {truth} have no valid pixel in common.")
+            raise InputError(f"{path} and its ground truth {truth} have no valid pixel in common.")
         q = quality(clean / top, (cube.data / top).astype(np.float32), valid=both, published_ergas=published_ergas)
         done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": top}
         done.runs.append(

@@ -76,11 +76,11 @@ def target_of(output: Path, stem: str, envi: bool = False) -> Path:
     """The raster that one input gives: ``output`` itself when it has the extension of a raster, else a file in it."""
     if output.suffix.lower() in GEOTIFF_SUFFIXES + ENVI_SUFFIXES and not output.is_dir():
         if envi and output.suffix.lower() in GEOTIFF_SUFFIXES:
-            raise UsageError(f"--envi does not go with {output}: give a name that ends in .hdr, or a folder.")
+            raise UsageError(f"--envi cannot be combined with {output}; give a name that ends in .hdr, or a folder.")
         return output.with_suffix(".img") if output.suffix.lower() == ".hdr" else output
     if output.suffix.lower() in FILES and not output.is_dir():
         known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
-        raise UsageError(f"{output} has an extension that is not written; known are {known}.")
+        raise UsageError(f"{output} has an unsupported extension; use one of {known}.")
     return output / f"{stem}{DENOISED}{'.img' if envi else '.tif'}"
 
 
@@ -118,7 +118,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     folder, names = target.parent, output_names(target, options)
     for name in names.values():
         if _same_file(folder / name, source):
-            raise OutputError(f"{folder / name} would replace the image that is read: choose another output.")
+            raise OutputError(f"{folder / name} would overwrite the input image; choose another output.")
     refuse_results(folder, names.values(), denoiser.spec, options.overwrite)
     for kind in ("denoised", "residual"):
         if f"{kind}_header" in names:
@@ -170,11 +170,13 @@ class _Passage:
         self.same = options.dtype == "same"
         self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
         if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
-            raise UsageError("--dtype same does not go with an image of two values.")
-        # What cannot be done is told before the noise is estimated, which takes its time.
+            raise UsageError("--dtype same cannot be used with a two-valued image.")
+        # Before the noise is estimated, which takes its time.
         for row, col in options.pixels:
             if not (0 <= row < image.rows and 0 <= col < image.cols):
-                raise UsageError(f"there is no pixel {row},{col} in an image of {image.rows} x {image.cols}.")
+                raise UsageError(
+                    f"pixel {row},{col} is outside the image, which has {image.rows} x {image.cols} pixels."
+                )
         self.scaled = any(s != 1 for s in image.meta.scales) or any(o != 0 for o in image.meta.offsets)
         self.nodata = self._nodata()
         self.meta = self._meta()
@@ -190,7 +192,7 @@ class _Passage:
         if self.same:
             values = {v for v in values if _occurs(v, self.dtype)}
             if len(values) > 1:
-                raise UsageError(f"{self.image.path} has several nodata values; --dtype same needs one.")
+                raise UsageError(f"{self.image.path} has several nodata values, but --dtype same needs a single one.")
             return values.pop() if values else (math.nan if self.dtype.kind == "f" else None)
         if len(values) == 1 and not self.scaled:
             value = float(values.pop())
@@ -299,13 +301,13 @@ def _summary(
     if swapped:
         notes.append(swapped)
     if not meta.wavelengths:
-        notes.append("the file gives no wavelengths")
+        notes.append("the file has no wavelengths")
     if image.kind == np.float64 and not passage.same:
-        notes.append("float32 is coarse at the level of these samples: --dtype same keeps what was computed")
+        notes.append("float32 is coarse for values of this size; --dtype same keeps the computed precision")
     if passage.unmarked:
         notes.append(
-            f"{passage.unmarked} pixels are invalid by a mask of the file that --dtype same does not carry: they have "
-            "values in the result; without it they are NaN"
+            f"{passage.unmarked} pixels are invalid because of a mask in the file, which --dtype same does not copy; "
+            "they have values in the result, but are NaN without --dtype same"
         )
     return {
         "rsunfold": __version__,
@@ -325,7 +327,7 @@ def _summary(
         "eigen_images": subspace.A.shape[1],
         "stripes": None if subspace.lines is None else subspace.lines.stripes,
         "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
-        "computed": "in one piece" if plan.whole else f"by tiles of {plan.tile} pixels",
+        "computed": "in one piece" if plan.whole else f"in tiles of {plan.tile} pixels",
         "valid_pixels": s.valid_pixels,
         "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
         "samples_clipped": passage.clipped if passage.same else None,

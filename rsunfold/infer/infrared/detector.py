@@ -61,10 +61,10 @@ class Scored:
         """How the image was computed, in words."""
         if self.plan.whole:
             return "in one piece"
-        tiles = f"by tiles of {self.plan.tile} pixels"
+        tiles = f"in tiles of {self.plan.tile} pixels"
         if not self.overlap:
             return tiles
-        return f"{tiles}, each on its own, blended over {self.overlap} pixels: not the result of the whole image"
+        return f"{tiles}, each on its own, blended over {self.overlap} pixels, unlike the result of the whole image"
 
 
 class Detector:
@@ -97,9 +97,9 @@ class Detector:
         self.own = Rule(self.spec.threshold)
         if self.spec.kind == "classical":
             if weights is not None or half:
-                raise UsageError(f"{model} is a classical method: it takes neither weights nor half precision.")
+                raise UsageError(f"{model} is a classical method and takes neither weights nor half precision.")
             if device not in ("auto", "cpu"):
-                raise UsageError(f"{model} is a classical method and runs on the CPU only, not on {device}.")
+                raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
             self.method = self.spec.build()
             self.device_name = "cpu"
             self.held = resident() + LATER_BYTES
@@ -109,11 +109,11 @@ class Detector:
 
         name = weights or self.spec.weights
         if name is None:
-            raise WeightsError(f"no weights are shipped for {model}: give a file with --weights, or train some.")
+            raise WeightsError(f"no weights are shipped for {model}; give a file with --weights, or train some.")
         self.device: torch.device = pick_device(device)
         self.device_name = str(self.device)
         if half and self.device.type != "cuda":
-            raise UsageError(f"half precision needs a CUDA device, this run uses {self.device}.")
+            raise UsageError(f"half precision needs a CUDA device, but this run uses {self.device}.")
         reuse_memory()
         net, self.record, self.sha256 = load(name, model)
         self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area)
@@ -198,7 +198,7 @@ class Detector:
             exact = self.net(x)[0]
             worst = float(np.abs(self._sigmoid(T) - self._sigmoid(exact)).max())
             if not worst <= HALF_TOLERANCE:
-                raise DeviceError(f"half precision changes the score by {worst:.3g} on this image: run without --half.")
+                raise DeviceError(f"half precision changes the score by {worst:.3g} on this image; run without --half.")
             self._half_checked = True
         return T
 
@@ -292,7 +292,7 @@ class Detector:
             found = {(k + 1, n): read_tensor(v) for k, s in enumerate(record.stages) for n, v in s.items()}
             return Scored(made, lambda: iter([(0, score)]), found), lambda: None
         if self.half:
-            raise UsageError(f"{image.path} needs tiles, which half precision does not support: run without --half.")
+            raise UsageError(f"{image.path} needs tiles, which half precision does not support; run without --half.")
         canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device)
         try:
             D = canvas.load(lambda w: image.read(w)[0])

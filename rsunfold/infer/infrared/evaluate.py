@@ -123,7 +123,7 @@ class Evaluation:
         """
         roc = self.sets["all"].result().get("roc")
         if roc is None or roc["overlap"]["pd"] is None or roc["overlap"]["fa"] is None:
-            raise UsageError("there is no ROC to draw: it needs scores, targets and background.")
+            raise UsageError("no ROC can be drawn without scores, targets and background.")
         return np.array(roc["overlap"]["fa"]), np.array(roc["overlap"]["pd"])
 
     def point(self) -> tuple[float, float]:
@@ -166,13 +166,13 @@ def samples_from(
     """The samples that the options of ``evaluate detect-ir`` name; UsageError for a combination without sense."""
     if data is not None:
         if images is not None or masks is not None:
-            raise UsageError("--data stands for --images and --masks; give the one or the others.")
+            raise UsageError("--data replaces --images and --masks; use one or the other.")
         samples = find_samples(data)
     elif masks is None:
-        raise UsageError("--masks is missing: give --images and --masks, or --data.")
+        raise UsageError("--masks is missing; use --images and --masks, or --data.")
     else:
         if images is None and predictions is None:
-            raise UsageError("--images is missing: give it, or --predictions.")
+            raise UsageError("--images is missing; use it, or --predictions.")
         samples = pair(masks.resolve().parent.name, images or masks, masks)
         if images is None:  # a mask is then its own image, and may say in its name that it is a mask
             samples = [replace(s, name=re.sub("(_mask|_pixels0)$", "", s.name)) for s in samples]
@@ -189,13 +189,13 @@ def detectors_of(
     """
     names = model_names(model)
     if weights is not None and (len(names) != 1 or names == ["all"]):
-        raise UsageError("--weights goes with one --model only.")
+        raise UsageError("--weights can be used with a single --model only.")
     if names == ["all"]:
         known = all_models("detect-ir")
         specs = [s for s in known if s.kind == "classical" or s.weights]
         absent = [s.name for s in known if s not in specs]
         if absent:
-            say(f"left out, no weights are shipped: {', '.join(absent)}")
+            say(f"skipped, because no weights are shipped: {', '.join(absent)}")
         chosen = {s.name: "auto" if s.kind == "classical" else device for s in specs}
     else:
         chosen = dict.fromkeys(names, device)
@@ -313,21 +313,21 @@ def evaluate_files(
     looked_for = {name for several in names.values() for name in several}
     found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
     if not found:
-        raise InputError(f"{predictions} holds no predictions.")
+        raise InputError(f"{predictions} contains no predictions.")
     paths: dict[Sample, Path] = {}
     for sample in samples:
         twin = next((s for s in paths if s.name == sample.name), None)
         if twin is not None:
-            raise UsageError(f"{twin.group} and {sample.group} both hold {sample.name}: evaluate them one by one.")
+            raise UsageError(f"{twin.group} and {sample.group} both contain {sample.name}; evaluate them separately.")
         path = next((found[n] for n in names[sample] if n in found), None)
         if path is None:
-            raise InputError(f"{predictions} holds no prediction for {sample.name}.")
+            raise InputError(f"{predictions} contains no prediction for {sample.name}.")
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
         own = _own_rule(first.meta)
     if not scored and (given := [option for option, value in asked.items() if value is not None]):
-        raise UsageError(f"{predictions} holds masks, which take no {given[0]}.")
+        raise UsageError(f"{predictions} contains masks, to which {given[0]} does not apply.")
     if confidence is None:
         confidence = own.confidence if threshold is None else threshold
     cut = own.threshold if threshold is None else threshold
@@ -360,7 +360,7 @@ def _shown(rule: Rule | None, instead: str) -> dict[str, Any]:
 def _read_mask(path: Path) -> NDArray[np.bool_]:
     with open_cube(path) as reader:
         if reader.dtype.kind == "f":
-            raise InputError(f"{path} holds scores where the other predictions are masks; evaluate them separately.")
+            raise InputError(f"{path} contains scores where the other predictions are masks; evaluate them separately.")
     return read_mask(path)
 
 
@@ -375,15 +375,17 @@ def _read_scores(path: Path, expected: Rule | None) -> NDArray[np.float32]:
     """Scores of a file, which must name the rule that is ``expected``."""
     cube = read_score(path)
     if cube.data.dtype.kind != "f":
-        raise InputError(f"{path} holds a mask where the other predictions are scores; evaluate them separately.")
+        raise InputError(f"{path} contains a mask where the other predictions are scores; evaluate them separately.")
     if expected is not None and (named := _own_rule(cube.meta)) != expected:
         raise InputError(
-            f"{path} names the rule {_in_words(named)}, the first of the predictions {_in_words(expected)}: give one "
-            "for all with --threshold."
+            f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
+            f"{_in_words(expected)}; give one rule for all with --threshold."
         )
     score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)
     if score.min() < 0 or score.max() > 1:
-        raise InputError(f"{path} holds scores from {score.min():.4g} to {score.max():.4g}; they must lie in 0 to 1.")
+        raise InputError(
+            f"{path} contains scores from {score.min():.4g} to {score.max():.4g}; they must lie between 0 and 1."
+        )
     return score
 
 

@@ -55,7 +55,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.window is not None and not (min(self.window[:2]) >= 0 and 1 <= self.window[2] <= LARGEST):
             raise UsageError(
-                f"--window needs a row and a column from 0 and a size from 1 to {LARGEST}, not "
+                f"--window takes a row and a column from 0 and a size from 1 to {LARGEST}, not "
                 f"{','.join(map(str, self.window))}."
             )
 
@@ -64,15 +64,14 @@ class Options:
         if self.window is None:
             if max(image.rows, image.cols) > LARGEST:
                 raise UsageError(
-                    f"{image.path} has {image.rows} x {image.cols} pixels, and at most {LARGEST} x {LARGEST} can be "
-                    "explained: choose a part with --window ROW,COL,SIZE."
+                    f"{image.path} has {image.rows} x {image.cols} pixels, but at most {LARGEST} x {LARGEST} can be "
+                    "explained; choose a part with --window ROW,COL,SIZE."
                 )
             return Window(0, 0, image.rows, image.cols)
         row, col, size = self.window
         if row + size > image.rows or col + size > image.cols:
             raise UsageError(
-                f"--window {row},{col},{size} does not lie in {image.path}, which has {image.rows} x {image.cols} "
-                "pixels."
+                f"--window {row},{col},{size} is not inside {image.path}, which has {image.rows} x {image.cols} pixels."
             )
         return Window(row, col, size, size)
 

@@ -86,7 +86,7 @@ class GrayImage(Source):
         if bands == 3 and self.meta.colour:
             return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
         hint = "arrays are (band, row, col); " if self.meta.driver == "array" else ""
-        raise InputError(f"{self.reader.path} has {bands} bands where one is needed: {hint}choose one with --band.")
+        raise InputError(f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band.")
 
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         cube = self.reader.read(window, self._bands)
@@ -125,7 +125,7 @@ class GrayImage(Source):
         if given is not None:
             low, high = map(float, given)
             if not -np.inf < low < high < np.inf:
-                raise UsageError(f"--scale needs two numbers with the first smaller than the second, not {low},{high}.")
+                raise UsageError(f"--scale takes two numbers, the first smaller than the second, not {low},{high}.")
             how = "given"
         elif sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8):
             low, high = 0.0, full_range(self.reader)

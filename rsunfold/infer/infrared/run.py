@@ -58,7 +58,7 @@ class Options:
 def check_max_area(max_area: int | None, min_area: int = 1) -> None:
     """Raise UsageError for a largest target smaller than the smallest; None is that of the weights, 0 any size."""
     if max_area and max_area < min_area:
-        raise UsageError(f"--max-area must be 0, for targets of any size, or at least {min_area}, not {max_area}.")
+        raise UsageError(f"--max-area must be 0 (no limit) or at least {min_area}, not {max_area}.")
 
 
 def check_threshold(threshold: float | None, option: str = "--threshold") -> None:
@@ -159,7 +159,7 @@ class _Passage:
         if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
                 f"--min-area {options.min_area} is more than the {self.rule.max_area} pixels that the weights allow a "
-                "target: give --max-area too, 0 for any size."
+                "target; also give --max-area (0: no limit)."
             )
         self.collector = TargetCollector(image.rows, image.cols, min_area=options.min_area, rule=self.rule)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)

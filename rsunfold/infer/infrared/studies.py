@@ -126,7 +126,7 @@ def corruptions(levels: dict[str, list[float]], seed: int) -> dict[str, list[Cor
         every = [Corruption(kind, level, seed) for level in sorted(set(values))]
         found[kind] = [c for c in every if c.level]
         if not found[kind]:
-            raise UsageError(f"--corrupt {kind} needs a level above 0; level 0 is always there.")
+            raise UsageError(f"--corrupt {kind} takes levels above 0; level 0 is always included.")
     return found
 
 

@@ -39,9 +39,9 @@ def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
         where = folder / place
         found = images_in(where) if where.is_dir() else None
         if not found:
-            wrong = "does not exist" if found is None else "holds no cube"
+            wrong = "does not exist" if found is None else "contains no cubes"
             raise InputError(
-                f"the folder {where}, which the recipe's data.folders asks for, {wrong}; name those with the cubes by "
+                f"the folder {where}, listed in data.folders of the recipe, {wrong}; give the folders with "
                 "--set data.folders=NAME,... (. is --data itself)."
             )
         for name, path in found.items():

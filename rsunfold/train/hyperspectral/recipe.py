@@ -87,10 +87,10 @@ class HyperspectralRecipe(Recipe):
         )
         for name, (low, high) in {"scene": a.scene, "bright": a.bright, "sigma": n.sigma}.items():
             if low > high:
-                raise ValueError(f"{name} must rise, not fall from {low} to {high}")
+                raise ValueError(f"{name} must be an ascending range, not {low} to {high}")
         for kind in n.kinds:
             if kind not in KINDS:
-                raise ValueError(f"there is no noise {kind!r}; known are {', '.join(KINDS)}")
+                raise ValueError(f"unknown noise {kind!r}; choose from {', '.join(KINDS)}")
         if not any(n.kinds.values()):
             raise ValueError("every kind of noise has share 0")
         for entry in n.validate.split(","):

@@ -42,13 +42,13 @@ class HyperspectralTask(TrainingTask):
         missing = [name for name in recipe.data.held_out if name not in names]
         if missing:
             raise InputError(
-                f"{data} holds no cube {missing[0]}, which the recipe holds out for validation; name the cubes to hold "
-                "out, without the endings of their files, by --set data.validation=NAME,..."
+                f"{data} contains no cube {missing[0]}, which the recipe holds out for validation; name the cubes to "
+                "hold out, without file extensions, with --set data.validation=NAME,..."
             )
         self.validation = [cube for cube in cubes if cube.name in recipe.data.held_out]
         train = [cube for cube in cubes if cube.name not in recipe.data.held_out]
         if not train:
-            raise InputError(f"{data} holds no cube beside those for validation.")
+            raise InputError(f"{data} contains no cubes other than those for validation.")
         self.data_hash = _hash(cubes)
         self.trained_on = f"{len(train)} cubes: {', '.join(cube.name for cube in train)}"
         self.held_out = [cube.name for cube in self.validation]

@@ -39,7 +39,7 @@ def recalibrate(
     device = device or torch.device("cpu")
     net, record, sha = load(weights)
     if get_model(record.model).task != "detect-ir":
-        raise UsageError(f"the weights {weights} are not for detect-ir: only its scores have a threshold.")
+        raise UsageError(f"the weights {weights} are not for detect-ir; only its scores have a threshold.")
     limit = (record.max_area if max_area is None else max_area) or None
 
     def contents() -> Iterator[tuple[Sample, Content]]:
@@ -51,7 +51,7 @@ def recalibrate(
     with torch.inference_mode():
         results = list(results_of(net, contents(), device))
     if not any((truth & valid).any() for _, _, truth, valid in results):
-        raise InputError(f"none of the {len(samples)} images holds a target: a threshold cannot be chosen on them.")
+        raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
     found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], limit)
     figures = figures_of(results, found)
     changed = dataclasses.replace(
@@ -62,7 +62,7 @@ def recalibrate(
         temperature=found.temperature,
         max_area=limit,
         figures=kept_of(figures),
-        origin=f"{record.origin}; calibrated anew, before {sha[:12]}",
+        origin=f"{record.origin}; recalibrated, before {sha[:12]}",
     )
     save(output, net, changed, overwrite=overwrite)
     return changed, [usage_of(found, trained=False), "", *table_of(figures, found, trained=False)]

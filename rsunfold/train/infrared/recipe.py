@@ -75,4 +75,4 @@ class InfraredRecipe(Recipe):
         others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
         check_values(counts={"crop": a.crop}, positive={"scale": a.scale[0]}, shares=shares, others=others)
         if not a.scale[0] <= a.scale[1] < math.inf:
-            raise ValueError(f"scale must rise, not fall from {a.scale[0]} to {a.scale[1]}")
+            raise ValueError(f"scale must be an ascending range, not {a.scale[0]} to {a.scale[1]}")

@@ -43,11 +43,11 @@ class InfraredTask(TrainingTask):
         self.validation = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if h]
         train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
         if not train or not self.validation:
-            raise InputError(f"{data} holds {len(samples)} images: too few to hold out validation images.")
+            raise InputError(f"{data} contains {len(samples)} images, too few to hold out validation images.")
         for what, some in (("train on", train), ("validate on", self.validation)):
             if not any((truth & valid).any() for _, (_, truth, valid) in some):
                 raise InputError(
-                    f"none of the {len(some)} images of {data} to {what} holds a target: look at the masks."
+                    f"none of the {len(some)} images of {data} to {what} contains a target; check the masks."
                 )
         self.max_area = largest_area([truth & valid for _, (_, truth, valid) in train])
         self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
@@ -81,7 +81,9 @@ class InfraredTask(TrainingTask):
             self.max_area = max(self.max_area or 0, record.max_area)
         if self.on_error:
             if record is None:
-                raise InputError("the recipe draws crops on_error: name the weights that make them with --from.")
+                raise InputError(
+                    "the recipe draws crops where the starting weights err (on_error); give these weights with --from."
+                )
             self.crops.errors = []
             for number, (_, logits, truth, valid) in enumerate(results_of(net, self.train, self.device)):
                 if number % 200 == 0:
@@ -98,7 +100,7 @@ class InfraredTask(TrainingTask):
         self.max_area = state.get("max_area", self.max_area)
         self.crops.errors = [places.numpy() for places in state.get("errors", [])]
         if self.on_error and not self.crops.errors:
-            raise InputError("the checkpoint holds no places for on_error: start again in another --out.")
+            raise InputError("the checkpoint contains no places for on_error; start again in another --out.")
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""

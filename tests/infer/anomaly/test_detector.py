@@ -69,21 +69,21 @@ def test_priors_are_named_and_act_in_their_order():
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"priors": ["kernle"]}, "there is no prior 'kernle'; did you mean 'kernel'?"),
-        ({"priors": ["zzz"]}, "there is no prior 'zzz'; known are attribute-profile, kernel"),
-        ({"priors": ["none", "kernel"]}, "there is no prior 'none'"),
-        ({"options": {"epoch": 3}}, "epoch is no option of lrr-net-plus; it takes atoms, stages, epochs, literal"),
+        ({"priors": ["kernle"]}, "unknown prior 'kernle'; did you mean 'kernel'?"),
+        ({"priors": ["zzz"]}, "unknown prior 'zzz'; choose from attribute-profile, kernel"),
+        ({"priors": ["none", "kernel"]}, "unknown prior 'none'"),
+        ({"options": {"epoch": 3}}, "lrr-net-plus has no option 'epoch'; its options are atoms, stages, epochs, "),
         ({"options": {"epochs": -1}}, "--epochs must be at least 0, not -1"),
-        ({"model": "rpca", "options": {"outer": 3}}, "outer is no option of rpca; it takes"),
-        ({"model": "rxx"}, "there is no model 'rxx' for detect-anomaly; did you mean 'rx'?"),
+        ({"model": "rpca", "options": {"outer": 3}}, "rpca has no option 'outer'; its options are"),
+        ({"model": "rxx"}, "unknown model 'rxx' for detect-anomaly; did you mean 'rx'?"),
         ({"model": "l-rpcanet"}, "l-rpcanet"),
         ({"object_size": 0}, "--object-size must be at least 1 pixel, not 0"),
         ({"window": 15}, "--window must be at least 16 pixels, not 15"),
         ({"seed": -1}, "the seed must lie between 0 and 4294967295, not -1"),
         ({"seed": 2**32}, "the seed must lie between 0 and 4294967295, not 4294967296"),
-        ({"model": "rx", "device": "cuda"}, "rx is a classical method and runs on the CPU only, not on cuda"),
-        ({"device": "gpu"}, "--device 'gpu' is not known"),
-        ({"memory": "lots"}, "--memory needs a size"),
+        ({"model": "rx", "device": "cuda"}, "rx is a classical method and runs only on the CPU, not on cuda"),
+        ({"device": "gpu"}, "unknown --device 'gpu'"),
+        ({"memory": "lots"}, "--memory takes a size"),
     ],
 )
 def test_what_cannot_be(extra, message):
@@ -111,7 +111,7 @@ def test_stages_belong_to_an_unrolled_network():
         if name != "lrr-net-plus":
             with pytest.raises(UsageError, match=f"{name} has no stages; leave out --stages"):
                 AnomalyDetector(name).require_stages()
-    with pytest.raises(UsageError, match="does not go with --window"):
+    with pytest.raises(UsageError, match="cannot be combined with --window"):
         AnomalyDetector(device="cpu", window=32).require_stages()
     AnomalyDetector(device="cpu").require_stages()
 

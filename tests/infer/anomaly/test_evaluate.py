@@ -99,7 +99,7 @@ def test_masks_in_a_folder(two, mats, make, write, tmp_path):
     expected = evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.01, say=silent)
     assert [r["figures"] for r in found.runs] == [r["figures"] for r in expected.runs]
     (masks / "b_mask.tif").unlink()
-    with pytest.raises(InputError, match=r"b.tif has no truth in .*masks: b or b_mask was looked for"):
+    with pytest.raises(InputError, match=r"no ground truth found for .*b.tif in .*masks; expected b or b_mask"):
         scenes_in(images, masks)
     write(masks / "b.tif", np.ones((1, 30, 33), np.uint8))
     with pytest.raises(InputError, match=r"the truth in .*b.tif is \(30, 33\), but .*b.tif is \(30, 34\)"):
@@ -108,17 +108,17 @@ def test_masks_in_a_folder(two, mats, make, write, tmp_path):
 
 def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
     assert {s.truth_var for s in scenes_in(mats)} == {"map"}
-    with pytest.raises(InputError, match=r"a.mat holds no truth \(labels\); give --masks or --truth-var"):
+    with pytest.raises(InputError, match=r"a.mat contains no ground truth \(labels\); use --masks or --truth-var"):
         scenes_in(mats, truth_var="labels")
     scene = two["a"]
     scipy.io.savemat(mats / "b.mat", {"data": scene.cube.transpose(1, 2, 0), "labels": scene.truth * 1})
-    with pytest.raises(InputError, match=r"b.mat holds no truth \(map, gt, truth, mask, groundtruth\)"):
+    with pytest.raises(InputError, match=r"b.mat contains no ground truth \(map, gt, truth, mask, groundtruth\)"):
         scenes_in(mats)
     (mats / "a.mat").unlink()
     (found,) = scenes_in(mats, truth_var="labels")
     np.testing.assert_array_equal(found.truth((30, 34), found.path), scene.truth)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty holds no image"):
+    with pytest.raises(InputError, match="empty contains no image"):
         scenes_in(tmp_path / "empty")
 
 
@@ -168,10 +168,10 @@ def test_polarity_is_never_flipped(two, mats, scores, make):
 
 def test_scores_that_do_not_fit(two, mats, scores, write, tmp_path):
     folder = scores("part", {"a": two["a"].truth.astype(np.float32)})
-    with pytest.raises(InputError, match=r"part holds no score of b \(b_score or b\)"):
+    with pytest.raises(InputError, match=r"part contains no score for b \(b_score or b\)"):
         evaluate_files(scenes_in(mats), folder, pfa=0.01)
     write(folder / "b_score.tif", np.ones((2, 30, 34), np.float32))
-    with pytest.raises(InputError, match=r"b_score.tif has 2 bands; a score has one"):
+    with pytest.raises(InputError, match=r"b_score.tif has 2 bands, but a score has one"):
         evaluate_files(scenes_in(mats), folder, pfa=0.01)
     write(folder / "b_score.tif", np.ones((1, 30, 33), np.float32))
     with pytest.raises(InputError, match=r"the truth in .* is \(30, 34\), but .* is \(30, 33\)"):

@@ -137,8 +137,8 @@ def test_scores_over_many_decades_give_a_finite_threshold(spread):
 @pytest.mark.parametrize(
     ("pfa", "percentile", "message"),
     [
-        (None, None, "give either --pfa or --percentile"),
-        (0.01, 99, "give either --pfa or --percentile"),
+        (None, None, "use either --pfa or --percentile"),
+        (0.01, 99, "use either --pfa or --percentile"),
         (0.0, None, "--pfa must lie between 0 and 0.5, not 0.0"),
         (0.5, None, "--pfa must lie between 0 and 0.5"),
         (math.nan, None, "--pfa must lie between 0 and 0.5, not nan"),

@@ -93,7 +93,7 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
 def test_tables_that_cannot_be_used(labelled, rankers, tmp_path):
     path, X, _ = labelled
     np.save(tmp_path / "x.npy", X)
-    with pytest.raises(InputError, match=r"x.npy has no labels: a MAT or NPZ file needs a vector Y, gnd or label"):
+    with pytest.raises(InputError, match=r"x.npy has no labels; a MAT or NPZ file needs a vector Y, gnd or label"):
         evaluate_tables({"x": str(tmp_path / "x.npy")}, rankers, [2])
     for numbers, message in (([0], "at least 1"), ([], "at least 1"), ([50], "ask for fewer")):
         with pytest.raises(UsageError, match=message):
@@ -151,9 +151,9 @@ def test_several_images_are_pooled(write, counts, truth, tmp_path):
     valid = counts[0] != NODATA
     assert (y[:1300] == truth[valid]).all()
     np.testing.assert_array_equal(reader.read(bands=[20]).data[0, 0, 1300:], other[20][valid & (other[20] != NODATA)])
-    with pytest.raises(InputError, match=r"there are no labels for .*b.img .1 of 2 images"):
+    with pytest.raises(InputError, match=r"no labels found for .*b.img .missing for 1 of 2 images"):
         read_pixels(images, {"a": str(tmp_path / "a.mat")})
-    with pytest.raises(InputError, match="has 29 bands, the others have 30"):
+    with pytest.raises(InputError, match="has 29 bands, but the others have 30"):
         read_pixels(
             {"a": images["a"], "c": str(write("c.img", data=counts[:29], wavelengths=()))}, dict.fromkeys("ac", "")
         )
@@ -167,7 +167,7 @@ def test_classes(truth, tmp_path, counts, write):
     assert read_classes(path)[0, 0] == 3
     np.testing.assert_array_equal(read_classes(path)[1:, :30], truth[1:, :30])
     scipy.io.savemat(path, {"y": truth + 0.5})
-    with pytest.raises(InputError, match="holds values that are no classes"):
+    with pytest.raises(InputError, match="contains values that are not classes"):
         read_classes(path)
     scipy.io.savemat(path, {"y": truth[:20]})
     with pytest.raises(InputError, match=r"y.mat is .20, 33. but .* is .40, 33. .rows, columns."):

@@ -136,9 +136,9 @@ def test_small_strips_give_the_same(write, ranker, tmp_path, monkeypatch):
 
 def test_memory(write, ranker, tmp_path):
     ranker.memory = ranker.held + 10_000
-    with pytest.raises(DeviceError, match=r"MB of working memory are needed .* 30 bands of 33 columns.*raise it"):
+    with pytest.raises(DeviceError, match=r"30 bands of 33 columns need \d+ MB on top of the program.*increase it"):
         select_file(str(write("a.tif")), tmp_path / "out", "a", ranker, FIVE, Options())
-    with pytest.raises(DeviceError, match="for the covariance of 200 features"):
+    with pytest.raises(DeviceError, match="the covariance of 200 features needs"):
         select_array(np.random.default_rng(0).normal(size=(9, 200)), ranker, FIVE, Options())
     assert not (tmp_path / "out").exists()
 
@@ -147,7 +147,7 @@ def test_nothing_is_overwritten_unasked(write, ranker, tmp_path):
     path = str(write("a.tif"))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a_selected.png").write_text("mine")
-    with pytest.raises(OutputError, match=r"a_selected.png exists already"):
+    with pytest.raises(OutputError, match=r"a_selected.png already exists"):
         select_file(path, tmp_path / "out", "a", ranker, FIVE, Options())
     assert names(tmp_path / "out") == ["a_selected.png"]
     select_file(path, tmp_path / "out", "a", ranker, FIVE, Options(picture=False))
@@ -169,7 +169,10 @@ def test_a_mask_that_cannot_be_carried_is_told(counts, ranker, tmp_path):
         mask[:3, :7] = 0
         ds.write_mask(mask)
     done = select_file(str(path), tmp_path / "out", "a", ranker, Wanted(count=2), Options())
-    assert "21 pixels are invalid by a mask of the file that is not carried to a_selected.tif" in done.summary["notes"]
+    assert (
+        "21 pixels are invalid because of a mask in the file, which is not copied to a_selected.tif"
+        in done.summary["notes"]
+    )
 
 
 @pytest.mark.parametrize(("kind", "nodata"), [("uint16", 65535), ("float32", -9999), ("float32", None)])
@@ -191,20 +194,20 @@ def test_a_mask_is_carried_as_nodata(counts, ranker, tmp_path, kind, nodata):
 
 def test_images_that_cannot_be_used(write, counts, ranker, tmp_path):
     plain = str(write("plain.tif", wavelengths=()))
-    with pytest.raises(InputError, match="gives no wavelengths, which --drop and --min-gap would need"):
+    with pytest.raises(InputError, match="has no wavelengths, so --drop and --min-gap cannot be used"):
         select_file(plain, tmp_path, "a", ranker, Wanted(count=5, min_gap=9), Options(drop=((1, 2),)))
-    with pytest.raises(InputError, match="has a single band: there is nothing to choose from"):
+    with pytest.raises(InputError, match="has a single band; there is nothing to choose from"):
         select_array(counts[:1], ranker, FIVE, Options())
-    with pytest.raises(InputError, match="has a single band that takes part"):
+    with pytest.raises(InputError, match="has a single usable band"):
         select_array(counts[[0, CONSTANT]], ranker, Wanted(count=1), Options(), nodata=NODATA)
     path = str(write("a.tif"))
     with pytest.raises(InputError, match="--drop and --keep leave no band of"):
         select_file(path, tmp_path, "a", ranker, FIVE, Options(keep=((2000, 2400),)))
-    with pytest.raises(UsageError, match="-k 29 is more than the 28 bands that take part"):
+    with pytest.raises(UsageError, match="-k 29 is more than the 28 usable bands"):
         select_file(path, tmp_path, "a", ranker, Wanted(count=29), Options())
-    with pytest.raises(UsageError, match=r"--label goes with a table; .*a.tif is an image"):
+    with pytest.raises(UsageError, match=r"--label applies to tables, but .*a.tif is an image"):
         select_file(path, tmp_path, "a", ranker, FIVE, Options(label="y"))
-    with pytest.raises(UsageError, match="--drop needs ranges such as 1340-1450, the smaller one first"):
+    with pytest.raises(UsageError, match="--drop takes ranges in nm with the smaller value first"):
         Options(drop=((900, 800),))
     assert names(tmp_path) == ["a.tif", "plain.tif"]
 
@@ -253,10 +256,10 @@ def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
     [
         (np.ones((5, 4)), "every feature is constant"),
         (np.arange(10).reshape(5, 2) * [0, 1], "every feature but one is constant"),
-        (np.ones((1, 4)), "is no table"),
-        (np.array([[1.0, 2], [np.nan, 3], [2, 1]]), "missing or not finite"),
-        (np.ma.masked_less([[1, 2], [3, 4]], 2), "missing or not finite"),
-        (np.ones((3, 3), complex), "is no table"),
+        (np.ones((1, 4)), "is not a table"),
+        (np.array([[1.0, 2], [np.nan, 3], [2, 1]]), "missing or non-finite"),
+        (np.ma.masked_less([[1, 2], [3, 4]], 2), "missing or non-finite"),
+        (np.ones((3, 3), complex), "is not a table"),
     ],
 )
 def test_arrays_that_are_no_tables(array, message, ranker):
@@ -271,7 +274,7 @@ def test_wavelengths_do_not_go_with_tables(ranker):
         (Wanted(count=1), Options(keep=((1, 2),)), "--keep"),
         (Wanted(count=1), Options(envi=True), "--envi"),
     ):
-        with pytest.raises(UsageError, match=f"{name} goes with an image"):
+        with pytest.raises(UsageError, match=f"{name} applies to images"):
             select_array(data, ranker, wanted, options)
 
 
@@ -282,7 +285,7 @@ def test_a_cube_in_memory(counts, write):
     assert found.summary["valid_pixels"] == 1300
     from_path = rsunfold.select_features(write("a.tif", wavelengths=()), k=4, model="css")
     assert from_path.ranking == found.ranking and from_path.data.dtype == np.int16
-    with pytest.raises(UsageError, match="nodata goes with an array"):
+    with pytest.raises(UsageError, match="nodata applies to arrays only"):
         rsunfold.select_features("a.tif", k=4, nodata=0)
 
 
@@ -323,5 +326,5 @@ def test_narrow_bands_are_scaled_by_their_noise(write, counts, bands, gap, sampl
 def test_several_nodata_values_are_refused_before_anything_is_ranked(counts):
     reader = ArrayReader(counts)
     reader.meta = replace(reader.meta, nodata=(-1.0, *(-99.0,) * (BANDS - 1)))
-    with pytest.raises(InputError, match="array has several nodata values, which the file of the chosen bands"):
+    with pytest.raises(InputError, match="array has several nodata values, which the output cannot represent"):
         source_module.ImageBands(reader, FeatureRanker(memory="4GB"))

@@ -141,7 +141,7 @@ def test_an_image_that_is_more_than_its_mosaic(make, large, monkeypatch):
     assert whole.summary["adapted"]["steps"] == 2 and whole.summary["computed"] == "in one piece"
     denoiser.memory = denoiser.held + 4.5e7
     parts = denoise_array(ArrayReader(data), denoiser, Options())
-    assert parts.summary["computed"].startswith("by tiles")
+    assert parts.summary["computed"].startswith("in tiles")
     assert parts.summary["adapted"]["risk_after"] == whole.summary["adapted"]["risk_after"]
     np.testing.assert_allclose(parts.data, whole.data, atol=1e-4)
 
@@ -158,7 +158,7 @@ def test_each_image_of_a_batch_begins_anew(make, noisy, large, monkeypatch):
 
 def test_models_that_cannot_be_adapted_say_so(make):
     for model in ("star-net-s", "smds-net", "fasthyde"):
-        with pytest.raises(UsageError, match=f"--adapt goes with star-net, not with {model}"):
+        with pytest.raises(UsageError, match=f"--adapt works only with star-net, not with {model}"):
             make(model, adapt=True)
 
 

@@ -72,7 +72,7 @@ def test_files_that_do_not_fit(clean, write, tmp_path):
     for truth, restored, message in (
         ("a", "small", r"small.tif has \(bands, rows, cols\) \(16, 20, 20\), its truth .*a.tif has \(16, 24, 20\)"),
         ("negative", "a", "negative.tif has no value above 0"),
-        ("top", "bottom", "bottom.tif and its truth .*top.tif have no valid pixel in common"),
+        ("top", "bottom", "bottom.tif and its ground truth .*top.tif have no valid pixel in common"),
     ):
         with pytest.raises(InputError, match=message):
             evaluate_files(tmp_path / f"{truth}.tif", {"restored": tmp_path / f"{restored}.tif"})
@@ -85,8 +85,8 @@ def test_noises():
     assert noises("case5", []) == [("case5", None)]
     for kind, sigmas, message in (
         ("iid", [], "--noise iid needs --sigma"),
-        ("case2", [10.0], "--noise case2 draws its own noise levels: leave out --sigma"),
-        ("bandwis", [10.0], "there is no --noise 'bandwis' .did you mean 'bandwise'"),
+        ("case2", [10.0], "--noise case2 draws its own noise levels; leave out --sigma"),
+        ("bandwis", [10.0], "unknown --noise 'bandwis' .did you mean 'bandwise'"),
         ("iid", [10.0, 0.0], "--sigma must be above 0"),
         ("iid", [float("nan")], "--sigma must be above 0"),
     ):

@@ -1,4 +1,4 @@
-"""SpectralImage: the bands that take part, statistics, filled windows, the mosaic, and swapped axes."""
+"""SpectralImage: the usable bands, statistics, filled windows, the mosaic, and swapped axes."""
 
 import h5py
 import numpy as np

@@ -131,7 +131,7 @@ def test_what_is_written(explainer, picture, tiny, tmp_path, monkeypatch):
     assert written["window"] == {"row": 0, "col": 0, "rows": 72, "cols": 80}
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["scene_explain.json", "scene_explain.png"]
     (tmp_path / "out" / "scene_explain.png").unlink()
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         explain_file(picture, "scene", tmp_path / "out", explainer, Options())
     assert not (tmp_path / "out" / "scene_explain.png").exists()
     explain_file(picture, "scene", tmp_path / "out", explainer, Options(overwrite=True))
@@ -140,13 +140,13 @@ def test_what_is_written(explainer, picture, tiny, tmp_path, monkeypatch):
 def test_a_part_of_an_image(explainer, picture, tmp_path):
     report = explain_file(picture, "scene", tmp_path / "out", explainer, Options(window=(30, 40, 24)))
     assert report["window"] == {"row": 30, "col": 40, "rows": 24, "cols": 24}
-    with pytest.raises(UsageError, match=r"--window 60,40,24 does not lie in .* 72 x 80 pixels"):
+    with pytest.raises(UsageError, match=r"--window 60,40,24 is not inside .* 72 x 80 pixels"):
         explain_file(picture, "scene", tmp_path / "b", explainer, Options(window=(60, 40, 24)))
 
 
 @pytest.mark.parametrize("window", [(0, 0, 0), (-1, 0, 8), (0, 0, 513)])
 def test_impossible_windows(window):
-    with pytest.raises(UsageError, match="--window needs a row and a column from 0 and a size from 1 to 512"):
+    with pytest.raises(UsageError, match="--window takes a row and a column from 0 and a size from 1 to 512"):
         Options(window=window)
 
 
@@ -154,7 +154,7 @@ def test_an_image_that_is_too_large_names_the_way_out(explainer, tmp_path):
     from skimage.io import imsave
 
     imsave(tmp_path / "wide.png", np.zeros((8, 600), np.uint8), check_contrast=False)
-    with pytest.raises(UsageError, match=r"8 x 600 pixels, and at most 512 x 512 can be explained: .* --window"):
+    with pytest.raises(UsageError, match=r"8 x 600 pixels, but at most 512 x 512 can be explained; .* --window"):
         explain_file(str(tmp_path / "wide.png"), "wide", tmp_path / "out", explainer, Options())
 
 

@@ -120,7 +120,7 @@ def test_given_scale(write):
 
 @pytest.mark.parametrize("scale", [(1, 1), (2, 1), (0, float("nan")), (0, float("inf")), (float("-inf"), 0)])
 def test_impossible_scale(write, scale):
-    with pytest.raises(UsageError, match="--scale needs two numbers with the first smaller than the second"):
+    with pytest.raises(UsageError, match="--scale takes two numbers, the first smaller than the second"):
         GrayImage(write(scene()), scale=scale)
 
 
@@ -168,7 +168,7 @@ def test_16_bit_colour_is_scaled_by_percentiles(write):
 def test_several_bands_need_a_choice(write):
     bands = np.stack([np.full((4, 4), 10 * i, np.uint8) for i in range(4)])
     name = write(bands)
-    with pytest.raises(InputError, match=r"a\.tif has 4 bands where one is needed: choose one with --band"):
+    with pytest.raises(InputError, match=r"a\.tif has 4 bands, but one is needed: choose one with --band"):
         GrayImage(name)
     with GrayImage(name, band=3) as image:
         assert image.band_used == "band 3 of 4" and image.path == name and image.meta.driver == "GTiff"
@@ -184,7 +184,7 @@ def test_one_band_of_a_colour_picture_can_be_chosen(write):
 
 
 def test_complex_samples_are_refused(write):
-    with pytest.raises(InputError, match="holds complex samples"):
+    with pytest.raises(InputError, match="contains complex samples"):
         GrayImage(write(np.ones((4, 4), np.complex64)))
 
 

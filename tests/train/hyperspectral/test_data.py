@@ -66,8 +66,8 @@ def test_cubes_are_read_and_scaled(tmp_path: Path):
     assert found.name == "one" and found.data.dtype == np.float32 and found.data.shape == (12, 20, 22)
     assert float(np.percentile(found.data, WHITE)) == pytest.approx(1, rel=1e-5)
     (tmp_path / "b").mkdir()
-    for place, words in (("b", "holds no cube"), ("c", "does not exist"), ("a/one.mat", "does not exist")):
-        asks = rf"{place}, which the recipe's data\.folders asks for, {words}; .* --set data\.folders="
+    for place, words in (("b", "contains no cubes"), ("c", "does not exist"), ("a/one.mat", "does not exist")):
+        asks = rf"{place}, listed in data\.folders of the recipe, {words}; .* --set data\.folders="
         with pytest.raises(InputError, match=asks):
             read_cubes(tmp_path, ["a", place])
     with pytest.raises(InputError, match=r"^the data folder .*none does not exist\.$"):

@@ -38,8 +38,8 @@ def test_values_land_where_they_belong(tmp_path):
     ("text", "message"),
     [
         (HEAD, r"\[data\] must name cubes for validation"),
-        (HEAD + HELD + "[noise]\nkinds = {fog = 1}\n", "there is no noise 'fog'; known are iid, bandwise, case1"),
-        (HEAD + HELD + '[noise]\nvalidate = "iid:10, rain"\n', "there is no noise 'rain'"),
+        (HEAD + HELD + "[noise]\nkinds = {fog = 1}\n", "unknown noise 'fog'; choose from iid, bandwise, case1"),
+        (HEAD + HELD + '[noise]\nvalidate = "iid:10, rain"\n', "unknown noise 'rain'"),
         (
             HEAD + HELD + '[noise]\nvalidate = "iid"\n',
             r"noise.validate needs entries such as iid:30 .*, not 'iid' .* above 0, .* got none\)\.$",
@@ -56,10 +56,10 @@ def test_values_land_where_they_belong(tmp_path):
         ),
         (HEAD + HELD + "[noise]\nkinds = {iid = 0}\n", "every kind of noise has share 0"),
         (HEAD + HELD + "[noise]\nkinds = {iid = -1}\n", "kinds.iid must be at least 0, not -1"),
-        (HEAD + HELD + "[noise]\nsigma = [50, 10]\n", "sigma must rise, not fall from 50 to 10"),
+        (HEAD + HELD + "[noise]\nsigma = [50, 10]\n", "sigma must be an ascending range, not 50 to 10"),
         (HEAD + HELD + "[noise]\nknown = 1.5\n", "known must be at most 1, not 1.5"),
         (HEAD + HELD + "[augment]\ncrop = 0\n", "crop must be at least 1, not 0"),
-        (HEAD + HELD + "[augment]\nscene = [9, 8]\n", "scene must rise, not fall from 9 to 8"),
+        (HEAD + HELD + "[augment]\nscene = [9, 8]\n", "scene must be an ascending range, not 9 to 8"),
         (HEAD + HELD + "[loss]\n", "the top level has no key 'loss'"),
     ],
 )

@@ -72,8 +72,8 @@ def test_held_out_cubes_are_never_drawn(data):
 @pytest.mark.parametrize(
     ("validation", "message"),
     [
-        ("two, three", r"holds no cube three, which the recipe holds out .* --set data\.validation="),
-        ("one, two", "holds no cube beside those for validation"),
+        ("two, three", r"contains no cube three, which the recipe holds out .* --set data\.validation="),
+        ("one, two", "contains no cubes other than those for validation"),
     ],
 )
 def test_cubes_that_are_missing(data, validation, message):
