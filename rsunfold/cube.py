@@ -35,6 +35,10 @@ class Window:
         return slice(r, r + self.height), slice(c, c + self.width)
 
 
+class Aside(str):
+    """A note for those who ask for more: on what is usual, or was done as one would expect."""
+
+
 @dataclass(frozen=True)
 class Meta:
     """What a file says about its pixels.

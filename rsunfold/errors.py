@@ -22,6 +22,9 @@ code  meaning
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class RsunfoldError(Exception):
     """Base of all errors that rsunfold raises on purpose."""
@@ -33,6 +36,14 @@ class UsageError(RsunfoldError, ValueError):
     """The call itself is wrong: unknown model, impossible option value."""
 
     exit_code = 2
+
+
+def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> UsageError:
+    """The error for a ``name`` of a thing that is none of those ``known``: with the nearest of them, or all."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
+    return UsageError(f"unknown {what} {name!r}{where}; {hint}")
 
 
 class InputError(RsunfoldError, ValueError):

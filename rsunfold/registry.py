@@ -7,7 +7,6 @@ registry.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import numbers
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from rsunfold.errors import UsageError
+from rsunfold.errors import UsageError, unknown
 
 Task = Literal["denoise-hsi", "detect-ir", "detect-anomaly", "select-features"]
 Kind = Literal["network", "classical"]
@@ -120,11 +119,7 @@ def get_model(name: str, task: Task | None = None) -> ModelSpec:
     spec = _MODELS.get(name)
     if spec is not None and task in (None, spec.task):
         return spec
-    known = [m.name for m in all_models(task)]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
-    where = f" for {task}" if task else ""
-    raise UsageError(f"unknown model {name!r}{where}; {hint}")
+    raise unknown("model", name, (m.name for m in all_models(task)), f" for {task}" if task else "")
 
 
 def model_names(text: str) -> list[str]:

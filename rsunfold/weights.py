@@ -8,7 +8,6 @@ differs. Nothing here ever executes a pickle.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import os
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsunfold.errors import InputError, UsageError, WeightsError
+from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
 from rsunfold.registry import all_models, get_model
 
@@ -107,9 +106,7 @@ def find(name: str) -> tuple[Path, str | None]:
         return path, None
     known = shipped()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"shipped: {', '.join(sorted(known)) or 'none'}"
-        raise UsageError(f"unknown weights {name!r} ({hint}); your own file must have the extension .safetensors.")
+        raise unknown("weights", name, sorted(known), ", which are neither shipped nor a .safetensors file")
     path = weights_folder() / known[name]["file"]
     if not path.is_file():
         raise WeightsError(f"the weights {name!r} should be in {path}, which is missing; reinstall rsunfold.")

@@ -147,6 +147,9 @@ def test_pixels_without_data_do_not_count():
 def test_images_too_small_to_tell_have_none(shape):
     cube = np.ascontiguousarray(spoiled()[0][:, : shape[0], : shape[1]])
     lines = subspace_of(cube, robust=True).lines
+    if lines is None:
+        assert shape == (2, 2)  # no more pixels than bands: no band tells what another should hold
+        return
     assert not lines.dead.any()
     if shape[1] < FEWEST or shape[0] < FEWEST:
         assert not lines.stripes

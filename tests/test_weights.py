@@ -121,9 +121,11 @@ def test_damaged_installation(tmp_path, monkeypatch, content):
 
 
 def test_unknown_names(folder):
-    with pytest.raises(UsageError, match=r"unknown weights 'smal' .did you mean 'small'\?"):
+    with pytest.raises(
+        UsageError, match=r"unknown weights 'smal', which are neither shipped .*; did you mean 'small'\?"
+    ):
         weights.load("smal")
-    with pytest.raises(UsageError, match=r"unknown weights 'qqqq' .shipped: small"):
+    with pytest.raises(UsageError, match=r"unknown weights 'qqqq', .*; choose from small"):
         weights.find("qqqq")
 
 

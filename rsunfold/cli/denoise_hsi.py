@@ -118,7 +118,7 @@ def denoise_hsi(
             risks = f"estimated error {s['adapted']['risk_before']:.4f} -> {s['adapted']['risk_after']:.4f}"
             kept = "" if s["adapted"]["kept"] else "; it did not decrease, so the network was left unchanged"
             say(f"  adapted in {s['adapted']['seconds']:.0f} s: {risks} of the noise variance{kept}")
-        say_notes(s["notes"], "spectral axis", "mask")
+        say_notes(s["notes"])
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)
     show(f"{len(results)} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")

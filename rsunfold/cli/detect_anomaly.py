@@ -144,7 +144,7 @@ def detect_anomaly(
         s = result.summary
         found = f"{s['anomaly_pixels']} pixels in {counted(s['anomalies'], 'anomaly', 'anomalies')}"
         say(f"{source}: {found}, {s['seconds']:.1f} s, {s['computed']}")
-        say_notes(s["notes"], "spectral axis", "singular")
+        say_notes(s["notes"])
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)
     found = counted(sum(len(r.anomalies) for r in results), "anomaly", "anomalies")

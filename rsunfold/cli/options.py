@@ -103,15 +103,12 @@ def say(text: str, level: int = 0) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-IGNORED = ("was ignored", "were ignored", "do not place")
-"""Words of notes on what a file says and nothing is made of."""
+def say_notes(notes: Iterable[str]) -> None:
+    """The notes of a summary, a line each; an Aside with -v only."""
+    from rsunfold.cube import Aside
 
-
-def say_notes(notes: Iterable[str], *told: str) -> None:
-    """The notes of a summary, a line each: those with one of the words ``told`` or of IGNORED always, the others with
-    -v."""
     for note in notes:
-        say(f"  note: {note}", 0 if any(words in note for words in (*told, *IGNORED)) else 1)
+        say(f"  note: {note}", 1 if isinstance(note, Aside) else 0)
 
 
 def show(table: Any) -> None:

@@ -27,9 +27,6 @@ from rsunfold.cli.options import (
     use_threads,
 )
 
-UNEXPECTED = ("spectral axis", "duplicate", "labels", "not a feature", "increase", "mask", "no band lies")
-"""Words of notes on what the user may not have meant."""
-
 
 @handled
 def select_features(
@@ -141,7 +138,7 @@ def select_features(
         total = counted(s[f"{noun}s"], noun)
         say(f"{source}: {s['selected']} of {total} chosen{beside}, {explained}, {s['seconds']:.1f} s")
         say(f"  {noun}s, best first: {_listed([i + 1 for i in result.ranking[: s['selected']]])}", 1)
-        say_notes(s["notes"], *UNEXPECTED)
+        say_notes(s["notes"])
 
     results, count = each_input(files, run, tell, done=done if skip_existing else None)
     show(f"{len(results)} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rsunfold.cube import Aside
+
 _NANOMETRES = {
     **dict.fromkeys(("nanometers", "nanometer", "nanometres", "nanometre", "nm"), 1.0),
     **dict.fromkeys(("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron"), 1e3),
@@ -58,13 +60,15 @@ def spectral_fields(
         centres, widths = [], []
     elif factor is None and centres:
         factor = 1e3 if max(centres) < 100 else 1.0
-        notes.append(f"wavelengths have no unit and were taken to be in {'micro' if factor > 1 else 'nano'}metres")
+        notes.append(
+            Aside(f"wavelengths have no unit and were taken to be in {'micro' if factor > 1 else 'nano'}metres")
+        )
     elif factor is None and widths:
         notes.append("fwhm has no unit and no accompanying wavelengths, and was ignored")
         widths = []
     if len(set(centres)) < len(centres):
         twice = sorted({value for value in centres if centres.count(value) > 1})
-        notes.append(f"several bands share the wavelength {', '.join(f'{value:g}' for value in twice[:5])}")
+        notes.append(Aside(f"several bands share the wavelength {', '.join(f'{value:g}' for value in twice[:5])}"))
     factor = factor or 1.0
     fields = {
         # the rounding hides that 0.4005 um times 1000 is 400.49999999999994 nm

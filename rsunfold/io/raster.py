@@ -19,7 +19,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.transform import xy
 
-from rsunfold.cube import Meta, Window
+from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.io import envi
 from rsunfold.io.bands import spectral_fields, split_list
@@ -90,7 +90,7 @@ class RasterReader(CubeReader):
         if not self._indexes:
             raise InputError(f"{self.path} contains only an alpha band.")
         if len(self._indexes) < ds.count:
-            self._notes.append("the alpha band became the valid mask: transparent pixels are invalid")
+            self._notes.append(Aside("the alpha band became the valid mask: transparent pixels are invalid"))
         nbits = ds.tags(self._indexes[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self.bits = int(nbits) if nbits else None
         self._lut = self._palette()
@@ -113,7 +113,7 @@ class RasterReader(CubeReader):
         if len(wanted) > 1:
             raise InputError(f"{self.path} contains several images ({listed}); choose one with --var NAME.")
         if var is None:
-            self._notes.append(f"the only variable, {names[wanted[0]]}, was read")
+            self._notes.append(Aside(f"the only variable, {names[wanted[0]]}, was read"))
         self._ds.close()
         with gdal(lambda words: InputError(f"{self.path} cannot be read ({words}).")):
             self._ds = rasterio.open(wanted[0])
@@ -129,10 +129,10 @@ class RasterReader(CubeReader):
             lut[index] = colour
         self.bits, self.dtype = None, np.dtype(np.uint8)
         if np.any(lut[:, :1] != lut[:, 1:3]):
-            self._notes.append("the palette was expanded to red, green and blue")
+            self._notes.append(Aside("the palette was expanded to red, green and blue"))
             return lut
         if np.any(lut[:, 0] != np.arange(len(lut))):
-            self._notes.append("the gray palette was expanded to gray values")
+            self._notes.append(Aside("the gray palette was expanded to gray values"))
         return lut[:, [0, 3]]
 
     def _envi_header(self, source: str) -> dict[str, str]:
@@ -299,7 +299,7 @@ def _not_opened(path: str, source: str, words: str) -> InputError:
     if "No such file" in words or "does not exist" in words:
         return InputError(f"{path} does not exist.")
     if "too small" in words:
-        return InputError(f"{path} is truncated: its header asks for more bytes than the file has.")
+        return InputError(f"{path} is truncated: its header requires more bytes than the file has.")
     if "not recognized" not in words:
         return InputError(f"{path} cannot be read ({words}).")
     if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):

@@ -45,7 +45,7 @@ def the_nodata(path: Path, meta: Meta, dtype: np.dtype[Any]) -> float | None:
 
     values = meta.nodata_values
     if len(values) > 1:
-        raise UsageError(f"{path}: one file has one nodata value, not {', '.join(values)}.")
+        raise UsageError(f"{path}: a file has a single nodata value, not {', '.join(values)}.")
     value = next(iter(values.values()), None)
     if value is not None and not rasterio.dtypes.in_dtype_range(value, dtype.name):
         raise UsageError(f"{path}: nodata {value:g} is not a {dtype} number.")

@@ -8,7 +8,6 @@ Gray is on the 0 to 1 scale. The two formulas take numpy arrays and torch tensor
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.errors import UsageError
+from rsunfold.errors import UsageError, unknown
 
 KINDS = {
     "gaussian": "added to each valid pixel: a normal number with the level as its standard deviation, in gray levels "
@@ -55,9 +54,7 @@ class Corruption:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            near = difflib.get_close_matches(self.kind, KINDS, n=1, cutoff=0.4)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise UsageError(f"unknown corruption {self.kind!r}{hint}; choose from {', '.join(KINDS)}.")
+            raise unknown("corruption", self.kind, KINDS)
         if not 0 <= self.level <= 1:
             raise UsageError(f"a level of {self.kind} must lie between 0 and 1, not {self.level:g}.")
         if self.seed < 0:

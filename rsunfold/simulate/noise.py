@@ -19,7 +19,6 @@ the paper leaves room: thirds are rounded down, and those of case5 have no band 
 
 from __future__ import annotations
 
-import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import InputError, UsageError, unknown
 
 GAUSSIAN = ("iid", "bandwise")
 STRUCTURES = {
@@ -95,9 +94,7 @@ def make_noise(cube: NDArray[Any], kind: str, *, sigma: float | None = None, see
 
 def _check(cube: NDArray[Any], kind: str, seed: int) -> None:
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UsageError(f"unknown noise {kind!r}{hint}; choose from {', '.join(KINDS)}.")
+        raise unknown("noise", kind, KINDS)
     if seed < 0:
         raise UsageError(f"the seed of a noise must be at least 0, got {seed}.")
     if cube.ndim != 3 or cube.dtype.kind != "f":

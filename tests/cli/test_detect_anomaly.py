@@ -138,7 +138,7 @@ def test_several_scenes(call, fails, mats, cube, tmp_path):
 def test_results_of_another_command_are_not_mixed_with(fails, cube, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "cube_summary.json").write_text('{"model": "top-hat"}', encoding="utf-8")
+    (out / "cube_summary.json").write_text('{"task": "detect-ir", "model": "top-hat"}', encoding="utf-8")
     for also in ((), ("--overwrite",), ("--skip-existing",)):
         message = fails(4, "detect-anomaly", cube, "-o", out, *FAST, *also)
         assert "cube_summary.json was " in message and "choose another folder" in message

@@ -123,7 +123,7 @@ def test_all_models_that_can_run(report, scenes, shipped, tiny):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--corrupt", "gausian:0.1"), "unknown corruption 'gausian' (did you mean 'gaussian'?)"),
+        (("--corrupt", "gausian:0.1"), "unknown corruption 'gausian'; did you mean 'gaussian'?"),
         (("--corrupt", "gaussian"), "--corrupt takes a kind and levels such as gaussian:0.02,0.05, not 'gaussian'"),
         (("--corrupt", "gaussian:"), "--corrupt takes numbers"),
         (("--corrupt", "gaussian:a"), "--corrupt takes numbers"),

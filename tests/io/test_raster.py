@@ -426,13 +426,13 @@ def test_truncated_envi_in_vsizip(tmp_path, write_envi, cube, left):
             archive.write(tmp_path / name, name)
     for archive in (f"{tmp_path}/z.zip", f"{{{tmp_path}/z.zip}}"):
         with pytest.raises(
-            InputError, match=rf"a\.img is truncated: its header asks for 96 bytes and the file has {left}"
+            InputError, match=rf"a\.img is truncated: its header requires 96 bytes, but the file has {left}"
         ):
             open_cube(f"/vsizip/{archive}/a.img")
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
         outer.write(tmp_path / "z.zip", "z.zip")
     if left < 48:
-        with pytest.raises(InputError, match=r"a\.img is truncated: its header asks for more bytes than the file has"):
+        with pytest.raises(InputError, match=r"a\.img is truncated: its header requires more bytes than the file has"):
             open_cube(f"/vsizip/{{/vsizip/{{{tmp_path}/outer.zip}}/z.zip}}/a.img")
 
 

@@ -68,7 +68,7 @@ def test_arrays_and_tensors_get_the_same():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("gausian", 0.1), "unknown corruption 'gausian' .did you mean 'gaussian'"),
+        (("gausian", 0.1), "unknown corruption 'gausian'; did you mean 'gaussian'"),
         (("qqq", 0.1), "choose from gaussian, salt-pepper"),
         (("gaussian", -0.1), "a level of gaussian must lie between 0 and 1, not -0.1"),
         (("salt-pepper", 1.5), "a level of salt-pepper must lie between 0 and 1, not 1.5"),

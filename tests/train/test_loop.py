@@ -184,8 +184,8 @@ def test_weight_file_holds_the_averaged_network_and_a_true_record(learned):
     assert record.trained_on.startswith("9 images of blobs, sky; sha256 of the data " + made.task.data_hash[:16])
     assert record.figures["blobs"]["images"] == 2
     assert record.figures["blobs"]["iou_pooled"] == pytest.approx(json.loads(best["val_sets"])["blobs"])
-    if best["step"] == "80":
-        assert_same(dict(net.state_dict()), {k: v.contiguous() for k, v in made.ema.state_dict().items()})
+    assert best["step"] == "80"
+    assert_same(dict(net.state_dict()), {k: v.contiguous() for k, v in made.ema.state_dict().items()})
 
 
 def test_card_says_what_the_record_says(learned):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import Window
-from rsunfold.errors import DeviceError, InputError, UsageError
+from rsunfold.errors import DeviceError, InputError, UsageError, unknown
 from rsunfold.infer.anomaly.priors import (
     COMPONENTS,
     GUIDE_SPREAD,
@@ -413,7 +412,5 @@ def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[
     names = list(default if given is None else [] if list(given) == ["none"] else given)
     for name in names:
         if name not in PRIORS:
-            near = difflib.get_close_matches(name, PRIORS, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(PRIORS)}, or none."
-            raise UsageError(f"unknown prior {name!r}; {hint}")
+            raise unknown("prior", name, [*PRIORS, "none"])
     return tuple(p for p in PRIORS if p in names)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Window
+from rsunfold.cube import Aside, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
@@ -225,7 +225,7 @@ def _summary(
     if len(s.bands) > s.valid_pixels:
         notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
     if len(anomalies.spectra) < len(anomalies.targets):
-        notes.append(f"mean spectra are given only for the {len(anomalies.spectra)} strongest anomalies")
+        notes.append(Aside(f"mean spectra are given only for the {len(anomalies.spectra)} strongest anomalies"))
     plan = scored.plan
     apart = f"windows of {plan.tile} pixels, each with its own background model"
     return {

@@ -32,7 +32,7 @@ Columns = Sequence[int] | NDArray[np.intp]
 Measure = Callable[[Columns, Sequence[int]], dict[str, Any]]
 """(columns, seeds) -> by figure the ``runs``, one for each seed, in [0, 1]."""
 
-ALL, RANDOM = "all", "random"
+ALL = "all"
 SHORT_NAMES = {"acc": "ACC", "nmi": "NMI", "oa": "OA", "aa": "AA", "kappa": "kappa"}
 SPLITS = ("random", "tiles")
 BLOCK = 16
@@ -344,7 +344,7 @@ def _enter(
         }
         for k in numbers:
             orders = [chosen[k].order]
-            if ranker.spec.name == RANDOM:
+            if getattr(ranker.spec.factory, "drawn", False):
                 orders = [ranker.rank(replace(scene, seed=s), k).order for s in seeds]
             if any(len(order) < k for order in orders):
                 say(f"{data}: {ranker.name} ranks fewer than {k} {source.noun}s")

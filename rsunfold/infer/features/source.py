@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Window
+from rsunfold.cube import Aside, Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.features.select import FeatureRanker, outside
 from rsunfold.infer.spectral import STRIP_BYTES, SpectralImage
@@ -130,7 +130,7 @@ class ImageBands(FeatureSource):
                 asked = [o for o, v in (("--drop", drop), ("--keep", keep), ("--min-gap", gap)) if v]
                 if asked:
                     raise InputError(f"{self.path} has no wavelengths, so {' and '.join(asked)} cannot be used.")
-                self.notes.append("the file has no wavelengths")
+                self.notes.append(Aside("the file has no wavelengths"))
             beside = outside(self.wavelengths, drop, keep)
             if len(beside) == self.count:
                 raise InputError(f"--drop and --keep leave no band of {self.path}.")

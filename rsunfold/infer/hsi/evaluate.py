@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import Window
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import InputError, UsageError, unknown
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options, denoise_array
 from rsunfold.infer.results import environment
@@ -96,9 +95,7 @@ def _with_top(image: SpectralImage) -> tuple[NDArray[np.float32], NDArray[np.boo
 def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
     """(kind, sigma) of each noise asked for; raises UsageError for an unknown kind, or wrong sigmas for it."""
     if kind not in KINDS:
-        near = difflib.get_close_matches(kind, KINDS, n=1, cutoff=0.4)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise UsageError(f"unknown --noise {kind!r}{hint}; choose from {', '.join(KINDS)}.")
+        raise unknown("--noise", kind, KINDS)
     if not all(0 < sigma < math.inf for sigma in sigmas):
         raise UsageError(f"--sigma must be above 0, not {', '.join(f'{sigma:g}' for sigma in sigmas)}.")
     if kind in GAUSSIAN:

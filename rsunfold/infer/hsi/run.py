@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Meta, Window, measured
+from rsunfold.cube import Aside, Meta, Window, measured
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
@@ -301,9 +301,15 @@ def _summary(
     if swapped:
         notes.append(swapped)
     if not meta.wavelengths:
-        notes.append("the file has no wavelengths")
+        notes.append(Aside("the file has no wavelengths"))
     if image.kind == np.float64 and not passage.same:
-        notes.append("float32 is coarse for values of this size; --dtype same keeps the computed precision")
+        notes.append(Aside("float32 is coarse for values of this size; --dtype same keeps the computed precision"))
+    kept = subspace.A.shape[1]
+    if denoiser.net is not None and subspace.rank > 1.5 * kept:  # classical methods keep them all
+        notes.append(
+            f"the image appears to have {subspace.rank} directions of signal, of which {denoiser.spec.name} keeps "
+            f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
+        )
     if passage.unmarked:
         notes.append(
             f"{passage.unmarked} pixels are invalid because of a mask in the file, which --dtype same does not copy; "

@@ -5,7 +5,6 @@ import pytest
 import scipy.io
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.features import evaluate as module
 from rsunfold.infer.features.evaluate import ALL, evaluate_images, evaluate_tables, read_classes, read_pixels
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.metrics.features import classification, clustering
@@ -81,8 +80,7 @@ def test_a_transposed_table_is_turned(labelled, rankers, tmp_path):
 
 def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     path, X, y = labelled
-    ranker = FeatureRanker("css")
-    monkeypatch.setattr(module, "RANDOM", "css")
+    ranker = FeatureRanker("random")
     orders = {s: np.random.default_rng(s).permutation(8) for s in SEEDS}
     monkeypatch.setattr(ranker, "rank", lambda scene, most, conflicts=None: Ranking(orders[scene.seed], X[0], {}))
     done = evaluate_tables({"t": path}, [ranker], [3], repeats=4)

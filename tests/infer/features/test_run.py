@@ -227,7 +227,7 @@ def test_a_table(ranker, tmp_path):
     table = lines(tmp_path / "out" / "t_ranking.csv")
     assert [row["name"] for row in table if row["left_out"] == "constant"] == ["f4"]
     assert [int(row["feature"]) for row in table[:3]] == [i + 1 for i in done.ranking[:3]]
-    assert any("duplicate features: f7 is f1 again" in note for note in done.summary["notes"])
+    assert any("duplicate features: f7 repeats f1" in note for note in done.summary["notes"])
     assert not {1, 7} <= set(done.indices)
     again = select_array(data, ranker, Wanted(count=3), Options())
     assert again.indices == done.indices and again.data.shape == (60, 3)

@@ -70,7 +70,11 @@ def test_files_that_do_not_fit(clean, write, tmp_path):
     write(tmp_path / "top.tif", half)
     write(tmp_path / "bottom.tif", np.where(np.isfinite(half), np.float32(np.nan), clean))
     for truth, restored, message in (
-        ("a", "small", r"small.tif has \(bands, rows, cols\) \(16, 20, 20\), its truth .*a.tif has \(16, 24, 20\)"),
+        (
+            "a",
+            "small",
+            r"small.tif has \(bands, rows, cols\) \(16, 20, 20\), but its ground truth .*a.tif has \(16, 24,",
+        ),
         ("negative", "a", "negative.tif has no value above 0"),
         ("top", "bottom", "bottom.tif and its ground truth .*top.tif have no valid pixel in common"),
     ):
@@ -86,7 +90,7 @@ def test_noises():
     for kind, sigmas, message in (
         ("iid", [], "--noise iid needs --sigma"),
         ("case2", [10.0], "--noise case2 draws its own noise levels; leave out --sigma"),
-        ("bandwis", [10.0], "unknown --noise 'bandwis' .did you mean 'bandwise'"),
+        ("bandwis", [10.0], "unknown --noise 'bandwis'; did you mean 'bandwise'"),
         ("iid", [10.0, 0.0], "--sigma must be above 0"),
         ("iid", [float("nan")], "--sigma must be above 0"),
     ):

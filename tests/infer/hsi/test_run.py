@@ -519,3 +519,18 @@ def test_weights_that_do_not_belong(tiny, star):
         rsunfold.denoise_hsi(np.zeros((3, 4, 5)), weights=tiny.path)
     with pytest.raises(UsageError, match="takes no weights"):
         rsunfold.denoise_hsi(np.zeros((3, 4, 5)), model="fasthyde", weights=star)
+
+
+def test_signal_in_more_directions_than_the_network_keeps_is_told(make, monkeypatch):
+    """As many patterns of equal strength as bands can tell apart: those that a network leaves out are lost."""
+    monkeypatch.setattr("rsunfold.subspace.MOST", 12)
+    draw = np.random.default_rng(0)
+    rich = np.tensordot(draw.standard_normal((60, 30)), draw.standard_normal((30, 48, 48)), axes=1)
+    data = (rich + 0.1 * draw.standard_normal(rich.shape)).astype(np.float32)
+
+    def told(model):
+        return [n for n in denoised(data, make(model)).summary["notes"] if "directions of signal" in n]
+
+    assert told("fasthyde") == []  # keeps them all
+    (note,) = told("star-net")
+    assert "30 directions of signal, of which star-net keeps 12 and removes the others as noise" in note
