@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -13,6 +16,8 @@ from rsunfold.unfold.patches import PART, SIDE, PatchGrid, analysis, dct_diction
 from rsunfold.unfold.proximal import procrustes, singular_value_threshold, soft_threshold
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
 
+Codebook = tuple[Tensor, Tensor]
+"""D1 (9, 9) and D23 (81, 81), see :class:`Dictionary`."""
 WARM = 6
 """Alternations between S and the eigen-images before the first stage of STAR-Net-S."""
 
@@ -24,6 +29,59 @@ class Context(NamedTuple):
     """
 
     bases: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Image:
+    """The whitened image: y (bands, pixels), padded to whole patches of ``grid``, which ``parts`` of are worked on at a
+    time, and how many eigen-images it has."""
+
+    y: Tensor
+    grid: PatchGrid
+    parts: list[slice]
+    rank: int
+
+    @classmethod
+    def of(cls, Y: Tensor, rank: int, stride: int) -> Image:
+        """Y : (bands, H, W)."""
+        grid = PatchGrid(Y.shape[1], Y.shape[2], max(rank, SIDE), stride=stride)
+        return cls(grid.pad(Y).flatten(1), grid, grid.parts(PART), rank)
+
+    def project(self, x: Tensor, A: Tensor) -> Tensor:
+        """x x3 A' as images (rank, H, W) of x (bands, pixels), filled up with zeros where they are fewer than 9."""
+        g = (A.mT @ x).view(self.rank, *self.grid.padded)
+        return g if self.rank >= SIDE else torch.cat([g, g.new_zeros(SIDE - self.rank, *self.grid.padded)])
+
+    def spectra(self, G: Tensor, A: Tensor) -> Tensor:
+        """G x3 A, (bands, pixels)."""
+        return A @ G[: self.rank].flatten(1)
+
+    def codes(self, G: Tensor, D: Codebook, part: slice) -> Tensor:
+        """D' R_i G of the patches of a part."""
+        return analysis(self.grid.cut(G, part), *D)
+
+    def aggregated(self, B: list[Tensor], D: Codebook, weigh: Aggregation) -> tuple[Tensor, Tensor]:
+        """(sum_i w_i R_i' D B_i, sum_i w_i R_i'R_i), both (rank, H, W)."""
+        weights, grid = [weigh(b) for b in B], self.grid
+        pasted = grid.gathered(
+            (part, grid.paste(w[:, None, None] * synthesis(b, *D), part))
+            for part, w, b in zip(self.parts, weights, B, strict=True)
+        )
+        return pasted, grid.gathered((part, grid.count(w, part)) for part, w in zip(self.parts, weights, strict=True))
+
+
+@dataclass
+class State:
+    """What a stage hands on: S (bands, pixels) or 0, the eigen-images G (rank, H, W), for each part of the patches B, L
+    and P (n, 9, 81, l), A (bands, rank), and D, the dictionary that B belongs to."""
+
+    S: Tensor | float
+    G: Tensor
+    B: list[Tensor]
+    L: list[Tensor]
+    A: Tensor
+    P: list[Tensor]
+    D: Codebook
 
 
 class Dictionary(nn.Module):
@@ -43,7 +101,7 @@ class Dictionary(nn.Module):
             self.D23 = nn.Parameter(torch.kron(dct, dct))
         self.separable = separable
 
-    def forward(self) -> tuple[Tensor, Tensor]:
+    def forward(self) -> Codebook:
         """(D1, D23)."""
         return self.D1, torch.kron(self.D2, self.D3) if self.separable else self.D23
 
@@ -128,6 +186,39 @@ class Stage(nn.Module):
         self.shrink = Shrinkage(1.5 if literal else 1.0, literal)
         self.aggregate = Aggregation(literal)
 
+    def forward(
+        self,
+        image: Image,
+        state: State,
+        dictionary: Dictionary,
+        known: Tensor | None,
+        keep: Callable[[str, Any], Any],
+    ) -> State:
+        """The state after one iteration; ``state`` is used up. known : A of the image that this one is a window of."""
+        y, A, B, L, P = image.y, state.A, state.B, state.L, state.P
+        S = state.S if self.mu is None else keep("S", self.outliers(y - image.spectra(state.G, A)))
+        lam, beta = self.lam.exp(), self.beta.exp()
+        pasted, count = image.aggregated(B, state.D, self.aggregate)
+        G = keep("G", (image.project(y - S, A) + lam * pasted) / (1 + lam * count))
+        pilot, D = pasted / count, dictionary()
+        nu = lam * dictionary.bound() + beta
+        for i, part in enumerate(image.parts):  # in place, so that no more than one set of codes is held
+            X, p = image.grid.cut(G, part), image.codes(pilot, D, part)
+            F = B[i] - (lam * analysis(synthesis(B[i], *D) - X, *D) + beta * (B[i] - L[i]) + P[i]) / nu
+            B[i] = self.shrink(F, lam / nu, p)
+            if self.gamma2 is not None:
+                L[i] = threshold_codes(B[i] + P[i] / beta, lam * self.gamma2.exp() / beta)
+                P[i] = P[i] + beta * (B[i] - L[i])
+        # Lists of their own, which the next stage does not overwrite.
+        B, L = list(keep("B", list(B))), list(keep("L", list(L)))
+        if known is None:
+            M = (y - S) @ G[: image.rank].flatten(1).mT
+            A = procrustes(M if self.rho is None else M + self.rho.exp() * A)
+        else:
+            A = known
+        A = keep("A", A)
+        return State(S, G, B, L, A, list(keep("P", list(P))), D)
+
     def outliers(self, r: Tensor) -> Tensor:
         """S of the residual r: soft(r, mu), or where not literal soft(r, mu^2 / (|r| + 0.1)), the logarithmic penalty,
         which takes outliers away whole instead of all but mu of them."""
@@ -207,61 +298,32 @@ class STARNet(Unrolled):
         context : that of the image which Y is a window of, beginning at multiples of the stride; None takes Y for the
         whole image. Fewer than 9 eigen-images are filled up with zeros.
         """
-        rank = A.shape[1]
-        grid = PatchGrid(Y.shape[1], Y.shape[2], max(rank, SIDE), stride=int(self.arch["stride"]))
-        y = grid.pad(Y).flatten(1)
+        image = Image.of(Y, A.shape[1], int(self.arch["stride"]))
         A = A if context is None else context.bases[0]
+        state = self._start(image, A)
         bases = [A]
+        for k, stage in enumerate(self.stages):
+            known = None if context is None else context.bases[k + 1]
+            state = stage(image, state, self.dictionary(k), known, partial(keep, k))
+            bases.append(state.A)
+        lam = self.last.exp()
+        pasted, count = image.aggregated(state.B, state.D, self.aggregate)
+        G = (image.project(image.y - state.S, state.A) + lam * pasted) / (1 + lam * count)
+        X = image.spectra(G, state.A).view(-1, *image.grid.padded)
+        return image.grid.crop(X), Context(bases)
 
-        def project(x: Tensor) -> Tensor:
-            g = (A.mT @ x).view(rank, *grid.padded)
-            return g if rank >= SIDE else torch.cat([g, g.new_zeros(SIDE - rank, *grid.padded)])
-
+    def _start(self, image: Image, A: Tensor) -> State:
+        """S by alternations with the eigen-images, B = L from these and their non-local means, P = 0."""
         S: Tensor | float = 0.0
-        G = project(y)
-        stages: list[Any] = list(self.stages)
-        first = stages[0]
+        G = image.project(image.y, A)
+        first: Any = self.stages[0]
         if first.mu is not None:
             for _ in range(WARM):
-                S = first.outliers(y - A @ G[:rank].flatten(1))
-                G = project(y - S)
-        parts = grid.parts(PART)
-        D = self.dictionary(0)()
-        pilot = non_local_means(G)
-        B = [self.first(analysis(grid.cut(G, part), *D), 1.0, analysis(grid.cut(pilot, part), *D)) for part in parts]
-        L, P = list(B), [torch.zeros_like(b) for b in B]
-        for k, stage in enumerate(stages):
-            if stage.mu is not None:
-                S = keep(k, "S", stage.outliers(y - A @ G[:rank].flatten(1)))
-            lam, beta = stage.lam.exp(), stage.beta.exp()
-            pasted, count = aggregated(grid, parts, B, D, stage.aggregate)
-            G = keep(k, "G", (project(y - S) + lam * pasted) / (1 + lam * count))
-            pilot = pasted / count
-            own = self.dictionary(k)
-            D = own()
-            nu = lam * own.bound() + beta
-            for i, part in enumerate(parts):
-                X, p = grid.cut(G, part), analysis(grid.cut(pilot, part), *D)
-                F = B[i] - (lam * analysis(synthesis(B[i], *D) - X, *D) + beta * (B[i] - L[i]) + P[i]) / nu
-                B[i] = stage.shrink(F, lam / nu, p)
-                if stage.gamma2 is not None:
-                    L[i] = threshold_codes(B[i] + P[i] / beta, lam * stage.gamma2.exp() / beta)
-                    P[i] = P[i] + beta * (B[i] - L[i])
-            # Lists of their own, which the next stage does not overwrite.
-            B, L = list(keep(k, "B", list(B))), list(keep(k, "L", list(L)))
-            if context is None:
-                M = (y - S) @ G[:rank].flatten(1).mT
-                A = procrustes(M if stage.rho is None else M + stage.rho.exp() * A)
-            else:
-                A = context.bases[k + 1]
-            A = keep(k, "A", A)
-            bases.append(A)
-            P = list(keep(k, "P", list(P)))
-        lam = self.last.exp()
-        pasted, count = aggregated(grid, parts, B, D, self.aggregate)
-        G = (project(y - S) + lam * pasted) / (1 + lam * count)
-        X = (A @ G[:rank].flatten(1)).view(-1, *grid.padded)
-        return grid.crop(X), Context(bases)
+                S = first.outliers(image.y - image.spectra(G, A))
+                G = image.project(image.y - S, A)
+        D, pilot = self.dictionary(0)(), non_local_means(G)
+        B = [self.first(image.codes(G, D, part), 1.0, image.codes(pilot, D, part)) for part in image.parts]
+        return State(S, G, B, list(B), A, [torch.zeros_like(b) for b in B], D)
 
 
 @register(
@@ -284,18 +346,6 @@ class STARNetS(STARNet):
     letters: ClassVar[tuple[str, ...]] = ("S", "G", "B", "L", "A", "P")
     sparse: ClassVar[bool] = True
     adaptable: ClassVar[bool] = False
-
-
-def aggregated(
-    grid: PatchGrid, parts: list[slice], B: list[Tensor], D: tuple[Tensor, Tensor], weigh: Aggregation
-) -> tuple[Tensor, Tensor]:
-    """(sum_i w_i R_i' D B_i, sum_i w_i R_i'R_i), both (rank, H, W)."""
-    weights = [weigh(b) for b in B]
-    pasted = grid.gathered(
-        (part, grid.paste(w[:, None, None] * synthesis(b, *D), part))
-        for part, w, b in zip(parts, weights, B, strict=True)
-    )
-    return pasted, grid.gathered((part, grid.count(w, part)) for part, w in zip(parts, weights, strict=True))
 
 
 def threshold_codes(Z: Tensor, lam: Tensor) -> Tensor:
