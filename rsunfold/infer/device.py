@@ -14,6 +14,10 @@ from rsunfold.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
+LATER_BYTES = 2**27
+"""Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
+GPU_SHARE = 0.8
+"""Share of a GPU's free memory that is planned with."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -63,6 +67,29 @@ def pick_device(name: str, *, apple: bool = True) -> torch.device:
     if name == "mps" and not mps:
         raise DeviceError("--device mps is not available on this machine; use --device cpu.")
     return torch.device(name)
+
+
+def held() -> int:
+    """Bytes that this process holds beside the images, once a model is loaded.
+
+    To be asked before any image: what images have freed may still count as resident, but is used again.
+    """
+    return resident() + LATER_BYTES
+
+
+def free_on(device: torch.device, budget: int) -> int:
+    """``budget``, or what is free on a GPU where that is less."""
+    if device.type != "cuda":
+        return budget
+    import torch
+
+    return min(budget, int(GPU_SHARE * torch.cuda.mem_get_info(device)[0]))
+
+
+def refuse_gpu(model: str, device: str) -> None:
+    """Raise UsageError for a classical method on another device than the CPU."""
+    if device not in ("auto", "cpu"):
+        raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
 
 
 def reuse_memory() -> None:

@@ -14,6 +14,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
+from rsunfold.infer.tiles import evenly_spread
 from rsunfold.io import CubeReader
 from rsunfold.lines import BLOCK, ColumnSummary
 from rsunfold.scene import SAMPLE, Scene
@@ -187,12 +188,8 @@ class SpectralImage(Source):
         if self.rows * self.cols <= MOSAIC_SIDE**2:
             return *self.read(Window(0, 0, self.rows, self.cols)), np.arange(self.cols)
         height, width = min(self.rows, MOSAIC_TILE), min(self.cols, MOSAIC_TILE)
-        total = MOSAIC_SIDE**2 // (height * width)
-        down = max(1, min(self.rows // height, total, round((total * self.rows / self.cols) ** 0.5)))
-        across = max(1, min(self.cols // width, total // down))
-        rows = np.linspace(0, self.rows - height, down).astype(int)
-        cols = np.linspace(0, self.cols - width, across).astype(int)
-        parts = [[self.read(Window(int(r), int(c), height, width)) for c in cols] for r in rows]
+        rows, cols = evenly_spread(self.rows, self.cols, height, width, MOSAIC_SIDE**2 // (height * width))
+        parts = [[self.read(Window(r, c, height, width)) for c in cols] for r in rows]
         data = np.concatenate([np.concatenate([p[0] for p in line], axis=2) for line in parts], axis=1)
         columns = np.concatenate([c + np.arange(width) for c in cols])
         return data, np.block([[p[1] for p in line] for line in parts]), columns

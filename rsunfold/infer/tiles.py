@@ -26,6 +26,15 @@ def spans(size: int, tile: int, overlap: int = 0) -> list[tuple[int, int]]:
     return [(a, min(a + tile, size)) for a in range(0, max(1, size - overlap), tile - overlap)]
 
 
+def evenly_spread(rows: int, cols: int, height: int, width: int, count: int) -> tuple[list[int], list[int]]:
+    """First rows and first columns of at most ``count`` windows of height x width pixels that do not overlap, in a grid
+    with about the proportions of the image."""
+    down = max(1, min(rows // height, count, round((count * rows / cols) ** 0.5)))
+    across = max(1, min(cols // width, count // down))
+    starts = np.linspace(0, rows - height, down), np.linspace(0, cols - width, across)
+    return starts[0].astype(int).tolist(), starts[1].astype(int).tolist()
+
+
 def ramp(index: int, parts: list[tuple[int, int]]) -> NDArray[np.float32]:
     """Blend weights of one tile along one axis: linear in what it shares with its neighbours, positive everywhere."""
     start, stop = parts[index]

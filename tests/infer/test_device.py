@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rsunfold.errors import DeviceError, UsageError
-from rsunfold.infer.device import parse_memory, pick_device, resident
+from rsunfold.infer.device import free_on, parse_memory, pick_device, resident
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,10 @@ def test_devices_with_one_gpu(monkeypatch):
 def test_unknown_devices(name):
     with pytest.raises(UsageError, match=r"unknown --device .*; use auto, cpu, cuda"):
         pick_device(name)
+
+
+def test_a_gpu_with_less_free_memory_than_the_budget_limits_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 5000))
+    assert free_on(torch.device("cuda"), 10**6) == 800
+    assert free_on(torch.device("cuda"), 500) == 500
+    assert free_on(torch.device("cpu"), 10**6) == 10**6

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError
-from rsunfold.infer.tiles import STRIP_BYTES, Plan, plan, ramp, spans, strips
+from rsunfold.infer.tiles import STRIP_BYTES, Plan, evenly_spread, plan, ramp, spans, strips
 
 sizes = st.integers(1, 300)
 layouts = st.integers(1, 80).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
@@ -149,3 +149,13 @@ def test_nothing_fits(budget):
         match=r"5000 x 5000 .* \d+ MB on top of the program itself, but --memory leaves \d+ MB; increase it",
     ):
         plan(5000, 5000, bytes_per_pixel=464, margin=8, budget=budget)
+
+
+@given(rows=sizes, cols=sizes, tall=st.integers(1, 90), wide=st.integers(1, 90), count=st.integers(1, 40))
+def test_spread_windows_lie_inside_apart_and_from_end_to_end(rows, cols, tall, wide, count):
+    height, width = min(tall, rows), min(wide, cols)
+    down, across = evenly_spread(rows, cols, height, width, count)
+    assert 1 <= len(down) * len(across) <= count
+    for starts, side, size in ((down, height, rows), (across, width, cols)):
+        assert starts[0] == 0 and all(b - a >= side for a, b in itertools.pairwise(starts))
+        assert starts[-1] == (size - side if len(starts) > 1 else 0)

@@ -23,9 +23,9 @@ from rsunfold.infer.anomaly.priors import (
     guide_of,
     small_object,
 )
-from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
+from rsunfold.infer.device import held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.infer.tiles import Plan, plan, spans, strips
+from rsunfold.infer.tiles import Plan, evenly_spread, plan, spans, strips
 from rsunfold.registry import ModelSpec, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
 from rsunfold.subspace import Moments
@@ -39,8 +39,6 @@ SPECTRA = 6
 """Copies of the spectra of a window that are held beside."""
 PROFILE_BYTES = 160
 """Bytes per pixel that area openings hold for one component at a time."""
-LATER_BYTES = 2**27
-"""Bytes that come with the first image and are no image: GDAL's block cache, libraries that are loaded when needed."""
 KEPT_BYTES = 16
 """Bytes per pixel of the whole image: score, guide, valid pixels, targets."""
 POST_TILE = 1024
@@ -140,10 +138,10 @@ class AnomalyDetector:
         if self.spec.kind == "network":
             self.device_name = str(pick_device(device, apple=False))
             reuse_memory()
-        elif device not in ("auto", "cpu"):
-            raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
+        else:
+            refuse_gpu(model, device)
         self.memory = parse_memory(memory)
-        self.held = resident() + LATER_BYTES
+        self.held = held()
 
     @property
     def sized(self) -> bool:
@@ -331,12 +329,11 @@ class AnomalyDetector:
         """The scene of the profile of a large image, from evenly spaced windows."""
         rows, cols = image.rows, image.cols
         height, width = min(rows, FEATURE_SIDE), min(cols, FEATURE_SIDE)
-        down = max(1, min(FEATURE_WINDOWS, rows // height, round((FEATURE_WINDOWS * rows / cols) ** 0.5)))
-        across = max(1, min(FEATURE_WINDOWS // down, cols // width))
+        down, across = evenly_spread(rows, cols, height, width, FEATURE_WINDOWS)
         parts = []
-        for row in np.linspace(0, rows - height, down).astype(int):
-            for col in np.linspace(0, cols - width, across).astype(int):
-                window = Window(int(row), int(col), height, width)
+        for row in down:
+            for col in across:
+                window = Window(row, col, height, width)
                 grown = window.grown(profile.radius, rows, cols)
                 cube, valid = scale(*image.read(grown))
                 inner = window.within(grown)

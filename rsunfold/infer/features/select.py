@@ -11,14 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import UsageError
-from rsunfold.infer.device import parse_memory, resident
+from rsunfold.infer.device import held, parse_memory
 from rsunfold.ranking import Mask, Ranking, Real
 from rsunfold.registry import ModelSpec, get_model
 from rsunfold.scene import Scene
 
 DEFAULT = "spca-net"
-LATER_BYTES = 2**27
-"""Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
 RANKED_WHOLE = 512
 """Up to so many features all are ranked; of more, only as many as are asked for: the time grows with the cube."""
 FIRST_GUESS = 32
@@ -107,7 +105,7 @@ class FeatureRanker:
             raise UsageError(f"the seed must lie between 0 and {2**32 - 1}, not {seed}.")
         self.method: Any = self.spec.build(**self.options)
         self.seed, self.memory = seed, parse_memory(memory)
-        self.held = resident() + LATER_BYTES
+        self.held = held()
 
     def describe(self) -> dict[str, Any]:
         """Model, options and seed, for the JSON report."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError, WeightsError
-from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
+from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.registry import ModelSpec, get_model
@@ -31,8 +31,6 @@ SPECTRA = 6
 """Copies of the spectra of a window that are held beside."""
 STRIP_SPECTRA = 5
 """Copies of the spectra of a strip of whole rows: as read, denoised and blended, and on the way to the file."""
-LATER_BYTES = 2**27
-"""Bytes that come with the first image and are no image: GDAL's block cache, libraries that are loaded when needed."""
 OVERLAP = 32
 """Pixels that tiles share where a method looks at the whole image, so that tiles are an approximation."""
 
@@ -82,11 +80,10 @@ class Denoiser:
         if self.spec.kind == "classical":
             if weights is not None:
                 raise UsageError(f"{model} is a classical method and takes no weights.")
-            if device not in ("auto", "cpu"):
-                raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
+            refuse_gpu(model, device)
             self.method = self.spec.build()
             self.device_name = "cpu"
-            self.held = resident() + LATER_BYTES
+            self.held = held()
             return
 
         from rsunfold.weights import load
@@ -101,7 +98,7 @@ class Denoiser:
         if self.published and sigma is not None:
             raise UsageError(f"the published weights of {model} take no noise level; leave out --sigma.")
         self.net = self.net.to(self.device)
-        self.held = resident() + LATER_BYTES
+        self.held = held()
 
     @property
     def robust(self) -> bool:
@@ -153,10 +150,8 @@ class Denoiser:
         subspace = self.subspace(image)
         bands, rank = subspace.A.shape
         budget = self.memory - self.held
-        if self.net is not None and self.device.type == "cuda":
-            import torch
-
-            budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
+        if self.net is not None:
+            budget = free_on(self.device, budget)
         radius = self.method.radius if self.net is None else self.net.radius
         margin = OVERLAP if radius is None else int(radius)
         stride = 1 if self.net is None else int(self.net.arch.get("stride", 1))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError, WeightsError
-from rsunfold.infer.device import parse_memory, pick_device, resident, reuse_memory
+from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
 from rsunfold.metrics.components import Rule
@@ -34,8 +34,6 @@ CLASSICAL_BYTES = 128
 NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
 """Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
 measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
-LATER_BYTES = 2**27
-"""Bytes that come with the first image and are no image: GDAL's block cache, libraries that are loaded when needed."""
 REUSE = 2
 """Freed tensors of other sizes stay in the process (see :func:`reuse_memory`): up to 1.5 times was measured over a
 batch of images of 300 to 1000 pixels a side."""
@@ -98,11 +96,10 @@ class Detector:
         if self.spec.kind == "classical":
             if weights is not None or half:
                 raise UsageError(f"{model} is a classical method and takes neither weights nor half precision.")
-            if device not in ("auto", "cpu"):
-                raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
+            refuse_gpu(model, device)
             self.method = self.spec.build()
             self.device_name = "cpu"
-            self.held = resident() + LATER_BYTES
+            self.held = held()
             return
         from rsunfold.unfold.fast import for_inference
         from rsunfold.weights import load
@@ -118,8 +115,7 @@ class Detector:
         net, self.record, self.sha256 = load(name, model)
         self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area)
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
-        # Measured before any image: what images have freed may still count as resident, but is used again.
-        self.held = resident() + LATER_BYTES
+        self.held = held()
 
     def rule(self, threshold: float | None, confidence: float | None, max_area: int | None) -> Rule:
         """What is a target: as asked, else (None) as the weights say; a threshold given alone is a plain one, and a
@@ -219,10 +215,8 @@ class Detector:
         if stages:
             self.require_stages()
         budget = self.memory - self.held
-        if self.net is not None and self.device.type == "cuda":
-            import torch
-
-            budget = min(budget, int(0.8 * torch.cuda.mem_get_info(self.device)[0]))
+        if self.net is not None:
+            budget = free_on(self.device, budget)
         made = plan(
             image.rows,
             image.cols,

@@ -528,9 +528,9 @@ def test_a_budget_that_cannot_be_met(tmp_path, tiny):
 
 def test_the_budget_does_not_shrink_from_image_to_image(tiny, monkeypatch):
     """The C library keeps what an image has freed: the process looks larger, but the memory is there."""
-    monkeypatch.setattr("rsunfold.infer.infrared.detector.resident", lambda: 300 * 2**20)
+    monkeypatch.setattr("rsunfold.infer.device.resident", lambda: 300 * 2**20)
     detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu", memory="500MiB")
-    monkeypatch.setattr("rsunfold.infer.infrared.detector.resident", lambda: 480 * 2**20)
+    monkeypatch.setattr("rsunfold.infer.device.resident", lambda: 480 * 2**20)
     assert detect_array(ArrayReader(tiny.gray), detector, PLAIN).summary["computed"] == "in one piece"
 
 
