@@ -1,4 +1,4 @@
-"""The model card that lies beside a weight file."""
+"""The model card that accompanies a weight file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rsunfold.weights import WeightRecord
 
 
 def card(record: WeightRecord, sha: str, recipe: Recipe, verdict: Verdict, seconds: float) -> str:
-    """The model card, in Markdown: what all weights have in common, and what the task's ``verdict`` adds."""
+    """The model card, in Markdown: the part common to all weights, and what the task's ``verdict`` adds."""
     bands = "any number of bands" if record.bands is None else f"{record.bands} band{'s' * (record.bands > 1)}"
     lines = [
         f"# {record.name}",

@@ -272,9 +272,9 @@ def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
     after, new, _ = load(str(target))
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
     assert new.max_area == 40 and new.figures["own"]["images"] == 6 and new.arch == old.arch
-    assert f"exceeds {new.threshold:.3f}" in result.stdout and "in at most 40 pixels" in result.stdout
+    assert f"scores above {new.threshold:.3f}" in result.stdout and "at most 40 connected pixels" in result.stdout
     assert "recalibrated" in new.origin and new.name == "mine"
-    assert "never trained on" not in result.stdout and "trained on" not in result.stdout
+    assert "Images on which the rule was chosen" in result.stdout and "training" not in result.stdout
     report = tmp_path / "report.json"
     call("evaluate", "detect-ir", "--data", data, "--weights", target, "--device", "cpu", "--json", report)
     found = json.loads(report.read_text())

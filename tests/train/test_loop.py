@@ -194,7 +194,7 @@ def test_card_says_what_the_record_says(learned):
     record = weights.read_record(str(out / "tiny.safetensors"))
     figures = record.figures["blobs"]
     assert text.startswith("# tiny\n") and weights.sha256_of(out / "tiny.safetensors") in text
-    rule = f"exceeds {record.threshold:.3f} and the mean of the log odds there exceeds that of {record.confidence:.4g}"
+    rule = f"with scores above {record.threshold:.3f} whose mean log-odds exceed those of {record.confidence:.4g};"
     assert rule in text and record.trained_on in text and record.origin in text
     assert f"| blobs | 2 | 2 | {figures['iou_pooled']:.4f} | {figures['niou']:.4f} |" in text
     assert "| sky | 1 | 0 | - | - | - | - |" in text

@@ -50,7 +50,7 @@ class HyperspectralTask(TrainingTask):
         if not train:
             raise InputError(f"{data} contains no cubes other than those for validation.")
         self.data_hash = _hash(cubes)
-        self.trained_on = f"{len(train)} cubes: {', '.join(cube.name for cube in train)}"
+        self.trained_on = f"{len(train)} cube{'s' * (len(train) != 1)}: {', '.join(cube.name for cube in train)}"
         self.held_out = [cube.name for cube in self.validation]
         self.crops = NoisyCrops(train, recipe.augment, recipe.noise, recipe.data, recipe.seed, self.robust)
 
@@ -73,7 +73,8 @@ class HyperspectralTask(TrainingTask):
             rows[name] = {key: float(np.mean([r[key] for r in results])) for key in results[0]}
         psnr = float(np.mean([row["psnr"] for row in rows.values()]))
         lines = [
-            f"Validation cubes ({', '.join(self.held_out)}; never trained on), mean over cubes, noise level estimated:",
+            f"Validation cubes ({', '.join(self.held_out)}; not used for training), "
+            "means over the cubes, noise level estimated:",
             "",
             "| noise | PSNR of the noisy cube | PSNR | SSIM | SAM (rad) | ERGAS |",
             "|---|---|---|---|---|---|",
@@ -87,7 +88,7 @@ class HyperspectralTask(TrainingTask):
             log={"val_psnr": psnr, "val_sets": {name: round(row["psnr"], 3) for name, row in rows.items()}},
             message=f"PSNR {psnr:.3f} dB",
             record={"bands": None, "scaling": SCALING, "figures": rows},
-            usage=["noise level: estimated for each band of each image; one weight for all levels and band counts"],
+            usage=["noise level: estimated for each band of each image; the same weights for any level and band count"],
             results=lines,
         )
 

@@ -28,7 +28,7 @@ def results_of(net: Unrolled, contents: Iterable[tuple[Sample, Content]], device
 
 
 def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
-    """Figures of merit of each set by the calibrated rule, by the set's name."""
+    """Figures of merit of each set under the calibrated rule, by name of the set."""
     metrics: dict[str, InfraredMetrics] = {}
     for sample, logits, truth, valid in results:
         m = metrics.setdefault(sample.group, InfraredMetrics(found.rule))
@@ -37,7 +37,7 @@ def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
 
 
 def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
-    """The few of :func:`figures_of` that a weight file keeps."""
+    """The subset of :func:`figures_of` that is stored in a weight file."""
     kept = {}
     for group, f in figures.items():
         kept[group] = {k: f[k] for k in ("images", "targets", "iou_pooled", "niou", "f1_pooled")}
@@ -48,23 +48,23 @@ def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
 
 
 def usage_of(found: Calibration, *, trained: bool = True) -> str:
-    """What a logit means and where a target is; ``trained`` with the rule, not calibrated anew."""
+    """How logits become scores, and what counts as a target; ``trained``: by training, not by later calibration."""
     rule = found.rule
-    size = f", in at most {rule.max_area} pixels" if rule.max_area else ""
-    more = "; targets of more pixels are 1 in 200 of those trained on" if rule.max_area and trained else ""
+    size = f"at most {rule.max_area} " if rule.max_area else ""
+    more = "; 1 in 200 of the training targets is larger" if rule.max_area and trained else ""
     images = "validation images" if trained else "images"
     return (
-        f"score = sigmoid(logit / {found.temperature:.4g}); a target is where it exceeds {rule.threshold:.3f}"
-        f" and the mean of the log odds there exceeds that of {rule.confidence:.4g}{size}; temperature and both were"
-        f" chosen on the {images} below, so the figures are slightly optimistic{more}"
+        f"score = sigmoid(logit / {found.temperature:.4g}); a target is a group of {size}connected pixels with scores"
+        f" above {rule.threshold:.3f} whose mean log-odds exceed those of {rule.confidence:.4g}; temperature, threshold"
+        f" and confidence were chosen on the {images} below, so the figures are slightly optimistic{more}"
     )
 
 
 def table_of(figures: dict[str, Any], found: Calibration, *, trained: bool = True) -> list[str]:
-    """The lines of the table of :func:`figures_of`, in Markdown, with what stands before and after it."""
-    images = "Validation images (never trained on;" if trained else "The images that the rule was chosen on ("
+    """The table of :func:`figures_of` as lines of Markdown, with the text before and after it."""
+    images = "Validation images (not used for training; " if trained else "Images on which the rule was chosen ("
     lines = [
-        f"{images}{' ' * trained}one threshold and one confidence for all sets, native resolution):",
+        f"{images}one threshold and one confidence for all sets, native resolution):",
         "",
         "| set | images | targets | IoU | nIoU | F1 | Pd < 3 px | Fa pixels | false components per megapixel |",
         "|---|---|---|---|---|---|---|---|---|",

@@ -65,7 +65,7 @@ def trainer(content: HyperspectralRecipe, data: Path, out: Path) -> Trainer:
 def test_held_out_cubes_are_never_drawn(data):
     task = HyperspectralTask(recipe(), data, CPU)
     assert [c.name for c in task.validation] == task.held_out == ["two"]
-    assert [c.name for c in task.crops.cubes] == ["one"] and task.trained_on == "1 cubes: one"
+    assert [c.name for c in task.crops.cubes] == ["one"] and task.trained_on == "1 cube: one"
     assert task.robust is False and HyperspectralTask(recipe("star-net-s"), data, CPU).robust is True
 
 
@@ -114,7 +114,7 @@ def test_two_steps_lower_the_loss_and_leave_a_weight(model, data, tmp_path):
     assert all(figures["psnr"] > figures["noisy"] for figures in record.figures.values())
     assert (tmp_path / "validation.txt").read_text() == "two\n"
     card = (tmp_path / "tiny.md").read_text()
-    assert "any number of bands, whitened" in card and "Validation cubes (two; never trained on)" in card
+    assert "any number of bands, whitened" in card and "Validation cubes (two; not used for training)" in card
 
 
 def test_a_run_is_resumed_bit_for_bit(data, tmp_path):
