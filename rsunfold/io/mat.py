@@ -13,7 +13,7 @@ import scipy.io
 from numpy.typing import NDArray
 from scipy.io.matlab import MatlabFunction, MatlabOpaque
 
-from rsunfold.cube import Meta, Window
+from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.bands import spectral_fields
 from rsunfold.io.reader import CubeReader
@@ -198,7 +198,7 @@ class MatReader(CubeReader):
         self.block_shape = (rows, cols) if chunks is None or size is not None else (chunks[-1], chunks[-2])
         spectral, notes = self._spectral(bands)
         version = "7.3" if self._mat.hdf5 is not None else "4/5"
-        self.meta = Meta(driver=f"MAT {version}", dtype=self.dtype.name, notes=(note, *notes), **spectral)
+        self.meta = Meta(driver=f"MAT {version}", dtype=self.dtype.name, notes=(Aside(note), *notes), **spectral)
 
     def _named(self, var: str) -> Variable:
         found = next((v for v in self.variables if v.name == var), None)

@@ -150,6 +150,10 @@ def test_notes_are_told(call, scenery, tmp_path):
     scipy.io.savemat(tmp_path / "short.mat", {"data": short})
     result = call("detect-anomaly", tmp_path / "short.mat", "-o", tmp_path / "out", *FAST)
     assert "note: 30 bands but only 6 valid pixels: the covariance is singular" in result.stderr
+    aside = "note: variable data (2 x 3 x 30) was read as rows x cols x bands"
+    assert aside not in result.stderr
+    result = call("detect-anomaly", tmp_path / "short.mat", "-o", tmp_path / "verbose", *FAST, "-v")
+    assert aside in result.stderr
     from rsunfold.simulate.hyperspectral import hyperspectral_scene
 
     scipy.io.savemat(tmp_path / "swapped.mat", {"data": hyperspectral_scene(24, 20, 16, seed=3).data})

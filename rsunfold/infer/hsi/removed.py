@@ -147,7 +147,7 @@ class Removed:
             wavelengths=wavelengths,
             bad=bad,
             units=units,
-            title=f"{title}; a band of middling noise",
+            title=f"{title}; a band of medium noise",
             shape=shape,
         )
         texture = self._texture()[1] if self.spatial else np.full(len(bands), np.nan)
