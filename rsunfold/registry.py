@@ -37,6 +37,7 @@ class ModelSpec:
     weights : name of the default weight record (networks only), or None when none is shipped.
     scaling : what published weights of the model expect of their input, where that is not what ours do.
     per_scene : the network learns from the very scene that it is given, without truth, and has no weights.
+    apple : a network that runs on Apple's GPUs, which have neither float64 nor eigenvalues.
     threshold : score above which a pixel counts as target unless the weight's record says otherwise.
     sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
     least : what whole numbers of the architecture must be at least, where that is not 1; of networks that are not
@@ -54,6 +55,7 @@ class ModelSpec:
     weights: str | None = None
     scaling: str = ""
     per_scene: bool = False
+    apple: bool = True
     threshold: float = 0.5
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
     least: dict[str, int] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
-from rsunfold.registry import all_models, get_model
+from rsunfold.registry import ModelSpec, all_models, get_model
 
 if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import Unrolled
@@ -111,6 +111,14 @@ def find(name: str) -> tuple[Path, str | None]:
     if not path.is_file():
         raise WeightsError(f"the weights {name!r} should be in {path}, which is missing; reinstall rsunfold.")
     return path, known[name]["sha256"]
+
+
+def chosen(spec: ModelSpec, given: str | None) -> str:
+    """The weights ``given`` for a model, or those shipped for it; raises WeightsError where there are none."""
+    name = given or spec.weights
+    if name is None:
+        raise WeightsError(f"no weights are shipped for {spec.name}; give a file with --weights, or train some.")
+    return name
 
 
 def verify(name: str) -> str:

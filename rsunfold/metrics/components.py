@@ -56,6 +56,17 @@ class Rule:
     def __post_init__(self) -> None:
         object.__setattr__(self, "confidence", max(self.threshold, self.confidence))
 
+    def asked(self, threshold: float | None, confidence: float | None, max_area: int | None) -> Rule:
+        """This rule with what is asked for in place of its own: None leaves its own, a threshold given alone is a plain
+        one, and a ``max_area`` of 0 any number of pixels."""
+        if confidence is None:
+            confidence = self.confidence if threshold is None else threshold
+        return Rule(
+            self.threshold if threshold is None else threshold,
+            confidence,
+            (self.max_area if max_area is None else max_area) or None,
+        )
+
     @property
     def odds(self) -> float | None:
         """What the mean log odds of a target's pixels must exceed; None where each pixel's exceed it anyway."""

@@ -182,6 +182,7 @@ def background(state: State, shared: Shared) -> Tensor:
     bands=(1, None),
     needs="one scene, on whose pixels it is trained without ground truth",
     per_scene=True,
+    apple=False,  # float64
 )
 class LRRNetPlus:
     """min 1/2 ||X - L D - S||_F^2 + l1/2 ||D||_F^2 + l2 ||L||_* + l3 ||S||_{2,1} over D, L and S, one pixel per row.

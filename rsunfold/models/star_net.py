@@ -235,6 +235,7 @@ class Stage(nn.Module):
     bands=(1, None),
     needs="whitened spectra of any number of bands, with their signal subspace",
     weights="star-net",
+    apple=False,  # eigenvalues
     sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
 )
 class STARNet(Unrolled):
@@ -335,6 +336,7 @@ class STARNet(Unrolled):
     needs="whitened spectra of any number of bands, with their signal subspace; stripes, dead lines and impulses "
     "allowed",
     weights="star-net-s",
+    apple=False,  # eigenvalues
     sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
 )
 class STARNetS(STARNet):

@@ -57,6 +57,19 @@ def test_models_that_apple_gpus_cannot_run(monkeypatch):
         pick_device("mps", apple=False)
 
 
+@pytest.mark.parametrize("model", ["star-net", "star-net-s", "lrr-net-plus"])
+def test_such_models_say_so_before_they_run(model, monkeypatch):
+    from rsunfold.infer.anomaly.detector import AnomalyDetector
+    from rsunfold.infer.hsi.denoiser import Denoiser
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    kind = AnomalyDetector if model == "lrr-net-plus" else Denoiser
+    assert kind(model).device_name == "cpu"
+    with pytest.raises(DeviceError, match="which --device mps does not have"):
+        kind(model, device="mps")
+
+
 def test_devices_with_one_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)

@@ -136,7 +136,7 @@ class AnomalyDetector:
         self.reseed(seed)
         self.device_name = "cpu"
         if self.spec.kind == "network":
-            self.device_name = str(pick_device(device, apple=False))
+            self.device_name = str(pick_device(device, apple=self.spec.apple))
             reuse_memory()
         else:
             refuse_gpu(model, device)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import Window
-from rsunfold.errors import DeviceError, InputError, UsageError, WeightsError
+from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
@@ -86,12 +86,10 @@ class Denoiser:
             self.held = held()
             return
 
-        from rsunfold.weights import load
+        from rsunfold.weights import chosen, load
 
-        name = weights or self.spec.weights
-        if name is None:
-            raise WeightsError(f"no weights are shipped for {model}; give a file with --weights, or train some.")
-        self.device: torch.device = pick_device(device, apple=False)
+        name = chosen(self.spec, weights)
+        self.device: torch.device = pick_device(device, apple=self.spec.apple)
         self.device_name = str(self.device)
         reuse_memory()
         self.net, self.record, self.sha256 = load(name, model)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import Window
-from rsunfold.errors import DeviceError, UsageError, WeightsError
+from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
@@ -102,11 +102,9 @@ class Detector:
             self.held = held()
             return
         from rsunfold.unfold.fast import for_inference
-        from rsunfold.weights import load
+        from rsunfold.weights import chosen, load
 
-        name = weights or self.spec.weights
-        if name is None:
-            raise WeightsError(f"no weights are shipped for {model}; give a file with --weights, or train some.")
+        name = chosen(self.spec, weights)
         self.device: torch.device = pick_device(device)
         self.device_name = str(self.device)
         if half and self.device.type != "cuda":
@@ -116,17 +114,6 @@ class Detector:
         self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area)
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         self.held = held()
-
-    def rule(self, threshold: float | None, confidence: float | None, max_area: int | None) -> Rule:
-        """What is a target: as asked, else (None) as the weights say; a threshold given alone is a plain one, and a
-        ``max_area`` of 0 any number of pixels."""
-        if confidence is None:
-            confidence = self.own.confidence if threshold is None else threshold
-        return Rule(
-            self.own.threshold if threshold is None else threshold,
-            confidence,
-            (self.own.max_area if max_area is None else max_area) or None,
-        )
 
     def describe(self) -> dict[str, Any]:
         """Model, weights, hash, temperature and device, for the JSON summary."""

@@ -66,7 +66,7 @@ class Protocol:
 
     def rule(self, detector: Detector) -> Rule | None:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
-        return None if self.legacy else detector.rule(self.threshold, self.confidence, self.max_area)
+        return None if self.legacy else detector.own.asked(self.threshold, self.confidence, self.max_area)
 
 
 @dataclass
@@ -328,11 +328,7 @@ def evaluate_files(
         own = _own_rule(first.meta)
     if not scored and (given := [option for option, value in asked.items() if value is not None]):
         raise UsageError(f"{predictions} contains masks, to which {given[0]} does not apply.")
-    if confidence is None:
-        confidence = own.confidence if threshold is None else threshold
-    cut = own.threshold if threshold is None else threshold
-    most = own.max_area if max_area is None else max_area
-    rule = Rule(cut, confidence, most or None) if scored else None
+    rule = own.asked(threshold, confidence, max_area) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in paths.items():

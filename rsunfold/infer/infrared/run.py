@@ -155,7 +155,7 @@ class _Passage:
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
         self.image = image
-        self.rule = detector.rule(options.threshold, options.confidence, options.max_area)
+        self.rule = detector.own.asked(options.threshold, options.confidence, options.max_area)
         if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
                 f"--min-area {options.min_area} is more than the {self.rule.max_area} pixels that the weights allow a "
