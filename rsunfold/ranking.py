@@ -1,4 +1,4 @@
-"""What an unsupervised selector of features or bands is, and the greedy choice of columns that several of them share.
+"""What an unsupervised selector of features or bands gives, and the greedy choice of columns that several share.
 
 X (d, n) holds d features and n samples, C its covariance. A selector sees a :class:`rsunfold.scene.Scene` and says
 which features keep the information, best first.
@@ -7,7 +7,7 @@ which features keep the information, best first.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,20 +43,6 @@ class Ranking:
     about: dict[str, Any]
 
 
-class Selector(Protocol):
-    """What the models of the task ``select-features`` are."""
-
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """The ranking of the features of ``scene``, without labels; deterministic for ``scene.seed``.
-
-        most : how many are wanted, 1 to d. A method that chooses one feature after the other stops there; one that
-        scores every feature ranks them all. conflicts : bool (d, d), symmetric, True where two features exclude each
-        other, as bands nearer than a smallest gap do; the order then holds no two of these, and may have fewer than
-        ``most``. The diagonal does not matter.
-        """
-        ...
-
-
 def column_subset(K: Real, most: int, conflicts: Mask | None = None) -> Indices:
     """The first ``most`` columns that a greedy choice takes to represent K; see :func:`greedy_columns`."""
     return greedy_columns(K, most, conflicts)[0]
@@ -81,7 +67,8 @@ def greedy_columns(
     the chosen ones explain wait until nothing else is left; then the choice begins anew among them. Columns that are 0
     come last, by index.
 
-    conflicts : see :meth:`Selector.rank`; the choice goes on among what does not exclude anything taken.
+    conflicts : see :meth:`rsunfold.contracts.Selector.rank`; the choice goes on among what does not exclude anything
+    taken.
 
     Source: Farahat, Ghodsi and Kamel, Efficient greedy feature selection for unsupervised learning, Knowledge and
     Information Systems 35(2), 2013; with targets, their generalised column subset selection (arXiv:1312.6820).
@@ -169,7 +156,7 @@ def _apart(order: Indices, conflicts: Mask | None, most: int) -> list[int]:
 def by_score(scores: Real, conflicts: Mask | None = None) -> Indices:
     """Indices (m,) of ``scores`` (d,) from the largest down, ties by index, NaN last.
 
-    conflicts : see :meth:`Selector.rank`; what a better feature excludes is left out.
+    conflicts : see :meth:`rsunfold.contracts.Selector.rank`; what a better feature excludes is left out.
     """
     order = np.argsort(-np.where(np.isnan(scores), -np.inf, scores), kind="stable")
     return without_conflicts(order, conflicts)

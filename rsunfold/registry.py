@@ -11,7 +11,7 @@ import importlib
 import inspect
 import numbers
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +23,8 @@ C = TypeVar("C", bound=type)
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((numbers.Integral,), "a whole number"),
     "float": ((numbers.Real,), "a number"),
-    "bool": ((bool,), "on or off"),
+    "bool": ((bool,), "true or false"),
+    "tuple[int, ...]": ((tuple,), "whole numbers, such as 3+5+7"),
 }
 """What options of a model may be, by the annotation of the keyword argument."""
 
@@ -42,6 +43,8 @@ class ModelSpec:
     sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
     least : what whole numbers of the architecture must be at least, where that is not 1; of networks that are not
     ``per_scene``, since other models check their options themselves.
+    nested : of selectors, that the first k features may be the same however many are asked for. drawn : of selectors,
+    that the choice is a draw from the seed, of which an evaluation has to look at several.
     """
 
     name: str
@@ -59,11 +62,18 @@ class ModelSpec:
     threshold: float = 0.5
     sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
     least: dict[str, int] = field(default_factory=dict)
+    nested: bool = True
+    drawn: bool = False
 
     @property
-    def options(self) -> list[str]:
-        """Names of the keyword arguments that :meth:`build` takes."""
-        return list(inspect.signature(self.factory).parameters)
+    def weighted(self) -> bool:
+        """Whether it runs with trained weights, which come with its architecture."""
+        return self.kind == "network" and not self.per_scene
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Default of each keyword argument that :meth:`build` takes."""
+        return {name: p.default for name, p in inspect.signature(self.factory).parameters.items()}
 
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a
@@ -77,7 +87,7 @@ class ModelSpec:
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 raise UsageError(f"{name} of {self.name} must be {words}, not {value!r}.")
             least = self.least.get(name, 1)
-            if self.kind == "network" and not self.per_scene and numbers.Integral in types and arch[name] < least:
+            if self.weighted and numbers.Integral in types and arch[name] < least:
                 raise UsageError(f"{name} of {self.name} must be at least {least}, not {value}.")
         return self.factory(**arch)
 
@@ -122,6 +132,52 @@ def get_model(name: str, task: Task | None = None) -> ModelSpec:
     if spec is not None and task in (None, spec.task):
         return spec
     raise unknown("model", name, (m.name for m in all_models(task)), f" for {task}" if task else "")
+
+
+def chosen_model(text: str, task: Task, given: Mapping[str, Any] | None = None) -> tuple[ModelSpec, dict[str, Any]]:
+    """The model that ``text`` names, and its options: those of ``given`` that are not None, and those in ``text``.
+
+    Options follow the name after colons, ``crd:inner=7:outer=13``; without a value, as in ``mpcm:dark``, they are True,
+    and whole numbers are joined by +, as in ``mpcm:scales=3+5``. Raises UsageError for a model of another task or that
+    there is none, for an option that the model does not have or that is given twice, and for options of a network whose
+    architecture comes with its weights.
+    """
+    name, *words = text.split(":")
+    spec = get_model(name, task)
+    options = {k: v for k, v in (given or {}).items() if v is not None}
+    for word in words:
+        option, value = _option(word)
+        if option in options:
+            raise UsageError(f"{option} of {name} is given twice.")
+        single = isinstance(spec.options.get(option), tuple) and isinstance(value, int) and value is not True
+        options[option] = (value,) if single else value
+    if options and spec.weighted:
+        raise UsageError(f"{name} takes no options: its architecture is stored with its weights.")
+    known = spec.options
+    for option in options:
+        if option not in known:
+            takes = f"its options are {', '.join(known)}" if known else "it takes no options"
+            raise UsageError(f"{name} has no option {option!r}; {takes}.")
+    return spec, options
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """``rank=5`` as a name and a value: a number, whole numbers, true, false or a word; without ``=`` true."""
+    name, _, value = text.partition("=")
+    return name.strip().replace("-", "_"), _value(value.strip())
+
+
+def _value(text: str) -> Any:
+    words: dict[str, Any] = {"": True, "true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    readers: tuple[Callable[[str], Any], ...] = (int, float, lambda t: tuple(map(int, t.split("+"))))
+    for read in readers:
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return text
 
 
 def model_names(text: str) -> list[str]:

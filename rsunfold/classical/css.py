@@ -32,7 +32,7 @@ class ColumnSubset:
         self.standardised = standardised
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; ``most`` features."""
+        """See :class:`rsunfold.contracts.Selector`; ``most`` features."""
         K = ranking.standardised(scene, 1.0 if self.standardised else 0.0)
         order, gains = ranking.greedy_columns(K, most, conflicts)
         return Ranking(order, gains, {"standardised": self.standardised})

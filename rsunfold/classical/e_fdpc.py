@@ -33,7 +33,7 @@ class EFDPC:
     """
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features, the scores for ``most``."""
+        """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         C, m = scene.covariance, scene.mean

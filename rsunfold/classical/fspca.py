@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +26,7 @@ GAIN = 1e-12
     url="https://proceedings.neurips.cc/paper/2020/hash/ab7a710458b8378b523e39143a6764d6-Abstract.html",
     bands=(2, None),
     needs="features in the same unit; uses only their covariance",
+    nested=False,
 )
 class FSPCA:
     """max tr(W' A W) over W (d, m) with W'W = I and at most k rows that are not 0; A the covariance, k = ``most``.
@@ -53,15 +52,13 @@ class FSPCA:
     components : m. Raises UsageError for less than one.
     """
 
-    nested: ClassVar[bool] = False
-
     def __init__(self, *, components: int = 10) -> None:
         if components < 1:
             raise UsageError(f"fspca needs components of 1 or more, not {components}.")
         self.components = components
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features, the scores for ``most``."""
+        """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         C = standardised(scene, 0.0)

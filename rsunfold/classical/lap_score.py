@@ -70,7 +70,7 @@ class LapScore:
         self.neighbours = neighbours
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features."""
+        """See :class:`rsunfold.contracts.Selector`; all features."""
         check_most(most, len(scene.mean))
         x = feature_samples(scene, LANDMARKS)
         W = neighbour_graph(x, self.neighbours)

@@ -21,7 +21,7 @@ class MaxVariance:
     """score_i = C_ii, the variance of feature i; 0 for a constant one."""
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features."""
+        """See :class:`rsunfold.contracts.Selector`; all features."""
         check_most(most, len(scene.mean))
         scores = deviations(scene) ** 2
         return Ranking(by_score(scores, conflicts), scores, {})

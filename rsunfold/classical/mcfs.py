@@ -46,7 +46,7 @@ class MCFS:
         self.clusters, self.neighbours = clusters, neighbours
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features, the scores for ``most``."""
+        """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import lars_path
 

@@ -36,7 +36,7 @@ class ONR:
     """
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; ``most`` features, another choice for every ``most``."""
+        """See :class:`rsunfold.contracts.Selector`; ``most`` features, another choice for every ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         C = standardised(scene, 0.0)

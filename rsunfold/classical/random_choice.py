@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import numpy as np
 
 from rsunfold.ranking import Mask, Ranking, check_most, without_conflicts
@@ -19,17 +17,13 @@ from rsunfold.scene import Scene
     url="https://doi.org/10.1145/3136625",
     bands=(2, None),
     needs="nothing; draws features at random from the seed",
+    drawn=True,
 )
 class RandomChoice:
-    """A permutation of the features from the seed of the scene, the same for every number wanted; without scores.
-
-    drawn : that the choice is a draw, of which an evaluation has to look at several.
-    """
-
-    drawn: ClassVar[bool] = True
+    """A permutation of the features from the seed of the scene, the same for every number wanted; without scores."""
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features."""
+        """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
         order = np.random.default_rng(scene.seed).permutation(d).astype(np.intp)

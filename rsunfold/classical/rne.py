@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ EPS = float(np.finfo(np.float64).eps)
     url="https://doi.org/10.1016/j.knosys.2019.105462",
     bands=(2, None),
     needs="samples on a manifold; uses at most 2000 of them",
+    nested=False,
 )
 class RNE:
     """min over H (d, k) >= 0, H'H = I of ||A H||_1, A = (I - B) X; score_i = ||h^i||, row i of H, k = ``most``.
@@ -58,8 +58,6 @@ class RNE:
     alpha : above 0. neighbours : of each sample. Raises UsageError otherwise, and for less than one neighbour.
     """
 
-    nested: ClassVar[bool] = False
-
     def __init__(self, *, alpha: float = 1000.0, neighbours: int = NEIGHBOURS) -> None:
         check_neighbours(neighbours, "rne")
         if not 0 < alpha < np.inf:
@@ -67,7 +65,7 @@ class RNE:
         self.alpha, self.neighbours = alpha, neighbours
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features, the scores for ``most``."""
+        """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         x, used, Z = standardised_samples(scene, LANDMARKS)

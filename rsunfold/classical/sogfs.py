@@ -88,7 +88,7 @@ class SOGFS:
         self.gamma, self.clusters, self.components, self.neighbours = gamma, clusters, components, neighbours
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features."""
+        """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
         x, used, Z = standardised_samples(scene, LANDMARKS)

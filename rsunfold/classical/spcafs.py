@@ -47,7 +47,7 @@ class SPCAFS:
         self.components, self.power, self.weight = components, power, weight
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features."""
+        """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
         C = standardised(scene, 0.0)

@@ -53,7 +53,7 @@ class UDFS:
         self.gamma, self.clusters, self.neighbours = gamma, clusters, neighbours
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; all features."""
+        """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
         x, used, Z = standardised_samples(scene, LANDMARKS)

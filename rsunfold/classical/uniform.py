@@ -23,7 +23,7 @@ class Uniform:
     """The k features floor((i + 1/2) d / k), i = 0 .. k - 1, in rising order; without scores, whatever the data."""
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; ``most`` features, another choice for every ``most``."""
+        """See :class:`rsunfold.contracts.Selector`; ``most`` features, another choice for every ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         order = ((2 * np.arange(most) + 1) * d) // (2 * most)

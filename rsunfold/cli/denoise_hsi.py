@@ -102,7 +102,7 @@ def denoise_hsi(
 
     def done(stem: str) -> bool:
         target = target_of(output, stem, envi)
-        return is_done(target.parent, output_names(target, options), denoiser.spec)
+        return is_done(target.parent, output_names(target, options), denoiser.describe())
 
     def run(source: str, stem: str) -> Cleaned:
         return denoise_file(source, target_of(output, stem, envi), denoiser, options)

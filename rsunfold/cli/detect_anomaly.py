@@ -62,7 +62,10 @@ def detect_anomaly(
         list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
-    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "lrr-net-plus",
+    model: Annotated[
+        str,
+        typer.Option(help="Network or classical method (see rsunfold models); options may follow, as in crd:lam=1e-5."),
+    ] = "lrr-net-plus",
     var: Var = None,
     pfa: Annotated[
         float | None, typer.Option(help="Desired share of background pixels in the mask; default: 0.01.")
@@ -135,7 +138,7 @@ def detect_anomaly(
         detector.require_stages()
 
     def done(stem: str) -> bool:
-        return is_done(folder, output_names(stem, options), detector.spec)
+        return is_done(folder, output_names(stem, options), detector.describe())
 
     def run(source: str, stem: str) -> Found:
         return detect_file(source, stem, folder, detector, options)

@@ -39,7 +39,12 @@ from rsunfold.cli.options import (
 def detect_ir(
     inputs: Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
-    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "l-rpcanet",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network or classical method (see rsunfold models); options may follow, as in top-hat:disk=7."
+        ),
+    ] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,
@@ -106,7 +111,7 @@ def detect_ir(
         detector.require_stages()
 
     def done(stem: str) -> bool:
-        return is_done(folder, output_names(stem, options), detector.spec)
+        return is_done(folder, output_names(stem, options), detector.describe())
 
     def run(source: str, stem: str) -> Detection:
         return detect_file(source, stem, folder, detector, options)

@@ -73,7 +73,11 @@ def detect_ir(
         Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="One or more models, comma-separated; or all, for every model that can run.")
+        str,
+        typer.Option(
+            help="One or more models, comma-separated; or all, for every model that can run. Options may follow, as in "
+            "top-hat:disk=3,top-hat:disk=5."
+        ),
     ] = "l-rpcanet",
     weights: Weights = None,
     threshold: Threshold = None,
@@ -175,7 +179,7 @@ def detect_ir(
             if ablate is not None and model == "all":
                 say(
                     "skipped, because classical methods have no stages: "
-                    + ", ".join(d.spec.name for d in detectors if not d.net)
+                    + ", ".join(d.name for d in detectors if not d.net)
                 )
                 detectors = [d for d in detectors if d.net]
             study = (
@@ -316,7 +320,9 @@ def detect_anomaly(
     predictions: Annotated[
         Path | None, typer.Option(help="Folder of scores from another program, NAME or NAME_score, instead of a model.")
     ] = None,
-    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "lrr-net-plus",
+    model: Annotated[
+        str, typer.Option(help="One or more models, comma-separated; options may follow, as in crd:lam=1e-5.")
+    ] = "lrr-net-plus",
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
     priors: Priors = None,
     object_size: ObjectSize = None,

@@ -41,7 +41,12 @@ def select_features(
             help="Choose the fewest that together explain this share of the variance, such as 0.999; instead of -k."
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "spca-net",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Network or classical method (see rsunfold models); options may follow, as in css:standardised=false."
+        ),
+    ] = "spca-net",
     var: Annotated[str | None, typer.Option(help="Variable of a MAT or NPZ file, or a GDAL subdataset.")] = None,
     min_gap: Annotated[
         float | None, typer.Option(metavar="NM", help="Images: minimum distance between chosen bands, in nm.")
@@ -127,7 +132,7 @@ def select_features(
         return select_file(source, folder, stem, ranker, wanted, options)
 
     def done(stem: str) -> bool:
-        return is_done(folder, {"summary": summary_name(stem)}, ranker.spec)
+        return is_done(folder, {"summary": summary_name(stem)}, ranker.describe())
 
     def tell(source: str, result: Selected) -> None:
         s = result.summary

@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,19 +39,26 @@ def results_folder(output: Path) -> Path:
     return output
 
 
-def is_done(folder: Path, names: dict[str, str], spec: ModelSpec) -> bool:
+def is_done(folder: Path, names: dict[str, str], about: Mapping[str, Any]) -> bool:
     """Whether the results ``names``, file names by kind, are there: their "summary" is written last.
 
-    Raises OutputError when another model gave them, or a run that was asked for less.
+    about : what the model says of itself, see ``describe`` of each. Raises OutputError when another model, other
+    weights or other options gave them, or a run that was asked for less.
     """
     summary = folder / names["summary"]
     if not summary.exists():
         return False
-    made_by = _told(summary, "model")
-    if made_by not in (None, spec.name):
+    told = _told(summary)
+    made_by, model = told.get("model"), about["model"]
+    if made_by not in (None, model):
         raise OutputError(
-            f"{summary} was made with {made_by}, not {spec.name}; choose another folder, or pass --overwrite."
+            f"{summary} was made with {made_by}, not {model}; choose another folder, or pass --overwrite."
         )
+    for key, what in (("weights_sha256", "weights"), ("options", "options")):
+        if key in told and key in about and told[key] != json.loads(json.dumps(about[key])):
+            raise OutputError(
+                f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
+            )
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
         raise OutputError(
@@ -68,7 +75,7 @@ def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrit
     """
     for name in names:
         path = folder / name
-        task = _told(path, "task") if path.suffix == ".json" else None
+        task = _told(path).get("task") if path.suffix == ".json" else None
         if task not in (None, spec.task):
             raise OutputError(f"{path} was written by {task}, whose files have the same names; choose another folder.")
         refuse_existing(path, overwrite)
@@ -82,13 +89,13 @@ def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
         refuse_in_envi(path, image.meta, image.rows, image.cols)
 
 
-def _told(summary: Path, key: str) -> str | None:
-    """The text ``key`` of a summary; None where there is none, or it cannot be read."""
+def _told(summary: Path) -> dict[str, Any]:
+    """What a summary holds; nothing where it is none, or cannot be read."""
     try:
-        found = json.loads(summary.read_text(encoding="utf-8"))[key]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
+        found = json.loads(summary.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def all_names(names_of: Callable[[Options], dict[str, str]], options: Options, **values: Sequence[Any]) -> set[str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsunfold.models.rpcanet import plain, rename_stages, stages_of
 from rsunfold.registry import register
 from rsunfold.unfold.operators import MapOperator, Place, conv, exact, image_mean
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, macs_per_pixel
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
 
 
 class StepSize(nn.Module):
@@ -174,7 +174,7 @@ class Stage(nn.Module):
     needs="one gray band in [0, 1]",
     sizes={"paper": {"K": 6, "C": 32}, "tiny": {"K": 2, "C": 8}},
 )
-class DRPCANet(Unrolled):
+class DRPCANet(TargetNetwork):
     """DRPCA-Net (Xiong et al., TGRS 2025): K unrolled iterations (:class:`Stage`) from T^0 = 0, C channels.
 
     min R(B) + lambda S(T) + mu/2 ||D - B - T||_F^2. T^K is the logit of a target, D^K serves the fidelity loss.
@@ -191,7 +191,7 @@ class DRPCANet(Unrolled):
         self.stages = nn.ModuleList(Stage(C, first=k == 0) for k in range(K))
 
     def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`Unrolled.forward`."""
+        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
         T: Any = 0.0
         for k, stage in enumerate(self.stages):
             D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)

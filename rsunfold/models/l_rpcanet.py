@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rsunfold.registry import register
 from rsunfold.unfold.operators import Operator, SqueezeExcite, conv
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is
 
 
 def bottleneck(first: int, depth: int, c: int, C: int, *, norm: bool) -> Operator:
@@ -73,7 +73,7 @@ class Stage(nn.Module):
     },
     least={"R": 0},
 )
-class LRPCANet(Unrolled):
+class LRPCANet(TargetNetwork):
     """L-RPCANet (Liu, Han, Xiu et al., 2025).
 
     min R(B) + lambda S(T) + mu G(N) + alpha/2 ||D - B - T - N||_F^2, K unrolled iterations (:class:`Stage`) from
@@ -95,7 +95,7 @@ class LRPCANet(Unrolled):
         self.stages = nn.ModuleList(Stage(c, C, R) for _ in range(K))
 
     def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`Unrolled.forward`."""
+        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
         T: Any = 0.0
         N: Any = 0.0
         for k, stage in enumerate(self.stages):

@@ -13,7 +13,7 @@ from rsunfold.models.rpcanet import plain
 from rsunfold.registry import register
 from rsunfold.unfold.operators import MapOperator, Place, conv
 from rsunfold.unfold.scan import FourWayScan
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, macs_per_pixel
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
 
 Cells = list[tuple[int, int, Tensor]]
 """Parts (B, h, w, d) of a map of cells, each with the row and column where it begins."""
@@ -197,7 +197,7 @@ class Stage(nn.Module):
         "tiny": {"K": 2, "C": 6, "s": 4, "d": 8, "heads": 2, "states": 4},
     },
 )
-class LSNet(Unrolled):
+class LSNet(TargetNetwork):
     """LSNet (Li, Wang and Chen), K unrolled iterations (:class:`Stage`) from T^0 = 0.
 
     Our reading: only an abstract is published. It says that robust PCA, min R(B) + lambda S(T) + mu/2 ||D - B - T||^2,
@@ -217,7 +217,7 @@ class LSNet(Unrolled):
         self.stages = nn.ModuleList(Stage(C, s, d, heads, states) for _ in range(K))
 
     def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`Unrolled.forward`."""
+        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
         T: Any = 0.0
         for k, stage in enumerate(self.stages):
             D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)

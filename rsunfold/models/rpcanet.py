@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsunfold.models.l_rpcanet import rename_published
 from rsunfold.registry import register
 from rsunfold.unfold.operators import Operator, conv
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is
 
 
 def plain(depth: int, C: int, *, norm: bool) -> Operator:
@@ -57,7 +57,7 @@ class Stage(nn.Module):
     needs="one gray band in [0, 1]",
     sizes={"paper": {"K": 6, "C": 32}, "tiny": {"K": 2, "C": 8}},
 )
-class RPCANet(Unrolled):
+class RPCANet(TargetNetwork):
     """RPCANet (Wu et al., WACV 2024): K unrolled iterations (:class:`Stage`) from T^0 = 0, C channels.
 
     min R(B) + lambda S(T) + mu/2 ||D - B - T||_F^2. T^K is the logit of a target, D^K serves the fidelity loss.
@@ -71,7 +71,7 @@ class RPCANet(Unrolled):
         self.stages = nn.ModuleList(Stage(C) for _ in range(K))
 
     def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`Unrolled.forward`."""
+        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
         T: Any = 0.0
         for k, stage in enumerate(self.stages):
             D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)

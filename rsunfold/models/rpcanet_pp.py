@@ -14,7 +14,7 @@ from rsunfold.models.rpcanet import plain, rename_stages, stages_of
 from rsunfold.registry import register
 from rsunfold.unfold.fourier import wide_conv
 from rsunfold.unfold.operators import MapOperator, Place, conv, exact, join
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, macs_per_pixel
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
 
 WINDOW = 17
 """Pixels a side of the window that a pixel is compared with."""
@@ -206,7 +206,7 @@ class Stage(nn.Module):
         "tiny": {"K": 2, "C": 8},
     },
 )
-class RPCANetPP(Unrolled):
+class RPCANetPP(TargetNetwork):
     """RPCANet++ (Wu, Dai, Zhang et al., 2025): K unrolled iterations (:class:`Stage`) from T^0 = 0, C channels.
 
     min R(B) + lambda S(T) + mu/2 ||D - B - T||_F^2. T^K is the logit of a target, D^K serves the fidelity loss. K is 3,
@@ -226,7 +226,7 @@ class RPCANetPP(Unrolled):
         self.stages = nn.ModuleList(Stage(C, first=k == 0) for k in range(K))
 
     def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`Unrolled.forward`."""
+        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
         T: Any = 0.0
         S: Any = None
         for k, stage in enumerate(self.stages):

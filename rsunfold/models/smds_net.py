@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsunfold.registry import register
 from rsunfold.unfold.patches import BORDER, PART, SIDE, PatchGrid, synthesis
 from rsunfold.unfold.proximal import soft_threshold
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+from rsunfold.unfold.unrolled import DenoisingNetwork, Keep, as_is
 
 FIRST = 0.001
 """Threshold of the codes that the iterations begin with, where it is not learned."""
@@ -67,7 +67,7 @@ class Stage(nn.Module):
     },
     least={"border": 0},
 )
-class SMDSNet(Unrolled):
+class SMDSNet(DenoisingNetwork):
     """SMDS-Net (Xiong, Zhou, Tao et al., 2022), as its published code computes it.
 
     min 1/2 ||Y - G x3 A||^2 + sum_i 1/2 ||R_i G - B_i x1 D1 x2 D2 x3 D3||^2 + lam ||B_i||_1, the basis A given::
@@ -90,9 +90,6 @@ class SMDSNet(Unrolled):
     """
 
     letters: ClassVar[tuple[str, ...]] = ("B",)
-    sparse: ClassVar[bool] = False
-    radius: ClassVar[int] = SIDE - 1
-    """Pixels that an output pixel depends on: those of all patches that it lies in."""
     P: Tensor
     first: Tensor
 
@@ -127,6 +124,11 @@ class SMDSNet(Unrolled):
     def step_sizes(self) -> list[nn.Parameter]:
         """The thresholds."""
         return [p for name, p in self.named_parameters() if name.startswith(("first", "stages."))]
+
+    @property
+    def radius(self) -> int:
+        """Pixels that an output pixel depends on: those of all patches that it lies in."""
+        return SIDE - 1
 
     def codes_per_pixel(self, rank: int) -> float:
         """Numbers per pixel that one set of codes holds, with ``rank`` eigen-images."""

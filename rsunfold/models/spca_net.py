@@ -223,7 +223,7 @@ class SPCANet:
         return self.stages * len(NUMBERS)
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :class:`rsunfold.ranking.Selector`; ``most`` features, or all with ``norms``."""
+        """See :class:`rsunfold.contracts.Selector`; ``most`` features, or all with ``norms``."""
         d = len(scene.mean)
         check_most(most, d)
         K = standardised(scene, POWER) if scene.noise is None else noise_scaled(scene)

@@ -14,7 +14,7 @@ from rsunfold.registry import register
 from rsunfold.unfold.neighbours import REACH, non_local_means
 from rsunfold.unfold.patches import PART, SIDE, PatchGrid, analysis, dct_dictionary, synthesis
 from rsunfold.unfold.proximal import procrustes, singular_value_threshold, soft_threshold
-from rsunfold.unfold.unrolled import Keep, Unrolled, as_is
+from rsunfold.unfold.unrolled import DenoisingNetwork, Keep, as_is
 
 Codebook = tuple[Tensor, Tensor]
 """D1 (9, 9) and D23 (81, 81), see :class:`Dictionary`."""
@@ -238,7 +238,7 @@ class Stage(nn.Module):
     apple=False,  # eigenvalues
     sizes={"paper": {"K": 6, "literal": True}, "tiny": {"K": 2, "stride": 3}},
 )
-class STARNet(Unrolled):
+class STARNet(DenoisingNetwork):
     """STAR-Net (Liu, Jin, Xiu et al., 2026), the model of the paper, on the whitened image.
 
     min 1/2 ||Y - G x3 A||^2 + lam sum_i (1/2 ||R_i G - B_i x1 D1 x2 D2 x3 D3||^2 + gamma1 ||B_i||_1
@@ -256,9 +256,7 @@ class STARNet(Unrolled):
     """
 
     letters: ClassVar[tuple[str, ...]] = ("G", "B", "L", "A", "P")
-    sparse: ClassVar[bool] = False
     adaptable: ClassVar[bool] = True
-    """Whether Stein's estimate of its risk means what it says: outliers would count as signal."""
 
     def __init__(self, K: int = 3, stride: int = 1, literal: bool = False) -> None:
         super().__init__()
@@ -274,13 +272,12 @@ class STARNet(Unrolled):
     def radius(self) -> int:
         """Pixels that an output pixel depends on, beyond the context; a multiple of the stride."""
         reach = (SIDE - 1) * (len(self.stages) + 1) + REACH
-        stride = int(self.arch["stride"])
-        return -(-reach // stride) * stride
+        return -(-reach // self.stride) * self.stride
 
     def codes_per_pixel(self, rank: int) -> float:
         """Numbers per pixel that one set of codes holds, with ``rank`` eigen-images."""
         places = len(PatchGrid(1, 1, max(rank, SIDE)).places)
-        return places * SIDE**3 / int(self.arch["stride"]) ** 2
+        return places * SIDE**3 / self.stride**2
 
     def step_sizes(self) -> list[nn.Parameter]:
         """All but the dictionaries: logarithms of thresholds, weights and step sizes."""
@@ -299,7 +296,7 @@ class STARNet(Unrolled):
         context : that of the image which Y is a window of, beginning at multiples of the stride; None takes Y for the
         whole image. Fewer than 9 eigen-images are filled up with zeros.
         """
-        image = Image.of(Y, A.shape[1], int(self.arch["stride"]))
+        image = Image.of(Y, A.shape[1], self.stride)
         A = A if context is None else context.bases[0]
         state = self._start(image, A)
         bases = [A]
@@ -347,7 +344,7 @@ class STARNetS(STARNet):
 
     letters: ClassVar[tuple[str, ...]] = ("S", "G", "B", "L", "A", "P")
     sparse: ClassVar[bool] = True
-    adaptable: ClassVar[bool] = False
+    adaptable: ClassVar[bool] = False  # outliers would count as signal
 
 
 def threshold_codes(Z: Tensor, lam: Tensor) -> Tensor:

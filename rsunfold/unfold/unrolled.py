@@ -44,12 +44,12 @@ class Record:
 
 
 class Unrolled(nn.Module):
-    """K unrolled iterations, for infrared small targets or for hyperspectral denoising (see :meth:`forward`).
+    """K unrolled iterations; see :class:`TargetNetwork` and :class:`DenoisingNetwork` for those of a task.
 
     Every variable that a stage computes goes through ``keep(stage, letter, value)``, and the stage goes on with
     what comes back. Training and ``--stages`` pass a :class:`Record`; the out-of-core executor passes the function
     that writes the map to scratch. A letter "" stands for what a stage hands on but is no variable, an image of several
-    channels. An infrared D may be a tensor or such an image kept elsewhere.
+    channels.
 
     Subclasses set ``letters``, the variables in the order in which a stage computes them, ``self.arch``, the keyword
     arguments that rebuild the network, and ``self.stages``.
@@ -60,15 +60,7 @@ class Unrolled(nn.Module):
     stages: nn.ModuleList
 
     def forward(self, *images: Any, **options: Any) -> tuple[Any, Any]:
-        """The last estimate, and what belongs to it; ``keep`` is an option of every network.
-
-        Infrared small targets, ``forward(D, *, keep, reconstruct)``: (T^K, D^K) for D float32 (B, 1, H, W), gray in
-        [0, 1]. D^K is None unless ``reconstruct``: the branches of the last stage that never reach T^K are skipped.
-
-        Hyperspectral denoising, ``forward(Y, A, context=None, *, keep)``: (denoised Y, context) for a whitened image Y
-        float32 (bands, H, W) and a basis A (bands, R) of its signal. A window of the image gives the image's result
-        but for ``radius`` pixels at its edge, when ``context`` is what the image gave.
-        """
+        """The last estimate, and what belongs to it; ``keep`` is an option of every network."""
         raise NotImplementedError
 
     @classmethod
@@ -102,6 +94,51 @@ class Unrolled(nn.Module):
     def describe(self) -> str:
         """The architecture as one line of JSON."""
         return json.dumps(self.arch, sort_keys=True)
+
+
+class TargetNetwork(Unrolled):
+    """A network of the task ``detect-ir``, whose variables are images of one channel; the last one is T."""
+
+    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
+        """(T^K, D^K) for D float32 (B, 1, H, W), gray in [0, 1], of any size; T^K holds logits.
+
+        D may be a tensor, or a map that the out-of-core executor keeps elsewhere. D^K is None unless ``reconstruct``:
+        the branches of the last stage that never reach T^K are skipped.
+        """
+        raise NotImplementedError
+
+
+class DenoisingNetwork(Unrolled):
+    """A network of the task ``denoise-hsi``.
+
+    sparse : whether it takes outliers away, so that they are not to count as noise. adaptable : whether Stein's
+    estimate of its risk means what it says, so that it can be adapted to an image.
+    """
+
+    sparse: ClassVar[bool] = False
+    adaptable: ClassVar[bool] = False
+
+    @property
+    def radius(self) -> int:
+        """Pixels that an output pixel depends on, beyond the context; a multiple of the stride."""
+        raise NotImplementedError
+
+    @property
+    def stride(self) -> int:
+        """Pixels from patch to patch: windows begin at multiples of it."""
+        return int(self.arch.get("stride", 1))
+
+    def forward(self, Y: Tensor, A: Tensor, context: Any = None, *, keep: Keep = as_is) -> tuple[Tensor, Any]:
+        """(denoised Y, context) for a whitened image Y float32 (bands, H, W) and a basis A (bands, R) of its signal.
+
+        A window of the image gives the image's result but for ``radius`` pixels at its edge, when ``context`` is what
+        the image gave.
+        """
+        raise NotImplementedError
+
+    def codes_per_pixel(self, rank: int) -> float:
+        """Numbers per pixel that one set of codes holds, with ``rank`` eigen-images: what its memory is made of."""
+        raise NotImplementedError
 
 
 def macs_per_pixel(net: nn.Module, *, skip: tuple[str, ...] = ()) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import rasterio
 import torch
 from scipy.io import savemat
 
-from rsunfold.registry import all_models, get_model
+from rsunfold.registry import all_models, chosen_model, get_model
 from rsunfold.simulate.infrared import infrared_scenes
 from rsunfold.weights import WeightRecord, load, save, sha256_of
+
+TASKS = sorted({spec.task for spec in all_models()})
 
 
 def content(folder):
@@ -112,21 +115,37 @@ def test_info_of_no_image(call, fails, tmp_path):
 
 def test_models_lists_the_registry(call, shipped, tiny):
     text = call("models").stdout
-    for spec in all_models():
-        line = next(line for line in text.splitlines() if f" {spec.name} " in line)
-        assert spec.task in line and spec.kind in line and spec.needs[:20] in line
+    for task, part in zip(TASKS, re.split("rsunfold (?:denoise|detect|select)-[a-z]+", text)[1:], strict=True):
+        for spec in all_models(task):
+            line = next(line for line in part.splitlines() if f" {spec.name} " in line)
+            assert spec.kind in line and spec.needs in line
     first = next(line for line in text.splitlines() if " l-rpcanet " in line)
     assert f" {tiny.net.parameters_count} " in first
-    assert "needs none" in next(line for line in text.splitlines() if " mpcm " in line)
+    assert "none needed" in next(line for line in text.splitlines() if " mpcm " in line)
     assert "star-net (cannot be read)" in next(line for line in text.splitlines() if " star-net " in line)
     one = call("models", "--task", "detect-ir").stdout
     assert " l-rpcanet " in one and " mpcm " in one and "denoise-hsi" not in one
 
 
+@pytest.mark.parametrize("name", [spec.name for spec in all_models()])
+def test_a_model_is_described_as_it_can_be_typed(call, name):
+    text, spec = call("models", name).stdout, get_model(name)
+    assert all(part in text for part in (spec.task, spec.kind, spec.needs, spec.paper, spec.url))
+    assert "``" not in text and ":class:" not in text and "Raises" not in text
+    typed = re.search(rf"--model ({name}\S*) \(the defaults\)", text)
+    assert (typed is None) == (spec.weighted or not spec.options)
+    if typed is not None:
+        assert chosen_model(typed[1], spec.task) == (spec, spec.options)
+
+
+def test_a_model_that_is_not_known_or_named_beside_a_task(fails):
+    assert "unknown model 'top-hut'; did you mean 'top-hat'?" in fails(2, "models", "top-hut")
+    assert "the name of a model or --task" in fails(2, "models", "top-hat", "--task", "detect-ir")
+
+
 def test_models_of_an_unknown_task(fails):
     text = fails(2, "models", "--task", "detect-cats")
-    known = "denoise-hsi, detect-anomaly, detect-ir, select-features"
-    assert f"unknown task 'detect-cats'; choose from {known}" in text
+    assert f"unknown task 'detect-cats'; choose from {', '.join(TASKS)}" in text
 
 
 # ---------------------------------------------------------------- weights

@@ -179,7 +179,7 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (("-k", 3, "--features", "rows", *FAST), 2, "--features rows applies to tables"),
         (("-k", 3, "--features", "lines", *FAST), 2, "features must be columns or rows, not 'lines'"),
         (("-k", 3, "--model", "cs"), 2, "unknown model 'cs' for select-features; did you mean 'css'?"),
-        (("-k", 3, "--published", *FAST), 2, "css has no option --published"),
+        (("-k", 3, "--published", *FAST), 2, "css has no option 'published'"),
         (("-k", 3, "--memory", "1MB", *FAST), 6, "but --memory leaves 0 MB; increase it"),
         (("-k", 3, "--var", "x", *FAST), 3, "has no variable 'x'"),
     ],

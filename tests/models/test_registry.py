@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from rsunfold import weights
+from rsunfold.contracts import AnomalyMethod, AnomalyNetwork, DenoisingMethod, PieceMethod, Selector, TargetMethod
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.evaluate import first_stages
-from rsunfold.registry import ModelSpec, all_models, get_model, register
+from rsunfold.registry import ModelSpec, all_models, chosen_model, get_model, register
 from rsunfold.scene import scene_of
-from rsunfold.unfold.unrolled import Record, Unrolled
+from rsunfold.unfold.unrolled import DenoisingNetwork, Record, TargetNetwork, Unrolled
 
 NETWORKS = all_models("detect-ir", "network")
 DENOISERS = all_models("denoise-hsi", "network")
@@ -51,6 +52,30 @@ def image(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(7))
 
 
+CONTRACTS = {
+    ("detect-ir", "network"): TargetNetwork,
+    ("detect-ir", "classical"): TargetMethod,
+    ("denoise-hsi", "network"): DenoisingNetwork,
+    ("denoise-hsi", "classical"): DenoisingMethod,
+    ("detect-anomaly", "network"): AnomalyNetwork,
+    ("detect-anomaly", "classical"): AnomalyMethod,
+    ("select-features", "network"): Selector,
+    ("select-features", "classical"): Selector,
+}
+
+
+@pytest.mark.parametrize("every", all_models(), ids=lambda spec: spec.name)
+def test_a_model_is_what_its_task_asks_for(every):
+    model, contract = every.build(), CONTRACTS[every.task, every.kind]
+    assert isinstance(model, contract)
+    for name, method in inspect.getmembers(contract, inspect.isfunction):
+        if not name.startswith("_") and contract not in (TargetNetwork, DenoisingNetwork):
+            asked = list(inspect.signature(method).parameters)[1:]
+            assert list(inspect.signature(getattr(model, name)).parameters)[: len(asked)] == asked, name
+    if every.task in ("detect-ir", "detect-anomaly") and not isinstance(model, Unrolled):
+        assert (model.radius is None) == (isinstance(model, PieceMethod) if every.task == "detect-ir" else model.whole)
+
+
 def test_both_published_families_are_registered():
     assert {"l-rpcanet", "rpcanet"} <= {m.name for m in NETWORKS}
 
@@ -58,7 +83,7 @@ def test_both_published_families_are_registered():
 def test_declaration_is_complete(spec):
     assert len(spec.paper) > 20 and spec.needs and spec.bands == (1, 1) and 0 < spec.threshold < 1
     assert {"tiny", "paper"} <= spec.sizes.keys()
-    assert issubclass(spec.factory, Unrolled) and spec.factory.letters
+    assert spec.factory.letters
 
 
 def test_paper_size(spec):
@@ -272,6 +297,47 @@ def test_a_denoiser_runs_with_the_least_that_is_declared(denoiser):
     assert tiny(denoiser, **denoiser.least)(Y, A)[0].isfinite().all()
 
 
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("top-hat", {}),
+        ("top-hat:disk=7", {"disk": 7}),
+        ("mpcm:scales=3+5:dark", {"scales": (3, 5), "dark": True}),
+        ("mpcm:scales=9:dark=false", {"scales": (9,), "dark": False}),
+        ("ipi:lam=1e-1:step=5", {"lam": 0.1, "step": 5}),
+    ],
+)
+def test_options_follow_the_name_after_colons(text, options):
+    spec, found = chosen_model(text, "detect-ir")
+    assert spec is get_model(text.split(":")[0]) and found == options
+    assert all(type(found[k]) is type(v) for k, v in options.items())
+    spec.build(**found)
+
+
+@pytest.mark.parametrize(
+    ("text", "given", "words"),
+    [
+        ("crd:iner=3", {}, "crd has no option 'iner'; its options are inner, outer, lam"),
+        ("crd", {"rank": 3}, "crd has no option 'rank'"),
+        ("crd:inner=3", {"inner": 5}, "inner of crd is given twice"),
+        ("crd:inner=3:inner=5", {}, "inner of crd is given twice"),
+        ("crd:inner=x", {}, "inner of crd must be a whole number, not 'x'"),
+        ("crd:", {}, "crd has no option ''"),
+        ("crdd:inner=3", {}, "unknown model 'crdd' for detect-anomaly; did you mean 'crd'"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(text, given, words):
+    with pytest.raises(UsageError, match=words):
+        spec, options = chosen_model(text, "detect-anomaly", given)
+        spec.build(**options)
+
+
+def test_the_architecture_of_trained_weights_is_no_option(spec, denoiser):
+    for each in (spec, denoiser):
+        with pytest.raises(UsageError, match=f"{each.name} takes no options: its architecture is stored with"):
+            chosen_model(f"{each.name}:K=2", each.task)
+
+
 # ---------------------------------------------------------------------- names
 
 
@@ -314,9 +380,10 @@ def test_two_models_of_one_name_are_refused(spec):
     ("model", "options", "words"),
     [
         ("spca-net", {"rank": "x"}, "rank of spca-net must be a whole number, not 'x'"),
-        ("spca-net", {"published": 3}, "published of spca-net must be on or off, not 3"),
+        ("spca-net", {"published": 3}, "published of spca-net must be true or false, not 3"),
         ("crd", {"lam": True}, "lam of crd must be a number, not True"),
         ("l-rpcanet", {"K": 2.5}, "K of l-rpcanet must be a whole number, not 2.5"),
+        ("mpcm", {"scales": 3}, r"scales of mpcm must be whole numbers, such as 3\+5\+7, not 3"),
     ],
 )
 def test_an_option_of_another_kind_is_refused(model, options, words):

@@ -214,7 +214,7 @@ def test_gradients_reach_every_parameter(arch):
 
 def test_a_window_gives_the_result_of_the_image():
     Y, A = scene(44, 41, 13, 11)
-    m = SPEC.factory.radius
+    m = SPEC.build().radius
     for arch in ({}, {"step": 1, "border": 0, "signed": True}):
         net = shaken(**arch)
         with torch.inference_mode():
@@ -225,7 +225,7 @@ def test_a_window_gives_the_result_of_the_image():
 
 
 def test_an_output_pixel_depends_on_no_more_than_the_radius_and_on_that():
-    net, m = shaken(), SPEC.factory.radius
+    net, m = shaken(), SPEC.build().radius
     Y, A = scene(30, 30, 10, 9)
     Y.requires_grad_()
     net(Y, A)[0][:, 15, 14].sum().backward()

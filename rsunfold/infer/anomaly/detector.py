@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.contracts import AnomalyMethod, AnomalyModel, AnomalyNetwork, FittedStages, StagedNetwork
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError, unknown
 from rsunfold.infer.anomaly.priors import (
@@ -26,7 +27,7 @@ from rsunfold.infer.anomaly.priors import (
 from rsunfold.infer.device import held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, evenly_spread, plan, spans, strips
-from rsunfold.registry import ModelSpec, get_model
+from rsunfold.registry import chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
 from rsunfold.subspace import Moments
 
@@ -69,14 +70,14 @@ class Chain:
     """What is fitted to a scene: windows of spectra in [0, 1] go in, fused scores come out.
 
     profile : from spectra to features, or None. scorer : of the features. kernel : of the spectra, or None. guide :
-    the component that the last prior follows, or None. radius : pixels around a pixel that its score depends on.
+    the component that the last prior follows, or None. fitted : what a network with stages has learned, or None.
     """
 
     profile: AttributeProfile | None
     scorer: Scorer
     kernel: Scorer | None
     guide: Components | None
-    fitted: Any
+    fitted: FittedStages | None
 
     def features(self, cube: Floats) -> Floats:
         """What the model sees."""
@@ -95,10 +96,11 @@ class Chain:
 class AnomalyDetector:
     """A model, its options and the priors around it, ready to detect anomalies.
 
-    model : registry name of a ``detect-anomaly`` model. options : keyword arguments of the model, such as ``epochs``
-    or ``outer``; None values are left out. priors : names of PRIORS, or None: all of them with the default model, none
-    with any other. object_size : pixels of the largest object, OBJECT_SIZE where None. seed : of all random choices.
-    window : side of windows that are scenes of their own, for images whose background changes, or None. device : see
+    model : registry name of a ``detect-anomaly`` model, which options may follow, as in ``crd:inner=7:outer=13``.
+    options : keyword arguments of the model besides; None values are left out. name : ``model`` as given. priors :
+    names of PRIORS, or None: all of them with the default model, none with any other. object_size : pixels of the
+    largest object, OBJECT_SIZE where None. seed : of all random choices. window : side of windows that are scenes of
+    their own, for images whose background changes, or None. device : see
     :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``;
     None is half of what is free.
 
@@ -117,16 +119,11 @@ class AnomalyDetector:
         device: str = "auto",
         memory: str | int | None = None,
     ) -> None:
-        self.spec: ModelSpec = get_model(model, "detect-anomaly")
-        self.options = {k: v for k, v in (options or {}).items() if v is not None}
-        known = self.spec.options
-        for name in self.options:
-            if name not in known:
-                takes = f"its options are {', '.join(known)}" if known else "it takes no options"
-                raise UsageError(f"{model} has no option {name!r}; {takes}.")
-        self.model: Any = self.spec.build(**self.options)
+        self.name = model
+        self.spec, self.options = chosen_model(model, "detect-anomaly", options)
+        self.model: AnomalyModel = self.spec.build(**self.options)
         self.literal = bool(self.options.get("literal"))
-        self.priors = _known_priors(priors, () if model != DEFAULT or self.literal else tuple(PRIORS))
+        self.priors = _known_priors(priors, () if self.spec.name != DEFAULT or self.literal else tuple(PRIORS))
         object_size = OBJECT_SIZE if object_size is None else object_size
         if object_size < 1:
             raise UsageError(f"--object-size must be at least 1 pixel, not {object_size}.")
@@ -139,7 +136,7 @@ class AnomalyDetector:
             self.device_name = str(pick_device(device, apple=self.spec.apple))
             reuse_memory()
         else:
-            refuse_gpu(model, device)
+            refuse_gpu(self.spec.name, device)
         self.memory = parse_memory(memory)
         self.held = held()
 
@@ -170,7 +167,7 @@ class AnomalyDetector:
 
     def require_stages(self) -> None:
         """Raise UsageError when the model has no stages to look at."""
-        if not hasattr(self.model, "learned"):
+        if not isinstance(self.model, StagedNetwork):
             raise UsageError(f"{self.spec.name} has no stages; leave out --stages.")
         if self.window is not None:
             raise UsageError("--stages shows a single scene and cannot be combined with --window.")
@@ -181,14 +178,14 @@ class AnomalyDetector:
         """Fit everything to ``scene``; ``sample`` gives the scene of the features of a profile."""
         profile = AttributeProfile(scene, self.object_size) if "attribute-profile" in self.priors else None
         seen = scene if profile is None else sample(profile)
-        fitted: Any = None
-        if hasattr(self.model, "learned"):
+        fitted: FittedStages | None = None
+        if isinstance(self.model, StagedNetwork):
             fitted = self.model.learned(seen, self.device_name)
-            scorer = fitted.score
+            scorer: Scorer = fitted.score
         elif self.spec.kind == "network":
-            scorer = self.model.fit(seen, self.device_name)
+            scorer = cast(AnomalyNetwork, self.model).fit(seen, self.device_name)
         else:
-            scorer = self.model.fit(seen)
+            scorer = cast(AnomalyMethod, self.model).fit(seen)
         kernel = None
         if "kernel" in self.priors:
             kernel = get_model("kernel-rx").build().fit(scene)
@@ -198,7 +195,7 @@ class AnomalyDetector:
     def _radius(self) -> int:
         """Pixels around a pixel that its score depends on, before the last priors."""
         profile = self.object_size if "attribute-profile" in self.priors else 0
-        return profile + int(self.model.radius or 0)
+        return profile + (self.model.radius or 0)
 
     def _bytes_per_pixel(self, bands: int) -> float:
         seen = bands
@@ -206,7 +203,7 @@ class AnomalyDetector:
         if "attribute-profile" in self.priors:
             seen = COMPONENTS * len(SHARES)
             total += 4.0 * SPECTRA * seen + PROFILE_BYTES
-        return total + float(self.model.bytes_per_pixel(seen))
+        return total + self.model.bytes_per_pixel(seen)
 
     # ------------------------------------------------------------------ score
 
@@ -231,7 +228,7 @@ class AnomalyDetector:
             cube, valid = scale(*image.read(whole))
             chain, score, guide = self._in_memory(cube, valid)
             found = Scored(self._finished(score, guide, valid), valid, made)
-            if stages:
+            if stages and chain.fitted is not None:
                 found.stages = chain.fitted.stages(chain.features(cube))
                 for maps in found.stages:
                     for letter, values in maps.items():
@@ -397,7 +394,7 @@ def refuse_useless_size(object_size: int | None, detectors: Sequence[AnomalyDete
 
 def options_of(model: str, given: dict[str, Any], models: Sequence[str]) -> dict[str, Any]:
     """Those of ``given`` that ``model`` knows, where another of ``models`` knows the rest; else all of them."""
-    specs = {name: get_model(name, "detect-anomaly") for name in models}
+    specs = {name: get_model(name.split(":")[0], "detect-anomaly") for name in models}
     foreign = {k for name, spec in specs.items() if name != model for k in spec.options}
     mine = specs[model].options
     return {k: v for k, v in given.items() if k in mine or k not in foreign}

@@ -199,7 +199,7 @@ def evaluate_models(
     """Every model on every scene with every seed; the truth is read when the score is there."""
     done = Comparison()
     for detector in detectors:
-        name = detector.spec.name
+        name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
         for scene in scenes:
             for seed in seeds:

@@ -344,7 +344,7 @@ def _enter(
         }
         for k in numbers:
             orders = [chosen[k].order]
-            if getattr(ranker.spec.factory, "drawn", False):
+            if ranker.spec.drawn:
                 orders = [ranker.rank(replace(scene, seed=s), k).order for s in seeds]
             if any(len(order) < k for order in orders):
                 say(f"{data}: {ranker.name} ranks fewer than {k} {source.noun}s")
@@ -362,7 +362,7 @@ def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dic
     Of most methods the first k are the same however many are asked for. Where the smallest, the middle and the largest
     number say so, one ranking serves all, unless the method says that it is not ``nested``.
     """
-    if not getattr(ranker.spec.factory, "nested", True):
+    if not ranker.spec.nested:
         return {k: ranker.rank(scene, k) for k in numbers}
     probes = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
     made = {k: ranker.rank(scene, k) for k in probes}

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.contracts import Selector
 from rsunfold.errors import UsageError
 from rsunfold.infer.device import held, parse_memory
 from rsunfold.ranking import Mask, Ranking, Real
-from rsunfold.registry import ModelSpec, get_model
+from rsunfold.registry import chosen_model
 from rsunfold.scene import Scene
 
 DEFAULT = "spca-net"
@@ -74,7 +75,7 @@ class FeatureRanker:
     """A model and its options, ready to rank features.
 
     model : registry name of a ``select-features`` model, which options may follow, as in ``spca-net:rank=5:published``.
-    options : keyword arguments of the model on top; None values are left out. name : ``model`` as given. seed : of all
+    options : keyword arguments of the model besides; None values are left out. name : ``model`` as given. seed : of all
     random choices. memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
 
     Raises UsageError when the model or an option is not known.
@@ -88,22 +89,11 @@ class FeatureRanker:
         seed: int = 0,
         memory: str | int | None = None,
     ) -> None:
-        self.name, (model, *given) = model, model.split(":")
-        self.spec: ModelSpec = get_model(model, "select-features")
-        self.options = dict(_option(text) for text in given)
-        typed = set(self.options)
-        self.options |= {k: v for k, v in (options or {}).items() if v is not None}
-        known = self.spec.options
-        for name in self.options:
-            if name not in known:
-                # As it can be given: all after a colon, some as a flag.
-                flags = () if name in typed else options or ()
-                shown = {k: "--" + k.replace("_", "-") if k in flags else f"{model}:{k}" for k in (name, *known)}
-                takes = f"its options are {', '.join(shown[k] for k in known)}" if known else "it takes no options"
-                raise UsageError(f"{model} has no option {shown[name]}; {takes}.")
+        self.name = model
+        self.spec, self.options = chosen_model(model, "select-features", options)
         if not 0 <= seed < 2**32:
             raise UsageError(f"the seed must lie between 0 and {2**32 - 1}, not {seed}.")
-        self.method: Any = self.spec.build(**self.options)
+        self.method: Selector = self.spec.build(**self.options)
         self.seed, self.memory = seed, parse_memory(memory)
         self.held = held()
 
@@ -113,14 +103,13 @@ class FeatureRanker:
         return {"task": spec.task, "model": spec.name, "paper": spec.paper, "options": self.options, "seed": self.seed}
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :meth:`rsunfold.ranking.Selector.rank`; a single feature is ranked without the model."""
+        """See :meth:`rsunfold.contracts.Selector.rank`; a single feature is ranked without the model."""
         if len(scene.mean) == 1:
             return Ranking(np.zeros(1, np.intp), np.full(1, np.nan), {})
-        ranking: Ranking = self.method.rank(scene, most, conflicts)
-        return ranking
+        return self.method.rank(scene, most, conflicts)
 
     def select(self, scene: Scene, wanted: Wanted, conflicts: Mask | None = None, noun: str = "feature") -> Selection:
-        """The features of ``scene`` that are wanted; conflicts : see :meth:`rsunfold.ranking.Selector.rank`.
+        """The features of ``scene`` that are wanted; conflicts : see :meth:`rsunfold.contracts.Selector.rank`.
 
         Raises UsageError when there are fewer than asked for, or all together explain less.
         """
@@ -178,20 +167,6 @@ class FeatureRanker:
             count = (low + high) // 2
             small, reached = ranked(max(1, count))
         return min(high, len(best.order)), best
-
-
-def _option(text: str) -> tuple[str, Any]:
-    """``rank=5`` as a name and a value: a number, true, false or a word; without ``=`` true."""
-    name, _, value = text.partition("=")
-    words: dict[str, Any] = {"": True, "true": True, "false": False, "none": None}
-    if value.lower() in words:
-        return name.strip().replace("-", "_"), words[value.lower()]
-    for kind in (int, float):
-        try:
-            return name.strip().replace("-", "_"), kind(value)
-        except ValueError:
-            continue
-    return name.strip().replace("-", "_"), value
 
 
 def explained_variance(covariance: Real, order: Sequence[int] | NDArray[np.intp]) -> Real:

@@ -16,7 +16,7 @@ from torch import Tensor
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.unfold.patches import SIDE as PATCH
-from rsunfold.unfold.unrolled import gradients
+from rsunfold.unfold.unrolled import DenoisingNetwork, gradients
 
 STEPS, RATE = 30, 0.05
 """Of Adam; the rate is that of the logarithms of thresholds, weights and step sizes."""
@@ -82,7 +82,7 @@ class Look:
 
 
 def adapted(
-    net: Any,
+    net: DenoisingNetwork,
     read: Reader,
     rows: int,
     cols: int,
@@ -92,7 +92,7 @@ def adapted(
     side: int = SIDE,
     seed: int = 0,
     name: str = "the image",
-) -> tuple[Any, Adaptation]:
+) -> tuple[DenoisingNetwork, Adaptation]:
     """(the network with numbers adapted to the image of rows x cols pixels, or as it was; what came of it).
 
     The numbers of the stages, thresholds, weights and step sizes, minimise Stein's estimate of the risk on random
@@ -110,10 +110,9 @@ def adapted(
     """
     begun = time.monotonic()
     rng, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    stride = int(getattr(net, "arch", {}).get("stride", 1))
 
     def look() -> Look:
-        y, valid = _window(read, rng, rows, cols, side, stride)
+        y, valid = _window(read, rng, rows, cols, side, net.stride)
         z = torch.randn(y.shape, generator=draw)
         return Look(torch.from_numpy(y).to(A.device), torch.from_numpy(valid).to(A.device), z.to(A.device))
 
@@ -132,7 +131,7 @@ def adapted(
     return made if kept else net, Adaptation(before, after, kept, STEPS, side, time.monotonic() - begun)
 
 
-def _descend(net: Any, look: Callable[[], Look], A: Tensor, context: Any) -> None:
+def _descend(net: DenoisingNetwork, look: Callable[[], Look], A: Tensor, context: Any) -> None:
     numbers = net.step_sizes()
     for p in numbers:
         p.requires_grad_(True)
@@ -151,7 +150,7 @@ def _descend(net: Any, look: Callable[[], Look], A: Tensor, context: Any) -> Non
 
 
 @torch.no_grad()
-def _risk(net: Any, looks: list[Look], A: Tensor, context: Any) -> float:
+def _risk(net: DenoisingNetwork, looks: list[Look], A: Tensor, context: Any) -> float:
     """Stein's estimate over all windows, in variances of the noise."""
     total = sum(float(s.fit(net(s.y, A, context)[0]) + s.probed(net(s.y + PROBE * s.z, A, context)[0])) for s in looks)
     return total / sum(s.samples for s in looks) - 1
@@ -174,7 +173,7 @@ def _window(
     return best
 
 
-def side_for(net: Any, bands: int, rank: int, rows: int, cols: int, free: float) -> int:
+def side_for(net: DenoisingNetwork, bands: int, rank: int, rows: int, cols: int, free: float) -> int:
     """The side of windows whose gradients fit in ``free`` bytes; UsageError where none does."""
 
     def needed(side: int) -> float:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
-from rsunfold.registry import ModelSpec, get_model
+from rsunfold.registry import chosen_model
 from rsunfold.subspace import FEW, Subspace, published_subspace, tells_little
 
 if TYPE_CHECKING:
     import torch
 
     from rsunfold.infer.hsi.adapt import Adaptation
+    from rsunfold.unfold.unrolled import DenoisingNetwork
     from rsunfold.weights import WeightRecord
 
 Spectra = NDArray[np.float32]
@@ -49,11 +51,11 @@ class Denoised:
 class Denoiser:
     """A model, its weights and a device, ready to denoise.
 
-    model : registry name of a ``denoise-hsi`` model. weights : a shipped name or a ``.safetensors`` file; None takes
-    the model's own. sigma : standard deviation of the noise in the units of the images; None estimates it for each
-    band. adapt : adapt the network to each image, see :func:`rsunfold.infer.hsi.adapt.adapted`. device : see
-    :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole process, bytes or
-    ``2GB``; None is half of what is free.
+    model : registry name of a ``denoise-hsi`` model. name : ``model`` as given. weights : a shipped name or a
+    ``.safetensors`` file; None takes the model's own. sigma : standard deviation of the noise in the units of the
+    images; None estimates it for each band. adapt : adapt the network to each image, see
+    :func:`rsunfold.infer.hsi.adapt.adapted`. device : see :func:`pick_device`; classical methods run on the CPU.
+    memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
 
     Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
     """
@@ -68,20 +70,21 @@ class Denoiser:
         device: str = "auto",
         memory: str | int | None = None,
     ) -> None:
-        self.spec: ModelSpec = get_model(model, "denoise-hsi")
+        self.name = model
+        self.spec, self.options = chosen_model(model, "denoise-hsi")
         if sigma is not None and not 0 < sigma < np.inf:
             raise UsageError(f"--sigma must be above 0, not {sigma}.")
         if adapt and not getattr(self.spec.factory, "adaptable", False):
             raise UsageError(f"--adapt works only with star-net, not with {model}.")
         self.sigma, self.adapt, self.memory = sigma, adapt, parse_memory(memory)
-        self.net: Any = None
+        self.net: DenoisingNetwork | None = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
         if self.spec.kind == "classical":
             if weights is not None:
                 raise UsageError(f"{model} is a classical method and takes no weights.")
             refuse_gpu(model, device)
-            self.method = self.spec.build()
+            self.method: DenoisingMethod = self.spec.build(**self.options)
             self.device_name = "cpu"
             self.held = held()
             return
@@ -92,16 +95,16 @@ class Denoiser:
         self.device: torch.device = pick_device(device, apple=self.spec.apple)
         self.device_name = str(self.device)
         reuse_memory()
-        self.net, self.record, self.sha256 = load(name, model)
+        net, self.record, self.sha256 = load(name, self.spec.name)
         if self.published and sigma is not None:
             raise UsageError(f"the published weights of {model} take no noise level; leave out --sigma.")
-        self.net = self.net.to(self.device)
+        self.net = cast("DenoisingNetwork", net).to(self.device)
         self.held = held()
 
     @property
     def robust(self) -> bool:
         """Whether the model takes outliers away, so that they are not to count as noise."""
-        return bool(self.method.outliers if self.net is None else self.net.sparse)
+        return self.method.outliers if self.net is None else self.net.sparse
 
     @property
     def published(self) -> bool:
@@ -109,11 +112,13 @@ class Denoiser:
         return self.record is not None and self.record.published
 
     def describe(self) -> dict[str, Any]:
-        """Model, weights, hash and device, for the JSON summary."""
+        """Model and options, or weights with hash, and device, for the JSON summary."""
         spec = self.spec
         about: dict[str, Any] = {"task": spec.task, "model": spec.name, "paper": spec.paper, "device": self.device_name}
         if self.adapt:
             about["adapted_to_each_image"] = True
+        if self.net is None:
+            about["options"] = self.options
         if self.record is not None:
             about |= {"weights": self.record.name, "weights_sha256": self.sha256, "arch": self.record.arch}
         return about
@@ -151,8 +156,8 @@ class Denoiser:
         if self.net is not None:
             budget = free_on(self.device, budget)
         radius = self.method.radius if self.net is None else self.net.radius
-        margin = OVERLAP if radius is None else int(radius)
-        stride = 1 if self.net is None else int(self.net.arch.get("stride", 1))
+        margin = OVERLAP if radius is None else radius
+        stride = 1 if self.net is None else self.net.stride
         made = plan(
             image.rows,
             image.cols,
@@ -163,8 +168,8 @@ class Denoiser:
             kept_bytes=0,
         )
         net, adaptation = self.net, None
-        if self.adapt:
-            net, adaptation = self._adapted(image, subspace, budget)
+        if self.adapt and net is not None:
+            net, adaptation = self._adapted(net, image, subspace, budget)
         run = self._classical(subspace) if net is None else self._network(net, image, subspace, made)
 
         def compute(window: Window) -> Spectra:
@@ -178,23 +183,25 @@ class Denoiser:
 
     def _bytes_per_pixel(self, bands: int, rank: int) -> float:
         if self.net is None:
-            return float(self.method.bytes_per_pixel(bands, rank)) + 4.0 * SPECTRA * bands
-        return float(4 * CODES * self.net.codes_per_pixel(rank) + 4 * SPECTRA * bands)
+            return self.method.bytes_per_pixel(bands, rank) + 4.0 * SPECTRA * bands
+        return 4 * CODES * self.net.codes_per_pixel(rank) + 4 * SPECTRA * bands
 
     def _classical(self, subspace: Subspace) -> Callable[[Spectra], Spectra]:
         def run(y: Spectra) -> Spectra:
-            return np.asarray(self.method.denoise(y, subspace), np.float32)
+            return self.method.denoise(y, subspace)
 
         return run
 
-    def _adapted(self, image: SpectralImage, subspace: Subspace, free: float) -> tuple[Any, Adaptation]:
+    def _adapted(
+        self, net: DenoisingNetwork, image: SpectralImage, subspace: Subspace, free: float
+    ) -> tuple[DenoisingNetwork, Adaptation]:
         import torch
 
         from rsunfold.infer.hsi.adapt import adapted, side_for
 
         bands, rank = subspace.A.shape
         free -= 2 * 4 * bands * MOSAIC_SIDE**2
-        side = side_for(self.net, bands, rank, image.rows, image.cols, free)
+        side = side_for(net, bands, rank, image.rows, image.cols, free)
 
         def read(window: Window) -> tuple[Spectra, NDArray[np.bool_]]:
             spectra, valid = image.read(window)
@@ -204,10 +211,12 @@ class Denoiser:
         # What is made in a caller's inference mode could not be differentiated.
         with torch.inference_mode(False), torch.no_grad():
             A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
-            context = self.net(torch.from_numpy(subspace.whiten(sample, columns)).to(self.device), A)[1]
-        return adapted(self.net, read, image.rows, image.cols, A, context, side=side, name=image.path)
+            context = net(torch.from_numpy(subspace.whiten(sample, columns)).to(self.device), A)[1]
+        return adapted(net, read, image.rows, image.cols, A, context, side=side, name=image.path)
 
-    def _network(self, net: Any, image: SpectralImage, subspace: Subspace, made: Plan) -> Callable[[Spectra], Spectra]:
+    def _network(
+        self, net: DenoisingNetwork, image: SpectralImage, subspace: Subspace, made: Plan
+    ) -> Callable[[Spectra], Spectra]:
         import torch
 
         A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
@@ -228,13 +237,13 @@ class Denoiser:
                     return found + level
                 except torch.OutOfMemoryError:
                     torch.cuda.empty_cache()
-            return self._halves(y, run)
+            return self._halves(net, y, run)
 
         return run
 
-    def _halves(self, y: Spectra, run: Callable[[Spectra], Spectra]) -> Spectra:
+    def _halves(self, net: DenoisingNetwork, y: Spectra, run: Callable[[Spectra], Spectra]) -> Spectra:
         """``run`` on two overlapping halves of a window, with the result of the whole; DeviceError below 64 pixels."""
-        margin, stride = int(self.net.radius), int(self.net.arch.get("stride", 1))
+        margin, stride = net.radius, net.stride
         axis = 1 if y.shape[1] >= y.shape[2] else 2
         size = y.shape[axis]
         if size // 2 <= max(64, 2 * margin):

@@ -120,7 +120,7 @@ def evaluate_models(
     """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone."""
     done = Comparison()
     for denoiser in denoisers:
-        name = denoiser.spec.name
+        name = denoiser.name
         done.about[name] = denoiser.describe()
         for cube, path in cubes.items():
             clean, valid = read_clean(path, var)

@@ -12,25 +12,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.contracts import PieceMethod, TargetMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
 from rsunfold.metrics.components import Rule
-from rsunfold.registry import ModelSpec, get_model
+from rsunfold.registry import chosen_model
 
 if TYPE_CHECKING:
     import torch
 
-    from rsunfold.unfold.unrolled import Unrolled
+    from rsunfold.unfold.unrolled import TargetNetwork
     from rsunfold.weights import WeightRecord
 
 Gray = NDArray[np.float32]
 Compute = Callable[[Window], Gray]
 
 CLASSICAL_BYTES = 128
-"""Bytes per pixel that a classical method works with (float64 copies) unless it declares its ``bytes_per_pixel``."""
+"""Bytes per pixel that a classical method works with (float64 copies) unless it declares them."""
 NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
 """Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
 measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
@@ -68,7 +69,8 @@ class Scored:
 class Detector:
     """A model, its weights and a device, ready to score images.
 
-    model : registry name of a ``detect-ir`` model. weights : a shipped name or a ``.safetensors`` file; None takes the
+    model : registry name of a ``detect-ir`` model; options may follow that of a classical method, as in
+    ``top-hat:disk=7``. name : ``model`` as given. weights : a shipped name or a ``.safetensors`` file; None takes the
     model's own. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole
     process, bytes or ``2GB``; None is half of what is free. half : float16 on a GPU, checked against float32 on the
     first image.
@@ -86,18 +88,21 @@ class Detector:
         memory: str | int | None = None,
         half: bool = False,
     ) -> None:
-        self.spec: ModelSpec = get_model(model, "detect-ir")
+        self.name = model
+        self.spec, self.options = chosen_model(model, "detect-ir")
         self.memory = parse_memory(memory)
         self.half, self._half_checked = half, False
-        self.net: Unrolled | None = None
+        self.net: TargetNetwork | None = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
         self.own = Rule(self.spec.threshold)
         if self.spec.kind == "classical":
             if weights is not None or half:
-                raise UsageError(f"{model} is a classical method and takes neither weights nor half precision.")
-            refuse_gpu(model, device)
-            self.method = self.spec.build()
+                raise UsageError(
+                    f"{self.spec.name} is a classical method and takes neither weights nor half precision."
+                )
+            refuse_gpu(self.spec.name, device)
+            self.method: TargetMethod = self.spec.build(**self.options)
             self.device_name = "cpu"
             self.held = held()
             return
@@ -110,15 +115,17 @@ class Detector:
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, but this run uses {self.device}.")
         reuse_memory()
-        net, self.record, self.sha256 = load(name, model)
+        net, self.record, self.sha256 = load(name, self.spec.name)
         self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area)
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         self.held = held()
 
     def describe(self) -> dict[str, Any]:
-        """Model, weights, hash, temperature and device, for the JSON summary."""
+        """Model and options, or weights with hash and temperature, and device, for the JSON summary."""
         spec = self.spec
         about: dict[str, Any] = {"task": spec.task, "model": spec.name, "paper": spec.paper, "device": self.device_name}
+        if self.net is None:
+            about["options"] = self.options
         if self.record is not None:
             about |= {
                 "weights": self.record.name,
@@ -138,7 +145,7 @@ class Detector:
     def margin(self) -> int:
         """Pixels read around each tile."""
         if self.net is None:
-            return int(self.method.radius or 0)
+            return self.method.radius or 0
         return int(max(op.radius for op in self._operators()))
 
     def _operators(self) -> list[Any]:
@@ -151,7 +158,7 @@ class Detector:
     def bytes_per_pixel(self) -> float:
         """Working memory per pixel that is computed at a time."""
         if self.net is None:
-            return float(getattr(self.method, "bytes_per_pixel", CLASSICAL_BYTES))
+            return self.method.bytes_per_pixel if isinstance(self.method, PieceMethod) else CLASSICAL_BYTES
         tensors = float(NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators()))
         return tensors * (REUSE if self.device.type == "cpu" else 1)
 
@@ -237,7 +244,7 @@ class Detector:
 
     def _classical(self, rows: int, cols: int, read: Compute, made: Plan) -> Scored:
         overlap = 0
-        if self.method.radius is None:
+        if isinstance(self.method, PieceMethod):
             tile = min(made.tile, self.method.tile or made.tile)
             overlap = min(self.method.overlap, tile // 2)
             side = max(rows, cols)
@@ -248,7 +255,7 @@ class Detector:
 
         def compute(window: Window) -> Gray:
             grown = window.grown(self.margin, rows, cols)
-            return np.clip(np.asarray(self.method.score(read(grown)), np.float32), 0, 1)[window.within(grown)]
+            return np.clip(self.method.score(read(grown)), 0, 1)[window.within(grown)]
 
         return Scored(made, lambda: strips(rows, cols, made.tile, compute, overlap), overlap=overlap)
 

@@ -33,7 +33,7 @@ from rsunfold.simulate.corruption import Corruption
 from rsunfold.weights import COST_SIDE
 
 if TYPE_CHECKING:
-    from rsunfold.unfold.unrolled import Unrolled
+    from rsunfold.unfold.unrolled import TargetNetwork
 
 Score = NDArray[Any]
 Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]
@@ -214,7 +214,7 @@ def cost_of(detector: Detector) -> dict[str, Any]:
     return {"parameters": net.parameters_count, "gflop": 2e-9 * net.macs(COST_SIDE, COST_SIDE) or None}
 
 
-def first_stages(net: Unrolled, count: int) -> Unrolled:
+def first_stages(net: TargetNetwork, count: int) -> TargetNetwork:
     """The network of the first ``count`` stages of ``net``, which shares its weights: its T^K is T^count of ``net``."""
     short = copy.copy(net)
     short._modules = {**net._modules, "stages": net.stages[:count]}
@@ -237,6 +237,7 @@ def evaluate_detector(
     rule, side = protocol.rule(detector), protocol.resize
     about = {
         **detector.describe(),
+        "model": detector.name,
         **cost_of(detector),
         **_shown(rule, "half of each image's maximum"),
         "size": f"resized to {side}x{side}" if side else "native",
@@ -250,7 +251,7 @@ def evaluate_detector(
             score, seconds = score_of(detector, gray)
             scoring += seconds
             if number % 50 == 0:
-                protocol.say(f"{detector.spec.name}: {number} of {len(samples)} images")
+                protocol.say(f"{detector.name}: {number} of {len(samples)} images")
             yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, gray
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)

@@ -147,7 +147,7 @@ def robustness(
     for detector in detectors:
         for corruption in [None, *(c for noise in noises.values() for c in noise)]:
             if corruption is not None:
-                protocol.say(f"{detector.spec.name}: {corruption.kind} {corruption.level:g}")
+                protocol.say(f"{detector.name}: {corruption.kind} {corruption.level:g}")
             run = evaluate_detector(detector, samples, protocol, corruption=corruption, roc=False)
             run.about |= {
                 "corruption": None if corruption is None else corruption.kind,
@@ -179,11 +179,11 @@ def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protoco
     for detector in detectors:
         assert detector.net is not None
         for k in range(1, len(detector.net.stages) + 1):
-            protocol.say(f"{detector.spec.name}: stage {k} of {len(detector.net.stages)}")
+            protocol.say(f"{detector.name}: stage {k} of {len(detector.net.stages)}")
             short = copy.copy(detector)
             short.net = first_stages(detector.net, k)
             run = evaluate_detector(short, samples, protocol, roc=False)
-            run.about |= {"model": f"{detector.spec.name} stage {k}", "stage": k}
+            run.about |= {"model": f"{detector.name} stage {k}", "stage": k}
             study.runs.append(run)
     return study
 

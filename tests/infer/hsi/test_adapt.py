@@ -27,6 +27,8 @@ class Shrink(nn.Module):
     def step_sizes(self) -> list[nn.Parameter]:
         return [self.s]
 
+    stride = 1
+
     def codes_per_pixel(self, rank: int) -> float:
         return 1.0
 
