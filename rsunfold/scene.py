@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.subspace import Moments
+from rsunfold.moments import Moments
 
 Real = NDArray[np.float64]
 Floats = NDArray[np.float32]

@@ -1,9 +1,10 @@
-"""Noise and signal subspace of a hyperspectral image, from its mean and covariance alone.
+"""The signal subspace of a hyperspectral image, from its mean and covariance alone.
 
 Everything follows from the second moments of the spectra, which one pass over an image of any size gathers in float64
-(:class:`Moments`). In the whitened image, each band divided by the standard deviation of its noise, noise has unit
-variance in every direction: the eigenvalues of its covariance say how much signal there is, and a method that works
-there needs neither a noise level nor a number of bands.
+(:class:`rsunfold.moments.Moments`), and from the noise of each band (:mod:`rsunfold.noise`). In the whitened image,
+each band divided by the standard deviation of its noise, noise has unit variance in every direction: the eigenvalues of
+its covariance say how much signal there is, and a method that works there needs neither a noise level nor a number of
+bands.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.fft import dct
 from scipy.ndimage import binary_erosion, correlate1d
 
-from rsunfold.errors import InputError
 from rsunfold.lines import ColumnSummary, Lines, column_summary, find_lines
+from rsunfold.moments import Moments
+from rsunfold.noise import (
+    band_noise,
+    eigen,
+    regression_noise,
+    robust_statistics,
+    signal_rank,
+    spatial_noise,
+    tells_little,
+)
 
 Real = NDArray[np.float64]
 Cube = NDArray[np.floating]
 
-RIDGE = 1e-9
-"""Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
-REPEATED = 1e-7
-"""A band of whose variance the others leave less than this share repeats them: no sensor measures to 70 dB."""
-CONFIDENCE = 1.02
-"""Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
 CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
 """Weight of the pixel itself in :func:`smooth`, and the sum of its squared weights: mean and variance of the product of
 white noise and its smoothed self."""
@@ -40,181 +44,12 @@ LEAST, MOST = 9, 45
 """Directions that a subspace has at least, for networks that work on 9 eigen-images at a time, and at most."""
 MOST_ROBUST = 12
 """The same for images with outliers, of which what cannot be told from signal would add directions of its own."""
-FEW = 9
-"""With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
-ROUNDS, ALONE = 5, 0.1
-"""Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.11 dB at most. A band of which less than the
-share ALONE lies in the noise directions says too little there and keeps its estimate."""
 WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
 CONTRAST = 1e4
 """Largest ratio of two noise levels that such a window tells apart, which keeps its equations solvable."""
 FILLS = 10
 """Rounds of filling dead samples. Each leaves the share of the error that A keeps among the dead bands, about 0.1."""
-
-
-class Moments:
-    """Count, mean and covariance of spectra, gathered block by block; or their covariance with others.
-
-    Sums are taken about the first block's mean, so that a large mean does not drown a small variance.
-    """
-
-    def __init__(self, bands: int) -> None:
-        self.count = 0
-        self._shift: Real | None = None
-        self._sum, self._sum_beside = np.zeros(bands), np.zeros(bands)
-        self._products = np.zeros((bands, bands))
-        self._low, self._high = np.full(bands, np.inf), np.full(bands, -np.inf)
-
-    def add(self, spectra: NDArray[np.floating], beside: NDArray[np.floating] | None = None) -> None:
-        """Take ``spectra`` (bands, n), finite, and what they are to be multiplied with; None for themselves."""
-        if not spectra.shape[1]:
-            return
-        x = spectra.astype(np.float64)
-        self._low, self._high = np.minimum(self._low, x.min(axis=1)), np.maximum(self._high, x.max(axis=1))
-        if self._shift is None:
-            self._shift = x.mean(axis=1)
-        x -= self._shift[:, None]
-        z = x if beside is None else beside - self._shift[:, None]
-        self.count += x.shape[1]
-        self._sum += x.sum(axis=1)
-        self._sum_beside += z.sum(axis=1)
-        self._products += x @ z.T
-
-    @property
-    def mean(self) -> Real:
-        """(bands,); raises InputError without any spectrum."""
-        if self._shift is None:
-            raise InputError("the image has no valid pixel: all are nodata, masked or not finite.")
-        return np.asarray(self._shift + self._sum / self.count)
-
-    @property
-    def covariance(self) -> Real:
-        """(bands, bands), divided by the count; of a covariance with others the symmetric part."""
-        _ = self.mean
-        C = self._products / self.count - np.outer(self._sum, self._sum_beside) / self.count**2
-        return np.asarray((C + C.T) / 2)
-
-    @property
-    def low(self) -> Real:
-        """(bands,): smallest value."""
-        return self._low
-
-    @property
-    def high(self) -> Real:
-        """(bands,): largest value."""
-        return self._high
-
-    @property
-    def spread(self) -> Real:
-        """(bands,): largest minus smallest value."""
-        return np.asarray(np.where(self.count, self._high - self._low, 0))
-
-    def select(self, bands: NDArray[np.bool_]) -> Moments:
-        """The moments of some of the bands, bool (bands,)."""
-        out = Moments(int(bands.sum()))
-        out.count = self.count
-        out._shift = None if self._shift is None else self._shift[bands]
-        out._sum, out._sum_beside = self._sum[bands], self._sum_beside[bands]
-        out._low, out._high = self._low[bands], self._high[bands]
-        out._products = self._products[np.ix_(bands, bands)]
-        return out
-
-
-def regression_noise(covariance: Real) -> Real:
-    """Standard deviation (bands,) of what the other bands do not tell about each band, from the covariance.
-
-    The residual of the linear regression of band b on all others has the variance 1 / (C^-1)_bb. It is the noise of
-    that band plus the signal that is in no other band, so it errs upwards where bands are few or far apart.
-    Source: Roger and Arnold, Int. J. Remote Sensing 17(10), 1996; step 1 of HySime (Bioucas-Dias and Nascimento,
-    IEEE TGRS 46(8), 2008). A constant band has 0; with a single band nothing can be told, and it is 0 too.
-    """
-    spread = np.sqrt(np.diag(covariance))
-    sigma = np.zeros(len(spread))
-    varies = np.flatnonzero(spread > 0)
-    if len(varies) < 2:
-        return sigma
-    s = spread[varies]
-    correlation = covariance[np.ix_(varies, varies)] / np.outer(s, s)
-    inverse = np.linalg.inv(correlation + RIDGE * np.eye(len(s)))
-    sigma[varies] = s / np.sqrt(np.diag(inverse))
-    return sigma
-
-
-def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUNDS) -> Real:
-    """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma``.
-
-    The regressors of :func:`regression_noise` are noisy themselves: a band with less noise than the others seems
-    noisier than it is, because what they tell of its signal holds their noise. The signal subspace averages over many
-    bands and holds less. Let N (bands, bands - rank) be the noise directions of the image whitened by sigma, l their
-    eigenvalues. The residual N N' y of band b has the variance sum_j N_bj^2 l_j; if sigma were right it would be
-    h_b = sum_j N_bj^2. Hence
-
-        sigma_b <- sigma_b sqrt(sum_j N_bj^2 l_j / h_b),
-
-    and again with the directions of the new sigma. At its fixed points the model of the covariance has the observed
-    variance of every band, the condition of maximum likelihood in factor analysis (Lawley and Maxwell, Factor Analysis
-    as a Statistical Method, 1971), here with the rank that the eigenvalues support.
-
-    count : number of spectra. With twice as many as bands or more, pure noise is found without the regression's bias
-    downwards; with no more than bands some directions have no variance at all, and ``sigma`` is returned as it is, also
-    where a band has none and cannot be whitened.
-    """
-    if count <= len(sigma) or not (sigma > 0).all():
-        return sigma
-    # What RIDGE leaves where there is no noise: it has to be divided by something.
-    least = np.sqrt(RIDGE * np.diag(covariance))
-    for _ in range(rounds):
-        values, vectors = _eigen(covariance / np.outer(sigma, sigma))
-        rank = _rank(values, count)
-        share = vectors[:, rank:] ** 2
-        free = share.sum(axis=1)
-        told = free > ALONE
-        variance = share[told] @ np.maximum(values[rank:], 0) / free[told]
-        sigma = sigma.copy()
-        sigma[told] = np.maximum(sigma[told] * np.sqrt(variance), least[told])
-    return sigma
-
-
-def independent_bands(covariance: Real) -> NDArray[np.bool_]:
-    """bool (bands,): True for bands that vary and are not repeated by others, with noise and all.
-
-    Duplicates, and bands interpolated from their neighbours, are linear combinations of others: one of them after the
-    other is left out, until none of those that are left has less than the share REPEATED of its variance to itself.
-    Where that would leave out more than half of the bands it is the image that has no noise, and all are True.
-    """
-    spread = np.sqrt(np.diag(covariance))
-    varies = spread > 0
-    correlation = covariance / np.outer(np.where(varies, spread, 1), np.where(varies, spread, 1))
-    kept = varies.copy()
-    while kept.sum() > 1 and 2 * kept.sum() >= varies.sum():
-        inside = np.flatnonzero(kept)
-        alone = 1 / np.diag(np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside))))
-        if alone.min() > REPEATED:
-            return np.asarray(kept)
-        kept[inside[alone.argmin()]] = False
-    return varies
-
-
-def band_noise(covariance: Real, count: int | None = None) -> Real:
-    """Standard deviation (bands,) of the noise of each band, 0 where it is constant.
-
-    :func:`regression_noise` of the :func:`independent_bands`, refined by :func:`residual_noise` where the ``count`` of
-    the spectra is given. The regression of a band that repeats others leaves nothing, though it has the noise of these:
-    with y_b = sum_j w_j y_j it is sqrt(sum_j w_j^2 sigma_j^2).
-    """
-    kept = independent_bands(covariance)
-    inside = covariance[np.ix_(kept, kept)]
-    found = regression_noise(inside)
-    if count is not None:
-        found = residual_noise(inside, found, count)
-    sigma = np.zeros(len(covariance))
-    sigma[kept] = found
-    others = ~kept & (np.diag(covariance) > 0)
-    if others.any():
-        w = np.linalg.solve(inside, covariance[np.ix_(kept, others)])
-        sigma[others] = np.sqrt(found**2 @ w**2)
-    return sigma
 
 
 def smooth(cube: NDArray[Any]) -> NDArray[np.floating]:
@@ -224,50 +59,6 @@ def smooth(cube: NDArray[Any]) -> NDArray[np.floating]:
     kernel = np.array([0.25, 0.5, 0.25], kind)
     half = correlate1d(cube.astype(kind, copy=False), kernel, axis=1, mode="mirror")
     return np.asarray(correlate1d(half, kernel, axis=2, mode="mirror"))
-
-
-def spatial_noise(cube: Cube) -> Real:
-    """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest details alone.
-
-    1.4826 times the median of the absolute diagonal Haar wavelets, (a - b - c + d) / 2 of 2 x 2 pixels (Donoho and
-    Johnstone, Biometrika 81(3), 1994). Fine texture counts as noise; 0 for an image less than two pixels wide.
-    """
-    if min(cube.shape[1:]) < 2:
-        return np.zeros(len(cube))
-    diagonal = (cube[:, :-1, :-1] - cube[:, :-1, 1:] - cube[:, 1:, :-1] + cube[:, 1:, 1:]) / 2
-    return np.asarray(1.4826 * np.median(np.abs(diagonal), axis=(1, 2)), np.float64)
-
-
-def robust_statistics(
-    spectra: NDArray[np.floating], missing: NDArray[np.bool_] | None = None, rounds: int = 4, reach: float = 3.0
-) -> tuple[Real, Real, Real]:
-    """(mean, noise, spectra without outliers) of ``spectra`` (bands, n) of which some samples are outliers.
-
-    The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
-    its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds ``reach`` of
-    it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
-    estimator; Huber, Robust Statistics, 1981, section 4.8). Where outliers are too many to stand out, such as salt in
-    most pixels of a dark band, they pull the mean, which the median of the residuals takes back, and count as noise.
-
-    ``missing`` (bands, n) : samples that hold nothing; they begin at the median of the others and are always replaced.
-    """
-    y = spectra.astype(np.float64)
-    if missing is not None:
-        start = [np.median(line[~lost]) for line, lost in zip(y, missing, strict=True)]
-        y = np.where(missing, np.array(start)[:, None], y)
-    for _ in range(rounds):
-        mean = y.mean(axis=1)
-        x = y - mean[:, None]
-        covariance = x @ x.T / x.shape[1]
-        scale = np.sqrt(np.diag(covariance))
-        safe = np.where(scale > 0, scale, 1)
-        inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
-        residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
-        middle = np.median(residual, axis=1)
-        sigma = 1.4826 * np.median(np.abs(residual - middle[:, None]), axis=1)
-        outlying = np.abs(residual) > reach * sigma[:, None]
-        y -= np.where(outlying if missing is None else outlying | missing, residual, 0)
-    return y.mean(axis=1) + middle, np.maximum(sigma, band_noise(np.cov(y, bias=True))), y
 
 
 @dataclass(frozen=True)
@@ -352,8 +143,8 @@ def signal_subspace(
     if not (sigma > 0).all():
         raise ValueError("every band needs noise above 0; leave out constant bands")
     scale = np.outer(sigma, sigma)
-    values, vectors = _eigen(covariance / scale)
-    rank = _rank(values, count)
+    values, vectors = eigen(covariance / scale)
+    rank = signal_rank(values, count)
     most = MOST
     if near is None:
         centre = CENTRE_TWICE if robust else CENTRE
@@ -386,31 +177,21 @@ def signal_directions(
     centre, squares = (CENTRE_TWICE, SQUARES_TWICE) if robust else (CENTRE, SQUARES)
     effective = max(1.0, count * centre**2 / squares)
     C = near - centre * np.eye(bands)
-    w, A = _eigen(C)
+    w, A = eigen(C)
     most = min(most, MOST_ROBUST) if robust else most
-    k = min(bands, most, max(LEAST, least, _rank(w / centre + 1, effective)))
+    k = min(bands, most, max(LEAST, least, signal_rank(w / centre + 1, effective)))
     w, A = w[:k], A[:, :k]
     if bands < WINDOW:
         return np.ascontiguousarray(A)
     for turn in range(1 if robust else 1 + TURNS):
         if turn:
-            w, U = _eigen(A.T @ C @ A)
+            w, U = eigen(A.T @ C @ A)
             A = C @ A @ U / np.maximum(w, SLIGHT)
         signal = np.maximum(w, SLIGHT)
         noise = np.clip(np.sqrt((signal + squares) / count) / signal, 1e-9, bands**-0.5)
         columns = [_smooth_spectrum(sigma * a, e * sigma) for a, e in zip(A.T, noise, strict=True)]
         A, _ = np.linalg.qr(np.stack(columns, axis=1) / sigma[:, None])
     return np.asarray(A)
-
-
-def _eigen(covariance: Real) -> tuple[Real, Real]:
-    values, vectors = np.linalg.eigh(covariance)
-    return values[::-1], vectors[:, ::-1]
-
-
-def _rank(values: Real, count: float) -> int:
-    edge = CONFIDENCE * (1 + np.sqrt(len(values) / max(count, 1))) ** 2
-    return max(1, int((values > edge).sum()))
 
 
 def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
@@ -441,11 +222,6 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
         total[offset : offset + len(fit)] += weight[:, offset] * fit[:, offset]
         weights[offset : offset + len(fit)] += weight[:, offset]
     return np.asarray((total / weights)[WINDOW:-WINDOW])
-
-
-def tells_little(bands: int, count: int) -> bool:
-    """Whether the noise of a band cannot be told from the others in ``count`` spectra."""
-    return bands < FEW or count <= bands
 
 
 def estimate_subspace(

@@ -6,8 +6,9 @@ import pytest
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 from rsunfold.lines import BLOCK, FEWEST, ColumnSummary, column_summary, find_lines
+from rsunfold.noise import robust_statistics
 from rsunfold.simulate.noise import make_noise
-from rsunfold.subspace import robust_statistics, subspace_of
+from rsunfold.subspace import subspace_of
 
 BANDS, ROWS, COLS, NOISE = 30, 90, 70, 0.02
 

@@ -1,26 +1,20 @@
-"""Noise and signal subspace from moments, against numpy, known noise, and spectral's estimate from differences."""
+"""Moments, noise and signal subspace, against numpy, known noise, and spectral's estimate from differences."""
 
 import numpy as np
 import pytest
 import spectral
 
 from rsunfold.errors import InputError
-from rsunfold.subspace import (
-    CENTRE,
-    LEAST,
-    SQUARES,
-    Moments,
+from rsunfold.moments import Moments
+from rsunfold.noise import (
     band_noise,
-    hysime,
     independent_bands,
     regression_noise,
     residual_noise,
     robust_statistics,
-    signal_subspace,
-    smooth,
     spatial_noise,
-    subspace_of,
 )
+from rsunfold.subspace import CENTRE, LEAST, SQUARES, hysime, signal_subspace, smooth, subspace_of
 
 BANDS, RANK, SIDE = 100, 5, 64
 

@@ -17,8 +17,9 @@ from rsunfold.infer.source import Source
 from rsunfold.infer.tiles import evenly_spread
 from rsunfold.io import CubeReader
 from rsunfold.lines import BLOCK, ColumnSummary
+from rsunfold.moments import Moments
 from rsunfold.scene import SAMPLE, Scene
-from rsunfold.subspace import Lined, Moments, Subspace, estimate_subspace, smooth
+from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
 """Bytes of float32 samples that are read at a time for statistics."""

@@ -8,9 +8,9 @@ import torch
 
 from rsunfold.errors import UsageError
 from rsunfold.models.spca_net import NUMBERS, START, SPCANet, State, Unfolded, lagrangian, problem
+from rsunfold.noise import regression_noise
 from rsunfold.ranking import standardised
 from rsunfold.scene import scene_of
-from rsunfold.subspace import regression_noise
 from rsunfold.unfold.unrolled import Record
 
 

@@ -27,9 +27,9 @@ from rsunfold.infer.anomaly.priors import (
 from rsunfold.infer.device import held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, evenly_spread, plan, spans, strips
+from rsunfold.moments import Moments
 from rsunfold.registry import chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
-from rsunfold.subspace import Moments
 
 Bool = NDArray[np.bool_]
 

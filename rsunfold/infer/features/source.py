@@ -21,8 +21,8 @@ from rsunfold.infer.spectral import STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import Table, write_columns
+from rsunfold.noise import band_noise
 from rsunfold.scene import SAMPLE, Scene, scene_of
-from rsunfold.subspace import band_noise
 
 Real = NDArray[np.float64]
 Ranges = Sequence[tuple[float, float]]

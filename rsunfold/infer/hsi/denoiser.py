@@ -15,8 +15,9 @@ from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
+from rsunfold.noise import FEW, tells_little
 from rsunfold.registry import chosen_model
-from rsunfold.subspace import FEW, Subspace, published_subspace, tells_little
+from rsunfold.subspace import Subspace, published_subspace
 
 if TYPE_CHECKING:
     import torch

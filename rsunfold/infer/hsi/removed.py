@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.metrics.denoising import residual_structure
+from rsunfold.noise import spatial_noise
 from rsunfold.report import NoisyBand, denoising_picture, noise_picture, worst_bands_picture
-from rsunfold.subspace import Subspace, spatial_noise
+from rsunfold.subspace import Subspace
 
 Spectra = NDArray[np.float32]
 

@@ -125,7 +125,7 @@ def test_unknown_models_and_options():
         FeatureRanker("cs")
     with pytest.raises(UsageError, match="fasthyde"):
         FeatureRanker("fasthyde")
-    with pytest.raises(UsageError, match="css has no option .nothing.; its options are"):
+    with pytest.raises(UsageError, match="css has no option 'nothing'; its options are"):
         FeatureRanker("css", options={"nothing": 3})
     about = FeatureRanker("css", options={"nothing": None}, seed=4).describe()
     assert (about["model"], about["options"], about["seed"]) == ("css", {}, 4)

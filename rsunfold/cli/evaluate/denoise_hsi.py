@@ -1,0 +1,109 @@
+"""``rsunfold evaluate denoise-hsi``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Device,
+    Json,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Verbose,
+    Weights,
+    handled,
+    numbers,
+    refuse_given,
+    say,
+    show,
+    use_threads,
+    whole_numbers,
+)
+from rsunfold.errors import UsageError
+from rsunfold.registry import model_names
+
+
+@handled
+def denoise_hsi(
+    context: typer.Context,
+    clean: Annotated[
+        list[str] | None,
+        typer.Option(help="Clean cube, folder or quoted pattern, to which noise is added; may be repeated."),
+    ] = None,
+    noise: Annotated[str, typer.Option(help="iid, bandwise, or case1 to case5 (the mixed noise of QRNN3D).")] = "iid",
+    sigma: Annotated[
+        str | None, typer.Option(help="Noise levels on the 0 to 255 scale, comma-separated, such as 10,30,50,70.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Random seeds for the noise, comma-separated.")] = "0",
+    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "star-net",
+    weights: Weights = None,
+    truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
+    restored: Annotated[Path | None, typer.Option(help="Result from another program, instead of a model.")] = None,
+    noisy: Annotated[
+        Path | None, typer.Option(help="Noisy cube that --restored was made from, for comparison.")
+    ] = None,
+    adapt: Annotated[bool, typer.Option("--adapt", help="First adapt star-net to each noisy cube.")] = False,
+    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or a GDAL subdataset.")] = None,
+    published_ergas: Annotated[
+        bool, typer.Option("--published-ergas", help="Also report ERGAS as published scripts compute it.")
+    ] = False,
+    json_file: Json = None,
+    picture: Annotated[Path | None, typer.Option(help="Plot PSNR per band of the first cube to a PNG.")] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Compute PSNR, SSIM, SAM and ERGAS of models on clean cubes with added noise, or of a result from another program.
+
+    Cubes are divided by their largest value, so the data range is 1. The JSON report defines every metric.
+    """
+    from rsunfold.infer.batch import expand
+    from rsunfold.infer.hsi.denoiser import Denoiser
+    from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import quality_picture, table, write_json
+
+    for path in (json_file, picture):
+        if path is not None:
+            refuse_existing(path, overwrite)
+    if (clean is None) == (truth is None) or (truth is None) != (restored is None):
+        raise UsageError("use either --clean, or --truth and --restored.")
+    if clean is not None and noisy is not None:
+        raise UsageError(
+            "--noisy cannot be combined with --clean, to which noise is added; use it with --truth and --restored."
+        )
+    if truth is not None:
+        of_models = {"noise", "sigma", "seeds", "model", "weights", "adapt", "device", "memory", "threads"}
+        refuse_given(context, of_models, "applies to --clean and cannot be combined with --restored")
+    if truth is not None and restored is not None:
+        files = {"noisy": noisy} if noisy is not None else {}
+        done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
+    else:
+        names = model_names(model)
+        if weights is not None and len(names) != 1:
+            raise UsageError("--weights can be used with a single --model only.")
+        protocol = noises(noise, numbers(sigma, "--sigma"))
+        use_threads(threads)
+        denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
+        done = evaluate_models(
+            expand(clean or []),
+            protocol,
+            whole_numbers(seeds, "--seeds", once=True),
+            denoisers,
+            var=var,
+            published_ergas=published_ergas,
+            say=lambda text: say(text, 1),
+        )
+    show(table(done.rows()))
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    if picture is not None:
+        quality_picture(picture, done.curves(), title=f"{done.runs[0]['cube']}, mean over noises", overwrite=overwrite)

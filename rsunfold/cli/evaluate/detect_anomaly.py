@@ -1,0 +1,142 @@
+"""``rsunfold evaluate detect-anomaly``."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.detect_anomaly import (
+    Components,
+    Epochs,
+    Inner,
+    Literal,
+    ObjectSize,
+    Outer,
+    Priors,
+    Scene,
+    model_options,
+    prior_names,
+)
+from rsunfold.cli.options import (
+    Device,
+    Json,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Verbose,
+    handled,
+    refuse_given,
+    say,
+    show,
+    use_threads,
+    whole_numbers,
+)
+from rsunfold.registry import model_names
+
+SEPARABILITY = "separability.png"
+
+
+@handled
+def detect_anomaly(
+    context: typer.Context,
+    scenes: Annotated[Path, typer.Option(help="Folder of scenes; the ground truth is a variable of each MAT file.")],
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of ground-truth masks, NAME or NAME_mask, instead of a variable.")
+    ] = None,
+    truth_var: Annotated[
+        str | None, typer.Option(help="Variable with the ground truth; default: map, gt, truth, mask or groundtruth.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of scores from another program, NAME or NAME_score, instead of a model.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="One or more models, comma-separated; options may follow, as in crd:lam=1e-5.")
+    ] = "lrr-net-plus",
+    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
+    priors: Priors = None,
+    object_size: ObjectSize = None,
+    seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0",
+    pfa: Annotated[float, typer.Option(help="Desired share of background pixels in the mask.")] = 0.01,
+    epochs: Epochs = None,
+    inner: Inner = None,
+    outer: Outer = None,
+    components: Components = None,
+    literal: Literal = False,
+    window: Scene = None,
+    per_scene: Annotated[bool, typer.Option("--per-scene", help="Also print the results of every scene.")] = False,
+    json_file: Json = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for plots of the ROC of each scene and of the separability.")
+    ] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Compute ROC metrics of models on scenes with ground truth, or of scores from another program.
+
+    All scenes share one setting, and the ground truth is read only after the scores have been computed. The JSON report
+    defines every metric. With several models, each option is passed to the models that have it.
+    """
+    from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of, refuse_useless_size
+    from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
+    from rsunfold.infer.anomaly.threshold import check_rule
+    from rsunfold.infer.results import move_results, work_folder
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import roc_picture, separability_picture, table, write_json
+
+    check_rule(pfa, None)
+    if json_file is not None:
+        refuse_existing(json_file, overwrite)
+    found = scenes_in(scenes, masks, truth_var)
+    targets = {s.name: f"{s.name}_roc.png" for s in found}
+    if pictures is not None:
+        for name in [*targets.values(), SEPARABILITY]:
+            refuse_existing(pictures / name, overwrite)
+    with nullcontext() if pictures is None else work_folder(pictures) as work:
+        if predictions is not None:
+            of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
+            of_models |= {"literal", "window", "device", "memory", "threads"}
+            refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
+            done = evaluate_files(found, predictions, pfa=pfa)
+        else:
+            use_threads(threads)
+            names = model_names(model)
+            given = model_options(epochs=epochs, inner=inner, outer=outer, components=components, literal=literal)
+            detectors = [
+                AnomalyDetector(
+                    name,
+                    options=options_of(name, given, names),
+                    priors=prior_names(priors),
+                    object_size=object_size,
+                    window=window,
+                    device=device,
+                    memory=memory,
+                )
+                for name in names
+            ]
+            refuse_useless_size(object_size, detectors)
+            done = evaluate_models(
+                found,
+                detectors,
+                whole_numbers(seeds, "--seeds", once=True),
+                pfa=pfa,
+                var=var,
+                say=lambda text: say(text, 1),
+            )
+        if per_scene:
+            show(table(done.rows(per_scene=True)))
+        show(table(done.rows()))
+        if json_file is not None:
+            write_json(json_file, done.report(), overwrite=overwrite)
+        if pictures is not None and work is not None:
+            for name, file in targets.items():
+                roc_picture(work / file, done.curves[name], title=name, fa_label="false alarm rate PF")
+            separability_picture(work / SEPARABILITY, done.boxes(), title=f"mean of {len(found)} scenes")
+            move_results(work, pictures, overwrite)

@@ -1,0 +1,199 @@
+"""``rsunfold evaluate detect-ir``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Confidence,
+    Device,
+    Json,
+    MaxArea,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Threshold,
+    Verbose,
+    Weights,
+    handled,
+    numbers,
+    refuse_given,
+    say,
+    show,
+    use_threads,
+)
+from rsunfold.errors import UsageError
+
+
+@handled
+def detect_ir(
+    context: typer.Context,
+    images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Folder of masks with the same names as the images.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with one set per sub-folder (images/ and masks/, or target-free images only), "
+            "instead of --images and --masks."
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of masks or scores from another program, instead of a model.")
+    ] = None,
+    only: Annotated[
+        Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="One or more models, comma-separated; or all, for every model that can run. Options may follow, as in "
+            "top-hat:disk=3,top-hat:disk=5."
+        ),
+    ] = "l-rpcanet",
+    weights: Weights = None,
+    threshold: Threshold = None,
+    confidence: Confidence = None,
+    max_area: MaxArea = None,
+    pfa: Annotated[
+        float | None,
+        typer.Option(help="Also report the threshold that gives this pixel false-alarm rate on these images."),
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(min=8, help="Resample images to N x N first, as papers do for IRSTD-1k (256).")
+    ] = None,
+    legacy: Annotated[
+        bool,
+        typer.Option(
+            "--half-maximum", help="Threshold each image at half of its own maximum, as published scripts do."
+        ),
+    ] = False,
+    corrupt: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND:LEVEL,...",
+            help="Test robustness by adding noise: gaussian:0.02,0.05 (standard deviation, gray levels from 0 to 1) "
+            "or salt-pepper:0.01,0.05 (share of pixels set to 0 or 1). May be repeated.",
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed for --corrupt; default: 0.")] = None,
+    ablate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stages",
+            help="Evaluate the target map T of every stage, at the threshold and confidence of the weights. Earlier "
+            "stages were trained to give a result only if loss.stages of the recipe is above 0.",
+        ),
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Plot the curves of --corrupt or --ablate to a PNG.")] = None,
+    json_file: Json = None,
+    roc: Annotated[Path | None, typer.Option(help="Plot the ROC curves to a PNG.")] = None,
+    worst: Annotated[
+        Path | None, typer.Option(help="Write a PNG of the images with the lowest IoU (first model).")
+    ] = None,
+    device: Device = "auto",
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Compute IoU, nIoU, F1, Pd and Fa (two conventions) and ROC of models, or of results from another program.
+
+    One fixed threshold is used for all images. The JSON report defines every metric.
+    """
+    from rsunfold.infer.infrared.evaluate import (
+        Evaluation,
+        Protocol,
+        detectors_of,
+        evaluate_detector,
+        evaluate_files,
+        samples_from,
+    )
+    from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
+
+    for path in (json_file, roc, worst, picture):
+        if path is not None:
+            refuse_existing(path, overwrite)
+    if predictions is not None:
+        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
+        refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
+    if legacy and any(option is not None for option in (threshold, confidence, max_area, pfa, roc)):
+        raise UsageError(
+            "--half-maximum replaces the threshold and cannot be combined with --threshold, --confidence, --max-area, "
+            "--pfa or --roc."
+        )
+    noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
+    if seed is not None and not noises:
+        raise UsageError("--seed sets the noise of --corrupt; add --corrupt.")
+    if ablate not in (None, "stages"):
+        raise UsageError(f"--ablate accepts only stages, not {ablate!r}.")
+    if ablate is not None and (noises or legacy or threshold is not None or confidence is not None):
+        raise UsageError("--ablate cannot be combined with --corrupt, --threshold, --confidence or --half-maximum.")
+    if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
+        raise UsageError("--pfa, --roc and --worst cannot be combined with --corrupt or --ablate.")
+    if pfa is not None and not 0 < pfa < 1:
+        raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
+    if picture is not None and not noises and ablate is None:
+        raise UsageError("--picture requires --corrupt or --ablate.")
+    use_threads(threads)
+    samples = samples_from(images, masks, data, predictions, only)
+    if predictions is not None:
+        done: list[Evaluation] = [
+            evaluate_files(predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area)
+        ]
+    else:
+        protocol = Protocol(threshold, confidence, max_area, resize, legacy, say)
+        detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
+        if noises or ablate is not None:
+            if ablate is not None and model == "all":
+                say(
+                    "skipped, because classical methods have no stages: "
+                    + ", ".join(d.name for d in detectors if not d.net)
+                )
+                detectors = [d for d in detectors if d.net]
+            study = (
+                robustness(detectors, samples, noises, protocol) if noises else ablation(detectors, samples, protocol)
+            )
+            show(table(study.rows()))
+            if json_file is not None:
+                write_json(json_file, study.report(), overwrite=overwrite)
+            if picture is not None:
+                study_picture(
+                    picture, study.courses(), study.strips, title=study.title, example=study.example,
+                    overwrite=overwrite,
+                )  # fmt: skip
+            return
+        done = [evaluate_detector(d, samples, protocol) for d in detectors]
+    show(table([row for e in done for row in e.rows()]))
+    if len(done) > 1:
+        show(table([e.comparison() for e in done]))
+    # What cannot be drawn or told of these images comes last: the figures have been computed.
+    if json_file is not None:
+        reports = [e.report() for e in done]
+        write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
+    if worst is not None:
+        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)
+    if roc is not None:
+        curves = {str(e.about["model"]): e.curve() for e in done}
+        roc_picture(roc, curves, points={str(e.about["model"]): e.point() for e in done}, overwrite=overwrite)
+    for e in done:
+        if pfa is not None:
+            cut = e.sets["all"].threshold_for_pfa(pfa)
+            show(f"{e.about['model']}: Fa <= {pfa:g} on these images from threshold {cut:.6g}; use it on other images.")
+
+
+def _levels(words: list[str]) -> dict[str, list[float]]:
+    """``gaussian:0.02,0.05`` as levels by kind; raises UsageError."""
+    found: dict[str, list[float]] = {}
+    for word in words:
+        kind, colon, levels = word.partition(":")
+        if not colon:
+            raise UsageError(f"--corrupt takes a kind and levels such as gaussian:0.02,0.05, not {word!r}.")
+        found.setdefault(kind.strip(), []).extend(numbers(levels, "--corrupt"))
+    return found

@@ -1,0 +1,144 @@
+"""``rsunfold evaluate select-features``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rsunfold.cli.options import (
+    Json,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Verbose,
+    handled,
+    names_of,
+    refuse_given,
+    say,
+    show,
+    use_threads,
+    whole_numbers,
+)
+from rsunfold.errors import UsageError
+from rsunfold.registry import model_names
+
+
+@handled
+def select_features(
+    context: typer.Context,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Table with labels, whose samples are clustered; may be repeated.")
+    ] = None,
+    features: Annotated[
+        str, typer.Option(help="Tables: numbers of features to test, comma-separated.")
+    ] = "10,20,30,40,50,60,70,80,90,100",
+    image: Annotated[
+        list[str] | None,
+        typer.Option(help="Image, folder or quoted pattern, whose pixels are classified; may be repeated."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class maps with the same names (0: no class), or abundances, the largest of which is the class."
+        ),
+    ] = None,
+    bands: Annotated[str, typer.Option(help="Images: numbers of bands to test, comma-separated.")] = "3,5,10,20,40",
+    train_share: Annotated[
+        float, typer.Option(help="Share of the labelled pixels, or of the tiles, to train on.")
+    ] = 0.05,
+    split: Annotated[
+        str,
+        typer.Option(help="random (pixels) or tiles (whole images, or blocks of 16 x 16 pixels of a single image)."),
+    ] = "random",
+    model: Annotated[
+        str, typer.Option(help="One or more models, comma-separated; options may follow, as in spca-net:published.")
+    ] = "spca-net",
+    repeats: Annotated[
+        int | None,
+        typer.Option(help="Number of k-means starts (default: 20) or of random training sets (default: 10)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Random seed of the first repeat.")] = 0,
+    kmeans: Annotated[
+        str, typer.Option(help="k-means++ initialisation: plain, as in the literature, or greedy, as in scikit-learn.")
+    ] = "plain",
+    label: Annotated[str | None, typer.Option(help="Text tables: column with the labels.")] = None,
+    ignore: Annotated[str | None, typer.Option(help="Text tables: columns to exclude.")] = None,
+    var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or a GDAL subdataset.")] = None,
+    labels_var: Annotated[str | None, typer.Option(help="Images: variable with the labels.")] = None,
+    json_file: Json = None,
+    picture: Annotated[Path | None, typer.Option(help="Plot the curves of the first data set to a PNG.")] = None,
+    memory: Memory = None,
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+    verbose: Verbose = False,
+    quieter: Quiet = False,
+) -> None:
+    """Compute ACC and NMI of k-means on tables, or OA, AA and kappa of an SVM on images, for the chosen features.
+
+    Features are ranked without the labels, with the same settings for all data. The JSON report defines every metric
+    and holds the complete curves.
+    """
+    from rsunfold.infer.batch import expand
+    from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
+    from rsunfold.infer.features.select import FeatureRanker
+    from rsunfold.io.atomic import refuse_existing
+    from rsunfold.report import feature_curves_picture, table, write_json
+
+    for path in (json_file, picture):
+        if path is not None:
+            refuse_existing(path, overwrite)
+    if (data is None) == (image is None) or (image is None) != (labels is None):
+        raise UsageError("use either --data, or --image and --labels.")
+    if kmeans not in ("plain", "greedy"):
+        raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
+    of_tables, of_images = {"features", "kmeans", "label", "ignore"}, {"bands", "train_share", "split", "labels_var"}
+    if image is not None:
+        refuse_given(context, of_tables, "applies to --data and cannot be combined with --image")
+    else:
+        refuse_given(context, of_images, "applies to --image and cannot be combined with --data")
+    use_threads(threads)
+    rankers = [FeatureRanker(name, memory=memory) for name in model_names(model)]
+
+    def told(text: str) -> None:
+        say(text, 1)
+
+    if data is not None:
+        done = evaluate_tables(
+            expand(data),
+            rankers,
+            whole_numbers(features, "--features"),
+            repeats=20 if repeats is None else repeats,
+            seed=seed,
+            plain=kmeans == "plain",
+            var=var,
+            label=label,
+            ignore=names_of(ignore),
+            say=told,
+        )
+    else:
+        images, truth = expand(image or []), expand(labels or [])
+        if len(images) == len(truth) == 1:
+            truth = dict.fromkeys(images, next(iter(truth.values())))
+        done = evaluate_images(
+            images,
+            truth,
+            rankers,
+            whole_numbers(bands, "--bands"),
+            share=train_share,
+            split=split,
+            repeats=10 if repeats is None else repeats,
+            seed=seed,
+            var=var,
+            labels_var=labels_var,
+            say=told,
+        )
+    show(table(done.rows()))
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    if picture is not None:
+        panels, whole = done.panels(done.data[0])
+        title = f"{done.data[0]}: mean ± std"
+        feature_curves_picture(picture, panels, baselines=whole, noun=done.noun, title=title, overwrite=overwrite)

@@ -1,0 +1,179 @@
+"""The noise of each band of a hyperspectral image: from the other bands, or from its own finest details."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Real = NDArray[np.float64]
+Cube = NDArray[np.floating]
+
+RIDGE = 1e-9
+"""Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
+REPEATED = 1e-7
+"""A band of whose variance the others leave less than this share repeats them: no sensor measures to 70 dB."""
+FEW = 9
+"""With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
+ROUNDS, ALONE = 5, 0.1
+"""Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.11 dB at most. A band of which less than the
+share ALONE lies in the noise directions says too little there and keeps its estimate."""
+CONFIDENCE = 1.02
+"""Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
+
+
+def tells_little(bands: int, count: int) -> bool:
+    """Whether the noise of a band cannot be told from the others in ``count`` spectra."""
+    return bands < FEW or count <= bands
+
+
+def regression_noise(covariance: Real) -> Real:
+    """Standard deviation (bands,) of what the other bands do not tell about each band, from the covariance.
+
+    The residual of the linear regression of band b on all others has the variance 1 / (C^-1)_bb. It is the noise of
+    that band plus the signal that is in no other band, so it errs upwards where bands are few or far apart.
+    Source: Roger and Arnold, Int. J. Remote Sensing 17(10), 1996; step 1 of HySime (Bioucas-Dias and Nascimento,
+    IEEE TGRS 46(8), 2008). A constant band has 0; with a single band nothing can be told, and it is 0 too.
+    """
+    spread = np.sqrt(np.diag(covariance))
+    sigma = np.zeros(len(spread))
+    varies = np.flatnonzero(spread > 0)
+    if len(varies) < 2:
+        return sigma
+    s = spread[varies]
+    correlation = covariance[np.ix_(varies, varies)] / np.outer(s, s)
+    inverse = np.linalg.inv(correlation + RIDGE * np.eye(len(s)))
+    sigma[varies] = s / np.sqrt(np.diag(inverse))
+    return sigma
+
+
+def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUNDS) -> Real:
+    """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma``.
+
+    The regressors of :func:`regression_noise` are noisy themselves: a band with less noise than the others seems
+    noisier than it is, because what they tell of its signal holds their noise. The signal subspace averages over many
+    bands and holds less. Let N (bands, bands - rank) be the noise directions of the image whitened by sigma, l their
+    eigenvalues. The residual N N' y of band b has the variance sum_j N_bj^2 l_j; if sigma were right it would be
+    h_b = sum_j N_bj^2. Hence
+
+        sigma_b <- sigma_b sqrt(sum_j N_bj^2 l_j / h_b),
+
+    and again with the directions of the new sigma. At its fixed points the model of the covariance has the observed
+    variance of every band, the condition of maximum likelihood in factor analysis (Lawley and Maxwell, Factor Analysis
+    as a Statistical Method, 1971), here with the rank that the eigenvalues support.
+
+    count : number of spectra. With twice as many as bands or more, pure noise is found without the regression's bias
+    downwards; with no more than bands some directions have no variance at all, and ``sigma`` is returned as it is, also
+    where a band has none and cannot be whitened.
+    """
+    if count <= len(sigma) or not (sigma > 0).all():
+        return sigma
+    # What RIDGE leaves where there is no noise: it has to be divided by something.
+    least = np.sqrt(RIDGE * np.diag(covariance))
+    for _ in range(rounds):
+        values, vectors = eigen(covariance / np.outer(sigma, sigma))
+        rank = signal_rank(values, count)
+        share = vectors[:, rank:] ** 2
+        free = share.sum(axis=1)
+        told = free > ALONE
+        variance = share[told] @ np.maximum(values[rank:], 0) / free[told]
+        sigma = sigma.copy()
+        sigma[told] = np.maximum(sigma[told] * np.sqrt(variance), least[told])
+    return sigma
+
+
+def independent_bands(covariance: Real) -> NDArray[np.bool_]:
+    """bool (bands,): True for bands that vary and are not repeated by others, with noise and all.
+
+    Duplicates, and bands interpolated from their neighbours, are linear combinations of others: one of them after the
+    other is left out, until none of those that are left has less than the share REPEATED of its variance to itself.
+    Where that would leave out more than half of the bands it is the image that has no noise, and all are True.
+    """
+    spread = np.sqrt(np.diag(covariance))
+    varies = spread > 0
+    correlation = covariance / np.outer(np.where(varies, spread, 1), np.where(varies, spread, 1))
+    kept = varies.copy()
+    while kept.sum() > 1 and 2 * kept.sum() >= varies.sum():
+        inside = np.flatnonzero(kept)
+        alone = 1 / np.diag(np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside))))
+        if alone.min() > REPEATED:
+            return np.asarray(kept)
+        kept[inside[alone.argmin()]] = False
+    return varies
+
+
+def band_noise(covariance: Real, count: int | None = None) -> Real:
+    """Standard deviation (bands,) of the noise of each band, 0 where it is constant.
+
+    :func:`regression_noise` of the :func:`independent_bands`, refined by :func:`residual_noise` where the ``count`` of
+    the spectra is given. The regression of a band that repeats others leaves nothing, though it has the noise of these:
+    with y_b = sum_j w_j y_j it is sqrt(sum_j w_j^2 sigma_j^2).
+    """
+    kept = independent_bands(covariance)
+    inside = covariance[np.ix_(kept, kept)]
+    found = regression_noise(inside)
+    if count is not None:
+        found = residual_noise(inside, found, count)
+    sigma = np.zeros(len(covariance))
+    sigma[kept] = found
+    others = ~kept & (np.diag(covariance) > 0)
+    if others.any():
+        w = np.linalg.solve(inside, covariance[np.ix_(kept, others)])
+        sigma[others] = np.sqrt(found**2 @ w**2)
+    return sigma
+
+
+def spatial_noise(cube: Cube) -> Real:
+    """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest details alone.
+
+    1.4826 times the median of the absolute diagonal Haar wavelets, (a - b - c + d) / 2 of 2 x 2 pixels (Donoho and
+    Johnstone, Biometrika 81(3), 1994). Fine texture counts as noise; 0 for an image less than two pixels wide.
+    """
+    if min(cube.shape[1:]) < 2:
+        return np.zeros(len(cube))
+    diagonal = (cube[:, :-1, :-1] - cube[:, :-1, 1:] - cube[:, 1:, :-1] + cube[:, 1:, 1:]) / 2
+    return np.asarray(1.4826 * np.median(np.abs(diagonal), axis=(1, 2)), np.float64)
+
+
+def robust_statistics(
+    spectra: NDArray[np.floating], missing: NDArray[np.bool_] | None = None, rounds: int = 4, reach: float = 3.0
+) -> tuple[Real, Real, Real]:
+    """(mean, noise, spectra without outliers) of ``spectra`` (bands, n) of which some samples are outliers.
+
+    The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
+    its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds ``reach`` of
+    it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
+    estimator; Huber, Robust Statistics, 1981, section 4.8). Where outliers are too many to stand out, such as salt in
+    most pixels of a dark band, they pull the mean, which the median of the residuals takes back, and count as noise.
+
+    ``missing`` (bands, n) : samples that hold nothing; they begin at the median of the others and are always replaced.
+    """
+    y = spectra.astype(np.float64)
+    if missing is not None:
+        start = [np.median(line[~lost]) for line, lost in zip(y, missing, strict=True)]
+        y = np.where(missing, np.array(start)[:, None], y)
+    for _ in range(rounds):
+        mean = y.mean(axis=1)
+        x = y - mean[:, None]
+        covariance = x @ x.T / x.shape[1]
+        scale = np.sqrt(np.diag(covariance))
+        safe = np.where(scale > 0, scale, 1)
+        inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
+        residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
+        middle = np.median(residual, axis=1)
+        sigma = 1.4826 * np.median(np.abs(residual - middle[:, None]), axis=1)
+        outlying = np.abs(residual) > reach * sigma[:, None]
+        y -= np.where(outlying if missing is None else outlying | missing, residual, 0)
+    return y.mean(axis=1) + middle, np.maximum(sigma, band_noise(np.cov(y, bias=True))), y
+
+
+def eigen(covariance: Real) -> tuple[Real, Real]:
+    """(eigenvalues (n,), eigenvectors (n, n) in columns) of a symmetric matrix, the largest first."""
+    values, vectors = np.linalg.eigh(covariance)
+    return values[::-1], vectors[:, ::-1]
+
+
+def signal_rank(values: Real, count: float) -> int:
+    """How many of the eigenvalues (bands,) of a whitened covariance exceed those that ``count`` spectra of noise alone
+    give, at least 1: the edge (1 + sqrt(bands / count))^2 of Marchenko and Pastur, times CONFIDENCE."""
+    edge = CONFIDENCE * (1 + np.sqrt(len(values) / max(count, 1))) ** 2
+    return max(1, int((values > edge).sum()))
