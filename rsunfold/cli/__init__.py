@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from typing import Annotated
@@ -25,9 +26,16 @@ from rsunfold.cli import (
 )
 from rsunfold.cli.options import Quiet, Verbose, set_level
 
-EXIT_CODES = """Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable
-input, 4 output exists or cannot be written, 5 weights missing or damaged, 6 device unavailable or out of memory, 7 some
-inputs of a batch failed, 130 interrupted, 143 terminated."""
+EXIT_CODES = (
+    "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
+    "4 output exists or cannot be written, 5 weights missing or damaged, 6 device unavailable or out of memory, "
+    "7 some inputs of a batch failed, 130 interrupted, 143 terminated."
+)
+
+SPINS = "1000"
+"""Turns for which a thread of GNU OpenMP that waits for another keeps its core busy before it sleeps. By default it
+waits for milliseconds, in which another process would do the work that it waits for: on a machine whose cores are busy
+networks run six times slower. On an idle one 1000 turns cost some percent at most."""
 
 app = typer.Typer(
     name="rsunfold",
@@ -70,6 +78,8 @@ def options(
 
 def main() -> None:
     """Entry point of the console script."""
+    if os.environ.keys().isdisjoint({"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}):  # read when torch is loaded, which is later
+        os.environ["GOMP_SPINCOUNT"] = SPINS
     # Names of files are bytes, and terminals may know ASCII alone: what cannot be shown is shown as a question mark.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import traceback
@@ -127,7 +128,8 @@ def show(table: Any) -> None:
 def handled(command: F) -> F:
     """A subcommand that ends with one sentence on standard error and the documented exit code, never a traceback.
 
-    With -v the traceback is shown as well.
+    With -v the traceback is shown as well. Each paragraph of the docstring, which is the help text, becomes one line,
+    since typer keeps line breaks, wherever the terminal ends.
     """
 
     @functools.wraps(command)
@@ -153,6 +155,8 @@ def handled(command: F) -> F:
             )
             raise typer.Exit(1) from None
 
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(text.split()) for text in paragraphs)
     return run  # type: ignore[return-value]
 
 

@@ -107,6 +107,33 @@ def test_threads_are_those_of_all_libraries_whenever_they_are_loaded():
     assert done.stdout == "{1} 1\n"
 
 
+@pytest.mark.parametrize(
+    ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
+)
+def test_threads_that_wait_leave_their_core_to_other_processes(given, spins):
+    program = (
+        "import os, sys\n"
+        "from rsunfold.cli import main\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.argv = ['rsunfold', '--version']\n"
+        "try:\n    main()\nexcept SystemExit:\n    print(os.environ.get('GOMP_SPINCOUNT'))\n"
+    )
+    own = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=own | given)
+    assert done.stdout.split()[-1] == spins
+
+
+def test_help_is_broken_where_the_terminal_ends_and_nowhere_else():
+    commands = [
+        (name, command)
+        for group in (typer.main.get_command(app), *typer.main.get_command(app).commands.values())
+        for name, command in getattr(group, "commands", {}).items()
+    ]
+    assert len(commands) > 15
+    for name, command in commands:
+        assert command.help and "\n" not in command.help.replace("\n\n", ""), name
+
+
 def test_version(call):
     assert call("--version").stdout == f"rsunfold {rsunfold.__version__}\n"
 
