@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rsunfold.classical.rpca import STILL, norms, shrink_columns, shrink_singular
 from rsunfold.errors import UsageError
+from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
 
@@ -146,7 +147,7 @@ def represent(X: Floats, D: Floats, beta: float, lam: float) -> Representation:
     J, Y2 = np.zeros_like(Z), np.zeros_like(Z)
     E, Y1, DZ = (np.zeros_like(X) for _ in range(3))
     residuals: list[float] = []
-    for _ in range(ITERATIONS):
+    for _ in tracked(range(ITERATIONS), "iterating, at most"):
         step = D.T @ (X - DZ - E + Y1 / np.float32(mu))
         step -= Z - J + Y2 / np.float32(mu)
         step /= np.float32(eta)

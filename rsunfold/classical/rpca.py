@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import UsageError
+from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
 
@@ -112,7 +113,7 @@ def outlier_pursuit(
     mu, limit = MU / top, MU_MAX * MU / top
     S, Y = np.zeros_like(X), np.zeros_like(X)
     residuals: list[float] = []
-    for _ in range(ITERATIONS):
+    for _ in tracked(range(ITERATIONS), "iterating, at most"):
         L = shrink_singular(X - S + Y / np.float32(mu), 1 / mu)
         q = X - L
         q += Y / np.float32(mu)

@@ -65,7 +65,7 @@ def _version(on: bool) -> None:
 
 
 @app.callback()
-def options(
+def every_command(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,

@@ -6,8 +6,10 @@ import functools
 import inspect
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -230,6 +232,65 @@ def names_of(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+@contextmanager
+def watched(name: str = "") -> Iterator[None]:
+    """Show how far what happens inside is, on standard error: a bar on a terminal, which goes when all is done, a line
+    a minute elsewhere, nothing with -q."""
+    from rsunfold.progress import listening
+
+    if _level < 0:
+        yield
+        return
+    if not sys.stderr.isatty():
+        with listening(_Minutely(name)):
+            yield
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    left = TextColumn("left", style="progress.remaining")
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn()
+    times = TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), left
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    with Progress(*columns, *times, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(name, total=None)
+
+        def tell(what: str, count: int, total: int | None) -> None:
+            # A single step says nothing of the time that is left: the bar shows that something happens.
+            total = total if total is None or total > 1 else None
+            if count == 0:
+                bar.reset(task, total=total, description=_joined(name, what))
+            else:
+                bar.update(task, completed=count)
+
+        with listening(tell):
+            yield
+
+
+class _Minutely:
+    """A line a minute in place of a bar."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.said = name, time.monotonic()
+
+    def __call__(self, what: str, count: int, total: int | None) -> None:
+        if time.monotonic() - self.said >= 60:
+            self.said = time.monotonic()
+            of = "" if total is None else f" of {total}"
+            say(_joined(self.name, f"{what}, {count}{of}"))
+
+
+def _joined(*parts: str) -> str:
+    return ": ".join(filter(None, parts))
+
+
 def each_input(
     files: dict[str, str],
     run: Callable[[str, str], T],
@@ -244,8 +305,12 @@ def each_input(
     """
     from rsunfold.infer.batch import Outcome, raise_failures, run_batch
 
+    def seen(source: str, stem: str) -> T:
+        with watched(Path(source).name):
+            return run(source, stem)
+
     outcomes: list[Outcome[T]] = []
-    for outcome in run_batch(files, run, done=done):
+    for outcome in run_batch(files, seen, done=done):
         outcomes.append(outcome)
         if outcome.result is not None:
             tell(outcome.source, outcome.result)

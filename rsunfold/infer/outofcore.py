@@ -23,6 +23,7 @@ from torch import Tensor
 
 from rsunfold.cube import Window
 from rsunfold.infer.tiles import spans
+from rsunfold.progress import tracked
 from rsunfold.unfold.operators import MapOperator, Place, exact
 
 
@@ -72,10 +73,15 @@ class Room:
 
 
 class Canvas:
-    """Where maps of ``rows`` x ``cols`` pixels live: files in ``folder``, worked on in tiles of ``tile`` pixels."""
+    """Where maps of ``rows`` x ``cols`` pixels live: files in ``folder``, worked on in tiles of ``tile`` pixels.
 
-    def __init__(self, rows: int, cols: int, tile: int, folder: Path, device: torch.device) -> None:
-        self.rows, self.cols, self.tile, self.device = rows, cols, tile, device
+    stages : of the network, where those who wait are to hear of how many it is.
+    """
+
+    def __init__(
+        self, rows: int, cols: int, tile: int, folder: Path, device: torch.device, stages: int | None = None
+    ) -> None:
+        self.rows, self.cols, self.tile, self.device, self.stages = rows, cols, tile, device, stages
         self._folder = folder
         self._rooms: list[Room] = []
         self._free: list[Room] = []
@@ -117,7 +123,8 @@ class Canvas:
     def keep(self, stage: int, letter: str, value: Lazy) -> Stored:
         """Compute what was noted and store it; the ``keep`` of :class:`rsunfold.unfold.unrolled.Unrolled`."""
         stored: Stored | None = None
-        for window in self.windows():
+        of = "" if self.stages is None else f" of {self.stages}"
+        for window in tracked(list(self.windows()), f"stage {stage + 1}{of}, {letter or 'features'}"):
             values = value.read(window)[0].float().cpu().numpy()
             stored = stored or Stored(self, self.take(len(values)))
             stored.room.write(window, values)
@@ -177,7 +184,7 @@ class Lazy:
         found: list[Any] = []
         for _ in range(op.pools):
             total: Any = None
-            for window in self.canvas.windows(op.stride):
+            for window in tracked(list(self.canvas.windows(op.stride)), "image-wide means"):
                 part = op.gather(*around(window), found)
                 total = part if total is None else op.merge(total, part)
             found.append(op.finish(total, rows, cols))

@@ -18,6 +18,7 @@ from rsunfold.infer.tiles import evenly_spread
 from rsunfold.io import CubeReader
 from rsunfold.lines import BLOCK, ColumnSummary
 from rsunfold.moments import Moments
+from rsunfold.progress import tracked
 from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
@@ -144,7 +145,7 @@ class SpectralImage(Source):
     def _moments(self, bands: list[int]) -> tuple[Moments, Moments | None]:
         """Of the spectra, and of these with the smoothed ones where no hole is within the smoother's reach."""
         moments, near = Moments(len(bands)), Moments(len(bands))
-        for window in self.strips(len(bands)):
+        for window in tracked(list(self.strips(len(bands))), "reading"):
             grown = window.grown(int(self.near), self.rows, self.cols)
             cube = self.reader.read(grown, bands)
             inner = window.within(grown)
@@ -210,7 +211,7 @@ class SpectralImage(Source):
     def _columns(self) -> ColumnSummary:
         columns = ColumnSummary(len(self.bands), self.rows, self.cols)
         width = max(1, self.strip_bytes // (4 * len(self.bands) * 2 * BLOCK))
-        for window in ColumnSummary.windows(self.rows, self.cols, width):
+        for window in tracked(list(ColumnSummary.windows(self.rows, self.cols, width)), "looking for stripes"):
             cube = self.reader.read(window, self.bands)
             columns.add(cube.data, cube.valid, window)
         return columns
@@ -223,7 +224,7 @@ class SpectralImage(Source):
         moments = self.statistics.moments
         step = -(-moments.count // SAMPLE)
         parts, passed = [], 0
-        for window in self.strips(len(self.bands)):
+        for window in tracked(list(self.strips(len(self.bands))), "reading"):
             cube = self.reader.read(window, self.bands)
             some = np.flatnonzero(cube.valid.ravel())
             spectra = cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]].astype(self.kind)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError
+from rsunfold.progress import tracked
 
 STRIP_BYTES = 48
 """Bytes per pixel of the strip of whole rows that goes to the writers: image, score, masks, labels."""
@@ -61,11 +62,14 @@ def strips(
     """
     down, across = spans(rows, tile, overlap), spans(cols, tile, overlap)
     held: tuple[NDArray[Any], NDArray[np.float32]] | None = None
+    windows = tracked(
+        [Window(top, left, bottom - top, right - left) for top, bottom in down for left, right in across], "computing"
+    )
     for i, (top, bottom) in enumerate(down):
         total: NDArray[Any] | None = None
         weights = np.zeros(cols, np.float32)
         for j, (left, right) in enumerate(across):
-            part = compute(Window(top, left, bottom - top, right - left))
+            part = compute(next(windows))
             if total is None:
                 total = np.zeros((*part.shape[:-1], cols), part.dtype)
             w = ramp(j, across)

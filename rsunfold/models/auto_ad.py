@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsunfold.errors import UsageError
+from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Floats, Scene, Scorer
 from rsunfold.unfold.unrolled import gradients
@@ -185,7 +186,7 @@ class AutoAD:
         weight = inside.to(x.dtype)
         noise = torch.empty_like(z)
         last, changes = math.nan, []
-        for k in range(self.iterations):
+        for k in tracked(range(self.iterations), "training"):
             optimizer.zero_grad()
             start = z + self.jitter * noise.normal_(generator=draw) if self.jitter else z
             error = net(start) - x

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rsunfold.errors import UsageError
+from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Floats, Scene, Scorer
 from rsunfold.unfold.proximal import group_soft_threshold
@@ -268,7 +269,7 @@ class LRRNetPlus:
         L = _labels(X, centres)
         problem: Problem | None = None
         losses = []
-        for epoch in range(self.epochs + 1 if X.shape[1] else 0):
+        for epoch in tracked(range(self.epochs + 1 if X.shape[1] else 0), "training"):
             state, shared = net(X, L)
             fit = background(state, shared[-1])
             if self.literal:

@@ -22,6 +22,7 @@ from rsunfold.cli.options import (
     say,
     show,
     use_threads,
+    watched,
     whole_numbers,
 )
 from rsunfold.errors import UsageError
@@ -85,7 +86,8 @@ def denoise_hsi(
         refuse_given(context, of_models, "applies to --clean and cannot be combined with --restored")
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
-        done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
+        with watched():
+            done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
     else:
         names = model_names(model)
         if weights is not None and len(names) != 1:
@@ -93,15 +95,16 @@ def denoise_hsi(
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
         denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
-        done = evaluate_models(
-            expand(clean or []),
-            protocol,
-            whole_numbers(seeds, "--seeds", once=True),
-            denoisers,
-            var=var,
-            published_ergas=published_ergas,
-            say=lambda text: say(text, 1),
-        )
+        with watched():
+            done = evaluate_models(
+                expand(clean or []),
+                protocol,
+                whole_numbers(seeds, "--seeds", once=True),
+                denoisers,
+                var=var,
+                published_ergas=published_ergas,
+                say=lambda text: say(text, 1),
+            )
     show(table(done.rows()))
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)

@@ -33,6 +33,7 @@ from rsunfold.cli.options import (
     say,
     show,
     use_threads,
+    watched,
     whole_numbers,
 )
 from rsunfold.registry import model_names
@@ -104,7 +105,8 @@ def detect_anomaly(
             of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
             of_models |= {"literal", "window", "device", "memory", "threads"}
             refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
-            done = evaluate_files(found, predictions, pfa=pfa)
+            with watched():
+                done = evaluate_files(found, predictions, pfa=pfa)
         else:
             use_threads(threads)
             names = model_names(model)
@@ -122,14 +124,15 @@ def detect_anomaly(
                 for name in names
             ]
             refuse_useless_size(object_size, detectors)
-            done = evaluate_models(
-                found,
-                detectors,
-                whole_numbers(seeds, "--seeds", once=True),
-                pfa=pfa,
-                var=var,
-                say=lambda text: say(text, 1),
-            )
+            with watched():
+                done = evaluate_models(
+                    found,
+                    detectors,
+                    whole_numbers(seeds, "--seeds", once=True),
+                    pfa=pfa,
+                    var=var,
+                    say=lambda text: say(text, 1),
+                )
         if per_scene:
             show(table(done.rows(per_scene=True)))
         show(table(done.rows()))

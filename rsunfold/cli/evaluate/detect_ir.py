@@ -25,6 +25,7 @@ from rsunfold.cli.options import (
     say,
     show,
     use_threads,
+    watched,
 )
 from rsunfold.errors import UsageError
 
@@ -144,9 +145,10 @@ def detect_ir(
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
-        done: list[Evaluation] = [
-            evaluate_files(predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area)
-        ]
+        with watched():
+            done: list[Evaluation] = [
+                evaluate_files(predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area)
+            ]
     else:
         protocol = Protocol(threshold, confidence, max_area, resize, legacy, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
@@ -157,9 +159,12 @@ def detect_ir(
                     + ", ".join(d.name for d in detectors if not d.net)
                 )
                 detectors = [d for d in detectors if d.net]
-            study = (
-                robustness(detectors, samples, noises, protocol) if noises else ablation(detectors, samples, protocol)
-            )
+            with watched():
+                study = (
+                    robustness(detectors, samples, noises, protocol)
+                    if noises
+                    else ablation(detectors, samples, protocol)
+                )
             show(table(study.rows()))
             if json_file is not None:
                 write_json(json_file, study.report(), overwrite=overwrite)
@@ -169,7 +174,8 @@ def detect_ir(
                     overwrite=overwrite,
                 )  # fmt: skip
             return
-        done = [evaluate_detector(d, samples, protocol) for d in detectors]
+        with watched():
+            done = [evaluate_detector(d, samples, protocol) for d in detectors]
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))

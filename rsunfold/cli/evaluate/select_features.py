@@ -20,6 +20,7 @@ from rsunfold.cli.options import (
     say,
     show,
     use_threads,
+    watched,
     whole_numbers,
 )
 from rsunfold.errors import UsageError
@@ -106,35 +107,37 @@ def select_features(
         say(text, 1)
 
     if data is not None:
-        done = evaluate_tables(
-            expand(data),
-            rankers,
-            whole_numbers(features, "--features"),
-            repeats=20 if repeats is None else repeats,
-            seed=seed,
-            plain=kmeans == "plain",
-            var=var,
-            label=label,
-            ignore=names_of(ignore),
-            say=told,
-        )
+        with watched():
+            done = evaluate_tables(
+                expand(data),
+                rankers,
+                whole_numbers(features, "--features"),
+                repeats=20 if repeats is None else repeats,
+                seed=seed,
+                plain=kmeans == "plain",
+                var=var,
+                label=label,
+                ignore=names_of(ignore),
+                say=told,
+            )
     else:
         images, truth = expand(image or []), expand(labels or [])
         if len(images) == len(truth) == 1:
             truth = dict.fromkeys(images, next(iter(truth.values())))
-        done = evaluate_images(
-            images,
-            truth,
-            rankers,
-            whole_numbers(bands, "--bands"),
-            share=train_share,
-            split=split,
-            repeats=10 if repeats is None else repeats,
-            seed=seed,
-            var=var,
-            labels_var=labels_var,
-            say=told,
-        )
+        with watched():
+            done = evaluate_images(
+                images,
+                truth,
+                rankers,
+                whole_numbers(bands, "--bands"),
+                share=train_share,
+                split=split,
+                repeats=10 if repeats is None else repeats,
+                seed=seed,
+                var=var,
+                labels_var=labels_var,
+                say=told,
+            )
     show(table(done.rows()))
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)

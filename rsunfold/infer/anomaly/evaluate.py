@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.samples import read_mask, read_score
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
+from rsunfold.progress import tracked
 
 TRUTH = ("map", "gt", "truth", "mask", "groundtruth")
 """Variables of a MAT file that hold the truth, in the order in which they are looked for."""
@@ -201,12 +203,11 @@ def evaluate_models(
     for detector in detectors:
         name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
-        for scene in scenes:
-            for seed in seeds:
-                detector.reseed(seed)
-                found = detect_array(str(scene.path), detector, Options(var=var, pfa=pfa))
-                run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
-                say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
+        for scene, seed in tracked(list(itertools.product(scenes, seeds)), name):
+            detector.reseed(seed)
+            found = detect_array(str(scene.path), detector, Options(var=var, pfa=pfa))
+            run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
+            say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
     return done
 
 

@@ -24,6 +24,7 @@ from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import read_table
 from rsunfold.metrics.features import FORMULAS, classification, clustering
+from rsunfold.progress import tracked
 from rsunfold.ranking import Ranking
 from rsunfold.report import Curve
 from rsunfold.scene import Scene
@@ -342,7 +343,7 @@ def _enter(
             "about": last.about,
             "seconds": round(seconds, 3),
         }
-        for k in numbers:
+        for k in tracked(numbers, f"{data}, {ranker.name}"):
             orders = [chosen[k].order]
             if ranker.spec.drawn:
                 orders = [ranker.rank(replace(scene, seed=s), k).order for s in seeds]

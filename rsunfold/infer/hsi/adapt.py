@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
+from rsunfold.progress import tracked
 from rsunfold.unfold.patches import SIDE as PATCH
 from rsunfold.unfold.unrolled import DenoisingNetwork, gradients
 
@@ -136,7 +137,7 @@ def _descend(net: DenoisingNetwork, look: Callable[[], Look], A: Tensor, context
     for p in numbers:
         p.requires_grad_(True)
     optimiser = torch.optim.Adam(numbers, RATE)
-    for step in range(STEPS):
+    for step in tracked(range(STEPS), "adapting"):
         for group in optimiser.param_groups:
             group["lr"] = RATE * (1 + np.cos(np.pi * step / STEPS)) / 2
         seen = look()

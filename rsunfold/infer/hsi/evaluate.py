@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.denoising import quality
+from rsunfold.progress import tracked
 from rsunfold.simulate.noise import GAUSSIAN, KINDS, make_noise
 
 FIGURES = {
@@ -124,26 +126,25 @@ def evaluate_models(
         done.about[name] = denoiser.describe()
         for cube, path in cubes.items():
             clean, valid = read_clean(path, var)
-            for kind, sigma in protocol:
-                for seed in seeds:
-                    noisy = make_noise(clean, kind, sigma=sigma, seed=seed).data
-                    holes = np.broadcast_to(~valid, noisy.shape)
-                    begun = time.monotonic()
-                    with environment():
-                        cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
-                    found = cleaned.data
-                    assert found is not None
-                    q = quality(clean, found, valid=valid, published_ergas=published_ergas)
-                    label = kind if sigma is None else f"{kind} {sigma:g}"
-                    done.runs.append(
-                        {
-                            **{"model": name, "cube": cube, "noise": label, "seed": seed},
-                            **{"seconds": round(time.monotonic() - begun, 3), "quality": q},
-                            **({"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}),
-                        }
-                    )
-                    psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
-                    say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
+            holes = np.broadcast_to(~valid, clean.shape)
+            for (kind, sigma), seed in tracked(list(itertools.product(protocol, seeds)), f"{name}, {cube}"):
+                noisy = make_noise(clean, kind, sigma=sigma, seed=seed).data
+                begun = time.monotonic()
+                with environment():
+                    cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
+                found = cleaned.data
+                assert found is not None
+                q = quality(clean, found, valid=valid, published_ergas=published_ergas)
+                label = kind if sigma is None else f"{kind} {sigma:g}"
+                done.runs.append(
+                    {
+                        **{"model": name, "cube": cube, "noise": label, "seed": seed},
+                        **{"seconds": round(time.monotonic() - begun, 3), "quality": q},
+                        **({"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}),
+                    }
+                )
+                psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
+                say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
     return done
 
 

@@ -281,7 +281,7 @@ class Detector:
             return Scored(made, lambda: iter([(0, score)]), found), lambda: None
         if self.half:
             raise UsageError(f"{image.path} needs tiles, which half precision does not support; run without --half.")
-        canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device)
+        canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device, len(self.net.stages))
         try:
             D = canvas.load(lambda w: image.read(w)[0])
             last = len(self.net.stages) - 1

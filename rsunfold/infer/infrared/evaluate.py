@@ -27,6 +27,7 @@ from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask, read_score
 from rsunfold.metrics.components import Rule
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
+from rsunfold.progress import tracked
 from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
 from rsunfold.simulate.corruption import Corruption
@@ -246,12 +247,10 @@ def evaluate_detector(
 
     def scores() -> Iterable[Result]:
         nonlocal scoring
-        for number, sample in enumerate(samples, start=1):
+        for sample in tracked(samples, detector.name):
             gray, truth, valid = read_sample(sample, side, corruption)
             score, seconds = score_of(detector, gray)
             scoring += seconds
-            if number % 50 == 0:
-                protocol.say(f"{detector.name}: {number} of {len(samples)} images")
             yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, gray
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)
@@ -332,7 +331,7 @@ def evaluate_files(
     rule = own.asked(threshold, confidence, max_area) if scored else None
 
     def scores() -> Iterable[Result]:
-        for sample, path in paths.items():
+        for sample, path in tracked(paths.items(), "comparing"):
             prediction = _read_scores(path, own if threshold is None else None) if scored else _read_mask(path)
             truth = sample.truth(prediction.shape)
             yield sample, prediction, truth, np.ones(truth.shape, bool), np.asarray(prediction, np.float32)

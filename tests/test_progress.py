@@ -1,0 +1,48 @@
+"""Progress: who hears of which steps."""
+
+import pytest
+
+from rsunfold.progress import listening, tracked
+
+
+def heard(run):
+    told = []
+    with listening(lambda *step: told.append(step)):
+        run()
+    return told
+
+
+def test_every_step_is_told_and_what_is_tracked_comes_back():
+    assert list(tracked("abc", "reading")) == ["a", "b", "c"]
+    found = []
+    assert heard(lambda: found.extend(tracked("ab", "reading"))) == [("reading", n, 2) for n in range(3)]
+    assert found == ["a", "b"]
+    assert heard(lambda: list(tracked(iter("a"), "reading"))) == [("reading", 0, None), ("reading", 1, None)]
+    assert heard(lambda: list(tracked(iter("a"), "reading", 9)))[-1] == ("reading", 1, 9)
+
+
+def test_only_the_outermost_is_heard_and_the_next_one_again():
+    def run():
+        for _ in tracked(range(2), "outer"):
+            list(tracked(range(5), "inner"))
+        for k in tracked(range(9), "broken"):
+            if k == 1:
+                break
+        list(tracked(range(1), "last"))
+
+    told = [what for what, _, _ in heard(run)]
+    assert told == ["outer"] * 3 + ["broken"] * 2 + ["last"] * 2
+
+
+def test_after_an_error_the_steps_of_others_are_heard_again():
+    def fails():
+        for _ in tracked(range(3), "outer"):
+            raise ValueError
+
+    def run():
+        with pytest.raises(ValueError):
+            fails()
+        list(tracked(range(1), "after"))
+
+    assert heard(run)[-1] == ("after", 1, 1)
+    assert list(tracked(range(2), "nobody listens")) == [0, 1]
