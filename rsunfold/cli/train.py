@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import Device, Quiet, Threads, Verbose, handled, say, show, use_threads
+from rsunfold.cli.options import Device, Quiet, Threads, Verbose, handled, say, show, use_threads, watched
 
 
 @handled
@@ -50,7 +51,8 @@ def train(
     content = load_recipe(path, changes or ())
     use_threads(threads)
     trainer = Trainer(content, data, out, device=training_device(device), start=start, say=say)
-    complete = trainer.run(minutes=max_minutes, resume=resume)
+    with watched(content.name) if trainer.rank == 0 else nullcontext():
+        complete = trainer.run(minutes=max_minutes, resume=resume)
     state = "complete" if complete else "not complete: continue with --resume"
     there = f"weights, card and log are in {out}"
     if not (complete or trainer.weights.is_file()):

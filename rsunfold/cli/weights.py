@@ -8,7 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Device, MaxArea, Overwrite, Quiet, Threads, Verbose, handled, say, show, use_threads
+from rsunfold.cli.options import (
+    Device,
+    MaxArea,
+    Overwrite,
+    Quiet,
+    Threads,
+    Verbose,
+    handled,
+    show,
+    use_threads,
+    watched,
+)
 from rsunfold.errors import UsageError, WeightsError
 
 app = typer.Typer(help="List, inspect, verify, import and calibrate weights.", no_args_is_help=True)
@@ -149,8 +160,9 @@ def calibrate(
     refuse_existing(output, overwrite)
     use_threads(threads)
     samples = samples_from(None, None, data, None, only)
-    record, lines = recalibrate(
-        name, samples, output, max_area=max_area, device=pick_device(device), overwrite=overwrite, say=say
-    )
+    with watched(name):
+        record, lines = recalibrate(
+            name, samples, output, max_area=max_area, device=pick_device(device), overwrite=overwrite
+        )
     show("\n".join(lines))
     show(f"{output}: {record.model}; use it with --weights {output}")

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
 from rsunfold.infer.device import pick_device, reuse_memory
 from rsunfold.io.atomic import atomic_path, write_failure
+from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.report import training_picture
 from rsunfold.train.card import card
@@ -141,7 +142,8 @@ class Trainer:
     def _run(self, net: nn.Module, end: float) -> bool:
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
-        while self._agreed(self.step < self.recipe.optim.steps and time.monotonic() < end):
+        steps = tracked(range(self.step, self.recipe.optim.steps), "training")
+        while self._agreed(next(steps, None) is not None and time.monotonic() < end):
             self.losses.append(self._one(net))
             self.seconds = before + time.monotonic() - start
             last = self.step == self.recipe.optim.steps

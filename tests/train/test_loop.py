@@ -16,6 +16,7 @@ from skimage.io import imsave
 from rsunfold import weights
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.io.samples import find_samples, keep_only
+from rsunfold.progress import listening
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
 from rsunfold.train.infrared.task import InfraredTask
@@ -118,6 +119,16 @@ def learned(data, tmp_path_factory):
     made = trainer(tiny_recipe(80, 20), data, out, said)
     assert made.run() is True
     return made, out, said
+
+
+def test_every_step_is_told_those_after_resuming_too(data, tmp_path):
+    told = []
+    with listening(lambda *step: told.append(step)):
+        stop_after(trainer(tiny_recipe(5, 5), data, tmp_path), 2).run()
+        assert told == [("training", 0, 5), ("training", 1, 5), ("training", 2, 5)]
+        told.clear()
+        trainer(tiny_recipe(5, 5), data, tmp_path).run(resume=True)
+    assert told == [("training", n, 3) for n in range(4)]
 
 
 @pytest.mark.parametrize("stages", [0.0, 0.3])

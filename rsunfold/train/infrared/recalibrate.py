@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,9 +10,10 @@ import torch
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import Sample
+from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.train.infrared.calibrate import calibrate
-from rsunfold.train.infrared.figures import Content, figures_of, kept_of, results_of, table_of, usage_of
+from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.weights import WeightRecord, load, save
 
 
@@ -25,7 +25,6 @@ def recalibrate(
     max_area: int | None = None,
     device: torch.device | None = None,
     overwrite: bool = False,
-    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[WeightRecord, list[str]]:
     """Write ``output``, the weights of a ``detect-ir`` network with the rule that suits ``samples`` best.
 
@@ -42,14 +41,9 @@ def recalibrate(
         raise UsageError(f"the weights {weights} are not for detect-ir; only its scores have a threshold.")
     limit = (record.max_area if max_area is None else max_area) or None
 
-    def contents() -> Iterator[tuple[Sample, Content]]:
-        for number, sample in enumerate(samples, start=1):
-            yield sample, read_sample(sample)
-            if number % 50 == 0:
-                say(f"{number} of {len(samples)} images")
-
+    contents = ((sample, read_sample(sample)) for sample in tracked(samples, "scoring"))
     with torch.inference_mode():
-        results = list(results_of(net, contents(), device))
+        results = list(results_of(net, contents, device))
     if not any((truth & valid).any() for _, _, truth, valid in results):
         raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
     found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], limit)

@@ -13,6 +13,7 @@ from torch import Tensor
 from rsunfold.errors import InputError
 from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import Sample, find_samples
+from rsunfold.progress import tracked
 from rsunfold.train.infrared.calibrate import calibrate, largest_area
 from rsunfold.train.infrared.data import Crops, carve, error_places
 from rsunfold.train.infrared.figures import Content, figures_of, kept_of, results_of, table_of, usage_of
@@ -85,9 +86,9 @@ class InfraredTask(TrainingTask):
                     "the recipe draws crops where the starting weights err (on_error); give these weights with --from."
                 )
             self.crops.errors = []
-            for number, (_, logits, truth, valid) in enumerate(results_of(net, self.train, self.device)):
-                if number % 200 == 0:
-                    say(f"looking for errors of {record.name}: {number} of {len(self.train)} images")
+            say(f"looking for errors of {record.name} in {len(self.train)} images")
+            results = results_of(net, self.train, self.device)
+            for _, logits, truth, valid in tracked(results, "looking for errors", len(self.train)):
                 self.crops.errors.append(error_places(logits, truth & valid, valid))
 
     def state(self) -> dict[str, Any]:
@@ -104,7 +105,8 @@ class InfraredTask(TrainingTask):
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
-        results = list(results_of(net, self.validation, self.device))
+        scored = results_of(net, self.validation, self.device)
+        results = list(tracked(scored, "validating", len(self.validation)))
         found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
