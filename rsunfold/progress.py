@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 Listener = Callable[[str, int, int | None], None]
-"""(what is done, how many of its steps are, of how many, None where that is not known)."""
+"""(what is done, how many of its steps are, of how many, None where that is not known); ("", 0, None) at its end."""
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
@@ -33,6 +33,7 @@ def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator
             listener(what, count, total)
     finally:
         _listener.reset(outermost)
+        listener("", 0, None)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ import pytest
 
 from rsunfold.progress import listening, tracked
 
+END = ("", 0, None)
+
 
 def heard(run):
     told = []
@@ -15,10 +17,10 @@ def heard(run):
 def test_every_step_is_told_and_what_is_tracked_comes_back():
     assert list(tracked("abc", "reading")) == ["a", "b", "c"]
     found = []
-    assert heard(lambda: found.extend(tracked("ab", "reading"))) == [("reading", n, 2) for n in range(3)]
+    assert heard(lambda: found.extend(tracked("ab", "reading"))) == [*(("reading", n, 2) for n in range(3)), END]
     assert found == ["a", "b"]
-    assert heard(lambda: list(tracked(iter("a"), "reading"))) == [("reading", 0, None), ("reading", 1, None)]
-    assert heard(lambda: list(tracked(iter("a"), "reading", 9)))[-1] == ("reading", 1, 9)
+    assert heard(lambda: list(tracked(iter("a"), "reading"))) == [("reading", 0, None), ("reading", 1, None), END]
+    assert heard(lambda: list(tracked(iter("a"), "reading", 9)))[-2] == ("reading", 1, 9)
 
 
 def test_only_the_outermost_is_heard_and_the_next_one_again():
@@ -31,7 +33,7 @@ def test_only_the_outermost_is_heard_and_the_next_one_again():
         list(tracked(range(1), "last"))
 
     told = [what for what, _, _ in heard(run)]
-    assert told == ["outer"] * 3 + ["broken"] * 2 + ["last"] * 2
+    assert told == ["outer"] * 3 + [""] + ["broken"] * 2 + [""] + ["last"] * 2 + [""]
 
 
 def test_after_an_error_the_steps_of_others_are_heard_again():
@@ -44,5 +46,5 @@ def test_after_an_error_the_steps_of_others_are_heard_again():
             fails()
         list(tracked(range(1), "after"))
 
-    assert heard(run)[-1] == ("after", 1, 1)
+    assert heard(run)[-2:] == [("after", 1, 1), END]
     assert list(tracked(range(2), "nobody listens")) == [0, 1]

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -246,29 +247,30 @@ def watched(name: str = "") -> Iterator[None]:
             yield
         return
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+    from rich.text import Text
 
-    left = TextColumn("left", style="progress.remaining")
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn()
-    times = TimeElapsedColumn(), TextColumn("gone,"), TimeRemainingColumn(), left
+    class Times(ProgressColumn):
+        """Time that is gone, and that is left where steps tell."""
+
+        def render(self, task: Task) -> Text:
+            known = {"gone": task.elapsed, "left": task.time_remaining}
+            return Text(", ".join(f"{timedelta(seconds=int(s))} {w}" for w, s in known.items() if s is not None))
+
+    columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), Times()
     console = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    with Progress(*columns, *times, console=console, transient=True, redirect_stdout=False) as bar:
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(name, total=None)
 
         def tell(what: str, count: int, total: int | None) -> None:
-            # A single step says nothing of the time that is left: the bar shows that something happens.
-            total = total if total is None or total > 1 else None
-            if count == 0:
-                bar.reset(task, total=total, description=_joined(name, what))
-            else:
+            nonlocal task
+            if count:
                 bar.update(task, completed=count)
+                return
+            # Anew, as a number of steps cannot become unknown. A single step says nothing of the time that is left: the
+            # bar shows that something happens.
+            bar.remove_task(task)
+            task = bar.add_task(_joined(name, what), total=total if total is None or total > 1 else None)
 
         with listening(tell):
             yield
@@ -281,7 +283,7 @@ class _Minutely:
         self.name, self.said = name, time.monotonic()
 
     def __call__(self, what: str, count: int, total: int | None) -> None:
-        if time.monotonic() - self.said >= 60:
+        if what and time.monotonic() - self.said >= 60:
             self.said = time.monotonic()
             of = "" if total is None else f" of {total}"
             say(_joined(self.name, f"{what}, {count}{of}"))

@@ -46,7 +46,16 @@ def test_a_terminal_gets_a_bar_and_the_messages_above_it(monkeypatch, capsys):
 
 def test_a_single_step_has_no_share(monkeypatch):
     text = said(monkeypatch, Terminal(), lambda: [time.sleep(0.3) for _ in tracked(range(1), "computing")])
-    assert "a[0].tif: computing" in text and "0%" not in text
+    assert "a[0].tif: computing" in text and "0%" not in text and "left" not in text
+
+
+def test_the_bar_does_not_stay_full_when_what_follows_has_no_steps(monkeypatch):
+    def run():
+        list(tracked(range(3), "reading"))
+        time.sleep(0.3)
+
+    last = said(monkeypatch, Terminal(), run).rpartition("a[0].tif")[2]
+    assert "gone" in last and "reading" not in last and "%" not in last
 
 
 def test_a_log_gets_a_line_a_minute(monkeypatch):
