@@ -6,12 +6,16 @@ import dataclasses
 import itertools
 import json
 import re
+import reprlib
 import secrets
 import shutil
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
 
 from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.source import Source
@@ -30,6 +34,26 @@ FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTE
 FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
+
+
+class Result:
+    """A dataclass of results, which shows what it holds, not millions of samples: notebooks print what a cell gives."""
+
+    def __repr__(self) -> str:
+        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        lines = (f"  {name}: {_short(value)}" for name, value in held.items() if value is not None)
+        return "\n".join([type(self).__name__, *lines])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape}"
+    if isinstance(value, dict):
+        return textwrap.shorten(f"{len(value)} entries: {', '.join(map(str, value))}", 100, placeholder=" ...")
+    if isinstance(value, list):
+        kinds = {type(item).__name__ for item in value}
+        return f"{len(value)} of {kinds.pop()}" if len(kinds) == 1 and kinds != {"int"} else reprlib.repr(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def results_folder(output: Path) -> Path:

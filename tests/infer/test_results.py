@@ -1,9 +1,12 @@
 import json
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer.results import is_done, work_folder
+from rsunfold.infer.results import Result, is_done, work_folder
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -37,3 +40,25 @@ def test_results_of_another_model_weights_or_options_are_not_done(tmp_path, told
     else:
         with pytest.raises(OutputError, match=words):
             is_done(tmp_path, {"summary": "a_summary.json"}, ABOUT)
+
+
+@dataclass(repr=False)
+class Made(Result):
+    threshold: float
+    indices: list[int]
+    targets: list[Any]
+    summary: dict[str, Any]
+    score: Any = None
+
+
+def test_a_result_shows_what_it_holds_on_a_few_short_lines():
+    made = Made(0.8176123, list(range(200)), [object()] * 3, {f"key{n}": n for n in range(99)}, np.zeros((9, 7), "f4"))
+    assert repr(made).splitlines() == [
+        "Made",
+        "  threshold: 0.817612",
+        "  indices: [0, 1, 2, 3, 4, 5, ...]",
+        "  targets: 3 of object",
+        "  summary: 99 entries: key0, key1, key2, key3, key4, key5, key6, key7, key8, key9, key10, key11, key12, ...",
+        "  score: float32 (9, 7)",
+    ]
+    assert repr(Made(1.0, [], [], {})).splitlines()[2:] == ["  indices: []", "  targets: []", "  summary: 0 entries:"]

@@ -20,7 +20,15 @@ from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
 from rsunfold.infer.infrared.targets import Target
-from rsunfold.infer.results import all_names, environment, move_results, refuse_place, refuse_results, work_folder
+from rsunfold.infer.results import (
+    Result,
+    all_names,
+    environment,
+    move_results,
+    refuse_place,
+    refuse_results,
+    work_folder,
+)
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
@@ -53,8 +61,8 @@ class Options:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
 
 
-@dataclass
-class Found:
+@dataclass(repr=False)
+class Found(Result):
     """What ``detect_anomaly`` found in one image.
 
     anomalies : connected groups in scan order. threshold : the one used. summary : what the JSON summary holds.

@@ -18,7 +18,15 @@ from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
-from rsunfold.infer.results import all_names, environment, move_results, refuse_place, refuse_results, work_folder
+from rsunfold.infer.results import (
+    Result,
+    all_names,
+    environment,
+    move_results,
+    refuse_place,
+    refuse_results,
+    work_folder,
+)
 from rsunfold.io import CubeReader
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
@@ -66,8 +74,8 @@ class Options:
                     raise UsageError(f"{name} takes ranges in nm with the smaller value first, such as 1340-1450.")
 
 
-@dataclass
-class Selected:
+@dataclass(repr=False)
+class Selected(Result):
     """What was selected from one input.
 
     indices : zero-based, in the order in which they are written. ranking : zero-based, best first, of all ranked

@@ -21,6 +21,7 @@ from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
     FILES,
+    Result,
     all_names,
     environment,
     move_results,
@@ -58,8 +59,8 @@ class Options:
             raise UsageError(f"--dtype must be float32 or same, not {self.dtype!r}.")
 
 
-@dataclass
-class Cleaned:
+@dataclass(repr=False)
+class Cleaned(Result):
     """What ``denoise_hsi`` made of one image.
 
     summary : what the JSON summary holds. files : what was written, by kind. data (bands, rows, cols), of all bands of

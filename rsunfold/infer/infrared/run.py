@@ -21,7 +21,15 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector, Scored
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.infrared.targets import Target, TargetCollector
-from rsunfold.infer.results import all_names, environment, move_results, refuse_place, refuse_results, work_folder
+from rsunfold.infer.results import (
+    Result,
+    all_names,
+    environment,
+    move_results,
+    refuse_place,
+    refuse_results,
+    work_folder,
+)
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture, write_json
@@ -67,8 +75,8 @@ def check_threshold(threshold: float | None, option: str = "--threshold") -> Non
         raise UsageError(f"{option} must lie between 0 and 1, not {threshold}.")
 
 
-@dataclass
-class Detection:
+@dataclass(repr=False)
+class Detection(Result):
     """What ``detect_ir`` found in one image.
 
     targets : in scan order. threshold : the one used. summary : what the JSON summary holds. files : what was written,
