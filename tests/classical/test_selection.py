@@ -98,7 +98,7 @@ class TestEverySelector:
     def test_another_seed_matters_to_the_random_choice_alone(self, spec):
         x = spectra()
         one, two = (build(spec).rank(scene(x, seed), 10).order[:10].tolist() for seed in (0, 1))
-        assert (one == two) == (spec.name != "random") == (not getattr(spec.factory, "drawn", False))
+        assert (one == two) == (spec.name != "random") == (not spec.drawn)
 
     def test_conflicts_are_kept(self, spec):
         near = np.abs(np.subtract.outer(np.arange(24), np.arange(24))) < 3
