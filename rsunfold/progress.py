@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -12,35 +12,50 @@ T = TypeVar("T")
 Listener = Callable[[str, int, int | None], None]
 """(what is done, how many of its steps are, of how many, None where that is not known); ("", 0, None) at its end."""
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+class _Ear:
+    """A listener, for as long as it listens; ``busy`` while it hears of steps, within which no others count."""
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener, self.busy, self.open = listener, False, True
+
+    def hear(self, what: str, count: int, total: int | None) -> None:
+        if self.open:
+            self.listener(what, count, total)
 
 
-def tracked(items: Iterable[T], what: str, total: int | None = None) -> Iterator[T]:
+_ear: ContextVar[_Ear | None] = ContextVar("ear", default=None)
+
+
+def tracked(items: Iterable[T], what: str, total: int | None = None) -> Generator[T, None, None]:
     """``items``, each a step of ``what``; ``total`` is their number where they cannot tell it.
 
-    Nobody hears of steps within a step: the outermost tells how long it will take.
+    Nobody hears of steps within a step: the outermost tells how long it will take. To be closed where it may end before
+    its last item.
     """
-    listener = _listener.get()
-    if listener is None:
+    ear = _ear.get()
+    if ear is None or ear.busy:
         yield from items
         return
     total = len(items) if total is None and isinstance(items, Sized) else total
-    listener(what, 0, total)
-    outermost = _listener.set(None)
+    ear.busy = True
     try:
+        ear.hear(what, 0, total)
         for count, item in enumerate(items, start=1):
             yield item
-            listener(what, count, total)
+            ear.hear(what, count, total)
     finally:
-        _listener.reset(outermost)
-        listener("", 0, None)
+        ear.busy = False
+        ear.hear("", 0, None)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
     """``listener`` hears of what happens inside."""
-    before = _listener.set(listener)
+    ear = _Ear(listener)
+    before = _ear.set(ear)
     try:
         yield
     finally:
-        _listener.reset(before)
+        ear.open = False
+        _ear.reset(before)

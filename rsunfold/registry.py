@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import numbers
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "tuple[int, ...]": ((tuple,), "whole numbers, such as 3+5+7"),
 }
 """What options of a model may be, by the annotation of the keyword argument."""
+MOST = 10**6
+"""Largest whole number of an option: beyond are slips of the keyboard, which would end in obscure errors."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ class ModelSpec:
 
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a
-        value of another kind than its annotation names or for a whole number below ``least``."""
+        value of another kind than its annotation names, for one that is not finite, and for a whole number below
+        ``least`` or above MOST."""
         for name, value in arch.items():
             parameter = inspect.signature(self.factory).parameters.get(name)
             kinds = KINDS.get(str(parameter.annotation).removesuffix(" | None")) if parameter else None
@@ -86,6 +90,9 @@ class ModelSpec:
             types, words = kinds
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 raise UsageError(f"{name} of {self.name} must be {words}, not {value!r}.")
+            for number in value if isinstance(value, tuple) else (value,):
+                if not math.isfinite(number) or (isinstance(number, int) and number > MOST):
+                    raise UsageError(f"{name} of {self.name} must be finite and at most {MOST}, not {number}.")
             least = self.least.get(name, 1)
             if self.weighted and numbers.Integral in types and arch[name] < least:
                 raise UsageError(f"{name} of {self.name} must be at least {least}, not {value}.")
@@ -147,8 +154,11 @@ def chosen_model(text: str, task: Task, given: Mapping[str, Any] | None = None) 
     options = {k: v for k, v in (given or {}).items() if v is not None}
     for word in words:
         option, value = _option(word)
+        if not option:
+            raise UsageError(f"an option of {name} must follow each colon, as in NAME:OPTION=VALUE, not {text!r}.")
         if option in options:
-            raise UsageError(f"{option} of {name} is given twice.")
+            flag = f", as --{option.replace('_', '-')} too" if option in (given or {}) else ""
+            raise UsageError(f"{option} of {name} is given twice{flag}.")
         single = isinstance(spec.options.get(option), tuple) and isinstance(value, int) and value is not True
         options[option] = (value,) if single else value
     if options and spec.weighted:
@@ -163,14 +173,16 @@ def chosen_model(text: str, task: Task, given: Mapping[str, Any] | None = None) 
 
 def _option(text: str) -> tuple[str, Any]:
     """``rank=5`` as a name and a value: a number, whole numbers, true, false or a word; without ``=`` true."""
-    name, _, value = text.partition("=")
-    return name.strip().replace("-", "_"), _value(value.strip())
+    name, equals, value = text.partition("=")
+    return name.strip().replace("-", "_"), _value(value.strip()) if equals else True
 
 
 def _value(text: str) -> Any:
-    words: dict[str, Any] = {"": True, "true": True, "false": False, "none": None}
+    words: dict[str, Any] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
+    if "_" in text:  # of which Python makes nothing in numbers
+        return text
     readers: tuple[Callable[[str], Any], ...] = (int, float, lambda t: tuple(map(int, t.split("+"))))
     for read in readers:
         try:

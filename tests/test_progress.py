@@ -2,6 +2,7 @@
 
 import pytest
 
+from rsunfold.infer.tiles import strips
 from rsunfold.progress import listening, tracked
 
 END = ("", 0, None)
@@ -48,3 +49,33 @@ def test_after_an_error_the_steps_of_others_are_heard_again():
 
     assert heard(run)[-2:] == [("after", 1, 1), END]
     assert list(tracked(range(2), "nobody listens")) == [0, 1]
+
+
+def test_a_generator_that_is_kept_after_the_end_is_not_heard():
+    kept = []
+
+    def run():
+        steps = tracked(range(3), "kept")
+        next(steps)
+        kept.append(steps)
+
+    told = heard(run)
+    before = list(told)
+    kept.pop().close()
+    assert told == before == [("kept", 0, 3)]
+
+
+def test_a_failing_tile_does_not_silence_what_comes_after():
+    caught = []
+
+    def fails(window):
+        raise ValueError
+
+    def run():
+        try:
+            list(strips(9, 9, 4, fails))
+        except ValueError as error:
+            caught.append(error)  # with all its frames
+        list(tracked(range(1), "after"))
+
+    assert ("after", 1, 1) in heard(run)

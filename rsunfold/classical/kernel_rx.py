@@ -20,6 +20,7 @@ CHUNK = 2048  # pixels taken at a time
 RIDGE = 1e-3  # lam as a share of the whole variance in feature space
 RANK = 1e-8  # eigenvalues of K below this share of the largest are left out
 PAIRS = 1000  # pixels whose distances from one another give the width
+MOST_LANDMARKS = 5000  # the eigenvectors of their kernel matrix take minutes
 
 
 @register(
@@ -53,7 +54,7 @@ class KernelRX:
     components : principal components, landmarks : M, both at most; scenes of fewer make do with what they have.
     A scene without variance scores 0.
 
-    Raises UsageError for less than one component or landmark.
+    Raises UsageError for less than one component or landmark, or more than MOST_LANDMARKS.
     """
 
     radius: ClassVar[int] = 0
@@ -64,6 +65,8 @@ class KernelRX:
             raise UsageError(
                 f"kernel-rx needs at least one component and one landmark, got {components} and {landmarks}."
             )
+        if landmarks > MOST_LANDMARKS:
+            raise UsageError(f"kernel-rx takes at most {MOST_LANDMARKS} landmarks, not {landmarks}.")
         self.components, self.landmarks = components, landmarks
 
     def fit(self, scene: Scene) -> Scorer:

@@ -31,7 +31,7 @@ def models(
     if name is not None:
         if task is not None:
             raise UsageError("use either the name of a model or --task.")
-        _describe(get_model(name))
+        _describe(get_model(name.split(":")[0]))
         return
     known = all_models()
     tasks = sorted({m.task for m in known})

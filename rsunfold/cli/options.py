@@ -103,7 +103,7 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 def say(text: str, level: int = 0) -> None:
     """A message for a person, on standard error; level 1 only with -v."""
-    if _level >= level:
+    if _level >= level and sys.stderr is not None:
         print(text, file=sys.stderr, flush=True)
 
 
@@ -117,7 +117,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 def show(table: Any) -> None:
     """A result on standard output, nothing with -q: a rich table, or text."""
-    if _level < 0:
+    if _level < 0 or sys.stdout is None:  # closed
         return
     from rich.console import Console
 
@@ -164,6 +164,8 @@ def handled(command: F) -> F:
 
 
 def _report(text: str) -> None:
+    if sys.stderr is None:  # closed; print would take standard output for it
+        return
     if _level > 0:
         traceback.print_exc()
     print(text, file=sys.stderr, flush=True)
@@ -239,14 +241,16 @@ def watched(name: str = "") -> Iterator[None]:
     a minute elsewhere, nothing with -q."""
     from rsunfold.progress import listening
 
-    if _level < 0:
+    if _level < 0 or sys.stderr is None:  # closed
         yield
         return
-    if not sys.stderr.isatty():
+    from rich.console import Console
+
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
         with listening(_Minutely(name)):
             yield
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
     from rich.text import Text
 
@@ -254,11 +258,10 @@ def watched(name: str = "") -> Iterator[None]:
         """Time that is gone, and that is left where steps tell."""
 
         def render(self, task: Task) -> Text:
-            known = {"gone": task.elapsed, "left": task.time_remaining}
+            known = {"gone": task.elapsed or 0.0, "left": task.time_remaining}
             return Text(", ".join(f"{timedelta(seconds=int(s))} {w}" for w, s in known.items() if s is not None))
 
     columns = TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), Times()
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
         task = bar.add_task(name, total=None)
 

@@ -24,7 +24,7 @@ from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi
-from rsunfold.registry import ModelSpec
+from rsunfold.registry import ModelSpec, get_model
 
 Options = TypeVar("Options")
 LAST = ("_summary.json", "_ranking.json", "_explain.json")
@@ -49,7 +49,8 @@ def _short(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape}"
     if isinstance(value, dict):
-        return textwrap.shorten(f"{len(value)} entries: {', '.join(map(str, value))}", 100, placeholder=" ...")
+        entries = f"{len(value)} entries: {', '.join(map(str, value))}" if value else "no entries"
+        return textwrap.shorten(entries, 100, placeholder=" ...")
     if isinstance(value, list):
         kinds = {type(item).__name__ for item in value}
         return f"{len(value)} of {kinds.pop()}" if len(kinds) == 1 and kinds != {"int"} else reprlib.repr(value)
@@ -78,11 +79,14 @@ def is_done(folder: Path, names: dict[str, str], about: Mapping[str, Any]) -> bo
         raise OutputError(
             f"{summary} was made with {made_by}, not {model}; choose another folder, or pass --overwrite."
         )
-    for key, what in (("weights_sha256", "weights"), ("options", "options")):
-        if key in told and key in about and told[key] != json.loads(json.dumps(about[key])):
-            raise OutputError(
-                f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
-            )
+    defaults = get_model(model).options
+    for what, key, unsaid in (("weights", "weights_sha256", {}), ("options", "options", defaults)):
+        if key in told and key in about:
+            before, now = (unsaid | x[key] if isinstance(x[key], dict) else x[key] for x in (told, about))
+            if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
+                raise OutputError(
+                    f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
+                )
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
         raise OutputError(

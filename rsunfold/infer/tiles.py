@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,27 +66,28 @@ def strips(
     windows = tracked(
         [Window(top, left, bottom - top, right - left) for top, bottom in down for left, right in across], "computing"
     )
-    for i, (top, bottom) in enumerate(down):
-        total: NDArray[Any] | None = None
-        weights = np.zeros(cols, np.float32)
-        for j, (left, right) in enumerate(across):
-            part = compute(next(windows))
-            if total is None:
-                total = np.zeros((*part.shape[:-1], cols), part.dtype)
-            w = ramp(j, across)
-            total[..., left:right] += part * w
-            weights[left:right] += w
-        assert total is not None  # an image has at least one column
-        total /= weights
-        down_weight = ramp(i, down)
-        total *= down_weight[:, None]
-        if held is not None:
-            n = held[1].size
-            total[..., :n, :] += held[0]
-            down_weight[:n] += held[1]
-        done = (down[i + 1][0] if i + 1 < len(down) else bottom) - top
-        yield top, total[..., :done, :] / down_weight[:done, None]
-        held = (total[..., done:, :].copy(), down_weight[done:])
+    with closing(windows):
+        for i, (top, bottom) in enumerate(down):
+            total: NDArray[Any] | None = None
+            weights = np.zeros(cols, np.float32)
+            for j, (left, right) in enumerate(across):
+                part = compute(next(windows))
+                if total is None:
+                    total = np.zeros((*part.shape[:-1], cols), part.dtype)
+                w = ramp(j, across)
+                total[..., left:right] += part * w
+                weights[left:right] += w
+            assert total is not None  # an image has at least one column
+            total /= weights
+            down_weight = ramp(i, down)
+            total *= down_weight[:, None]
+            if held is not None:
+                n = held[1].size
+                total[..., :n, :] += held[0]
+                down_weight[:n] += held[1]
+            done = (down[i + 1][0] if i + 1 < len(down) else bottom) - top
+            yield top, total[..., :done, :] / down_weight[:done, None]
+            held = (total[..., done:, :].copy(), down_weight[done:])
 
 
 @dataclass(frozen=True)

@@ -94,12 +94,14 @@ class Folding:
         return found if len(found) < len(self.cells) else found[:1]
 
     def _least(self, name: str) -> int:
-        """Characters that a column needs: text may be folded between words, but not what names a line."""
+        """Characters that a column needs: text is folded between words, what names a line where it is long."""
         longest = max(map(len, self.cells[name]), default=0)
         words = (word for text in (name, *self.cells[name]) for word in text.split())
-        if name in self.keys or name in self.numeric:
-            return max(longest, *map(len, name.split()))
-        return max(min(READABLE, longest), *map(len, words))
+        if name in self.numeric:
+            return max([longest, *map(len, name.split())])
+        if name in self.keys:
+            return max([min(longest, READABLE), *map(len, name.split())])
+        return max([min(READABLE, longest), *map(len, words)])
 
     def _part(self, names: list[str], title: str) -> Table:
         from rich.table import Table
@@ -107,7 +109,7 @@ class Folding:
         shown = Table(title=title or None)
         for name in names:
             justify: Literal["left", "right"] = "right" if name in self.numeric else "left"
-            shown.add_column(name, justify=justify, min_width=self._least(name))
+            shown.add_column(name, justify=justify, min_width=self._least(name), overflow="fold")
         for line in zip(*(self.cells[name] for name in names), strict=True):
             shown.add_row(*line)
         return shown

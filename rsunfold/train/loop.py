@@ -11,6 +11,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +144,19 @@ class Trainer:
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
         steps = tracked(range(self.step, self.recipe.optim.steps), "training")
-        while self._agreed(next(steps, None) is not None and time.monotonic() < end):
-            self.losses.append(self._one(net))
-            self.seconds = before + time.monotonic() - start
-            last = self.step == self.recipe.optim.steps
-            if self.step % self.recipe.validate_every == 0 or last:
-                self._validate()
-                saved = -math.inf
-            elif self.step % 100 == 0:
-                self._log()
-            if time.monotonic() - saved > 120:
-                self._checkpoint()
-                saved = time.monotonic()
+        with closing(steps):
+            while self._agreed(next(steps, None) is not None and time.monotonic() < end):
+                self.losses.append(self._one(net))
+                self.seconds = before + time.monotonic() - start
+                last = self.step == self.recipe.optim.steps
+                if self.step % self.recipe.validate_every == 0 or last:
+                    self._validate()
+                    saved = -math.inf
+                elif self.step % 100 == 0:
+                    self._log()
+                if time.monotonic() - saved > 120:
+                    self._checkpoint()
+                    saved = time.monotonic()
         self._checkpoint()
         return self.step >= self.recipe.optim.steps
 

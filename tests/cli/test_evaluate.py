@@ -283,6 +283,8 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
         (("--data", "D", "--model", "top-hut"), 2, "did you mean 'top-hat'?"),
         (("--data", "D", "--model", "top-hat,"), 2, "unknown model ''"),
         (("--data", "D", "--model", "top-hat,mpcm,top-hat"), 2, "--model names top-hat twice"),
+        (("--data", "D", "--model", "all,top-hat"), 2, "--model all stands alone"),
+        (("--data", "D", "--model", "all:disk=3"), 2, "--model all stands alone"),
         (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads applies to models and cannot be"),
         (
             ("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"),

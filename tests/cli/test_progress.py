@@ -68,3 +68,20 @@ def test_a_log_gets_a_line_a_minute(monkeypatch):
 def test_who_wants_silence_gets_it(monkeypatch):
     monkeypatch.setattr(options, "_level", -1)
     assert said(monkeypatch, Terminal(), lambda: list(tracked(range(9), "computing"))) == ""
+
+
+def test_a_closed_stream_is_no_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    with options.watched("a.tif"):
+        assert list(tracked(range(2), "computing")) == [0, 1]
+    options.say("to nobody")
+    options._report("to nobody")
+    monkeypatch.setattr(sys, "stdout", None)
+    options.show("to nobody")
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    now = iter(range(0, 2000, 40))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    assert "computing, " in said(monkeypatch, Terminal(), lambda: list(tracked(range(9), "computing")))

@@ -17,17 +17,19 @@ def test_no_error_names_the_hidden_folder(tmp_path, kind):
     assert not (tmp_path / "out").exists()
 
 
-ABOUT = {"model": "crd", "options": {"scales": (3, 5)}, "weights_sha256": "ab"}
+ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab"}
 
 
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        ({"model": "rx"}, "was made with rx, not crd"),
-        ({"model": "crd", "options": {}}, "was made with other options of crd"),
-        ({"model": "crd", "weights_sha256": "cd"}, "was made with other weights of crd"),
-        ({"model": "crd", "options": {"scales": [3, 5]}, "weights_sha256": "ab"}, None),
-        ({"model": "crd"}, None),
+        ({"model": "rx"}, "was made with rx, not mpcm"),
+        ({"model": "mpcm", "options": {}}, "was made with other options of mpcm"),
+        ({"model": "mpcm", "weights_sha256": "cd"}, "was made with other weights of mpcm"),
+        ({"model": "mpcm", "options": {"scales": [3, 5]}, "weights_sha256": "ab"}, None),
+        ({"model": "mpcm", "options": {"dark": False, "scales": [3, 5]}}, None),
+        ({"model": "mpcm", "options": {"dark": True, "scales": [3, 5]}}, "was made with other options of mpcm"),
+        ({"model": "mpcm"}, None),
         ({}, None),
         ([], None),
     ],
@@ -61,4 +63,4 @@ def test_a_result_shows_what_it_holds_on_a_few_short_lines():
         "  summary: 99 entries: key0, key1, key2, key3, key4, key5, key6, key7, key8, key9, key10, key11, key12, ...",
         "  score: float32 (9, 7)",
     ]
-    assert repr(Made(1.0, [], [], {})).splitlines()[2:] == ["  indices: []", "  targets: []", "  summary: 0 entries:"]
+    assert repr(Made(1.0, [], [], {})).splitlines()[2:] == ["  indices: []", "  targets: []", "  summary: no entries"]

@@ -319,10 +319,15 @@ def test_options_follow_the_name_after_colons(text, options):
     [
         ("crd:iner=3", {}, "crd has no option 'iner'; its options are inner, outer, lam"),
         ("crd", {"rank": 3}, "crd has no option 'rank'"),
-        ("crd:inner=3", {"inner": 5}, "inner of crd is given twice"),
+        ("crd:inner=3", {"inner": 5}, "inner of crd is given twice, as --inner too"),
         ("crd:inner=3:inner=5", {}, "inner of crd is given twice"),
         ("crd:inner=x", {}, "inner of crd must be a whole number, not 'x'"),
-        ("crd:", {}, "crd has no option ''"),
+        ("crd:", {}, "an option of crd must follow each colon"),
+        ("crd:inner=", {}, "inner of crd must be a whole number, not ''"),
+        ("crd:inner=1_1", {}, "inner of crd must be a whole number, not '1_1'"),
+        ("crd:lam=nan", {}, "lam of crd must be finite"),
+        ("crd:outer=99999999999999999999999", {}, "outer of crd must be finite and at most 1000000"),
+        ("kernel-rx:landmarks=900000", {}, "at most 5000 landmarks"),
         ("crdd:inner=3", {}, "unknown model 'crdd' for detect-anomaly; did you mean 'crd'"),
     ],
 )

@@ -72,6 +72,15 @@ def test_a_narrow_terminal_gets_every_number_whole_and_its_line_named(width):
     assert (parts == 1) == (width >= 74)
 
 
+@pytest.mark.parametrize("width", [50, 60, 80, 100])
+def test_names_that_are_longer_than_the_terminal_leave_room_for_every_number(width):
+    name = "/archive/a-rather-long-folder-name-as-on-clusters/experiment-2024-05-01/predictions"
+    text = printed([{"model": name, "set": "all", **{f"n{k}": 1000.5 + k for k in range(9)}}], width)
+    assert all(f"{1000 + k} │" in text or f"{1001 + k} │" in text for k in range(9)) and "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert printed([{"": 1}], width)
+
+
 def test_importing_report_loads_neither_matplotlib_nor_torch():
     code = "import sys, rsunfold.report; print(sorted({'matplotlib', 'torch', 'rich.table'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -86,7 +86,7 @@ def denoise_hsi(
         refuse_given(context, of_models, "applies to --clean and cannot be combined with --restored")
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
-        with watched():
+        with watched("evaluating"):
             done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
     else:
         names = model_names(model)
@@ -95,7 +95,7 @@ def denoise_hsi(
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
         denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
-        with watched():
+        with watched("evaluating"):
             done = evaluate_models(
                 expand(clean or []),
                 protocol,

@@ -105,7 +105,7 @@ def detect_anomaly(
             of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
             of_models |= {"literal", "window", "device", "memory", "threads"}
             refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
-            with watched():
+            with watched("evaluating"):
                 done = evaluate_files(found, predictions, pfa=pfa)
         else:
             use_threads(threads)
@@ -124,7 +124,7 @@ def detect_anomaly(
                 for name in names
             ]
             refuse_useless_size(object_size, detectors)
-            with watched():
+            with watched("evaluating"):
                 done = evaluate_models(
                     found,
                     detectors,

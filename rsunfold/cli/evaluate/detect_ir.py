@@ -145,7 +145,7 @@ def detect_ir(
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
-        with watched():
+        with watched("evaluating"):
             done: list[Evaluation] = [
                 evaluate_files(predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area)
             ]
@@ -153,13 +153,13 @@ def detect_ir(
         protocol = Protocol(threshold, confidence, max_area, resize, legacy, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if noises or ablate is not None:
-            if ablate is not None and model == "all":
+            if ablate is not None and model.strip() == "all":
                 say(
                     "skipped, because classical methods have no stages: "
                     + ", ".join(d.name for d in detectors if not d.net)
                 )
                 detectors = [d for d in detectors if d.net]
-            with watched():
+            with watched("evaluating"):
                 study = (
                     robustness(detectors, samples, noises, protocol)
                     if noises
@@ -174,7 +174,7 @@ def detect_ir(
                     overwrite=overwrite,
                 )  # fmt: skip
             return
-        with watched():
+        with watched("evaluating"):
             done = [evaluate_detector(d, samples, protocol) for d in detectors]
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:

@@ -107,7 +107,7 @@ def select_features(
         say(text, 1)
 
     if data is not None:
-        with watched():
+        with watched("evaluating"):
             done = evaluate_tables(
                 expand(data),
                 rankers,
@@ -124,7 +124,7 @@ def select_features(
         images, truth = expand(image or []), expand(labels or [])
         if len(images) == len(truth) == 1:
             truth = dict.fromkeys(images, next(iter(truth.values())))
-        with watched():
+        with watched("evaluating"):
             done = evaluate_images(
                 images,
                 truth,

@@ -61,7 +61,7 @@ class Options:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Found(Result):
     """What ``detect_anomaly`` found in one image.
 

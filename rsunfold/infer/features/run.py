@@ -74,7 +74,7 @@ class Options:
                     raise UsageError(f"{name} takes ranges in nm with the smaller value first, such as 1340-1450.")
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Selected(Result):
     """What was selected from one input.
 

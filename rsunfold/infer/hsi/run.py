@@ -59,7 +59,7 @@ class Options:
             raise UsageError(f"--dtype must be float32 or same, not {self.dtype!r}.")
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Cleaned(Result):
     """What ``denoise_hsi`` made of one image.
 

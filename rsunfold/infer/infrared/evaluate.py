@@ -191,6 +191,8 @@ def detectors_of(
     names = model_names(model)
     if weights is not None and (len(names) != 1 or names == ["all"]):
         raise UsageError("--weights can be used with a single --model only.")
+    if names != ["all"] and any(name.split(":")[0] == "all" for name in names):
+        raise UsageError("--model all stands alone, without other models or options.")
     if names == ["all"]:
         known = all_models("detect-ir")
         specs = [s for s in known if s.kind == "classical" or s.weights]

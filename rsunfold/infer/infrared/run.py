@@ -75,7 +75,7 @@ def check_threshold(threshold: float | None, option: str = "--threshold") -> Non
         raise UsageError(f"{option} must lie between 0 and 1, not {threshold}.")
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Detection(Result):
     """What ``detect_ir`` found in one image.
 
