@@ -159,7 +159,7 @@ def chosen_model(text: str, task: Task, given: Mapping[str, Any] | None = None) 
         if option in options:
             flag = f", as --{option.replace('_', '-')} too" if option in (given or {}) else ""
             raise UsageError(f"{option} of {name} is given twice{flag}.")
-        single = isinstance(spec.options.get(option), tuple) and isinstance(value, int) and value is not True
+        single = isinstance(spec.options.get(option), tuple) and isinstance(value, int) and not isinstance(value, bool)
         options[option] = (value,) if single else value
     if options and spec.weighted:
         raise UsageError(f"{name} takes no options: its architecture is stored with its weights.")
@@ -181,7 +181,7 @@ def _value(text: str) -> Any:
     words: dict[str, Any] = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
-    if "_" in text:  # of which Python makes nothing in numbers
+    if "_" in text:  # int takes 1_0 for 10, which nobody means here
         return text
     readers: tuple[Callable[[str], Any], ...] = (int, float, lambda t: tuple(map(int, t.split("+"))))
     for read in readers:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Json, Overwrite, Quiet, Var, Verbose, handled, show
+from rsunfold.cli.options import Json, Overwrite, Quiet, Var, Verbose, handled, show_facts
 
 
 @handled
@@ -20,8 +20,6 @@ def info(
     quieter: Quiet = False,
 ) -> None:
     """Show how rsunfold reads a file: bands, wavelengths, nodata, scale, CRS, variables."""
-    from rich.table import Table
-
     from rsunfold.io import open_cube
     from rsunfold.report import write_json
 
@@ -29,12 +27,7 @@ def info(
         described = reader.describe()
     if json_file is not None:
         write_json(json_file, described, overwrite=overwrite)
-    table = Table(show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for key, value in described.items():
-        table.add_row(key, value if isinstance(value, str) else _shown(value))
-    show(table)
+    show_facts((key, value if isinstance(value, str) else _shown(value)) for key, value in described.items())
 
 
 def _shown(value: Any) -> str:

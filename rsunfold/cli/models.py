@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Quiet, Verbose, handled, show
+from rsunfold.cli.options import Quiet, Verbose, handled, show, show_facts
 from rsunfold.errors import RsunfoldError, UsageError
 
 if TYPE_CHECKING:
@@ -66,24 +66,13 @@ def _line(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _describe(spec: ModelSpec) -> None:
-    from rich.table import Table
-
-    facts = Table(show_header=False, box=None)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for key, value in _line(spec).items():
-        if value is not None:
-            facts.add_row(key, str(value))
-    facts.add_row("task", spec.task)
-    facts.add_row("paper", spec.paper)
-    if spec.url:
-        facts.add_row("url", spec.url)
     if spec.weighted:
-        facts.add_row("options", "none: the architecture is stored with the weights")
+        options = "none: the architecture is stored with the weights"
     else:
         given = ":".join(f"{k}={_written(v)}" for k, v in spec.options.items())
-        facts.add_row("options", f"--model {spec.name}:{given} (the defaults)" if given else "none")
-    show(facts)
+        options = f"--model {spec.name}:{given} (the defaults)" if given else "none"
+    facts = {**_line(spec), "task": spec.task, "paper": spec.paper, "url": spec.url or None, "options": options}
+    show_facts((key, str(value)) for key, value in facts.items() if value is not None)
     text = re.sub(r"\s*\bRaises UsageError.*\Z", "", inspect.getdoc(spec.factory) or "", flags=re.DOTALL)
     show("\n" + re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", text).replace("``", ""))
 

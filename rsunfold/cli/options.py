@@ -128,6 +128,27 @@ def show(table: Any) -> None:
     console.print(table, soft_wrap=isinstance(table, str))
 
 
+def show_facts(facts: Iterable[tuple[str, str]]) -> None:
+    """Names and what they stand for, a line each."""
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts:
+        table.add_row(name, value)
+    show(table)
+
+
+def refuse_outputs(overwrite: bool, *paths: Path | None) -> None:
+    """Raise OutputError for the first of the files asked for that exists: better before the work than after."""
+    from rsunfold.io.atomic import refuse_existing
+
+    for path in paths:
+        if path is not None:
+            refuse_existing(path, overwrite)
+
+
 def handled(command: F) -> F:
     """A subcommand that ends with one sentence on standard error and the documented exit code, never a traceback.
 

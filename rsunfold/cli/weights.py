@@ -17,6 +17,7 @@ from rsunfold.cli.options import (
     Verbose,
     handled,
     show,
+    show_facts,
     use_threads,
     watched,
 )
@@ -59,20 +60,16 @@ def info(
     quieter: Quiet = False,
 ) -> None:
     """Show the record, parameter count and computing cost of weights, or of the paper's network if none are shipped."""
-    from rich.table import Table
-
     from rsunfold.weights import describe
 
-    table = Table(show_header=False, box=None)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
+    facts: list[tuple[str, str]] = []
     for key, value in describe(name).items():
         if key == "figures" and value:
             for of, figures in value.items():
-                table.add_row(f"on {of}", ", ".join(f"{k} {_short(v)}" for k, v in figures.items()))
+                facts.append((f"on {of}", ", ".join(f"{k} {_short(v)}" for k, v in figures.items())))
         else:
-            table.add_row(key, value if isinstance(value, str) else _short(value))
-    show(table)
+            facts.append((key, value if isinstance(value, str) else _short(value)))
+    show_facts(facts)
 
 
 def _short(value: Any) -> str:

@@ -19,6 +19,7 @@ from rsunfold.cli.options import (
     handled,
     numbers,
     refuse_given,
+    refuse_outputs,
     say,
     show,
     use_threads,
@@ -69,12 +70,9 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
-    from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import quality_picture, table, write_json
 
-    for path in (json_file, picture):
-        if path is not None:
-            refuse_existing(path, overwrite)
+    refuse_outputs(overwrite, json_file, picture)
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
         raise UsageError("use either --clean, or --truth and --restored.")
     if clean is not None and noisy is not None:

@@ -30,6 +30,7 @@ from rsunfold.cli.options import (
     Verbose,
     handled,
     refuse_given,
+    refuse_outputs,
     say,
     show,
     use_threads,
@@ -89,17 +90,14 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
     from rsunfold.infer.results import move_results, work_folder
-    from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import roc_picture, separability_picture, table, write_json
 
     check_rule(pfa, None)
-    if json_file is not None:
-        refuse_existing(json_file, overwrite)
+    refuse_outputs(overwrite, json_file)
     found = scenes_in(scenes, masks, truth_var)
     targets = {s.name: f"{s.name}_roc.png" for s in found}
     if pictures is not None:
-        for name in [*targets.values(), SEPARABILITY]:
-            refuse_existing(pictures / name, overwrite)
+        refuse_outputs(overwrite, *(pictures / name for name in [*targets.values(), SEPARABILITY]))
     with nullcontext() if pictures is None else work_folder(pictures) as work:
         if predictions is not None:
             of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}

@@ -22,6 +22,7 @@ from rsunfold.cli.options import (
     handled,
     numbers,
     refuse_given,
+    refuse_outputs,
     say,
     show,
     use_threads,
@@ -115,12 +116,9 @@ def detect_ir(
         samples_from,
     )
     from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
-    from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
 
-    for path in (json_file, roc, worst, picture):
-        if path is not None:
-            refuse_existing(path, overwrite)
+    refuse_outputs(overwrite, json_file, roc, worst, picture)
     if predictions is not None:
         of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
         refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")

@@ -17,6 +17,7 @@ from rsunfold.cli.options import (
     handled,
     names_of,
     refuse_given,
+    refuse_outputs,
     say,
     show,
     use_threads,
@@ -85,12 +86,9 @@ def select_features(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
     from rsunfold.infer.features.select import FeatureRanker
-    from rsunfold.io.atomic import refuse_existing
     from rsunfold.report import feature_curves_picture, table, write_json
 
-    for path in (json_file, picture):
-        if path is not None:
-            refuse_existing(path, overwrite)
+    refuse_outputs(overwrite, json_file, picture)
     if (data is None) == (image is None) or (image is None) != (labels is None):
         raise UsageError("use either --data, or --image and --labels.")
     if kmeans not in ("plain", "greedy"):

@@ -105,8 +105,7 @@ class InfraredTask(TrainingTask):
 
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
-        scored = results_of(net, self.validation, self.device)
-        results = list(tracked(scored, "validating", len(self.validation)))
+        results = list(results_of(net, self.validation, self.device))
         found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
