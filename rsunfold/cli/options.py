@@ -82,6 +82,17 @@ Weights = Annotated[
 Json = Annotated[Path | None, typer.Option("--json", help="Write the full report to this JSON file.")]
 
 
+PANELS = {
+    "Input": "band clean data ignore image images label labels labels_var masks noisy only predictions restored scale "
+    "scenes truth truth_var var",
+    "Output": "dtype envi json_file out output overwrite picture pictures pixel rank_order report residual roc "
+    "skip_existing stages worst",
+    "Computing": "device half memory threads",
+    "Messages": "quiet quieter verbose",
+}
+"""Parameters by the panel of the help text that shows them; the others, the task's own, are in the first panel."""
+
+
 def refuse_contradiction(overwrite: bool, skip_existing: bool) -> None:
     """Raise UsageError when outputs that exist are both to be replaced and to be left."""
     if overwrite and skip_existing:
@@ -152,8 +163,8 @@ def refuse_outputs(overwrite: bool, *paths: Path | None) -> None:
 def handled(command: F) -> F:
     """A subcommand that ends with one sentence on standard error and the documented exit code, never a traceback.
 
-    With -v the traceback is shown as well. Each paragraph of the docstring, which is the help text, becomes one line,
-    since typer keeps line breaks, wherever the terminal ends.
+    With -v the traceback is shown as well. Options are shown in PANELS. Each paragraph of the docstring, which is the
+    help text, becomes one line, since typer keeps line breaks, wherever the terminal ends.
     """
 
     @functools.wraps(command)
@@ -181,7 +192,19 @@ def handled(command: F) -> F:
 
     paragraphs = (inspect.getdoc(command) or "").split("\n\n")
     run.__doc__ = "\n\n".join(" ".join(text.split()) for text in paragraphs)
+    run.__signature__ = _in_panels(command)  # type: ignore[attr-defined]
     return run  # type: ignore[return-value]
+
+
+def _in_panels(command: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a subcommand, whose options name the panel that shows them."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names.split()}
+    signature = inspect.signature(command, eval_str=True)
+    for parameter in signature.parameters.values():
+        for option in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(option, typer.models.OptionInfo):
+                option.rich_help_panel = panels.get(parameter.name)
+    return signature
 
 
 def _report(text: str) -> None:

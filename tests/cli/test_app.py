@@ -6,19 +6,22 @@ import sys
 
 import pytest
 import typer
+from typer.core import TyperOption
 
 import rsunfold
 from rsunfold.cli import app
+from rsunfold.cli.options import PANELS
 
 
 def commands(group, words=()):
-    """Every command and group below ``group`` as a tuple of words."""
-    yield words
+    """(words, command) of ``group`` and of everything below it, the words as a tuple."""
+    yield words, group
     for name, command in getattr(group, "commands", {}).items():
         yield from commands(command, (*words, name))
 
 
-COMMANDS = sorted(commands(typer.main.get_command(app)))
+TREE = dict(commands(typer.main.get_command(app)))
+COMMANDS = sorted(TREE)
 
 
 def test_the_commands_are_those_of_the_documentation():
@@ -51,6 +54,14 @@ def test_every_command_has_help(words, call):
     for option in ("--help", "-h"):
         text = call(*words, option).stdout
         assert "Usage:" in text and " ".join(words) in text
+
+
+def test_options_are_shown_by_what_they_are_about():
+    shown = {(o.name, o.rich_help_panel) for c in TREE.values() for o in c.params if isinstance(o, TyperOption)}
+    for panel, names in PANELS.items():
+        for name in names.split():
+            assert {p for n, p in shown if n == name} == {panel}  # and no name that no command has
+    assert {"model", "threshold", "sigma"} <= {name for name, panel in shown if panel is None}
 
 
 def test_help_tells_the_exit_codes(call):
