@@ -25,6 +25,7 @@ from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.report import training_picture
 from rsunfold.train.card import card
+from rsunfold.train.grow import grown
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.train.task import Verdict, task_of
 from rsunfold.unfold.unrolled import Unrolled
@@ -70,8 +71,9 @@ class Trainer:
             say("this CPU has no bfloat16 arithmetic, so bfloat16 would take ten times as long; training in float32.")
         reuse_memory()
         self.start = None if start is None else read_record(start)
-        net: Any = _network(recipe, start)
-        self.net: Unrolled = net.to(device, memory_format=torch.channels_last)
+        net, begun = _networks(recipe, start)
+        self.origin = copy.deepcopy(begun).to(device).eval().requires_grad_(False)
+        self.net: Unrolled = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema: Unrolled = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.first = copy.deepcopy(self.ema) if recipe.optim.start_share else None
         self.net.train()
@@ -131,7 +133,7 @@ class Trainer:
         begun = time.monotonic()
         if self.rank == 0:
             with torch.inference_mode():
-                self.task.begin(self.start, self.ema, self.say)
+                self.task.begin(self.start, self.origin, self.say)
         if self.world > 1:
             found = [self.task.state() if self.rank == 0 else None]
             torch.distributed.broadcast_object_list(found, 0, device=self.device)
@@ -362,9 +364,12 @@ def _mix(net: Unrolled, other: dict[str, Tensor], share: float) -> None:
             value.copy_(other[name])
 
 
-def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
-    """The recipe's network with the weights ``start``, else the random ones of its seed; InputError where there is
-    none, WeightsError where ``start`` is of another model or architecture."""
+def _networks(recipe: Recipe, start: str | None = None) -> tuple[Unrolled, Unrolled]:
+    """The recipe's network with the weights ``start``, else the random ones of its seed, and the one they came from.
+
+    Both are the same unless the recipe's network is wider than that of ``start`` (:func:`grown`). Raises InputError
+    where there is none, WeightsError where ``start`` is of another model or does not fit.
+    """
     spec = get_model(recipe.model)
     if spec.kind != "network":
         raise InputError(
@@ -378,13 +383,16 @@ def _network(recipe: Recipe, start: str | None = None) -> Unrolled:
             f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {str(error).rstrip('.')}."
         ) from None
     if start is None:
-        return net
+        return net, net
     begun, _, _ = load(start, recipe.model)
-    if begun.arch != net.arch:
+    if begun.arch == net.arch:
+        return begun, begun
+    try:
+        return grown(begun, net), begun
+    except ValueError as error:
         raise WeightsError(
-            f"the weights {start} have the architecture {begun.arch}, but the recipe asks for {net.arch}."
-        )
-    return begun
+            f"the weights {start} have the architecture {begun.arch}, but the recipe asks for {net.arch}; {error}."
+        ) from None
 
 
 def _groups(net: Unrolled, o: Optim) -> list[dict[str, Any]]:

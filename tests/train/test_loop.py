@@ -282,6 +282,27 @@ def test_training_begins_with_the_given_weights(learned, data, tmp_path):
     assert first < 0.6 * float(log(before)[0]["train_loss"])  # it does not begin anew
 
 
+def test_a_wider_network_begins_as_the_given_one_and_its_errors_are_looked_for(learned, data, tmp_path):
+    file = learned[1] / "tiny.safetensors"
+    errors = {"augment": {"on_error": 0.5}, "optim": {"fixed_norm": True, "start_share": 0.5}}
+    same = trainer(tiny_recipe(1, 1, **errors), data, tmp_path / "same", start=file)
+    larger = tiny_recipe(1, 1, arch={"K": 2, "c": 12, "C": 16, "R": 1}, **errors)
+    wide = trainer(larger, data, tmp_path / "w", start=file)
+    for made in (same, wide):
+        made.run()
+    for a, b in zip(same.task.crops.errors, wide.task.crops.errors, strict=True):
+        assert (a == b).all()
+    first = [float(log(tmp_path / out)[0]["train_loss"]) for out in ("same", "w")]
+    assert first[0] == pytest.approx(first[1], rel=1e-3)
+    net, _, _ = weights.load(str(tmp_path / "w" / "tiny.safetensors"))
+    assert net.arch["c"] == 12 and net.arch["C"] == 16
+    narrow, _, _ = weights.load(str(file))
+    kept = dict(narrow.state_dict())
+    for name, value in net.state_dict().items():
+        moved = value[tuple(slice(n) for n in kept[name].shape)] - kept[name]
+        assert float(moved.abs().max()) < 0.1  # one small step
+
+
 def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data, tmp_path):
     file = learned[1] / "tiny.safetensors"
     for changes, message in (

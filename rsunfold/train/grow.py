@@ -1,0 +1,39 @@
+"""Wider networks that begin as what a narrower one has learned."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from rsunfold.unfold.unrolled import TargetNetwork, Unrolled
+
+
+@torch.no_grad()
+def grown(narrow: Unrolled, wide: Unrolled) -> Unrolled:
+    """``wide``, whose weights are random, with those of ``narrow`` in it, so that it computes the same.
+
+    Each layer keeps its channels in the first places; they do not see the added ones (weights of zero), which keep
+    their random weights, and so differ from each other from the first step on. After Chen, Goodfellow and Shlens,
+    Net2Net, ICLR 2016, where added channels are copies.
+
+    Raises ValueError where a layer is missing, is narrower than it was, or the two networks do not compute the same.
+    """
+    if not isinstance(wide, TargetNetwork):
+        raise ValueError("only networks for infrared targets can be widened")
+    learned, state = narrow.state_dict(), copy.deepcopy(wide.state_dict())
+    if learned.keys() != state.keys():
+        raise ValueError("only channels can be added, not layers or stages")
+    for name, value in state.items():
+        old = learned[name]
+        if old.ndim != value.ndim or any(n < m for n, m in zip(value.shape, old.shape, strict=True)):
+            raise ValueError(f"{name} would shrink from {tuple(old.shape)} to {tuple(value.shape)}")
+        if value.ndim > 1:
+            value[: len(old)] = 0
+        value[tuple(slice(n) for n in old.shape)] = old
+    wide.load_state_dict(state)
+    image = torch.rand(1, 1, 48, 40, generator=torch.Generator().manual_seed(0))
+    (before, _), (after, _) = (copy.deepcopy(net).cpu().eval()(image) for net in (narrow, wide))
+    if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
+        raise ValueError("with these weights in it, the one would not compute what the other does")
+    return wide
