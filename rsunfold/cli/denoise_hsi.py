@@ -82,7 +82,7 @@ def denoise_hsi(
     from rsunfold.errors import UsageError
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
-    from rsunfold.infer.hsi.run import Cleaned, Options, denoise_file, output_names, target_of
+    from rsunfold.infer.hsi.run import Cleaned, Options, about, denoise_file, output_names, target_of
     from rsunfold.infer.results import is_done
 
     pixels = []
@@ -100,9 +100,9 @@ def denoise_hsi(
     use_threads(threads)
     denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)
 
-    def done(stem: str) -> bool:
+    def done(source: str, stem: str) -> bool:
         target = target_of(output, stem, envi)
-        return is_done(target.parent, output_names(target, options), denoiser.describe())
+        return is_done(target.parent, output_names(target, options), source, about(denoiser, options))
 
     def run(source: str, stem: str) -> Cleaned:
         return denoise_file(source, target_of(output, stem, envi), denoiser, options)

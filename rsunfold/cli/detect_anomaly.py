@@ -106,7 +106,7 @@ def detect_anomaly(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
-    from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
+    from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names
     from rsunfold.infer.batch import expand
     from rsunfold.infer.results import is_done, results_folder
 
@@ -137,8 +137,8 @@ def detect_anomaly(
     if stages:
         detector.require_stages()
 
-    def done(stem: str) -> bool:
-        return is_done(folder, output_names(stem, options), detector.describe())
+    def done(source: str, stem: str) -> bool:
+        return is_done(folder, output_names(stem, options), source, about(detector, options))
 
     def run(source: str, stem: str) -> Found:
         return detect_file(source, stem, folder, detector, options)

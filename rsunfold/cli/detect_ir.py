@@ -87,7 +87,7 @@ def detect_ir(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
     from rsunfold.infer.infrared.detector import Detector
-    from rsunfold.infer.infrared.run import Detection, Options, detect_file, output_names
+    from rsunfold.infer.infrared.run import Detection, Options, about, detect_file, output_names
     from rsunfold.infer.results import is_done, results_folder
 
     options = Options(
@@ -110,8 +110,8 @@ def detect_ir(
     if stages:
         detector.require_stages()
 
-    def done(stem: str) -> bool:
-        return is_done(folder, output_names(stem, options), detector.describe())
+    def done(source: str, stem: str) -> bool:
+        return is_done(folder, output_names(stem, options), source, about(detector, options))
 
     def run(source: str, stem: str) -> Detection:
         return detect_file(source, stem, folder, detector, options)

@@ -345,7 +345,7 @@ def each_input(
     run: Callable[[str, str], T],
     tell: Callable[[str, T], None],
     *,
-    done: Callable[[str], bool] | None,
+    done: Callable[[str, str], bool] | None,
 ) -> tuple[list[T], int]:
     """(results, number of inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
 

@@ -105,7 +105,7 @@ def select_features(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.features.run import Options, Selected, select_file, summary_name
+    from rsunfold.infer.features.run import Options, Selected, about, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
     from rsunfold.infer.results import is_done, results_folder
 
@@ -131,8 +131,8 @@ def select_features(
     def run(source: str, stem: str) -> Selected:
         return select_file(source, folder, stem, ranker, wanted, options)
 
-    def done(stem: str) -> bool:
-        return is_done(folder, {"summary": summary_name(stem)}, ranker.describe())
+    def done(source: str, stem: str) -> bool:
+        return is_done(folder, written_names(folder, stem, options), source, about(ranker, wanted, options))
 
     def tell(source: str, result: Selected) -> None:
         s = result.summary

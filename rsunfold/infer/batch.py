@@ -68,7 +68,10 @@ def _stem(name: str) -> str:
     such as ``NETCDF:"a.nc":b``, ``HDF5:a.h5://b/c`` or ``GTIFF_DIR:2:a.tif``."""
     inner = _SUBDATASET.match(name)
     if inner is None or Path(name).exists():
-        return Path(name).stem
+        file = Path(name)
+        inner_suffix = Path(file.stem).suffix.lower()
+        doubled = file.suffix.lower() == ".hdr" and inner_suffix and inner_suffix in DATA_SUFFIXES  # x.img.hdr
+        return Path(file.stem).stem if doubled else file.stem
     parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^:]+', inner[1])]
     file = next((part for part in parts if Path(part).suffix), parts[0])
     parts.remove(file)
@@ -109,16 +112,16 @@ class Outcome(Generic[T]):
 
 
 def run_batch(
-    files: dict[str, str], run: Callable[[str, str], T], *, done: Callable[[str], bool] | None = None
+    files: dict[str, str], run: Callable[[str, str], T], *, done: Callable[[str, str], bool] | None = None
 ) -> Iterator[Outcome[T]]:
     """``run(source, stem)`` on each of ``files`` (by stem); errors that a user can cause, and those of the file system,
     end only their own input.
 
-    done : says whether the input of that stem has its result already and is to be skipped.
+    done : says of a source and a stem whether it has its result already and is to be skipped.
     """
     for stem, source in files.items():
         try:
-            if done is not None and done(stem):
+            if done is not None and done(source, stem):
                 yield Outcome(source)
                 continue
             yield Outcome(source, result=run(source, stem))

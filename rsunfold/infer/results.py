@@ -34,6 +34,10 @@ FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTE
 FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
+_FILES_ONLY = {"overwrite", "picture", "pixels", "report", "residual", "stages", "suffix", "envi"}
+_SETTINGS = {"asked", "half", "object_size_px", "priors", "seed", "window"}
+"""Entries of a summary that the command line decides."""
+_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
 
 
 class Result:
@@ -64,17 +68,30 @@ def results_folder(output: Path) -> Path:
     return output
 
 
-def is_done(folder: Path, names: dict[str, str], about: Mapping[str, Any]) -> bool:
-    """Whether the results ``names``, file names by kind, are there: their "summary" is written last.
+def asked_for(*options: Any, **more: Any) -> dict[str, Any]:
+    """What a result depends on beside the image and the model, for the summary: fields of the dataclasses ``options``,
+    but for those that decide which files are written, and ``more``."""
+    fields = {k: v for given in options for k, v in dataclasses.asdict(given).items() if k not in _FILES_ONLY}
+    return fields | more
 
-    about : what the model says of itself, see ``describe`` of each. Raises OutputError when another model, other
-    weights or other options gave them, or a run that was asked for less.
+
+def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str, Any]) -> bool:
+    """Whether the results ``names``, file names by kind, of the image ``source`` are there: their "summary" is written
+    last.
+
+    about : what the model says of itself, see ``describe`` of each, and "asked", see :func:`asked_for`. Raises
+    OutputError when another image, another model, other weights or other options gave them, or a run that was asked
+    for less.
     """
     summary = folder / names["summary"]
     if not summary.exists():
         return False
     told = _told(summary)
-    made_by, model = told.get("model"), about["model"]
+    image, made_by, model = told.get("input"), told.get("model"), about["model"]
+    if isinstance(image, str) and not _the_place(image, source):
+        raise OutputError(
+            f"{summary} was made from {image}, not from {source}; choose another folder, or pass --overwrite."
+        )
     if made_by not in (None, model):
         raise OutputError(
             f"{summary} was made with {made_by}, not {model}; choose another folder, or pass --overwrite."
@@ -83,9 +100,20 @@ def is_done(folder: Path, names: dict[str, str], about: Mapping[str, Any]) -> bo
     for what, key, unsaid in (("weights", "weights_sha256", {}), ("options", "options", defaults)):
         if key in told and key in about:
             before, now = (unsaid | x[key] if isinstance(x[key], dict) else x[key] for x in (told, about))
-            if json.dumps(before, sort_keys=True) != json.dumps(now, sort_keys=True):
+            if _plain(before) != _plain(now):
                 raise OutputError(
                     f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
+                )
+    for key in sorted(_SETTINGS & told.keys() & about.keys()):
+        before, now = (x[key] if isinstance(x[key], dict) else {key.removesuffix("_px"): x[key]} for x in (told, about))
+        for name in sorted(before.keys() & now.keys()):
+            if _plain(before[name]) != _plain(now[name]):
+                option = f"--{name.replace('_', '-')}"
+                then = "the default" if _unset(before[name]) else _shown(before[name])
+                wanted = "the default" if _unset(now[name]) else _shown(now[name])
+                raise OutputError(
+                    f"{summary} was made with {option} at {then}, not at {wanted}; choose another folder, or pass "
+                    "--overwrite."
                 )
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
@@ -115,6 +143,36 @@ def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
     path = next((folder / name for name in names if Path(name).suffix.lower() in ENVI_SUFFIXES), None)
     if path is not None:
         refuse_in_envi(path, image.meta, image.rows, image.cols)
+
+
+def _the_place(told: str, source: str) -> bool:
+    """Whether an image that a summary names may lie where ``source`` does; its name is known to fit.
+
+    Summaries hold names as they were given, so one that is not absolute counts from a folder that nobody knows.
+    """
+    if _OF_GDAL.match(told) or _OF_GDAL.match(source):
+        return told == source
+    here, there = (Path(name).parent for name in (source, told))
+    if there.is_absolute():
+        return here.resolve() == there.resolve()
+    known = [part for part in there.parts if part != ".."]
+    return not known or here.resolve().parts[-len(known) :] == tuple(known)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from a summary, with 5 like 5.0."""
+    return json.loads(json.dumps(value, default=str), parse_int=float)
+
+
+def _unset(value: Any) -> bool:
+    return value is None or value is False or value in ([], ())
+
+
+def _shown(value: Any) -> str:
+    """A setting about as a user writes it: ``1340-1450,1800-1960`` of pairs of numbers."""
+    if isinstance(value, list | tuple):
+        return ",".join("-".join(map(_shown, v)) if isinstance(v, list | tuple) else _shown(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _told(summary: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import scipy.io
+import scipy.sparse
 from numpy.typing import NDArray
 from scipy.io.matlab import MatlabFunction, MatlabOpaque
 
@@ -60,6 +61,9 @@ class Variable:
 
 def _v5_variables(name: str, value: Any) -> Iterator[Variable]:
     """The numeric arrays in ``value`` as loadmat gives it: matrices, structs (fields) and cells (objects)."""
+    matrix: Any = value if scipy.sparse.issparse(value) else None
+    if matrix is not None and matrix.dtype.kind in "biufc" and 0 not in matrix.shape:
+        yield Variable(name, Filled(matrix), matrix.dtype.newbyteorder("="))
     if not isinstance(value, np.ndarray) or isinstance(value, MatlabFunction | MatlabOpaque) or value.size == 0:
         return
     if value.dtype.names:
@@ -76,13 +80,36 @@ def _v5_elements(name: str, values: NDArray[Any], cell: bool = False) -> Iterato
         yield from _v5_variables(name if values.size == 1 and not cell else f"{name}.{number}", element)
 
 
+class Filled:
+    """A sparse matrix with its axes reversed, whose zeros are filled in when it is read."""
+
+    def __init__(self, matrix: Any) -> None:
+        self._matrix = matrix.T
+        self.shape = self._matrix.shape
+        self.size = self.shape[0] * self.shape[1]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """The elements that NumPy's ``key`` says; raises MemoryError for a matrix that is far too large."""
+        return np.asarray(self._matrix.toarray()[key])
+
+
+def _v73_sparse(group: h5py.Group) -> Any:
+    """The sparse matrix that a group holds by columns."""
+    columns = group["jc"][()]
+    data = group["data"][()] if "data" in group else np.zeros(0)
+    rows = group["ir"][()] if "ir" in group else np.zeros(0, int)
+    return scipy.sparse.csc_array((data, rows, columns), shape=(int(group.attrs["MATLAB_sparse"]), len(columns) - 1))
+
+
 def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Variable]:
     """The numeric arrays in a group (a struct) or dataset; references lead to the elements of cells."""
     if isinstance(item, h5py.Group):
-        if "MATLAB_sparse" not in item.attrs:
-            for key, member in item.items():
-                if not key.startswith("#"):
-                    yield from _v73_variables(f"{name}.{key}" if name else key, member)
+        if "MATLAB_sparse" in item.attrs:
+            yield from _v5_variables(name, _v73_sparse(item))
+            return
+        for key, member in item.items():
+            if not key.startswith("#"):
+                yield from _v73_variables(f"{name}.{key}" if name else key, member)
         return
     kind = item.attrs.get("MATLAB_class", b"")
     if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
@@ -109,27 +136,32 @@ def _load_v5(path: str) -> dict[str, Any]:
 
 
 class MatFile:
-    """An open MAT file of any version and the numeric arrays in it; a context manager that closes it.
+    """An open MAT file of any version; a context manager that closes it.
+
+    variables : the numeric arrays in it. sparse : the sparse matrices, which are no images.
 
     Raises InputError when the file is damaged or none.
     """
 
     def __init__(self, path: str) -> None:
         self.hdf5: h5py.File | None = None
+        self.variables: list[Variable] = []
         try:
             if h5py.is_hdf5(path):
                 self.hdf5 = h5py.File(path, "r")
-                self.variables = list(_v73_variables("", self.hdf5))
+                found = list(_v73_variables("", self.hdf5))
             else:
                 loaded = _load_v5(path)
                 names = [name for name in loaded if not name.startswith("__")]
-                self.variables = [v for name in names for v in _v5_variables(name, loaded[name])]
+                found = [v for name in names for v in _v5_variables(name, loaded[name])]
         except MemoryError:
             raise
         except Exception as err:  # a damaged file may break either library anywhere
             self.close()
             reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
             raise InputError(f"{path} is not a readable MAT file ({reason}).") from err
+        self.sparse = [v for v in found if isinstance(v.reversed_, Filled)]
+        self.variables = [v for v in found if v not in self.sparse]
 
     def size_scalars(self) -> list[tuple[int, int]]:
         """(rows, cols) of images, as scalars beside a matrix give them."""

@@ -15,15 +15,16 @@ import rasterio.windows
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.io import envi
 from rsunfold.io.bands import spectral_fields, split_list
-from rsunfold.io.reader import CubeReader
+from rsunfold.io.reader import CubeReader, Palette
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
@@ -59,8 +60,9 @@ def gcps_place(points: Sequence[GroundControlPoint]) -> bool:
 class RasterReader(CubeReader):
     """One GDAL dataset. ``path`` is the name for messages, ``source`` what GDAL opens."""
 
-    def __init__(self, path: str, source: str, var: str | None = None) -> None:
+    def __init__(self, path: str, source: str, var: str | None = None, palette: Palette = "colours") -> None:
         self.path = path
+        self._shown = palette
         self._notes: list[str] = []
         # GDAL fills truncated ENVI data with zeros; so it refuses them below half their size, for other files see below
         check = "NO" if envi.size_of(source) else "YES"
@@ -121,14 +123,17 @@ class RasterReader(CubeReader):
     def _palette(self) -> NDArray[np.uint8] | None:
         """The colour table as (entries, 1 gray or 3 colours, and alpha), or None where there is none to apply."""
         ds = self._ds
-        if len(self._indexes) != 1 or ds.colorinterp[0] != ColorInterp.palette:
+        if len(self._indexes) != 1 or ds.colorinterp[0] != ColorInterp.palette or self._shown == "indices":
             return None
         table = ds.colormap(1)
         lut = np.zeros((max(table) + 1, 4), np.uint8)
         for index, colour in table.items():
             lut[index] = colour
+        coloured = bool(np.any(lut[:, :1] != lut[:, 1:3]))
+        if coloured and self._shown == "grays":
+            return None
         self.bits, self.dtype = None, np.dtype(np.uint8)
-        if np.any(lut[:, :1] != lut[:, 1:3]):
+        if coloured:
             self._notes.append(Aside("the palette was expanded to red, green and blue"))
             return lut
         if np.any(lut[:, 0] != np.arange(len(lut))):
@@ -195,6 +200,8 @@ class RasterReader(CubeReader):
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
         crs = None if header is not None and envi.is_arbitrary(header) else ds.crs or None
+        if header is not None and crs is not None:
+            crs = _with_its_feet(crs, header)
         transform = (header is not None and envi.rotated(header)) or ds.transform
         rgb = self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB
         return Meta(
@@ -225,7 +232,10 @@ class RasterReader(CubeReader):
         lowered = [{_band_key(key): value for key, value in entries.items()} for entries in tags]
         found = {k: [band[k] for band in lowered if k in band] for k in ("wavelength", "fwhm", "bbl")}
         if any(found.values()):
-            return {**found, "units": lowered[0].get("wavelength_units", "")}
+            names = (m[1] for m in map(_WAVELENGTH_AXIS.match, map(str.lower, tags[0])) if m)
+            own: dict[str, str] = self._readable(ds.tags, {})
+            of_axis = {key.lower(): unit for key, unit in own.items()}.get(f"{next(names, None)}#units", "")
+            return {**found, "units": lowered[0].get("wavelength_units", of_axis)}
         imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
         found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
@@ -273,6 +283,17 @@ class RasterReader(CubeReader):
     def close(self) -> None:
         """Close the dataset; a second call does nothing."""
         self._ds.close()
+
+
+def _with_its_feet(crs: CRS, header: dict[str, str]) -> CRS:
+    """``crs`` or, where the two differ in the kind of their feet, that of the header's coordinate system string: of
+    "units=Feet" GDAL makes international feet, which are 2 millionths shorter than those of US state planes."""
+    try:
+        own = CRS.from_wkt(header.get("coordinate_system_string", "").strip("{} \n"), morph_from_esri_dialect=True)
+        ratio = own.linear_units_factor[1] / crs.linear_units_factor[1]
+    except CRSError:
+        return crs
+    return own if 1e-7 < abs(ratio - 1) < 1e-5 else crs
 
 
 def _band_key(key: str) -> str:

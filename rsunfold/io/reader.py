@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from rsunfold.cube import Cube, Meta, Window, measured
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DEFAULT_BANDS
 
+Palette = Literal["colours", "grays", "indices"]
 PER_BAND = ("wavelengths", "fwhm", "bad_bands", "band_names", "nodata", "scales", "offsets", "units")
 
 
@@ -142,12 +143,14 @@ def full_range(reader: CubeReader) -> float:
     return float(np.iinfo(reader.dtype).max) if reader.dtype.kind in "iu" else 1.0
 
 
-def open_cube(path: str | Path, *, var: str | None = None) -> CubeReader:
+def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "colours") -> CubeReader:
     """Open an image: ENVI (data file or header), GeoTIFF, MAT (v4, v5, v7.3), PNG, JPEG, or whatever GDAL reads.
 
     ``path`` may also be one of GDAL's own names: ``/vsizip/a.zip/b.tif``, ``/vsicurl/https://...``,
     ``NETCDF:file.nc:name``. ``var`` names a variable of a MAT file (dotted inside structs; elements of cells and
-    struct arrays by number, the first is 1) or a subdataset of a container such as NetCDF or HDF5.
+    struct arrays by number, the first is 1) or a subdataset of a container such as NetCDF or HDF5. ``palette`` says
+    what the samples of an image with a palette are: the colours or gray values that they stand for, only the "grays" of
+    a gray palette, or the "indices" themselves, which are the classes of a class map.
 
     Raises InputError when the file is missing, empty, truncated (for compressed images only :meth:`CubeReader.read`
     can tell), unreadable, not an image, or when it holds several images and ``var`` does not say which.
@@ -159,10 +162,10 @@ def open_cube(path: str | Path, *, var: str | None = None) -> CubeReader:
         raise InputError("the name of the image is empty.")
     try:
         if name.startswith("/vsi") or (":" in name and not Path(name).exists()):
-            return RasterReader(name, name, var)
+            return RasterReader(name, name, var, palette)
         file = Path(name)
         if file.is_dir():
-            return RasterReader(name, name, var)
+            return RasterReader(name, name, var, palette)
         if file.exists() and not file.is_file():
             raise InputError(f"{name} is not a regular file; pipes and devices cannot be read as images.")
         with file.open("rb") as stream:
@@ -180,5 +183,5 @@ def open_cube(path: str | Path, *, var: str | None = None) -> CubeReader:
     if file.suffix.lower() == ".hdr":
         from rsunfold.io.envi import resolve
 
-        return RasterReader(name, str(resolve(file)[0]), var)
-    return RasterReader(name, name, var)
+        return RasterReader(name, str(resolve(file)[0]), var, palette)
+    return RasterReader(name, name, var, palette)

@@ -39,10 +39,11 @@ def read_mask(path: Path, *, truth: bool = False) -> NDArray[np.bool_]:
     """Target pixels (rows, cols) of a mask file: above half of its range.
 
     The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
-    stored in wider types too. Nodata pixels are no targets. Raises InputError when the file has several bands that
+    stored in wider types too. Of a palette with colours, such as that of an ENVI Classification, the indices count.
+    Nodata pixels are no targets. Raises InputError when the file has several bands that
     differ, and for a ``truth`` above 1 but nowhere above half of its range, such as one that numbers its targets.
     """
-    with open_cube(path) as reader:
+    with open_cube(path, palette="grays") as reader:
         cube = reader.read(scaled=False)
         top = full_range(reader)
     data = cube.data
@@ -130,7 +131,7 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
 
 def _names(listing: Path) -> list[str]:
     try:
-        return [line.strip() for line in listing.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"the list {listing} cannot be read ({error}).") from None
 

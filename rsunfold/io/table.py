@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,7 +77,7 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
     from rsunfold.io.mat import MatFile
 
     with MatFile(str(path)) as file:
-        shown = [v for v in file.variables if var in (None, v.name)]
+        shown = [v for v in (*file.variables, *file.sparse) if var in (None, v.name)]
         return bool(shown) and not any(len(v.shape) == 3 or file.image_size(v) is not None for v in shown)
 
 
@@ -104,10 +105,11 @@ def read_table(
     _require(path)
     suffix = Path(path).suffix.lower()
     if suffix in TEXT_SUFFIXES:
-        cells = _cells(name)
+        cells, notes = _cells(name)
         if features == "rows":
             cells = [list(column) for column in zip(*cells, strict=True)]
         raw = _from_cells(name, cells, ignore, label, "row" if features == "rows" else "column")
+        raw.notes = (*notes, *raw.notes)
     elif suffix == ".parquet":
         raw = _from_parquet(name, ignore, label)
     else:
@@ -185,15 +187,27 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
 # ---------------------------------------------------------------- text
 
 
-def _cells(path: str) -> Cells:
-    """Rows of equally many cells; raises InputError."""
+_DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)")
+_SEPARATING_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
+
+
+def _cells(path: str) -> tuple[Cells, list[str]]:
+    """Rows of equally many cells, with decimal points, and notes; raises InputError.
+
+    Of lines at the top that begin with #, as NumPy writes them, the last one is the header where it has as many cells
+    as the rows; the others are comments.
+    """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
             start = file.read(2**16)
             file.seek(0)
-            first = next((line for line in start.splitlines() if line.strip()), "")
-            # The one that the first line has most of; a table of one column has none.
-            delimiter = max(",;\t", key=first.count)
+            lines = [line for line in start.splitlines() if line.strip()]
+            first = next((line for line in lines if not line.startswith("#")), *lines[:1] or [""])
+            first = re.sub('"[^"]*"', '""', first)
+            # The one that the first line has most of; a table of one column has none. Where others separate numbers,
+            # commas may stand for decimal points.
+            decimal = re.search("[;\t]", first) and not _SEPARATING_COMMA.search(first)
+            delimiter = max(";\t" if decimal else ",;\t", key=first.count)
             if not first.count(delimiter) and len(first.split()) > 1:
                 rows = [line.split() for line in file]
             else:
@@ -201,15 +215,33 @@ def _cells(path: str) -> Cells:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read as a table of text ({error}).") from None
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    rows = _without_comments(rows)
     if not rows:
         raise InputError(f"{path} is empty.")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             raise InputError(f"{path}: row {number} has {len(row)} cells, but the first has {len(rows[0])}.")
-    return rows
+    pointed = [[_DECIMAL_COMMA.sub(r"\1.\2", c) if _DECIMAL_COMMA.fullmatch(c) else c for c in row] for row in rows]
+    if (delimiter == "," and "," in first) or pointed == rows:
+        return rows, []
+    return pointed, ["decimal commas were read as points"]
+
+
+def _without_comments(rows: Cells) -> Cells:
+    """Rows whose first lines are no comments, see :func:`_cells`."""
+    body = next((i for i, row in enumerate(rows) if not row[0].startswith("#")), 0)
+    if not body:
+        return rows
+    for header in (rows[body - 1], rows[body - 1][1:]):  # "# a" and "#", "a"
+        named = [header[0].removeprefix("#").strip(), *header[1:]] if header else []
+        if len(named) == len(rows[body]):
+            return [named, *rows[body:]]
+    return rows[body:]
 
 
 def _is_number(cell: str) -> bool:
+    if "_" in cell:  # Python reads plot 1_2 as 12
+        return False
     try:
         float(cell)
     except ValueError:
@@ -359,10 +391,12 @@ def _from_mat(path: str, var: str | None) -> _Raw:
     from rsunfold.io.mat import MatFile
 
     with MatFile(path) as file:
-        shapes = {v.name: v.shape for v in file.variables}
+        # A sparse matrix may be the table; beside another matrix it is the graph of its samples.
+        flat = any(len(v.shape) == 2 and min(v.shape) > 1 for v in file.variables)
+        held = file.variables if flat and var is None else [*file.variables, *file.sparse]
         arrays = {}
-        chosen = _chosen(path, var, shapes)
-        for v in file.variables:
+        chosen = _chosen(path, var, {v.name: v.shape for v in held})
+        for v in held:
             if v.name == chosen or _is_vector(v.shape):
                 arrays[v.name] = v.native(v.reversed_[()]).T
     return _from_arrays(path, chosen, arrays)
@@ -434,7 +468,7 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> _Raw:
         raise InputError(f"{path} contains no column that is a feature.")
     values = np.column_stack([columns[i].to_numpy(zero_copy_only=False).astype(np.float64) for i in inside])
     labels = None if place is None else np.asarray(columns[place].to_pylist())
-    kept = tuple((names[i], tuple(str(v) for v in columns[i].to_pylist())) for i in out)
+    kept = tuple((names[i], tuple("" if v is None else str(v) for v in columns[i].to_pylist())) for i in out)
     where = "" if place is None else f"the column {names[place]!r}"
     return _Raw(values, "the table", [names[i] for i in inside], labels, where, kept, tuple(notes))
 

@@ -79,12 +79,30 @@ def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
             raise UsageError(f"{path}: an ENVI header cannot hold this CRS; {instead}")
     asked, got = meta.transform or Affine.identity(), held.transform or Affine.identity()
     pixel = min(math.hypot(asked.a, asked.d), math.hypot(asked.b, asked.e))
+    if meta.crs and held.crs and meta.crs != held.crs and _shifted(meta.crs, held.crs, asked, rows, cols) > 0.1 * pixel:
+        raise UsageError(f"{path}: an ENVI header cannot hold this CRS; {instead}")
     a, b, c, d, e, f = (asked[i] - got[i] for i in range(6))
     for col, row in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
         if math.hypot(a * col + b * row + c, d * col + e * row + f) > 1e-3 * pixel:
             raise UsageError(
                 f"{path}: an ENVI header cannot say that pixels are sheared, mirrored or turned like these; {instead}"
             )
+
+
+def _shifted(crs: Any, other: Any, transform: Any, rows: int, cols: int) -> float:
+    """How far ``other`` places the corners of an image from where ``crs`` does, in units of ``crs``: a shift of the
+    datum may be lost. 0 where one of them is not of the Earth."""
+    import rasterio.warp
+    from rasterio._err import CPLE_BaseError
+
+    a, b, c, d, e, f = transform[:6]
+    corners = ((0, 0), (cols, 0), (0, rows), (cols, rows))
+    x, y = ([i * col + j * row + k for col, row in corners] for i, j, k in ((a, b, c), (d, e, f)))
+    try:
+        there = rasterio.warp.transform("EPSG:4326", crs, *rasterio.warp.transform(other, "EPSG:4326", x, y))
+    except CPLE_BaseError:
+        return 0.0
+    return float(np.hypot(np.subtract(there[0], x), np.subtract(there[1], y)).max())
 
 
 class RasterWriter:

@@ -105,9 +105,9 @@ class Trainer:
     def run(self, *, minutes: float = math.inf, resume: bool = False) -> bool:
         """Train until the recipe's last step or for ``minutes``; True when the recipe is complete.
 
-        Raises OutputError when ``out`` holds a run already and ``resume`` is off, or cannot be written; InputError when
-        the run there was made by another recipe, with other images or from other weights than ``start`` where that is
-        given, or the loss is no longer finite.
+        Raises OutputError when ``out`` holds a run or its results already and ``resume`` is off, or cannot be written;
+        InputError when the run there was made by another recipe, with other images or from other weights than ``start``
+        where that is given, or the loss is no longer finite.
         """
         end = time.monotonic() + 60 * minutes
         self._open(resume)
@@ -237,11 +237,23 @@ class Trainer:
             self._restore(path)
         elif resume:
             raise InputError(f"{self.out} contains no checkpoint.pt to resume from.")
+        elif self.rank == 0:
+            self._refuse_results()
         if self.rank == 0:
             held = "".join(f"{line}\n" for line in self.task.held_out)
             with atomic_path(self.out / "validation.txt", overwrite=True) as temporary:
                 temporary.write_text(held, encoding="utf-8")
             self._start_log()
+
+    def _refuse_results(self) -> None:
+        """Raise OutputError for weights, card or log of a run whose checkpoint is gone: they would be replaced."""
+        log = self.out / "log.csv"
+        results = [self.weights, self.weights.with_suffix(".md")]
+        if log.is_file() and len(log.read_bytes().splitlines()) > 1:  # a run that ended at once leaves the first line
+            results.append(log)
+        there = next((file for file in results if file.exists()), None)
+        if there is not None:
+            raise OutputError(f"{there} already exists, and training would replace it; choose another --out.")
 
     def _restore(self, path: Path) -> None:
         try:

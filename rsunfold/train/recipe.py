@@ -93,7 +93,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     this task cannot be trained; UsageError for an unknown model and for a change that is not of that form.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the recipe {path} cannot be read ({error.strerror}).") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -90,6 +90,13 @@ def test_existing_results(call, fails, scene, tmp_path):
     assert "scene_summary.json was made with top-hat, not mpcm; choose another folder, or pass --overwrite." in other
     more = fails(4, *words[:-1], "--skip-existing")
     assert "scene_summary.json exists but scene_quicklook.png does not, so other options were used" in more
+    lower = fails(4, *words, "--threshold", 0.1, "--skip-existing")
+    assert "scene_summary.json was made with --threshold at the default, not at 0.1; choose another folder" in lower
+    namesake = tmp_path / "elsewhere" / scene.name
+    namesake.parent.mkdir()
+    namesake.write_bytes(scene.read_bytes())
+    message = fails(4, *(namesake if w == scene else w for w in words), "--skip-existing")
+    assert f"scene_summary.json was made from {scene}, not from {namesake}; choose" in message
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p] for p in (tmp_path / "out").iterdir())

@@ -69,6 +69,10 @@ def test_both_files_of_an_envi_image_are_one_input(tmp_path, monkeypatch):
     assert expand(["*"]) == {"a": "a.hdr", "b": "b.hdr"}
     assert expand(["a.img", "a.hdr", "./a.img"]) == {"a": "a.hdr"}
     assert expand(["a.hdr", "./a.hdr"]) == {"a": "a.hdr"}
+    for name in ("c.img", "c.img.hdr", "d.v2.hdr", "d.v2"):
+        (tmp_path / name).touch()
+    assert expand(["c*"]) == {"c": "c.img.hdr"}
+    assert expand(["d.v2.hdr"]) == {"d.v2": "d.v2.hdr"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer.results import Result, is_done, work_folder
+from rsunfold.infer.results import Result, asked_for, is_done, work_folder
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -17,7 +17,8 @@ def test_no_error_names_the_hidden_folder(tmp_path, kind):
     assert not (tmp_path / "out").exists()
 
 
-ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab"}
+ASKED = {"threshold": 0.5, "drop": ((1340, 1450),), "var": None}
+ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab", "seed": 0, "asked": ASKED}
 
 
 @pytest.mark.parametrize(
@@ -29,19 +30,41 @@ ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab"}
         ({"model": "mpcm", "options": {"scales": [3, 5]}, "weights_sha256": "ab"}, None),
         ({"model": "mpcm", "options": {"dark": False, "scales": [3, 5]}}, None),
         ({"model": "mpcm", "options": {"dark": True, "scales": [3, 5]}}, "was made with other options of mpcm"),
+        ({"model": "mpcm", "asked": {"threshold": 0.5, "drop": [[1340.0, 1450.0]], "later": 1}}, None),
+        ({"model": "mpcm", "asked": {"threshold": 0.1}}, "with --threshold at 0.1, not at 0.5; choose another"),
+        ({"model": "mpcm", "asked": {"drop": []}}, "with --drop at the default, not at 1340-1450; choose"),
+        ({"model": "mpcm", "asked": {"var": "b"}}, "with --var at b, not at the default; choose"),
+        ({"model": "mpcm", "seed": 3}, "with --seed at 3, not at 0; choose"),
+        ({"model": "mpcm", "input": "elsewhere/a.tif"}, "was made from elsewhere/a.tif, not from .*/in/a.tif; choose"),
+        ({"model": "mpcm", "input": "/elsewhere/a.tif"}, "was made from /elsewhere/a.tif, not"),
+        ({"model": "mpcm", "input": "in/a.img"}, None),  # from the folder above
+        ({"model": "mpcm", "input": "../in/a.tif"}, None),
+        ({"model": "mpcm", "input": "a.tif"}, None),
+        ({"model": "mpcm", "input": "/vsizip/z.zip/a.tif"}, "was made from /vsizip/z.zip/a.tif, not"),
         ({"model": "mpcm"}, None),
         ({}, None),
         ([], None),
     ],
 )
-def test_results_of_another_model_weights_or_options_are_not_done(tmp_path, told, words):
-    assert not is_done(tmp_path, {"summary": "a_summary.json"}, ABOUT)
+def test_results_of_another_image_model_or_other_weights_and_options_are_not_done(tmp_path, told, words):
+    names, source = {"summary": "a_summary.json"}, str(tmp_path / "in" / "a.tif")
+    assert not is_done(tmp_path, names, source, ABOUT)
     (tmp_path / "a_summary.json").write_text(json.dumps(told))
     if words is None:
-        assert is_done(tmp_path, {"summary": "a_summary.json"}, ABOUT)
+        assert is_done(tmp_path, names, source, ABOUT)
     else:
         with pytest.raises(OutputError, match=words):
-            is_done(tmp_path, {"summary": "a_summary.json"}, ABOUT)
+            is_done(tmp_path, names, source, ABOUT)
+
+
+def test_what_was_asked_for_is_what_the_samples_depend_on():
+    @dataclass
+    class Options:
+        threshold: float = 0.5
+        suffix: str = ".img"
+        overwrite: bool = True
+
+    assert asked_for(Options(), sigma=None) == {"threshold": 0.5, "sigma": None}
 
 
 @dataclass(repr=False)

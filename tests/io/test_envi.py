@@ -2,6 +2,8 @@ import gzip
 
 import numpy as np
 import pytest
+from rasterio.crs import CRS
+from rasterio.warp import transform
 from spectral.io import envi as spectral_envi
 
 from rsunfold.cube import Window
@@ -220,3 +222,16 @@ def test_arbitrary_map_info(write_envi, cube):
 def test_nonsense_in_the_header(write_envi, key, value):
     with pytest.raises(InputError, match=r"a\.img"):
         open_cube(write_envi(**{key: value}))
+
+
+def test_feet_are_those_of_the_coordinate_system_string(write_envi):
+    """GDAL makes international feet of "units=Feet"."""
+    colorado = CRS.from_epsg(2231)
+    entries = {
+        "map_info": "{State Plane (NAD 83), 1, 1, 3100000, 1700000, 3, 3, 501, North America 1983, units=Feet}",
+        "coordinate_system_string": "{" + colorado.to_wkt(version="WKT1_ESRI") + "}",
+    }
+    with open_cube(write_envi(**entries)) as reader:
+        assert reader.meta.crs.linear_units_factor[1] == pytest.approx(1200 / 3937, rel=1e-9)
+        x, y = transform(reader.meta.crs, colorado, [3100000.0], [1700000.0])
+    assert (x[0], y[0]) == pytest.approx((3100000, 1700000), abs=0.01)

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError

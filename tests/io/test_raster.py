@@ -129,6 +129,20 @@ def test_colour_palette_is_expanded(tmp_path, suffix):
         np.testing.assert_array_equal(reader.read(Window(2, 3, 4, 5), bands=[2, 0]).data, expected[[2, 0], 2:6, 3:8])
 
 
+def test_palettes_of_masks_and_class_maps(tmp_path):
+    colours = save_palette(tmp_path / "a.png", [[0, 0, 0], [255, 0, 0], [0, 250, 0], [7, 8, 9]])
+    grays = save_palette(tmp_path / "b.png", [[0] * 3, [80] * 3, [160] * 3, [255] * 3])
+    for path, palette, gray in (
+        (colours, "grays", 1),
+        (colours, "indices", 1),
+        (grays, "indices", 1),
+        (grays, "grays", 85),
+    ):
+        with open_cube(path, palette=palette) as reader:
+            assert reader.shape == (1, 9, 11)
+            assert reader.read().data[0].max() == 3 * gray
+
+
 def test_gray_palette_is_expanded_to_gray(tmp_path):
     with open_cube(save_palette(tmp_path / "a.png", [[0] * 3, [80] * 3, [160] * 3, [255] * 3])) as reader:
         assert reader.shape == (1, 9, 11) and not reader.meta.colour
@@ -386,6 +400,21 @@ def test_netcdf_variables(netcdf, cube):
         assert reader.shape == cube.shape
     with pytest.raises(InputError, match=r"no variable 'nope'; its variables: (rad, ref|ref, rad)"):
         open_cube(path, var="nope")
+
+
+@pytest.mark.parametrize(("units", "nm"), [("m", 4e11), ("Angstrom", 40), ("nm", 400), ("um", 4e5), ("", 400)])
+def test_the_unit_of_a_netcdf_axis(tmp_path, units, nm):
+    with netcdf_file(tmp_path / "a.nc", "w") as file:
+        for name, length in (("wavelength", 3), ("y", 4), ("x", 5)):
+            file.createDimension(name, length)
+        axis = file.createVariable("wavelength", "f8", ("wavelength",))
+        axis[:] = [400, 500, 600]
+        if units:
+            axis.units = units
+        file.createVariable("rad", "f4", ("wavelength", "y", "x"))[:] = np.ones((3, 4, 5))
+    with open_cube(tmp_path / "a.nc") as reader:
+        assert reader.meta.wavelengths[0] == pytest.approx(nm)
+        assert any("have no unit" in note for note in reader.meta.notes) == (not units)
 
 
 @pytest.mark.parametrize("axes", [("y", "band", "x"), ("lat", "band", "lon"), ("Line", "Sample", "wavelength")])

@@ -116,6 +116,8 @@ def test_keep_only(tmp_path):
             keep_only(samples, listing)
     with pytest.raises(InputError, match="cannot be read"):
         keep_only(samples, tmp_path / "absent.txt")
+    listing.write_bytes(b"\xef\xbb\xbfa10\r\na2\r\n")  # as Windows writes it
+    assert [s.name for s in keep_only(samples, listing)] == ["a2", "a10"]
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,15 @@ def test_mask_of_another_size(tmp_path):
     sample = find_samples(tmp_path)[0]
     with pytest.raises(InputError, match=r"masks/a\.png is \(4, 5\) but .*images/a\.png is \(5, 4\)"):
         sample.truth((5, 4))
+
+
+def test_the_indices_of_a_class_map_are_a_mask(tmp_path):
+    """An ENVI Classification whose targets are red."""
+    (tmp_path / "m.dat").write_bytes(bytes([0, 1, 0, 1]))
+    (tmp_path / "m.hdr").write_text(
+        "ENVI\nsamples = 2\nlines = 2\nbands = 1\nheader offset = 0\nfile type = ENVI Classification\ndata type = 1\n"
+        "interleave = bsq\nbyte order = 0\nclasses = 2\nclass lookup = {0, 0, 0, 255, 0, 0}\n"
+        "class names = {Unclassified, Target}\n"
+    )
+    for name in ("m.hdr", "m.dat"):
+        assert read_mask(tmp_path / name, truth=True).ravel().tolist() == [False, True, False, True]

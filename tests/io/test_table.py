@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from rsunfold.errors import InputError, OutputError, UsageError
 from rsunfold.io.table import is_table, read_table, write_columns
@@ -302,3 +303,80 @@ def test_writing(csv, tmp_path):
     with pytest.raises(OutputError, match="has an unsupported extension; tables are written as"):
         write_columns(tmp_path / "out.xlsx", table, [1])
     assert not (tmp_path / "out.xlsx").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("a;b;c\n1,5;2,5;3,5\n2,5;3,5;4,1\n", ("a", "b", "c")),
+        ("1,5;2,5;3,5\n2,5;3,5;4,1\n", ()),
+        ("a b c\n1,5 2,5 3,5\n2,5 3,5 4,1\n", ("a", "b", "c")),
+        ("400,5\t405,5\t410,5\n1,5\t2,5\t3,5\n2,5\t3,5\t4,1\n", None),
+    ],
+)
+def test_decimal_commas(tmp_path, content, names):
+    (tmp_path / "a.csv").write_text(content)
+    table = read_table(tmp_path / "a.csv")
+    if names is None:
+        assert table.data[0].tolist() == [400.5, 405.5, 410.5]
+    else:
+        assert table.names == names
+    assert table.data[-2:].tolist() == [[1.5, 2.5, 3.5], [2.5, 3.5, 4.1]]
+    assert table.notes == ("decimal commas were read as points",)
+
+
+def test_commas_that_separate_are_no_decimal_ones(tmp_path):
+    for content in ("1,5\n2,5\n", "1,5\n2;7,5\n", '"B 1, nm","B; 2"\n1,5\n2,5\n'):
+        (tmp_path / "a.csv").write_text(content)
+        if ";7" in content:
+            with pytest.raises(InputError, match="text such as '2;7'"):
+                read_table(tmp_path / "a.csv")
+        else:
+            assert read_table(tmp_path / "a.csv").data.tolist() == [[1, 5], [2, 5]]
+    (tmp_path / "a.csv").write_text('"B 1, nm";"B 2, nm"\n1;5\n2;5\n')
+    assert read_table(tmp_path / "a.csv").names == ("B 1, nm", "B 2, nm")
+
+
+@pytest.mark.parametrize(
+    ("top", "names"),
+    [
+        ("# a b", ("a", "b")),
+        ("#a b", ("a", "b")),
+        ("# made by a program\n# a b", ("a", "b")),
+        ("# made by a program\na b", ("a", "b")),
+        ("# made by a program", ()),
+    ],
+)
+def test_comments_at_the_top(tmp_path, top, names):
+    (tmp_path / "a.txt").write_text(f"{top}\n1 2\n3 5\n")
+    table = read_table(tmp_path / "a.txt")
+    assert table.names == names and table.data.tolist() == [[1, 2], [3, 5]]
+
+
+def test_what_python_alone_reads_as_a_number_is_a_word(csv):
+    with pytest.raises(InputError, match="the column 'plot' contains text such as '1_1'; leave it out with"):
+        read_table(csv(["plot", "b1"], ["1_1", 0.1], ["1_2", 0.2]))
+    assert read_table(csv(["443_1", "490_2"], [0.1, 0.3], [0.2, 0.1])).names == ("443_1", "490_2")
+
+
+@pytest.mark.parametrize("version", ["v5", "v7.3"])
+def test_sparse_matrices(tmp_path, version):
+    dense = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 0], [0, 3, 0.5]])
+    sparse, path = scipy.sparse.csc_array(dense), tmp_path / "a.mat"
+    if version == "v5":
+        scipy.io.savemat(path, {"fea": sparse, "gnd": [1, 1, 2, 2]})
+    else:
+        with h5py.File(path, "w") as file:
+            group = file.create_group("fea")
+            group.attrs["MATLAB_sparse"], group.attrs["MATLAB_class"] = np.uint64(4), b"double"
+            group["data"], group["ir"], group["jc"] = sparse.data, sparse.indices, sparse.indptr
+            file["gnd"] = np.array([[1.0, 1, 2, 2]])
+    assert is_table(path)
+    table = read_table(path)
+    assert table.data.tolist() == dense.tolist() and table.labels.tolist() == [1, 1, 2, 2]
+
+
+def test_a_sparse_graph_beside_the_table_is_left_alone(tmp_path):
+    graph = scipy.sparse.csc_array((10**6, 10**6))  # far too large to be filled
+    scipy.io.savemat(tmp_path / "a.mat", {"genes": DATA, "W": graph})
+    np.testing.assert_array_equal(read_table(tmp_path / "a.mat").data, DATA)

@@ -394,6 +394,15 @@ def test_envi_places_pixels_rightly_or_is_refused(tmp_path, cube, name):
         assert reader.meta.transform.almost_equals(where, 1e-6)
 
 
+def test_envi_refuses_a_crs_whose_datum_shift_it_would_lose(tmp_path, cube):
+    bessel = "+proj=tmerc +lon_0=9 +k=0.9996 +x_0=500000 +ellps=bessel"
+    shift = " +towgs84=598.1,73.7,418.2,0.202,0.045,-2.455,6.7"
+    where = Affine(30, 0, 500000, 0, -30, 5000000)
+    with pytest.raises(UsageError, match="cannot hold this CRS; write GeoTIFF instead"):
+        write(tmp_path / "a.img", cube, Meta(crs=CRS.from_proj4(bessel + shift), transform=where))
+    write(tmp_path / "a.img", cube, Meta(crs=CRS.from_proj4(bessel), transform=where))
+
+
 def test_envi_refuses_a_crs_that_would_become_a_local_one(tmp_path, cube):
     pole = "+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +o_lon_p=0 +lon_0=18 +to_meter=0.0174532925199433"
     meta = Meta(crs=CRS.from_proj4(pole), transform=Affine(0.01, 0, -3, 0, -0.01, 3))

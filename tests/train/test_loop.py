@@ -402,6 +402,23 @@ def test_a_folder_in_use_is_refused(begun, data):
     assert (out / "checkpoint.pt").read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.md", "log.csv"])
+def test_results_without_their_checkpoint_are_not_replaced(data, tmp_path, name):
+    (tmp_path / name).write_text("step\n1000\n")
+    with pytest.raises(
+        OutputError, match=rf"{name} already exists, and training would replace it; choose another --out"
+    ):
+        trainer(tiny_recipe(1, 1), data, tmp_path).run()
+    assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "step\n1000\n"
+
+
+def test_a_run_that_ended_before_its_first_step_is_no_hindrance(data, tmp_path):
+    (tmp_path / "log.csv").write_text("step\n")
+    (tmp_path / "validation.txt").touch()
+    trainer(tiny_recipe(1, 1), data, tmp_path).run()
+    assert log(tmp_path)[0]["step"] == "1"
+
+
 def test_another_recipe_or_other_images_are_refused(begun, data, tmp_path):
     recipe, out = begun
     with pytest.raises(InputError, match=r"checkpoint\.pt was made with another recipe"):

@@ -86,6 +86,8 @@ def test_recipes_that_cannot_be_used(tmp_path, text, message):
 
 
 def test_bad_toml_and_missing_files(tmp_path):
+    (tmp_path / "r.toml").write_bytes(b"\xef\xbb\xbf" + HEAD.encode())  # as Windows writes it
+    assert load_recipe(tmp_path / "r.toml").name == "r"
     with pytest.raises(InputError, match=r"r\.toml is not a valid TOML file: .*line 1"):
         load(tmp_path, "name = \n")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")

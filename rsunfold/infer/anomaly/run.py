@@ -23,6 +23,7 @@ from rsunfold.infer.infrared.targets import Target
 from rsunfold.infer.results import (
     Result,
     all_names,
+    asked_for,
     environment,
     move_results,
     refuse_place,
@@ -93,6 +94,11 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
         if options.stages:
             names["stages_picture"] = f"{stem}_stages.png"
     return names | {"summary": f"{stem}_summary.json"}
+
+
+def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:
+    """What the summary says of the model and of what was asked for."""
+    return {**detector.describe(), "asked": asked_for(options)}
 
 
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
@@ -243,7 +249,7 @@ def _summary(
         "cols": image.cols,
         "bands": image.count,
         "crs": str(image.meta.crs) if image.meta.crs else None,
-        **detector.describe(),
+        **about(detector, options),
         "bands_used": [b + 1 for b in s.bands],
         "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
         "valid_pixels": s.valid_pixels,

@@ -149,7 +149,7 @@ def evaluate_tables(
 
     numbers : of features. repeats : starts of k-means, seeds ``seed`` and on. plain : one draw for each centre, as in
     the literature. The features are taken as they are, not standardised; where labels fit the columns, features are
-    the rows. Raises InputError for a table without labels.
+    the rows. Raises InputError for a table without labels, or samples without one.
     """
     numbers = check_numbers(numbers, "--features")
     _check_repeats(repeats)
@@ -163,6 +163,9 @@ def evaluate_tables(
             raise InputError(
                 f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
             )
+        unlabelled = sum(_is_missing(label) for label in table.labels)
+        if unlabelled:
+            raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
         for note in table.notes:
             say(f"{path}: {note}")
         X, labels = table.data, table.labels
@@ -285,10 +288,11 @@ def read_pixels(
 def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
     """(rows, cols): the class of each pixel, 0 where there is none or the file is not valid.
 
-    A file of several bands holds abundances: the class is the band of the largest, from 1. Raises InputError for
+    Where the file has a palette, its indices are the classes. A file of several bands holds abundances: the class is
+    the band of the largest, from 1. Raises InputError for
     classes that are not whole numbers from 0.
     """
-    with open_cube(path, var=var) as reader:
+    with open_cube(path, var=var, palette="indices") as reader:
         cube = reader.read()
     if len(cube.data) > 1:
         return np.where(cube.valid, cube.data.argmax(axis=0) + 1, 0).astype(np.int64)
@@ -305,6 +309,11 @@ def check_numbers(numbers: Sequence[int], option: str) -> list[int]:
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{option} takes numbers of at least 1, such as 10,20,30.")
     return sorted(set(numbers))
+
+
+def _is_missing(label: Any) -> bool:
+    """Whether a label is none: None, NaN, or the text of an empty cell."""
+    return label is None or label != label or (isinstance(label, str) and not label.strip())
 
 
 def _check_repeats(repeats: int) -> None:

@@ -21,6 +21,7 @@ from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, Ta
 from rsunfold.infer.results import (
     Result,
     all_names,
+    asked_for,
     environment,
     move_results,
     refuse_place,
@@ -94,19 +95,25 @@ class Selected(Result):
     data: NDArray[Any] | None = None
 
 
-def summary_name(stem: str) -> str:
-    """Name of the report of the input ``stem``, which is written last."""
-    return f"{stem}_ranking.json"
-
-
 def output_names(stem: str, suffix: str, options: Options) -> dict[str, str]:
-    """File names by kind of the input ``stem`` whose reduced file has the extension ``suffix``."""
+    """File names by kind of the input ``stem`` whose reduced file has the extension ``suffix``; the report is last."""
     names = {"table": f"{stem}_ranking.csv", "selected": f"{stem}_selected{suffix}"}
     if suffix in ENVI_SUFFIXES:
         names["header"] = f"{stem}_selected.hdr"
     if options.picture:
         names["picture"] = f"{stem}_selected.png"
-    return names | {"summary": summary_name(stem)}
+    return names | {"summary": f"{stem}_ranking.json"}
+
+
+def written_names(folder: Path, stem: str, options: Options) -> dict[str, str]:
+    """Those of the input ``stem`` in ``folder``; whether it is a table tells what an earlier run has written of it."""
+    table = next((s for s in (".csv", ".npy") if (folder / f"{stem}_selected{s}").exists()), None)
+    return output_names(stem, table or (".img" if options.envi else ".tif"), options)
+
+
+def about(ranker: FeatureRanker, wanted: Wanted, options: Options) -> dict[str, Any]:
+    """What the summary says of the model and of what was asked for."""
+    return {**ranker.describe(), "asked": asked_for(wanted, options)}
 
 
 def select_array(
@@ -263,7 +270,7 @@ class _Made:
             "var": o.var,
             f"{s.noun}s": s.count,
             **s.about(),
-            **self.ranker.describe(),
+            **about(self.ranker, w, o),
             "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
             "drop_nm": [list(r) for r in o.drop],
             "keep_nm": [list(r) for r in o.keep],

@@ -23,6 +23,7 @@ from rsunfold.infer.results import (
     FILES,
     Result,
     all_names,
+    asked_for,
     environment,
     move_results,
     refuse_place,
@@ -96,6 +97,11 @@ def output_names(target: Path, options: Options) -> dict[str, str]:
     if options.report:
         names |= {kind: f"{stem}_{kind}.png" for kind in ("report", "bands", "noise")}
     return names | {"summary": f"{stem}_summary.json"}
+
+
+def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
+    """What the summary says of the model and of what was asked for."""
+    return {**denoiser.describe(), "asked": asked_for(options, sigma=denoiser.sigma, adapt=denoiser.adapt)}
 
 
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
@@ -323,7 +329,7 @@ def _summary(
         "cols": image.cols,
         "bands": image.count,
         "crs": str(meta.crs) if meta.crs else None,
-        **denoiser.describe(),
+        **about(denoiser, options),
         "noise": "given" if denoiser.sigma is not None else _how(image, denoiser),
         "dtype": passage.dtype.name,
         "units": _one(meta.units),

@@ -24,6 +24,7 @@ from rsunfold.infer.infrared.targets import Target, TargetCollector
 from rsunfold.infer.results import (
     Result,
     all_names,
+    asked_for,
     environment,
     move_results,
     refuse_place,
@@ -104,6 +105,11 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
         if options.stages:
             names["stages_picture"] = f"{stem}_stages.png"
     return names | {"summary": f"{stem}_summary.json"}
+
+
+def about(detector: Detector, options: Options) -> dict[str, Any]:
+    """What the summary says of the model and of what was asked for."""
+    return {**detector.describe(), "asked": asked_for(options)}
 
 
 def detect_array(source: CubeReader | str, detector: Detector, options: Options) -> Detection:
@@ -318,7 +324,7 @@ def _summary(
         "crs": str(meta.crs) if meta.crs else None,
         "band": image.band_used,
         "scale": image.scale.as_dict(),
-        **detector.describe(),
+        **about(detector, options),
         **passage.rule.as_dict(),
         "min_area_px": options.min_area,
         "computed": scored.computed,

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.io
+from PIL import Image
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.evaluate import ALL, evaluate_images, evaluate_tables, read_classes, read_pixels
@@ -155,6 +156,25 @@ def test_several_images_are_pooled(write, counts, truth, tmp_path):
         read_pixels(
             {"a": images["a"], "c": str(write("c.img", data=counts[:29], wavelengths=()))}, dict.fromkeys("ac", "")
         )
+
+
+@pytest.mark.parametrize("missing", ["", "nan"])
+def test_samples_without_a_label_are_told(rankers, tmp_path, missing):
+    rows = [f"{'ab'[i % 2] if i else missing},{i},{i * i % 7}" for i in range(9)]
+    (tmp_path / "t.csv").write_text("\n".join(["label,x,y", *rows]))
+    if missing:
+        X = np.arange(18.0).reshape(9, 2)
+        scipy.io.savemat(tmp_path / "t.mat", {"X": X, "Y": np.array([np.nan, *[1, 2] * 4])})
+    path = tmp_path / ("t.mat" if missing else "t.csv")
+    with pytest.raises(InputError, match="has no label for 1 of its samples; remove them, or label them"):
+        evaluate_tables({"t": str(path)}, rankers, [2], repeats=1)
+
+
+def test_the_classes_of_a_palette_are_its_indices(tmp_path, truth):
+    image = Image.fromarray(truth.astype(np.uint8), mode="P")
+    image.putpalette([0, 0, 0, 140, 67, 46, 0, 0, 255, 255, 100, 0])
+    image.save(tmp_path / "y.png")
+    np.testing.assert_array_equal(read_classes(tmp_path / "y.png"), truth)
 
 
 def test_classes(truth, tmp_path, counts, write):
