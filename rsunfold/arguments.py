@@ -6,7 +6,8 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin
@@ -36,13 +37,21 @@ def checked(function: Function) -> Function:
             if name in hints and not _fits(value, hints[name]):
                 shown = " ".join(repr(value).split())[:60]
                 raise UsageError(f"{name} must be {_words(hints[name])}, not {shown}.")
-        try:
+        with arguments_named():
             return function(*args, **kwargs)
-        except RsunfoldError as error:
-            error.args = (_FLAG.sub(lambda flag: flag[1].replace("-", "_"), str(error)),)
-            raise
 
     return call  # type: ignore[return-value]
+
+
+@contextmanager
+def arguments_named(**others: str) -> Iterator[None]:
+    """Messages of the errors raised inside name arguments, not flags; ``others`` by flag where they are called
+    differently."""
+    try:
+        yield
+    except RsunfoldError as error:
+        error.args = (_FLAG.sub(lambda flag: others.get(flag[1], flag[1].replace("-", "_")), str(error)),)
+        raise
 
 
 def _fits(value: Any, hint: Any) -> bool:

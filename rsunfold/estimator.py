@@ -49,13 +49,21 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         Raises ValueError (:mod:`rsunfold.errors`) for fewer than two samples, values that are masked or not finite,
         nothing but constant features, and more features asked for than there are.
         """
-        from rsunfold.errors import InputError, UsageError
-        from rsunfold.infer.features.select import FeatureRanker, Wanted
-        from rsunfold.scene import scene_of
+        from rsunfold.arguments import arguments_named
+        from rsunfold.errors import InputError
 
         if np.ma.is_masked(X):
             raise InputError("X has masked values; fill them or remove these samples.")
         data = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        with arguments_named(k="n_features"):
+            self._choose(data)
+        return self
+
+    def _choose(self, data: NDArray[np.float64]) -> None:
+        from rsunfold.errors import InputError, UsageError
+        from rsunfold.infer.features.select import FeatureRanker, Wanted
+        from rsunfold.scene import scene_of
+
         wanted = Wanted(count=self.n_features, variance=None if self.n_features is not None else self.variance)
         if self.n_features is not None and self.n_features > data.shape[1]:
             raise UsageError(f"n_features={self.n_features} is more than the {data.shape[1]} features of X.")
@@ -75,7 +83,6 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.explained_variance_ = chosen.explained
         self._support = np.zeros(data.shape[1], bool)
         self._support[self.order_[: chosen.count]] = True
-        return self
 
     def _seed(self) -> int:
         """``random_state``: a seed, 0 for None, or a generator, of which a number is drawn."""

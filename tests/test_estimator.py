@@ -62,6 +62,12 @@ def test_what_is_refused(X):
         FeatureSelector(8, model="css").fit(X)
     with pytest.raises(ValueError, match="every feature of X is constant"):
         FeatureSelector(1, model="css").fit(np.ones((5, 3)))
+    few = X.copy()
+    few[:, 2] = 1  # as happens in a fold
+    with pytest.raises(ValueError, match=r"^n_features 7 is more than the 6 usable features; ask for fewer"):
+        FeatureSelector(7, model="css").fit(few)
+    with pytest.raises(ValueError, match=r"^n_features must be a whole number of at least 1"):
+        FeatureSelector(2.5, model="css").fit(X)
     with pytest.raises(ValueError, match="unknown model 'cs'"):
         FeatureSelector(1, model="cs").fit(X)
     with pytest.raises(NotFittedError):

@@ -118,8 +118,10 @@ class SpectralImage(Source):
         moments, near = self._moments(chosen)
         if not moments.count:
             empty = self._empty_bands(chosen)
-            if len(empty) in (0, len(chosen)):
+            if len(empty) == len(chosen):
                 raise InputError(f"{self.path} has no valid pixel: all are nodata, masked or not finite.")
+            if not empty:
+                raise InputError(f"{self.path} has no pixel that is valid in every band.")
             passed |= dict.fromkeys(empty, "no valid sample")
             chosen = [i for i in chosen if i not in passed]
             moments, near = self._moments(chosen)

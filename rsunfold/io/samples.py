@@ -25,22 +25,24 @@ class Sample:
     image: Path
     mask: Path | None
 
-    def truth(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-        """Target pixels (rows, cols); raises InputError when the mask is not of that ``shape``."""
+    def truth(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Target pixels, and where the mask says what is there, both (rows, cols); raises InputError when the mask is
+        not of that ``shape``."""
         if self.mask is None:
-            return np.zeros(shape, bool)
-        truth = read_mask(self.mask, truth=True)
+            return np.zeros(shape, bool), np.ones(shape, bool)
+        truth, known = read_mask(self.mask, truth=True)
         if truth.shape != shape:
             raise InputError(f"{self.mask} is {truth.shape} but {self.image} is {shape} (rows, columns).")
-        return truth
+        return truth, known
 
 
-def read_mask(path: Path, *, truth: bool = False) -> NDArray[np.bool_]:
-    """Target pixels (rows, cols) of a mask file: above half of its range.
+def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Target pixels of a mask file, above half of its range, and the pixels that it knows, both (rows, cols).
 
     The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
     stored in wider types too. Of a palette with colours, such as that of an ENVI Classification, the indices count.
-    Nodata pixels are no targets. Raises InputError when the file has several bands that
+    Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
+    InputError when the file has several bands that
     differ, and for a ``truth`` above 1 but nowhere above half of its range, such as one that numbers its targets.
     """
     with open_cube(path, palette="grays") as reader:
@@ -58,7 +60,8 @@ def read_mask(path: Path, *, truth: bool = False) -> NDArray[np.bool_]:
             f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains 0 and 1, or 0 "
             f"and {full:g}."
         )
-    return mask
+    known = cube.valid if (cube.valid & ~mask).any() else np.ones_like(cube.valid)
+    return mask, known
 
 
 def read_score(path: Path, *, scaled: bool = True) -> Cube:

@@ -206,7 +206,8 @@ class RasterWriter:
         if min(rows, cols) >= block:
             profile |= {"tiled": True, "blockxsize": block, "blockysize": block}
         else:
-            profile |= {"blockysize": min(rows, max(1, block * block // cols))}
+            # Not more: GDAL makes one strip of over 2000 rows of 8 bits known as strips of one row.
+            profile |= {"blockysize": min(rows, 1024, max(1, block * block // cols))}
         if self.dtype.kind in "iuf":
             profile["predictor"] = 3 if self.dtype.kind == "f" else 2
         # photometric: the fourth band of an 8-bit image would become alpha, which masks the data

@@ -93,13 +93,16 @@ def anomaly_quicklook(
     *,
     title: str = "",
     shape: tuple[int, int] | None = None,
+    pixels: int | None = None,
+    objects: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """The image with the mask outlined, the same with the truth outlined where it is given, and the score.
 
     image : (h, w) grey or (h, w, 3) red, green, blue, stretched to [0, 1]; score (h, w); NaN where there is no data.
         mask, truth : (h, w). All of a large image may be decimated copies. shape : (rows, cols) of the image, (h, w)
-        unless it was decimated.
+        unless it was decimated. pixels, objects : of the whole mask, for its title; of a mask that is not decimated
+        None counts them.
 
     The score is on a logarithmic scale up to its maximum, over four decades at most; on a linear one where it is
     negative somewhere. Objects too small for their outline to be seen have a ring. Panels stand side by side, or one
@@ -128,12 +131,11 @@ def anomaly_quicklook(
     dots = DPI * min(width / cols, panel / rows)
     for axes, (name, overlay, colour) in zip(panels, overlays, strict=False):
         _show_scene(axes, image, (rows, cols))
-        objects = Components.of(overlay)
+        components = Components.of(overlay)
         draw_outline(axes, overlay, colour, (rows, cols))
-        _draw_rings(axes, objects, colour, (rows, cols), dots)
-        number = len(objects.area)
-        found = f"{int(overlay.sum())} pixels in {number} object{'' if number == 1 else 's'}" if number else "no pixel"
-        axes.set_title(f"{name}: {found}")
+        _draw_rings(axes, components, colour, (rows, cols), dots)
+        told = (pixels, objects) if overlay is mask else (None, None)
+        axes.set_title(f"{name}{_counted(overlay, len(components.area), *told, decimated=(rows, cols) != size)}")
     shown = _show_score(panels[-1], score, (rows, cols))
     # Below or beside all panels, so that it takes as much room of each.
     where = {"location": "bottom", "shrink": 0.5, "aspect": 50} if wide else {"shrink": 0.9, "pad": 0.015}
@@ -142,6 +144,14 @@ def anomaly_quicklook(
         axes.set_xlabel("" if wide and axes is not panels[-1] else "column")
         axes.set_ylabel("row" if wide or axes is panels[0] else "")
     save(fig, path, overwrite)
+
+
+def _counted(mask: Bool, found: int, pixels: int | None, objects: int | None, *, decimated: bool) -> str:
+    """What a title tells of a mask: nothing where only a decimated copy of it is known."""
+    if decimated and (pixels is None or objects is None):
+        return ""
+    pixels, objects = int(mask.sum()) if pixels is None else pixels, found if objects is None else objects
+    return f": {pixels} pixels in {objects} object{'' if objects == 1 else 's'}" if pixels else ": no pixel"
 
 
 def _show_scene(axes: Any, image: Array, shape: tuple[int, int]) -> None:

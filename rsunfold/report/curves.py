@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ def roc_picture(
 ) -> None:
     """Receiver operating characteristics, 900 x 700 pixels, with a logarithmic axis of false alarms.
 
-    curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order; what is detected without any false
-        alarm stands at the left edge. points : name -> (Fa, Pd) of the threshold in use, marked on the curve.
+    curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order, joined by straight lines (bent here by
+        the logarithm), as the area under them is; what is detected without any false alarm stands at the left edge.
+        points : name -> (Fa, Pd) of the threshold in use, marked on the curve.
     Raises OutputError when the file exists and ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
@@ -40,10 +42,8 @@ def roc_picture(
     for i, (name, (fa, pd)) in enumerate(curves.items()):
         order = np.lexsort((pd, fa))
         colour, style = curve_style(i)
-        axes.step(
-            np.maximum(np.asarray(fa)[order], floor), np.asarray(pd)[order], style,
-            where="post", color=colour, label=name, linewidth=1.8,
-        )  # fmt: skip
+        x, y = _joined(np.asarray(fa, float)[order], np.asarray(pd, float)[order], floor)
+        axes.plot(x, y, style, color=colour, label=name, linewidth=1.8)
         if points is not None and name in points:
             axes.plot(max(points[name][0], floor), points[name][1], "o", color=colour, markersize=7)
     axes.set(xscale="log", xlim=(floor, max(positive, default=1.0)), ylim=(0, 1.02), xlabel=fa_label, ylabel=pd_label)
@@ -52,6 +52,21 @@ def roc_picture(
     if curves:
         axes.legend(loc="lower right")
     save(fig, path, overwrite)
+
+
+def _joined(fa: Array, pd: Array, floor: float) -> tuple[Array, Array]:
+    """Points of the straight lines from corner to corner, close enough for a logarithmic axis that begins at floor."""
+    x = [np.maximum(fa[:1], floor)]
+    for low, high in pairwise(fa):
+        low = max(low, floor)
+        x.append(np.geomspace(low, high, 2 + int(20 * np.log10(high / low)))[1:] if high > low else np.array([high]))
+    places = np.maximum(np.concatenate(x), floor)
+    # Corners one above the other, such as those without any false alarm, are no function: they stay as they are.
+    between = ~np.isin(places, fa)
+    xs = np.concatenate([np.maximum(fa, floor), places[between]])
+    ys = np.concatenate([pd, np.interp(places[between], fa, pd)])
+    order = np.lexsort((ys, xs))
+    return xs[order], ys[order]
 
 
 @dataclass(frozen=True)

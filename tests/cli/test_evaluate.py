@@ -315,3 +315,25 @@ def test_an_image_and_its_mask_of_different_size(fails, scenes, tmp_path, write_
     write_image(first, np.zeros((70, 72), np.uint8))
     message = fails(3, *EVALUATE, "--data", tmp_path / "data", *TOP_HAT)
     assert str(first) in message and "(70, 72)" in message and "(72, 72)" in message
+
+
+def test_what_image_or_mask_does_not_know_counts_for_nothing(report, call, tmp_path, write_image):
+    rng, data = np.random.default_rng(0), tmp_path / "d"
+    image = rng.normal(100, 3, (1, 48, 48)).astype(np.float32)
+    image[:, 10:13, 10:13] += 150  # a target
+    image[:, 30:33, 20:23] += 150  # nobody knows what
+    image[:, :, 40:] = np.nan
+    mask = np.zeros((1, 48, 48), np.uint8)
+    mask[:, 10:13, 10:13], mask[:, 28:35, 18:25] = 1, 255
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(parents=True)
+    write_image(data / "images" / "a.tif", image)
+    write_image(data / "masks" / "a.tif", mask, nodata=255)
+    found, _ = report(*folders(data), *TOP_HAT)
+    figures = found["sets"]["all"]
+    assert (figures["nodata_pixels"], figures["targets"]) == (8 * 48 + 49, 1)
+    assert figures["centroid"]["false_components_per_megapixel"] == 0 == found["per_image"][0]["fp"]
+    call("detect-ir", data / "images", "-o", tmp_path / "out", *TOP_HAT)
+    theirs, _ = report(*folders(data), "--predictions", tmp_path / "out")
+    for key in ("nodata_pixels", "pixels", "iou_pooled", "overlap", "centroid"):
+        assert theirs["sets"]["all"][key] == figures[key]

@@ -47,7 +47,7 @@ def test_several_sets_and_one_without_targets(tmp_path):
     (tmp_path / "a" / "notes.txt").write_text("no image")
     found = find_samples(tmp_path)
     assert [s.group for s in found] == ["a"] + ["b"] * 3 + ["c"] * 3
-    assert found[0].mask is None and found[0].truth((4, 5)).sum() == 0
+    assert found[0].mask is None and [a.sum() for a in found[0].truth((4, 5))] == [0, 20]
     assert found[1].mask.name == "a1_pixels0.png" and found[4].mask.name == "a1_mask.png"
 
 
@@ -136,21 +136,36 @@ def test_keep_only(tmp_path):
 )
 def test_masks_are_cut_at_half_of_their_range(tmp_path, values, dtype, profile, expected):
     path = write(tmp_path / "m.tif", np.array([values], dtype), **profile)
-    np.testing.assert_array_equal(read_mask(path), np.array([expected], bool))
+    np.testing.assert_array_equal(read_mask(path)[0], np.array([expected], bool))
+
+
+@pytest.mark.parametrize(
+    ("values", "nodata", "known"),
+    [
+        ([0, 1, 255, 0], 255, [1, 1, 0, 1]),
+        ([0, 1, 1, 0], 0, [1, 1, 1, 1]),  # nodata is the background
+        ([0, 0, 0, 0], 0, [1, 1, 1, 1]),
+        ([0, 1, 1, 0], None, [1, 1, 1, 1]),
+    ],
+)
+def test_what_a_mask_does_not_know(tmp_path, values, nodata, known):
+    path = write(tmp_path / "m.tif", np.array([values], np.uint8), nodata=nodata)
+    mask, found = read_mask(path, truth=True)
+    assert mask.ravel().tolist() == [v == 1 for v in values] and found.ravel().tolist() == [bool(k) for k in known]
 
 
 def test_a_truth_that_numbers_its_targets_is_refused(tmp_path):
     path = write(tmp_path / "m.tif", np.array([[0, 1, 2]], np.uint8))
-    assert not read_mask(path).any()
+    assert not read_mask(path)[0].any()
     with pytest.raises(InputError, match=r"m\.tif has values up to 2, none above half of 255: a target mask contains"):
         read_mask(path, truth=True)
-    assert not read_mask(write(tmp_path / "e.tif", np.zeros((1, 3), np.uint8)), truth=True).any()
+    assert not read_mask(write(tmp_path / "e.tif", np.zeros((1, 3), np.uint8)), truth=True)[0].any()
 
 
 def test_masks_of_several_bands(tmp_path):
     same = np.zeros((3, 2, 2), np.uint8)
     same[:, 0, 1] = 255
-    assert read_mask(write(tmp_path / "same.png", same)).sum() == 1
+    assert read_mask(write(tmp_path / "same.png", same))[0].sum() == 1
     same[1, 1, 1] = 255
     with pytest.raises(InputError, match=r"other\.png has 3 bands that differ, but a mask has one"):
         read_mask(write(tmp_path / "other.png", same))
@@ -172,4 +187,4 @@ def test_the_indices_of_a_class_map_are_a_mask(tmp_path):
         "class names = {Unclassified, Target}\n"
     )
     for name in ("m.hdr", "m.dat"):
-        assert read_mask(tmp_path / name, truth=True).ravel().tolist() == [False, True, False, True]
+        assert read_mask(tmp_path / name, truth=True)[0].ravel().tolist() == [False, True, False, True]

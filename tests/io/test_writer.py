@@ -438,3 +438,11 @@ def test_real_cube_survives_a_round_trip(shared, tmp_path):
         np.testing.assert_array_equal(again.data, stored.data)
         for field in ("wavelengths", "fwhm", "bad_bands", "nodata", "scales", "crs", "transform"):
             assert getattr(again.meta, field) == getattr(meta, field), (name, field)
+
+
+@pytest.mark.parametrize("size", [(3000, 8), (2001, 30), (9000, 20)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_long_and_narrow_images(tmp_path, size, dtype):
+    data = np.arange(np.prod(size)).reshape(1, *size).astype(dtype)
+    with open_cube(write(tmp_path / "a.tif", data, Meta())) as reader:
+        np.testing.assert_array_equal(reader.read().data, data)

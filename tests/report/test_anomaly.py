@@ -5,6 +5,7 @@ from matplotlib.image import imread
 from rsunfold.errors import InputError, OutputError
 from rsunfold.metrics.anomaly import detection
 from rsunfold.report.anomaly import (
+    _counted,
     anomaly_quicklook,
     anomaly_stages_picture,
     separability_picture,
@@ -127,6 +128,22 @@ def test_quicklook_of_a_decimated_image_has_the_axes_of_the_full_one(tmp_path, s
     anomaly_quicklook(tmp_path / "a.png", image, score, mask)
     anomaly_quicklook(tmp_path / "b.png", image, score, mask, shape=(900, 1200))
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("told", "decimated", "title"),
+    [
+        ((None, None), False, ": 7 pixels in 2 objects"),
+        ((31, 3), True, ": 31 pixels in 3 objects"),
+        ((31, 1), True, ": 31 pixels in 1 object"),
+        ((None, None), True, ""),
+        ((0, 0), True, ": no pixel"),
+    ],
+)
+def test_titles_count_the_whole_mask(told, decimated, title):
+    mask = np.zeros((5, 6), bool)
+    mask.flat[:7] = True
+    assert _counted(mask, 2, *told, decimated=decimated) == title
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path, scene):

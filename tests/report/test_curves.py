@@ -3,6 +3,7 @@ import pytest
 
 from rsunfold import report
 from rsunfold.errors import InputError, OutputError
+from rsunfold.report.curves import _joined
 
 
 def test_roc_draws_every_curve_also_one_without_any_false_alarm(tmp_path, size_of, shows):
@@ -15,6 +16,17 @@ def test_roc_draws_every_curve_also_one_without_any_false_alarm(tmp_path, size_o
     assert shows(tmp_path / "roc.png", "#0072B2") and shows(tmp_path / "roc.png", "#D55E00")
     report.roc_picture(tmp_path / "none.png", {"b": curves["b"]})
     assert shows(tmp_path / "none.png", "#0072B2")
+
+
+def test_corners_of_a_roc_are_joined_by_straight_lines():
+    fa, pd = np.array([0, 0, 1e-3, 1.0]), np.array([0, 0.2, 0.6, 1.0])
+    x, y = _joined(fa, pd, 1e-4)
+    assert x.min() == 1e-4 and x.max() == 1 and (np.diff(x) >= 0).all() and (np.diff(y) >= 0).all()
+    inside = x > 1e-4
+    np.testing.assert_allclose(y[inside], np.interp(x[inside], fa[1:], pd[1:]))
+    assert sorted(set(y[x == 1e-4].round(6).tolist())) == [0, 0.2, 0.24]
+    area = float(np.trapezoid(y[inside], x[inside]))
+    assert area == pytest.approx(0.999 * 0.8, rel=1e-2)  # of two values: half of it were lost to steps
 
 
 def test_training_picture_skips_what_the_log_lacks(tmp_path, size_of, shows):

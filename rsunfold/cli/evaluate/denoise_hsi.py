@@ -85,7 +85,13 @@ def denoise_hsi(
     if truth is not None and restored is not None:
         files = {"noisy": noisy} if noisy is not None else {}
         with watched("evaluating"):
-            done = evaluate_files(truth, {**files, "restored": restored}, var=var, published_ergas=published_ergas)
+            done = evaluate_files(
+                truth,
+                {**files, "restored": restored},
+                var=var,
+                published_ergas=published_ergas,
+                say=lambda text: say(f"  note: {text}"),
+            )
     else:
         names = model_names(model)
         if weights is not None and len(names) != 1:
@@ -107,4 +113,5 @@ def denoise_hsi(
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)
     if picture is not None:
-        quality_picture(picture, done.curves(), title=f"{done.runs[0]['cube']}, mean over noises", overwrite=overwrite)
+        first, title = done.first, f"{done.first.name}, mean over noises"
+        quality_picture(picture, done.curves(), wavelengths=first.wavelengths, title=title, overwrite=overwrite)

@@ -42,16 +42,18 @@ class Scene:
     truth_path: Path
     truth_var: str | None
 
-    def truth(self, shape: tuple[int, int], of: Path) -> NDArray[np.bool_]:
-        """Anomalous pixels (rows, cols); raises InputError when they are not of the ``shape`` of the file ``of``."""
+    def truth(self, shape: tuple[int, int], of: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Anomalous pixels, and the pixels whose truth is known, both (rows, cols); raises InputError when they are not
+        of the ``shape`` of the file ``of``."""
         if self.truth_var is None:
-            truth = read_mask(self.truth_path, truth=True)
+            truth, known = read_mask(self.truth_path, truth=True)
         else:
             with open_cube(self.truth_path, var=self.truth_var) as reader:
-                truth = reader.read().data[0] > 0
+                cube = reader.read()
+            truth, known = cube.data[0] > 0, cube.valid
         if truth.shape != shape:
             raise InputError(f"the truth in {self.truth_path} is {truth.shape}, but {of} is {shape} (rows, columns).")
-        return np.asarray(truth)
+        return truth, known
 
 
 def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = None) -> list[Scene]:
@@ -114,7 +116,8 @@ class Comparison:
         """
         shape = score.shape[0], score.shape[1]
         of = scene.path if source is None else source
-        truth, valid = scene.truth(shape, of), ~np.isnan(score)
+        truth, known = scene.truth(shape, of)
+        valid = known & ~np.isnan(score)
         try:
             figures = detection(score, truth, valid)
         except InputError as error:

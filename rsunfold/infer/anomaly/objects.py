@@ -34,13 +34,16 @@ class Anomalies:
     """Connected groups of anomalous pixels (8 neighbours) of one image.
 
     targets : in scan order. mask bool (rows, cols) : without groups that are too small. spectra : by target id the
-    mean spectrum (bands that take part,), in units of the file, of at most MOST. composite float (h, w, 3) or (h, w) in
-    [0, 1], NaN where invalid : every ``step``-th pixel.
+    mean spectrum (bands that take part,), in units of the file, of at most MOST. background, deviation (bands,) : mean
+    and standard deviation of the pixels whose score is not above the threshold, of all where none is left. composite
+    float (h, w, 3) or (h, w) in [0, 1], NaN where invalid : every ``step``-th pixel.
     """
 
     targets: list[Target]
     mask: NDArray[np.bool_]
     spectra: dict[int, NDArray[np.float64]]
+    background: NDArray[np.float64]
+    deviation: NDArray[np.float64]
     composite: NDArray[np.float64]
     step: int
 
@@ -71,17 +74,26 @@ def find_anomalies(image: SpectralImage, score: NDArray[np.float32], threshold: 
     step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
     chosen = picture_bands(image)
     small: list[NDArray[Any]] = []
+    whole = image.statistics.moments
+    rest, squares, left = np.zeros(len(image.bands)), np.zeros(len(image.bands)), 0
     for window in image.strips(len(image.bands)):
         data, inside = image.read(window)
         group = slot[groups[window.slices]]
         here = group >= 0
         np.add.at(sums, group[here], data[:, here].T.astype(np.float64))
         np.add.at(pixels, group[here], 1)
+        plain = data[:, inside & ~above[window.slices]].astype(np.float64) - whole.mean[:, None]
+        rest, squares, left = rest + plain.sum(1), squares + (plain**2).sum(1), left + plain.shape[1]
         some = np.s_[-window.row % step :: step, ::step]
         shown = np.where(inside, data[chosen], np.nan)
         small.append(np.moveaxis(shown[:, *some], 0, -1).copy())
     spectra = {t.id: sums[k] / pixels[k] for k, t in enumerate(strongest)}
-    return Anomalies(targets, groups > 0, spectra, _stretched(np.concatenate(small)), step)
+    background, variance = whole.mean, np.diag(whole.covariance)
+    if left:
+        background = whole.mean + rest / left
+        variance = squares / left - (rest / left) ** 2
+    deviation = np.sqrt(np.maximum(variance, 0))
+    return Anomalies(targets, groups > 0, spectra, background, deviation, _stretched(np.concatenate(small)), step)
 
 
 def picture_bands(image: SpectralImage) -> list[int]:
@@ -110,8 +122,7 @@ def _stretched(data: NDArray[Any]) -> NDArray[np.float64]:
 
 def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, Any]]:
     """For each target the columns NAMES, as text with semicolons; empty for those without a spectrum."""
-    moments = image.statistics.moments
-    deviation = np.sqrt(np.maximum(np.diag(moments.covariance), 0))
+    background, deviation = anomalies.background, anomalies.deviation
     waves = image.meta.wavelengths
     rows = []
     for t in anomalies.targets:
@@ -119,7 +130,7 @@ def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, An
         if spectrum is None:
             rows.append(dict.fromkeys(NAMES, ""))
             continue
-        z = (spectrum - moments.mean) / np.where(deviation > 0, deviation, np.inf)
+        z = (spectrum - background) / np.where(deviation > 0, deviation, np.inf)
         found = _apart(np.abs(z), max(1, len(z) // 20))
         bands = [image.bands[i] for i in found]
         rows.append(
@@ -148,8 +159,7 @@ def write_spectra(path: Path, image: SpectralImage, anomalies: Anomalies) -> Non
 
     Values in units of the file; anomalies by id, in scan order. Raises OutputError when it cannot be written.
     """
-    moments = image.statistics.moments
-    deviation = np.sqrt(np.maximum(np.diag(moments.covariance), 0))
+    background, deviation = anomalies.background, anomalies.deviation
     waves = image.meta.wavelengths
     spectra: Mapping[int, NDArray[np.float64]] = dict(sorted(anomalies.spectra.items()))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -159,4 +169,4 @@ def write_spectra(path: Path, image: SpectralImage, anomalies: Anomalies) -> Non
         for k, band in enumerate(image.bands):
             wave = f"{waves[band]:g}" if waves else ""
             values = [f"{s[k]:.7g}" for s in spectra.values()]
-            writer.writerow([band + 1, wave, f"{moments.mean[k]:.7g}", f"{deviation[k]:.7g}", *values])
+            writer.writerow([band + 1, wave, f"{background[k]:.7g}", f"{deviation[k]:.7g}", *values])

@@ -195,13 +195,14 @@ def _write_reports(
             _decimated(found.mask, anomalies.step),
             title=f"{name}: {summary['model']}, threshold {found.threshold:.3g}",
             shape=(image.rows, image.cols),
+            pixels=int(found.mask.sum()),
+            objects=len(found.anomalies),
         )
-        moments = image.statistics.moments
         strongest = sorted(found.anomalies, key=lambda t: -t.peak)
         spectra_picture(
             paths["spectra_picture"],
-            moments.mean,
-            np.sqrt(np.maximum(np.diag(moments.covariance), 0)),
+            anomalies.background,
+            anomalies.deviation,
             {f"anomaly {t.id}, peak {t.peak:.3g}": found.spectra[t.id] for t in strongest if t.id in found.spectra},
             [image.meta.wavelengths[b] for b in image.bands] if image.meta.wavelengths else None,
             units=image.meta.units[0] if image.meta.units else "",

@@ -289,13 +289,14 @@ def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
     """(rows, cols): the class of each pixel, 0 where there is none or the file is not valid.
 
     Where the file has a palette, its indices are the classes. A file of several bands holds abundances: the class is
-    the band of the largest, from 1. Raises InputError for
+    the band of the largest, from 1, or 0 where none is above 0. Raises InputError for
     classes that are not whole numbers from 0.
     """
     with open_cube(path, var=var, palette="indices") as reader:
         cube = reader.read()
     if len(cube.data) > 1:
-        return np.where(cube.valid, cube.data.argmax(axis=0) + 1, 0).astype(np.int64)
+        some = cube.valid & (cube.data > 0).any(axis=0)
+        return np.where(some, cube.data.argmax(axis=0) + 1, 0).astype(np.int64)
     values = np.where(cube.valid, cube.data[0], 0)
     if values.dtype.kind not in "buif" or (values != np.rint(values)).any() or values.min() < 0:
         raise InputError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,13 +34,28 @@ FIGURES = {
 }
 
 
+@dataclass(frozen=True)
+class Clean:
+    """A clean cube: data float32 (bands that take part, rows, cols), and valid bool (rows, cols). bands : zero-based,
+    of ``count``. wavelengths : of all bands in nm, or none. top : the largest valid sample of the file."""
+
+    name: str
+    data: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    bands: list[int]
+    count: int
+    wavelengths: tuple[float, ...]
+    top: float
+
+
 @dataclass
 class Comparison:
     """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
-    :func:`quality`; ``about`` by model."""
+    :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model; ``cubes`` by name."""
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    cubes: dict[str, Clean] = field(default_factory=dict)
 
     def rows(self) -> list[dict[str, Any]]:
         """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises."""
@@ -61,37 +75,38 @@ class Comparison:
         return lines
 
     def curves(self, noise: str | None = None) -> dict[str, NDArray[np.float64]]:
-        """Mean PSNR per band of each model on the first cube (under one noise)."""
-        cube = self.runs[0]["cube"]
+        """Mean PSNR of each model (under one noise) in every band of the first cube, NaN in those that take no part."""
+        cube = self.first
         found = {}
         for model in self.about:
             some = [
-                np.array([np.nan if v is None else v for v in run["quality"]["psnr_per_band"]])
+                [np.nan if v is None else v for v in run["quality"]["psnr_per_band"]]
                 for run in self.runs
-                if run["model"] == model and run["cube"] == cube and noise in (None, run["noise"])
+                if run["model"] == model and run["cube"] == cube.name and noise in (None, run["noise"])
             ]
-            found[model] = np.asarray(np.mean(some, axis=0))
+            found[model] = np.full(cube.count, np.nan)
+            found[model][cube.bands] = np.mean(some, axis=0)
         return found
+
+    @property
+    def first(self) -> Clean:
+        """The cube that :meth:`curves` are of."""
+        return self.cubes[self.runs[0]["cube"]]
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
         return {"models": self.about, "summary": self.rows(), "runs": self.runs}
 
 
-def read_clean(path: str, var: str | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(cube divided by its largest valid value, float32 (bands, rows, cols); valid bool (rows, cols))."""
+def read_clean(path: str, var: str | None = None, name: str = "") -> Clean:
+    """The cube of a file divided by its largest valid value; InputError unless that is above 0."""
     with environment(), SpectralImage(path, var=var) as image:
-        data, valid, top = _with_top(image)
-    return (data / top).astype(np.float32), valid
-
-
-def _with_top(image: SpectralImage) -> tuple[NDArray[np.float32], NDArray[np.bool_], float]:
-    """(samples of the bands that take part, valid, the largest valid sample); InputError unless that is above 0."""
-    data, valid = image.read(Window(0, 0, image.rows, image.cols))
-    top = float(data[:, valid].max())
-    if top <= 0:
-        raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
-    return data, valid, top
+        data, valid = image.read(Window(0, 0, image.rows, image.cols))
+        top = float(data[:, valid].max())
+        if top <= 0:
+            raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
+        scaled = (data / top).astype(np.float32)
+        return Clean(name, scaled, valid, image.bands, image.count, image.meta.wavelengths, top)
 
 
 def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
@@ -125,21 +140,20 @@ def evaluate_models(
         name = denoiser.name
         done.about[name] = denoiser.describe()
         for cube, path in cubes.items():
-            clean, valid = read_clean(path, var)
-            holes = np.broadcast_to(~valid, clean.shape)
+            clean = done.cubes[cube] = read_clean(path, var, cube)
+            holes = np.broadcast_to(~clean.valid, clean.data.shape)
             for (kind, sigma), seed in tracked(list(itertools.product(protocol, seeds)), f"{name}, {cube}"):
-                noisy = make_noise(clean, kind, sigma=sigma, seed=seed).data
-                begun = time.monotonic()
+                noisy = make_noise(clean.data, kind, sigma=sigma, seed=seed).data
                 with environment():
                     cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
                 found = cleaned.data
                 assert found is not None
-                q = quality(clean, found, valid=valid, published_ergas=published_ergas)
+                q = quality(clean.data, found, valid=clean.valid, published_ergas=published_ergas)
                 label = kind if sigma is None else f"{kind} {sigma:g}"
                 done.runs.append(
                     {
                         **{"model": name, "cube": cube, "noise": label, "seed": seed},
-                        **{"seconds": round(time.monotonic() - begun, 3), "quality": q},
+                        **{"seconds": cleaned.summary["seconds"], "bands": [b + 1 for b in clean.bands], "quality": q},
                         **({"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}),
                     }
                 )
@@ -149,30 +163,48 @@ def evaluate_models(
 
 
 def evaluate_files(
-    truth: Path, results: dict[str, Path], *, var: str | None = None, published_ergas: bool = False
+    truth: Path,
+    results: dict[str, Path],
+    *,
+    var: str | None = None,
+    published_ergas: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Comparison:
     """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
 
-    The largest valid value of the truth is the data range. Raises InputError where the sizes differ.
+    The largest valid value of the truth is the data range. All files are compared on the same pixels, those that are
+    valid in each; ``say`` is told of a file that has fewer than the truth. Raises InputError where the sizes differ.
     """
     done = Comparison()
-    with environment(), SpectralImage(str(truth), var=var) as image:
-        clean, valid, top = _with_top(image)
-        bands = image.bands
-        size = image.count, image.rows, image.cols
-    for name, path in results.items():
+    clean = done.cubes[truth.stem] = read_clean(str(truth), var, truth.stem)
+    size = clean.count, *clean.valid.shape
+    common = clean.valid
+    for path in results.values():
         with environment(), open_cube(path, var=var) as reader:
             if reader.shape != size:
                 raise InputError(
                     f"{path} has (bands, rows, cols) {reader.shape}, but its ground truth {truth} has {size}."
                 )
-            cube = reader.read(bands=bands)
-        both = valid & cube.valid
-        if not both.any():
+            valid = reader.read(bands=clean.bands).valid
+        if not (clean.valid & valid).any():
             raise InputError(f"{path} and its ground truth {truth} have no valid pixel in common.")
-        q = quality(clean / top, (cube.data / top).astype(np.float32), valid=both, published_ergas=published_ergas)
-        done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": top}
+        lost = int((clean.valid & ~valid).sum())
+        if lost:
+            whole = int(clean.valid.sum())
+            say(f"{path} has no value at {lost} of the {whole} valid pixels of {truth}; they are left out")
+        common = common & valid
+    if not common.any():
+        raise InputError(f"{' and '.join(map(str, results.values()))} have no valid pixel in common.")
+    for name, path in results.items():
+        with environment(), open_cube(path, var=var) as reader:
+            cube = reader.read(bands=clean.bands)
+        restored = (cube.data / clean.top).astype(np.float32)
+        q = quality(clean.data, restored, valid=common, published_ergas=published_ergas)
+        done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": clean.top}
         done.runs.append(
-            {"model": name, "cube": truth.stem, "noise": "as given", "seed": None, "seconds": 0.0, "quality": q}
+            {
+                **{"model": name, "cube": truth.stem, "noise": "as given", "seed": None},
+                **{"seconds": 0.0, "bands": [b + 1 for b in clean.bands], "quality": q},
+            }
         )
     return done

@@ -265,11 +265,14 @@ def read_sample(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
     """(gray, truth, valid), all (H, W), of a sample, resampled as :class:`Protocol` says and then with noise.
 
+    Valid is what neither the image nor the mask marks as nodata.
+
     Raises InputError when image and mask differ in size.
     """
     with environment(), GrayImage(str(sample.image)) as image:
         gray, valid = image.read()
-    truth = sample.truth(gray.shape)
+    truth, known = sample.truth(gray.shape)
+    valid = valid & known
     if resize:
         gray, truth, valid = (_resized(a, resize) for a in (gray, truth, valid))
     return gray if corruption is None else corruption.apply(gray, valid, label_of(sample)), truth, valid
@@ -302,7 +305,8 @@ def evaluate_files(
     Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and confidence that our
     own files name, else 0.5) with ``confidence`` (None: a threshold given is a plain one), of at most ``max_area``
     pixels (None: what our own files name, 0: any number). Files of integers are masks, target above half of their
-    range. All files must be of one kind. Pixels that a prediction marks as nodata are not predicted.
+    range. All files must be of one kind. Pixels that the mask or, where it is given, the image marks as nodata count
+    for nothing; those that a prediction alone marks are not predicted.
 
     Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for a threshold, confidence
     or largest area for masks, and for two images of one name.
@@ -335,8 +339,11 @@ def evaluate_files(
     def scores() -> Iterable[Result]:
         for sample, path in tracked(paths.items(), "comparing"):
             prediction = _read_scores(path, own if threshold is None else None) if scored else _read_mask(path)
-            truth = sample.truth(prediction.shape)
-            yield sample, prediction, truth, np.ones(truth.shape, bool), np.asarray(prediction, np.float32)
+            truth, valid = sample.truth(prediction.shape)
+            if sample.image != sample.mask:
+                with open_cube(sample.image) as reader:
+                    valid = valid & reader.read(scaled=False).valid
+            yield sample, prediction, truth, valid, np.asarray(prediction, np.float32)
 
     about = {
         "model": str(predictions),
@@ -359,7 +366,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     with open_cube(path) as reader:
         if reader.dtype.kind == "f":
             raise InputError(f"{path} contains scores where the other predictions are masks; evaluate them separately.")
-    return read_mask(path)
+    return read_mask(path)[0]
 
 
 def _own_rule(meta: Meta) -> Rule:

@@ -86,7 +86,10 @@ class GrayImage(Source):
         if bands == 3 and self.meta.colour:
             return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
         hint = "arrays are (band, row, col); " if self.meta.driver == "array" else ""
-        raise InputError(f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band.")
+        raise InputError(
+            f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band or, "
+            "where there is no such option, write it to a file of its own."
+        )
 
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         cube = self.reader.read(window, self._bands)

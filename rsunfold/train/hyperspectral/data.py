@@ -47,7 +47,10 @@ def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
         for name, path in found.items():
             with SpectralImage(str(path)) as image:
                 data, _ = image.read(Window(0, 0, image.rows, image.cols))
-            cubes.append(CleanCube(name, (data / np.percentile(data, WHITE)).astype(np.float32)))
+            white = np.percentile(data, WHITE)
+            if white <= 0:
+                raise InputError(f"{path} has no values above 0 to speak of, so it cannot be scaled as a clean cube.")
+            cubes.append(CleanCube(name, (data / white).astype(np.float32)))
     return cubes
 
 

@@ -116,7 +116,9 @@ def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
         scenes_in(mats)
     (mats / "a.mat").unlink()
     (found,) = scenes_in(mats, truth_var="labels")
-    np.testing.assert_array_equal(found.truth((30, 34), found.path), scene.truth)
+    truth, known = found.truth((30, 34), found.path)
+    np.testing.assert_array_equal(truth, scene.truth)
+    assert known.all()
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty contains no image"):
         scenes_in(tmp_path / "empty")

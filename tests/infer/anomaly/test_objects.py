@@ -116,7 +116,8 @@ def test_bands_that_differ_most(scene, score):
     assert first["wavelengths_nm_differing"] == "475.0;900.0;1225.0"
     z = [float(v) for v in first["deviations_differing"].split(";")]
     chosen = [3, 20, 33]
-    expected = (cube[chosen, 4, 5] - cube[chosen].mean((1, 2))) / cube[chosen].std((1, 2))
+    rest = cube[chosen][:, ~(score > 2.5)]
+    expected = (cube[chosen, 4, 5] - rest.mean(axis=1)) / rest.std(axis=1)
     np.testing.assert_allclose(z, expected, atol=0.02)
     with opened(cube, bad_bands=tuple(i == 0 for i in range(40))) as image:
         assert differences(image, found)[0]["wavelengths_nm_differing"] == ""
@@ -133,8 +134,9 @@ def test_spectra_as_a_table(scene, score, tmp_path):
     used = [0, 1, 3, 4, 5, 6, 7]
     assert [float(r["wavelength_nm"]) for r in rows] == [waves[b] for b in used]
     cube = scene.cube[used].astype(float)
-    np.testing.assert_allclose([float(r["background_mean"]) for r in rows], cube.mean((1, 2)), rtol=1e-6)
-    np.testing.assert_allclose([float(r["background_std"]) for r in rows], cube.std((1, 2)), rtol=1e-5)
+    rest = cube[:, ~(score > 2.5)]
+    np.testing.assert_allclose([float(r["background_mean"]) for r in rows], rest.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose([float(r["background_std"]) for r in rows], rest.std(axis=1), rtol=1e-5)
     np.testing.assert_allclose([float(r["anomaly_2"]) for r in rows], cube[:, 12:14, 20:22].mean((1, 2)), rtol=1e-6)
 
 
@@ -165,3 +167,10 @@ def test_the_picture_of_a_large_image_is_decimated(scene, score, monkeypatch):
 def test_bands_of_a_picture(bands, waves, expected, scene):
     with opened(scene.cube[:bands], waves) as image:
         assert picture_bands(image) == expected
+
+
+def test_where_all_is_above_the_threshold_the_background_is_the_image(scene, score):
+    with opened(scene.cube) as image:
+        found = find_anomalies(image, score, -1.0)
+    np.testing.assert_allclose(found.background, scene.cube.mean((1, 2)), rtol=1e-6)
+    np.testing.assert_allclose(found.deviation, scene.cube.std((1, 2)), rtol=1e-5)

@@ -271,6 +271,7 @@ def test_a_large_image_is_drawn_smaller_and_no_pixel_is_lost(scene, make, write,
     np.testing.assert_array_equal(score, found.score[::4, ::4])
     expected = [[found.mask[r : r + 4, c : c + 4].any() for c in range(0, 34, 4)] for r in range(0, 30, 4)]
     np.testing.assert_array_equal(mask, expected)
+    assert (drawn["pixels"], drawn["objects"]) == (found.mask.sum(), len(found.anomalies))
 
 
 # ---------------------------------------------------------------- the Python API

@@ -183,6 +183,11 @@ def test_classes(truth, tmp_path, counts, write):
     abundance[0, 0] = [0.1, 0.2, 0.9]
     scipy.io.savemat(path, {"A": abundance})
     assert read_classes(path)[0, 0] == 3
+    abundance[1, 1] = 0  # of no class
+    scipy.io.savemat(path, {"A": abundance})
+    assert read_classes(path)[1, 1] == 0
+    abundance[1, 1, truth[1, 1] - 1] = 0.5
+    scipy.io.savemat(path, {"A": abundance})
     np.testing.assert_array_equal(read_classes(path)[1:, :30], truth[1:, :30])
     scipy.io.savemat(path, {"y": truth + 0.5})
     with pytest.raises(InputError, match="contains values that are not classes"):

@@ -1,8 +1,11 @@
 """Figures of denoisers on simulated noise, and of somebody else's results."""
 
+import time
+
 import numpy as np
 import pytest
 
+import rsunfold.infer.hsi.evaluate as module
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises, read_clean
 from rsunfold.infer.hsi.run import Options, denoise_array
@@ -22,7 +25,8 @@ def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
     assert [(r["model"], r["noise"], r["seed"]) for r in done.runs] == [
         (m, n, s) for m in ("fasthyde", "star-net") for n in ("iid 20", "iid 50") for s in (0, 3)
     ]
-    truth, valid = read_clean(path)
+    read = read_clean(path)
+    truth, valid = read.data, read.valid
     assert truth[:, valid].max() == 1 and not valid[5, 6] and valid.sum() == 479
     noisy = make_noise(truth, "iid", sigma=50, seed=3).data
     masked = np.ma.array(noisy, mask=np.broadcast_to(~valid, noisy.shape))
@@ -96,3 +100,36 @@ def test_noises():
     ):
         with pytest.raises(UsageError, match=message):
             noises(kind, sigmas)
+
+
+def test_curves_keep_the_places_of_bands_that_take_no_part(clean, make, write, tmp_path):
+    holed = clean.copy()
+    holed[3], holed[5] = 0.5, np.nan
+    path = write(tmp_path / "a.tif", holed)
+    done = evaluate_models({"a": path}, [("iid", 20.0)], [0], [make()], say=lambda text: None)
+    curve = done.curves()["fasthyde"]
+    assert len(curve) == len(clean) == done.first.count
+    assert np.flatnonzero(np.isnan(curve)).tolist() == [3, 5]
+    assert done.runs[0]["bands"] == [b + 1 for b in range(len(clean)) if b not in (3, 5)]
+    files = evaluate_files(tmp_path / "a.tif", {"restored": tmp_path / "a.tif"})
+    assert files.runs[0]["bands"] == done.runs[0]["bands"]
+
+
+def test_files_are_compared_on_the_same_pixels(clean, noisy, write, tmp_path):
+    failed, said = noisy.copy(), []
+    failed[:, :, :5] = np.nan
+    for name, data in (("truth", clean), ("noisy", noisy), ("restored", failed)):
+        write(tmp_path / f"{name}.tif", data)
+    paths = {name: tmp_path / f"{name}.tif" for name in ("noisy", "restored")}
+    done = evaluate_files(tmp_path / "truth.tif", paths, say=said.append)
+    assert done.runs[0]["quality"] == done.runs[1]["quality"]
+    lost = 5 * clean.shape[1]
+    assert len(said) == 1 and f"restored.tif has no value at {lost} of the {clean[0].size} valid pixels" in said[0]
+    assert done.runs[0]["quality"]["pixels"] == clean[0].size - lost
+
+
+def test_seconds_are_those_of_the_model(clean, make, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "quality", lambda *args, **options: time.sleep(1) or quality(*args, **options))
+    path = write(tmp_path / "a.tif", clean)
+    done = evaluate_models({"a": path}, [("iid", 20.0)], [0], [make()], say=lambda text: None)
+    assert done.runs[0]["seconds"] < 1

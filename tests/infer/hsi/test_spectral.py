@@ -77,7 +77,10 @@ def test_bands_that_take_no_part(noisy):
         (np.full((4, 5, 6), np.nan), "has no valid pixel"),
         (np.full((4, 5, 6), 3), "is constant in every band"),
         (np.ones((4, 1, 1)) * np.arange(4)[:, None, None], "has a single valid pixel"),
-        (np.where(np.arange(30).reshape(1, 5, 6) % 2 == np.arange(2)[:, None, None], np.nan, 1.0), "no .*valid"),
+        (
+            np.where(np.arange(30).reshape(1, 5, 6) % 2 == np.arange(2)[:, None, None], np.nan, 1.0),
+            "has no pixel that is valid in every",
+        ),
     ],
 )
 def test_images_without_anything_to_denoise(data, message):

@@ -72,3 +72,10 @@ def test_cubes_are_read_and_scaled(tmp_path: Path):
             read_cubes(tmp_path, ["a", place])
     with pytest.raises(InputError, match=r"^the data folder .*none does not exist\.$"):
         read_cubes(tmp_path / "none", ["a"])
+
+
+def test_a_cube_of_negative_values_is_refused(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    savemat(tmp_path / "a" / "one.mat", {"cube": np.moveaxis(-1 - cube(0.8), 0, -1)})
+    with pytest.raises(InputError, match=r"one\.mat has no values above 0 to speak of"):
+        read_cubes(tmp_path, ["a"])
