@@ -148,7 +148,7 @@ def signal_subspace(
     most = MOST
     if near is None:
         centre = CENTRE_TWICE if robust else CENTRE
-        near, near_count, most = covariance - (1 - centre) * np.diag(sigma**2), count, max(LEAST, rank)
+        near, near_count, most = covariance - (1 - centre) * np.diag(sigma**2), count, min(MOST, max(LEAST, rank))
     A = signal_directions(near / scale, sigma, near_count or count, least=rank, most=most, robust=robust)
     return Subspace(mean, sigma, values, vectors, rank, A, lines)
 

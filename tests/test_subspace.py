@@ -14,7 +14,7 @@ from rsunfold.noise import (
     robust_statistics,
     spatial_noise,
 )
-from rsunfold.subspace import CENTRE, LEAST, SQUARES, hysime, signal_subspace, smooth, subspace_of
+from rsunfold.subspace import CENTRE, LEAST, MOST, SQUARES, hysime, signal_subspace, smooth, subspace_of
 
 BANDS, RANK, SIDE = 100, 5, 64
 
@@ -532,3 +532,11 @@ class TestHySime:
         rank, basis, *_ = self.of(with_noise(0.003), 0.003)
         E, signal = basis[:, :rank], spectra_of()
         assert np.linalg.norm(signal - E @ (E.T @ signal)) < 0.01 * np.linalg.norm(signal)
+
+
+@pytest.mark.parametrize("shape", [(1, 3000), (50, 60)])
+def test_there_are_no_more_directions_than_the_limit(shape):
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(120, 80)) @ rng.normal(0, 3, (80, 3000))
+    cube = (signal + rng.normal(size=signal.shape)).reshape(120, *shape).astype(np.float32)
+    assert subspace_of(cube).A.shape == (120, MOST)

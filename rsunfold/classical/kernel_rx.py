@@ -78,7 +78,8 @@ class KernelRX:
         n = scene.sample.shape[1]
         picked = scene.sample[:, np.sort(rng.permutation(n)[: max(self.landmarks, PAIRS)])]
         x = P @ (picked.astype(np.float64) - scene.mean[:, None])
-        width = _median_distance(x[:, :PAIRS])
+        spread = np.linspace(0, x.shape[1] - 1, min(PAIRS, x.shape[1])).astype(int)  # over the whole image
+        width = _median_distance(x[:, spread])
         if not width:
             return _Score(P, scene.mean, x[:, :0], np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0), 0.0)
         P, x = P / width, x / width

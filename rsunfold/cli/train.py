@@ -50,7 +50,7 @@ def train(
     say(f"recipe: {path}")
     content = load_recipe(path, changes or ())
     use_threads(threads)
-    trainer = Trainer(content, data, out, device=training_device(device), start=start, say=say)
+    trainer = Trainer(content, data, out, device=training_device(device, content.model), start=start, say=say)
     with watched(content.name) if trainer.rank == 0 else nullcontext():
         complete = trainer.run(minutes=max_minutes, resume=resume)
     state = "complete" if complete else "not complete: continue with --resume"

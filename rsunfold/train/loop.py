@@ -281,6 +281,7 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.losses = list(state.get("losses", []))
         self.begun = self.begun if made is None else made
         self.task.restore(state.get("task", {}))
         if self.first is not None:
@@ -296,6 +297,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "losses": self.losses,
             "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
             "data": self.task.data_hash,
             "begun": self.begun,
@@ -435,9 +437,9 @@ def calculates_bfloat16(device: torch.device) -> bool:
     return device.type != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
 
 
-def training_device(name: str) -> torch.device:
-    """The device of this process: that of :func:`pick_device`, under torchrun each process its own GPU."""
-    device = pick_device(name)
+def training_device(name: str, model: str) -> torch.device:
+    """The device of this process for a model: that of :func:`pick_device`, under torchrun each process its own GPU."""
+    device = pick_device(name, apple=get_model(model).apple)
     if device.type == "cuda":
         if device.index is None:
             device = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")

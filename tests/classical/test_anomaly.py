@@ -224,6 +224,15 @@ class TestKernelRX:
         expected = np.diag(np.linalg.solve(centred / n + lam * np.eye(n), centred))
         np.testing.assert_allclose(score(KernelRX(), cube).ravel(), expected, rtol=1e-4)
 
+    def test_the_width_is_that_of_the_whole_image(self):
+        """The upper half is calm; its distances alone are 30 times smaller."""
+        rng = np.random.default_rng(0)
+        cube = np.float32(0.5) + rng.normal(0, 0.05, (5, 80, 50)).astype(np.float32)
+        cube[:, :40] = 0.5 + rng.normal(0, 0.001, (5, 40, 50))
+        scene = scene_of(cube)
+        widths = [1 / np.linalg.norm(KernelRX(landmarks=n, components=5).fit(scene).P[0]) for n in (500, 2000)]
+        assert widths[1] == pytest.approx(widths[0], rel=0.1)
+
     def test_what_is_like_no_landmark_scores_highest(self):
         cube = background(8)
         scorer = KernelRX(landmarks=50).fit(scene_of(cube))

@@ -230,7 +230,7 @@ def test_earlier_stages_are_supervised_where_the_recipe_says(data, tmp_path):
         return made._one(made.net)
 
     fresh, record = trainer(tiny_recipe(2, 100), data, tmp_path), Record()
-    image, truth = fresh.task.crops.batch(0, 4)
+    image, truth, _ = fresh.task.crops.batch(0, 4)
     fresh.net(image, keep=record, reconstruct=True)
     first = soft_iou_loss(record.stages[0]["T"], truth).item()
     assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * first, rel=1e-4)
@@ -467,7 +467,8 @@ def test_a_recipe_of_another_task(data, tmp_path):
 
 def test_too_few_images(data, tmp_path):
     recipe = tiny_recipe(1, 1, data={"validation_of": {"blobs": 0, "sky": 0}})
-    with pytest.raises(InputError, match="contains 12 images, too few to hold out validation images"):
+    asks = r"none of the 12 images of .* can be held out for validation: .* or the recipe's data\.validation is 0"
+    with pytest.raises(InputError, match=asks):
         trainer(recipe, data, tmp_path)
 
 
@@ -487,12 +488,17 @@ def test_a_batch_that_processes_cannot_share(data, tmp_path, monkeypatch):
 
 
 def test_training_device(monkeypatch):
-    assert training_device("cpu") == CPU
+    assert training_device("cpu", "l-rpcanet") == CPU
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError):
-        training_device("cuda")
+        training_device("cuda", "l-rpcanet")
     with pytest.raises(UsageError):
-        training_device("abacus")
+        training_device("abacus", "l-rpcanet")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert training_device("auto", "l-rpcanet").type == "mps"
+    assert training_device("auto", "star-net") == CPU  # whose eigenvalues Apple's GPUs lack
+    with pytest.raises(DeviceError):
+        training_device("mps", "star-net")
 
 
 # ------------------------------------------------------------------ several processes
@@ -641,3 +647,54 @@ def test_what_is_kept_may_hold_a_share_of_the_first_weights(learned, data, tmp_p
         if value.is_floating_point():
             torch.testing.assert_close(kept[name], value + 0.25 * (first[name] - value))
     assert not torch.equal(kept["stages.0.FB.head.weight"], made.ema.state_dict()["stages.0.FB.head.weight"])
+
+
+def test_targets_larger_than_those_of_the_first_weights_are_targets(learned, data, tmp_path):
+    net, record, _ = weights.load(str(learned[1] / "tiny.safetensors"))
+    file = tmp_path / "first.safetensors"
+    weights.save(file, net, dataclasses.replace(record, max_area=2))
+    made = trainer(tiny_recipe(1, 1), data, tmp_path / "out", start=file)
+    made.run()
+    largest = max(int((t & v).sum()) for _, (_, t, v) in made.task.train)
+    assert weights.read_record(str(tmp_path / "out" / "tiny.safetensors")).max_area == largest > 2
+    assert "1 in 200" not in (tmp_path / "out" / "tiny.md").read_text()
+
+
+def test_frames_of_one_scene_cannot_be_validated_on(tmp_path):
+    make_data(tmp_path / "d")
+    first = next((tmp_path / "d" / "blobs" / "images").iterdir())
+    for folder in ("images", "masks"):
+        inside = tmp_path / "one" / folder
+        inside.mkdir(parents=True)
+        content = (tmp_path / "d" / "blobs" / folder / first.name).read_bytes()
+        for i in range(8):
+            (inside / f"f{i}.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"none of the 8 images of .*one can be held out for validation: they"):
+        trainer(tiny_recipe(1, 1), tmp_path / "one", tmp_path / "out")
+
+
+def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(data, tmp_path):
+    recipe = tiny_recipe(4, 4)
+    trainer(recipe, data, tmp_path / "whole").run()
+    stop_after(trainer(recipe, data, tmp_path / "parts"), 3).run()
+    trainer(recipe, data, tmp_path / "parts").run(resume=True)
+    assert log(tmp_path / "parts")[-1]["train_loss"] == log(tmp_path / "whole")[-1]["train_loss"]
+
+
+def test_nodata_is_no_background(data, tmp_path):
+    """What the loss sees of pixels that are not valid: nothing."""
+    made = trainer(tiny_recipe(1, 1, optim={"lr": 0.0}), data, tmp_path)
+    crops, seen = made.task.crops, []
+    image, truth, valid = crops.batch(0, 4)
+    valid[:, :, :, :8] = 0
+    for level in (0.0, 9.0):
+        made.task.crops.batch = lambda *args, level=level: (image, truth * valid, valid)
+
+        def forward(x, level=level, **options):
+            T, D = made.net(x, **options)
+            for stage in options["keep"].stages:
+                stage["T"] = stage["T"] + level * (1 - valid)
+            return T + level * (1 - valid), D
+
+        seen.append(float(made.task.loss(forward, 0, 4, 0).detach()))
+    assert seen[0] == pytest.approx(seen[1], rel=1e-6)

@@ -31,7 +31,8 @@ class CleanCube:
 
 
 def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
-    """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one is missing or holds none."""
+    """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one is missing or holds none,
+    and for cubes with pixels without data or without values above 0."""
     if not folder.is_dir():
         raise InputError(f"the data folder {folder} does not exist.")
     cubes = []
@@ -46,7 +47,12 @@ def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
             )
         for name, path in found.items():
             with SpectralImage(str(path)) as image:
-                data, _ = image.read(Window(0, 0, image.rows, image.cols))
+                data, valid = image.read(Window(0, 0, image.rows, image.cols))
+            if not valid.all():
+                raise InputError(
+                    f"{path} has {int((~valid).sum())} pixels without data, which no network can be trained on; write "
+                    "the part of it that is complete to a file of its own."
+                )
             white = np.percentile(data, WHITE)
             if white <= 0:
                 raise InputError(f"{path} has no values above 0 to speak of, so it cannot be scaled as a clean cube.")

@@ -22,13 +22,13 @@ class Calibration:
     """score = sigmoid(logit / temperature), and the rule that says what is a target among scores.
 
     score : geometric mean over the sets with targets of the pooled IoU by the rule, 0.1 of the share of target-free
-    images without detection added; what the best weights are chosen by. silent : that share.
+    images without detection added; what the best weights are chosen by. silent : that share, None without such images.
     """
 
     temperature: float
     rule: Rule
     score: float
-    silent: float
+    silent: float | None
 
     def score_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of logits."""
@@ -58,13 +58,14 @@ def temperature_of(results: list[Result]) -> float:
 
 def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int | None:
     """The area in pixels that no more than 1 - ``share`` of the targets in masks (H, W) exceed; None where there are
-    too few targets for some to exceed it, which say little of the next ones.
+    too few targets for some to exceed it, which say little of the next ones, but for a ``share`` of 1.
 
     What a detector finds beyond it is hardly a small target: bright clouds and buildings of thousands of pixels weigh
     more in the pooled IoU than all targets of a set.
     """
     areas = np.concatenate([np.empty(0, int), *(Components.of(truth).area for truth in truths)])
-    return int(np.quantile(areas, share, method="higher")) if areas.size * (1 - share) >= 1 else None
+    enough = areas.size * (1 - share) >= 1 or (share == 1 and areas.size)
+    return int(np.quantile(areas, share, method="higher")) if enough else None
 
 
 def calibrate(results: list[Result], max_area: int | None = None, quiet: float = QUIET) -> Calibration:
@@ -111,4 +112,4 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
     allowed = share >= min(quiet, share.max())
     i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
     score, silence = float(iou[i, j] + 0.1 * share[i, j]), float(share[i, j])
-    return Calibration(t, Rule(float(grid[lows[i]]), float(grid[j]), max_area), score, silence)
+    return Calibration(t, Rule(float(grid[lows[i]]), float(grid[j]), max_area), score, silence if silent else None)

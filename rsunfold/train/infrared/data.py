@@ -67,7 +67,7 @@ def carve(
     """True for the samples that are validation: ``share`` of each set (``default`` for those it does not name).
 
     Near-duplicates, of other sets too, fall on one side; a cluster that would overshoot the share stays in training,
-    so that one long sequence cannot be all of validation.
+    so that one long sequence cannot be all of validation. Where all would, the smallest of several is held out.
     """
     clusters = near_duplicates(images, [f"{s.group}/{s.name}" for s in samples])
     groups = np.array([s.group for s in samples])
@@ -80,6 +80,9 @@ def carve(
             held |= members
             for g, n in counts.items():
                 left[g] -= n
+    sizes = np.bincount(clusters)
+    if not held.any() and len(sizes) > 1 and any(share.get(g, default) > 0 for g in groups):
+        held = clusters == sizes.argmin()
     return held.tolist()
 
 
@@ -104,8 +107,9 @@ class Crops:
     """Augmented crops of images held in memory on ``device``.
 
     Batch ``step`` depends on the seed and the step alone, so that a resumed run sees what the uninterrupted one
-    would have seen. ``weights`` maps a set's name to how often it is drawn. ``errors`` may be given afterwards: for
-    each image the :func:`error_places` that ``augment.on_error`` draws from.
+    would have seen. ``weights`` maps a set's name to how often it is drawn; nothing is taken from one with weight 0.
+    Pixels that are not valid are no targets, and marked in the crops. ``errors`` may be given afterwards: for each
+    image the :func:`error_places` that ``augment.on_error`` draws from.
     """
 
     def __init__(
@@ -113,6 +117,7 @@ class Crops:
         samples: list[Sample],
         images: list[NDArray[np.float32]],
         truths: list[NDArray[np.bool_]],
+        valids: list[NDArray[np.bool_]],
         augment: Augment,
         weights: dict[str, float],
         seed: int,
@@ -121,13 +126,15 @@ class Crops:
         self.augment, self.seed = augment, seed
         self.errors: list[NDArray[np.float32]] = []
         self.images = [torch.from_numpy(im).to(device, torch.float16) for im in images]
+        truths = [truth & valid for truth, valid in zip(truths, valids, strict=True)]
         self.truths = [torch.from_numpy(t).to(device) for t in truths]
+        self.valids = [None if v.all() else torch.from_numpy(v).to(device) for v in valids]
         self.centres: list[list[tuple[float, float]]] = []
         self.chips: list[tuple[Tensor, Tensor]] = []
-        for image, truth in zip(images, truths, strict=True):
+        for sample, image, truth in zip(samples, images, truths, strict=True):
             parts, count = label(truth, np.ones((3, 3)))
             self.centres.append([(float(r), float(c)) for r, c in center_of_mass(truth, parts, range(1, count + 1))])
-            for k, box in enumerate(find_objects(parts), 1):
+            for k, box in enumerate(find_objects(parts) if weights.get(sample.group, 1.0) else (), 1):
                 self._cut_chip(image, parts == k, box, device)
         groups = sorted({s.group for s in samples})
         self.members = [[i for i, s in enumerate(samples) if s.group == g] for g in groups]
@@ -149,12 +156,13 @@ class Crops:
             (torch.from_numpy(difference.astype(np.float32)).to(device), torch.from_numpy(inside).to(device))
         )
 
-    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Tensor]:
-        """(gray float32, truth float32), both (size, 1, crop, crop)."""
-        pairs = [self._crop(np.random.default_rng([self.seed, rank, step, i])) for i in range(size)]
-        return torch.stack([p[0] for p in pairs])[:, None], torch.stack([p[1] for p in pairs])[:, None]
+    def batch(self, step: int, size: int, rank: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """(gray, truth, valid), all float32 (size, 1, crop, crop), the latter two 0 or 1."""
+        crops = [self._crop(np.random.default_rng([self.seed, rank, step, i])) for i in range(size)]
+        gray, truth, valid = (torch.stack(parts)[:, None] for parts in zip(*crops, strict=True))
+        return gray, truth, valid
 
-    def _crop(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def _crop(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         a = self.augment
         members = self.members[rng.choice(len(self.share), p=self.share)]
         i = members[rng.integers(len(members))]
@@ -174,22 +182,26 @@ class Crops:
             )
         x = image[r : r + side, c : c + side].float()
         y = truth[r : r + side, c : c + side].float()
+        known = self.valids[i]
+        v = torch.ones_like(y) if known is None else known[r : r + side, c : c + side].float()
         if side != a.crop:
-            pair = F.interpolate(torch.stack([x, y])[None], (a.crop, a.crop), mode="bilinear", antialias=True)[0]
-            x, y = pair[0], (pair[1] > 0.5).float()
+            parts = torch.stack([x, y, v])[None]
+            x, y, v = F.interpolate(parts, (a.crop, a.crop), mode="bilinear", antialias=True)[0]
+            y, v = (y > 0.5).float(), (v > 0.999).float()
         if self.chips and rng.random() < a.paste:
             x, y = self._paste(x.clone(), y.clone(), rng)
         if rng.random() < 0.5:
-            x, y = x.T, y.T
+            x, y, v = x.T, y.T, v.T
         flips = [d for d in (0, 1) if rng.random() < 0.5]
         if flips:
-            x, y = x.flip(flips), y.flip(flips)
+            x, y, v = x.flip(flips), y.flip(flips), v.flip(flips)
         if rng.random() < 0.5:
             gain, shift = 1 + rng.uniform(-a.contrast, a.contrast), rng.uniform(-a.brightness, a.brightness)
-            x = ((x - x.mean()) * gain + x.mean() + shift).clamp(0, 1)
+            low, high = _limits(x)
+            x = ((x - x.mean()) * gain + x.mean() + shift).clamp(low, high)
         if rng.random() < 0.25:
             x = self._noisy(x, rng)
-        return x, y
+        return x, y * v, v
 
     def _error(self, members: list[int], rng: np.random.Generator) -> tuple[int, tuple[float, float]] | None:
         """The image and the centre of an error in one of ``members``, None where there is none."""
@@ -202,6 +214,7 @@ class Crops:
         return i, (float(row), float(col))
 
     def _paste(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        low, high = _limits(x)
         for _ in range(int(rng.integers(1, 3))):
             chip, inside = self.chips[rng.integers(len(self.chips))]
             h, w = chip.shape
@@ -210,7 +223,7 @@ class Crops:
             r, c = int(rng.integers(x.shape[0] - h + 1)), int(rng.integers(x.shape[1] - w + 1))
             if y[r : r + h, c : c + w].any():
                 continue
-            x[r : r + h, c : c + w] = (x[r : r + h, c : c + w] + chip * rng.uniform(0.7, 1.2)).clamp(0, 1)
+            x[r : r + h, c : c + w] = (x[r : r + h, c : c + w] + chip * rng.uniform(0.7, 1.2)).clamp(low, high)
             y[r : r + h, c : c + w] = inside.float()
         return x, y
 
@@ -222,3 +235,9 @@ class Crops:
             u = torch.rand(x.shape, generator=draw, device=x.device)
             x = with_salt_pepper(x, rng.uniform(0, self.augment.salt), u)
         return x
+
+
+def _limits(x: Tensor) -> tuple[float, float]:
+    """0 and 1 as of a saturating sensor, or what ``x`` has beyond: images of more than 8 bits are scaled by
+    percentiles, and their targets are what exceeds them."""
+    return min(0.0, float(x.min())), max(1.0, float(x.max()))

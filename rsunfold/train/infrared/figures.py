@@ -47,11 +47,12 @@ def kept_of(figures: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def usage_of(found: Calibration, *, trained: bool = True) -> str:
-    """How logits become scores, and what counts as a target; ``trained``: by training, not by later calibration."""
+def usage_of(found: Calibration, *, trained: bool = True, cut: bool = False) -> str:
+    """How logits become scores, and what counts as a target; ``trained``: by training, not by later calibration;
+    ``cut``: the largest area is one that 1 in 200 of the training targets exceeds."""
     rule = found.rule
     size = f"at most {rule.max_area} " if rule.max_area else ""
-    more = "; 1 in 200 of the training targets is larger" if rule.max_area and trained else ""
+    more = "; 1 in 200 of the training targets is larger" if rule.max_area and cut else ""
     images = "validation images" if trained else "images"
     return (
         f"score = sigmoid(logit / {found.temperature:.4g}); a target is a group of {size}connected pixels with scores"

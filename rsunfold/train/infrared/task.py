@@ -43,6 +43,12 @@ class InfraredTask(TrainingTask):
         held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
         self.validation = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if h]
         train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
+        if len(samples) > 3 and not self.validation:
+            raise InputError(
+                f"none of the {len(samples)} images of {data} can be held out for validation: they are near-duplicates "
+                "of one another, such as frames of one scene, or the recipe's data.validation is 0; add images of "
+                "another scene."
+            )
         if not train or not self.validation:
             raise InputError(f"{data} contains {len(samples)} images, too few to hold out validation images.")
         for what, some in (("train on", train), ("validate on", self.validation)):
@@ -50,7 +56,9 @@ class InfraredTask(TrainingTask):
                 raise InputError(
                     f"none of the {len(some)} images of {data} to {what} contains a target; check the masks."
                 )
-        self.max_area = largest_area([truth & valid for _, (_, truth, valid) in train])
+        masks = [truth & valid for _, (_, truth, valid) in train]
+        self.max_area = self.own_area = largest_area(masks)
+        self.largest = largest_area(masks, share=1.0)
         self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
         self.held_out = [f"{s.group}/{s.name}" for s, _ in self.validation]
         self.train = train
@@ -58,6 +66,7 @@ class InfraredTask(TrainingTask):
             [s for s, _ in train],
             [c[0] for _, c in train],
             [c[1] for _, c in train],
+            [c[2] for _, c in train],
             recipe.augment,
             recipe.data.weights,
             recipe.seed,
@@ -66,20 +75,24 @@ class InfraredTask(TrainingTask):
 
     def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
         """:func:`infrared_loss` of the last stage, and SoftIoU of the earlier ones where the recipe weighs them."""
-        image, truth = self.crops.batch(step, size, rank)
+        image, truth, valid = self.crops.batch(step, size, rank)
+        known = None if bool(valid.all()) else valid
         record = Record()
         T, D = forward(image.contiguous(memory_format=torch.channels_last), keep=record, reconstruct=True)
         first, last = self.weights.pixel
         pixel = first + (last - first) * step / self.steps
-        loss = infrared_loss(T.float(), D.float(), image, truth, pixel=pixel, fidelity=self.weights.fidelity)
+        loss = infrared_loss(T.float(), D.float(), image, truth, known, pixel=pixel, fidelity=self.weights.fidelity)
         if self.weights.stages:
-            loss = loss + self.weights.stages * sum(soft_iou_loss(s["T"].float(), truth) for s in record.stages[:-1])
+            loss = loss + self.weights.stages * sum(
+                soft_iou_loss(s["T"].float(), truth, known) for s in record.stages[:-1]
+            )
         return loss
 
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
-        """Targets may be as large as those of ``record``; where the recipe draws crops on errors, those of ``net``."""
+        """Targets may be as large as those of ``record``, and as those trained on; where the recipe draws crops on
+        errors, those of ``net``."""
         if record is not None and record.max_area is not None:
-            self.max_area = max(self.max_area or 0, record.max_area)
+            self.max_area = max(self.max_area or self.largest or 0, record.max_area)
         if self.on_error:
             if record is None:
                 raise InputError(
@@ -112,9 +125,9 @@ class InfraredTask(TrainingTask):
         iou = sum(by_set.values()) / max(1, len(by_set))
         return Verdict(
             score=found.score,
-            log={"val_iou": iou, "val_silent": found.silent, "val_sets": by_set},
-            message=f"threshold {found.rule.threshold:.3f}, confidence {found.rule.confidence:.3f}, "
-            f"silent on {found.silent:.0%} of target-free images",
+            log={"val_iou": iou, "val_sets": by_set} | ({} if found.silent is None else {"val_silent": found.silent}),
+            message=f"threshold {found.rule.threshold:.3f}, confidence {found.rule.confidence:.3f}"
+            + ("" if found.silent is None else f", silent on {found.silent:.0%} of target-free images"),
             record={
                 "threshold": found.rule.threshold,
                 "confidence": found.rule.confidence,
@@ -122,15 +135,17 @@ class InfraredTask(TrainingTask):
                 "temperature": found.temperature,
                 "figures": kept_of(figures),
             },
-            usage=[usage_of(found)],
+            usage=[usage_of(found, cut=found.rule.max_area == self.own_area)],
             results=table_of(figures, found),
         )
 
 
 def _hash(samples: list[Sample], contents: list[Content]) -> str:
     digest = hashlib.sha256()
-    for sample, (gray, truth, _) in zip(samples, contents, strict=True):
+    for sample, (gray, truth, valid) in zip(samples, contents, strict=True):
         digest.update(f"{sample.group}/{sample.name}".encode())
         digest.update(gray.tobytes())
         digest.update(truth.tobytes())
+        if not valid.all():
+            digest.update(valid.tobytes())
     return digest.hexdigest()

@@ -79,3 +79,12 @@ def test_a_cube_of_negative_values_is_refused(tmp_path: Path):
     savemat(tmp_path / "a" / "one.mat", {"cube": np.moveaxis(-1 - cube(0.8), 0, -1)})
     with pytest.raises(InputError, match=r"one\.mat has no values above 0 to speak of"):
         read_cubes(tmp_path, ["a"])
+
+
+def test_a_cube_with_holes_is_refused(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    holed = np.moveaxis(cube(0.8), 0, -1).astype(np.float32)
+    holed[:, :5] = np.nan
+    savemat(tmp_path / "a" / "one.mat", {"cube": holed})
+    with pytest.raises(InputError, match=r"one\.mat has 100 pixels without data, which no network can be trained on"):
+        read_cubes(tmp_path, ["a"])

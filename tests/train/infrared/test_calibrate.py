@@ -80,7 +80,7 @@ def test_score_is_the_geometric_mean_over_sets_of_the_pooled_iou():
     b = [result([9.0, 9.0, -9.0], [1, 0, 0], "b")]
     found = calibrate([*a, *b])
     assert found.score == pytest.approx((3 / 4 * 1 / 2) ** 0.5 + 0.1)
-    assert found.silent == 1
+    assert found.silent is None
 
 
 def test_invalid_pixels_neither_count_nor_alarm():

@@ -95,7 +95,8 @@ def scene(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
 def crops(augment: Augment = PLAIN, *, count: int = 4, seed: int = 0, weights=None, make=scene) -> Crops:
     images, truths = zip(*(make(i) for i in range(count)), strict=True)
     named = samples(*(f"{'ab'[i % 2]}/{i}" for i in range(count)))
-    return Crops(named, list(images), list(truths), augment, weights or {}, seed, torch.device("cpu"))
+    valids = [np.ones_like(t) for t in truths]
+    return Crops(named, list(images), list(truths), valids, augment, weights or {}, seed, torch.device("cpu"))
 
 
 def test_batches_depend_on_seed_rank_and_step_alone():
@@ -110,14 +111,15 @@ def test_batches_depend_on_seed_rank_and_step_alone():
 
 
 def test_shapes_types_and_values():
-    x, y = crops(replace(PLAIN, contrast=0.3, brightness=0.1, gauss=0.05, salt=0.01)).batch(0, 64)
+    x, y, v = crops(replace(PLAIN, contrast=0.3, brightness=0.1, gauss=0.05, salt=0.01)).batch(0, 64)
+    assert v.shape == y.shape and v.dtype == torch.float32 and (v == 1).all()
     assert x.shape == y.shape == (64, 1, 24, 24) and x.dtype == y.dtype == torch.float32
     assert set(y.unique().tolist()) == {0.0, 1.0} and x.isfinite().all()
 
 
 @pytest.mark.parametrize("contrast", [0.0, 0.3])
 def test_truth_stays_aligned_with_the_picture(contrast):
-    x, y = crops(replace(PLAIN, contrast=contrast, brightness=contrast / 3)).batch(1, 300)
+    x, y, _ = crops(replace(PLAIN, contrast=contrast, brightness=contrast / 3)).batch(1, 300)
     holding = 0
     for image, truth in zip(x[:, 0], y[:, 0].bool(), strict=True):
         if truth.any() and not truth.all():
@@ -136,7 +138,7 @@ def test_all_eight_orientations_and_several_scales_occur():
         return truth.astype(np.float32), truth
 
     whole = replace(PLAIN, crop=12, paste=0.0, scale=(1.0, 1.0))
-    _, y = crops(whole, count=1, make=corner).batch(0, 200)
+    _, y, _ = crops(whole, count=1, make=corner).batch(0, 200)
     assert {tuple(t.flatten().int().tolist()) for t in y} == {
         tuple(np.ascontiguousarray(t).flatten().astype(int)) for t in orientations(corner(0)[1])
     }
@@ -158,7 +160,7 @@ def test_pasted_targets_come_with_their_truth():
     def empty_or_not(seed):
         return scene(seed) if seed == 0 else (np.full((64, 73), 0.1, np.float32), np.zeros((64, 73), bool))
 
-    only_empty = {"a": 0.0, "b": 1.0}
+    only_empty = {"a": 1e-9, "b": 1.0}
     pasted = crops(replace(PLAIN, paste=1.0), count=2, weights=only_empty, make=empty_or_not).batch(0, 50)
     assert pasted[1].flatten(1).any(1).all()
     assert (pasted[0][pasted[1].bool()] > 0.6).all() and (pasted[0][~pasted[1].bool()] < 0.2).all()
@@ -170,7 +172,7 @@ def test_weights_decide_how_often_a_set_is_drawn():
     def marked(seed):
         return np.full((32, 32), 0.25 * (seed % 2), np.float32), np.zeros((32, 32), bool)
 
-    x, _ = crops(count=2, weights={"a": 1.0, "b": 3.0}, make=marked).batch(0, 400)
+    x, _, _ = crops(count=2, weights={"a": 1.0, "b": 3.0}, make=marked).batch(0, 400)
     assert 0.68 < (x[:, 0, 0, 0] > 0.1).float().mean() < 0.82
     with pytest.raises(InputError, match="every one of the sets a, b has weight 0"):
         crops(count=2, weights={"a": 0.0, "b": 0}, make=marked)
@@ -191,9 +193,47 @@ def test_noise_is_drawn_where_asked():
     assert (x == 0).any() and (x == 1).any()
 
 
+def test_what_is_not_valid_is_marked_and_no_target():
+    """An L-shaped target that is known, beside a brighter one that is not."""
+    image, truth = scene(0)
+    image, truth, valid = image.copy(), truth.copy(), np.ones_like(truth)
+    image[:6, :6], truth[:6, :6], valid[:7, :7] = 0.98, True, False
+    named, full = samples("a/x"), replace(PLAIN, paste=0.0, contrast=0.0, brightness=0.0)
+    made = Crops(named, [image], [truth], [valid], full, {}, 0, torch.device("cpu"))
+    assert len(made.centres[0]) == 1 and len(made.chips) == 1
+    x, y, v = made.batch(0, 300)
+    unknown = x > 0.95
+    assert unknown.any() and not v[unknown].any() and not y[unknown].any()
+    assert y.any() and v[y.bool()].all()
+    pasted = Crops(named, [image], [truth], [valid], replace(full, paste=1.0), {}, 0, torch.device("cpu"))
+    _, y, v = pasted.batch(0, 300)
+    assert not y[v == 0].any()
+
+
+def test_gray_beyond_the_percentiles_is_kept():
+    def bright(seed):
+        image, truth = scene(seed)
+        return np.where(truth, np.float32(2), image), truth
+
+    x, y, _ = crops(replace(PLAIN, contrast=0.3, brightness=0.1, paste=0.0, scale=(1, 1)), make=bright).batch(0, 100)
+    assert x[y.bool()].min() > 1.1 and x.max() <= 2.4
+    pasted = crops(replace(PLAIN, paste=1.0, on_target=0.0, scale=(1, 1)), make=bright).batch(0, 100)[0]
+    assert pasted.max() > 1.5
+    saturating = crops(replace(PLAIN, contrast=0.3, brightness=0.1, paste=1.0)).batch(0, 100)[0]
+    assert saturating.min() >= 0 and saturating.max() <= 1
+
+
+def test_nothing_is_pasted_from_a_set_that_is_not_drawn():
+    def marked(seed):
+        return scene(seed) if seed == 1 else (np.full((64, 73), 0.1, np.float32), np.zeros((64, 73), bool))
+
+    made = crops(replace(PLAIN, paste=1.0), count=2, weights={"a": 1.0, "b": 0.0}, make=marked)
+    assert made.chips == [] and not made.batch(0, 20)[1].any()
+
+
 @pytest.mark.parametrize("crop", [1, 3, 24, 100])
 def test_crops_smaller_than_targets_and_larger_than_images(crop):
-    x, y = crops(replace(PLAIN, crop=crop, paste=1.0)).batch(0, 40)
+    x, y, _ = crops(replace(PLAIN, crop=crop, paste=1.0)).batch(0, 40)
     assert x.shape == y.shape == (40, 1, crop, crop) and x.isfinite().all()
 
 
@@ -217,7 +257,8 @@ def test_crops_are_drawn_on_errors_of_their_set():
     images = [np.full((96, 96), level, np.float32) for level in (0.1, 0.3, 0.6)]
     truths = [np.zeros((96, 96), bool) for _ in images]
     augment = replace(PLAIN, on_error=1.0, scale=(1.0, 1.0), paste=0.0)
-    made = Crops(samples("a/x", "a/y", "b/z"), images, truths, augment, {"b": 0.0}, 0, torch.device("cpu"))
+    valids = [np.ones_like(t) for t in truths]
+    made = Crops(samples("a/x", "a/y", "b/z"), images, truths, valids, augment, {"b": 0.0}, 0, torch.device("cpu"))
     for image, (row, col) in zip(made.images, ((8, 8), (88, 88), (40, 40)), strict=True):
         image[row, col] = 1.0
     made.errors = [np.zeros((0, 3), np.float32), np.array([[88, 88, 2.0]], np.float32), np.array([[40, 40, 1]], "f4")]

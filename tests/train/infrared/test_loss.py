@@ -73,3 +73,16 @@ def test_infrared_loss_is_the_weighted_sum():
     torch.testing.assert_close(
         infrared_loss(T, D, image, truth, pixel=0.0, fidelity=0.1), soft_iou_loss(T, truth) + 0.1 * mse
     )
+
+
+def test_what_is_not_valid_counts_for_nothing():
+    torch.manual_seed(0)
+    logits, truth = torch.randn(2, 1, 6, 6), torch.zeros(2, 1, 6, 6)
+    truth[:, :, 1:3, 1:3] = 1
+    valid = torch.ones_like(truth)
+    assert soft_iou_loss(logits, truth, valid) == soft_iou_loss(logits, truth)
+    assert hard_pixel_loss(logits, truth, valid) == hard_pixel_loss(logits, truth)
+    valid[:, :, 4:] = 0
+    other = torch.where(valid == 1, logits, 30.0)
+    for loss in (soft_iou_loss, hard_pixel_loss):
+        assert loss(other, truth, valid) == loss(logits, truth, valid) != loss(other, truth)
