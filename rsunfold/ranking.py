@@ -173,6 +173,16 @@ def check_most(most: int, d: int) -> None:
         raise UsageError(f"between 1 and {d} features can be chosen of {d}, not {most}.")
 
 
+def eigenvectors(A: Real, first: int, end: int) -> Real:
+    """(n, end - first): eigenvectors of a symmetric A (n, n) to the eigenvalues ``first`` to ``end`` - 1, ascending."""
+    from scipy.linalg import eigh
+
+    try:
+        return np.asarray(eigh(A, subset_by_index=[first, end - 1])[1])
+    except np.linalg.LinAlgError:  # LAPACK's method for some of them gives up where many eigenvalues are equal
+        return np.asarray(np.linalg.eigh(A)[1][:, first:end])
+
+
 def deviations(scene: Scene) -> Real:
     """Standard deviations (d,) of the features; exactly 0 for a constant one, whose variance is rounding."""
     variance = np.maximum(np.diagonal(scene.covariance), 0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours, neighbour_graph
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -69,8 +69,6 @@ class MCFS:
 def embedding(x: Real, count: int, neighbours: int) -> Real:
     """(n, count or fewer) : solutions of L y = lambda D y for samples x (d, n) by rising lambda, the trivial one left
     out, each of length sqrt(n) and with its largest entry above 0."""
-    from scipy.linalg import eigh
-
     n = x.shape[1]
     count = min(count, n - 1)
     if count < 1:
@@ -80,6 +78,6 @@ def embedding(x: Real, count: int, neighbours: int) -> Real:
     trivial = root / np.linalg.norm(root)
     # It has the largest eigenvalue, 1, not always alone: graphs fall apart. So it is sent to the other end, -1.
     A = W / root[:, None] / root - 2 * np.outer(trivial, trivial)
-    Y = eigh(A, subset_by_index=[n - count, n - 1])[1][:, ::-1] / root[:, None]
+    Y = eigenvectors(A, n - count, n)[:, ::-1] / root[:, None]
     Y *= np.sqrt(n) / np.maximum(np.linalg.norm(Y, axis=0), np.finfo(np.float64).tiny)
     return np.asarray(Y * np.where(Y[np.abs(Y).argmax(axis=0), np.arange(Y.shape[1])] < 0, -1, 1))

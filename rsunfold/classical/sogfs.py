@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse
 from rsunfold.errors import UsageError
-from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, standardised_samples
+from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -176,9 +176,7 @@ def scatter(X: Real, S: Real) -> Real:
 
 def embedding(S: Real, c: int) -> tuple[Real, int]:
     """(F (n, c), number of connected parts of S)."""
-    from scipy.linalg import eigh
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import connected_components
 
-    F: Real = eigh(laplacian(S), subset_by_index=[0, c - 1])[1]
-    return F, int(connected_components(csr_array(S), directed=False)[0])
+    return eigenvectors(laplacian(S), 0, c), int(connected_components(csr_array(S), directed=False)[0])

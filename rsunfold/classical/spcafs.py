@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised
+from rsunfold.ranking import Mask, Ranking, by_score, check_most, eigenvectors, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -69,20 +69,14 @@ def row_sparse(S: Real, m: int, weight: float, power: float, *, start: Real | No
     S (d, d) symmetric, of any sign; m <= d. start : a W to go on from, whose objective the result does not exceed.
     steps : most reweightings.
     """
-    from scipy.linalg import eigh
-
     d = len(S)
-    leading = [d - m, d - 1]
-    if start is None or not weight:
-        W: Real = eigh(S, subset_by_index=leading)[1]
-    else:
-        W = start
+    W = eigenvectors(S, d - m, d) if start is None or not weight else start
     norms = np.linalg.norm(W, axis=1)
     if not weight:
         return W
     for _ in range(steps):
         D = power / 2 * np.maximum(norms, LEAST) ** (power - 2)
-        W = eigh(S - weight * np.diag(D), subset_by_index=leading)[1]
+        W = eigenvectors(S - weight * np.diag(D), d - m, d)
         before, norms = norms, np.linalg.norm(W, axis=1)
         if np.abs(norms - before).max() < TOLERANCE:
             break

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.optimize
 
 from rsunfold.classical import sogfs
@@ -22,6 +23,7 @@ from rsunfold.classical.spcafs import SPCAFS, row_sparse
 from rsunfold.classical.udfs import UDFS, discrimination
 from rsunfold.classical.uniform import Uniform
 from rsunfold.errors import UsageError
+from rsunfold.ranking import eigenvectors
 from rsunfold.registry import all_models
 from rsunfold.scene import Scene, scene_of
 
@@ -488,3 +490,18 @@ class TestONR:
 
     def test_nothing_left_with_all(self):
         assert ONR().rank(scene(spectra(8)), 8).about["unexplained"] == pytest.approx(0, abs=1e-12)
+
+
+def test_eigenvectors_where_the_method_for_some_of_them_gives_up(monkeypatch):
+    """LAPACK does so on some processors, for matrices with many equal eigenvalues."""
+    A = np.random.default_rng(0).normal(size=(9, 9))
+    A += A.T
+    expected = eigenvectors(A, 2, 5)
+    assert expected.shape == (9, 3)
+
+    def fails(*args, **options):
+        raise np.linalg.LinAlgError("Internal Error.")
+
+    monkeypatch.setattr(scipy.linalg, "eigh", fails)
+    found = eigenvectors(A, 2, 5)
+    np.testing.assert_allclose(np.abs(np.sum(found * expected, axis=0)), 1)

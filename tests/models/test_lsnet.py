@@ -152,7 +152,7 @@ def test_windows_agree_with_the_whole_though_the_scan_is_in_strips(size, tmp_pat
         T = for_inference(net)(D, keep=canvas.keep)[0]
         found = T.read(outofcore.Window(0, 0, *size))[0, 0].numpy()
         canvas.close()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * max(1e-3, float(np.ptp(expected))))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * max(1e-2, float(np.ptp(expected))))
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
