@@ -294,6 +294,11 @@ def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
     assert f"scores above {new.threshold:.3f}" in result.stdout and "at most 40 connected pixels" in result.stdout
     assert "recalibrated" in new.origin and new.name == "mine"
     assert "Images on which the rule was chosen" in result.stdout and "training" not in result.stdout
+    assert "cannot be found" not in result.stdout
+    small = call(*words[:-4], "-o", tmp_path / "small.safetensors", "--device", "cpu", "--max-area", 1)
+    assert re.search(
+        r"\d+ of the \d+ targets have more than 1 pixels and cannot be found; see --max-area", small.stdout
+    )
     report = tmp_path / "report.json"
     call("evaluate", "detect-ir", "--data", data, "--weights", target, "--device", "cpu", "--json", report)
     found = json.loads(report.read_text())

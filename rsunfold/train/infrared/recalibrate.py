@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import Sample
+from rsunfold.metrics.components import Components
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.train.infrared.calibrate import calibrate
@@ -59,4 +61,15 @@ def recalibrate(
         origin=f"{record.origin}; recalibrated, before {sha[:12]}",
     )
     save(output, net, changed, overwrite=overwrite)
-    return changed, [usage_of(found, trained=False), "", *table_of(figures, found, trained=False)]
+    areas = np.concatenate([Components.of(truth & valid).area for _, _, truth, valid in results])
+    larger = int((areas > limit).sum()) if limit else 0
+    told = [
+        f"{larger} of the {areas.size} targets have more than {limit} pixels and cannot be found; see --max-area",
+        "",
+    ]
+    return changed, [
+        usage_of(found, trained=False),
+        "",
+        *(told if larger else []),
+        *table_of(figures, found, trained=False),
+    ]
