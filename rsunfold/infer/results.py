@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import os
 import re
 import reprlib
 import secrets
@@ -152,11 +153,14 @@ def _the_place(told: str, source: str) -> bool:
     """
     if _OF_GDAL.match(told) or _OF_GDAL.match(source):
         return told == source
-    here, there = (Path(name).parent for name in (source, told))
+    here, there = Path(source).parent, Path(os.path.normpath(told)).parent
     if there.is_absolute():
         return here.resolve() == there.resolve()
-    known = [part for part in there.parts if part != ".."]
-    return not known or here.resolve().parts[-len(known) :] == tuple(known)
+    known = tuple(part for part in there.parts if part != "..")
+    # Of a link both names are good.
+    return not known or any(
+        p.parts[-len(known) :] == known for p in (here.resolve(), Path(os.path.normpath(here.absolute())))
+    )
 
 
 def _plain(value: Any) -> Any:

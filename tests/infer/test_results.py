@@ -57,6 +57,15 @@ def test_results_of_another_image_model_or_other_weights_and_options_are_not_don
             is_done(tmp_path, names, source, ABOUT)
 
 
+def test_an_image_behind_a_link_is_done(tmp_path, monkeypatch):
+    (tmp_path / "deep" / "in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "in")
+    monkeypatch.chdir(tmp_path)
+    for told in ("link/a.tif", "./link/a.tif", "deep/../link/a.tif", "deep/in/a.tif", str(tmp_path / "link" / "a.tif")):
+        (tmp_path / "a_summary.json").write_text(json.dumps({"model": "mpcm", "input": told}))
+        assert is_done(tmp_path, {"summary": "a_summary.json"}, "link/a.tif", ABOUT)
+
+
 def test_what_was_asked_for_is_what_the_samples_depend_on():
     @dataclass
     class Options:
