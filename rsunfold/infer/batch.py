@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, InputError, OutputError, RsunfoldError, UsageError
-from rsunfold.infer.results import LAST
+from rsunfold.infer.results import LAST, OF_GDAL
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES, images_in, natural
 
 T = TypeVar("T")
-_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")  # names in which brackets and question marks are no pattern
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
 _RESULT = re.compile(
     r"(?P<image>.+)_(score|mask|stages|quicklook|spectra|selected|explain|residual|report|bands|noise|denoised)"
@@ -39,7 +38,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             raise UsageError("standard input cannot be read as an image; give a file.")
         if Path(name).is_dir():
             found = [str(p) for p in images_in(Path(name), lambda p: not _is_result(p)).values()]
-        elif glob.has_magic(name) and not Path(name).exists() and not _OF_GDAL.match(name):
+        elif glob.has_magic(name) and not Path(name).exists() and not OF_GDAL.match(name):
             matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
             found = sorted((f for f in matches if not Path(f).is_dir() and not _is_result(Path(f))), key=natural)
         else:

@@ -36,9 +36,10 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 _FILES_ONLY = {"overwrite", "picture", "pixels", "report", "residual", "stages", "suffix", "envi"}
-_SETTINGS = {"asked", "half", "object_size_px", "priors", "seed", "window"}
-"""Entries of a summary that the command line decides."""
-_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
+_SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
+"""Entries of a summary that the command line decides, beside what was "asked"."""
+OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
+"""Names that only GDAL understands."""
 
 
 class Result:
@@ -105,17 +106,13 @@ def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str
                 raise OutputError(
                     f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
                 )
-    for key in sorted(_SETTINGS & told.keys() & about.keys()):
-        before, now = (x[key] if isinstance(x[key], dict) else {key.removesuffix("_px"): x[key]} for x in (told, about))
-        for name in sorted(before.keys() & now.keys()):
-            if _plain(before[name]) != _plain(now[name]):
-                option = f"--{name.replace('_', '-')}"
-                then = "the default" if _unset(before[name]) else _shown(before[name])
-                wanted = "the default" if _unset(now[name]) else _shown(now[name])
-                raise OutputError(
-                    f"{summary} was made with {option} at {then}, not at {wanted}; choose another folder, or pass "
-                    "--overwrite."
-                )
+    before, now = _settings(told), _settings(about)
+    for name in sorted(before.keys() & now.keys()):
+        if _plain(before[name]) != _plain(now[name]):
+            raise OutputError(
+                f"{summary} was made with --{name.replace('_', '-')} at {_shown(before[name])}, not at "
+                f"{_shown(now[name])}; choose another folder, or pass --overwrite."
+            )
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
         raise OutputError(
@@ -151,7 +148,7 @@ def _the_place(told: str, source: str) -> bool:
 
     Summaries hold names as they were given, so one that is not absolute counts from a folder that nobody knows.
     """
-    if _OF_GDAL.match(told) or _OF_GDAL.match(source):
+    if OF_GDAL.match(told) or OF_GDAL.match(source):
         return told == source
     here, there = Path(source).parent, Path(os.path.normpath(told)).parent
     if there.is_absolute():
@@ -168,12 +165,16 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str), parse_int=float)
 
 
-def _unset(value: Any) -> bool:
-    return value is None or value is False or value in ([], ())
+def _settings(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What the command line decided, by option, of the entries of a summary."""
+    asked: dict[str, Any] = entries.get("asked", {})
+    return {k.removesuffix("_px"): entries[k] for k in _SETTINGS & entries.keys()} | asked
 
 
 def _shown(value: Any) -> str:
     """A setting about as a user writes it: ``1340-1450,1800-1960`` of pairs of numbers."""
+    if value is None or value is False or value in ([], ()):
+        return "the default"
     if isinstance(value, list | tuple):
         return ",".join("-".join(map(_shown, v)) if isinstance(v, list | tuple) else _shown(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

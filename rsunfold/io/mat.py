@@ -61,9 +61,11 @@ class Variable:
 
 def _v5_variables(name: str, value: Any) -> Iterator[Variable]:
     """The numeric arrays in ``value`` as loadmat gives it: matrices, structs (fields) and cells (objects)."""
-    matrix: Any = value if scipy.sparse.issparse(value) else None
-    if matrix is not None and matrix.dtype.kind in "biufc" and 0 not in matrix.shape:
-        yield Variable(name, Filled(matrix), matrix.dtype.newbyteorder("="))
+    if scipy.sparse.issparse(value):
+        matrix: Any = value
+        if matrix.dtype.kind in "biufc" and 0 not in matrix.shape:
+            yield Variable(name, Filled(matrix), matrix.dtype.newbyteorder("="))
+        return
     if not isinstance(value, np.ndarray) or isinstance(value, MatlabFunction | MatlabOpaque) or value.size == 0:
         return
     if value.dtype.names:
@@ -161,7 +163,7 @@ class MatFile:
             reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
             raise InputError(f"{path} is not a readable MAT file ({reason}).") from err
         self.sparse = [v for v in found if isinstance(v.reversed_, Filled)]
-        self.variables = [v for v in found if v not in self.sparse]
+        self.variables = [v for v in found if not isinstance(v.reversed_, Filled)]
 
     def size_scalars(self) -> list[tuple[int, int]]:
         """(rows, cols) of images, as scalars beside a matrix give them."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +54,15 @@ def roc_picture(
 
 
 def _joined(fa: Array, pd: Array, floor: float) -> tuple[Array, Array]:
-    """Points of the straight lines from corner to corner, close enough for a logarithmic axis that begins at floor."""
-    x = [np.maximum(fa[:1], floor)]
-    for low, high in pairwise(fa):
-        low = max(low, floor)
-        x.append(np.geomspace(low, high, 2 + int(20 * np.log10(high / low)))[1:] if high > low else np.array([high]))
-    places = np.maximum(np.concatenate(x), floor)
-    # Corners one above the other, such as those without any false alarm, are no function: they stay as they are.
-    between = ~np.isin(places, fa)
-    xs = np.concatenate([np.maximum(fa, floor), places[between]])
-    ys = np.concatenate([pd, np.interp(places[between], fa, pd)])
-    order = np.lexsort((ys, xs))
-    return xs[order], ys[order]
+    """Corners of rising fa, and points between on the straight lines, close enough for a logarithmic axis from floor.
+
+    Corners one above the other, such as those without any false alarm, are no function, and stay as they are.
+    """
+    between = np.setdiff1d(np.geomspace(floor, max(floor, fa[-1]), 500), fa)
+    x = np.concatenate([np.maximum(fa, floor), between])
+    y = np.concatenate([pd, np.interp(between, fa, pd)])
+    order = np.lexsort((y, x))
+    return x[order], y[order]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,12 @@ def with_salt_pepper(x: Any, share: float, uniform: Any) -> Any:
     return x * ~(salt | pepper) + salt
 
 
+def ends(x: Any) -> tuple[float, float]:
+    """Where gray is cut: 0 and 1 as of a saturating sensor, or what ``x`` has beyond, as images scaled by percentiles
+    do, whose targets are what exceeds them."""
+    return min(0.0, float(x.min())), max(1.0, float(x.max()))
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A kind of noise (see ``KINDS``) at a level in [0, 1], drawn from ``seed`` and the name of the image.
@@ -69,8 +75,7 @@ class Corruption:
         digest = hashlib.sha256(name.encode()).digest()[:8]
         rng = np.random.default_rng([self.seed, list(KINDS).index(self.kind), int.from_bytes(digest)])
         if self.kind == "gaussian":
-            low, high = min(0.0, float(gray.min())), max(1.0, float(gray.max()))
-            noisy = np.clip(with_gaussian(gray, self.level, rng.standard_normal(gray.shape, np.float32)), low, high)
+            noisy = np.clip(with_gaussian(gray, self.level, rng.standard_normal(gray.shape, np.float32)), *ends(gray))
         else:
             noisy = with_salt_pepper(gray, self.level, rng.random(gray.shape, np.float32))
         return np.asarray(np.where(valid, noisy, gray), np.float32)

@@ -21,7 +21,7 @@ def grown(narrow: Unrolled, wide: Unrolled) -> Unrolled:
     """
     if not isinstance(wide, TargetNetwork):
         raise ValueError("only networks for infrared targets can be widened")
-    learned, state = narrow.state_dict(), copy.deepcopy(wide.state_dict())
+    learned, state = narrow.state_dict(), wide.state_dict()  # whose tensors are those of wide
     if learned.keys() != state.keys():
         raise ValueError("only channels can be added, not layers or stages")
     for name, value in state.items():
@@ -31,7 +31,6 @@ def grown(narrow: Unrolled, wide: Unrolled) -> Unrolled:
         if value.ndim > 1:
             value[: len(old)] = 0
         value[tuple(slice(n) for n in old.shape)] = old
-    wide.load_state_dict(state)
     image = torch.rand(1, 1, 48, 40, generator=torch.Generator().manual_seed(0))
     (before, _), (after, _) = (copy.deepcopy(net).cpu().eval()(image) for net in (narrow, wide))
     if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):

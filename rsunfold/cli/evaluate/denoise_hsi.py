@@ -113,5 +113,5 @@ def denoise_hsi(
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)
     if picture is not None:
-        first, title = done.first, f"{done.first.name}, mean over noises"
-        quality_picture(picture, done.curves(), wavelengths=first.wavelengths, title=title, overwrite=overwrite)
+        title = f"{done.runs[0]['cube']}, mean over noises"
+        quality_picture(picture, done.curves(), wavelengths=done.wavelengths, title=title, overwrite=overwrite)

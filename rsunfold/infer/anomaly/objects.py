@@ -16,6 +16,7 @@ from scipy import ndimage
 from rsunfold.infer.infrared.targets import Target, find_targets
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.atomic import atomic_path
+from rsunfold.moments import Moments
 
 PICTURE_SIDE = 1000
 MOST = 1000
@@ -74,26 +75,21 @@ def find_anomalies(image: SpectralImage, score: NDArray[np.float32], threshold: 
     step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
     chosen = picture_bands(image)
     small: list[NDArray[Any]] = []
-    whole = image.statistics.moments
-    rest, squares, left = np.zeros(len(image.bands)), np.zeros(len(image.bands)), 0
+    rest = Moments(len(image.bands))
     for window in image.strips(len(image.bands)):
         data, inside = image.read(window)
         group = slot[groups[window.slices]]
         here = group >= 0
         np.add.at(sums, group[here], data[:, here].T.astype(np.float64))
         np.add.at(pixels, group[here], 1)
-        plain = data[:, inside & ~above[window.slices]].astype(np.float64) - whole.mean[:, None]
-        rest, squares, left = rest + plain.sum(1), squares + (plain**2).sum(1), left + plain.shape[1]
+        rest.add(data[:, inside & ~above[window.slices]])
         some = np.s_[-window.row % step :: step, ::step]
         shown = np.where(inside, data[chosen], np.nan)
         small.append(np.moveaxis(shown[:, *some], 0, -1).copy())
     spectra = {t.id: sums[k] / pixels[k] for k, t in enumerate(strongest)}
-    background, variance = whole.mean, np.diag(whole.covariance)
-    if left:
-        background = whole.mean + rest / left
-        variance = squares / left - (rest / left) ** 2
-    deviation = np.sqrt(np.maximum(variance, 0))
-    return Anomalies(targets, groups > 0, spectra, background, deviation, _stretched(np.concatenate(small)), step)
+    background = rest if rest.count else image.statistics.moments
+    deviation = np.sqrt(np.maximum(np.diag(background.covariance), 0))
+    return Anomalies(targets, groups > 0, spectra, background.mean, deviation, _stretched(np.concatenate(small)), step)
 
 
 def picture_bands(image: SpectralImage) -> list[int]:

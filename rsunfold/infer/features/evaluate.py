@@ -289,8 +289,8 @@ def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
     """(rows, cols): the class of each pixel, 0 where there is none or the file is not valid.
 
     Where the file has a palette, its indices are the classes. A file of several bands holds abundances: the class is
-    the band of the largest, from 1, or 0 where none is above 0. Raises InputError for
-    classes that are not whole numbers from 0.
+    the band of the largest, from 1, or 0 where none is above 0. Raises InputError for classes that are not whole
+    numbers from 0.
     """
     with open_cube(path, var=var, palette="indices") as reader:
         cube = reader.read()

@@ -39,7 +39,6 @@ class Clean:
     """A clean cube: data float32 (bands that take part, rows, cols), and valid bool (rows, cols). bands : zero-based,
     of ``count``. wavelengths : of all bands in nm, or none. top : the largest valid sample of the file."""
 
-    name: str
     data: NDArray[np.float32]
     valid: NDArray[np.bool_]
     bands: list[int]
@@ -51,11 +50,19 @@ class Clean:
 @dataclass
 class Comparison:
     """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
-    :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model; ``cubes`` by name."""
+    :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model. count, wavelengths : of all bands of
+    the first cube; see :class:`Clean`."""
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
-    cubes: dict[str, Clean] = field(default_factory=dict)
+    count: int = 0
+    wavelengths: tuple[float, ...] = ()
+
+    def add(self, clean: Clean, q: dict[str, Any], **run: Any) -> None:
+        """Take the figures ``q`` of a ``run`` (model, cube, noise, seed, seconds, ...) on the cube ``clean``."""
+        if not self.runs:
+            self.count, self.wavelengths = clean.count, clean.wavelengths
+        self.runs.append({**run, "bands": [b + 1 for b in clean.bands], "quality": q})
 
     def rows(self) -> list[dict[str, Any]]:
         """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises."""
@@ -76,29 +83,24 @@ class Comparison:
 
     def curves(self, noise: str | None = None) -> dict[str, NDArray[np.float64]]:
         """Mean PSNR of each model (under one noise) in every band of the first cube, NaN in those that take no part."""
-        cube = self.first
+        first = self.runs[0]
         found = {}
         for model in self.about:
             some = [
                 [np.nan if v is None else v for v in run["quality"]["psnr_per_band"]]
                 for run in self.runs
-                if run["model"] == model and run["cube"] == cube.name and noise in (None, run["noise"])
+                if run["model"] == model and run["cube"] == first["cube"] and noise in (None, run["noise"])
             ]
-            found[model] = np.full(cube.count, np.nan)
-            found[model][cube.bands] = np.mean(some, axis=0)
+            found[model] = np.full(self.count, np.nan)
+            found[model][[b - 1 for b in first["bands"]]] = np.mean(some, axis=0)
         return found
-
-    @property
-    def first(self) -> Clean:
-        """The cube that :meth:`curves` are of."""
-        return self.cubes[self.runs[0]["cube"]]
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
         return {"models": self.about, "summary": self.rows(), "runs": self.runs}
 
 
-def read_clean(path: str, var: str | None = None, name: str = "") -> Clean:
+def read_clean(path: str, var: str | None = None) -> Clean:
     """The cube of a file divided by its largest valid value; InputError unless that is above 0."""
     with environment(), SpectralImage(path, var=var) as image:
         data, valid = image.read(Window(0, 0, image.rows, image.cols))
@@ -106,7 +108,7 @@ def read_clean(path: str, var: str | None = None, name: str = "") -> Clean:
         if top <= 0:
             raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
         scaled = (data / top).astype(np.float32)
-        return Clean(name, scaled, valid, image.bands, image.count, image.meta.wavelengths, top)
+        return Clean(scaled, valid, image.bands, image.count, image.meta.wavelengths, top)
 
 
 def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
@@ -140,7 +142,7 @@ def evaluate_models(
         name = denoiser.name
         done.about[name] = denoiser.describe()
         for cube, path in cubes.items():
-            clean = done.cubes[cube] = read_clean(path, var, cube)
+            clean = read_clean(path, var)
             holes = np.broadcast_to(~clean.valid, clean.data.shape)
             for (kind, sigma), seed in tracked(list(itertools.product(protocol, seeds)), f"{name}, {cube}"):
                 noisy = make_noise(clean.data, kind, sigma=sigma, seed=seed).data
@@ -150,13 +152,9 @@ def evaluate_models(
                 assert found is not None
                 q = quality(clean.data, found, valid=clean.valid, published_ergas=published_ergas)
                 label = kind if sigma is None else f"{kind} {sigma:g}"
-                done.runs.append(
-                    {
-                        **{"model": name, "cube": cube, "noise": label, "seed": seed},
-                        **{"seconds": cleaned.summary["seconds"], "bands": [b + 1 for b in clean.bands], "quality": q},
-                        **({"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}),
-                    }
-                )
+                about = {"model": name, "cube": cube, "noise": label, "seed": seed}
+                adapted = {"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}
+                done.add(clean, q, **about, seconds=cleaned.summary["seconds"], **adapted)
                 psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
                 say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
     return done
@@ -176,35 +174,26 @@ def evaluate_files(
     valid in each; ``say`` is told of a file that has fewer than the truth. Raises InputError where the sizes differ.
     """
     done = Comparison()
-    clean = done.cubes[truth.stem] = read_clean(str(truth), var, truth.stem)
-    size = clean.count, *clean.valid.shape
-    common = clean.valid
-    for path in results.values():
+    clean = read_clean(str(truth), var)
+    size, whole = (clean.count, *clean.valid.shape), int(clean.valid.sum())
+    restored, common = {}, clean.valid
+    for name, path in results.items():
         with environment(), open_cube(path, var=var) as reader:
             if reader.shape != size:
                 raise InputError(
                     f"{path} has (bands, rows, cols) {reader.shape}, but its ground truth {truth} has {size}."
                 )
-            valid = reader.read(bands=clean.bands).valid
-        if not (clean.valid & valid).any():
+            cube = reader.read(bands=clean.bands)
+        shared = int((clean.valid & cube.valid).sum())
+        if not shared:
             raise InputError(f"{path} and its ground truth {truth} have no valid pixel in common.")
-        lost = int((clean.valid & ~valid).sum())
-        if lost:
-            whole = int(clean.valid.sum())
-            say(f"{path} has no value at {lost} of the {whole} valid pixels of {truth}; they are left out")
-        common = common & valid
+        if shared < whole:
+            say(f"{path} has no value at {whole - shared} of the {whole} valid pixels of {truth}; they are left out")
+        restored[name], common = (cube.data / clean.top).astype(np.float32), common & cube.valid
     if not common.any():
         raise InputError(f"{' and '.join(map(str, results.values()))} have no valid pixel in common.")
     for name, path in results.items():
-        with environment(), open_cube(path, var=var) as reader:
-            cube = reader.read(bands=clean.bands)
-        restored = (cube.data / clean.top).astype(np.float32)
-        q = quality(clean.data, restored, valid=common, published_ergas=published_ergas)
+        q = quality(clean.data, restored[name], valid=common, published_ergas=published_ergas)
         done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": clean.top}
-        done.runs.append(
-            {
-                **{"model": name, "cube": truth.stem, "noise": "as given", "seed": None},
-                **{"seconds": 0.0, "bands": [b + 1 for b in clean.bands], "quality": q},
-            }
-        )
+        done.add(clean, q, model=name, cube=truth.stem, noise="as given", seed=None, seconds=0.0)
     return done

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rsunfold.errors import InputError
 from rsunfold.io.samples import Sample
-from rsunfold.simulate.corruption import with_gaussian, with_salt_pepper
+from rsunfold.simulate.corruption import ends, with_gaussian, with_salt_pepper
 from rsunfold.train.infrared.recipe import Augment
 
 
@@ -197,8 +197,7 @@ class Crops:
             x, y, v = x.flip(flips), y.flip(flips), v.flip(flips)
         if rng.random() < 0.5:
             gain, shift = 1 + rng.uniform(-a.contrast, a.contrast), rng.uniform(-a.brightness, a.brightness)
-            low, high = _limits(x)
-            x = ((x - x.mean()) * gain + x.mean() + shift).clamp(low, high)
+            x = ((x - x.mean()) * gain + x.mean() + shift).clamp(*ends(x))
         if rng.random() < 0.25:
             x = self._noisy(x, rng)
         return x, y * v, v
@@ -214,7 +213,7 @@ class Crops:
         return i, (float(row), float(col))
 
     def _paste(self, x: Tensor, y: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        low, high = _limits(x)
+        low, high = ends(x)
         for _ in range(int(rng.integers(1, 3))):
             chip, inside = self.chips[rng.integers(len(self.chips))]
             h, w = chip.shape
@@ -235,9 +234,3 @@ class Crops:
             u = torch.rand(x.shape, generator=draw, device=x.device)
             x = with_salt_pepper(x, rng.uniform(0, self.augment.salt), u)
         return x
-
-
-def _limits(x: Tensor) -> tuple[float, float]:
-    """0 and 1 as of a saturating sensor, or what ``x`` has beyond: images of more than 8 bits are scaled by
-    percentiles, and their targets are what exceeds them."""
-    return min(0.0, float(x.min())), max(1.0, float(x.max()))

@@ -108,7 +108,7 @@ def test_curves_keep_the_places_of_bands_that_take_no_part(clean, make, write, t
     path = write(tmp_path / "a.tif", holed)
     done = evaluate_models({"a": path}, [("iid", 20.0)], [0], [make()], say=lambda text: None)
     curve = done.curves()["fasthyde"]
-    assert len(curve) == len(clean) == done.first.count
+    assert len(curve) == len(clean) == done.count
     assert np.flatnonzero(np.isnan(curve)).tolist() == [3, 5]
     assert done.runs[0]["bands"] == [b + 1 for b in range(len(clean)) if b not in (3, 5)]
     files = evaluate_files(tmp_path / "a.tif", {"restored": tmp_path / "a.tif"})
