@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -40,77 +40,93 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
     """
     x, delta, A, b, c, D = at_least_single(x, delta, A, b, c, D)
     with without_autocast(x):
-        return torch.stack(_scan(x, _Decays.of(delta, A), b, c, D, chunk)).movedim(0, 2)
+        total = x.new_zeros(x.shape[2], *x.shape[:2], x.shape[3])
+        _scan([_Lines(x, delta, A, b, c, total)], D, chunk)
+        return total.movedim(0, 2)
 
 
 @functools.lru_cache(maxsize=16)
-def _there(Q: int, device: torch.device) -> Tensor:
-    """(Q, Q): True where step j comes before step i, or is it."""
+def _there(Q: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(Q, Q): 1 where step j comes before step i, or is it, else 0."""
     with torch.inference_mode(False):
-        return torch.ones(Q, Q, dtype=torch.bool, device=device).tril()
+        return torch.ones(Q, Q, dtype=dtype, device=device).tril()
 
 
 @dataclass(frozen=True)
-class _Decays:
-    """delta (2, S, L, H), and the logarithms to base 2, whose exponential is the fastest, of the decay of each step and
-    of delta.
+class _Lines:
+    """The rows or the columns of an image as sequences, in the shapes of :func:`two_way_scan`; views, not copies.
 
-    What forgets more than float32 can tell from all, 2^-26, forgets that: long sums would lose digits.
+    total : (H, S, L, P), or the transposed image of it for columns, to which the result is added.
     """
 
+    x: Tensor
     delta: Tensor
-    log_a: Tensor
-    log_delta: Tensor
+    A: Tensor
+    b: Tensor
+    c: Tensor
+    total: Tensor
+    columns: bool = False
 
     @classmethod
-    def of(cls, delta: Tensor, A: Tensor) -> _Decays:
-        """A : (2, H)."""
-        log_a = (delta * (-A[:, None, None] / math.log(2))).clamp_min(-26)
-        return cls(delta, log_a, delta.clamp_min(1e-30).log2())
+    def of(cls, dim: int, x: Tensor, delta: Tensor, A: Tensor, bc: Tensor, total: Tensor) -> _Lines:
+        """Rows (dim 1) or columns (dim 2) of an image x (h, w, H, P), delta (4, h, w, H), A (4, H), bc (h, w, 4, N),
+        total (H, h, w, P)."""
+        if dim == 1:
+            return cls(x, delta[:2], A[:2], bc[:, :, 0], bc[:, :, 1], total)
+        bc = bc.transpose(0, 1)
+        return cls(x.transpose(0, 1), delta[2:].transpose(1, 2), A[2:], bc[:, :, 2], bc[:, :, 3], total, columns=True)
 
-    def __getitem__(self, ways: slice) -> _Decays:
-        return _Decays(self.delta[ways], self.log_a[ways], self.log_delta[ways])
+    @property
+    def y(self) -> Tensor:
+        """``total`` as (H, S, L, P). A view made before something was added would not know its gradients."""
+        return self.total.transpose(1, 2) if self.columns else self.total
 
-    def transposed(self) -> _Decays:
-        """Columns in place of rows: S and L exchanged."""
-        return _Decays(*(t.transpose(1, 2) for t in (self.delta, self.log_a, self.log_delta)))
-
-    def by_chunks(self, chunks: int, Q: int) -> _Decays:
-        """The same as (2, H, S chunks, Q), with steps of no length at the end where there are too few."""
-        rest = chunks * Q - self.delta.shape[2]
-        parts = (F.pad(t, (0, 0, 0, rest)) if rest else t for t in (self.delta, self.log_a, self.log_delta))
-        return _Decays(*(t.movedim(3, 1).reshape(2, t.shape[3], -1, Q) for t in parts))
+    def filled(self, rest: int) -> _Lines:
+        """With ``rest`` more steps at the end, which take nothing up and forget nothing."""
+        if not rest:
+            return self
+        delta, b, c = (F.pad(t, (0, 0, 0, rest)) for t in (self.delta, self.b, self.c))
+        return replace(self, x=F.pad(self.x, (0, 0, 0, 0, 0, rest)), delta=delta, b=b, c=c)
 
 
-def _scan(x: Tensor, decays: _Decays, b: Tensor, c: Tensor, D: Tensor, chunk: int) -> list[Tensor]:
-    """:func:`two_way_scan`, each head (S, L, P) on its own. x may be a transposed image: it is not copied for that."""
-    S, L, H, P = x.shape
+def _scan(lines: list[_Lines], D: Tensor, chunk: int) -> None:
+    """Add :func:`two_way_scan` of each set of S sequences of L steps, all of one shape, to its y.
+
+    All sets in one go: for a small image it is the number of operations that takes the time.
+    """
+    S, L, H, P = lines[0].x.shape
     chunks, Q = _chunks(L, chunk)
-    rest = chunks * Q - L  # steps that take nothing up and forget nothing
-    if rest:
-        x, b, c = F.pad(x, (0, 0, 0, 0, 0, rest)), F.pad(b, (0, 0, 0, rest)), F.pad(c, (0, 0, 0, rest))
-    Z = S * chunks
-    b, c = b.reshape(Z, Q, -1), c.reshape(Z, Q, -1)
-    decays = decays.by_chunks(chunks, Q)
-    delta, log_a = decays.delta, decays.log_a
+    lines = [one.filled(chunks * Q - L) for one in lines]
+    sets, Z = len(lines), S * chunks
+    # (2, H, sets, Z, Q), and the logarithms to base 2, whose exponential is the fastest, of the decay of each step and
+    # of delta. What forgets more than float32 can tell from all, 2^-26, forgets that: long sums would lose digits.
+    delta = torch.stack([one.delta for one in lines], 1).movedim(4, 1).reshape(2, H, sets, Z, Q)
+    A = torch.stack([one.A for one in lines], 2)
+    log_a = (delta * (A / -math.log(2))[..., None, None]).clamp_min(-26)
     summed = log_a.cumsum(-1)
     # Logarithms of what is left at each step of what came from the first step there, or from the last step back.
     reached = torch.stack((summed[0], summed[1, ..., -1:] - summed[1] + log_a[1]))
-    taken = reached - decays.log_delta
+    taken = reached - delta.clamp_min(1e-30).log2()
 
-    there, back = (r.unsqueeze(-1) - t.unsqueeze(-2) for r, t in zip(reached, taken, strict=True))  # (H, Z, Q, Q)
-    product = c @ b.mT  # (Z, Q, Q)
-    M = torch.where(_there(Q, x.device), there, back).exp2_() * product
+    there, back = (r.unsqueeze(-1) - t.unsqueeze(-2) for r, t in zip(reached, taken, strict=True))  # (.., Z, Q, Q)
+    bc = [(one.b.reshape(Z, Q, -1), one.c.reshape(Z, Q, -1)) for one in lines]
+    product = torch.stack([c.bmm(b.mT) for b, c in bc])  # (sets, Z, Q, Q)
+    # lerp selects, in a third of the time of where.
+    M = torch.lerp(back, there, _there(Q, there.dtype, there.device)).exp2_()
+    M = M * product if torch.is_grad_enabled() else M.mul_(product)
     # The diagonal is the way there's; that of the way back, and D:
     diagonal = M.diagonal(dim1=-2, dim2=-1)
-    diagonal.add_(torch.addcmul(D[:, None, None], product.diagonal(dim1=-2, dim2=-1), delta[1]))
-    if chunks == 1:
-        return [M[k].bmm(x[:, :, k]) for k in range(H)]
-    x = x.reshape(Z, Q, H, P).movedim(2, 0).contiguous()
-    y = M @ x
-    for way in (0, 1):
-        y = y + _between(x, delta[way], reached[way], b, c, chunks, backward=way == 1)
-    return list(y.reshape(H, S, chunks * Q, P)[:, :, :L])
+    diagonal.add_(torch.addcmul(D[:, None, None, None], product.diagonal(dim1=-2, dim2=-1), delta[1]))
+    for n, (one, (b, c)) in enumerate(zip(lines, bc, strict=True)):
+        if chunks == 1:
+            for k in range(H):  # x may be a transposed image: it is not copied for that
+                one.y[k].add_(M[k, n].bmm(one.x[:, :, k]))
+            continue
+        x = one.x.reshape(Z, Q, H, P).movedim(2, 0).contiguous()
+        y = M[:, n] @ x
+        for way in (0, 1):
+            y = y + _between(x, delta[way, :, n], reached[way, :, n], b, c, chunks, backward=way == 1)
+        one.y.add_(y.reshape(H, S, chunks * Q, P)[:, :, :L])
 
 
 def _between(x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool) -> Tensor:
@@ -207,7 +223,7 @@ class FourWayScan(nn.Module):
         x, delta, bc, A, D = at_least_single(u, delta.movedim(3, 1), bc, self.A.exp(), self.D / 2)
         x = x.reshape(*x.shape[:3], self.H, -1)
         with without_autocast(x):
-            images = [self._scanned(x[n], _Decays.of(delta[n], A), bc[n], D, dims) for n in range(len(x))]
+            images = [self._scanned(x[n], delta[n], A, bc[n], D, dims) for n in range(len(x))]
         return torch.stack(images) if len(images) > 1 else images[0].unsqueeze(0)
 
     def _out(self, z: Tensor, y: Tensor) -> Tensor:
@@ -216,19 +232,13 @@ class FourWayScan(nn.Module):
         return out
 
     @staticmethod
-    def _scanned(x: Tensor, decays: _Decays, bc: Tensor, D: Tensor, dims: tuple[int, ...]) -> Tensor:
-        """:meth:`scan` of one image x (h, w, H, P)."""
-        total: list[Tensor] = []
-        for dim in dims:
-            ways = slice(0, 2) if dim == 1 else slice(2, 4)
-            some, (b, c) = decays[ways], bc[:, :, ways].unbind(2)
-            if dim == 1:
-                heads = _scan(x, some, b, c, D, CHUNK)
-            else:
-                b, c = b.transpose(0, 1), c.transpose(0, 1)
-                heads = [y.transpose(0, 1) for y in _scan(x.transpose(0, 1), some.transposed(), b, c, D, CHUNK)]
-            total = [y.add_(other) for y, other in zip(total, heads, strict=True)] if total else heads
-        return torch.stack(total).movedim(0, 2)
+    def _scanned(x: Tensor, delta: Tensor, A: Tensor, bc: Tensor, D: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """:meth:`scan` of one image x (h, w, H, P), delta (4, h, w, H)."""
+        total = x.new_zeros(x.shape[2], *x.shape[:2], x.shape[3])
+        lines = [_Lines.of(dim, x, delta, A, bc, total) for dim in dims]
+        for together in [lines] if x.shape[0] == x.shape[1] else [[one] for one in lines]:
+            _scan(together, D, CHUNK)
+        return total.movedim(0, 2)
 
     @property
     def projections(self) -> int:

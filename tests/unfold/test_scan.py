@@ -138,6 +138,29 @@ def test_strips_give_what_the_whole_gives(size, monkeypatch):
         torch.testing.assert_close(layer(x), expected)
 
 
+@pytest.mark.parametrize("size", [(2, 2), (2, 7), (7, 2), (7, 7), (5, 8)])
+def test_gradients_of_rows_and_columns_of_any_length(size, monkeypatch):
+    """Of one or several chunks each; in a square image both are scanned in one go."""
+    monkeypatch.setattr(scan, "CHUNK", 4)
+    torch.manual_seed(0)
+    layer = FourWayScan(2, 2, 2).double()
+    x = torch.randn(1, *size, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *parameters: layer(x), (x, *layer.parameters()))
+
+
+def test_a_square_image_is_no_special_case(monkeypatch):
+    monkeypatch.setattr(scan, "CHUNK", 4)
+    torch.manual_seed(0)
+    layer = FourWayScan(6, 3, 4)
+    x = torch.randn(1, 6, 6, 6)
+    with torch.no_grad():
+        u, _ = layer.inner(x)
+        steps = layer.steps(u)
+        both = layer.scan(u, *steps)
+        apart = layer.scan(u, *steps, dims=(1,)) + layer.scan(u, *steps, dims=(2,))
+    torch.testing.assert_close(both, apart)
+
+
 def test_arithmetic_is_counted(flops):
     for L in (5, 64, 150):
         assert flops(two_way_scan, *inputs(L)) == 2 * scan_macs(3, L, 2, 5, 4)
