@@ -122,16 +122,23 @@ def band_noise(covariance: Real, count: int | None = None) -> Real:
     return sigma
 
 
-def spatial_noise(cube: Cube) -> Real:
+def whole_squares(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """bool (rows - 1, cols - 1): where all of the 2 x 2 pixels of ``valid`` (rows, cols) are True."""
+    return np.asarray(valid[:-1, :-1] & valid[:-1, 1:] & valid[1:, :-1] & valid[1:, 1:])
+
+
+def spatial_noise(cube: Cube, valid: NDArray[np.bool_] | None = None) -> Real:
     """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest details alone.
 
     1.4826 times the median of the absolute diagonal Haar wavelets, (a - b - c + d) / 2 of 2 x 2 pixels (Donoho and
-    Johnstone, Biometrika 81(3), 1994). Fine texture counts as noise; 0 for an image less than two pixels wide.
+    Johnstone, Biometrika 81(3), 1994). Fine texture counts as noise. valid (rows, cols) : pixels that were measured;
+    squares with others do not count, since what fills a hole has no noise. 0 where no square is left.
     """
-    if min(cube.shape[1:]) < 2:
+    whole = whole_squares(np.ones(cube.shape[1:], bool) if valid is None else valid)
+    if not whole.any():
         return np.zeros(len(cube))
     diagonal = (cube[:, :-1, :-1] - cube[:, :-1, 1:] - cube[:, 1:, :-1] + cube[:, 1:, 1:]) / 2
-    return np.asarray(1.4826 * np.median(np.abs(diagonal), axis=(1, 2)), np.float64)
+    return np.asarray(1.4826 * np.median(np.abs(diagonal)[:, whole], axis=1), np.float64)
 
 
 def robust_statistics(

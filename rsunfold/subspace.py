@@ -63,12 +63,10 @@ def smooth(cube: NDArray[Any]) -> NDArray[np.floating]:
 
 @dataclass(frozen=True)
 class Lined:
-    """The columns of an image that has outliers, which of them those of its sample are, and which pixels of the sample
-    (rows, cols) are valid."""
+    """The columns of an image that has outliers, and which of them those of its sample are."""
 
     summary: ColumnSummary
     columns: NDArray[np.integer]
-    valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -225,12 +223,19 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
 
 
 def estimate_subspace(
-    plain: Moments, near: Moments | None, sample: Cube, *, sigma: Real | None = None, lined: Lined | None = None
+    plain: Moments,
+    near: Moments | None,
+    sample: Cube,
+    valid: NDArray[np.bool_],
+    *,
+    sigma: Real | None = None,
+    lined: Lined | None = None,
 ) -> Subspace:
     """The subspace of an image from the moments of its spectra, and of these with what :func:`smooth` makes of them.
 
-    sample (bands, rows, cols) : the image, or a part that stands for it, without holes. sigma : noise (bands,) where it
-    is known; else it is that of :func:`band_noise`, or of :func:`spatial_noise` where :func:`tells_little`. lined :
+    sample (bands, rows, cols) : the image, or a part that stands for it; its holes, False in ``valid`` (rows, cols),
+    are filled. sigma : noise (bands,) where it is known; else it is that of :func:`band_noise`, or of
+    :func:`spatial_noise` where :func:`tells_little`. lined :
     some samples are outliers, also along whole columns, which are given here; mean, noise and covariance are then those
     of the sample without them.
     """
@@ -239,11 +244,11 @@ def estimate_subspace(
     robust = lined is not None and not few
     lines: Lines | None = None
     if lined is not None and not few:
-        mean, noise, spectra, lines = _without_outliers(sample, lined)
+        mean, noise, spectra, lines = _without_outliers(sample, valid, lined)
         covariance, count = np.cov(spectra, bias=True), spectra.shape[1]
-        whole = binary_erosion(lined.valid, np.ones((3, 3), bool), border_value=1)
+        whole = binary_erosion(valid, np.ones((3, 3), bool), border_value=1)
         repaired = sample.astype(np.float32)
-        repaired[:, lined.valid] = spectra
+        repaired[:, valid] = spectra
         near = Moments(len(mean))
         smoothed = smooth(repaired)[:, whole]
         near.add(smoothed, smoothed)
@@ -251,7 +256,7 @@ def estimate_subspace(
     if sigma is not None:
         noise = sigma
     elif few:
-        noise = spatial_noise(sample)
+        noise = spatial_noise(sample, valid)
     elif not robust:
         # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
         noise = band_noise(covariance, count)
@@ -263,15 +268,15 @@ def estimate_subspace(
     return signal_subspace(mean, covariance, beside, noise, count, near_count=near_count, robust=robust, lines=lines)
 
 
-def _without_outliers(sample: Cube, lined: Lined) -> tuple[Real, Real, Real, Lines]:
+def _without_outliers(sample: Cube, valid: NDArray[np.bool_], lined: Lined) -> tuple[Real, Real, Real, Lines]:
     """(mean, noise, spectra, lines): :func:`robust_statistics` of a sample (bands, rows, cols) before and after its
     lines are found and their offsets are taken off."""
     bands, rows, cols = sample.shape
 
     def along(values: NDArray[Any]) -> NDArray[Any]:
-        return np.broadcast_to(values[:, None, lined.columns], (bands, rows, cols))[:, lined.valid]
+        return np.broadcast_to(values[:, None, lined.columns], (bands, rows, cols))[:, valid]
 
-    spectra = sample[:, lined.valid]
+    spectra = sample[:, valid]
     dead = lined.summary.dead()
     missing = along(dead) if dead.any() else None
     mean, noise, cleaned = robust_statistics(spectra, missing)
@@ -291,21 +296,22 @@ def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) 
     plain.add(spectra)
     near.add(spectra, smooth(cube).reshape(len(cube), -1))
     every = np.ones(cube.shape[1:], bool)
-    lined = Lined(column_summary(cube), np.arange(cube.shape[2]), every) if robust else None
-    return estimate_subspace(plain, near, cube, sigma=sigma, lined=lined)
+    lined = Lined(column_summary(cube), np.arange(cube.shape[2])) if robust else None
+    return estimate_subspace(plain, near, cube, every, sigma=sigma, lined=lined)
 
 
-def published_subspace(sample: Cube) -> Subspace:
+def published_subspace(sample: Cube, valid: NDArray[np.bool_]) -> Subspace:
     """What the published scripts of SMDS-Net hand their network: a cube divided by its maximum, HySime's basis.
 
-    sample (bands, rows, cols) : the image, or a part that stands for it. The basis is that of the sample after
-    multichannel non-local means (patch 7, distance 9, h 0.08), with noise from regression on the other bands.
+    sample (bands, rows, cols) : the image, or a part that stands for it; its holes, False in ``valid`` (rows,
+    cols), are filled. The basis is that of the sample after multichannel non-local means (patch 7, distance 9, h 0.08),
+    with noise from regression on the other bands.
     """
     from skimage.restoration import denoise_nl_means
 
     top = float(sample.max()) or 1.0
     y = np.moveaxis(sample / top, 0, -1).astype(np.float64)
-    sigma = float(np.mean(spatial_noise(sample / top)))
+    sigma = float(np.mean(spatial_noise(sample / top, valid)))
     smoothed = denoise_nl_means(
         y, patch_size=7, patch_distance=9, h=0.08, sigma=sigma, fast_mode=True, channel_axis=-1
     ).reshape(-1, len(sample))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsunfold.infer.spectral import SpectralImage
+from rsunfold.infer.spectral import STRIP_COPIES_NEAR, SpectralImage
 from rsunfold.io.memory import ArrayReader
 from rsunfold.lines import BLOCK, FEWEST, ColumnSummary, column_summary, find_lines
 from rsunfold.noise import robust_statistics
@@ -87,8 +87,8 @@ def test_windows_are_repaired_as_the_whole_image():
 
 def test_an_image_in_a_file_gives_the_lines_of_the_cube_in_memory():
     cube, *_ = spoiled()
-    for strip_bytes in (None, 4 * BANDS * 2 * BLOCK * 13):
-        image = SpectralImage(ArrayReader(np.ma.array(cube)), strip_bytes=strip_bytes)
+    for room in (None, STRIP_COPIES_NEAR * 4 * BANDS * 2 * BLOCK * 13):
+        image = SpectralImage(ArrayReader(np.ma.array(cube)), room=room)
         with image:
             found, expected = image.subspace(robust=True).lines, subspace_of(cube, robust=True).lines
         np.testing.assert_array_equal(found.dead, expected.dead)

@@ -292,6 +292,14 @@ class TestSpatialNoise:
         striped[:, :, ::7] += 50
         np.testing.assert_allclose(spatial_noise(striped), spatial_noise(cube), rtol=1e-6)
 
+    def test_what_fills_holes_does_not_count(self):
+        cube = np.random.default_rng(11).standard_normal((2, SIDE, SIDE))
+        valid = np.random.default_rng(12).random((SIDE, SIDE)) < 0.7
+        valid[:, : SIDE // 2] = False
+        found = spatial_noise(np.where(valid, cube, 0), valid)
+        np.testing.assert_allclose(found, 1, rtol=0.15)
+        assert (spatial_noise(cube, np.indices((SIDE, SIDE)).sum(0) % 2 == 0) == 0).all()
+
     def test_a_line_of_pixels_tells_nothing(self):
         assert (spatial_noise(np.random.default_rng(10).standard_normal((3, 1, 50))) == 0).all()
 

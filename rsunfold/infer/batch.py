@@ -113,8 +113,9 @@ class Outcome(Generic[T]):
 def run_batch(
     files: dict[str, str], run: Callable[[str, str], T], *, done: Callable[[str, str], bool] | None = None
 ) -> Iterator[Outcome[T]]:
-    """``run(source, stem)`` on each of ``files`` (by stem); errors that a user can cause, and those of the file system,
-    end only their own input.
+    """``run(source, stem)`` on each of ``files`` (by stem); an error ends only its own input.
+
+    One that is nobody's mistake but rsunfold's is raised where there is a single file.
 
     done : says of a source and a stem whether it has its result already and is to be skipped.
     """
@@ -133,6 +134,11 @@ def run_batch(
                 raise
             why = error.strerror or error
             yield Outcome(source, error=OutputError(f"the results of {source} cannot be written ({why})."))
+        except Exception as error:
+            if len(files) == 1:
+                raise
+            what = f"internal error in rsunfold: {type(error).__name__}: {error}"
+            yield Outcome(source, error=RsunfoldError(f"{what}; run it on this file alone with -v and report it."))
 
 
 def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from rsunfold.cube import Window
-from rsunfold.errors import InputError
+from rsunfold.cube import Cube, Window
+from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
 from rsunfold.infer.tiles import evenly_spread
@@ -23,13 +24,19 @@ from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
-"""Bytes of float32 samples that are read at a time for statistics."""
+"""Most bytes of float32 samples that are read at a time for statistics."""
+STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10
+"""How often they are held meanwhile, float64 counting twice; and with the smoothed image."""
 COARSE = 1e-3
 """Largest steps of float32 in units of a band's deviation: the noise may be a hundredth of that."""
 CONTAINERS = {"netCDF", "HDF5", "HDF5Image", "HDF4Image", "Zarr"}
 """Drivers of GDAL that take the last two axes of any array for rows and columns."""
 MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 """Side of the mosaic that stands for an image with more pixels, and of the windows that it is made of."""
+CELL = 32
+"""Side of the squares whose valid pixels are counted."""
+FAR = 1000.0
+"""Robust deviations from the median of its band that a sample may have where ``spikes`` are not to count."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class Statistics:
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
     are passed through. moments, near : of the bands that take part, and of these with their smoothed selves (None
-    where that was not asked for or no pixel has all its neighbours). pixels, valid_pixels : of the image.
+    where that was not asked for or no pixel has all its neighbours). pixels, valid_pixels : of the image. filled :
+    the share of valid pixels in each square of CELL pixels, (rows / CELL, cols / CELL), both rounded up.
     """
 
     bands: list[int]
@@ -47,6 +55,7 @@ class Statistics:
     near: Moments | None
     pixels: int
     valid_pixels: int
+    filled: NDArray[np.float64]
 
 
 class SpectralImage(Source):
@@ -55,10 +64,13 @@ class SpectralImage(Source):
 
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
     valid where every band that takes part is. near : gather the moments with the smoothed image too. left_out :
-    reason by zero-based band of others that are to take no part. strip_bytes : of the strips read for statistics.
+    reason by zero-based band of others that are to take no part. room : bytes that may be held, None for any number;
+    kept : those of them that are for something else. spikes : False limits samples to FAR robust deviations (1.4826
+    times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`: one wild sample in a
+    million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
-    such as HDF5 are plainly in another order.
+    such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
     """
 
     def __init__(
@@ -68,21 +80,68 @@ class SpectralImage(Source):
         var: str | None = None,
         near: bool = True,
         left_out: Mapping[int, str] | None = None,
-        strip_bytes: int | None = None,
+        room: int | None = None,
+        kept: int = 0,
+        spikes: bool = True,
     ) -> None:
+        self.limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self.spikes, self.spiked = spikes, list[int]()
         self.near, self.left_out = near, dict(left_out or {})
-        self.strip_bytes = strip_bytes or STRIP_BYTES
+        self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         super().__init__(source, var)
 
     def prepare(self) -> None:
         """Gather the statistics."""
         self.refuse_complex()
+        if self.room is not None:
+            copies = STRIP_COPIES_NEAR if self.near else STRIP_COPIES
+            self.strip_bytes = min(STRIP_BYTES, (self.room - self.kept) // copies)
+            least = 4 * self.count * self.cols
+            if self.strip_bytes < least:
+                needed = math.ceil((self.kept + copies * least) / 2**20)
+                raise DeviceError(
+                    f"{self.count} bands of {self.cols} columns need {needed} MB on top of the program itself, "
+                    f"but --memory leaves {self.room // 2**20} MB; increase it."
+                )
         self.statistics = self._gather()
+        if not self.spikes:
+            self._limit()
         if self.meta.driver in CONTAINERS and self._spectral_axis():
             raise InputError(
                 f"the {self._spectral_axis()} of {self.path} look like its spectral axis, which has to come first: "
                 "write it with the axes (bands, rows, columns)."
             )
+
+    def _limit(self) -> None:
+        """Find limits of the samples, and where some exceed them gather the statistics of what is left by them."""
+        data, valid, _ = self.mosaic
+        spectra = data[:, valid].astype(np.float64)
+        if not spectra.size:
+            return
+        middle = np.median(spectra, axis=1)
+        reach = FAR * 1.4826 * np.median(np.abs(spectra - middle[:, None]), axis=1)
+        reach[reach == 0] = np.inf  # most samples are the same, and nothing is known of the others
+        low, high = middle - reach, middle + reach
+        moments = self.statistics.moments
+        beyond = (moments.low < low) | (moments.high > high)
+        if not beyond.any():
+            return
+        self.spiked = [band for band, b in zip(self.bands, beyond, strict=True) if b]
+        whole = np.full((2, self.count), np.inf) * [[-1], [1]]
+        whole[:, self.bands] = low, high
+        self.limits = whole[0], whole[1]
+        self.statistics = self._gather()
+        for cached in ("mosaic", "kind"):
+            self.__dict__.pop(cached, None)
+
+    def _cube(self, window: Window, bands: list[int]) -> Cube:
+        """A window of the file, its samples within :attr:`limits`."""
+        cube = self.reader.read(window, bands)
+        if self.limits is None:
+            return cube
+        kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
+        low, high = (limit[bands, None, None].astype(kind) for limit in self.limits)
+        return replace(cube, data=np.clip(cube.data, low, high))
 
     @property
     def bands(self) -> list[int]:
@@ -115,7 +174,7 @@ class SpectralImage(Source):
         if not chosen:
             more = " or left out" if self.left_out else ""
             raise InputError(f"every band of {self.path} is marked as bad in its band list{more}.")
-        moments, near = self._moments(chosen)
+        moments, near, filled = self._moments(chosen)
         if not moments.count:
             empty = self._empty_bands(chosen)
             if len(empty) == len(chosen):
@@ -124,10 +183,16 @@ class SpectralImage(Source):
                 raise InputError(f"{self.path} has no pixel that is valid in every band.")
             passed |= dict.fromkeys(empty, "no valid sample")
             chosen = [i for i in chosen if i not in passed]
-            moments, near = self._moments(chosen)
+            moments, near, filled = self._moments(chosen)
             if not moments.count:
                 raise InputError(f"{self.path} has no pixel that is valid in every band.")
-        varies = moments.spread > 0
+        varies = self._varying(moments)
+        if not varies.all() and varies.any() and 1 < moments.count < self.rows * self.cols:
+            # A band that takes no part is not to decide which pixels do.
+            passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
+            chosen = [i for i in chosen if i not in passed]
+            moments, near, filled = self._moments(chosen)
+            varies = self._varying(moments)
         passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
         if moments.count == 1:
             raise InputError(f"{self.path} has a single valid pixel; at least two are needed to compare its bands.")
@@ -142,23 +207,35 @@ class SpectralImage(Source):
             chosen_near,
             self.rows * self.cols,
             moments.count,
+            filled,
         )
 
-    def _moments(self, bands: list[int]) -> tuple[Moments, Moments | None]:
-        """Of the spectra, and of these with the smoothed ones where no hole is within the smoother's reach."""
+    @staticmethod
+    def _varying(moments: Moments) -> NDArray[np.bool_]:
+        """Bands that are not constant, nor so small that their variance is no number."""
+        return np.asarray((moments.spread > 0) & (np.diagonal(moments.covariance) > np.finfo(float).tiny))
+
+    def _moments(self, bands: list[int]) -> tuple[Moments, Moments | None, NDArray[np.float64]]:
+        """Of the spectra, and of these with the smoothed ones where no hole is within the smoother's reach; and the
+        share of valid pixels in each square of CELL pixels."""
         moments, near = Moments(len(bands)), Moments(len(bands))
+        squares = np.zeros((-(-self.rows // CELL), -(-self.cols // CELL)))
+        columns = np.arange(0, self.cols, CELL)
         for window in tracked(list(self.strips(len(bands))), "reading"):
             grown = window.grown(int(self.near), self.rows, self.cols)
-            cube = self.reader.read(grown, bands)
+            cube = self._cube(grown, bands)
             inner = window.within(grown)
             data, valid = cube.data[:, *inner], cube.valid[inner]
             moments.add(data[:, valid])
+            lines = np.add.reduceat(valid, columns, axis=1, dtype=float)
+            np.add.at(squares, np.arange(window.row, window.row + window.height) // CELL, lines)
             if not self.near:
                 continue
             whole = binary_erosion(cube.valid, np.ones((3, 3), bool), border_value=1)[inner]
             smoothed = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
             near.add(data[:, whole], smoothed[:, whole])
-        return moments, near if near.count else None
+        area = np.outer(*(np.minimum(CELL, n - np.arange(0, n, CELL)) for n in (self.rows, self.cols)))
+        return moments, near if near.count else None, squares / area
 
     def _empty_bands(self, bands: list[int]) -> list[int]:
         """Those of ``bands`` without a single valid sample."""
@@ -172,11 +249,11 @@ class SpectralImage(Source):
 
         The fill depends on no window, so that windows agree with the whole image.
         """
-        cube = self.reader.read(window, self.bands)
+        cube = self._cube(window, self.bands)
         if cube.valid.all():
             return cube.data.astype(self.kind, copy=False), cube.valid
         grown = window.grown(FILL_REACH, self.rows, self.cols)
-        cube = self.reader.read(grown, self.bands)
+        cube = self._cube(grown, self.bands)
         mean = self.statistics.moments.mean[:, None, None]
         values = np.where(cube.valid, cube.data, 0).astype(self.kind)
         inner = window.within(grown)
@@ -184,19 +261,50 @@ class SpectralImage(Source):
 
     @cached_property
     def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.intp]]:
-        """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of evenly spaced windows.
+        """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of :meth:`spread` windows.
 
         (samples, valid, which columns of the image its columns are.) What depends on the image as a whole beyond its
         covariance is taken from there, so that it is the same however the image is cut for computing.
         """
         if self.rows * self.cols <= MOSAIC_SIDE**2:
             return *self.read(Window(0, 0, self.rows, self.cols)), np.arange(self.cols)
-        height, width = min(self.rows, MOSAIC_TILE), min(self.cols, MOSAIC_TILE)
-        rows, cols = evenly_spread(self.rows, self.cols, height, width, MOSAIC_SIDE**2 // (height * width))
-        parts = [[self.read(Window(r, c, height, width)) for c in cols] for r in rows]
+        windows = self.spread(MOSAIC_TILE, MOSAIC_SIDE**2)
+        parts = [[self.read(window) for window in line] for line in windows]
         data = np.concatenate([np.concatenate([p[0] for p in line], axis=2) for line in parts], axis=1)
-        columns = np.concatenate([c + np.arange(width) for c in cols])
+        columns = np.concatenate([w.col + np.arange(w.width) for w in windows[0]])
         return data, np.block([[p[1] for p in line] for line in parts]), columns
+
+    def spread(self, side: int, pixels: int) -> list[list[Window]]:
+        """Windows of ``side`` pixels that stand for the image, of at most ``pixels`` together, in lines of one length.
+
+        A grid over all of the image where at least half of its pixels are valid. Otherwise a single line of windows
+        that have at least half of the valid pixels of the fullest one, evenly spread among these.
+        """
+        height, width = min(self.rows, side), min(self.cols, side)
+        count = max(1, pixels // (height * width))
+        rows, cols = evenly_spread(self.rows, self.cols, height, width, count)
+        if self._valid_in(rows, cols, height, width).mean() >= 0.5 * height * width:
+            return [[Window(r, c, height, width) for c in cols] for r in rows]
+        rows, cols = (
+            [min(start, n - size) for start in range(0, n, size)]
+            for n, size in ((self.rows, height), (self.cols, width))
+        )
+        valid = self._valid_in(rows, cols, height, width)
+        fullest = np.argwhere(valid >= 0.5 * valid.max())
+        chosen = fullest[np.linspace(0, len(fullest) - 1, min(count, len(fullest))).astype(int)]
+        return [[Window(rows[i], cols[j], height, width) for i, j in chosen.tolist()]]
+
+    def _valid_in(self, rows: list[int], cols: list[int], height: int, width: int) -> NDArray[np.float64]:
+        """About how many pixels are valid in each window that begins at one of ``rows`` and one of ``cols``."""
+
+        def overlap(starts: list[int], size: int, count: int) -> NDArray[np.int_]:
+            """Pixels that each window and each square have in common along an axis."""
+            first, cell = np.array(starts)[:, None], CELL * np.arange(count)
+            return np.asarray(np.maximum(np.minimum(first + size, cell + CELL) - np.maximum(first, cell), 0))
+
+        filled = self.statistics.filled
+        down, across = overlap(rows, height, filled.shape[0]), overlap(cols, width, filled.shape[1])
+        return np.asarray(down @ filled @ across.T)
 
     def subspace(self, *, sigma: NDArray[np.float64] | None = None, robust: bool = False) -> Subspace:
         """Where the signal lies; see :func:`rsunfold.subspace.estimate_subspace`.
@@ -205,10 +313,8 @@ class SpectralImage(Source):
         """
         s = self.statistics
         sample, valid, columns = self.mosaic
-        if not valid.any():
-            valid = np.ones_like(valid)  # evenly spaced windows may miss the few valid pixels of a large image
-        lined = Lined(self._columns(), columns, valid) if robust else None
-        return estimate_subspace(s.moments, s.near, sample, sigma=sigma, lined=lined)
+        lined = Lined(self._columns(), columns) if robust else None
+        return estimate_subspace(s.moments, s.near, sample, valid, sigma=sigma, lined=lined)
 
     def _columns(self) -> ColumnSummary:
         columns = ColumnSummary(len(self.bands), self.rows, self.cols)
@@ -227,7 +333,7 @@ class SpectralImage(Source):
         step = -(-moments.count // SAMPLE)
         parts, passed = [], 0
         for window in tracked(list(self.strips(len(self.bands))), "reading"):
-            cube = self.reader.read(window, self.bands)
+            cube = self._cube(window, self.bands)
             some = np.flatnonzero(cube.valid.ravel())
             spectra = cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]].astype(self.kind)
             parts.append(((spectra - self.kind.type(low)) / self.kind.type(span)).astype(np.float32, copy=False))
@@ -235,13 +341,22 @@ class SpectralImage(Source):
         mean = (moments.mean - low) / span
         return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)
 
-    def swapped_axes(self) -> str | None:
-        """A sentence when a spatial axis behaves like a spectrum and the band axis does not, else None."""
+    def remarks(self) -> list[str]:
+        """Sentences on a spatial axis that behaves like a spectrum while the band axis does not, and on spikes."""
+        found = []
         which = self._spectral_axis()
-        return which and (
-            f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
-            "axes (rows, columns, bands are expected)"
-        )
+        if which:
+            found.append(
+                f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
+                "axes (rows, columns, bands are expected)"
+            )
+        if self.spiked:
+            shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")
+            found.append(
+                f"some samples of {len(self.spiked)} band(s) ({shown}) lie more than {FAR:g} robust deviations from "
+                "the median of their band and were limited to that: check the bands for spikes or undeclared nodata"
+            )
+        return found
 
     def _spectral_axis(self) -> str | None:
         """Which axis, "rows" or "columns", behaves like a spectrum while the band axis does not; None for neither.

@@ -139,6 +139,17 @@ def test_names_that_are_none(tmp_path, monkeypatch):
         expand(["only"])
 
 
+def test_an_error_of_rsunfold_ends_its_own_input():
+    def run(source, stem):
+        return 1 / len(source)
+
+    outcomes = list(run_batch({"a": "", "b": "b"}, run))
+    assert outcomes[1].result == 1 and outcomes[0].error.exit_code == 1
+    assert "internal error in rsunfold: ZeroDivisionError" in str(outcomes[0].error)
+    with pytest.raises(ZeroDivisionError):
+        list(run_batch({"a": ""}, run))
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsunfold.contracts import AnomalyMethod, AnomalyModel, AnomalyNetwork, FittedStages, StagedNetwork
 from rsunfold.cube import Window
-from rsunfold.errors import DeviceError, InputError, UsageError, unknown
+from rsunfold.errors import DeviceError, UsageError, unknown
 from rsunfold.infer.anomaly.priors import (
     COMPONENTS,
     GUIDE_SPREAD,
@@ -26,7 +27,7 @@ from rsunfold.infer.anomaly.priors import (
 )
 from rsunfold.infer.device import held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.infer.tiles import Plan, evenly_spread, plan, spans, strips
+from rsunfold.infer.tiles import Plan, plan, spans, strips
 from rsunfold.moments import Moments
 from rsunfold.registry import chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
@@ -139,6 +140,11 @@ class AnomalyDetector:
             refuse_gpu(self.spec.name, device)
         self.memory = parse_memory(memory)
         self.held = held()
+
+    @property
+    def room(self) -> int:
+        """Bytes of the budget beside the program itself."""
+        return max(0, self.memory - self.held)
 
     @property
     def sized(self) -> bool:
@@ -310,7 +316,7 @@ class AnomalyDetector:
             cols,
             bytes_per_pixel=self._bytes_per_pixel(bands),
             margin=self._radius(),
-            budget=self.memory - self.held - kept,
+            budget=self.room - kept,
             strip_bytes=4.0 * image.count,
             kept_bytes=0,
             most=1024,
@@ -324,21 +330,13 @@ class AnomalyDetector:
 
     def _features(self, image: SpectralImage, scale: Scaling, profile: AttributeProfile) -> Scene:
         """The scene of the profile of a large image, from evenly spaced windows."""
-        rows, cols = image.rows, image.cols
-        height, width = min(rows, FEATURE_SIDE), min(cols, FEATURE_SIDE)
-        down, across = evenly_spread(rows, cols, height, width, FEATURE_WINDOWS)
         parts = []
-        for row in down:
-            for col in across:
-                window = Window(row, col, height, width)
-                grown = window.grown(profile.radius, rows, cols)
-                cube, valid = scale(*image.read(grown))
-                inner = window.within(grown)
-                parts.append(profile(cube)[:, *inner][:, valid[inner]])
-        features = np.concatenate(parts, axis=1)
-        if not features.shape[1]:
-            raise InputError(f"{image.path} has no valid pixel in {len(parts)} windows spread over it.")
-        return scene_of(features[:, None], seed=self.seed)
+        for window in itertools.chain(*image.spread(FEATURE_SIDE, FEATURE_WINDOWS * FEATURE_SIDE**2)):
+            grown = window.grown(profile.radius, image.rows, image.cols)
+            cube, valid = scale(*image.read(grown))
+            inner = window.within(grown)
+            parts.append(profile(cube)[:, *inner][:, valid[inner]])
+        return scene_of(np.concatenate(parts, axis=1)[:, None], seed=self.seed)
 
     def _finished(self, score: Floats, guide: Floats, valid: Bool) -> Floats:
         """The map after the last priors, window by window; NaN where a pixel is not valid."""
@@ -354,7 +352,7 @@ class AnomalyDetector:
                 if "small-object" in steps:
                     part = small_object(part, self.object_size)
                 if "edge-preserving" in steps:
-                    part = edge_preserving(part, guide[grown.slices])
+                    part = edge_preserving(part, guide[grown.slices], valid[grown.slices])
                 out[window.slices] = part[window.within(grown)]
         out[~valid] = np.nan
         return out

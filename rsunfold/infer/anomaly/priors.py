@@ -95,16 +95,22 @@ def area_opened(image: Floats, area: int, connectivity: int = 1) -> Floats:
     return np.asarray(opened[1:-1, 1:-1])
 
 
-def edge_preserving(score: Floats, guide: Floats) -> Floats:
+def edge_preserving(score: Floats, guide: Floats, valid: NDArray[np.bool_]) -> Floats:
     """Mean of the score (rows, cols) and its guided filter (He, Sun and Tang, IEEE PAMI 35(6), 2013).
 
     guide : (rows, cols), about 0 to 1. The filter averages in windows of 2 RADIUS + 1 pixels where the guide is flat
-    and leaves edges of the guide in place; alone it hurts objects of few pixels, hence the mean.
+    and leaves edges of the guide in place; alone it hurts objects of few pixels, hence the mean. valid (rows, cols) :
+    pixels that have a score; the averages are those of these, and all others become 0.
     """
     from scipy.ndimage import uniform_filter
 
-    def mean(x: NDArray[Any]) -> NDArray[np.float64]:
+    def box(x: NDArray[Any]) -> NDArray[np.float64]:
         return np.asarray(uniform_filter(x, 2 * RADIUS + 1, mode="reflect"))
+
+    share = None if valid.all() else np.where(valid, box(valid.astype(np.float64)), 1)
+
+    def mean(x: NDArray[Any]) -> NDArray[np.float64]:
+        return box(x) if share is None else np.where(valid, box(np.where(valid, x, 0)) / share, 0)
 
     p, g = score.astype(np.float64), guide.astype(np.float64)
     mean_g, mean_p = mean(g), mean(p)

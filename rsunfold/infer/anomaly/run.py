@@ -104,7 +104,7 @@ def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
     """Detect anomalies in an image and keep everything in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var, near=False) as image:
+    with environment(), SpectralImage(source, var=options.var, near=False, room=detector.room, spikes=False) as image:
         return _detect(image, detector, options, started)[0]
 
 
@@ -119,7 +119,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     refuse_results(folder, names.values(), detector.spec, options.overwrite)
     with (
         environment(),
-        SpectralImage(source, var=options.var, near=False) as image,
+        SpectralImage(source, var=options.var, near=False, room=detector.room, spikes=False) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
@@ -233,10 +233,7 @@ def _summary(
     threshold: float,
     rule: dict[str, Any],
 ) -> dict[str, Any]:
-    s, notes = image.statistics, list(image.meta.notes)
-    swapped = image.swapped_axes()
-    if swapped:
-        notes.append(swapped)
+    s, notes = image.statistics, [*image.meta.notes, *image.remarks()]
     if len(s.bands) > s.valid_pixels:
         notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
     if len(anomalies.spectra) < len(anomalies.targets):

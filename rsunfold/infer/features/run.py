@@ -221,7 +221,10 @@ class _Made:
             conflicts = gap_conflicts(np.asarray(source.wavelengths)[inside], wanted.min_gap)
         self.scene = source.scene(ranker.seed)
         self.selection: Selection = ranker.select(self.scene, wanted, conflicts, source.noun)
-        self.ranking = [int(i) for i in inside[self.selection.ranking.order]]
+        order = self.selection.ranking.order
+        self.ranking = [int(i) for i in inside[order]]
+        self.near = set() if conflicts is None else set(inside[conflicts[:, order].any(axis=1)].tolist())
+        """Features nearer to one that is ranked than is wanted."""
         self.scores = np.full(source.count, np.nan)
         self.scores[inside] = self.selection.ranking.scores
         chosen = self.ranking[: self.selection.count]
@@ -238,8 +241,8 @@ class _Made:
         reasons = dict(s.left_out)
         for i in s.inside:
             if i not in ranked:
-                gap = self.wanted.min_gap
-                reasons[i] = f"nearer than {gap:g} nm to a better one" if gap else "not ranked by the model"
+                near = f"nearer than {self.wanted.min_gap:g} nm to a better one"
+                reasons[i] = near if i in self.near else "not ranked by the model"
         lines = []
         for place, i in enumerate([*self.ranking, *sorted(reasons)]):
             in_order = place < len(self.ranking)

@@ -97,6 +97,11 @@ class FeatureRanker:
         self.seed, self.memory = seed, parse_memory(memory)
         self.held = held()
 
+    @property
+    def room(self) -> int:
+        """Bytes of the budget beside the program itself."""
+        return max(0, self.memory - self.held)
+
     def describe(self) -> dict[str, Any]:
         """Model, options and seed, for the JSON report."""
         spec = self.spec

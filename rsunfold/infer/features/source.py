@@ -27,8 +27,6 @@ from rsunfold.scene import SAMPLE, Scene, scene_of
 Real = NDArray[np.float64]
 Ranges = Sequence[tuple[float, float]]
 
-STRIP_COPIES = 6
-"""Copies of a strip of float32 samples that are held while its moments are computed, in float64."""
 SAMPLE_COPIES = 2
 """Copies of the sample that stands for a scene, while it is gathered."""
 SQUARES = 8
@@ -137,8 +135,10 @@ class ImageBands(FeatureSource):
             for low, high in (*drop, *keep):
                 if not any(low <= w <= high for w in self.wavelengths):
                     self.notes.append(f"no band lies in the range {low:g}-{high:g} nm")
-            strips = self._strip_bytes(reader, ranker)
-            self.image = SpectralImage(reader, near=False, left_out=beside, strip_bytes=strips)
+            self._room = ranker.room
+            _, rows, cols = reader.shape
+            sample = SAMPLE_COPIES * 4 * self.count * min(SAMPLE, rows * cols) + SQUARES * 8 * self.count**2
+            self.image = SpectralImage(reader, near=False, left_out=beside, room=self._room, kept=sample, spikes=False)
             stack.pop_all()
         s = self.image.statistics
         self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels
@@ -148,23 +148,7 @@ class ImageBands(FeatureSource):
         if len(s.bands) < 2:
             self.close()
             raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
-        swapped = self.image.swapped_axes()
-        if swapped:
-            self.notes.append(swapped)
-
-    def _strip_bytes(self, reader: CubeReader, ranker: FeatureRanker) -> int:
-        bands, rows, cols = reader.shape
-        sample = SAMPLE_COPIES * 4 * bands * min(SAMPLE, rows * cols) + SQUARES * 8 * bands**2
-        self._room = max(0, ranker.memory - ranker.held)
-        strips = min(STRIP_BYTES, (self._room - sample) // STRIP_COPIES)
-        least = 4 * bands * cols
-        if strips < least:
-            needed = math.ceil((sample + STRIP_COPIES * least) / 2**20)
-            raise DeviceError(
-                f"{bands} bands of {cols} columns need {needed} MB on top of the program itself, "
-                f"but --memory leaves {self._room // 2**20} MB; increase it."
-            )
-        return int(strips)
+        self.notes += self.image.remarks()
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""
@@ -256,7 +240,7 @@ class TableColumns(FeatureSource):
         data = table.data
         self.samples, self.count = data.shape
         self.names = table.names
-        room = max(0, ranker.memory - ranker.held)
+        room = ranker.room
         needed = SQUARES * 8 * self.count**2 + 2 * data.nbytes
         if needed > room:
             raise DeviceError(

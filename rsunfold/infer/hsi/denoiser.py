@@ -15,7 +15,7 @@ from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
-from rsunfold.noise import FEW, tells_little
+from rsunfold.noise import FEW, tells_little, whole_squares
 from rsunfold.registry import chosen_model
 from rsunfold.subspace import Subspace, published_subspace
 
@@ -103,6 +103,11 @@ class Denoiser:
         self.held = held()
 
     @property
+    def room(self) -> int:
+        """Bytes of the budget beside the program itself."""
+        return max(0, self.memory - self.held)
+
+    @property
     def robust(self) -> bool:
         """Whether the model takes outliers away, so that they are not to count as noise."""
         return self.method.outliers if self.net is None else self.net.sparse
@@ -130,13 +135,13 @@ class Denoiser:
         Raises InputError when the noise cannot be estimated.
         """
         if self.published:
-            return published_subspace(image.mosaic[0])
+            return published_subspace(*image.mosaic[:2])
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
-        if given is None and self.by_wavelets(image) and min(image.rows, image.cols) < 2:
+        if given is None and self.by_wavelets(image) and not whole_squares(image.mosaic[1]).any():
             raise InputError(
                 f"{image.path} is too small to estimate its noise: with fewer than {FEW} bands, or no more pixels than "
-                "bands, two rows and two columns are needed; give --sigma."
+                "bands, squares of 2 x 2 valid pixels are needed; give --sigma."
             )
         return found
 
@@ -153,7 +158,7 @@ class Denoiser:
         """
         subspace = self.subspace(image)
         bands, rank = subspace.A.shape
-        budget = self.memory - self.held
+        budget = self.room
         if self.net is not None:
             budget = free_on(self.device, budget)
         radius = self.method.radius if self.net is None else self.net.radius

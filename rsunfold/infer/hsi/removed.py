@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.metrics.denoising import residual_structure
-from rsunfold.noise import spatial_noise
+from rsunfold.noise import spatial_noise, whole_squares
 from rsunfold.report import NoisyBand, denoising_picture, noise_picture, worst_bands_picture
 from rsunfold.subspace import Subspace
 
@@ -61,7 +61,9 @@ class Removed:
             return
         if valid.any():
             self.structure.append((int(valid.sum()), residual_structure(gone, valid)))
-        self.spatial.append((valid.size, spatial_noise(before), spatial_noise(after)))
+        squares = int(whole_squares(valid).sum())
+        if squares:
+            self.spatial.append((squares, spatial_noise(before, valid), spatial_noise(after, valid)))
         for pixel in self.wanted:
             r = pixel[0] - row
             if 0 <= r < valid.shape[0] and (valid[r, pixel[1]] or self.given):
@@ -90,7 +92,10 @@ class Removed:
         return np.asarray(np.where(weight > 0, total / np.maximum(weight, 1), np.nan))
 
     def _texture(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Noise from the finest wavelets before and after, (bands that take part,) each."""
+        """Noise from the finest wavelets before and after, (bands that take part,) each; NaN where it is not known."""
+        if not self.spatial:
+            unknown = np.full(len(self.image.bands), np.nan)
+            return unknown, unknown
         weight = np.array([w for w, _, _ in self.spatial], float)
         return tuple(  # type: ignore[return-value]
             np.average([s[i] for s in self.spatial], axis=0, weights=weight) for i in (1, 2)
@@ -151,7 +156,7 @@ class Removed:
             title=f"{title}; a band of medium noise",
             shape=shape,
         )
-        texture = self._texture()[1] if self.spatial else np.full(len(bands), np.nan)
+        texture = self._texture()[1]
         worst_bands_picture(
             paths["bands"],
             [

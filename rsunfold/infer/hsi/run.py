@@ -107,7 +107,7 @@ def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
     """Denoise an image that fits in memory, and keep the result in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var) as image:
+    with environment(), SpectralImage(source, var=options.var, room=denoiser.room) as image:
         passage = _Passage(image, denoiser, options)
         strips = list(passage.strips())
         data = np.concatenate([strip for _, strip, _ in strips], axis=1)
@@ -130,7 +130,11 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     for kind in ("denoised", "residual"):
         if f"{kind}_header" in names:
             refuse_shared_header(folder / names[kind])
-    with environment(), SpectralImage(source, var=options.var) as image, work_folder(folder) as work:
+    with (
+        environment(),
+        SpectralImage(source, var=options.var, room=denoiser.room) as image,
+        work_folder(folder) as work,
+    ):
         refuse_place(folder, names.values(), image)
         passage = _Passage(image, denoiser, options)
         paths = {kind: work / name for kind, name in names.items()}
@@ -303,10 +307,7 @@ def _summary(
     image: SpectralImage, denoiser: Denoiser, options: Options, passage: _Passage, started: float
 ) -> dict[str, Any]:
     meta, s, subspace, plan = image.meta, image.statistics, passage.denoised.subspace, passage.denoised.plan
-    notes = list(meta.notes)
-    swapped = image.swapped_axes()
-    if swapped:
-        notes.append(swapped)
+    notes = [*meta.notes, *image.remarks()]
     if not meta.wavelengths:
         notes.append(Aside("the file has no wavelengths"))
     if image.kind == np.float64 and not passage.same:

@@ -135,9 +135,13 @@ def test_a_window_with_the_radius_as_margin_gives_the_same_features(row, col, se
 # ---------------------------------------------------------------- edges
 
 
+def preserved(score, guide):
+    return edge_preserving(score, guide, np.ones(score.shape, bool))
+
+
 @pytest.mark.parametrize("guide", [np.zeros((9, 12), np.float32), noise(9, 12)], ids=["flat", "noise"])
 def test_a_constant_score_stays(guide):
-    np.testing.assert_allclose(edge_preserving(np.full((9, 12), 0.7, np.float32), guide), 0.7, rtol=1e-6)
+    np.testing.assert_allclose(preserved(np.full((9, 12), 0.7, np.float32), guide), 0.7, rtol=1e-6)
 
 
 def test_the_guided_filter_is_its_definition():
@@ -154,15 +158,15 @@ def test_the_guided_filter_is_its_definition():
         a[at] = ((x - x.mean()) * (y - y.mean())).mean() / (x.var() + EPSILON)
         b[at] = y.mean() - a[at] * x.mean()
     filtered = windows(a).mean((2, 3)) * g + windows(b).mean((2, 3))
-    found = edge_preserving(p.astype(np.float32), g.astype(np.float32))
+    found = preserved(p.astype(np.float32), g.astype(np.float32))
     np.testing.assert_allclose(found, np.maximum((p + filtered) / 2, 0), rtol=1e-5, atol=1e-6)
 
 
 def test_edges_of_the_guide_stay_and_others_blur():
     score = np.zeros((12, 20), np.float32)
     score[:, 10:] = 1
-    flat = edge_preserving(score, np.zeros_like(score))
-    guided = edge_preserving(score, score)
+    flat = preserved(score, np.zeros_like(score))
+    guided = preserved(score, score)
     assert abs(flat[5, 9] - 1 / 6) < 1e-5 and guided[5, 9] < 0.05 and guided[5, 10] > 0.95
 
 
@@ -172,12 +176,25 @@ def test_a_window_with_a_margin_of_two_radii_equals_the_whole(row, col):
     score, guide = noise(36, 36), noise(36, 36, seed=1)
     window = Window(row, col, 6, 6)
     grown = window.grown(2 * RADIUS, 36, 36)
-    part = edge_preserving(score[grown.slices], guide[grown.slices])[window.within(grown)]
-    np.testing.assert_allclose(part, edge_preserving(score, guide)[window.slices], atol=1e-6)
+    part = preserved(score[grown.slices], guide[grown.slices])[window.within(grown)]
+    np.testing.assert_allclose(part, preserved(score, guide)[window.slices], atol=1e-6)
+
+
+def test_pixels_without_a_score_lend_none():
+    """Beside a border of them the filter sees what it sees beside the border of an image, but for the mirror there."""
+    score, guide = noise(20, 20), noise(20, 20, seed=1)
+    valid = np.ones((20, 20), bool)
+    valid[:, :6] = False
+    constant = edge_preserving(np.where(valid, np.float32(0.7), 0), guide, valid)
+    np.testing.assert_allclose(constant[valid], 0.7, rtol=1e-6)
+    others = np.where(valid, score, np.float32(1e6))
+    found, again = (edge_preserving(s, guide, valid) for s in (np.where(valid, score, 0), others))
+    np.testing.assert_allclose(again[valid], found[valid], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 8 + RADIUS :], preserved(score, guide)[:, 8 + RADIUS :], atol=1e-6)
 
 
 def test_scores_stay_from_0_up():
-    found = edge_preserving((noise(20, 20) > 0.9).astype(np.float32) * 100, noise(20, 20, seed=1) * 9)
+    found = preserved((noise(20, 20) > 0.9).astype(np.float32) * 100, noise(20, 20, seed=1) * 9)
     assert (found >= 0).all() and found.dtype == np.float32
 
 

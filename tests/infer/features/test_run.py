@@ -111,6 +111,17 @@ def test_the_report_is_enough_to_do_it_again(write, ranker, tmp_path):
     assert "nearer than 30 nm to a better one" in near
 
 
+def test_only_bands_that_are_near_are_called_near(write, tmp_path):
+    path = str(write("a.tif", wavelengths=WAVELENGTHS))
+    select_file(path, tmp_path, "a", FeatureRanker("uniform"), Wanted(count=2, min_gap=30), Options())
+    rows = lines(tmp_path / "a_ranking.csv")
+    ranked = [float(row["wavelength_nm"]) for row in rows if row["rank"]]
+    for row in rows:
+        if not row["rank"] and row["left_out"].startswith(("nearer", "not ranked")):
+            near = min(abs(float(row["wavelength_nm"]) - w) for w in ranked) < 30
+            assert row["left_out"] == ("nearer than 30 nm to a better one" if near else "not ranked by the model")
+
+
 def test_order_of_the_output(write, counts, ranker, tmp_path):
     shuffled = WAVELENGTHS[::-1]
     path = write("a.tif", wavelengths=shuffled)

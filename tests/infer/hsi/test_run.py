@@ -335,6 +335,30 @@ def test_thin_images_of_few_bands_need_a_sigma(bands, noisy, make):
     assert np.abs(denoised(data, make(sigma=SIGMA)).data - data).max() > 0.1 * SIGMA
 
 
+@pytest.mark.parametrize("model", MODELS)
+def test_nodata_does_not_hide_the_noise_of_few_bands(model, make):
+    rng = np.random.default_rng(0)
+    row, col = np.mgrid[:40, :40] / 40
+    clean = np.stack([np.sin(2 * row + k * col) for k in range(1, 6)]).astype(np.float32)
+    noisy = clean + rng.normal(0, 0.1, clean.shape).astype(np.float32)
+    noisy[:, :, :24] = np.nan
+    done = denoised(noisy, make(model))
+    inside = np.s_[:, :, 24:]
+    before, after = (np.sqrt(np.mean((x[inside] - clean[inside]) ** 2)) for x in (noisy, done.data))
+    assert after < 0.7 * before
+
+
+def test_the_finest_wavelets_are_those_of_valid_pixels(noisy, make, tmp_path, write):
+    holed = noisy.copy()
+    holed[:, :, :12] = np.nan
+    found = []
+    for name, data in (("whole", noisy[:, :, 12:]), ("holed", holed)):
+        path = write(tmp_path / f"{name}.tif", data)
+        done = denoise_file(path, tmp_path / f"{name}_clean.tif", make(), Options(report=True))
+        found.append([band["finest_wavelets_before"] for band in done.summary["per_band"]])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 def test_a_single_pixel(noisy, make):
     with pytest.raises(InputError, match="a single valid pixel"):
         denoised(noisy[:, :1, :1], make())

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rsunfold.cube import Window
-from rsunfold.errors import InputError
+from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer import spectral as module
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
@@ -124,11 +124,82 @@ def test_the_mosaic_is_made_of_pixels_of_the_image(shape, monkeypatch):
     np.testing.assert_array_equal(found[1] - found[0], np.float32(data[0].size))
 
 
+@pytest.mark.parametrize("where", [(slice(40, 50), slice(None)), (slice(None), slice(66, 69)), (70, 70)])
+def test_the_mosaic_is_where_the_valid_pixels_are(where, monkeypatch):
+    """Of an image that has none where the evenly spread windows lie, and of one that has a few there."""
+    monkeypatch.setattr(module, "MOSAIC_SIDE", 16)
+    monkeypatch.setattr(module, "MOSAIC_TILE", 8)
+    monkeypatch.setattr(module, "CELL", 8)
+    rows, cols = 90, 75
+    data = np.arange(3 * rows * cols, dtype=np.float32).reshape(3, rows, cols)
+    valid = np.zeros((rows, cols), bool)
+    valid[where] = valid[50, 70] = True
+    image = opened(np.where(valid, data, np.nan))
+    found, inside, columns = image.mosaic
+    assert found.shape[1:] == inside.shape and inside.sum() > 0 and found[0].size <= 16**2
+    pixels = found[0][inside]
+    assert valid.ravel()[pixels.astype(int)].all()
+    expected = np.broadcast_to(columns, inside.shape)[inside]
+    np.testing.assert_array_equal(pixels % cols, expected)
+    assert len(np.unique(pixels)) >= min(valid.sum(), 16**2 // 4)
+
+
+def test_a_constant_band_does_not_decide_which_pixels_are_valid(noisy):
+    data = noisy.copy()
+    data[6] = 7
+    data[6, :10] = np.nan
+    s = opened(data).statistics
+    assert s.valid_pixels == s.pixels and s.passed == {6: "constant"}
+    others = np.delete(noisy, 6, axis=0).reshape(15, -1)
+    np.testing.assert_allclose(s.moments.mean, others.mean(axis=1), rtol=1e-5)
+
+
+def test_bands_whose_variance_is_no_number_are_constant(noisy):
+    data = noisy.astype(np.float64)
+    data[2] *= 1e-200
+    assert opened(data).statistics.passed == {2: "constant"}
+    with pytest.raises(InputError, match="constant in every band"):
+        opened(noisy.astype(np.float64) * 1e-200)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int64, np.float32, np.float64])
+def test_spikes_can_be_limited(noisy, dtype):
+    counts = np.rint(1000 + 100 * noisy / noisy.std()).astype(dtype)
+    spiked = counts.copy()
+    spiked[3, 5, 6] = 65535 if dtype == np.uint16 else 1e9
+    monster = SpectralImage(ArrayReader(spiked)).statistics.moments
+    assert monster.high[3] == spiked[3, 5, 6]
+    far = 60 if dtype == np.uint16 else module.FAR
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "FAR", far)
+        image, plain = (SpectralImage(ArrayReader(a), spikes=False) for a in (spiked, counts))
+        assert image.spiked == [3] and plain.spiked == [] and plain.remarks() == []
+        assert "samples of 1 band(s) (4) lie more than" in image.remarks()[0]
+        highest = image.statistics.moments.high[3]
+        assert counts[3].max() < highest < 1000 + (far + 1) * 1.3 * counts[3].std()
+        read = image.read(Window(0, 0, 24, 20))[0]
+        mosaic = image.mosaic[0]
+    assert read[3, 5, 6] == mosaic[3, 5, 6] == pytest.approx(highest, rel=1e-6)
+    np.testing.assert_array_equal(np.delete(read, 3, axis=0), np.delete(counts, 3, axis=0).astype(read.dtype))
+    np.testing.assert_allclose(np.delete(read[3], 5, axis=0), np.delete(counts[3], 5, axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(
+        np.delete(image.statistics.moments.high, 3), np.delete(plain.statistics.moments.high, 3)
+    )
+
+
+def test_what_may_be_held_bounds_the_strips(noisy):
+    row = 4 * 16 * 20
+    image = SpectralImage(ArrayReader(noisy), room=module.STRIP_COPIES_NEAR * row * 3)
+    assert [w.height for w in image.strips(16)] == [3] * 8
+    with pytest.raises(DeviceError, match=r"16 bands of 20 columns need \d+ MB .*--memory leaves 0 MB"):
+        SpectralImage(ArrayReader(noisy), room=module.STRIP_COPIES_NEAR * row - 1)
+
+
 def test_swapped_axes(clean):
-    assert opened(clean).swapped_axes() is None
-    assert "the rows look like the spectral axis" in opened(np.moveaxis(clean, 0, 1)).swapped_axes()
-    assert "the columns look like the spectral axis" in opened(np.moveaxis(clean, 0, 2)).swapped_axes()
-    assert opened(clean[:7]).swapped_axes() is None
+    assert opened(clean).remarks() == []
+    assert "the rows look like the spectral axis" in opened(np.moveaxis(clean, 0, 1)).remarks()[0]
+    assert "the columns look like the spectral axis" in opened(np.moveaxis(clean, 0, 2)).remarks()[0]
+    assert opened(clean[:7]).remarks() == []
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(np.int32, 20000), (np.int64, 20000), (np.float64, 1)])
