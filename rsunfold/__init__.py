@@ -128,6 +128,7 @@ def detect_anomaly(
     stages: bool = False,
     var: str | None = None,
     nodata: float | None = None,
+    wavelengths: Sequence[float] | None = None,
     device: str = "auto",
     memory: str | int | None = None,
     **options: Any,
@@ -136,6 +137,7 @@ def detect_anomaly(
 
     image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid.
+    wavelengths : nm, of the bands of an array.
     pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it.
     priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus and none with others.
     options : of the model, such as ``epochs=40`` or ``outer=23``.
@@ -149,7 +151,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.run import Options, detect_array
 
     asked = Options(var=var, pfa=pfa, percentile=percentile, min_area=min_area, stages=stages)
-    source = _source(image, nodata, var)
+    source = _source(image, nodata, var, wavelengths)
     detector = AnomalyDetector(
         model,
         options=options,
@@ -181,6 +183,7 @@ def select_features(
     features: str = "columns",
     var: str | None = None,
     nodata: float | None = None,
+    wavelengths: Sequence[float] | None = None,
     seed: int = 0,
     memory: str | int | None = None,
 ) -> Selected:
@@ -191,7 +194,8 @@ def select_features(
         in tables they are refused.
     k, variance : how many to choose, or the share of the variance that they have to explain; one of the two.
     options : keyword arguments of the model. min_gap : nm between chosen bands. drop, keep : ranges of wavelengths in
-        nm. rank_order : best first, instead of in the order of wavelengths or features.
+        nm. rank_order : best first, instead of in the order of wavelengths or features. wavelengths : nm, of the bands
+        of a cube in an array; without them its bands are taken as narrow.
     model, features, var, seed, memory : see ``rsunfold select-features --help``.
 
     Returns a :class:`rsunfold.infer.features.run.Selected` with ``indices`` (zero-based), ``data`` (what was chosen, in
@@ -202,26 +206,31 @@ def select_features(
     from rsunfold.infer.features.run import Options, select_array
     from rsunfold.infer.features.select import FeatureRanker, Wanted
 
-    path = _path(data, nodata, var)
+    path = _path(data, nodata, var, wavelengths)
     wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
     chosen = Options(var=var, features=features, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order)
     ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
-    return select_array(data if path is None else path, ranker, wanted, chosen, nodata=nodata)
+    given = data if path is None else path
+    return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)
 
 
-def _path(given: Any, nodata: float | None, var: str | None) -> str | None:
+def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Sequence[float] | None = None) -> str | None:
     """The name of a file, None for an array. Raises UsageError for what goes with the other of the two."""
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if path is not None and nodata is not None:
         raise UsageError("nodata applies to arrays only; a file declares its own nodata value.")
+    if path is not None and wavelengths is not None:
+        raise UsageError("wavelengths apply to arrays only; a file has its own.")
     if path is None and var is not None:
         raise UsageError("var selects a variable of a file and cannot be used with an array.")
     return path
 
 
-def _source(image: Any, nodata: float | None, var: str | None) -> str | CubeReader:
+def _source(
+    image: Any, nodata: float | None, var: str | None, wavelengths: Sequence[float] | None = None
+) -> str | CubeReader:
     """What :func:`_path` gives, or a reader of the array."""
     from rsunfold.io.memory import ArrayReader
 
-    path = _path(image, nodata, var)
-    return ArrayReader(image, nodata=nodata) if path is None else path
+    path = _path(image, nodata, var, wavelengths)
+    return ArrayReader(image, nodata=nodata, wavelengths=wavelengths) if path is None else path

@@ -101,6 +101,8 @@ def find(name: str) -> tuple[Path, str | None]:
     """
     if name.endswith(".safetensors") or os.sep in name:
         path = Path(name)
+        if path.is_dir():
+            raise WeightsError(f"the weights {name} are a folder; give the file.")
         if not path.is_file():
             raise WeightsError(f"the weights file {name} does not exist.")
         return path, None
@@ -115,7 +117,7 @@ def find(name: str) -> tuple[Path, str | None]:
 
 def chosen(spec: ModelSpec, given: str | None) -> str:
     """The weights ``given`` for a model, or those shipped for it; raises WeightsError where there are none."""
-    name = given or spec.weights
+    name = spec.weights if given is None else given
     if name is None:
         raise WeightsError(f"no weights are shipped for {spec.name}; give a file with --weights, or train some.")
     return name
@@ -139,8 +141,10 @@ def read_record(name: str) -> WeightRecord:
     try:
         with path.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
-            header = json.loads(f.read(length)) if length < 2**26 else {}
-        content = json.loads(header["__metadata__"]["rsunfold"])
+            text = f.read(length) if length < 2**26 else b""
+        if text.startswith(b"{") and path.stat().st_size < 8 + length:
+            raise WeightsError(f"{path} is truncated; copy or train it again.")
+        content = json.loads(json.loads(text)["__metadata__"]["rsunfold"])
         peak = content.pop("peak", 0)  # the rule before: by the best pixel
         if peak > content.get("threshold", 0.5):
             raise WeightsError(
@@ -149,8 +153,10 @@ def read_record(name: str) -> WeightRecord:
         return WeightRecord(**content)
     except WeightsError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is not an rsunfold weights file ({type(error).__name__}: {error}).") from None
+    except (ValueError, KeyError, TypeError):
+        raise WeightsError(
+            f"{path} is not an rsunfold weights file; convert published checkpoints with rsunfold weights import."
+        ) from None
 
 
 def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
@@ -241,6 +247,8 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         raise UsageError(f"{model} is a classical method and has no weights.")
     if spec.per_scene:
         raise UsageError(f"{model} learns in each scene and takes no weights.")
+    if path.is_dir():
+        raise InputError(f"the checkpoint {path} is a folder; give the file.")
     if not path.is_file():
         raise InputError(f"the checkpoint {path} does not exist.")
     try:

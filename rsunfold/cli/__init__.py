@@ -24,7 +24,7 @@ from rsunfold.cli import (
     train,
     weights,
 )
-from rsunfold.cli.options import Quiet, Verbose, set_level
+from rsunfold.cli.options import Commands, Quiet, Verbose, set_level
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
@@ -39,6 +39,7 @@ networks run six times slower. On an idle one 1000 turns cost some percent at mo
 
 app = typer.Typer(
     name="rsunfold",
+    cls=Commands,
     help="Remote-sensing image processing with deep unfolding networks.",
     epilog=EXIT_CODES,
     no_args_is_help=True,

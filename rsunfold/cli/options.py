@@ -5,18 +5,20 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import sys
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+import typer.core
 
-from rsunfold.errors import RsunfoldError, UsageError
+from rsunfold.errors import OutputError, RsunfoldError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -107,6 +109,33 @@ def refuse_given(context: typer.Context, names: Collection[str], why: str) -> No
             raise UsageError(f"{parameter.opts[0]} {why}.")
 
 
+SIGNALLED = 128
+"""Exit codes above it say which signal ended a program."""
+EMPTY_OPTION = re.compile(r"--?[\w-]+=")
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an argument that is empty: it would be the current folder, or the default."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or EMPTY_OPTION.fullmatch(argument):
+            name = argument.removesuffix("=") or (before if before.startswith("-") else "")
+            what = f"the value of {name}" if name else "an argument"
+            raise UsageError(f"{what} is empty; check that your shell variables are set.")
+
+
+class Commands(typer.core.TyperGroup):
+    """The root command, which looks at all arguments first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See :func:`refuse_empty`; the rest is click's."""
+        try:
+            refuse_empty(args)
+        except UsageError as error:
+            _report(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        return super().parse_args(ctx, args)
+
+
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 target``, ``2 targets``; ``plural`` where that is not the noun with an s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
@@ -132,11 +161,23 @@ def show(table: Any) -> None:
         return
     from rich.console import Console
 
+    class Piped(Console):
+        """A console whose reader may have seen enough."""
+
+        def on_broken_pipe(self) -> None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at the end
+            raise BrokenPipeError
+
     # A pipe or a file gets the whole width: a table that is folded at 80 columns cannot be read by a program. Names of
     # files are no markup, whatever brackets and colons they hold.
     width = None if sys.stdout.isatty() else 400
-    console = Console(width=width, markup=False, emoji=False, highlight=False)
-    console.print(table, soft_wrap=isinstance(table, str))
+    console = Piped(width=width, markup=False, emoji=False, highlight=False)
+    try:
+        console.print(table, soft_wrap=isinstance(table, str))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written ({error.strerror}).") from None
 
 
 def show_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -151,13 +192,21 @@ def show_facts(facts: Iterable[tuple[str, str]]) -> None:
     show(table)
 
 
-def refuse_outputs(overwrite: bool, *paths: Path | None) -> None:
-    """Raise OutputError for the first of the files asked for that exists: better before the work than after."""
+def refuse_outputs(overwrite: bool, *paths: Path | None, pictures: Mapping[str, Path | None] | None = None) -> None:
+    """Raise OutputError for the first of the files asked for that exists, UsageError for two of one name and for
+    ``pictures``, by option, that are not called .png: better before the work than after."""
     from rsunfold.io.atomic import refuse_existing
 
-    for path in paths:
+    seen = set[Path]()
+    for option, picture in (pictures or {}).items():
+        if picture is not None and picture.suffix.lower() != ".png":
+            raise UsageError(f"{option} writes PNG pictures: give a name that ends in .png, not {picture}.")
+    for path in (*paths, *(pictures or {}).values()):
         if path is not None:
             refuse_existing(path, overwrite)
+            if path.resolve() in seen:
+                raise UsageError(f"two outputs have the name {path}; give each its own.")
+            seen.add(path.resolve())
 
 
 def handled(command: F) -> F:
@@ -177,8 +226,9 @@ def handled(command: F) -> F:
         except KeyboardInterrupt:
             _report("interrupted; no partial results were left.")
             raise typer.Exit(130) from None
-        except SystemExit:
-            _report("terminated; no partial results were left.")
+        except SystemExit as error:
+            if isinstance(error.code, int) and error.code > SIGNALLED:
+                _report("terminated; no partial results were left.")
             raise
         except BrokenPipeError:
             raise typer.Exit(0) from None

@@ -21,7 +21,7 @@ from rsunfold.cli.options import (
     use_threads,
     watched,
 )
-from rsunfold.errors import UsageError, WeightsError
+from rsunfold.errors import RsunfoldError, UsageError, WeightsError
 
 app = typer.Typer(help="List, inspect, verify, import and calibrate weights.", no_args_is_help=True)
 
@@ -89,16 +89,18 @@ def verify(
     from rsunfold.weights import load, shipped
     from rsunfold.weights import verify as check
 
-    known, failed = shipped(), []
+    known, failed = shipped(), list[RsunfoldError]()
     ours = {entry["sha256"] for entry in known.values()}
     for name in names or sorted(known):
         try:
             sha = check(name) if name in known else load(name)[2]
             show(f"{name}: {sha} {'ok' if sha in ours else 'readable, but not in the registry'}")
-        except WeightsError as error:
-            failed.append(str(error))
+        except RsunfoldError as error:
+            failed.append(error)
+    if len(failed) == 1:
+        raise failed[0]
     if failed:
-        raise WeightsError(" ".join(failed))
+        raise WeightsError(" ".join(map(str, failed)))
 
 
 @app.command("import")

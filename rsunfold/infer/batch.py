@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, InputError, OutputError, RsunfoldError, UsageError
-from rsunfold.infer.results import LAST, OF_GDAL
+from rsunfold.infer.results import OF_GDAL
 from rsunfold.io.envi import DATA_SUFFIXES
-from rsunfold.io.folders import SUFFIXES, images_in, natural
+from rsunfold.io.folders import SUFFIXES, inputs_in, is_result, natural
 
 T = TypeVar("T")
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
-_RESULT = re.compile(
-    r"(?P<image>.+)_(score|mask|stages|quicklook|spectra|selected|explain|residual|report|bands|noise|denoised)"
-)
 
 
 def expand(inputs: Sequence[str]) -> dict[str, str]:
@@ -34,13 +31,11 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     for name in inputs:
         if not name:
             raise UsageError("the name of an input is empty; check that your shell variables are set.")
-        if name == "-":
-            raise UsageError("standard input cannot be read as an image; give a file.")
         if Path(name).is_dir():
-            found = [str(p) for p in images_in(Path(name), lambda p: not _is_result(p)).values()]
+            found = [str(p) for p in inputs_in(Path(name)).values()]
         elif glob.has_magic(name) and not Path(name).exists() and not OF_GDAL.match(name):
             matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
-            found = sorted((f for f in matches if not Path(f).is_dir() and not _is_result(Path(f))), key=natural)
+            found = sorted((f for f in matches if not Path(f).is_dir() and not is_result(Path(f))), key=natural)
         else:
             found = [name]
         if not found:
@@ -75,15 +70,6 @@ def _stem(name: str) -> str:
     file = next((part for part in parts if Path(part).suffix), parts[0])
     parts.remove(file)
     return re.sub(r"[^\w.-]+", "_", "_".join([Path(file).stem, *(part.strip("/") for part in parts)]))
-
-
-def _is_result(path: Path) -> bool:
-    """Whether a file is what an earlier run has made of an image beside it."""
-    found = _RESULT.fullmatch(path.stem)
-    if found is None:
-        return False
-    stems = (found["image"], path.stem) if path.stem.endswith("_denoised") else (found["image"],)
-    return any(path.with_name(stem + last).exists() for stem in stems for last in LAST)
 
 
 def _the_same(one: str, other: str) -> str | None:

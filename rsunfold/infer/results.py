@@ -20,16 +20,14 @@ import numpy as np
 
 from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.source import Source
-from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.atomic import folder_failure, refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES
-from rsunfold.io.folders import SUFFIXES
+from rsunfold.io.folders import LAST, SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi
 from rsunfold.registry import ModelSpec, get_model
 
 Options = TypeVar("Options")
-LAST = ("_summary.json", "_ranking.json", "_explain.json")
-"""How the file ends that is written after all others of a result."""
 NOT_WRITTEN = {".nc", ".h5", ".hdf", ".he5", ".vrt", ".jp2", ".xyz", ".zarr"}
 FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTEN}
 FILES |= {".json", ".geojson", ".gpkg", ".shp"}
@@ -227,7 +225,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
             folder.mkdir(parents=True, exist_ok=True)
             work.mkdir(mode=0o700)
         except OSError as error:
-            raise OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.") from None
+            raise folder_failure(folder, error) from None
         yield work
     except RsunfoldError as error:  # nobody knows the hidden folder
         raise type(error)(str(error).replace(str(work), str(folder))) from error

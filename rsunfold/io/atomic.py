@@ -24,11 +24,23 @@ def write_failure(target: Path, reason: str) -> OutputError:
     return OutputError(f"{target} cannot be written ({reason}; {room}); make room or choose another folder.")
 
 
+def folder_failure(folder: Path, error: OSError) -> OutputError:
+    """The error for a folder that cannot be made or used."""
+    if folder.is_symlink() and not folder.exists():
+        return OutputError(f"{folder} is a link to nothing; remove it or choose another folder.")
+    blocked = next((p for p in (folder, *folder.parents) if p.exists()), folder)
+    if not blocked.is_dir():
+        return OutputError(f"{blocked} is a file, not a folder; choose another.")
+    return OutputError(f"the folder {folder} cannot be used ({error.strerror}); choose another.")
+
+
 def refuse_existing(target: Path, overwrite: bool) -> None:
-    """Raise OutputError when ``target`` is a folder, or a file that may not be overwritten."""
+    """Raise OutputError when ``target`` is a folder, a device, or a file that may not be overwritten."""
     try:
         if target.is_dir():
             raise OutputError(f"{target} is a folder; give the name of a file.")
+        if target.exists() and not target.is_file():
+            raise OutputError(f"{target} is a device or a pipe, which cannot be replaced; give the name of a file.")
         if not overwrite and os.path.lexists(target):
             raise OutputError(f"{target} already exists; choose another name or pass --overwrite.")
     except PermissionError as err:

@@ -14,6 +14,27 @@ SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".
 behind their headers, containers such as NetCDF hold several images, and a VRT is made of others."""
 
 
+LAST = ("_summary.json", "_ranking.json", "_explain.json")
+"""How the file ends that is written after all others of a result."""
+_RESULT = re.compile(
+    r"(?P<image>.+)_(score|mask|stages|quicklook|spectra|selected|explain|residual|report|bands|noise|denoised)"
+)
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is what an earlier run has made of an image beside it."""
+    found = _RESULT.fullmatch(path.stem)
+    if found is None:
+        return False
+    stems = (found["image"], path.stem) if path.stem.endswith("_denoised") else (found["image"],)
+    return any(path.with_name(stem + last).exists() for stem in stems for last in LAST)
+
+
+def inputs_in(folder: Path) -> dict[str, Path]:
+    """:func:`images_in`, without the results of earlier runs."""
+    return images_in(folder, lambda path: not is_result(path))
+
+
 def natural(name: str) -> list[Any]:
     """Sorting key under which XDU9 comes before XDU10."""
     return [(0, int(t), "") if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]

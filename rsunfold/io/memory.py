@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +13,25 @@ from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.reader import CubeReader
 
+COLOURED = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "LA"}
+"""Modes of pictures of PIL whose samples are indices or colours."""
+
 
 class ArrayReader(CubeReader):
     """An array of shape (row, col) or (band, row, col) and a real dtype, as a :class:`CubeReader`.
 
     nodata : value that stands for no data, or None; masked pixels of a ``numpy.ma`` array are invalid as well.
-    Raises InputError for another shape, a complex dtype, or no pixel.
+    wavelengths : nm, one for each band, or None. Raises InputError for another shape, a complex dtype, no pixel, a
+    picture of PIL in colour, or wavelengths that are not above 0 or not as many as bands.
     """
 
-    def __init__(self, array: NDArray[Any], *, nodata: float | None = None) -> None:
+    def __init__(
+        self, array: NDArray[Any], *, nodata: float | None = None, wavelengths: Sequence[float] | None = None
+    ) -> None:
+        if getattr(array, "mode", None) in COLOURED:
+            raise InputError(
+                "a palette or colour picture is no array of samples; give its path, or convert it with .convert('L')."
+            )
         data = np.asarray(array)
         if data.ndim not in (2, 3) or data.dtype.kind not in "buif" or data.size == 0:
             raise InputError(
@@ -34,7 +46,11 @@ class ArrayReader(CubeReader):
             self._data = np.where(self._masked, np.nan, self._data)  # whatever lies under the mask
         bands, rows, cols = self._data.shape
         self.path, self.shape, self.dtype, self.block_shape = "array", (bands, rows, cols), data.dtype, (1, cols)
-        self.meta = Meta(driver="array", dtype=data.dtype.name, nodata=() if nodata is None else (nodata,) * bands)
+        centres = () if wavelengths is None else tuple(float(w) for w in wavelengths)
+        if wavelengths is not None and (len(centres) != bands or not all(0 < w < math.inf for w in centres)):
+            raise InputError(f"the array has {bands} bands, so it needs {bands} wavelengths above 0, in nm.")
+        marks = () if nodata is None else (nodata,) * bands
+        self.meta = Meta(driver="array", dtype=data.dtype.name, nodata=marks, wavelengths=centres)
 
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         data = np.stack([self._data[band][window.slices] for band in bands])

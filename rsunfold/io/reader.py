@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import Cube, Meta, Window, measured
-from rsunfold.errors import InputError
+from rsunfold.errors import InputError, UsageError
 from rsunfold.io.envi import DEFAULT_BANDS
 
 Palette = Literal["colours", "grays", "indices"]
@@ -160,6 +160,8 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
     name = os.fspath(path)
     if not name:
         raise InputError("the name of the image is empty.")
+    if name == "-":
+        raise UsageError("standard input cannot be read as an image; give a file.")
     try:
         if name.startswith("/vsi") or (":" in name and not Path(name).exists()):
             return RasterReader(name, name, var, palette)

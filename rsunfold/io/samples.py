@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Cube
 from rsunfold.errors import InputError
-from rsunfold.io.folders import SUFFIXES, images_in
+from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
 from rsunfold.metrics.infrared import truth_mask
 
@@ -80,7 +80,7 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
     for folder in (images, masks):
         if not folder.is_dir():
             raise InputError(f"the folder {folder} does not exist.")
-    found, truth = images_in(images), images_in(masks)
+    found, truth = inputs_in(images), images_in(masks)
     if only is not None:
         absent = sorted(set(only) - found.keys())
         if absent:
@@ -112,23 +112,24 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     if not root.is_dir():
         raise InputError(f"the data folder {root} does not exist.")
     folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
-    if split and not any((folder / split).is_file() for folder in folders):
-        raise InputError(
-            f"no set in {root} has a file {split} that lists its training images; write one, or leave split "
-            "out of the recipe to train on all."
-        )
+    listed = [folder for folder in folders if split and (folder / split).is_file()]
     samples: list[Sample] = []
     for folder in folders:
         group = folder.name or folder.resolve().name
-        only = _names(folder / split) if split and (folder / split).is_file() else None
+        only = _names(folder / split) if split and folder in listed else None
         if (folder / "images").is_dir():
             samples += pair(group, folder / "images", folder / "masks", only)
         elif folder.name == "masks" or (folder / "masks").is_dir():
             raise InputError(f"{folder.parent if folder.name == 'masks' else folder} contains masks/ but no images/.")
         else:
-            samples += [Sample(group, n, p, None) for n, p in images_in(folder).items() if only is None or n in only]
+            samples += [Sample(group, n, p, None) for n, p in inputs_in(folder).items() if only is None or n in only]
     if not samples:
         raise InputError(f"{root} contains neither images/ and masks/ nor sub-folders that do.")
+    if split and not listed:
+        raise InputError(
+            f"no set in {root} has a file {split} that lists its training images; write one, or train on all images "
+            "with --set data.split="
+        )
     return samples
 
 
@@ -136,7 +137,8 @@ def _names(listing: Path) -> list[str]:
     try:
         return [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"the list {listing} cannot be read ({error}).") from None
+        why = getattr(error, "strerror", None) or "not UTF-8"
+        raise InputError(f"the list {listing} cannot be read ({why}).") from None
 
 
 def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:

@@ -167,8 +167,8 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
         notes.append(f"features were taken to be the rows of {raw.what}, because {raw.labels_name} has {count} labels")
     if rows < 2:
         raise InputError(
-            f"{path} contains {rows} sample, but at least two are needed; if the features are its rows, "
-            f"use --features rows."
+            f"{path} contains {rows} sample{'' if rows == 1 else 's'}, but at least two are needed; if the features "
+            "are its rows, use --features rows."
         )
     names = tuple(raw.names) if len(raw.names) == cols else ()
     data = np.asarray(values, np.float64)

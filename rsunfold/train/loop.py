@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
 from rsunfold.infer.device import pick_device, reuse_memory
-from rsunfold.io.atomic import atomic_path, write_failure
+from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.report import training_picture
@@ -228,7 +228,7 @@ class Trainer:
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"the folder {self.out} cannot be created ({error.strerror}).") from None
+            raise folder_failure(self.out, error) from None
         if path.exists():
             if not resume:
                 raise OutputError(

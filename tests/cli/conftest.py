@@ -56,13 +56,9 @@ def process() -> Callable[..., subprocess.Popen]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         # A shell starts its background jobs with SIGINT ignored, and what they start inherits that.
         options.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         return subprocess.Popen(
-            [sys.executable, "-m", "rsunfold", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            **options,
+            [sys.executable, "-m", "rsunfold", *map(str, words)], text=True, env=environment, **options
         )
 
     return start

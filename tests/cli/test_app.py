@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import typer
@@ -221,3 +222,66 @@ def test_names_with_brackets_and_colons_are_printed_as_they_are(call, tmp_path, 
     image.write_bytes(scene.read_bytes())
     assert str(image) in call("info", image).stdout
     assert str(odd / "out") in call("detect-ir", image, "-o", odd / "out", "--model", "top-hat").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["detect-ir", "a.png", "-o", ""], "the value of -o"),
+        (["detect-ir", "a.png", "--out="], "the value of --out"),
+        (["detect-ir", "a.png", "-o", "b", "--weights", ""], "the value of --weights"),
+        (["evaluate", "detect-ir", "--data", ""], "the value of --data"),
+        (["sample", "ir", ""], "an argument"),
+    ],
+)
+def test_nothing_is_given_by_an_empty_argument(words, what, fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert fails(2, *words) == f"error: {what} is empty; check that your shell variables are set."
+    assert not any(tmp_path.iterdir())
+
+
+def test_an_option_may_set_nothing(fails, tmp_path):
+    assert "does not exist" in fails(
+        3, "train", "l-rpcanet", "--data", tmp_path / "x", "--out", tmp_path, "--set", "data.split="
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="POSIX only")
+def test_a_reader_that_has_seen_enough(process):
+    done = process("models")
+    done.stdout.close()
+    assert done.stderr.read() == "" and done.wait() == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_standard_output_that_is_full(process):
+    with Path("/dev/full").open("w") as full:
+        done = process("models", stdout=full)
+        message = done.communicate()[1]
+    assert done.returncode == 4
+    assert message == "error: standard output cannot be written (No space left on device).\n"
+
+
+def test_outputs_of_one_name_and_pictures_of_another_kind(fails, tmp_path):
+    words = ["evaluate", "detect-ir", "--images", tmp_path, "--masks", tmp_path, "--model", "top-hat"]
+    one = tmp_path / "a.png"
+    message = fails(2, *words, "--roc", one, "--worst", tmp_path / "x" / ".." / "a.png")
+    assert "two outputs have the name" in message
+    message = fails(2, *words, "--roc", tmp_path / "a.jpg")
+    assert "--roc writes PNG pictures: give a name that ends in .png, not" in message
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
+def test_a_device_is_no_output(fails, scene, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for words in ([], ["--overwrite"]):
+        message = fails(4, "info", scene, "--json", tmp_path / "pipe", *words)
+        assert message.endswith("pipe is a device or a pipe, which cannot be replaced; give the name of a file.")
+
+
+def test_folders_that_are_none(fails, scene, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nothing")
+    words = ["detect-ir", scene, "--model", "top-hat", "-o"]
+    assert fails(4, *words, tmp_path / "file" / "x").endswith("file is a file, not a folder; choose another.")
+    assert "link is a link to nothing; remove it" in fails(4, *words, tmp_path / "link")

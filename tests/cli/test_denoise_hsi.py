@@ -71,7 +71,7 @@ def test_a_folder(call, cube, star, noisy, tmp_path):
     summary = json.loads((out / "cube_denoised_summary.json").read_text())
     assert (summary["model"], summary["weights"], summary["input"]) == ("star-net", "star", str(cube))
     assert summary["bands_denoised"] == list(range(1, 17)) and summary["dtype"] == "float32"
-    assert "the file has no wavelengths" in summary["notes"]
+    assert "the input has no wavelengths" in summary["notes"]
     found = read(out / "cube_denoised.tif")
     assert found.dtype == np.float32 and 0.01 < np.abs(found - noisy).std() < 0.2
 

@@ -203,6 +203,22 @@ def test_a_file_of_weights_is_read_to_verify_it(call, fails, shipped, tiny, tmp_
         fails(5, "weights", "verify", cut)
 
 
+def test_what_is_no_weights_file(fails, tiny, scene, tmp_path):
+    content = tiny.path.read_bytes()
+    for name, data, words in (
+        ("cut", content[:1000], "is truncated"),
+        ("empty", b"", "is not an rsunfold weights file; convert published checkpoints"),
+        ("picture", scene.read_bytes(), "is not an rsunfold weights file; convert published checkpoints"),
+    ):
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(data)
+        assert words in fails(5, "detect-ir", scene, "-o", tmp_path / "out", "--weights", path)
+    assert "are a folder; give the file" in fails(5, "weights", "info", f"{tmp_path}/")
+    assert "is a folder; give the file" in fails(3, "weights", "import", tmp_path, "--as", "l-rpcanet")
+    result = fails(5, "weights", "verify", tmp_path / "cut.safetensors", "nope", tmp_path / "empty.safetensors")
+    assert "cut.safetensors is truncated" in result and "nope" in result and "empty.safetensors is not" in result
+
+
 def test_damaged_weights(fails, shipped):
     path = shipped / "l-rpcanet.safetensors"
     path.write_bytes(path.read_bytes() + b"x")

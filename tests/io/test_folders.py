@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from rsunfold.errors import InputError
+from rsunfold.errors import InputError, UsageError
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in, natural
+from rsunfold.io.folders import images_in, inputs_in, natural
 
 
 def test_numbers_count():
@@ -46,3 +46,13 @@ def test_folders_and_pipes_are_no_images(tmp_path):
     assert list(images_in(tmp_path)) == ["a"]
     with pytest.raises(InputError, match="the name of the image is empty"):
         open_cube("")
+    with pytest.raises(UsageError, match="standard input cannot be read"):
+        open_cube("-")
+
+
+def test_results_are_no_inputs(tmp_path):
+    """They are images all the same: where masks are asked for, a mask that was found is one."""
+    for name in ("a.png", "a_mask.tif", "a_score.tif", "a_summary.json", "b_mask.tif"):
+        (tmp_path / name).touch()
+    assert list(inputs_in(tmp_path)) == ["a", "b_mask"]
+    assert list(images_in(tmp_path)) == ["a", "a_mask", "a_score", "b_mask"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
@@ -19,6 +20,22 @@ def test_windows_and_bands(dtype):
         np.testing.assert_array_equal(cube.data, array[[2, 0], 1:4, 2:6])
         assert cube.data.dtype == dtype and cube.valid.all()
         assert reader.describe()["driver"] == "array"
+
+
+def test_wavelengths():
+    array = np.zeros((2, 3, 4), np.float32)
+    assert ArrayReader(array, wavelengths=[400, 500.5]).meta.wavelengths == (400, 500.5)
+    for wrong in ([400], [400, 500, 600], [400, 0], [400, np.nan], []):
+        with pytest.raises(InputError, match="has 2 bands, so it needs 2 wavelengths above 0, in nm"):
+            ArrayReader(array, wavelengths=wrong)
+
+
+def test_pictures_in_colour_are_no_samples():
+    gray = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+    np.testing.assert_array_equal(ArrayReader(gray).read().data, np.asarray(gray)[None])
+    for mode in ("P", "RGB"):
+        with pytest.raises(InputError, match="a palette or colour picture is no array of samples"):
+            ArrayReader(gray.convert(mode))
 
 
 def test_what_is_read_is_a_copy():

@@ -51,6 +51,15 @@ def test_several_sets_and_one_without_targets(tmp_path):
     assert found[1].mask.name == "a1_pixels0.png" and found[4].mask.name == "a1_mask.png"
 
 
+def test_results_beside_images_are_no_samples(tmp_path):
+    make_set(tmp_path / "b", ("x",))
+    for folder, name in ((tmp_path / "b" / "images", "x"), (tmp_path / "sky", "s")):
+        for kind in ("", "_score", "_mask", "_quicklook"):
+            write(folder / f"{name}{kind}.png")
+        (folder / f"{name}_summary.json").touch()
+    assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x"), ("sky", "s")]
+
+
 def test_split_file_limits_the_sets_that_have_it(tmp_path):
     make_set(tmp_path / "b", ("x 1", "y"))
     make_set(tmp_path / "c", ("z",))

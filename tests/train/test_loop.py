@@ -443,7 +443,7 @@ def test_nothing_to_resume_and_no_folder_to_write_to(data, tmp_path):
     with pytest.raises(InputError, match=r"contains no checkpoint\.pt to resume from"):
         trainer(tiny_recipe(1, 1), data, tmp_path / "new").run(resume=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"the folder .*file cannot be created"):
+    with pytest.raises(OutputError, match=r"file is a file, not a folder; choose another"):
         trainer(tiny_recipe(1, 1), data, tmp_path / "file").run()
 
 

@@ -72,7 +72,7 @@ def denoise_hsi(
     from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
     from rsunfold.report import quality_picture, table, write_json
 
-    refuse_outputs(overwrite, json_file, picture)
+    refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
         raise UsageError("use either --clean, or --truth and --restored.")
     if clean is not None and noisy is not None:

@@ -118,7 +118,7 @@ def detect_ir(
     from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
     from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
 
-    refuse_outputs(overwrite, json_file, roc, worst, picture)
+    refuse_outputs(overwrite, json_file, pictures={"--roc": roc, "--worst": worst, "--picture": picture})
     if predictions is not None:
         of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
         refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")

@@ -19,6 +19,7 @@ from rsunfold.cli.options import (
     refuse_given,
     refuse_outputs,
     say,
+    say_notes,
     show,
     use_threads,
     watched,
@@ -88,7 +89,7 @@ def select_features(
     from rsunfold.infer.features.select import FeatureRanker
     from rsunfold.report import feature_curves_picture, table, write_json
 
-    refuse_outputs(overwrite, json_file, picture)
+    refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (data is None) == (image is None) or (image is None) != (labels is None):
         raise UsageError("use either --data, or --image and --labels.")
     if kmeans not in ("plain", "greedy"):
@@ -137,6 +138,7 @@ def select_features(
                 say=told,
             )
     show(table(done.rows()))
+    say_notes(done.notes)
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)
     if picture is not None:

@@ -402,6 +402,8 @@ def _known_priors(given: Sequence[str] | None, default: Sequence[str]) -> tuple[
     """In the order in which they act; raises UsageError for an unknown name."""
     given = [given] if isinstance(given, str) else given
     names = list(default if given is None else [] if list(given) == ["none"] else given)
+    if "none" in names:
+        raise UsageError("the prior none cannot be combined with others; leave it or them out.")
     for name in names:
         if name not in PRIORS:
             raise unknown("prior", name, [*PRIORS, "none"])

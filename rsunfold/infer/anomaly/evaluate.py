@@ -17,7 +17,7 @@ from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
 from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in
+from rsunfold.io.folders import images_in, inputs_in
 from rsunfold.io.samples import read_mask, read_score
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
 from rsunfold.progress import tracked
@@ -63,7 +63,7 @@ def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = N
     """
     found = []
     given = {} if masks is None else images_in(masks)
-    for stem, path in images_in(folder).items():
+    for stem, path in inputs_in(folder).items():
         if masks is not None:
             mask = given.get(stem) or given.get(f"{stem}_mask")
             if mask is None:

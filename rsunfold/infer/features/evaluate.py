@@ -46,7 +46,7 @@ class Evaluation:
 
     figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
     about : by model. Each run holds ``data``, ``model``, ``features``, ``repeats`` and, by figure, ``mean``,
-    ``deviation`` (over the repeats, of the population) and ``values``, in per cent.
+    ``deviation`` (over the repeats, of the population) and ``values``, in per cent. notes : what was left out.
     """
 
     figures: tuple[str, ...]
@@ -54,6 +54,7 @@ class Evaluation:
     protocol: dict[str, Any]
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, data: str, model: str, features: int, found: list[dict[str, Any]], seconds: float) -> None:
         """Enter what a Measure gave, once or for each repeat; seconds : of the ranking."""
@@ -129,6 +130,7 @@ class Evaluation:
             "models": self.about,
             "summary": self.rows(),
             "runs": self.runs,
+            "notes": self.notes,
         }
 
 
@@ -337,9 +339,13 @@ def _enter(
     A model whose choice is random is drawn anew for each repeat, with its seed.
     """
     inside = np.array(source.inside)
+    many = [k for k in numbers if k > len(inside)]
     numbers = [k for k in numbers if k <= len(inside)]
     if not numbers:
         raise UsageError(f"{data} has only {len(inside)} usable {source.noun}s; ask for fewer.")
+    if many:
+        left = f"{data} has only {len(inside)} usable {source.noun}s; {', '.join(map(str, many))} left out"
+        done.notes.append(left)
     done.add(data, ALL, len(inside), [measure(inside, seeds)], 0.0)
     scene = source.scene(seeds[0])
     for ranker in rankers:

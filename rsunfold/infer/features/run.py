@@ -117,11 +117,20 @@ def about(ranker: FeatureRanker, wanted: Wanted, options: Options) -> dict[str, 
 
 
 def select_array(
-    array: NDArray[Any] | str, ranker: FeatureRanker, wanted: Wanted, options: Options, *, nodata: float | None = None
+    array: NDArray[Any] | str,
+    ranker: FeatureRanker,
+    wanted: Wanted,
+    options: Options,
+    *,
+    nodata: float | None = None,
+    wavelengths: Sequence[float] | None = None,
 ) -> Selected:
-    """Select from an array, (bands, rows, cols) or (samples, features), or a file, and keep the result in memory."""
+    """Select from an array, (bands, rows, cols) or (samples, features), or a file, and keep the result in memory.
+
+    nodata, wavelengths : of an array, see :class:`rsunfold.io.memory.ArrayReader`.
+    """
     started = time.monotonic()
-    with environment(), _opened(array, ranker, wanted, options, nodata) as source:
+    with environment(), _opened(array, ranker, wanted, options, nodata, wavelengths) as source:
         made = _Made(source, ranker, wanted, options)
         data = source.reduced(made.indices)
         return made.result(started, data=data)
@@ -160,16 +169,23 @@ def select_file(
 
 
 def _opened(
-    given: NDArray[Any] | str, ranker: FeatureRanker, wanted: Wanted, options: Options, nodata: float | None = None
+    given: NDArray[Any] | str,
+    ranker: FeatureRanker,
+    wanted: Wanted,
+    options: Options,
+    nodata: float | None = None,
+    wavelengths: Sequence[float] | None = None,
 ) -> FeatureSource:
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
     source: str | CubeReader
     if not isinstance(given, str):
         if np.ndim(given) == 2:
             turned = np.asanyarray(given).T if options.features == "rows" else np.asanyarray(given)
+            if wavelengths is not None:
+                raise UsageError("wavelengths apply to cubes; a table has none.")
             table = _array_table(turned, nodata)
             return _table_source(table, ranker, wanted, options)
-        source = ArrayReader(given, nodata=nodata)
+        source = ArrayReader(given, nodata=nodata, wavelengths=wavelengths)
     elif is_table(given, options.var):
         table = read_table(
             given, var=options.var, features=options.features, ignore=options.ignore, label=options.label

@@ -33,6 +33,7 @@ SQUARES = 8
 """Matrices of features x features in float64 that a ranking holds."""
 
 
+NO_WAVELENGTHS = Aside("the input has no wavelengths")
 NARROW_BANDS, NARROW_GAP = 20, 25.0
 """Fewest bands, and largest median gap of their wavelengths in nm, of which neighbours see nearly the same: what the
 others do not tell of a band is its noise then. Bands farther apart have signal of their own."""
@@ -128,7 +129,6 @@ class ImageBands(FeatureSource):
                 asked = [o for o, v in (("--drop", drop), ("--keep", keep), ("--min-gap", gap)) if v]
                 if asked:
                     raise InputError(f"{self.path} has no wavelengths, so {' and '.join(asked)} cannot be used.")
-                self.notes.append(Aside("the file has no wavelengths"))
             beside = outside(self.wavelengths, drop, keep)
             if len(beside) == self.count:
                 raise InputError(f"--drop and --keep leave no band of {self.path}.")
@@ -149,6 +149,9 @@ class ImageBands(FeatureSource):
             self.close()
             raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
         self.notes += self.image.remarks()
+        if not self.wavelengths:
+            narrow = "; its bands were taken as narrow, and are compared in units of their noise"
+            self.notes.append("the input has no wavelengths" + narrow if self._narrow() else NO_WAVELENGTHS)
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""

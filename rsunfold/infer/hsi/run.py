@@ -309,7 +309,7 @@ def _summary(
     meta, s, subspace, plan = image.meta, image.statistics, passage.denoised.subspace, passage.denoised.plan
     notes = [*meta.notes, *image.remarks()]
     if not meta.wavelengths:
-        notes.append(Aside("the file has no wavelengths"))
+        notes.append(Aside("the input has no wavelengths"))
     if image.kind == np.float64 and not passage.same:
         notes.append(Aside("float32 is coarse for values of this size; --dtype same keeps the computed precision"))
     kept = subspace.A.shape[1]

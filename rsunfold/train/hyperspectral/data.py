@@ -13,7 +13,7 @@ from torch import Tensor
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.io.folders import images_in
+from rsunfold.io.folders import inputs_in
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import Subspace, subspace_of
 from rsunfold.train.hyperspectral.recipe import Augment, Data, Noise
@@ -38,7 +38,7 @@ def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
     cubes = []
     for place in places:
         where = folder / place
-        found = images_in(where) if where.is_dir() else None
+        found = inputs_in(where) if where.is_dir() else None
         if not found:
             wrong = "does not exist" if found is None else "contains no cubes"
             raise InputError(

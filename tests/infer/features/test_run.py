@@ -300,6 +300,22 @@ def test_a_cube_in_memory(counts, write):
         rsunfold.select_features("a.tif", k=4, nodata=0)
 
 
+def test_wavelengths_of_an_array(write):
+    path = str(write("a.tif", wavelengths=WAVELENGTHS))
+    with open_cube(path) as reader:
+        cube = reader.read()
+    data = np.ma.masked_array(cube.data, np.broadcast_to(~cube.valid, cube.data.shape))
+    asked = {"k": 4, "min_gap": 30, "drop": [(600, 700)]}
+    chosen = WAVELENGTHS[rsunfold.select_features(data, wavelengths=WAVELENGTHS, **asked).indices]
+    assert np.diff(np.sort(chosen)).min() >= 30 and not ((chosen >= 600) & (chosen <= 700)).any()
+    with pytest.raises(UsageError, match="wavelengths apply to arrays only"):
+        rsunfold.select_features(path, k=2, wavelengths=WAVELENGTHS)
+    with pytest.raises(UsageError, match="wavelengths apply to cubes"):
+        rsunfold.select_features(data[0].filled(0), k=2, wavelengths=WAVELENGTHS)
+    notes = rsunfold.select_features(data, k=2).summary["notes"]
+    assert any("the input has no wavelengths" in note for note in notes)
+
+
 def test_the_scene_is_that_of_the_pixels(counts, ranker):
     """Scaled by the smallest and largest sample of all bands, whatever is left out."""
     with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), ranker) as bands:
