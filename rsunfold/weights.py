@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,8 @@ from rsunfold.io.atomic import atomic_path
 from rsunfold.registry import ModelSpec, all_models, get_model
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rsunfold.unfold.unrolled import Unrolled
 
 COST_SIDE = 256
@@ -61,13 +65,25 @@ class WeightRecord:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not (0 < self.threshold < 1 and self.temperature > 0):
-            raise WeightsError(
-                f"the record of {self.name} has threshold {self.threshold} and temperature {self.temperature}; "
-                "they must lie in (0, 1) and above 0."
-            )
-        if self.max_area is not None and not (type(self.max_area) is int and self.max_area > 0):
-            raise WeightsError(f"the record of {self.name} has max_area {self.max_area!r}; it must be a whole number.")
+        def number(value: Any, low: float, high: float) -> bool:
+            return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+
+        def count(value: Any) -> bool:
+            return value is None or (type(value) is int and value > 0)
+
+        texts = ("name", "model", "scaling", "trained_on", "licence", "origin")
+        rules = {name: ("text", isinstance(getattr(self, name), str)) for name in texts}
+        rules |= {name: ("a table", isinstance(getattr(self, name), dict)) for name in ("arch", "figures")}
+        rules |= {name: ("a whole number above 0", count(getattr(self, name))) for name in ("bands", "max_area")}
+        rules["threshold"] = ("between 0 and 1", number(self.threshold, 0, 1))
+        rules["confidence"] = ("0 or more and below 1", number(self.confidence, -math.ulp(0.0), 1))
+        rules["temperature"] = ("above 0", number(self.temperature, 0, math.inf))
+        rules["published"] = ("true or false", isinstance(self.published, bool))
+        for name, (what, holds) in rules.items():
+            if not holds:
+                raise WeightsError(
+                    f"the record of {self.name} has {name} {getattr(self, name)!r}, but it must be {what}."
+                )
 
 
 def weights_folder() -> Path:
@@ -99,7 +115,7 @@ def find(name: str) -> tuple[Path, str | None]:
 
     Raises UsageError for an unknown name, WeightsError for a missing file.
     """
-    if name.endswith(".safetensors") or os.sep in name:
+    if name.lower().endswith(".safetensors") or os.sep in name or (os.altsep or os.sep) in name:
         path = Path(name)
         if path.is_dir():
             raise WeightsError(f"the weights {name} are a folder; give the file.")
@@ -153,7 +169,7 @@ def read_record(name: str) -> WeightRecord:
         return WeightRecord(**content)
     except WeightsError:
         raise
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError(
             f"{path} is not an rsunfold weights file; convert published checkpoints with rsunfold weights import."
         ) from None
@@ -174,6 +190,7 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
     try:
         tensors = safetensors.torch.load_file(find(name)[0])
         net: Unrolled = get_model(record.model).build(**record.arch)
+        _refuse_values(tensors, net, f"the weights {name}")
         net.load_state_dict(tensors)
     except safetensors.SafetensorError as error:
         raise WeightsError(f"the weights {name} are damaged or truncated ({error}).") from None
@@ -182,6 +199,18 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
     except (AttributeError, TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {_reason(error)}") from None
     return net.float().eval(), record, sha  # whatever the caller's default is
+
+
+def _refuse_values(tensors: Mapping[str, Tensor], net: Unrolled, what: str) -> None:
+    """Raise WeightsError for tensors that hold whole numbers where ``net`` has others, or what is no number."""
+    for name, own in net.state_dict().items():
+        given = tensors.get(name)
+        if given is None or not own.is_floating_point():
+            continue
+        if not given.is_floating_point():
+            raise WeightsError(f"{what} have whole numbers in the tensor {name}; they cannot be used.")
+        if not bool(given.isfinite().all()):
+            raise WeightsError(f"{what} have values that are not finite in the tensor {name}; they cannot be used.")
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -268,6 +297,7 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         net: Unrolled = spec.factory.from_published(state)
     except (ValueError, KeyError, RuntimeError, IndexError) as error:
         raise WeightsError(f"{path} does not contain published weights of {model}: {_reason(error)}") from None
+    _refuse_values(net.state_dict(), net, f"the tensors of {path}")
     fewest, most = spec.bands
     bands = fewest if fewest == most else None
     record = WeightRecord(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pickle
 from pathlib import Path
@@ -143,6 +144,56 @@ def test_truncated_file(file, keep):
         weights.load(str(file))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"confidence": "x"}, "confidence 'x', but it must be 0 or more and below 1"),
+        ({"confidence": 2.0}, "confidence 2.0, but it must be 0 or more and below 1"),
+        ({"confidence": math.nan}, "confidence nan"),
+        ({"threshold": True}, "threshold True, but it must be between 0 and 1"),
+        ({"temperature": math.inf}, "temperature inf, but it must be above 0"),
+        ({"bands": -3}, "bands -3, but it must be a whole number above 0"),
+        ({"bands": "many"}, "bands 'many'"),
+        ({"max_area": 2.5}, "max_area 2.5, but it must be a whole number above 0"),
+        ({"figures": [1]}, r"figures \[1\], but it must be a table"),
+        ({"arch": None}, "arch None, but it must be a table"),
+        ({"origin": 5}, "origin 5, but it must be text"),
+        ({"published": "no"}, "published 'no', but it must be true or false"),
+    ],
+)
+def test_records_that_say_nonsense(change, words):
+    with pytest.raises(WeightsError, match=f"the record of a has {words}"):
+        weights.WeightRecord(**{"name": "a", "model": "l-rpcanet", "arch": {}, **change})
+
+
+@pytest.mark.parametrize("metadata", ['"abc"', "5", "null", "[" * 100_000])
+def test_metadata_that_is_no_record(metadata, tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(2)}, path, metadata={"rsunfold": metadata})
+    with pytest.raises(WeightsError, match="is not an rsunfold weights file"):
+        weights.read_record(str(path))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda t: t * math.nan if t.is_floating_point() else t, "are not finite"),
+        (lambda t: t.to(torch.int32), "whole numbers"),
+    ],
+)
+def test_tensors_that_are_no_numbers(spoil, words, file):
+    net, record, _ = weights.load(str(file))
+    path = file.with_name("spoiled.safetensors")
+    from safetensors.torch import save_file
+
+    tensors = {name: spoil(tensor).contiguous() for name, tensor in net.state_dict().items()}
+    save_file(tensors, path, metadata={"rsunfold": json.dumps(dataclasses.asdict(record))})
+    with pytest.raises(WeightsError, match=rf"spoiled\.safetensors have .*{words} in the tensor stages"):
+        weights.load(str(path))
+
+
 def test_files_that_are_something_else(tmp_path):
     from safetensors.torch import save_file
 
@@ -188,7 +239,7 @@ def test_a_peak_of_older_versions_is_refused_where_it_decided(file, peak, refuse
 
 @pytest.mark.parametrize("changes", [{"threshold": 0.0}, {"threshold": 1.0}, {"temperature": 0.0}])
 def test_impossible_threshold_or_temperature(file, changes):
-    with pytest.raises(WeightsError, match="must lie in"):
+    with pytest.raises(WeightsError, match=r"but it must be (between 0 and 1|above 0)"):
         dataclasses.replace(RECORD, **changes)
     content = file.read_bytes()
     key, value = next(iter(changes.items()))

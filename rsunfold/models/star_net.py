@@ -42,9 +42,9 @@ class Image:
     rank: int
 
     @classmethod
-    def of(cls, Y: Tensor, rank: int, stride: int) -> Image:
+    def of(cls, Y: Tensor, rank: int, stride: int, step: int) -> Image:
         """Y : (bands, H, W)."""
-        grid = PatchGrid(Y.shape[1], Y.shape[2], max(rank, SIDE), stride=stride)
+        grid = PatchGrid(Y.shape[1], Y.shape[2], max(rank, SIDE), stride=stride, step=step)
         return cls(grid.pad(Y).flatten(1), grid, grid.parts(PART), rank)
 
     def project(self, x: Tensor, A: Tensor) -> Tensor:
@@ -246,8 +246,10 @@ class STARNet(DenoisingNetwork):
     is whitened, so that its noise has unit variance in every band: one network serves every level of noise and, since
     it sees eigen-images only, every number of bands. A^0 holds the R leading eigenvectors.
 
-    K : stages. stride : pixels from patch to patch. literal : the paper's iteration to the letter. Otherwise, each for
-    the reason given with the class: a logarithmic penalty with weights from the image (:class:`Shrinkage`), weighted
+    K : stages. stride : pixels from patch to patch. literal : the paper's iteration to the letter, but for B^0, which
+    is shrunk from the adjoint D' instead of the pseudo-inverse. Otherwise, each for the reason given with the class:
+    patch cubes begin every 9th eigen-image instead of at each, a ninth of the work; a logarithmic penalty with weights
+    from the image (:class:`Shrinkage`), weighted
     aggregation (:class:`Aggregation`), dictionaries of each stage's own that need not be separable in the pixels
     (:class:`Dictionary`), and a proximal term rho in the Procrustes step, without which directions that hold hardly
     any signal would turn at will.
@@ -269,6 +271,11 @@ class STARNet(DenoisingNetwork):
         self.aggregate = Aggregation(literal)
 
     @property
+    def step(self) -> int:
+        """Eigen-images from patch cube to patch cube."""
+        return 1 if self.arch["literal"] else SIDE
+
+    @property
     def radius(self) -> int:
         """Pixels that an output pixel depends on, beyond the context; a multiple of the stride."""
         reach = (SIDE - 1) * (len(self.stages) + 1) + REACH
@@ -276,7 +283,7 @@ class STARNet(DenoisingNetwork):
 
     def codes_per_pixel(self, rank: int) -> float:
         """Numbers per pixel that one set of codes holds, with ``rank`` eigen-images."""
-        places = len(PatchGrid(1, 1, max(rank, SIDE)).places)
+        places = len(PatchGrid(1, 1, max(rank, SIDE), step=self.step).places)
         return places * SIDE**3 / self.stride**2
 
     def step_sizes(self) -> list[nn.Parameter]:
@@ -296,7 +303,7 @@ class STARNet(DenoisingNetwork):
         context : that of the image which Y is a window of, beginning at multiples of the stride; None takes Y for the
         whole image. Fewer than 9 eigen-images are filled up with zeros.
         """
-        image = Image.of(Y, A.shape[1], self.stride)
+        image = Image.of(Y, A.shape[1], self.stride, self.step)
         A = A if context is None else context.bases[0]
         state = self._start(image, A)
         bases = [A]

@@ -29,7 +29,8 @@ def roc_picture(
 
     curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order, joined by straight lines (bent here by
         the logarithm), as the area under them is; what is detected without any false alarm stands at the left edge.
-        points : name -> (Fa, Pd) of the threshold in use, marked on the curve.
+        points : name -> (Fa, Pd) of the rule in use, marked. It lies beside the curve of its scores where the rule is
+        more than a threshold.
     Raises OutputError when the file exists and ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
@@ -48,6 +49,8 @@ def roc_picture(
     axes.set(xscale="log", xlim=(floor, max(positive, default=1.0)), ylim=(0, 1.02), xlabel=fa_label, ylabel=pd_label)
     axes.set_title(title)
     axes.grid(which="major", alpha=0.4)
+    if points:
+        axes.plot([], [], "o", color="0.3", markersize=7, label="rule in use")
     if curves:
         axes.legend(loc="lower right")
     save(fig, path, overwrite)
@@ -80,7 +83,8 @@ Courses = dict[str, Course]
 def draw_courses(line: Sequence[Any], courses: Courses, label: str, *, legend: bool) -> None:
     """One panel per figure with a curve for each model; rates of false alarms, ``Fa``, on a logarithmic axis.
 
-    line : as many axes as there are figures. A rate of 0 is a triangle at the lower edge.
+    line : as many axes as there are figures. A rate of 0 is an open triangle at the lower edge, larger for each model,
+    so that none hides another.
     """
     names = list(dict.fromkeys(name for course in courses.values() for name in course.figures))
     for axes, name in zip(line, names, strict=True):
@@ -97,7 +101,10 @@ def draw_courses(line: Sequence[Any], courses: Courses, label: str, *, legend: b
                 none = x[y == 0]
                 title = f"{name} (▼ 0)" if none.size else title
                 low = np.full(none.size, 0.03)
-                axes.plot(none, low, "v", color=colour, markersize=7, transform=axes.get_xaxis_transform())
+                axes.plot(
+                    none, low, "v", color=colour, markersize=7 + 4 * i, transform=axes.get_xaxis_transform(),
+                    markerfacecolor="none", markeredgewidth=1.5,
+                )  # fmt: skip
         if rate:
             axes.set_yscale("log")
         else:

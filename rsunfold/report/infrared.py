@@ -261,7 +261,7 @@ def stages_picture(
                 largest = float(np.abs(finite(data)).max()) or 1.0
                 show_difference(axes, data, largest, data.shape)
             axes.set(xticks=[], yticks=[])
-            low, high = finite(data).min(), finite(data).max()
+            low, high = axes.images[-1].get_clim()
             axes.set_xlabel(f"{low:.3g} to {high:.3g}", fontsize=8)
         line[0].set_ylabel(f"stage {k}")
     save(fig, path, overwrite)

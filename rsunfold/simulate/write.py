@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from rsunfold.simulate.noise import NoisyCube
 def write_infrared(folder: Path, scenes: Iterable[InfraredScene], *, overwrite: bool = False) -> int:
     """Write ``images/NAME.png`` (8 bit), ``masks/NAME.png`` (0 and 255) and ``truth.json``; returns how many scenes.
 
+    Scenes that an earlier run has left there, by its ``truth.json``, are removed where they are not written again.
     Raises OutputError when a file exists and ``overwrite`` is False, or the folder cannot be written.
     """
     refuse_existing(folder / "truth.json", overwrite)
+    before = _names_of(folder / "truth.json")
     truth = {}
     for number, scene in enumerate(scenes, start=1):
         name = f"scene-{number:03d}-{scene.background}"
@@ -31,7 +35,19 @@ def write_infrared(folder: Path, scenes: Iterable[InfraredScene], *, overwrite: 
         save_png(folder / "masks" / f"{name}.png", scene.mask.astype(np.uint8) * 255, overwrite)
         truth[name] = {"background": scene.background, "seed": scene.seed, "targets": scene.targets}
     write_json(folder / "truth.json", truth, overwrite=overwrite)
+    for name in before - truth.keys():
+        for kind in ("images", "masks"):
+            (folder / kind / f"{name}.png").unlink(missing_ok=True)
     return len(truth)
+
+
+def _names_of(truth: Path) -> set[str]:
+    """The scenes that a ``truth.json`` of an earlier run lists; none where it is something else."""
+    try:
+        listed = json.loads(truth.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {name for name in listed if re.fullmatch(r"scene-\d{3,}-\w+", name)} if isinstance(listed, dict) else set()
 
 
 def write_hyperspectral(

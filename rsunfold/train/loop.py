@@ -315,9 +315,9 @@ class Trainer:
         path = self.out / "log.csv"
         rows: list[dict[str, str]] = []
         if self.step and path.is_file():
-            with path.open(newline="") as f:
+            with path.open(newline="", encoding="utf-8") as f:
                 rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= self.step]
-        with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="") as f:
+        with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, LOG + self.task.columns)
             writer.writeheader()
             writer.writerows(rows)
@@ -338,7 +338,7 @@ class Trainer:
             row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in found.items()}
         path = self.out / "log.csv"
         try:
-            with path.open("a", newline="") as f:
+            with path.open("a", newline="", encoding="utf-8") as f:
                 csv.DictWriter(f, LOG + self.task.columns).writerow(row)
         except OSError as error:
             raise write_failure(path, error.strerror or "no room") from error
@@ -365,7 +365,7 @@ class Trainer:
         )
         sha = save(self.weights, net, record, overwrite=True)
         with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
-            temporary.write_text(card(record, sha, r, verdict, self.seconds))
+            temporary.write_text(card(record, sha, r, verdict, self.seconds), encoding="utf-8")
 
 
 @torch.no_grad()

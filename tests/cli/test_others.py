@@ -148,6 +148,15 @@ def test_models_of_an_unknown_task(fails):
     assert f"unknown task 'detect-cats'; choose from {', '.join(TASKS)}" in text
 
 
+def test_fewer_scenes_leave_none_of_the_earlier_ones(call, tmp_path):
+    call("sample", "ir", tmp_path, "--count", "4", "--size", "64")
+    (tmp_path / "images" / "mine.png").touch()
+    call("sample", "ir", tmp_path, "--count", "2", "--size", "64", "--seed", "1", "--overwrite")
+    truth = set(json.loads((tmp_path / "truth.json").read_text()))
+    assert {p.stem for p in (tmp_path / "masks").iterdir()} == truth and len(truth) == 2
+    assert {p.stem for p in (tmp_path / "images").iterdir()} == truth | {"mine"}
+
+
 # ---------------------------------------------------------------- weights
 
 

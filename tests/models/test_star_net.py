@@ -65,7 +65,7 @@ class Lagrangian:
 
     def __init__(self, net: STARNet, Y: Tensor, rank: int) -> None:
         self.rank = rank
-        self.grid = PatchGrid(*Y.shape[1:], max(rank, SIDE), stride=net.arch["stride"])
+        self.grid = PatchGrid(*Y.shape[1:], max(rank, SIDE), stride=net.arch["stride"], step=net.step)
         self.y = self.grid.pad(Y).flatten(1)
         self.D = net.dictionary(0)()
         stage = net.stages[0]

@@ -28,6 +28,8 @@ MOST_PREDICTED = 4
 """Numbers per image up to which what a part of a stage gives are step sizes that it predicts."""
 
 DEFINITIONS = {
+    "window": "rows and columns of the image that were computed, as an image of their own: what lies beyond is taken "
+    "for 0, and channel weights are those of the window, so that values differ from --stages of the whole image",
     "step_sizes": "learned numbers of the stage, or what a small network of the stage predicts for this image",
     "fixed_point_residual": "|v^k - v^(k-1)| / |v^(k-1)|, Euclidean norms over the image; for k = 1 D^0 is the image, "
     "and there is none of the variables that start at 0 or are not there before: null",
@@ -240,6 +242,9 @@ def explain_file(source: str, stem: str, folder: Path, explainer: Explainer, opt
             "seconds": round(time.monotonic() - started, 3),
         }
         title = f"{Path(image.path).name}: stages of {explainer.detector.spec.name}"
+        if (part.height, part.width) != (image.rows, image.cols):
+            title += f" on rows {part.row} to {part.row + part.height - 1}, columns {part.col} to "
+            title += f"{part.col + part.width - 1} alone"
         stages_picture(work / names[0], variables, notes=[_note(stage) for stage in numbers], title=title)
         write_json(work / names[1], report)
         move_results(work, folder, options.overwrite)
