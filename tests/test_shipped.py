@@ -1,5 +1,7 @@
 """The weights that come with the package: unchanged, documented, and able to do what they are for."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,8 @@ from rsunfold.simulate.hyperspectral import hyperspectral_scene
 from rsunfold.simulate.infrared import infrared_scenes
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import subspace_of
+from rsunfold.train.hyperspectral.data import read_cubes, whitened
+from rsunfold.unfold.operators import dead_operators
 
 SHIPPED = sorted(weights.shipped())
 TASKS = {name: get_model(weights.read_record(name).model).task for name in SHIPPED}
@@ -59,6 +63,15 @@ def test_targets_of_simulated_scenes_are_found(name):
     assert own["iou_pooled"] > 0.2 and own["centroid"]["false_components_per_megapixel"] < 5
 
 
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_card_names_the_operators_without_effect(name):
+    net, _, _ = weights.load(name)
+    images = [torch.from_numpy(scene.image.astype(np.float32))[None, None] for scene in infrared_scenes(4, seed=2)]
+    card = (weights.weights_folder() / f"{name}.md").read_text(encoding="utf-8")
+    for operator in dead_operators(net, images):
+        assert f"`{operator}`" in card
+
+
 @pytest.mark.parametrize("name", DENOISERS)
 def test_noise_of_a_simulated_scene_is_removed(name):
     """More than by leaving the subspace's noise in, on a scene that was never trained on."""
@@ -87,3 +100,19 @@ def test_impulses_in_most_pixels_of_dark_bands_do_not_lift_most_of_them():
     left = (found - scene)[::8].mean(axis=(1, 2))
     # Not of each: one that is taken for a direction of its own keeps its impulses.
     assert pulled.min() > 0.1 and np.median(abs(left)) < 0.05 * pulled.min()
+
+
+@pytest.mark.parametrize(("name", "noise"), [("star-net", "iid 30"), ("star-net-s", "case5"), ("smds-net", "iid 30")])
+def test_a_figure_of_the_card_is_that_of_this_version(name, noise, shared, tmp_path):
+    net, record, _ = weights.load(name)
+    for place in ("hsi/clean/cave-3.mat", "had/abu-beach-4-crop.mat", "had/pavia-car.mat"):
+        (tmp_path / Path(place).name).symlink_to(shared / "data" / place)
+    kind, *sigma = noise.split()
+    found = []
+    for cube in read_cubes(tmp_path, ["."]):
+        noisy = make_noise(cube.data, kind, sigma=float(sigma[0]) if sigma else None, seed=0).data
+        subspace = subspace_of(noisy, robust=net.sparse)
+        item = whitened(subspace, noisy, cube.data)
+        with torch.inference_mode():
+            found.append(quality(cube.data, subspace.colour(net(item.noisy, item.A)[0].numpy()))["psnr"])
+    assert np.mean(found) == pytest.approx(record.figures[noise]["psnr"], abs=0.05)

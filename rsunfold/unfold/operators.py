@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,3 +186,34 @@ class Operator(MapOperator):
         """F(x) with the means that were found."""
         y: Tensor = self(x, *found)
         return y
+
+
+MARGIN, STILL = 16, 1e-4
+"""Pixels at the border that :func:`dead_operators` leaves out, and the change that it does not see."""
+
+
+@torch.inference_mode()
+def dead_operators(net: nn.Module, images: Iterable[Tensor]) -> list[str]:
+    """Names, such as ``stages.0.FT``, of the operators whose output is one number all over each of ``images``.
+
+    images : (1, 1, H, W), larger than the border of MARGIN pixels that is left out. Rectifiers that pass nothing have
+    no gradient: training does not revive such an operator, which then is a constant at the price of a network.
+    """
+    change: dict[str, float] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            inner = output[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+            change[name] = max(change.get(name, 0.0), float(inner.max() - inner.min()))
+
+        return hook
+
+    parts = [(n, m) for n, m in net.named_modules() if isinstance(m, MapOperator)]
+    hooks = [part.register_forward_hook(note(name)) for name, part in parts]
+    try:
+        for x in images:
+            net(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [name for name, largest in change.items() if largest < STILL]

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from rsunfold.models.l_rpcanet import bottleneck
-from rsunfold.models.rpcanet import plain
-from rsunfold.unfold.operators import Operator, SqueezeExcite, conv
+from rsunfold.models.rpcanet import RPCANet, plain
+from rsunfold.unfold.operators import Operator, SqueezeExcite, conv, dead_operators
 
 OPERATORS = {
     "FB": (lambda: bottleneck(1, 3, 4, 8, norm=True), 5),
@@ -72,3 +72,14 @@ def test_total_sums_the_features_of_some_pixels():
     total = op.total(x, inner)
     assert total.dtype == torch.float64
     torch.testing.assert_close(total, op.features(x)[:, :, 3:11].sum((2, 3)).double())
+
+
+def test_operators_that_pass_nothing_are_found():
+    torch.manual_seed(0)
+    net = RPCANet(K=2, C=4).eval()
+    images = [torch.rand(1, 1, 48, 50) for _ in range(2)]
+    assert dead_operators(net, images) == []
+    with torch.no_grad():
+        net.stages[0].FT.features[4].bias.fill_(-100)
+    assert dead_operators(net, images) == ["stages.0.FT"]
+    assert not any(m._forward_hooks for m in net.modules())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,8 +21,12 @@ from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
+from rsunfold.unfold.operators import MARGIN, dead_operators
 from rsunfold.unfold.unrolled import Record, Unrolled
 from rsunfold.weights import WeightRecord
+
+SHOWN, SIDE = 8, 256
+"""Validation images, at most twice as many, on which operators have to have an effect, and the side of their middle."""
 
 
 class InfraredTask(TrainingTask):
@@ -123,11 +127,13 @@ class InfraredTask(TrainingTask):
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         iou = sum(by_set.values()) / max(1, len(by_set))
+        dead = dead_operators(net, self._shown())
         return Verdict(
             score=found.score,
             log={"val_iou": iou, "val_sets": by_set} | ({} if found.silent is None else {"val_silent": found.silent}),
             message=f"threshold {found.rule.threshold:.3f}, confidence {found.rule.confidence:.3f}"
-            + ("" if found.silent is None else f", silent on {found.silent:.0%} of target-free images"),
+            + ("" if found.silent is None else f", silent on {found.silent:.0%} of target-free images")
+            + (f", without effect: {', '.join(dead)}" if dead else ""),
             record={
                 "threshold": found.rule.threshold,
                 "confidence": found.rule.confidence,
@@ -135,9 +141,17 @@ class InfraredTask(TrainingTask):
                 "temperature": found.temperature,
                 "figures": kept_of(figures),
             },
-            usage=[usage_of(found, cut=found.rule.max_area == self.own_area)],
+            usage=[usage_of(found, cut=found.rule.max_area == self.own_area)]
+            + ([f"operators that give one number for all pixels: {', '.join(dead)}"] if dead else []),
             results=table_of(figures, found),
         )
+
+    def _shown(self) -> Iterator[Tensor]:
+        """The middle of some validation images, (1, 1, H, W)."""
+        large = [gray for _, (gray, _, _) in self.validation if min(gray.shape) > 4 * MARGIN]
+        for gray in large[:: max(1, len(large) // SHOWN)]:
+            down, across = (slice(max(0, n // 2 - SIDE // 2), n // 2 + SIDE // 2) for n in gray.shape)
+            yield torch.from_numpy(gray[down, across])[None, None].to(self.device)
 
 
 def _hash(samples: list[Sample], contents: list[Content]) -> str:
