@@ -280,6 +280,8 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
         raise InputError(f"the checkpoint {path} is a folder; give the file.")
     if not path.is_file():
         raise InputError(f"the checkpoint {path} does not exist.")
+    if path.suffix.lower() == ".safetensors":
+        raise InputError(f"{path} is no PyTorch checkpoint; weights of rsunfold are used with --weights.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # bytes that are no checkpoint make torch.load raise almost anything, with unsafe advice
@@ -296,7 +298,8 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
     try:
         net: Unrolled = spec.factory.from_published(state)
     except (ValueError, KeyError, RuntimeError, IndexError) as error:
-        raise WeightsError(f"{path} does not contain published weights of {model}: {_reason(error)}") from None
+        why = _reason(error).rstrip(".")
+        raise WeightsError(f"{path} does not contain published weights of {model} ({why}).") from None
     _refuse_values(net.state_dict(), net, f"the tensors of {path}")
     fewest, most = spec.bands
     bands = fewest if fewest == most else None

@@ -343,7 +343,7 @@ def test_files_that_are_no_checkpoints(tmp_path):
 )
 def test_published_tensors_of_something_else(tmp_path, model, change, message):
     torch.save(change(published(RPCANet(K=1, C=4))), tmp_path / "theirs.pkl")
-    with pytest.raises(WeightsError, match=rf"theirs\.pkl does not contain published weights of {model}: .*{message}"):
+    with pytest.raises(WeightsError, match=rf"theirs\.pkl does not contain published weights of {model} \(.*{message}"):
         weights.import_published(tmp_path / "theirs.pkl", model, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
