@@ -1,10 +1,12 @@
-"""A scene with targets, and how the tests look at the PNG files that are written."""
+"""A scene with targets, and how the tests look at the PNG files that are written and at what was drawn in them."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from rsunfold.infer.infrared.targets import find_targets
@@ -20,6 +22,19 @@ def scene():
     image[mask] = 0.9
     score = np.where(mask, 0.95, 0.01).astype(np.float32)
     return image, score, mask, find_targets(score, mask, image)
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list[Figure]:
+    """The figures that the test has saved so far; none of them is rendered, their files are empty."""
+    saved = []
+
+    def keep(figure: Figure, path: Path, **options: Any) -> None:
+        saved.append(figure)
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return saved
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.image import imread
 
 from rsunfold.errors import InputError, OutputError
@@ -39,6 +40,29 @@ def test_every_model_has_a_box_of_each_kind(tmp_path, size_of, shows):
     assert shows(path, BLUE) and shows(path, ORANGE)
     separability_picture(tmp_path / "m.png", {name: separability(i) for i, name in enumerate("abc")})
     assert size_of(tmp_path / "m.png") == (1000, 310)
+
+
+def test_boxes_are_quartiles_whiskers_p10_and_p90_and_the_gap_is_between_these(tmp_path, figures):
+    values = {
+        ("rx", "anomaly"): (0.5, 0.6, 0.65, 0.8, 1), ("rx", "background"): (0, 0.1, 0.12, 0.2, 0.3),
+        ("net", "anomaly"): (0.2, 0.3, 0.35, 0.7, 0.9), ("net", "background"): (0.1, 0.15, 0.16, 0.4, 0.6),
+    }  # fmt: skip
+    boxes = {model: {} for model, _ in values}
+    for (model, kind), ends in values.items():
+        boxes[model][kind] = dict(zip(("p10", "p25", "p50", "p75", "p90"), ends, strict=True))
+    separability_picture(tmp_path / "s.png", boxes)
+    (axes,) = figures[0].axes
+    bars, lines = np.reshape(axes.patches, (2, 2)), np.reshape(axes.collections, (2, 3))
+    for i, (kind, colour) in enumerate((("anomaly", ORANGE), ("background", BLUE))):
+        p10, p25, p50, p75, p90 = np.transpose([values[model, kind] for model in ("rx", "net")])
+        assert [to_hex(bar.get_edgecolor()) for bar in bars[i]] == [colour.lower()] * 2
+        np.testing.assert_allclose([(b.get_x(), b.get_x() + b.get_width()) for b in bars[i]], np.transpose([p25, p75]))
+        whiskers, caps, medians = (np.array(c.get_segments())[..., 0] for c in lines[i])
+        np.testing.assert_allclose(whiskers, np.transpose([[*p10, *p75], [*p25, *p90]]))
+        np.testing.assert_allclose(caps, np.transpose([[*p10, *p90]] * 2))
+        np.testing.assert_allclose(medians, np.transpose([p50] * 2))
+    assert [text.get_text() for text in axes.texts] == ["+0.200", "−0.400", "gap"]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["rx", "net"]
 
 
 def test_a_constant_score_has_boxes_too(tmp_path, shows):

@@ -18,6 +18,27 @@ def test_roc_draws_every_curve_also_one_without_any_false_alarm(tmp_path, size_o
     assert shows(tmp_path / "none.png", "#0072B2")
 
 
+def test_a_roc_marks_the_rule_in_use_in_the_colour_of_its_curve(tmp_path, figures):
+    curves = {
+        "a": (np.array([0, 1e-6, 1e-3]), np.array([0.2, 0.5, 1.0])),
+        "b": (np.array([0, 1e-4]), np.array([0.4, 0.7])),
+        "c": (np.array([0, 1e-3]), np.array([0.1, 0.9])),
+    }
+    report.roc_picture(tmp_path / "roc.png", curves, points={"a": (1e-5, 0.45), "b": (0, 0.3)})
+    (axes,) = figures[0].axes
+    left, right = axes.get_xlim()
+    assert 0 < left < 1e-6 and right == 1e-3 and axes.get_xscale() == "log"
+    lines = {line.get_label(): line for line in axes.lines}
+    for name, (fa, pd) in curves.items():
+        x, y = lines[name].get_data()
+        np.testing.assert_allclose(np.interp(fa[1:], x, y), pd[1:])
+        assert x.min() == left and y[x == left].min() == pd[0]
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    assert [mark.get_xydata().tolist() for mark in marks] == [[[1e-5, 0.45]], [[left, 0.3]], []]
+    assert [mark.get_color() for mark in marks[:2]] == [lines["a"].get_color(), lines["b"].get_color()]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c", "rule in use"]
+
+
 def test_corners_of_a_roc_are_joined_by_straight_lines():
     fa, pd = np.array([0, 0, 1e-3, 1.0]), np.array([0, 0.2, 0.6, 1.0])
     x, y = _joined(fa, pd, 1e-4)
@@ -38,6 +59,19 @@ def test_training_picture_skips_what_the_log_lacks(tmp_path, size_of, shows):
     assert size_of(tmp_path / "full.png") == size_of(tmp_path / "loss.png") == (900, 700)
     assert shows(tmp_path / "full.png", "#0072B2") and shows(tmp_path / "full.png", "#D55E00")
     assert shows(tmp_path / "loss.png", "#0072B2") and not shows(tmp_path / "loss.png", "#D55E00")
+
+
+def test_the_training_picture_marks_the_highest_figure(tmp_path, figures):
+    log = tmp_path / "log.csv"
+    log.write_text("step,train_loss,val_iou\n10,0.9,0.3\n20,0.5,0.6\n30,,0.2\n40,0.7,0.4\n")
+    report.training_picture(tmp_path / "log.png", log)
+    loss, figure = figures[0].axes
+    assert loss.lines[0].get_xydata().tolist() == [[10, 0.9], [20, 0.5], [40, 0.7]]
+    curve, best = figure.lines
+    assert curve.get_xydata().tolist() == [[10, 0.3], [20, 0.6], [30, 0.2], [40, 0.4]]
+    assert best.get_xydata().tolist() == [[20, 0.6]]
+    assert [text.get_text() for text in figure.get_legend().get_texts()] == ["best: 0.6000 at step 20"]
+    assert (loss.get_ylabel(), figure.get_ylabel()) == ("training loss", "validation IoU")
 
 
 def test_the_training_picture_of_a_denoiser_has_its_psnr(tmp_path, shows):

@@ -44,6 +44,36 @@ def test_a_band_and_spectra_before_and_after(tmp_path, draw, size_of, shows):
     assert not any(shows(path, colour, within=0) for colour in (PINK, SHADE, NO_DATA))
 
 
+def test_what_was_removed_is_the_band_before_minus_the_band_after(tmp_path, draw, cubes, figures):
+    before, after = (cube[11] for cube in cubes)
+    draw(tmp_path / "d.png")
+    panels = figures[0].axes[:3]
+    for axes, data in zip(panels, (before, after, before - after), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), data)
+    assert [axes.images[0].get_cmap().name for axes in panels] == ["gray", "gray", "RdBu_r"]
+    grey, largest = np.percentile(after, (0.5, 99.5)), np.percentile(np.abs(before - after), 99.5)
+    for axes, limits in zip(panels, (grey, grey, (-largest, largest)), strict=True):
+        np.testing.assert_allclose(axes.images[0].get_clim(), limits)
+    rms = np.sqrt(np.mean((before - after) ** 2))
+    assert [axes.get_title() for axes in panels] == [
+        "band 12: before", "after", f"removed: before − after, rms {rms:.3g}",
+    ]  # fmt: skip
+
+
+def test_spectra_before_are_thin_and_after_strong(tmp_path, draw, cubes, figures):
+    draw(tmp_path / "d.png", wavelengths=WAVELENGTHS)
+    (axes,) = (axes for axes in figures[0].axes if axes.get_xlabel() == "wavelength (nm)")
+    curves = [line for line in axes.lines if len(line.get_xdata()) == 30]
+    for k, (row, col) in enumerate(PIXELS):
+        thin, strong = curves[2 * k : 2 * k + 2]
+        for line, cube in ((thin, cubes[0]), (strong, cubes[1])):
+            np.testing.assert_array_equal(line.get_xydata(), np.transpose([WAVELENGTHS, cube[:, row, col]]))
+        assert thin.get_linewidth() < strong.get_linewidth() and thin.get_color() == strong.get_color()
+        assert strong.get_label() == f"{k + 1}: row {row}, column {col}"
+    (shown,) = (line for line in axes.lines if line.get_label() == "band shown above")
+    assert set(shown.get_xdata()) == {WAVELENGTHS[11]}
+
+
 def test_each_argument_changes_the_picture(tmp_path, draw, cubes):
     before, after = cubes
     pictures = [
@@ -128,6 +158,21 @@ def test_sizes_that_do_not_belong_together(tmp_path, draw, changed, says):
     with pytest.raises(InputError, match=says):
         draw(tmp_path / "d.png", **changed)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_worst_bands_state_their_noise_and_their_scales(tmp_path, cubes, figures):
+    before, after = (cube[2] for cube in cubes)
+    band = report.NoisyBand(3, before, after, 0.1, 0.01, 450.0)
+    report.worst_bands_picture(tmp_path / "w.png", [band], units="DN")
+    line = figures[0].axes
+    for axes, data in zip(line, (before, after, before - after), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), data)
+    assert line[0].get_ylabel() == "band 3, 450.0 nm"
+    assert [axes.get_title() for axes in line[:2]] == ["before: noise σ 0.1", "after: noise σ 0.01"]
+    low, high = np.percentile(after, (0.5, 99.5))
+    largest = np.percentile(np.abs(before - after), 99.5)
+    grey, difference = f"{low:.3g} to {high:.3g} DN", f"−{largest:.3g} to {largest:.3g} DN"
+    assert [axes.get_xlabel() for axes in line] == [grey, grey, difference]
 
 
 def test_worst_bands_have_a_row_each(tmp_path, cubes, size_of, shows):

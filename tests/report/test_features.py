@@ -25,6 +25,22 @@ def test_a_selection(tmp_path, size_of, shows):
         selection_picture(path, mean, mean, [0], np.eye(1))
 
 
+def test_chosen_bands_lie_on_the_mean_spectrum(tmp_path, figures):
+    chosen, correlation = [30, 0, 9], np.array([[1, -0.5, 0.3], [-0.5, 1, 0.1], [0.3, 0.1, 1]])
+    selection_picture(tmp_path / "a.png", MEAN, 0.1 * MEAN, chosen, correlation, wavelengths=W)
+    left, right, _ = figures[0].axes
+    lines = {line.get_label(): line for line in left.lines}
+    np.testing.assert_array_equal(lines["mean"].get_xydata(), np.transpose([W, MEAN]))
+    np.testing.assert_array_equal(lines["3 chosen"].get_xydata(), np.transpose([W, MEAN])[chosen])
+    (band,) = left.collections
+    edges = {tuple(point) for path in band.get_paths() for point in path.vertices.round(9)}
+    for edge in (0.9 * MEAN, 1.1 * MEAN):
+        assert edges >= set(zip(W.round(9), edge.round(9), strict=True))
+    np.testing.assert_array_equal(right.images[0].get_array(), np.abs(correlation))
+    assert right.get_title() == "|correlation|: mean 0.30 between two of them"
+    assert [text.get_text() for text in right.get_xticklabels()] == [f"{W[i]:.0f}" for i in chosen]
+
+
 def test_one_and_many_bands(tmp_path, size_of):
     for k in (1, 40):
         selection_picture(tmp_path / f"{k}.png", MEAN, MEAN, range(k), np.ones((k, k)), wavelengths=W)

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from rsunfold import report
 from rsunfold.errors import InputError
 from rsunfold.infer.infrared.targets import find_targets
-from rsunfold.report.drawing import inset_window
+from rsunfold.report.drawing import inset_window, outline
+
+TRUTH, PREDICTION = "#2ee66b", "#ff6a3d"
 
 
 def test_quicklook_shows_boxes_and_outlines(tmp_path, scene, size_of, shows):
@@ -62,6 +65,25 @@ def test_worst_images_show_truth_and_prediction(tmp_path, scene, size_of, shows)
         report.worst_images(tmp_path / "n.png", [])
 
 
+def test_worst_images_outline_what_their_titles_name(tmp_path, scene, figures):
+    image, _, truth, _ = scene
+    prediction = np.roll(truth, 1, 1)
+    prediction[70:] = False
+    report.worst_images(tmp_path / "w.png", [report.Case("a.png", image, truth, prediction, 0.5)])
+    both, *enlarged = figures[0].axes
+    np.testing.assert_array_equal(both.images[0].get_array(), image)
+    assert both.get_ylabel() == "a.png\nIoU 0.500"
+    assert [axes.get_title() for axes in enlarged] == ["truth: 27 pixels", "prediction: 18 pixels"]
+    expected = [(truth, TRUTH), (prediction, PREDICTION)]
+    drawn = [*both.collections, *(lines for axes in enlarged for lines in axes.collections)]
+    for lines, (mask, colour) in zip(drawn, expected * 2, strict=True):
+        np.testing.assert_allclose(lines.get_segments(), outline(mask))
+        assert to_hex(lines.get_color()[0]) == colour
+    for axes in enlarged:
+        left, right, bottom, top = (round(end + 0.5) for end in axes.images[0].get_extent())
+        np.testing.assert_array_equal(axes.images[0].get_array(), image[top:bottom, left:right])
+
+
 def test_stages_have_one_row_each_and_one_column_per_letter(tmp_path, size_of):
     rng = np.random.default_rng(1)
     stage = {letter: rng.normal(size=(32, 40)) for letter in "BTND"}
@@ -74,6 +96,27 @@ def test_stages_have_one_row_each_and_one_column_per_letter(tmp_path, size_of):
     assert size_of(tmp_path / "u.png") == (1280, 560)
     with pytest.raises(InputError, match="no stage"):
         report.stages_picture(tmp_path / "n.png", [])
+
+
+def test_variables_of_stages_have_their_colours_and_the_scale_stated_below(tmp_path, figures):
+    rng = np.random.default_rng(1)
+    stages = [{letter: rng.normal(2, 1, (20, 24)) for letter in "BTND"} for _ in range(2)]
+    stages[1]["T"][3, 4] = -9
+    notes = ["eps = 1", "eps = 2"]
+    report.stages_picture(tmp_path / "s.png", stages, notes=notes)
+    grid = np.reshape(figures[0].axes, (2, 5))
+    assert [axes.get_title()[:2] for axes in grid[0, :4]] == ["B ", "T ", "N ", "D "]
+    assert [axes.get_ylabel() for axes in grid[:, 0]] == ["stage 1", "stage 2"]
+    assert [axes.texts[0].get_text() for axes in grid[:, 4]] == notes
+    for line, stage in zip(grid, stages, strict=True):
+        for axes, (letter, data) in zip(line, stage.items(), strict=False):
+            (shown,) = axes.images
+            np.testing.assert_array_equal(shown.get_array(), data)
+            assert shown.get_cmap().name == {"B": "gray", "T": "RdBu_r", "N": "RdBu_r", "D": "gray"}[letter]
+            largest = max(-data.min(), data.max())
+            low, high = np.percentile(data, (0.5, 99.9)) if letter in "BD" else (-largest, largest)
+            np.testing.assert_allclose(shown.get_clim(), (low, high))
+            assert axes.get_xlabel() == f"{low:.3g} to {high:.3g}"
 
 
 def test_studies_have_a_row_of_panels_and_one_of_images(tmp_path, scene, size_of, shows):

@@ -80,6 +80,24 @@ def test_noise_has_a_panel_for_each_measure(tmp_path, size_of, shows):
     assert size_of(tmp_path / "b.png") == (1000, 380)
 
 
+def test_the_share_of_the_noise_that_was_removed(tmp_path, figures):
+    before, after, lag = np.array([0.4, 0.2, 0.1, 0]), np.array([0.1, 0.1, 0.15, 0.1]), np.array([0, 0.1, -0.2, 0.3])
+    report.noise_picture(tmp_path / "n.png", before, after, lag)
+    noise, share, correlation = figures[0].axes
+    known = np.array([0.4, 0.2, 0.1, np.nan])
+    for axes, number, expected in (
+        (noise, 0, known),
+        (noise, 2, after),
+        (share, 0, [75, 50, -50, np.nan]),
+        (correlation, 1, lag),  # the line at 0 lies below it
+    ):
+        np.testing.assert_array_equal(axes.lines[number].get_xdata(), [1, 2, 3, 4])
+        np.testing.assert_allclose(axes.lines[number].get_ydata(), expected)
+    assert [text.get_text() for text in noise.get_legend().get_texts()] == ["before", "after"]
+    low, high = share.get_ylim()
+    assert low < -50 and high > 100
+
+
 def test_noise_of_nothing_of_one_band_and_of_zeros(tmp_path, shows):
     nothing = np.full(30, np.nan)
     report.noise_picture(tmp_path / "nan.png", nothing, nothing, nothing)
@@ -105,6 +123,15 @@ def test_quality_draws_every_method(tmp_path, size_of, shows):
     assert shows(tmp_path / "one.png", BLUE)
     report.quality_picture(tmp_path / "nan.png", {"a": np.full(3, np.nan)})
     assert size_of(tmp_path / "nan.png") == (1000, 600)
+
+
+def test_the_legend_states_the_mean_of_the_good_and_finite_bands(tmp_path, figures):
+    curves = {"a": np.array([30.0, 31, 35, 99]), "b": np.array([20, np.inf, np.nan, 99]), "c": np.full(4, np.inf)}
+    report.quality_picture(tmp_path / "q.png", curves, bad=np.arange(4) == 3)
+    legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
+    assert legend == ["bad band, passed through", "a: mean 32 dB", "b: mean 20 dB", "c: no finite value"]
+    (axes,) = figures[0].axes
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), curves["a"])
 
 
 @pytest.mark.parametrize(

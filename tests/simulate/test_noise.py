@@ -101,6 +101,13 @@ def test_impulses(noisy):
     np.testing.assert_array_equal(data[~hit], noisy["case1"].data[~hit])
 
 
+def test_every_share_of_impulses_occurs_as_often():
+    shares = make_noise(np.full((900, 40, 40), 0.5), "case4", seed=0).impulse.mean(axis=(1, 2))
+    occurs = np.array([np.mean(np.abs(shares - ratio) < 0.06) for ratio in (0, 0.1, 0.3, 0.5, 0.7)])
+    assert occurs.sum() == pytest.approx(1)
+    np.testing.assert_allclose(occurs, [2 / 3, *[1 / 12] * 4], atol=0.03)
+
+
 def test_the_mixture_has_the_noise_of_the_other_cases_on_thirds_without_overlap(noisy):
     mixture = noisy["case5"]
     np.testing.assert_array_equal(mixture.stripes, noisy["case2"].stripes)

@@ -1,6 +1,7 @@
 """What explain detect-ir writes, against the stages computed here."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_a_part_of_an_image(explainer, picture, tmp_path):
     assert report["window"] == {"row": 30, "col": 40, "rows": 24, "cols": 24}
     with pytest.raises(UsageError, match=r"--window 60,40,24 is not inside .* 72 x 80 pixels"):
         explain_file(picture, "scene", tmp_path / "b", explainer, Options(window=(60, 40, 24)))
+
+
+def test_each_stage_of_the_picture_has_its_own_numbers_beside_it(explainer, picture, tmp_path, monkeypatch):
+    module = "rsunfold.infer.infrared.explain"
+    gains = map(float, range(1, 9))
+    monkeypatch.setattr(f"{module}._gains", lambda call: {"local_gain": next(gains), "gain_bound": 10.0})
+    with mock.patch(f"{module}.stages_picture") as draw:
+        report = explain_file(picture, "scene", tmp_path / "out", explainer, Options(window=(30, 40, 24)))
+    first, second = ({line.strip() for line in note.splitlines()} for note in draw.call_args.kwargs["notes"])
+    assert {"eps = 0.5", "B –", "FB 1, 10", "FD 4, 10"} <= first and {"eps = 0.5", "FB 5, 10", "FD 8, 10"} <= second
+    for lines, stage in zip((first, second), report["stages"], strict=True):
+        assert f"left of the image: {stage['data_residual']:.3g}" in lines
+        assert f"D {stage['fixed_point_residual']['D']:.3g}" in lines
+    assert "rows 30 to 53, columns 40 to 63" in draw.call_args.kwargs["title"]
 
 
 @pytest.mark.parametrize("window", [(0, 0, 0), (-1, 0, 8), (0, 0, 513)])
