@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,10 @@ MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 CELL = 32
 """Side of the squares whose valid pixels are counted."""
 FAR = 1000.0
-"""Robust deviations from the median of its band that a sample may have where ``spikes`` are not to count."""
+"""Robust deviations from the median of its band beyond which a sample is a spike."""
+Spikes = Literal["kept", "limited", "holes"]
+BECAME = {"limited": "were limited to that", "holes": "their pixels were left as they are"}
+"""What is said of spikes."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,10 @@ class SpectralImage(Source):
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
     valid where every band that takes part is. near : gather the moments with the smoothed image too. left_out :
     reason by zero-based band of others that are to take no part. room : bytes that may be held, None for any number;
-    kept : those of them that are for something else. spikes : False limits samples to FAR robust deviations (1.4826
-    times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`: one wild sample in a
-    million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples.
+    kept : those of them that are for something else. spikes : what becomes of samples more than FAR robust deviations
+    (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`: "kept",
+    "limited" to that, or "holes", their pixels invalid. One wild sample in a million decides mean, covariance and range
+    of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -82,10 +87,11 @@ class SpectralImage(Source):
         left_out: Mapping[int, str] | None = None,
         room: int | None = None,
         kept: int = 0,
-        spikes: bool = True,
+        spikes: Spikes = "kept",
     ) -> None:
         self.limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
-        self.spikes, self.spiked = spikes, list[int]()
+        self.spikes: Spikes = spikes
+        self.spiked: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         super().__init__(source, var)
@@ -104,7 +110,7 @@ class SpectralImage(Source):
                     f"but --memory leaves {self.room // 2**20} MB; increase it."
                 )
         self.statistics = self._gather()
-        if not self.spikes:
+        if self.spikes != "kept":
             self._limit()
         if self.meta.driver in CONTAINERS and self._spectral_axis():
             raise InputError(
@@ -135,12 +141,14 @@ class SpectralImage(Source):
             self.__dict__.pop(cached, None)
 
     def _cube(self, window: Window, bands: list[int]) -> Cube:
-        """A window of the file, its samples within :attr:`limits`."""
+        """A window of the file, and no sample beyond :attr:`limits` valid."""
         cube = self.reader.read(window, bands)
         if self.limits is None:
             return cube
         kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
         low, high = (limit[bands, None, None].astype(kind) for limit in self.limits)
+        if self.spikes == "holes":
+            return replace(cube, valid=cube.valid & ((cube.data >= low) & (cube.data <= high)).all(axis=0))
         return replace(cube, data=np.clip(cube.data, low, high))
 
     @property
@@ -259,6 +267,12 @@ class SpectralImage(Source):
         inner = window.within(grown)
         return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
 
+    def only_spiked(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool (h, w): pixels of a window that are not ``valid`` for their spikes alone."""
+        if self.spikes != "holes" or not self.spiked:
+            return np.zeros_like(valid)
+        return self.reader.read(window, self.bands).valid & ~valid
+
     @cached_property
     def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.intp]]:
         """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of :meth:`spread` windows.
@@ -320,7 +334,7 @@ class SpectralImage(Source):
         columns = ColumnSummary(len(self.bands), self.rows, self.cols)
         width = max(1, self.strip_bytes // (4 * len(self.bands) * 2 * BLOCK))
         for window in tracked(list(ColumnSummary.windows(self.rows, self.cols, width)), "looking for stripes"):
-            cube = self.reader.read(window, self.bands)
+            cube = self._cube(window, self.bands)
             columns.add(cube.data, cube.valid, window)
         return columns
 
@@ -354,7 +368,7 @@ class SpectralImage(Source):
             shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")
             found.append(
                 f"some samples of {len(self.spiked)} band(s) ({shown}) lie more than {FAR:g} robust deviations from "
-                "the median of their band and were limited to that: check the bands for spikes or undeclared nodata"
+                f"the median of their band and {BECAME[self.spikes]}: check the bands for spikes or undeclared nodata"
             )
         return found
 

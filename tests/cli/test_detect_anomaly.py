@@ -225,7 +225,7 @@ def test_a_batch_goes_on(call, bad, cube, tmp_path):
         ((*FAST, "--percentile", 100), 2, "--percentile must lie between 0 and 100"),
         ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "use either --pfa or --percentile"),
         ((*FAST, "--priors", "kernle"), 2, "unknown prior 'kernle'; did you mean 'kernel'?"),
-        ((*FAST, "--priors", ""), 2, "unknown prior ''"),
+        ((*FAST, "--priors", "kernel,,"), 2, "unknown prior ''"),
         ((*FAST, "--seed", 2**32), 2, "the seed must lie between 0 and 4294967295"),
         (("--epochs", -1), 2, "--epochs must be at least 0, not -1"),
         (("--model", "local-rx", "--inner", 4), 2, "must be odd"),

@@ -255,9 +255,12 @@ def test_no_gpu(fails, scene, tiny, tmp_path, monkeypatch):
 
 
 def test_an_output_folder_that_cannot_be_used(fails, scene):
-    for folder in (scene, scene / "below", "/proc/none"):
-        message = fails(4, "detect-ir", scene, "-o", folder, "--model", "top-hat")
-        assert f"the folder {folder} cannot be used" in message
+    for folder, words in (
+        (scene, f"{scene} is a file, not a folder"),
+        (scene / "below", f"{scene} is a file, not a folder"),
+        ("/proc/none", "the folder /proc/none cannot be used"),
+    ):
+        assert words in fails(4, "detect-ir", scene, "-o", folder, "--model", "top-hat")
 
 
 def small_files():

@@ -303,7 +303,7 @@ def test_wrong_options(words, code, message, call, scenes):
 
 def test_reports_are_not_overwritten_unasked(fails, scenes, tmp_path):
     for option in ("--json", "--roc", "--worst"):
-        path = tmp_path / "precious"
+        path = tmp_path / "precious.png"
         path.write_text("precious")
         message = fails(4, *EVALUATE, *folders(scenes), *TOP_HAT, option, path)
         assert "already exists" in message and path.read_text() == "precious"

@@ -104,7 +104,10 @@ def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
     """Detect anomalies in an image and keep everything in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var, near=False, room=detector.room, spikes=False) as image:
+    with (
+        environment(),
+        SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,
+    ):
         return _detect(image, detector, options, started)[0]
 
 
@@ -119,7 +122,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     refuse_results(folder, names.values(), detector.spec, options.overwrite)
     with (
         environment(),
-        SpectralImage(source, var=options.var, near=False, room=detector.room, spikes=False) as image,
+        SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)

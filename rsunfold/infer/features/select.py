@@ -100,7 +100,7 @@ class FeatureRanker:
     @property
     def room(self) -> int:
         """Bytes of the budget beside the program itself."""
-        return max(0, self.memory - self.held)
+        return max(0, int(self.memory - self.held))
 
     def describe(self) -> dict[str, Any]:
         """Model, options and seed, for the JSON report."""

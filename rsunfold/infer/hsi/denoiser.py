@@ -105,7 +105,7 @@ class Denoiser:
     @property
     def room(self) -> int:
         """Bytes of the budget beside the program itself."""
-        return max(0, self.memory - self.held)
+        return max(0, int(self.memory - self.held))
 
     @property
     def robust(self) -> bool:

@@ -107,7 +107,7 @@ def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
     """Denoise an image that fits in memory, and keep the result in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var, room=denoiser.room) as image:
+    with environment(), SpectralImage(source, var=options.var, room=denoiser.room, spikes="holes") as image:
         passage = _Passage(image, denoiser, options)
         strips = list(passage.strips())
         data = np.concatenate([strip for _, strip, _ in strips], axis=1)
@@ -132,7 +132,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
             refuse_shared_header(folder / names[kind])
     with (
         environment(),
-        SpectralImage(source, var=options.var, room=denoiser.room) as image,
+        SpectralImage(source, var=options.var, room=denoiser.room, spikes="holes") as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
@@ -227,13 +227,16 @@ class _Passage:
             before, valid = image.read(window)
             self._last = before - found
             self.removed.add(row, before, found, valid)
-            yield row, self._assembled(stored, found, valid), valid
+            yield row, self._assembled(stored, found, valid, valid | image.only_spiked(window, valid)), valid
 
-    def _assembled(self, stored: NDArray[Any], found: Spectra, valid: NDArray[np.bool_]) -> NDArray[Any]:
-        """The samples to write: what the file holds, with denoised samples where a pixel is valid."""
+    def _assembled(
+        self, stored: NDArray[Any], found: Spectra, valid: NDArray[np.bool_], known: NDArray[np.bool_]
+    ) -> NDArray[Any]:
+        """The samples to write: what the file holds, with denoised samples where a pixel is valid, and nodata where it
+        is not ``known``."""
         meta, bands = self.image.meta, self.image.bands
         if self.same:
-            unmarked = select_bands(self.meta, bands).unmarked(stored[bands], valid)
+            unmarked = select_bands(self.meta, bands).unmarked(stored[bands], known)
             if self.nodata is None:
                 self.unmarked += int(unmarked.sum())
             else:
@@ -254,7 +257,7 @@ class _Passage:
             out += np.asarray(meta.offsets or 0, np.float32).reshape(-1, 1, 1)
         if self.nodata is not None:
             # Where the file's own mask alone says that a pixel is invalid, no sample does.
-            out[:, ~(valid | holes[bands].any(axis=0))] = self.nodata
+            out[:, ~(known | holes[bands].any(axis=0))] = self.nodata
             if math.isnan(self.nodata):
                 out[holes] = np.nan
         for k, band in enumerate(bands):

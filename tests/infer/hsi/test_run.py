@@ -348,6 +348,20 @@ def test_nodata_does_not_hide_the_noise_of_few_bands(model, make):
     assert after < 0.7 * before
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("wild", [1e4, -1e9])
+def test_one_wild_sample_changes_nothing_elsewhere(model, wild, noisy, make):
+    spiked = noisy.copy()
+    spiked[5, 12, 9] = wild
+    holed = noisy.copy()
+    holed[:, 12, 9] = np.nan
+    plain, done = denoised(holed, make(model)), denoised(spiked, make(model))
+    assert done.data[5, 12, 9] == np.float32(wild) and not done.valid[12, 9] and done.valid.sum() == 24 * 20 - 1
+    assert "samples of 1 band(s) (6) lie more than 1000 robust deviations" in str(done.summary["notes"])
+    np.testing.assert_array_equal(done.data[:, 12, 9], spiked[:, 12, 9])
+    np.testing.assert_allclose(done.data[:, plain.valid], plain.data[:, plain.valid], atol=1e-6)
+
+
 def test_the_finest_wavelets_are_those_of_valid_pixels(noisy, make, tmp_path, write):
     holed = noisy.copy()
     holed[:, :, :12] = np.nan

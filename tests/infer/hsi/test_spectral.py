@@ -172,7 +172,7 @@ def test_spikes_can_be_limited(noisy, dtype):
     far = 60 if dtype == np.uint16 else module.FAR
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "FAR", far)
-        image, plain = (SpectralImage(ArrayReader(a), spikes=False) for a in (spiked, counts))
+        image, plain = (SpectralImage(ArrayReader(a), spikes="limited") for a in (spiked, counts))
         assert image.spiked == [3] and plain.spiked == [] and plain.remarks() == []
         assert "samples of 1 band(s) (4) lie more than" in image.remarks()[0]
         highest = image.statistics.moments.high[3]
