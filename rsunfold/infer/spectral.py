@@ -38,6 +38,9 @@ CELL = 32
 """Side of the squares whose valid pixels are counted."""
 FAR = 1000.0
 """Robust deviations from the median of its band beyond which a sample is a spike."""
+RARE, FEW = 1e-3, 3
+"""Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
+is another part of the scene, such as land beside a sea whose band hardly varies."""
 Spikes = Literal["kept", "limited", "holes"]
 BECAME = {"limited": "were limited to that", "holes": "their pixels were left as they are"}
 """What is said of spikes."""
@@ -69,10 +72,10 @@ class SpectralImage(Source):
     Bands that the file calls bad (``bbl``), that have no valid sample or that are constant take no part. A pixel is
     valid where every band that takes part is. near : gather the moments with the smoothed image too. left_out :
     reason by zero-based band of others that are to take no part. room : bytes that may be held, None for any number;
-    kept : those of them that are for something else. spikes : what becomes of samples more than FAR robust deviations
-    (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`: "kept",
-    "limited" to that, or "holes", their pixels invalid. One wild sample in a million decides mean, covariance and range
-    of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
+    kept : those of them that are for something else. spikes : what becomes of rare samples more than FAR robust
+    deviations (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`:
+    "kept", "limited" to that, or "holes", their pixels invalid. One wild sample in a million decides mean, covariance
+    and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -119,14 +122,16 @@ class SpectralImage(Source):
             )
 
     def _limit(self) -> None:
-        """Find limits of the samples, and where some exceed them gather the statistics of what is left by them."""
+        """Find limits of the samples, and where some exceed them gather the statistics of what is left."""
         data, valid, _ = self.mosaic
         spectra = data[:, valid].astype(np.float64)
         if not spectra.size:
             return
         middle = np.median(spectra, axis=1)
-        reach = FAR * 1.4826 * np.median(np.abs(spectra - middle[:, None]), axis=1)
+        away = np.abs(spectra - middle[:, None])
+        reach = FAR * 1.4826 * np.median(away, axis=1)
         reach[reach == 0] = np.inf  # most samples are the same, and nothing is known of the others
+        reach[(away > reach[:, None]).sum(axis=1) > max(FEW, RARE * away.shape[1])] = np.inf
         low, high = middle - reach, middle + reach
         moments = self.statistics.moments
         beyond = (moments.low < low) | (moments.high > high)

@@ -187,6 +187,18 @@ def test_spikes_can_be_limited(noisy, dtype):
     )
 
 
+@pytest.mark.parametrize("spikes", ["limited", "holes"])
+def test_the_rest_of_a_scene_is_no_spike(noisy, spikes):
+    """A sea of one or two counts, and land of thousands."""
+    counts = np.rint(3000 + 100 * noisy / noisy.std()).astype(np.uint16)
+    counts[:, :, :14] = np.random.default_rng(0).integers(0, 3, counts[:, :, :14].shape)
+    image = SpectralImage(ArrayReader(counts), spikes=spikes)
+    assert image.spiked == [] and image.statistics.valid_pixels == 480
+    counts[4, 20, 18] = 65535
+    image = SpectralImage(ArrayReader(counts), spikes=spikes)
+    assert image.spiked == []
+
+
 def test_what_may_be_held_bounds_the_strips(noisy):
     row = 4 * 16 * 20
     image = SpectralImage(ArrayReader(noisy), room=module.STRIP_COPIES_NEAR * row * 3)
