@@ -129,7 +129,7 @@ class Commands(typer.core.TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See :func:`refuse_empty`; the rest is click's."""
         try:
-            refuse_empty(args)
+            refuse_empty([] if ctx.resilient_parsing else args)  # while a line is completed much is missing
         except UsageError as error:
             _report(f"error: {error}")
             raise typer.Exit(error.exit_code) from None

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from rsunfold.errors import BatchError, InputError, OutputError, RsunfoldError, UsageError
+from rsunfold.errors import BatchError, DeviceError, InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.results import OF_GDAL
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES, inputs_in, is_result, natural
+from rsunfold.io.reader import NO_STDIN
 
 T = TypeVar("T")
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
@@ -31,6 +32,8 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     for name in inputs:
         if not name:
             raise UsageError("the name of an input is empty; check that your shell variables are set.")
+        if name == "-":
+            raise UsageError(NO_STDIN)
         if Path(name).is_dir():
             found = [str(p) for p in inputs_in(Path(name)).values()]
         elif glob.has_magic(name) and not Path(name).exists() and not OF_GDAL.match(name):
@@ -120,6 +123,8 @@ def run_batch(
                 raise
             why = error.strerror or error
             yield Outcome(source, error=OutputError(f"the results of {source} cannot be written ({why})."))
+        except MemoryError:
+            yield Outcome(source, error=DeviceError(f"{source} needs more memory than is free; give a lower --memory."))
         except Exception as error:
             if len(files) == 1:
                 raise

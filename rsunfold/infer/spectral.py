@@ -24,6 +24,8 @@ from rsunfold.progress import tracked
 from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
+Floats = NDArray[np.float64]
+
 STRIP_BYTES = 2**27
 """Most bytes of float32 samples that are read at a time for statistics."""
 STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10
@@ -42,7 +44,7 @@ RARE, FEW = 1e-3, 3
 """Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
 is another part of the scene, such as land beside a sea whose band hardly varies."""
 Spikes = Literal["kept", "limited", "holes"]
-BECAME = {"limited": "were limited to that", "holes": "their pixels were left as they are"}
+BECAME = {"limited": "were limited to the range of the others", "holes": "their pixels were left as they are"}
 """What is said of spikes."""
 
 
@@ -74,8 +76,8 @@ class SpectralImage(Source):
     reason by zero-based band of others that are to take no part. room : bytes that may be held, None for any number;
     kept : those of them that are for something else. spikes : what becomes of rare samples more than FAR robust
     deviations (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`:
-    "kept", "limited" to that, or "holes", their pixels invalid. One wild sample in a million decides mean, covariance
-    and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
+    "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample in a million decides
+    mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -104,10 +106,11 @@ class SpectralImage(Source):
         self.refuse_complex()
         if self.room is not None:
             copies = STRIP_COPIES_NEAR if self.near else STRIP_COPIES
-            self.strip_bytes = min(STRIP_BYTES, (self.room - self.kept) // copies)
+            mosaic = 4 * self.count * min(MOSAIC_SIDE**2, self.rows * self.cols)
+            self.strip_bytes = min(STRIP_BYTES, (self.room - self.kept - mosaic) // copies)
             least = 4 * self.count * self.cols
             if self.strip_bytes < least:
-                needed = math.ceil((self.kept + copies * least) / 2**20)
+                needed = math.ceil((self.kept + mosaic + copies * least) / 2**20)
                 raise DeviceError(
                     f"{self.count} bands of {self.cols} columns need {needed} MB on top of the program itself, "
                     f"but --memory leaves {self.room // 2**20} MB; increase it."
@@ -122,28 +125,49 @@ class SpectralImage(Source):
             )
 
     def _limit(self) -> None:
-        """Find limits of the samples, and where some exceed them gather the statistics of what is left."""
+        """Find spikes, and where there are some gather the statistics of what is left.
+
+        The mosaic says what is far; how many are, the whole image.
+        """
         data, valid, _ = self.mosaic
-        spectra = data[:, valid].astype(np.float64)
-        if not spectra.size:
+        if not valid.any():
             return
-        middle = np.median(spectra, axis=1)
-        away = np.abs(spectra - middle[:, None])
-        reach = FAR * 1.4826 * np.median(away, axis=1)
-        reach[reach == 0] = np.inf  # most samples are the same, and nothing is known of the others
-        reach[(away > reach[:, None]).sum(axis=1) > max(FEW, RARE * away.shape[1])] = np.inf
-        low, high = middle - reach, middle + reach
-        moments = self.statistics.moments
-        beyond = (moments.low < low) | (moments.high > high)
-        if not beyond.any():
+        bands, moments = len(data), self.statistics.moments
+        low, high = np.full((2, bands), np.inf) * [[-1], [1]]
+        for k, band in enumerate(data):
+            samples = band[valid].astype(np.float64)
+            middle = np.median(samples)
+            reach = FAR * 1.4826 * np.median(np.abs(samples - middle))
+            if reach:  # else most samples are the same, and nothing is known of the others
+                low[k], high[k] = middle - reach, middle + reach
+        if (moments.low >= low).all() and (moments.high <= high).all():
             return
-        self.spiked = [band for band, b in zip(self.bands, beyond, strict=True) if b]
+        beyond, least, most = self._inside(low, high)
+        spiked = (beyond > 0) & (beyond <= max(FEW, RARE * self.statistics.valid_pixels))
+        self.spiked = [band for band, b in zip(self.bands, spiked, strict=True) if b]
+        if not self.spiked:
+            return
         whole = np.full((2, self.count), np.inf) * [[-1], [1]]
-        whole[:, self.bands] = low, high
+        whole[:, self.spiked] = least[spiked], most[spiked]
         self.limits = whole[0], whole[1]
         self.statistics = self._gather()
         for cached in ("mosaic", "kind"):
             self.__dict__.pop(cached, None)
+
+    def _inside(self, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
+        """(how many samples of valid pixels lie outside ``low`` and ``high``, smallest inside, largest inside), all by
+        band that takes part; takes one more pass."""
+        bands = len(self.bands)
+        beyond, least, most = np.zeros(bands), np.full(bands, np.inf), np.full(bands, -np.inf)
+        for window in tracked(list(self.strips(bands)), "reading"):
+            cube = self.reader.read(window, self.bands)
+            for k, band in enumerate(cube.data):
+                samples = band[cube.valid]
+                inside = samples[(samples >= low[k]) & (samples <= high[k])]
+                beyond[k] += samples.size - inside.size
+                if inside.size:
+                    least[k], most[k] = min(least[k], inside.min()), max(most[k], inside.max())
+        return beyond, least, most
 
     def _cube(self, window: Window, bands: list[int]) -> Cube:
         """A window of the file, and no sample beyond :attr:`limits` valid."""
@@ -287,20 +311,20 @@ class SpectralImage(Source):
         """
         if self.rows * self.cols <= MOSAIC_SIDE**2:
             return *self.read(Window(0, 0, self.rows, self.cols)), np.arange(self.cols)
-        windows = self.spread(MOSAIC_TILE, MOSAIC_SIDE**2)
+        pixels = min(self.rows, MOSAIC_TILE) * min(self.cols, MOSAIC_TILE)
+        windows = self.spread(MOSAIC_TILE, MOSAIC_SIDE**2 // pixels)
         parts = [[self.read(window) for window in line] for line in windows]
         data = np.concatenate([np.concatenate([p[0] for p in line], axis=2) for line in parts], axis=1)
         columns = np.concatenate([w.col + np.arange(w.width) for w in windows[0]])
         return data, np.block([[p[1] for p in line] for line in parts]), columns
 
-    def spread(self, side: int, pixels: int) -> list[list[Window]]:
-        """Windows of ``side`` pixels that stand for the image, of at most ``pixels`` together, in lines of one length.
+    def spread(self, side: int, count: int) -> list[list[Window]]:
+        """At most ``count`` windows of ``side`` pixels that stand for the image, in lines of one length.
 
         A grid over all of the image where at least half of its pixels are valid. Otherwise a single line of windows
         that have at least half of the valid pixels of the fullest one, evenly spread among these.
         """
         height, width = min(self.rows, side), min(self.cols, side)
-        count = max(1, pixels // (height * width))
         rows, cols = evenly_spread(self.rows, self.cols, height, width, count)
         if self._valid_in(rows, cols, height, width).mean() >= 0.5 * height * width:
             return [[Window(r, c, height, width) for c in cols] for r in rows]

@@ -19,6 +19,7 @@ from rsunfold.errors import InputError, UsageError
 from rsunfold.io.envi import DEFAULT_BANDS
 
 Palette = Literal["colours", "grays", "indices"]
+NO_STDIN = "standard input cannot be read as an image; give a file."
 PER_BAND = ("wavelengths", "fwhm", "bad_bands", "band_names", "nodata", "scales", "offsets", "units")
 
 
@@ -161,7 +162,7 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
     if not name:
         raise InputError("the name of the image is empty.")
     if name == "-":
-        raise UsageError("standard input cannot be read as an image; give a file.")
+        raise UsageError(NO_STDIN)
     try:
         if name.startswith("/vsi") or (":" in name and not Path(name).exists()):
             return RasterReader(name, name, var, palette)

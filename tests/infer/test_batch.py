@@ -133,6 +133,8 @@ def test_names_that_are_none(tmp_path, monkeypatch):
     (tmp_path / "only" / "a.img").touch()
     with pytest.raises(UsageError, match="the name of an input is empty"):
         expand([""])
+    with pytest.raises(UsageError, match="standard input cannot be read"):
+        expand(["a.png", "-"])
     with pytest.raises(InputError, match=r"only matches no image \(folders are searched for \.bmp, "):
         expand(["only"])
 

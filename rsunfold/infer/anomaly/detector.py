@@ -331,7 +331,7 @@ class AnomalyDetector:
     def _features(self, image: SpectralImage, scale: Scaling, profile: AttributeProfile) -> Scene:
         """The scene of the profile of a large image, from evenly spaced windows."""
         parts = []
-        for window in itertools.chain(*image.spread(FEATURE_SIDE, FEATURE_WINDOWS * FEATURE_SIDE**2)):
+        for window in itertools.chain(*image.spread(FEATURE_SIDE, FEATURE_WINDOWS)):
             grown = window.grown(profile.radius, image.rows, image.cols)
             cube, valid = scale(*image.read(grown))
             inner = window.within(grown)

@@ -13,7 +13,7 @@ from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
-from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage
+from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.noise import FEW, tells_little, whole_squares
 from rsunfold.registry import chosen_model
@@ -111,6 +111,11 @@ class Denoiser:
     def robust(self) -> bool:
         """Whether the model takes outliers away, so that they are not to count as noise."""
         return self.method.outliers if self.net is None else self.net.sparse
+
+    @property
+    def spikes(self) -> Spikes:
+        """What becomes of wild samples: they are outliers to a model that takes these away, whole columns too."""
+        return "kept" if self.robust else "holes"
 
     @property
     def published(self) -> bool:

@@ -107,7 +107,7 @@ def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
     """Denoise an image that fits in memory, and keep the result in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var, room=denoiser.room, spikes="holes") as image:
+    with environment(), SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image:
         passage = _Passage(image, denoiser, options)
         strips = list(passage.strips())
         data = np.concatenate([strip for _, strip, _ in strips], axis=1)
@@ -132,7 +132,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
             refuse_shared_header(folder / names[kind])
     with (
         environment(),
-        SpectralImage(source, var=options.var, room=denoiser.room, spikes="holes") as image,
+        SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)

@@ -282,7 +282,7 @@ def test_a_gpu_that_is_not_there():
     "model", ["rx", "local-rx:inner=5:outer=9", "kernel-rx", "lrasr", "rpca", "crd:inner=5:outer=9"]
 )
 def test_one_wild_sample_changes_little_elsewhere(model):
-    """A spike of a single band, as atmospheric correction leaves them: the rank of all other pixels stays."""
+    """A spike of a single band, as atmospheric correction leaves them: other pixels keep their rank."""
     rng = np.random.default_rng(4)
     row, col = np.mgrid[:24, :24] / 24
     parts = np.stack([np.ones_like(row), np.sin(4 * row), np.cos(5 * col)])
@@ -295,7 +295,7 @@ def test_one_wild_sample_changes_little_elsewhere(model):
         with SpectralImage(ArrayReader(data), near=False, spikes="limited") as image:
             score = detector.scored(image).score
             assert ("were limited" in str(image.remarks())) == (data is spiked)
-        assert (data is cube) or score[3, 4] > 0.5 * score.max()
+        assert (data is cube) or score[3, 4] > np.median(score)
         found.append(np.delete(score.ravel(), 3 * 24 + 4))
     ranks = [np.argsort(np.argsort(score)) for score in found]
     assert np.corrcoef(*ranks)[0, 1] > 0.8

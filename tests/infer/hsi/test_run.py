@@ -362,6 +362,17 @@ def test_one_wild_sample_changes_nothing_elsewhere(model, wild, noisy, make):
     np.testing.assert_allclose(done.data[:, plain.valid], plain.data[:, plain.valid], atol=1e-6)
 
 
+@pytest.mark.parametrize("wild", [0, 65535])
+def test_a_bad_column_of_a_wide_image_is_still_repaired(wild, make):
+    rng = np.random.default_rng(1)
+    level = 20000 + 50 * np.sin(np.arange(1200) / 40) * np.ones((20, 1))
+    cube = (level * np.linspace(1, 1.2, 12)[:, None, None] + rng.normal(0, 8, (12, 20, 1200))).astype(np.uint16)
+    bad = cube.copy()
+    bad[7, :, 600] = wild
+    done = denoised(bad, make("star-net-s"))
+    assert done.valid.all() and np.abs(done.data[7, :, 600] - level[:, 600] * np.linspace(1, 1.2, 12)[7]).max() < 60
+
+
 def test_the_finest_wavelets_are_those_of_valid_pixels(noisy, make, tmp_path, write):
     holed = noisy.copy()
     holed[:, :, :12] = np.nan
