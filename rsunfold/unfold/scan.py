@@ -40,7 +40,7 @@ def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: T
     """
     x, delta, A, b, c, D = at_least_single(x, delta, A, b, c, D)
     with without_autocast(x):
-        total = x.new_zeros(x.shape[2], *x.shape[:2], x.shape[3])
+        total = x.new_empty(x.shape[2], *x.shape[:2], x.shape[3])
         _scan([_Lines(x, delta, A, b, c, total)], D, chunk)
         return total.movedim(0, 2)
 
@@ -56,7 +56,8 @@ def _there(Q: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 class _Lines:
     """The rows or the columns of an image as sequences, in the shapes of :func:`two_way_scan`; views, not copies.
 
-    total : (H, S, L, P), or the transposed image of it for columns, to which the result is added.
+    total : (H, S, L, P), or the transposed image of it for columns, to which the result is added; where ``first`` it
+    holds nothing yet.
     """
 
     x: Tensor
@@ -66,15 +67,16 @@ class _Lines:
     c: Tensor
     total: Tensor
     columns: bool = False
+    first: bool = True
 
     @classmethod
-    def of(cls, dim: int, x: Tensor, delta: Tensor, A: Tensor, bc: Tensor, total: Tensor) -> _Lines:
+    def of(cls, dim: int, x: Tensor, delta: Tensor, A: Tensor, bc: Tensor, total: Tensor, *, first: bool) -> _Lines:
         """Rows (dim 1) or columns (dim 2) of an image x (h, w, H, P), delta (4, h, w, H), A (4, H), bc (h, w, 4, N),
         total (H, h, w, P)."""
         if dim == 1:
-            return cls(x, delta[:2], A[:2], bc[:, :, 0], bc[:, :, 1], total)
-        bc = bc.transpose(0, 1)
-        return cls(x.transpose(0, 1), delta[2:].transpose(1, 2), A[2:], bc[:, :, 2], bc[:, :, 3], total, columns=True)
+            return cls(x, delta[:2], A[:2], bc[:, :, 0], bc[:, :, 1], total, first=first)
+        x, delta, bc = x.transpose(0, 1), delta[2:].transpose(1, 2), bc.transpose(0, 1)
+        return cls(x, delta, A[2:], bc[:, :, 2], bc[:, :, 3], total, columns=True, first=first)
 
     @property
     def y(self) -> Tensor:
@@ -120,13 +122,17 @@ def _scan(lines: list[_Lines], D: Tensor, chunk: int) -> None:
     for n, (one, (b, c)) in enumerate(zip(lines, bc, strict=True)):
         if chunks == 1:
             for k in range(H):  # x may be a transposed image: it is not copied for that
-                one.y[k].add_(M[k, n].bmm(one.x[:, :, k]))
+                if one.first:
+                    one.y[k].baddbmm_(M[k, n], one.x[:, :, k], beta=0)
+                else:
+                    one.y[k].add_(M[k, n].bmm(one.x[:, :, k]))
             continue
         x = one.x.reshape(Z, Q, H, P).movedim(2, 0).contiguous()
         y = M[:, n] @ x
         for way in (0, 1):
             y = y + _between(x, delta[way, :, n], reached[way, :, n], b, c, chunks, backward=way == 1)
-        one.y.add_(y.reshape(H, S, chunks * Q, P)[:, :, :L])
+        y = y.reshape(H, S, chunks * Q, P)[:, :, :L]
+        _ = one.y.copy_(y) if one.first else one.y.add_(y)
 
 
 def _between(x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool) -> Tensor:
@@ -234,8 +240,8 @@ class FourWayScan(nn.Module):
     @staticmethod
     def _scanned(x: Tensor, delta: Tensor, A: Tensor, bc: Tensor, D: Tensor, dims: tuple[int, ...]) -> Tensor:
         """:meth:`scan` of one image x (h, w, H, P), delta (4, h, w, H)."""
-        total = x.new_zeros(x.shape[2], *x.shape[:2], x.shape[3])
-        lines = [_Lines.of(dim, x, delta, A, bc, total) for dim in dims]
+        total = x.new_empty(x.shape[2], *x.shape[:2], x.shape[3])
+        lines = [_Lines.of(dim, x, delta, A, bc, total, first=dim == dims[0]) for dim in dims]
         for together in [lines] if x.shape[0] == x.shape[1] else [[one] for one in lines]:
             _scan(together, D, CHUNK)
         return total.movedim(0, 2)
