@@ -362,15 +362,15 @@ def test_one_wild_sample_changes_nothing_elsewhere(model, wild, noisy, make):
     np.testing.assert_allclose(done.data[:, plain.valid], plain.data[:, plain.valid], atol=1e-6)
 
 
-@pytest.mark.parametrize("wild", [0, 65535])
-def test_a_bad_column_of_a_wide_image_is_still_repaired(wild, make):
+def test_a_bad_column_of_a_wide_image_is_still_repaired(make):
+    """Its samples are few enough for spikes."""
     rng = np.random.default_rng(1)
-    level = 20000 + 50 * np.sin(np.arange(1200) / 40) * np.ones((20, 1))
-    cube = (level * np.linspace(1, 1.2, 12)[:, None, None] + rng.normal(0, 8, (12, 20, 1200))).astype(np.uint16)
-    bad = cube.copy()
-    bad[7, :, 600] = wild
-    done = denoised(bad, make("star-net-s"))
-    assert done.valid.all() and np.abs(done.data[7, :, 600] - level[:, 600] * np.linspace(1, 1.2, 12)[7]).max() < 60
+    gain = np.linspace(1, 1.2, 10)[:, None, None]
+    level = 20000 + 50 * np.sin(np.arange(1100) / 40) * np.ones((16, 1))
+    cube = (level * gain + rng.normal(0, 8, (10, 16, 1100))).astype(np.uint16)
+    cube[7, :, 600] = 65535
+    done = denoised(cube, make("star-net-s"))
+    assert done.valid.all() and np.abs(done.data[7, :, 600] - level[:, 600] * gain[7, 0, 0]).max() < 60
 
 
 def test_the_finest_wavelets_are_those_of_valid_pixels(noisy, make, tmp_path, write):
