@@ -77,6 +77,18 @@ def held() -> int:
     return resident() + LATER_BYTES
 
 
+class Budgeted:
+    """What runs within a budget. memory : bytes for the whole process. held : see :func:`held`."""
+
+    memory: int
+    held: int
+
+    @property
+    def room(self) -> int:
+        """Bytes of the budget beside the program itself."""
+        return max(0, int(self.memory - self.held))
+
+
 def free_on(device: torch.device, budget: int) -> int:
     """``budget``, or what is free on a GPU where that is less."""
     if device.type != "cuda":

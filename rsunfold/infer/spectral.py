@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from rsunfold.cube import Cube, Window
+from rsunfold.cube import Aside, Cube, Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
@@ -36,6 +36,7 @@ CONTAINERS = {"netCDF", "HDF5", "HDF5Image", "HDF4Image", "Zarr"}
 """Drivers of GDAL that take the last two axes of any array for rows and columns."""
 MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 """Side of the mosaic that stands for an image with more pixels, and of the windows that it is made of."""
+NO_WAVELENGTHS = Aside("the input has no wavelengths")
 CELL = 32
 """Side of the squares whose valid pixels are counted."""
 FAR = 1000.0

@@ -132,7 +132,10 @@ def _scan(lines: list[_Lines], D: Tensor, chunk: int) -> None:
         for way in (0, 1):
             y = y + _between(x, delta[way, :, n], reached[way, :, n], b, c, chunks, backward=way == 1)
         y = y.reshape(H, S, chunks * Q, P)[:, :, :L]
-        _ = one.y.copy_(y) if one.first else one.y.add_(y)
+        if one.first:
+            one.y.copy_(y)
+        else:
+            one.y.add_(y)
 
 
 def _between(x: Tensor, delta: Tensor, reached: Tensor, b: Tensor, c: Tensor, chunks: int, *, backward: bool) -> Tensor:

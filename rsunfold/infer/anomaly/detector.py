@@ -25,7 +25,7 @@ from rsunfold.infer.anomaly.priors import (
     guide_of,
     small_object,
 )
-from rsunfold.infer.device import held, parse_memory, pick_device, refuse_gpu, reuse_memory
+from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, spans, strips
 from rsunfold.moments import Moments
@@ -94,7 +94,7 @@ class Chain:
         return np.stack([np.where(valid, score, 0), guide]).astype(np.float32)
 
 
-class AnomalyDetector:
+class AnomalyDetector(Budgeted):
     """A model, its options and the priors around it, ready to detect anomalies.
 
     model : registry name of a ``detect-anomaly`` model, which options may follow, as in ``crd:inner=7:outer=13``.
@@ -140,11 +140,6 @@ class AnomalyDetector:
             refuse_gpu(self.spec.name, device)
         self.memory = parse_memory(memory)
         self.held = held()
-
-    @property
-    def room(self) -> int:
-        """Bytes of the budget beside the program itself."""
-        return max(0, int(self.memory - self.held))
 
     @property
     def sized(self) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsunfold.contracts import Selector
 from rsunfold.errors import UsageError
-from rsunfold.infer.device import held, parse_memory
+from rsunfold.infer.device import Budgeted, held, parse_memory
 from rsunfold.ranking import Mask, Ranking, Real
 from rsunfold.registry import chosen_model
 from rsunfold.scene import Scene
@@ -71,7 +71,7 @@ class Selection:
         return self.ranking.order[: self.count]
 
 
-class FeatureRanker:
+class FeatureRanker(Budgeted):
     """A model and its options, ready to rank features.
 
     model : registry name of a ``select-features`` model, which options may follow, as in ``spca-net:rank=5:published``.
@@ -96,11 +96,6 @@ class FeatureRanker:
         self.method: Selector = self.spec.build(**self.options)
         self.seed, self.memory = seed, parse_memory(memory)
         self.held = held()
-
-    @property
-    def room(self) -> int:
-        """Bytes of the budget beside the program itself."""
-        return max(0, int(self.memory - self.held))
 
     def describe(self) -> dict[str, Any]:
         """Model, options and seed, for the JSON report."""

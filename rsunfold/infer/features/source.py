@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Aside, Window
+from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.features.select import FeatureRanker, outside
-from rsunfold.infer.spectral import STRIP_BYTES, SpectralImage
+from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import Table, write_columns
@@ -33,7 +33,6 @@ SQUARES = 8
 """Matrices of features x features in float64 that a ranking holds."""
 
 
-NO_WAVELENGTHS = Aside("the input has no wavelengths")
 NARROW_BANDS, NARROW_GAP = 20, 25.0
 """Fewest bands, and largest median gap of their wavelengths in nm, of which neighbours see nearly the same: what the
 others do not tell of a band is its noise then. Bands farther apart have signal of their own."""
@@ -152,8 +151,8 @@ class ImageBands(FeatureSource):
             raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
         self.notes += self.image.remarks()
         if not self.wavelengths:
-            narrow = "; its bands were taken as narrow, and are compared in units of their noise"
-            self.notes.append("the input has no wavelengths" + narrow if self._narrow() else NO_WAVELENGTHS)
+            narrow = f"{NO_WAVELENGTHS}; its bands were taken as narrow, and are compared in units of their noise"
+            self.notes.append(narrow if self._narrow() else NO_WAVELENGTHS)
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""

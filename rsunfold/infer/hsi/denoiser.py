@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
-from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
+from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.noise import FEW, tells_little, whole_squares
@@ -49,7 +49,7 @@ class Denoised:
     adaptation: Adaptation | None = None
 
 
-class Denoiser:
+class Denoiser(Budgeted):
     """A model, its weights and a device, ready to denoise.
 
     model : registry name of a ``denoise-hsi`` model. name : ``model`` as given. weights : a shipped name or a
@@ -101,11 +101,6 @@ class Denoiser:
             raise UsageError(f"the published weights of {model} take no noise level; leave out --sigma.")
         self.net = cast("DenoisingNetwork", net).to(self.device)
         self.held = held()
-
-    @property
-    def room(self) -> int:
-        """Bytes of the budget beside the program itself."""
-        return max(0, int(self.memory - self.held))
 
     @property
     def robust(self) -> bool:

@@ -30,7 +30,7 @@ from rsunfold.infer.results import (
     refuse_results,
     work_folder,
 )
-from rsunfold.infer.spectral import SpectralImage
+from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header, the_nodata
@@ -312,7 +312,7 @@ def _summary(
     meta, s, subspace, plan = image.meta, image.statistics, passage.denoised.subspace, passage.denoised.plan
     notes = [*meta.notes, *image.remarks()]
     if not meta.wavelengths:
-        notes.append(Aside("the input has no wavelengths"))
+        notes.append(NO_WAVELENGTHS)
     if image.kind == np.float64 and not passage.same:
         notes.append(Aside("float32 is coarse for values of this size; --dtype same keeps the computed precision"))
     kept = subspace.A.shape[1]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsunfold.contracts import PieceMethod, TargetMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError
-from rsunfold.infer.device import free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
+from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
 from rsunfold.metrics.components import Rule
@@ -66,7 +66,7 @@ class Scored:
         return f"{tiles}, each on its own, blended over {self.overlap} pixels, unlike the result of the whole image"
 
 
-class Detector:
+class Detector(Budgeted):
     """A model, its weights and a device, ready to score images.
 
     model : registry name of a ``detect-ir`` model; options may follow that of a classical method, as in
@@ -208,7 +208,7 @@ class Detector:
         """
         if stages:
             self.require_stages()
-        budget = self.memory - self.held
+        budget = self.room
         if self.net is not None:
             budget = free_on(self.device, budget)
         made = plan(
