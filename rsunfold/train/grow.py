@@ -1,11 +1,14 @@
-"""Wider networks that begin as what a narrower one has learned."""
+"""Networks that begin as what another has learned: wider ones, and ones whose dead operators live again."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
+from torch import nn
 
+from rsunfold.unfold.operators import Operator
 from rsunfold.unfold.unrolled import TargetNetwork, Unrolled
 
 
@@ -36,3 +39,24 @@ def grown(narrow: Unrolled, wide: Unrolled) -> Unrolled:
     if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
         raise ValueError("with these weights in it, the one would not compute what the other does")
     return wide
+
+
+@torch.no_grad()
+def revived(net: Unrolled, dead: Mapping[str, float], fresh: Unrolled) -> Unrolled:
+    """``net``, some of whose operators give one number for all pixels, with those of ``fresh`` in their place.
+
+    dead : the operators and their numbers, as :func:`~rsunfold.unfold.operators.dead_operators` finds them. fresh : a
+    random network of the same architecture.
+
+    Each gives its number still, since its projection is zero but for the bias, so that ``net`` computes the same but
+    for what the border of the image adds; but its layers have a gradient again. Raises ValueError for an operator of
+    another kind than :class:`Operator`, whose projection is a convolution.
+    """
+    for name, number in dead.items():
+        old, new = net.get_submodule(name), fresh.get_submodule(name)
+        if not (isinstance(old, Operator) and isinstance(new, Operator)) or new.head.bias is None:
+            raise ValueError(f"{name} is no operator that can begin anew")
+        nn.init.zeros_(new.head.weight)
+        nn.init.constant_(new.head.bias, number)
+        old.load_state_dict(new.state_dict())
+    return net

@@ -25,7 +25,7 @@ from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.report import training_picture
 from rsunfold.train.card import card
-from rsunfold.train.grow import grown
+from rsunfold.train.grow import grown, revived
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.train.task import Verdict, task_of
 from rsunfold.unfold.unrolled import Unrolled
@@ -71,20 +71,22 @@ class Trainer:
             say("this CPU has no bfloat16 arithmetic, so bfloat16 would take ten times as long; training in float32.")
         reuse_memory()
         self.start = None if start is None else read_record(start)
+        kind = task_of(recipe.model)
+        if not isinstance(recipe, kind.recipe_class):
+            asked, given = kind.recipe_class.__name__, type(recipe).__name__
+            raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
         net, begun = _networks(recipe, start)
+        self.task = kind(recipe, data, device)
         self.origin = copy.deepcopy(begun).to(device).eval().requires_grad_(False)
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.optim.revive:
+            self._revive()
         self.ema: Unrolled = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.first = copy.deepcopy(self.ema) if recipe.optim.start_share else None
         self.net.train()
         for module in self.net.modules() if recipe.optim.fixed_norm else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-        kind = task_of(recipe.model)
-        if not isinstance(recipe, kind.recipe_class):
-            asked, given = kind.recipe_class.__name__, type(recipe).__name__
-            raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
-        self.task = kind(recipe, data, device)
         self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.losses: list[float] = []
@@ -126,9 +128,9 @@ class Trainer:
     def _begin(self) -> None:
         """What the task learns beforehand, once for all processes, and kept: it may take as long as much training."""
         o = self.recipe.optim
-        if self.start is None and (o.fixed_norm or o.start_share):
+        if self.start is None and (o.fixed_norm or o.start_share or o.revive):
             raise InputError(
-                "the recipe keeps part of the starting weights (fixed_norm, start_share); give them with --from."
+                "the recipe keeps part of the starting weights (fixed_norm, start_share, revive); give them with --from."
             )
         begun = time.monotonic()
         if self.rank == 0:
@@ -142,7 +144,21 @@ class Trainer:
         self.seconds = time.monotonic() - begun
         self._checkpoint()
 
+    def _revive(self) -> None:
+        """Operators of the weights begun with that have no effect begin anew."""
+        with torch.inference_mode():
+            dead = self.task.dead(self.origin)
+        torch.manual_seed(self.recipe.seed)
+        fresh: Unrolled = get_model(self.recipe.model).build(**self.net.arch)
+        try:
+            revived(self.net, dead, fresh)
+        except ValueError as error:
+            raise InputError(f"the recipe asks for optim.revive, but {error}.") from None
+        self.say(f"operators that begin anew: {', '.join(dead) or 'none, all have an effect'}")
+
     def _run(self, net: nn.Module, end: float) -> bool:
+        if self.recipe.optim.compile:
+            net = _compiled(net, self.device)
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
         steps = tracked(range(self.step, self.recipe.optim.steps), "training")
@@ -366,6 +382,20 @@ class Trainer:
         sha = save(self.weights, net, record, overwrite=True)
         with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds), encoding="utf-8")
+
+
+def _compiled(net: nn.Module, device: torch.device) -> nn.Module:
+    """``net`` for torch.compile; raises InputError where that does not work, as on a CPU without a C++ compiler."""
+    try:
+        torch.compile(torch.relu)(torch.zeros(2, device=device))
+    except RuntimeError as error:
+        why = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"the recipe asks for optim.compile, but torch cannot compile here ({why}); on a CPU it needs a C++ "
+            "compiler such as g++; install one, or use --set optim.compile=false."
+        ) from None
+    made: nn.Module = torch.compile(net)  # type: ignore[assignment]
+    return made
 
 
 @torch.no_grad()

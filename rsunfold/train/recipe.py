@@ -28,6 +28,9 @@ class Optim:
     or "bfloat16" (autocast). fixed_norm : batch normalisation keeps the means and variances that it begins with, for
     crops that are no fair sample of whole images. start_share : share of the weights begun with in the mean that is
     validated and kept (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022); 0 keeps what was trained.
+    revive : operators of the starting weights that give one number for all pixels, and so have no gradient, begin anew
+    from random weights (:func:`rsunfold.train.grow.revived`). compile : with torch.compile, which takes a minute to
+    begin with and a C++ compiler on CPUs.
     """
 
     steps: int = 10_000
@@ -41,6 +44,8 @@ class Optim:
     precision: str = "float32"
     fixed_norm: bool = False
     start_share: float = 0.0
+    revive: bool = False
+    compile: bool = False
 
 
 @dataclass

@@ -78,6 +78,11 @@ class TrainingTask(ABC):
         needs others.
         """
 
+    def dead(self, net: Unrolled) -> dict[str, float]:
+        """Names of the operators of ``net``, in evaluation mode, that give one number whatever the image, and that
+        number; none unless the task can tell."""
+        return {}
+
     def state(self) -> dict[str, Any]:
         """What :meth:`begin` found, in numbers, texts, lists and tensors, for the checkpoint; see :meth:`restore`."""
         return {}

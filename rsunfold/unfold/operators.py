@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -193,18 +194,19 @@ MARGIN, STILL = 16, 1e-4
 
 
 @torch.inference_mode()
-def dead_operators(net: nn.Module, images: Iterable[Tensor]) -> list[str]:
-    """Names, such as ``stages.0.FT``, of the operators whose output is one number all over each of ``images``.
+def dead_operators(net: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
+    """Operators whose output is one number all over ``images``: names, such as ``stages.0.FT``, and that number.
 
     images : (1, 1, H, W), larger than the border of MARGIN pixels that is left out. Rectifiers that pass nothing have
     no gradient: training does not revive such an operator, which then is a constant at the price of a network.
     """
-    change: dict[str, float] = {}
+    ends: dict[str, tuple[float, float]] = {}
 
     def note(name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             inner = output[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-            change[name] = max(change.get(name, 0.0), float(inner.max() - inner.min()))
+            low, high = ends.get(name, (math.inf, -math.inf))
+            ends[name] = min(low, float(inner.min())), max(high, float(inner.max()))
 
         return hook
 
@@ -216,4 +218,4 @@ def dead_operators(net: nn.Module, images: Iterable[Tensor]) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [name for name, largest in change.items() if largest < STILL]
+    return {name: (low + high) / 2 for name, (low, high) in ends.items() if high - low < STILL}

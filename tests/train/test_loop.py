@@ -628,8 +628,8 @@ def test_places_of_errors_must_be_in_the_checkpoint(learned, data, tmp_path):
 
 
 def test_fixed_normalisation_needs_weights_to_begin_with(data, tmp_path):
-    for asked in ({"fixed_norm": True}, {"start_share": 0.5}):
-        with pytest.raises(InputError, match=r"fixed_norm, start_share.*--from"):
+    for asked in ({"fixed_norm": True}, {"start_share": 0.5}, {"revive": True}):
+        with pytest.raises(InputError, match=r"fixed_norm, start_share, revive.*--from"):
             trainer(tiny_recipe(1, 1, optim=asked), data, tmp_path).run()
 
 
@@ -647,6 +647,70 @@ def test_what_is_kept_may_hold_a_share_of_the_first_weights(learned, data, tmp_p
         if value.is_floating_point():
             torch.testing.assert_close(kept[name], value + 0.25 * (first[name] - value))
     assert not torch.equal(kept["stages.0.FB.head.weight"], made.ema.state_dict()["stages.0.FB.head.weight"])
+
+
+def dead_weights(file, out):
+    """The weights of ``file`` with an F_T that gives one number: its last rectifier passes nothing."""
+    net, record, _ = weights.load(str(file))
+    with torch.no_grad():
+        last = [m for m in net.stages[0].FT.features if isinstance(m, torch.nn.Conv2d)][-2]
+        last.weight.zero_()
+        last.bias.fill_(-1.0)
+    weights.save(out, net, record)
+    return net
+
+
+@pytest.mark.parametrize("revive", [False, True])
+def test_operators_without_effect_begin_anew_where_the_recipe_asks(learned, data, tmp_path, revive, monkeypatch):
+    shown = torch.rand(1, 1, 90, 80, generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(InfraredTask, "_shown", lambda self: iter([shown]))
+    start = tmp_path / "dead.safetensors"
+    before = dead_weights(learned[1] / "tiny.safetensors", start)
+    said = []
+    recipe = tiny_recipe(3, 3, optim={"revive": revive})
+    made = trainer(recipe, data, tmp_path / "out", said, start)
+    image = torch.rand(1, 1, 60, 70, generator=torch.Generator().manual_seed(1))
+    inner = (..., slice(20, -20), slice(20, -20))
+    for a, b in zip(made.ema(image, reconstruct=True), before.eval()(image, reconstruct=True), strict=True):
+        # Not equal: the border changes the image-wide means that later stages weigh their channels by.
+        torch.testing.assert_close(a[inner], b[inner], rtol=0, atol=5e-3 * float(b.detach().abs().max()))
+    assert any(line.startswith("operators that begin anew: stages.0.FT") for line in said) is revive
+    begun = made.net.stages[0].FT.features[0].weight.detach().clone()
+    made.run()
+    assert ("stages.0.FT" in made.task.dead(made.net.eval())) is not revive
+    assert torch.allclose(made.net.stages[0].FT.features[0].weight, begun, atol=1e-6) is not revive
+
+
+def test_compiled_training_is_that_of_the_same_network(data, tmp_path, monkeypatch):
+    seen = []
+
+    def compiled(made):
+        seen.append(made)
+        return made
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    made = trainer(tiny_recipe(1, 1, optim={"compile": True}), data, tmp_path)
+    made.run()
+    assert seen == [torch.relu, made.net]
+
+
+def test_compiling_needs_a_compiler(data, tmp_path, monkeypatch):
+    def compiled(made):
+        raise RuntimeError("no compiler found\nand much more")
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    with pytest.raises(InputError, match=r"cannot compile here \(no compiler found\); .*optim.compile=false"):
+        trainer(tiny_recipe(1, 1, optim={"compile": True}), data, tmp_path).run()
+
+
+def test_only_the_named_sets_are_used_and_the_split_stays(data, tmp_path):
+    every = trainer(tiny_recipe(1, 1), data, tmp_path / "all")
+    assert {line.partition("/")[0] for line in every.task.held_out} == {"blobs", "sky"}
+    one = trainer(tiny_recipe(1, 1, data={"sets": "blobs"}), data, tmp_path / "one")
+    assert one.task.held_out == [line for line in every.task.held_out if line.startswith("blobs/")]
+    assert {s.group for s, _ in one.task.train} == {"blobs"}
+    with pytest.raises(InputError, match=r"names the set 'other', but .* contains blobs, sky; "):
+        trainer(tiny_recipe(1, 1, data={"sets": "blobs, other"}), data, tmp_path / "none")
 
 
 def test_targets_larger_than_those_of_the_first_weights_are_targets(learned, data, tmp_path):

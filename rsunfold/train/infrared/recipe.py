@@ -11,12 +11,22 @@ from rsunfold.train.recipe import Recipe, check_values
 @dataclass
 class Data:
     """Which images: ``split`` names a file of stems in each set's folder; ``validation`` is the share of each set held
-    out, ``validation_of`` overrides it by set; ``weights`` says how often a set is drawn (1 unless named)."""
+    out, ``validation_of`` overrides it by set; ``weights`` says how often a set is drawn (1 unless named).
+
+    sets : names, comma-separated, of the sets to train on and to validate with; all unless some are named. The split
+    is that of all sets, whichever are named, so that weights of all and of one can begin with each other.
+    """
 
     split: str | None = None
     validation: float = 0.15
     validation_of: dict[str, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    sets: str = ""
+
+    @property
+    def named(self) -> list[str]:
+        """The sets that are named."""
+        return [part.strip() for part in self.sets.split(",") if part.strip()]
 
 
 @dataclass

@@ -45,8 +45,15 @@ class InfraredTask(TrainingTask):
         contents = [read_sample(s) for s in samples]
         self.data_hash = _hash(samples, contents)
         held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
-        self.validation = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if h]
-        train = [(s, c) for s, c, h in zip(samples, contents, held, strict=True) if not h]
+        there, named = {s.group for s in samples}, recipe.data.named
+        if not there.issuperset(named):
+            lacking = next(name for name in named if name not in there)
+            raise InputError(
+                f"the recipe names the set {lacking!r}, but {data} contains {', '.join(sorted(there))}; change data.sets."
+            )
+        used = [not named or s.group in named for s in samples]
+        self.validation = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if h and u]
+        train = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if u and not h]
         if len(samples) > 3 and not self.validation:
             raise InputError(
                 f"none of the {len(samples)} images of {data} can be held out for validation: they are near-duplicates "
@@ -108,6 +115,10 @@ class InfraredTask(TrainingTask):
             for _, logits, truth, valid in tracked(results, "looking for errors", len(self.train)):
                 self.crops.errors.append(error_places(logits, truth & valid, valid))
 
+    def dead(self, net: Unrolled) -> dict[str, float]:
+        """Operators whose output is one number all over some validation images."""
+        return dead_operators(net, self._shown())
+
     def state(self) -> dict[str, Any]:
         """The largest area, and the places of errors of each image."""
         errors = [torch.from_numpy(places) for places in self.crops.errors]
@@ -127,7 +138,7 @@ class InfraredTask(TrainingTask):
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         iou = sum(by_set.values()) / max(1, len(by_set))
-        dead = dead_operators(net, self._shown())
+        dead = self.dead(net)
         return Verdict(
             score=found.score,
             log={"val_iou": iou, "val_sets": by_set} | ({} if found.silent is None else {"val_silent": found.silent}),
