@@ -83,7 +83,7 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Cleaned, Options, about, denoise_file, output_names, target_of
-    from rsunfold.infer.results import is_done
+    from rsunfold.infer.results import is_done, refuse_inputs
 
     pixels = []
     for text in pixel or []:
@@ -97,6 +97,10 @@ def denoise_hsi(
     files = expand(inputs)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")
+    if overwrite:
+        targets = [target_of(output, stem, envi) for stem in files]
+        written = (target.parent / name for target in targets for name in output_names(target, options).values())
+        refuse_inputs(written, files.values())
     use_threads(threads)
     denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)
 

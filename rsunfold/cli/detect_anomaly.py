@@ -108,7 +108,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.results import is_done, results_folder
+    from rsunfold.infer.results import is_done, refuse_inputs, results_folder
 
     options = Options(
         var=var,
@@ -122,6 +122,9 @@ def detect_anomaly(
     )
     folder = results_folder(output)
     files = expand(inputs)
+    if overwrite:
+        written = (folder / name for stem in files for name in output_names(stem, options).values())
+        refuse_inputs(written, files.values())
     use_threads(threads)
     detector = AnomalyDetector(
         model,

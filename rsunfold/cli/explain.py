@@ -67,8 +67,8 @@ def detect_ir(
     is how much it can amplify a small change in this image, estimated from below and bounded from above.
     """
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.infrared.explain import Explainer, Options, explain_file
-    from rsunfold.infer.results import results_folder
+    from rsunfold.infer.infrared.explain import Explainer, Options, explain_file, output_names
+    from rsunfold.infer.results import refuse_inputs, results_folder
 
     part = None if window is None else whole_numbers(window, "--window")
     if part is not None and len(part) != 3:
@@ -82,6 +82,8 @@ def detect_ir(
     )
     folder = results_folder(output)
     files = expand(inputs)
+    if overwrite:
+        refuse_inputs((folder / name for stem in files for name in output_names(stem)), files.values())
     use_threads(threads)
     explainer = Explainer(model, weights=weights, device=device)
 

@@ -105,9 +105,9 @@ def select_features(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.features.run import Options, Selected, about, select_file, written_names
+    from rsunfold.infer.features.run import Options, Selected, about, output_names, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
-    from rsunfold.infer.results import is_done, results_folder
+    from rsunfold.infer.results import is_done, refuse_inputs, results_folder
 
     folder = results_folder(output)
     wanted = Wanted(count=count, variance=variance, min_gap=min_gap)
@@ -124,6 +124,11 @@ def select_features(
         overwrite=overwrite,
     )
     files = expand(inputs)
+    if overwrite:
+        suffixes = (".img" if envi else ".tif", ".csv", ".npy")  # which one is known when the input is read
+        kinds = ((stem, suffix) for stem in files for suffix in suffixes)
+        written = (folder / name for kind in kinds for name in output_names(*kind, options).values())
+        refuse_inputs(written, files.values())
     use_threads(threads)
     chosen = {"rank": rank, "norms": norms or None, "published": published or None}
     ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, DeviceError, InputError, OutputError, RsunfoldError, UsageError
-from rsunfold.infer.results import OF_GDAL
+from rsunfold.infer.results import of_gdal
 from rsunfold.io.envi import DATA_SUFFIXES
-from rsunfold.io.folders import SUFFIXES, inputs_in, is_result, natural
+from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
 from rsunfold.io.reader import NO_STDIN
+from rsunfold.io.writer import SIDECARS
 
 T = TypeVar("T")
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
@@ -22,8 +23,8 @@ _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
 def expand(inputs: Sequence[str]) -> dict[str, str]:
     """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
 
-    Of an ENVI image both files may be named. Of folders and patterns, results that have their summary beside them are
-    left out: they are no new input.
+    Of an ENVI image both files may be named. Of folders and patterns, what earlier runs have written is left out
+    (:func:`~rsunfold.io.folders.is_result`), and of patterns what a GIS keeps beside an image.
 
     Raises InputError where nothing matches or a folder holds two images of one name, UsageError when two files would
     give the same output names.
@@ -36,9 +37,11 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             raise UsageError(NO_STDIN)
         if Path(name).is_dir():
             found = [str(p) for p in inputs_in(Path(name)).values()]
-        elif glob.has_magic(name) and not Path(name).exists() and not OF_GDAL.match(name):
+        elif glob.has_magic(name) and not Path(name).exists() and not of_gdal(name):
             matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
-            found = sorted((f for f in matches if not Path(f).is_dir() and not is_result(Path(f))), key=natural)
+            found = sorted(filter(_is_input, matches), key=natural)
+            if matches and not found:
+                raise InputError(f"{name} matches only results of earlier runs and folders; name the files themselves.")
         else:
             found = [name]
         if not found:
@@ -58,6 +61,12 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             )
         by_stem[stem] = name
     return by_stem
+
+
+def _is_input(name: str) -> bool:
+    """Whether a file that a pattern matches is an image or a table."""
+    path = Path(name)
+    return not (path.is_dir() or path.suffix.lower() in BESIDE or name.endswith(SIDECARS) or is_result(path))
 
 
 def _stem(name: str) -> str:

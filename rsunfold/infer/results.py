@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
+from rsunfold.errors import DeviceError, InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.infer.source import Source
 from rsunfold.io.atomic import folder_failure, refuse_existing
-from rsunfold.io.envi import DATA_SUFFIXES
+from rsunfold.io.envi import DATA_SUFFIXES, resolve
 from rsunfold.io.folders import LAST, SUFFIXES
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
-from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi
+from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi, refuse_shared_header
 from rsunfold.registry import ModelSpec, get_model
 
 Options = TypeVar("Options")
@@ -36,8 +36,12 @@ FILES -= {""}
 _FILES_ONLY = {"overwrite", "picture", "pixels", "report", "residual", "stages", "suffix", "envi"}
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
-OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
-"""Names that only GDAL understands."""
+_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
+
+
+def of_gdal(name: str) -> bool:
+    """Whether only GDAL understands a name: ``/vsizip/a.zip/b.tif``, ``NETCDF:a.nc:b``."""
+    return bool(_OF_GDAL.match(name)) and not Path(name).exists()
 
 
 class Result:
@@ -120,17 +124,52 @@ def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str
     return True
 
 
-def refuse_results(folder: Path, names: Iterable[str], spec: ModelSpec, overwrite: bool) -> None:
-    """Raise OutputError when a file of ``names`` is there and may not be overwritten.
+def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
+    """Raise OutputError where one of ``paths``, which are to be written, is a file of one of the inputs ``sources``."""
+    own = {place: source for source in sources for part in _files_of(source) if (place := _on_disk(part))}
+    for path in paths:
+        source = own.get(_on_disk(path) or (-1, -1))
+        if source is not None:
+            raise OutputError(f"{path} would overwrite the input {source}; choose another output.")
 
-    What another task has written never may: the results of two commands would be mixed.
+
+def _files_of(source: str) -> Iterator[Path]:
+    """The file of an input, or the data and the header of an ENVI image."""
+    yield Path(source)
+    with suppress(InputError, OSError):
+        yield from resolve(Path(source))
+
+
+def _on_disk(path: Path) -> tuple[int, int] | None:
+    """What tells a file from all others, whatever its names; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def refuse_results(folder: Path, names: Sequence[str], spec: ModelSpec, source: str, *, overwrite: bool) -> None:
+    """Raise OutputError when a file of ``names`` is there and may not be overwritten, or an ENVI raster among them
+    would share its header.
+
+    The image ``source`` never may, nor what another task has written: the results of two commands would be mixed.
     """
+    refuse_inputs([folder / name for name in names], [source])
     for name in names:
+        if Path(name).suffix.lower() in ENVI_SUFFIXES and Path(name).suffix != ".hdr":
+            refuse_shared_header(folder / name)
         path = folder / name
         task = _told(path).get("task") if path.suffix == ".json" else None
         if task not in (None, spec.task):
             raise OutputError(f"{path} was written by {task}, whose files have the same names; choose another folder.")
         refuse_existing(path, overwrite)
+
+
+def with_headers(names: Mapping[str, str]) -> dict[str, str]:
+    """``names``, file names by kind, with the headers of the ENVI rasters among them."""
+    rasters = {kind: Path(name) for kind, name in names.items() if Path(name).suffix.lower() in ENVI_SUFFIXES}
+    return {**names, **{f"{kind}_header": path.with_suffix(".hdr").name for kind, path in rasters.items()}}
 
 
 def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
@@ -146,7 +185,7 @@ def _the_place(told: str, source: str) -> bool:
 
     Summaries hold names as they were given, so one that is not absolute counts from a folder that nobody knows.
     """
-    if OF_GDAL.match(told) or OF_GDAL.match(source):
+    if of_gdal(told) or of_gdal(source):
         return told == source
     here, there = Path(source).parent, Path(os.path.normpath(told)).parent
     if there.is_absolute():
@@ -188,12 +227,12 @@ def _told(summary: Path) -> dict[str, Any]:
 
 
 def all_names(names_of: Callable[[Options], dict[str, str]], options: Options, **values: Sequence[Any]) -> set[str]:
-    """Names that one input gives with any of the ``values`` of the options, headers of ENVI files with them."""
+    """Names that one input gives with any of the ``values`` of the options."""
     names: set[str] = set()
     for chosen in itertools.product(*values.values()):
         other = dataclasses.replace(options, **dict(zip(values, chosen, strict=True)))  # type: ignore[type-var]
         names |= set(names_of(other).values())
-    return names | {str(Path(name).with_suffix(".hdr")) for name in names if Path(name).suffix in ENVI_SUFFIXES}
+    return names
 
 
 @contextmanager

@@ -13,21 +13,35 @@ SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".
 """Extensions of what a folder is looked through for. Others are read where they are named: data files of ENVI stand
 behind their headers, containers such as NetCDF hold several images, and a VRT is made of others."""
 
-
+_OF_IMAGES = (*sorted(SUFFIXES), ".img", ".dat", ".bsq", ".bil", ".bip", ".raw", "", ".csv", ".npy", ".npz")
 LAST = ("_summary.json", "_ranking.json", "_explain.json")
 """How the file ends that is written after all others of a result."""
-_RESULT = re.compile(
-    r"(?P<image>.+)_(score|mask|stages|quicklook|spectra|selected|explain|residual|report|bands|noise|denoised)"
-)
+_RASTER = "score|mask|stages|residual|denoised|selected"
+_TABLE = "summary|targets|anomalies|spectra|ranking|explain|selected"
+_KINDS = dict.fromkeys((".tif", ".tiff", ".img", ".dat", ".bsq", ".hdr"), _RASTER)
+_KINDS |= {".png": "quicklook|spectra|stages|explain|report|bands|noise|selected"}
+_KINDS |= dict.fromkeys((".csv", ".npy", ".json", ".geojson"), _TABLE)
+"""What the names of results say behind that of the image, by extension."""
+BESIDE = {".tfw", ".tifw", ".pgw", ".jgw", ".j2w", ".bpw", ".gfw", ".wld", ".prj"}
+"""Extensions of what a GIS keeps beside an image to say where it lies."""
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file is what an earlier run has made of an image beside it."""
-    found = _RESULT.fullmatch(path.stem)
-    if found is None:
+    """Whether a file is what an earlier run has written and no image to work on.
+
+    Its summary lies beside it. What was denoised, or has fewer bands, is an image to work on all the same where the
+    image that it was made of is not there too.
+    """
+    found = re.fullmatch(rf"(?P<image>.+)_(?P<kind>{_KINDS.get(path.suffix.lower(), '')})", path.stem)
+    if found is None or not found["kind"]:
         return False
-    stems = (found["image"], path.stem) if path.stem.endswith("_denoised") else (found["image"],)
-    return any(path.with_name(stem + last).exists() for stem in stems for last in LAST)
+    image, kind = found["image"], found["kind"]
+    stems = (image, path.stem) if kind == "denoised" else (image,)
+    if not any(path.with_name(stem + last).exists() for stem in stems for last in LAST):
+        return False
+    if kind not in ("denoised", "selected") or path.suffix.lower() == ".png":
+        return True
+    return any(path.with_name(image + suffix).exists() for suffix in _OF_IMAGES)
 
 
 def inputs_in(folder: Path) -> dict[str, Path]:

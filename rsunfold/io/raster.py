@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import rasterio
 import rasterio.windows
+from affine import Affine
 from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
@@ -92,7 +93,9 @@ class RasterReader(CubeReader):
         if not self._indexes:
             raise InputError(f"{self.path} contains only an alpha band.")
         if len(self._indexes) < ds.count:
-            self._notes.append(Aside("the alpha band became the valid mask: transparent pixels are invalid"))
+            last = self._indexes == list(range(1, len(self._indexes) + 1))
+            numbers = "" if last else "; the bands are numbered without it"
+            self._notes.append(Aside(f"the alpha band became the valid mask: transparent pixels are invalid{numbers}"))
         nbits = ds.tags(self._indexes[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self.bits = int(nbits) if nbits else None
         self._lut = self._palette()
@@ -192,6 +195,8 @@ class RasterReader(CubeReader):
         spectral, notes = spectral_fields(bands, **self._spectral_texts(header))
         self._notes += notes
         gcps, gcp_crs = ds.gcps
+        if header is not None and "geo_points" in header:
+            gcp_crs = gcp_crs or CRS.from_epsg(4326)  # what they are in by definition, which GDAL does not say
         if gcps and not gcps_place(gcps):
             self._notes.append(
                 "the ground control points do not place the image: they are too few, or on too few lines"
@@ -203,6 +208,13 @@ class RasterReader(CubeReader):
         if header is not None and crs is not None:
             crs = _with_its_feet(crs, header)
         transform = (header is not None and envi.rotated(header)) or ds.transform
+        if gcps and not transform.is_identity:  # GDAL takes one of the two for some files, the other for others
+            if crs or not gcp_crs:
+                gcps = []
+                self._notes.append("the image has a geotransform, so its ground control points were ignored")
+            else:
+                transform = Affine.identity()
+                self._notes.append("the image has ground control points with a CRS, so its geotransform was ignored")
         rgb = self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB
         return Meta(
             driver=ds.driver,

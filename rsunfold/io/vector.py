@@ -39,11 +39,18 @@ x, y : centroid in the image's CRS and its units (with ground control points: in
 georeferencing. lon_deg, lat_deg : centroid in WGS 84 (EPSG:4326), degrees, empty when unknown.
 """
 
+POLAR = 80.0
+"""Degrees of latitude beyond which control points are fitted in a polar projection, where all lie near the pole."""
 _WGS84 = "longitude and latitude of the target's centroid in degrees, WGS 84"
 _OWN = "x and y of the target's centroid in the image's own units, because it has no CRS that a globe knows"
 _PIXEL = (
     "pixels, because the image has no georeferencing: x = column + 0.5, y = -(row + 0.5) of the target's centroid, "
     "where QGIS draws an image without georeferencing"
+)
+
+_RPCS = _PIXEL.replace(
+    "the image has no georeferencing",
+    "the image has no georeferencing but rational polynomial coefficients (RPCs), which need the height of the ground",
 )
 
 
@@ -86,7 +93,7 @@ def write_geojson(
         geometry = None if None in point else {"type": "Point", "coordinates": point}
         features.append({"type": "Feature", "id": record["id"], "geometry": geometry, "properties": record})
     about = {
-        "coordinates": _WGS84 if placed else _PIXEL if place is None else _OWN,
+        "coordinates": _WGS84 if placed else _OWN if place is not None else _RPCS if meta.rpcs else _PIXEL,
         "rows": rows,
         "cols": cols,
         "crs": None if crs is None else crs.to_string(),
@@ -146,10 +153,19 @@ def _positions(place: Any, crs: Any, rows: list[float], cols: list[float]) -> tu
     """x and y of pixel centres, in the units of ``crs``, by a transform or ground control points.
 
     Longitudes of control points on both sides of the antimeridian jump by 360 degrees, of which no polynomial can be
-    fitted: there they count on beyond 180 degrees, and what comes of them back again.
+    fitted: there they count on beyond 180 degrees, and what comes of them back again. About a pole they turn in
+    circles: there the polynomial is that of a polar stereographic projection.
     """
     if isinstance(place, list) and crs is not None and crs.is_geographic:
-        lon = np.array([p.x for p in place])
+        lon, lat = np.array([p.x for p in place]), np.array([p.y for p in place])
+        north = lat[np.abs(lat).argmax()] > 0
+        toward = lat if north else -lat
+        if toward.max() > POLAR and toward.min() > POLAR - 20 and _reaches_wgs84(crs):
+            polar = "EPSG:3995" if north else "EPSG:3031"
+            easts, norths = transform(crs, polar, lon, lat)
+            points = [GroundControlPoint(p.row, p.col, e, n) for p, e, n in zip(place, easts, norths, strict=True)]
+            x, y = (np.asarray(v, float) for v in transform(polar, crs, *xy(points, rows, cols)))
+            return x, y
         east = np.where(lon < 0, lon + 360, lon)
         if np.ptp(lon) > 180 > np.ptp(east):  # an image of the whole globe spans as much either way
             points = [GroundControlPoint(p.row, p.col, e, p.y, p.z) for p, e in zip(place, east, strict=True)]

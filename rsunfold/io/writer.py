@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -65,7 +66,11 @@ def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
 
     from rsunfold.io.raster import RasterReader, gdal
 
-    if meta.gcps or (meta.crs is None and meta.transform is None):
+    instead = "write GeoTIFF instead (a name in .tif, without --envi)."
+    if meta.gcps:
+        _refuse_points(path, meta.gcps, instead)
+        return
+    if meta.crs is None and meta.transform is None:
         return
     place = {"crs": meta.crs, "transform": meta.transform}
     with gdal(lambda words: write_failure(path, words)), rasterio.MemoryFile(ext=".img") as file:
@@ -73,7 +78,6 @@ def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
             pass
         with RasterReader(str(path), file.name) as reader:
             held = reader.meta
-    instead = "write GeoTIFF instead (a name in .tif, without --envi)."
     for kind in ("is_geographic", "is_projected"):
         if bool(getattr(meta.crs, kind, False)) != bool(getattr(held.crs, kind, False)):
             raise UsageError(f"{path}: an ENVI header cannot hold this CRS; {instead}")
@@ -87,6 +91,19 @@ def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
             raise UsageError(
                 f"{path}: an ENVI header cannot say that pixels are sheared, mirrored or turned like these; {instead}"
             )
+
+
+def _refuse_points(path: Path, given: tuple[Sequence[Any], Any], instead: str) -> None:
+    """Raise UsageError where an ENVI header cannot hold ground control points: it has at most four, in degrees."""
+    points, crs = given
+    if len(points) > 4:
+        raise UsageError(
+            f"{path}: an ENVI header can hold only four of the {len(points)} ground control points; {instead}"
+        )
+    if crs is None or crs.to_epsg() != 4326:
+        raise UsageError(
+            f"{path}: an ENVI header can hold ground control points in WGS 84 longitude and latitude only; {instead}"
+        )
 
 
 def _shifted(crs: Any, other: Any, transform: Any, rows: int, cols: int) -> float:
@@ -103,6 +120,15 @@ def _shifted(crs: Any, other: Any, transform: Any, rows: int, cols: int) -> floa
     except CPLE_BaseError:
         return 0.0
     return float(np.hypot(np.subtract(there[0], x), np.subtract(there[1], y)).max())
+
+
+def _rpc_info(rpcs: Any) -> str:
+    """RPCs as the entry "rpc info" of an ENVI header: offsets, scales, four polynomials, then no offset of a part."""
+    names = ("line", "samp", "lat", "long", "height")
+    numbers = [getattr(rpcs, f"{name}_{kind}") for kind in ("off", "scale") for name in names]
+    for kind in ("line_num", "line_den", "samp_num", "samp_den"):
+        numbers += getattr(rpcs, f"{kind}_coeff")
+    return "{" + ", ".join(f"{number:.17g}" for number in (*numbers, 0, 0, 1)) + "}"
 
 
 class RasterWriter:
@@ -193,11 +219,13 @@ class RasterWriter:
         return write_failure(self.path, words.replace(self._temporary.name, self.path.name))
 
     def _profile(self) -> dict[str, Any]:
+        from rasterio.crs import CRS
+
         bands, rows, cols = self.shape
         meta = self.meta
         profile = {"width": cols, "height": rows, "count": bands, "dtype": self.dtype.name, "nodata": self._nodata}
         if meta.gcps:
-            profile |= {"gcps": meta.gcps[0], "crs": meta.gcps[1]}
+            profile |= {"gcps": meta.gcps[0], "crs": meta.gcps[1] or CRS()}
         else:
             profile |= {"crs": meta.crs, "transform": meta.transform}
         if self._envi:
@@ -246,6 +274,8 @@ class RasterWriter:
             texts = {name: "{" + ", ".join(str(v) for v in values) + "}" for name, values in lists.items()}
             if meta.wavelengths or meta.fwhm:
                 texts["wavelength_units"] = "Nanometers"
+            if meta.rpcs:
+                texts["rpc_info"] = _rpc_info(meta.rpcs)
             ds.update_tags(ns="ENVI", **texts, **entries)
         else:
             names = list(meta.band_names)

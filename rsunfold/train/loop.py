@@ -130,7 +130,7 @@ class Trainer:
         o = self.recipe.optim
         if self.start is None and (o.fixed_norm or o.start_share or o.revive):
             raise InputError(
-                "the recipe keeps part of the starting weights (fixed_norm, start_share, revive); give them with --from."
+                "the recipe needs weights to begin with (fixed_norm, start_share, revive); give them with --from."
             )
         begun = time.monotonic()
         if self.rank == 0:

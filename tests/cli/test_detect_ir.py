@@ -5,6 +5,7 @@ import json
 import resource
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,6 +102,29 @@ def test_existing_results(call, fails, scene, tmp_path):
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p] for p in (tmp_path / "out").iterdir())
     assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
+
+
+def test_no_input_of_a_batch_is_overwritten(fails, scene, network, tmp_path):
+    image, truth = tmp_path / "1.tif", tmp_path / "1_mask.tif"
+    for path in (image, truth):
+        path.write_bytes(Path(scene).read_bytes())
+    before = truth.read_bytes()
+    for names in ([str(tmp_path)], [image, truth]):
+        text = fails(4, "detect-ir", *names, "-o", tmp_path, "--model", "top-hat", "--overwrite")
+        assert f"{truth} would overwrite the input {truth}" in text
+    assert truth.read_bytes() == before and sorted(tmp_path.iterdir()) == [image, truth]
+
+
+@pytest.mark.parametrize(("data", "header"), [("s_mask.dat", "s_mask.dat.hdr"), ("s_mask.dat", "s_mask.hdr")])
+def test_an_envi_image_in_the_folder_keeps_its_header(data, header, fails, scene, tmp_path):
+    (tmp_path / data).write_bytes(bytes(12))
+    (tmp_path / header).write_text("ENVI\nsamples = 3\nlines = 4\nbands = 1\ndata type = 1\n")
+    image = tmp_path / "s.tif"
+    image.write_bytes(Path(scene).read_bytes())
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    text = fails(4, "detect-ir", image, "-o", tmp_path, "--model", "top-hat", "--envi", "--overwrite")
+    assert "s_mask.hdr" in text
+    assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_a_colour_picture_says_what_was_used(call, write_image, tmp_path):

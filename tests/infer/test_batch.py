@@ -46,6 +46,35 @@ def test_results_are_no_inputs(tmp_path, monkeypatch):
     assert list(expand(["a_score.tif"])) == ["a_score"]  # asked for by its name
 
 
+def test_results_in_a_folder_of_their_own_are_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a_denoised.tif", "a_denoised_residual.tif", "a_denoised_report.png", "a_denoised_summary.json"):
+        (tmp_path / name).touch()
+    for name in ("b_selected.tif", "b_selected.png", "b_ranking.csv", "b_ranking.json"):
+        (tmp_path / name).touch()
+    assert list(expand(["."])) == list(expand(["*"])) == ["a_denoised", "b_selected"]
+    assert list(expand(["*_denoised.tif"])) == ["a_denoised"]
+    (tmp_path / "a.hdr").touch()
+    assert list(expand(["."])) == ["a", "b_selected"]
+
+
+def test_images_that_are_called_like_a_picture_of_a_report_are_inputs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("site.tif", "site_bands.tif", "site_noise.tif", "site_bands.png", "site_summary.json"):
+        (tmp_path / name).touch()
+    assert list(expand(["."])) == ["site", "site_bands", "site_noise"]
+
+
+def test_patterns_leave_out_what_lies_beside_an_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = ("f.tif", "f.tfw", "f.tif.aux.xml", "f.tif.ovr", "f.prj", "f_targets.csv", "f_targets.geojson")
+    for name in (*names, "f_summary.json", "f_score.tif", "g_targets.csv"):
+        (tmp_path / name).touch()
+    assert list(expand(["*"])) == ["f", "g_targets"]
+    with pytest.raises(InputError, match=r"f_\* matches only results of earlier runs"):
+        expand(["f_*"])
+
+
 def test_every_name_of_a_result_is_known(tmp_path):
     everything = [
         infrared.output_names("a", infrared.Options(stages=True)),
@@ -57,7 +86,7 @@ def test_every_name_of_a_result_is_known(tmp_path):
     for names in everything:
         for name in ("a.tif", *names.values()):
             (tmp_path / name).touch()
-        assert expand([str(tmp_path)]) == {"a": str(tmp_path / "a.tif")}
+        assert expand([str(tmp_path)]) == expand([str(tmp_path / "*")]) == {"a": str(tmp_path / "a.tif")}
         for name in names.values():
             (tmp_path / name).unlink()
 

@@ -316,6 +316,51 @@ def test_gcps(write_tif):
         assert reader.meta.transform is None
 
 
+VRT = """<VRTDataset rasterXSize="6" rasterYSize="6">{place}
+  <GCPList Projection="{points}">
+    <GCP Id="a" Pixel="0" Line="0" X="10" Y="50"/><GCP Id="b" Pixel="6" Line="0" X="16" Y="50"/>
+    <GCP Id="c" Pixel="0" Line="6" X="10" Y="44"/><GCP Id="d" Pixel="6" Line="6" X="16" Y="44"/>
+  </GCPList>
+  <VRTRasterBand dataType="Byte" band="1"/>
+</VRTDataset>"""
+
+
+def test_one_of_geotransform_and_control_points_places_the_image(tmp_path):
+    transform = "<GeoTransform>500000,30,0,5000000,0,-30</GeoTransform>"
+    path = tmp_path / "a.vrt"
+    path.write_text(VRT.format(place=f"<SRS>EPSG:32633</SRS>{transform}", points="EPSG:4326"))
+    with open_cube(path) as reader:
+        meta = reader.meta
+    assert meta.gcps is None and meta.transform.a == 30 and meta.crs.to_epsg() == 32633
+    assert "its ground control points were ignored" in meta.notes[0]
+    path.write_text(VRT.format(place=transform, points="EPSG:4326"))
+    with open_cube(path) as reader:
+        meta = reader.meta
+    assert len(meta.gcps[0]) == 4 and meta.transform is None and "its geotransform was ignored" in meta.notes[0]
+
+
+def test_geo_points_of_an_envi_header_are_in_wgs84(write_tif, tmp_path):
+    points = "{1, 1, 50, 10, 7, 1, 50, 16, 1, 7, 44, 10, 7, 7, 44, 16}"
+    header = f"ENVI\nsamples = 6\nlines = 6\nbands = 1\ndata type = 1\ninterleave = bsq\ngeo points = {points}\n"
+    (tmp_path / "a.hdr").write_text(header)
+    (tmp_path / "a.img").write_bytes(bytes(36))
+    with open_cube(tmp_path / "a.img") as reader:
+        got, crs = reader.meta.gcps
+    assert crs.to_epsg() == 4326
+    assert [(p.row, p.col, p.x, p.y) for p in got][1:3] == [(0, 6, 16, 50), (6, 0, 10, 44)]
+
+
+def test_bands_behind_an_alpha_band_are_numbered_without_it(tmp_path):
+    kinds = ("Gray", "Alpha", "Undefined")
+    lines = (
+        f'<VRTRasterBand dataType="Byte" band="{i}"><ColorInterp>{kind}</ColorInterp></VRTRasterBand>'
+        for i, kind in enumerate(kinds, 1)
+    )
+    (tmp_path / "a.vrt").write_text(f'<VRTDataset rasterXSize="2" rasterYSize="2">{"".join(lines)}</VRTDataset>')
+    with open_cube(tmp_path / "a.vrt") as reader:
+        assert reader.shape[0] == 2 and reader.meta.notes[0].endswith("; the bands are numbered without it")
+
+
 def test_gcps_that_do_not_place_the_image(write_tif):
     points = [GroundControlPoint(i, i, 10.0 + i, 50.0 - i) for i in range(4)]
     path = write_tif(np.zeros((1, 4, 4), np.uint8), gcps=points, crs="EPSG:4326")

@@ -54,8 +54,8 @@ def test_several_sets_and_one_without_targets(tmp_path):
 def test_results_beside_images_are_no_samples(tmp_path):
     make_set(tmp_path / "b", ("x",))
     for folder, name in ((tmp_path / "b" / "images", "x"), (tmp_path / "sky", "s")):
-        for kind in ("", "_score", "_mask", "_quicklook"):
-            write(folder / f"{name}{kind}.png")
+        for ending in (".png", "_score.tif", "_mask.tif", "_quicklook.png"):
+            write(folder / f"{name}{ending}")
         (folder / f"{name}_summary.json").touch()
     assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x"), ("sky", "s")]
 

@@ -8,6 +8,7 @@ import pytest
 from affine import Affine
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
+from rasterio.rpc import RPC
 from rasterio.warp import transform
 
 from rsunfold.cube import Meta
@@ -112,6 +113,26 @@ def test_ground_control_points_around_the_globe_stay(tmp_path):
     ]
     doc = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(points, CRS.from_epsg(4326))))
     assert doc["features"][0]["geometry"]["coordinates"] == pytest.approx([4.5 * 21 - 180, 90 - 10.75], abs=1e-6)
+
+
+@pytest.mark.parametrize(("crs", "sign"), [("EPSG:3995", 1), ("EPSG:3031", -1)])
+def test_ground_control_points_around_a_pole(tmp_path, crs, sign):
+    def lonlat(row, col):
+        (lon,), (lat,) = transform(crs, "EPSG:4326", [2000.0 * (col - 25)], [2000.0 * (12 - row)])
+        return lon, lat
+
+    points = [GroundControlPoint(r, c, *lonlat(r, c)) for r in (0, 10, 20, 30, 40) for c in (0, 10, 20, 30, 40)]
+    (feature,) = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(points, CRS.from_epsg(4326))))["features"]
+    assert feature["geometry"]["coordinates"] == pytest.approx(lonlat(10.75, 21), abs=1e-6)
+    assert feature["geometry"]["coordinates"][1] * sign > 89
+
+
+def test_an_image_with_rpcs_alone_is_told_apart(tmp_path):
+    one = {f"{axis}_{part}": 1.5 for axis in ("height", "lat", "line", "long", "samp") for part in ("off", "scale")}
+    polynomials = {f"{axis}_{part}_coeff": [2.0] * 20 for axis in ("line", "samp") for part in ("num", "den")}
+    doc = written(tmp_path / "t.geojson", [TARGET], Meta(rpcs=RPC(**one, **polynomials)))
+    assert doc["rsunfold"]["coordinates"].startswith("pixels, because the image has no georeferencing but rational")
+    assert doc["features"][0]["geometry"]["coordinates"] == [21.0, -10.75]
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,45 @@ def test_gcps(tmp_path, name):
     assert [(p.row, p.col, p.x, p.y) for p in got] == [(p.row, p.col, p.x, p.y) for p in points]
 
 
+@pytest.mark.parametrize("crs", [None, CRS()])
+def test_gcps_without_a_crs(tmp_path, crs):
+    points = [GroundControlPoint(r, c, 10.0 + c, 50.0 - r) for r, c in ((0, 0), (0, 3), (3, 0), (3, 3))]
+    write(tmp_path / "a.tif", np.zeros((1, 4, 4), np.uint8), Meta(gcps=(points, crs)))
+    with open_cube(tmp_path / "a.tif") as reader:
+        got, kept = reader.meta.gcps
+    assert not kept and [(p.row, p.col, p.x, p.y) for p in got] == [(p.row, p.col, p.x, p.y) for p in points]
+
+
+@pytest.mark.parametrize(
+    ("count", "crs", "said"),
+    [
+        (5, CRS.from_epsg(4326), "only four of the 5 ground control points"),
+        (4, CRS.from_epsg(32633), "WGS 84 longitude and latitude only"),
+        (4, None, "WGS 84 longitude and latitude only"),
+    ],
+)
+def test_gcps_that_an_envi_header_cannot_hold(tmp_path, count, crs, said):
+    places = ((0, 0), (0, 3), (3, 0), (3, 3), (1, 2))[:count]
+    points = [GroundControlPoint(r, c, 10.0 + c, 50.0 - r) for r, c in places]
+    with pytest.raises(UsageError, match=f"{said}; write GeoTIFF instead"):
+        write(tmp_path / "a.img", np.zeros((1, 4, 4), np.uint8), Meta(gcps=(points, crs)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_envi_header_holds_rpcs(tmp_path):
+    rng = np.random.default_rng(0)
+    axes = ("height", "lat", "line", "long", "samp")
+    one = {f"{axis}_{part}": float(rng.uniform(1, 9)) for axis in axes for part in ("off", "scale")}
+    polynomials = {f"{axis}_{part}_coeff": list(rng.normal(size=20)) for axis in axes[2::2] for part in ("num", "den")}
+    rpcs = RPC(**one, **polynomials)
+    write(tmp_path / "a.img", np.zeros((1, 4, 4), np.uint8), Meta(rpcs=rpcs))
+    (tmp_path / "a.img.aux.xml").unlink()  # which only GDAL reads
+    with open_cube(tmp_path / "a.img") as reader:
+        got = reader.meta.rpcs
+    for name in (*one, *polynomials):
+        np.testing.assert_allclose(getattr(got, name), getattr(rpcs, name), rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.img"])
 def test_rpcs(tmp_path, name):
     one = {f"{axis}_{part}": 1.5 for axis in ("height", "lat", "line", "long", "samp") for part in ("off", "scale")}

@@ -28,6 +28,7 @@ from rsunfold.infer.results import (
     move_results,
     refuse_place,
     refuse_results,
+    with_headers,
     work_folder,
 )
 from rsunfold.infer.spectral import SpectralImage
@@ -87,6 +88,7 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     names = {"score": f"{stem}_score{options.suffix}", "mask": f"{stem}_mask{options.suffix}"}
     if options.stages:
         names["stages"] = f"{stem}_stages{options.suffix}"
+    names = with_headers(names)
     names |= {"anomalies_geojson": f"{stem}_anomalies.geojson", "anomalies_csv": f"{stem}_anomalies.csv"}
     names["spectra"] = f"{stem}_spectra.csv"
     if options.picture:
@@ -119,7 +121,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_results(folder, names.values(), detector.spec, options.overwrite)
+    refuse_results(folder, [*names.values()], detector.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,

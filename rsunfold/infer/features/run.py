@@ -26,12 +26,13 @@ from rsunfold.infer.results import (
     move_results,
     refuse_place,
     refuse_results,
+    with_headers,
     work_folder,
 )
 from rsunfold.io import CubeReader
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
-from rsunfold.io.writer import ENVI_SUFFIXES, refuse_shared_header, the_nodata
+from rsunfold.io.writer import the_nodata
 from rsunfold.report import write_json
 from rsunfold.report.features import selection_picture
 
@@ -98,8 +99,7 @@ class Selected(Result):
 def output_names(stem: str, suffix: str, options: Options) -> dict[str, str]:
     """File names by kind of the input ``stem`` whose reduced file has the extension ``suffix``; the report is last."""
     names = {"table": f"{stem}_ranking.csv", "selected": f"{stem}_selected{suffix}"}
-    if suffix in ENVI_SUFFIXES:
-        names["header"] = f"{stem}_selected.hdr"
+    names = with_headers(names)
     if options.picture:
         names["picture"] = f"{stem}_selected.png"
     return names | {"summary": f"{stem}_ranking.json"}
@@ -147,9 +147,7 @@ def select_file(
     started = time.monotonic()
     with environment(), _opened(path, ranker, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
-        refuse_results(folder, names.values(), ranker.spec, options.overwrite)
-        if "header" in names:
-            refuse_shared_header(folder / names["selected"])
+        refuse_results(folder, [*names.values()], ranker.spec, path, overwrite=options.overwrite)
         if isinstance(source, ImageBands):
             refuse_place(folder, names.values(), source.image)
             the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from rsunfold import __version__
 from rsunfold.cube import Aside, Meta, Window, measured
-from rsunfold.errors import OutputError, UsageError
+from rsunfold.errors import UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
@@ -28,12 +28,13 @@ from rsunfold.infer.results import (
     move_results,
     refuse_place,
     refuse_results,
+    with_headers,
     work_folder,
 )
 from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.reader import select_bands
-from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, refuse_shared_header, the_nodata
+from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, the_nodata
 from rsunfold.report import write_json
 
 DENOISED = "_denoised"
@@ -92,8 +93,7 @@ def output_names(target: Path, options: Options) -> dict[str, str]:
     names = {"denoised": target.name}
     if options.residual:
         names["residual"] = f"{stem}_residual{suffix}"
-    if suffix.lower() in ENVI_SUFFIXES:
-        names |= {f"{kind}_header": Path(name).with_suffix(".hdr").name for kind, name in names.items()}
+    names = with_headers(names)
     if options.report:
         names |= {kind: f"{stem}_{kind}.png" for kind in ("report", "bands", "noise")}
     return names | {"summary": f"{stem}_summary.json"}
@@ -123,13 +123,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     """
     started = time.monotonic()
     folder, names = target.parent, output_names(target, options)
-    for name in names.values():
-        if _same_file(folder / name, source):
-            raise OutputError(f"{folder / name} would overwrite the input image; choose another output.")
-    refuse_results(folder, names.values(), denoiser.spec, options.overwrite)
-    for kind in ("denoised", "residual"):
-        if f"{kind}_header" in names:
-            refuse_shared_header(folder / names[kind])
+    refuse_results(folder, [*names.values()], denoiser.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image,
@@ -164,13 +158,6 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
         kept = Path(image.path).stem  # an image that is called like a result of it
         move_results(work, folder, options.overwrite, {name for name in every if Path(name).stem != kept})
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
-
-
-def _same_file(path: Path, source: str) -> bool:
-    try:
-        return path.samefile(source)
-    except OSError:  # one of them is no file
-        return False
 
 
 class _Passage:

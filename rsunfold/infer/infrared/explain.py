@@ -220,7 +220,7 @@ def explain_file(source: str, stem: str, folder: Path, explainer: Explainer, opt
     """
     started = time.monotonic()
     names = output_names(stem)
-    refuse_results(folder, names, explainer.detector.spec, options.overwrite)
+    refuse_results(folder, names, explainer.detector.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,

@@ -29,6 +29,7 @@ from rsunfold.infer.results import (
     move_results,
     refuse_place,
     refuse_results,
+    with_headers,
     work_folder,
 )
 from rsunfold.io import CubeReader, RasterWriter
@@ -99,6 +100,7 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     names = {"score": f"{stem}_score{options.suffix}", "mask": f"{stem}_mask{options.suffix}"}
     if options.stages:
         names["stages"] = f"{stem}_stages{options.suffix}"
+    names = with_headers(names)
     names |= {"targets_geojson": f"{stem}_targets.geojson", "targets_csv": f"{stem}_targets.csv"}
     if options.picture:
         names["quicklook"] = f"{stem}_quicklook.png"
@@ -145,7 +147,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_results(folder, names.values(), detector.spec, options.overwrite)
+    refuse_results(folder, [*names.values()], detector.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,

@@ -49,7 +49,8 @@ class InfraredTask(TrainingTask):
         if not there.issuperset(named):
             lacking = next(name for name in named if name not in there)
             raise InputError(
-                f"the recipe names the set {lacking!r}, but {data} contains {', '.join(sorted(there))}; change data.sets."
+                f"the recipe names the set {lacking!r}, but {data} contains {', '.join(sorted(there))}; "
+                "change data.sets."
             )
         used = [not named or s.group in named for s in samples]
         self.validation = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if h and u]

@@ -193,8 +193,9 @@ def test_exhausted_memory_is_one_sentence(scene, make, monkeypatch):
 
 def test_names_of_outputs():
     assert output_names("x", Options(picture=False, suffix=".img")) == {
-        "score": "x_score.img", "mask": "x_mask.img", "anomalies_geojson": "x_anomalies.geojson",
-        "anomalies_csv": "x_anomalies.csv", "spectra": "x_spectra.csv", "summary": "x_summary.json",
+        "score": "x_score.img", "mask": "x_mask.img", "score_header": "x_score.hdr", "mask_header": "x_mask.hdr",
+        "anomalies_geojson": "x_anomalies.geojson", "anomalies_csv": "x_anomalies.csv",
+        "spectra": "x_spectra.csv", "summary": "x_summary.json",
     }  # fmt: skip
     assert list(output_names("x", Options(stages=True)))[-1] == "summary"
 
