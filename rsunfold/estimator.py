@@ -19,11 +19,11 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     arguments of the model. random_state : seed of what a model draws at random; None is 0. memory : budget for the
     process, as ``--memory``.
 
-    Attributes after :meth:`fit` on X (samples, features), which must be finite: constant features are never chosen.
-    order_ : zero-based indices of the ranked features, best first. ranking_ int (features,) : the rank of each, 1 for
-    the best; the same number beyond the last for those that are not ranked. scores_ float64 (features,) : of the model,
-    larger is better, NaN where it gives none. explained_variance_ : share of the variance that the first 1, 2, ... of
-    ``order_`` explain. n_features_in_, feature_names_in_ : as in scikit-learn.
+    Attributes after :meth:`fit` on X (samples, features), which must be finite and below 1e30; constant features are
+    never chosen. order_ : zero-based indices of the ranked features, best first. ranking_ int (features,) : the rank of
+    each, 1 for the best; the same number beyond the last for those that are not ranked. scores_ float64 (features,) :
+    of the model, larger is better, NaN where it gives none. explained_variance_ : share of the variance that the first
+    1, 2, ... of ``order_`` explain. n_features_in_, feature_names_in_ : as in scikit-learn.
     """
 
     def __init__(
@@ -60,18 +60,23 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         return self
 
     def _choose(self, data: NDArray[np.float64]) -> None:
+        from rsunfold.cube import measured
         from rsunfold.errors import InputError, UsageError
         from rsunfold.infer.features.select import FeatureRanker, Wanted
+        from rsunfold.infer.features.source import refuse_large
         from rsunfold.scene import scene_of
 
         wanted = Wanted(count=self.n_features, variance=None if self.n_features is not None else self.variance)
         if self.n_features is not None and self.n_features > data.shape[1]:
             raise UsageError(f"n_features={self.n_features} is more than the {data.shape[1]} features of X.")
+        if not measured(data).all():
+            raise InputError("X has values of 1e30 or more, which mean that there is no number; remove these samples.")
         low, high = data.min(axis=0), data.max(axis=0)
         inside = np.flatnonzero(high > low)
         if not inside.size:
             raise InputError("every feature of X is constant; there is nothing to choose from.")
         ranker = FeatureRanker(self.model, options=self.options, seed=self._seed(), memory=self.memory)
+        refuse_large(data, ranker.room)
         start, span = low[inside].min(), high[inside].max() - low[inside].min()
         scaled = (data[:, inside] - start) / span
         chosen = ranker.select(scene_of(scaled.T[:, None], seed=ranker.seed), wanted)

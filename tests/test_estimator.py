@@ -8,6 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 import rsunfold
+from rsunfold.errors import DeviceError
 from rsunfold.estimator import FeatureSelector
 
 # Skipped by scikit-learn itself unless SCIPY_ARRAY_API is set: the methods compute with NumPy, not with array-API
@@ -72,6 +73,15 @@ def test_what_is_refused(X):
         FeatureSelector(1, model="cs").fit(X)
     with pytest.raises(NotFittedError):
         FeatureSelector(1).get_support()
+
+
+def test_memory_and_numbers_that_stand_for_none_are_refused():
+    X = np.random.default_rng(0).normal(size=(20, 700))
+    with pytest.raises(DeviceError, match="the covariance of 700 features needs"):
+        FeatureSelector(3, memory="1MB").fit(X)
+    X[3, 4] = -3.4e38
+    with pytest.raises(ValueError, match="X has values of 1e30 or more"):
+        FeatureSelector(3).fit(X)
 
 
 def test_masked_values_are_refused():

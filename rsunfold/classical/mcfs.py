@@ -15,6 +15,9 @@ from rsunfold.scene import Scene
 
 Real = NDArray[np.float64]
 
+APART = 1e-10
+"""Weight of an edge, in units of the geometric mean of its ends' degrees, that joins nothing: as small as rounding."""
+
 
 @register(
     "mcfs",
@@ -29,8 +32,9 @@ class MCFS:
     """For k = 1 .. K: min over a_k of ||y_k - X' a_k||^2 with at most ``most`` coefficients; score_j = max_k |a_kj|.
 
     y_1 .. y_K solve L y = lambda D y on the graph of the nearest neighbours, the smallest eigenvalues above the trivial
-    one; the sparse regressions are solved by least-angle regression. Features that no regression takes score 0 and
-    follow by index.
+    one. Where the graph falls into parts, any combination of their indicators solves it with lambda = 0: y are then the
+    indicators of the largest parts (by their degrees), all but one, which depend on no rounding. The sparse regressions
+    are solved by least-angle regression. Features that no regression takes score 0 and follow by index.
 
     Each feature is divided by its deviation before the regression, so that |a_kj| does not depend on its unit. The
     graph is that of LANDMARKS samples at most, evenly spread; no matrix of all pixels is made, but one of the
@@ -68,7 +72,10 @@ class MCFS:
 
 def embedding(x: Real, count: int, neighbours: int) -> Real:
     """(n, count or fewer) : solutions of L y = lambda D y for samples x (d, n) by rising lambda, the trivial one left
-    out, each of length sqrt(n) and with its largest entry above 0."""
+    out, each of length sqrt(n) and with its largest entry above 0; see :class:`MCFS` for those with lambda = 0."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
     n = x.shape[1]
     count = min(count, n - 1)
     if count < 1:
@@ -79,5 +86,9 @@ def embedding(x: Real, count: int, neighbours: int) -> Real:
     # It has the largest eigenvalue, 1, not always alone: graphs fall apart. So it is sent to the other end, -1.
     A = W / root[:, None] / root - 2 * np.outer(trivial, trivial)
     Y = eigenvectors(A, n - count, n)[:, ::-1] / root[:, None]
+    parts, part = connected_components(csr_array(APART * root[:, None] * root < W), directed=False)
+    largest = np.argsort(-np.bincount(part, root**2), kind="stable")[: min(parts - 1, count)]
+    inside = part[:, None] == largest
+    Y[:, : len(largest)] = inside - root**2 @ inside / (root @ root)  # apart from the trivial one, in the metric D
     Y *= np.sqrt(n) / np.maximum(np.linalg.norm(Y, axis=0), np.finfo(np.float64).tiny)
     return np.asarray(Y * np.where(Y[np.abs(Y).argmax(axis=0), np.arange(Y.shape[1])] < 0, -1, 1))

@@ -14,6 +14,8 @@ Real = NDArray[np.float64]
 
 STEPS, TOLERANCE = 30, 1e-6
 """Most reweightings, and the change of the row norms below which they end."""
+SAME = 1e-10
+"""Difference of eigenvalues, in units of the largest, that is rounding."""
 LEAST = 1e-6
 """Row norm below which a row weighs no more than one of this norm."""
 
@@ -63,15 +65,31 @@ class SPCAFS:
         return Ranking(by_score(scores, conflicts), scores, about)
 
 
+def _leading_norms(S: Real, m: int) -> Real:
+    """Norms (d,) of the rows of the m leading eigenvectors of S, see :func:`row_sparse`."""
+    values, vectors = np.linalg.eigh(S)
+    last = values[-m]
+    same = np.abs(values - last) <= SAME * np.abs(values).max()
+    above = values > last
+    share = (m - np.count_nonzero(above & ~same)) / np.count_nonzero(same)
+    squares = np.square(vectors)
+    return np.asarray(np.sqrt(squares[:, above & ~same].sum(axis=1) + share * squares[:, same].sum(axis=1)))
+
+
 def row_sparse(S: Real, m: int, weight: float, power: float, *, start: Real | None = None, steps: int = STEPS) -> Real:
     """W (d, m), W'W = I, a stationary point of -tr(W' S W) + weight sum_i ||w^i||^power from the eigenvectors of S.
 
     S (d, d) symmetric, of any sign; m <= d. start : a W to go on from, whose objective the result does not exceed.
     steps : most reweightings.
+
+    Where the m-th eigenvalue of S is a multiple one, as of fewer samples than features, which of its eigenvectors W
+    holds is arbitrary: the first row norms are then the root mean square over all choices.
     """
     d = len(S)
     W = eigenvectors(S, d - m, d) if start is None or not weight else start
     norms = np.linalg.norm(W, axis=1)
+    if start is None and weight:
+        norms = _leading_norms(S, m)
     if not weight:
         return W
     for _ in range(steps):

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.cube import measured
 from rsunfold.errors import InputError, OutputError, UsageError
 from rsunfold.io.atomic import atomic_path
 
@@ -152,10 +153,11 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
     if features == "rows" and not turned:
         values = values.T
     rows, cols = values.shape
+    if raw.labels is not None and raw.labels.size not in (rows, cols):
+        notes.append(f"{raw.labels_name} is not as long as {raw.what} ({rows} x {cols}), so it was not taken as labels")
+        raw.labels = None
     if raw.labels is not None and raw.labels.size != rows:
         count = raw.labels.size
-        if count != cols:
-            raise InputError(f"{path}: {raw.what} is {rows} x {cols}, but {raw.labels_name} labels {count} samples.")
         if features is not None:
             other = "rows" if features == "columns" else "columns"
             raise InputError(
@@ -172,7 +174,7 @@ def _checked(path: str, raw: _Raw, features: str | None, *, turned: bool) -> Tab
         )
     names = tuple(raw.names) if len(raw.names) == cols else ()
     data = np.asarray(values, np.float64)
-    holes = ~np.isfinite(data)
+    holes = ~measured(data)
     if holes.any():
         row, col = (int(i[0]) for i in np.nonzero(holes))
         where = repr(names[col]) if names else str(col + 1)
@@ -254,7 +256,12 @@ def _is_text(cells: Sequence[str]) -> bool:
     return any(not _is_number(c) and c.lower() not in _NO_NUMBER for c in cells)
 
 
-_NO_NUMBER = ("", "na", "n/a", "null", "none", "-", "?")
+_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "-", "?")
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a label is none: None, NaN, or the text of a cell that says so."""
+    return label is None or label != label or (isinstance(label, str) and label.strip().lower() in _NO_NUMBER)
 
 
 def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None, axis: str) -> _Raw:
@@ -265,19 +272,21 @@ def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None
     header = any(_is_text([top]) and not words for top, words in zip(rows[0], text, strict=True)) or all(text)
     asked = [*ignore, *([] if label is None else [label])]
     header |= any(name in rows[0] and not _is_place(name, len(rows[0])) for name in asked)
-    header |= _are_wavelengths(rows, text)
+    numbered = not header and _are_numbers(rows[0]) and len(rows) > 1
+    header |= numbered or _are_wavelengths(rows, text)
     if header:
         names = [top or f"{axis} {i}" for i, top in enumerate(rows[0], start=1)]
     else:
         body = [[top, *column] for top, column in zip(rows[0], body, strict=True)]
         text = [_is_text(column) for column in body]
         names = [f"{axis} {i}" for i in range(1, len(body) + 1)]
-    notes = []
-    unnamed = header and not rows[0][0]
-    if unnamed and len(body[0]) > 1 and all(c.isdecimal() for c in body[0]) and _rises(body[0]):
+    index: list[int] = []
+    notes = [f"the first sample numbers the {axis}s, so it was taken as their names"] if numbered else []
+    unnamed = header and rows[0][0] in ("", "Unnamed: 0")  # as pandas writes an index, and reads and writes it again
+    if unnamed and len(body[0]) > 1 and all(c.isdecimal() for c in body[0]) and len({*body[0]}) == len(body[0]):
         notes.append(f"the first {axis} has no name and numbers the samples, so it is not a feature")
-        text[0], ignore = False, [*ignore, "1"]
-    aside = _places(path, names, ignore, axis)
+        index = [0]
+    aside = [*index, *_places(path, names, ignore, axis)]
     place = _label_place(path, names, label, axis)
     if place is not None and place not in aside:
         notes += [] if label else [f"the {axis} {names[place]!r} was taken as labels, so it is not a feature"]
@@ -331,6 +340,13 @@ def _are_wavelengths(rows: Cells, text: Sequence[bool]) -> bool:
     recurs = any(row[i] == rows[0][i] for row in rows[1:] for i, words in enumerate(text) if words)
     others = [_rises(row) for row in numbers[1:] if all(map(_is_number, row))]
     return not recurs and _rises(numbers[0]) and 2 * sum(others) < len(others)
+
+
+def _are_numbers(top: Sequence[str]) -> bool:
+    """Whether the first row numbers the columns from 0 or 1, as pandas does; above an index it begins with nothing."""
+    cells = top if top[0] else top[1:]
+    least = 4 if top[0] else 1  # a sample may be 0, 1, 2
+    return len(cells) >= least and any(list(cells) == [str(i + k) for i in range(len(cells))] for k in (0, 1))
 
 
 def _is_place(name: str, count: int) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 import scipy.optimize
+from scipy.sparse import csr_array
 
 from rsunfold.classical import sogfs
 from rsunfold.classical.css import ColumnSubset
@@ -231,6 +232,22 @@ class TestMCFS:
         np.testing.assert_allclose(sorted(found), smallest, atol=1e-6)
         np.testing.assert_allclose(np.ones(60) @ D @ Y, 0, atol=1e-6)
 
+    @pytest.mark.parametrize("bridge", [0.0, 1e-13], ids=["parts", "parts but for rounding"])
+    def test_parts_of_the_graph_decide_whatever_the_order_of_the_samples(self, bridge, monkeypatch):
+        def graph(x, neighbours):
+            W = np.exp(-(((x[:, :, None] - x[:, None]) ** 2).sum(0)))
+            W[np.abs(x[0][:, None] - x[0]) > 25] = bridge
+            np.fill_diagonal(W, 0)
+            return csr_array(W)
+
+        monkeypatch.setattr("rsunfold.classical.mcfs.neighbour_graph", graph)
+        x = 0.3 * np.random.default_rng(0).normal(size=(8, 60))
+        x[0] += 50 * (np.arange(60) // 15)
+        order = np.random.default_rng(1).permutation(60)
+        a, b = embedding(x, 3, 5), embedding(x[:, order], 3, 5)
+        np.testing.assert_allclose(np.sort(np.abs(a), axis=0), np.sort(np.abs(b), axis=0), atol=1e-9)
+        assert all(len(np.unique(y.round(9))) == 2 for y in a.T)
+
     def test_it_needs_no_more_features_than_wanted_for_each_cluster(self):
         scores = MCFS(clusters=1).rank(scene(spectra()), 3).scores
         assert 1 <= np.count_nonzero(scores) <= 3
@@ -269,6 +286,17 @@ class TestSPCAFS:
         assert penalty(sparse) < 0.97 * penalty(plain)
         lost = np.trace(plain.T @ S @ plain) - np.trace(sparse.T @ S @ sparse)
         assert 0 < lost < 0.2 * (penalty(plain) - penalty(sparse))
+
+    def test_fewer_samples_than_features_give_one_answer(self):
+        """Of a multiple eigenvalue any basis is as good: the start must not depend on which one comes."""
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(30, 12))
+        M = x @ x.T / 30  # 18 eigenvalues 0, 5 of them wanted
+        first = np.linalg.norm(row_sparse(-M, 5, 0.1, 1.0), axis=1)
+        mirror = np.diag(rng.choice([-1.0, 1.0], 30))
+        order = rng.permutation(30)
+        other = np.linalg.norm(row_sparse(-(mirror @ M @ mirror)[np.ix_(order, order)], 5, 0.1, 1.0), axis=1)
+        np.testing.assert_allclose(other, first[order], atol=1e-6)
 
     def test_options(self):
         for wrong in ({"components": 0}, {"power": 2}, {"weight": -1}):

@@ -112,7 +112,7 @@ def test_no_input_of_a_batch_is_overwritten(fails, scene, network, tmp_path):
     for names in ([str(tmp_path)], [image, truth]):
         text = fails(4, "detect-ir", *names, "-o", tmp_path, "--model", "top-hat", "--overwrite")
         assert f"{truth} would overwrite the input {truth}" in text
-    assert truth.read_bytes() == before and sorted(tmp_path.iterdir()) == [image, truth]
+    assert truth.read_bytes() == before and not list(tmp_path.glob("1_mask_*"))
 
 
 @pytest.mark.parametrize(("data", "header"), [("s_mask.dat", "s_mask.dat.hdr"), ("s_mask.dat", "s_mask.hdr")])

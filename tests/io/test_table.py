@@ -91,9 +91,32 @@ def test_a_column_that_counts_the_samples_is_no_feature(csv):
     assert table.names == ("a", "b", "c") and "numbers the samples" in table.notes[0]
     table = read_table(csv(("", "a", "b", "c"), *([2 + i * i, *row] for i, row in enumerate(DATA))))  # some left out
     assert table.names == ("a", "b", "c") and "numbers the samples" in table.notes[0]
-    for cell in (lambda i: 9 - i, lambda i: i + 0.5):
+    table = read_table(csv(("Unnamed: 0", "a", "b", "c"), *([9 - i, *row] for i, row in enumerate(DATA))))  # shuffled
+    assert table.names == ("a", "b", "c") and "numbers the samples" in table.notes[0]
+    for cell in (lambda i: i // 2, lambda i: i + 0.5):
         table = read_table(csv(("", "a", "b", "c"), *([cell(i), *row] for i, row in enumerate(DATA))))
         assert table.names == ("column 1", "a", "b", "c") and not table.notes
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("count", [3, 4, 9])
+def test_numbers_that_pandas_writes_as_names_are_names(csv, index, count):
+    data = np.random.default_rng(0).normal(size=(6, count))
+    rows = [[i, *row] if index else [*row] for i, row in enumerate(data)]
+    table = read_table(csv([""] * index + [*range(count)], *rows))
+    if count == 3 and not index:  # three numbers may be a sample
+        assert len(table.data) == 7 and not table.notes
+        return
+    np.testing.assert_array_equal(table.data, data)
+    assert table.names == tuple(map(str, range(count)))
+    assert "numbers the columns" in table.notes[0] and len(table.notes) == 1 + index
+
+
+def test_numbers_that_stand_for_none_are_refused(csv):
+    data = np.random.default_rng(0).normal(size=(6, 3))
+    data[2, 1] = -3.4028235e38
+    with pytest.raises(InputError, match=r"no number in 1 of its cells \(the first: sample 3, feature 2\)"):
+        read_table(csv(*data))
 
 
 def test_no_sample_is_taken_for_names(csv):
@@ -175,8 +198,8 @@ def test_labels_tell_that_a_table_is_transposed(tmp_path):
     with pytest.raises(InputError, match="transposed, so use --features columns"):
         read_table(path, features="rows")
     scipy.io.savemat(path, {"X": DATA, "gnd": LABELS[:4]})
-    with pytest.raises(InputError, match="X is 5 x 3, but gnd labels 4 samples"):
-        read_table(path)
+    table = read_table(path)  # coordinates may be called y, too
+    assert table.labels is None and "gnd is not as long as X (5 x 3)" in table.notes[0]
 
 
 def test_what_is_an_image(tmp_path):

@@ -32,6 +32,7 @@ from rsunfold.cli.options import (
     refuse_given,
     refuse_outputs,
     say,
+    say_notes,
     show,
     use_threads,
     watched,
@@ -134,6 +135,7 @@ def detect_anomaly(
         if per_scene:
             show(table(done.rows(per_scene=True)))
         show(table(done.rows()))
+        say_notes(done.notes())
         if json_file is not None:
             write_json(json_file, done.report(), overwrite=overwrite)
         if pictures is not None and work is not None:

@@ -132,6 +132,8 @@ class Comparison:
                 "pd": float(above[valid & truth].mean()),
             },
         }
+        absent = known & np.isnan(score)
+        run["without_score"] = {"pixels": int(absent.sum()), "anomalous": int((absent & truth).sum())}
         self.runs.append(run)
         self.curves.setdefault(scene.name, {}).setdefault(model, roc(score, truth, valid))
         return run
@@ -161,6 +163,16 @@ class Comparison:
                 line["seconds"] = float(np.mean([r["seconds"] for r in some]))
                 lines.append(line)
         return lines
+
+    def notes(self) -> list[str]:
+        """A sentence for each scene some of whose pixels have a truth but no score: they are left out of all figures,
+        found or missed."""
+        absent = {f"{r['model']} on {r['scene']}": r["without_score"] for r in self.runs}
+        return [
+            f"{name}: {n['pixels']} pixels, {n['anomalous']} of them anomalous, have no score and were left out"
+            for name, n in absent.items()
+            if n["pixels"]
+        ]
 
     def _spread(self, some: list[dict[str, Any]]) -> dict[str, Any]:
         seeds = list(dict.fromkeys(run["seed"] for run in some))
@@ -227,6 +239,8 @@ def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) ->
             raise InputError(f"{predictions} contains no score for {scene.name} ({scene.name}_score or {scene.name}).")
         with environment():
             cube = read_score(path, scaled=False)  # as stored: what is equal in float32 only, is in order
+        if np.isinf(cube.data).any():
+            raise InputError(f"{path} has infinite scores; give every pixel a finite one, or NaN where there is none.")
         score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)
         done.add(name, scene, None, score, 0.0, pfa, path)
     return done

@@ -22,7 +22,7 @@ from rsunfold.infer.results import environment
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.table import read_table
+from rsunfold.io.table import is_missing, read_table
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
 from rsunfold.ranking import Ranking
@@ -165,7 +165,7 @@ def evaluate_tables(
             raise InputError(
                 f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
             )
-        unlabelled = sum(_is_missing(label) for label in table.labels)
+        unlabelled = sum(is_missing(label) for label in table.labels)
         if unlabelled:
             raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
         for note in table.notes:
@@ -247,6 +247,9 @@ def read_pixels(
         raise InputError(
             f"no labels found for {images[absent[0]]} (missing for {len(absent)} of {len(images)} images)."
         )
+    for stem, path in images.items():
+        if labels_var == var and _same_file(path, labels[stem]):
+            raise UsageError(f"the labels are the image {path} itself; give the variable of the labels (--labels-var).")
     meta: Meta | None = None
     common: set[int] = set()
     for path in images.values():
@@ -307,16 +310,18 @@ def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except OSError:  # a name of GDAL's, or no file
+        return one == other
+
+
 def check_numbers(numbers: Sequence[int], option: str) -> list[int]:
     """The numbers of features, rising; raises UsageError unless there are some and all are at least 1."""
     if not numbers or min(numbers) < 1:
         raise UsageError(f"{option} takes numbers of at least 1, such as 10,20,30.")
     return sorted(set(numbers))
-
-
-def _is_missing(label: Any) -> bool:
-    """Whether a label is none: None, NaN, or the text of an empty cell."""
-    return label is None or label != label or (isinstance(label, str) and not label.strip())
 
 
 def _check_repeats(repeats: int) -> None:

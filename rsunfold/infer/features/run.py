@@ -253,10 +253,9 @@ class _Made:
         s = self.source
         chosen, ranked = set(self.indices), set(self.ranking)
         reasons = dict(s.left_out)
-        for i in s.inside:
-            if i not in ranked:
-                near = f"nearer than {self.wanted.min_gap:g} nm to a better one"
-                reasons[i] = near if i in self.near else "not ranked by the model"
+        reasons |= dict.fromkeys(set(s.inside) - ranked, "not ranked by the model")
+        for i in self.near - ranked:
+            reasons[i] = f"nearer than {self.wanted.min_gap:g} nm to a better one"
         lines = []
         for place, i in enumerate([*self.ranking, *sorted(reasons)]):
             in_order = place < len(self.ranking)

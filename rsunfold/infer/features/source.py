@@ -231,6 +231,17 @@ class ImageBands(FeatureSource):
         self.image.reader.close()
 
 
+def refuse_large(data: NDArray[np.float64], room: int) -> None:
+    """Raise DeviceError where ``room`` bytes do not hold what a table (samples, features) needs beside itself."""
+    count = data.shape[1]
+    needed = SQUARES * 8 * count**2 + 2 * data.nbytes
+    if needed > room:
+        raise DeviceError(
+            f"the covariance of {count} features needs {math.ceil(needed / 2**20)} MB on top of the program itself, "
+            f"but --memory leaves {room // 2**20} MB; increase it."
+        )
+
+
 class TableColumns(FeatureSource):
     """The features of a table; constant ones take no part.
 
@@ -244,20 +255,15 @@ class TableColumns(FeatureSource):
         data = table.data
         self.samples, self.count = data.shape
         self.names = table.names
-        room = ranker.room
-        needed = SQUARES * 8 * self.count**2 + 2 * data.nbytes
-        if needed > room:
-            raise DeviceError(
-                f"the covariance of {self.count} features needs {math.ceil(needed / 2**20)} MB on top of the program "
-                f"itself, but --memory leaves {room // 2**20} MB; increase it."
-            )
+        refuse_large(data, ranker.room)
         low, high = data.min(axis=0), data.max(axis=0)
         self.inside = [int(i) for i in np.flatnonzero(high > low)]
         self.left_out = {int(i): "constant" for i in np.flatnonzero(high <= low)}
         if len(self.inside) < 2:
             many = "every feature is constant" if not self.inside else "every feature but one is constant"
             raise InputError(f"{self.path}: {many}; there is nothing to choose from.")
-        self.low, self.span = float(low[self.inside].min()), float(np.ptp([low[self.inside].min(), high.max()]))
+        self.low = float(low[self.inside].min())
+        self.span = float(high[self.inside].max()) - self.low
         self.mean = np.where(high > low, data.mean(axis=0), np.nan)
         self.deviation = np.where(high > low, data.std(axis=0), np.nan)
         self.notes += self._duplicates()

@@ -31,6 +31,7 @@ FIGURES = {
     "SAM (rad)": "sam_radians",
     "SAM (deg)": "sam_degrees",
     "ERGAS": "ergas",
+    "ERGAS (published code)": "ergas_published_code",
 }
 
 
@@ -75,6 +76,8 @@ class Comparison:
                 line: dict[str, Any] = {"model": model, "noise": noise, "cubes": len({r["cube"] for r in some})}
                 line["runs"] = len(some)
                 for name, key in FIGURES.items():
+                    if not any(key in run["quality"] for run in self.runs):
+                        continue
                     values = [run["quality"][key] for run in some if run["quality"][key] is not None]
                     line[name] = float(np.mean(values)) if values else None
                 line["seconds"] = float(np.mean([run["seconds"] for run in some]))

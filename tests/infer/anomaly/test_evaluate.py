@@ -148,6 +148,7 @@ def test_somebody_elses_scores(suffix, two, mats, scores):
         assert run["figures"] == detection(score, truth, np.isfinite(score))
         assert (run["model"], run["seed"]) == ("theirs", None)
     assert done.runs[1]["figures"]["left_out_pixels"] == 1
+    assert done.notes() == ["theirs on b: 1 pixels, 0 of them anomalous, have no score and were left out"]
     assert done.about["theirs"]["model"] == "theirs" and len(done.rows()) == 1
 
 
@@ -157,6 +158,17 @@ def test_scores_in_double_precision_stay_apart(two, mats, scores):
         maps = {name: 1e9 * scale + scale * s.truth for name, s in two.items()}
         done = evaluate_files(scenes_in(mats), scores(f"d{scale}", maps), pfa=0.05)
         assert [r["figures"]["auc_df"] for r in done.runs] == [1, 1]
+
+
+def test_anomalies_without_a_score_are_told(two, mats, scores):
+    maps = {name: s.truth.astype(np.float64) for name, s in two.items()}
+    maps["a"][np.unravel_index(two["a"].truth.argmax(), two["a"].truth.shape)] = np.nan
+    done = evaluate_files(scenes_in(mats), scores("holed", maps), pfa=0.05)
+    assert done.notes() == ["holed on a: 1 pixels, 1 of them anomalous, have no score and were left out"]
+    assert done.runs[0]["without_score"] == {"pixels": 1, "anomalous": 1}
+    maps["a"][0, 0] = np.inf
+    with pytest.raises(InputError, match=r"a_score\.tif has infinite scores"):
+        evaluate_files(scenes_in(mats), scores("infinite", maps), pfa=0.05)
 
 
 def test_polarity_is_never_flipped(two, mats, scores, make):

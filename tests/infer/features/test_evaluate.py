@@ -158,6 +158,22 @@ def test_several_images_are_pooled(write, counts, truth, tmp_path):
         )
 
 
+def test_an_image_is_not_its_own_labels(counts, truth, tmp_path, rankers):
+    path = str(tmp_path / "x.mat")
+    scipy.io.savemat(path, {"cube": counts.transpose(1, 2, 0), "gt": truth})
+    with pytest.raises(UsageError, match=r"the labels are the image .*x.mat itself; .*--labels-var"):
+        read_pixels({"a": path}, {"a": path})
+    assert set(np.unique(read_pixels({"a": path}, {"a": path}, var="cube", labels_var="gt")[1])) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "?", "null"])
+def test_words_for_none_are_no_class(word, rankers, tmp_path):
+    rows = [f"{'ab'[i % 2] if i else word},{i},{i * i % 7}" for i in range(9)]
+    (tmp_path / "t.csv").write_text("\n".join(["label,x,y", *rows]))
+    with pytest.raises(InputError, match="has no label for 1 of its samples"):
+        evaluate_tables({"t": str(tmp_path / "t.csv")}, rankers, [2], repeats=1)
+
+
 @pytest.mark.parametrize("missing", ["", "nan"])
 def test_samples_without_a_label_are_told(rankers, tmp_path, missing):
     rows = [f"{'ab'[i % 2] if i else missing},{i},{i * i % 7}" for i in range(9)]

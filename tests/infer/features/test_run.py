@@ -17,6 +17,7 @@ from rsunfold.infer.features.run import Options, select_array, select_file
 from rsunfold.infer.features.select import FeatureRanker, Wanted
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
+from rsunfold.registry import all_models
 
 from .conftest import BAD, BANDS, CONSTANT, NODATA, WAVELENGTHS
 
@@ -221,6 +222,36 @@ def test_images_that_cannot_be_used(write, counts, ranker, tmp_path):
     with pytest.raises(UsageError, match="--drop takes ranges in nm with the smaller value first"):
         Options(drop=((900, 800),))
     assert names(tmp_path) == ["a.tif", "plain.tif"]
+
+
+@pytest.mark.parametrize("model", [spec.name for spec in all_models("select-features")])
+def test_every_model_writes_what_it_ranks(model, write, tmp_path):
+    """Models that rank but some of the features, too, without and with a gap between them."""
+    path = str(write("a.tif"))
+    for out, wanted in (("plain", FIVE), ("gap", replace(FIVE, min_gap=45))):
+        done = select_file(path, tmp_path / out, "a", FeatureRanker(model, memory="4GB"), wanted, Options())
+        table = lines(tmp_path / out / "a_ranking.csv")
+        assert sorted(int(row["index"]) for row in table) == list(range(BANDS)) and len(done.indices) == 5
+        left = [row["left_out"] for row in table[len(done.ranking) :]]
+        assert len(left) == BANDS - len(done.ranking) and all(left)
+        assert ("nearer than 45 nm to a better one" in left) is (out == "gap")
+
+
+def test_a_table_of_more_features_than_a_model_ranks(tmp_path):
+    np.save(tmp_path / "t.npy", np.random.default_rng(0).normal(size=(20, 560)))
+    ranker = FeatureRanker("spca-net", memory="4GB")
+    done = select_file(str(tmp_path / "t.npy"), tmp_path / "out", "t", ranker, FIVE, Options())
+    table = lines(tmp_path / "out" / "t_ranking.csv")
+    assert len(table) == 560 and len(done.ranking) < 560
+    assert {row["left_out"] for row in table[len(done.ranking) :]} == {"not ranked by the model"}
+
+
+def test_a_large_constant_does_not_hide_the_others(ranker, tmp_path):
+    data = np.random.default_rng(0).normal(size=(40, 6)) * np.arange(1, 7)
+    ranks = [select_array(x, ranker, Wanted(count=3), Options()).ranking for x in (data, data.copy())]
+    data[:, 0] = 1e29
+    found = select_array(data, ranker, Wanted(count=3), Options())
+    assert found.ranking == [i for i in ranks[0] if i] and np.isfinite(found.explained).all()
 
 
 def test_a_table(ranker, tmp_path):

@@ -58,6 +58,8 @@ def test_files_have_the_figures_of_their_arrays(clean, noisy, write, tmp_path):
     expected = quality(truth / top, holed / np.float32(top), valid=valid, published_ergas=True)
     found = done.runs[0]["quality"]
     assert found["pixels"] == 479 and found["ergas_published_code"] == pytest.approx(expected["ergas_published_code"])
+    assert done.rows()[0]["ERGAS (published code)"] == found["ergas_published_code"]
+    assert "ERGAS (published code)" not in evaluate_files(paths["restored"], paths).rows()[0]
     for name in ("psnr", "ssim", "sam_radians", "ergas"):
         assert found[name] == pytest.approx(expected[name], rel=1e-4)
     assert done.runs[1]["quality"]["identical"] and done.rows()[1]["PSNR"] is None
