@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
-from rsunfold.classical.spcafs import row_sparse
+from rsunfold.classical.spcafs import row_sparse, span
 from rsunfold.errors import UsageError
 from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
@@ -64,12 +64,14 @@ class SOGFS:
     mean. At first S comes from d_ij = ||x_i - x_j||^2, and lam = alpha.
 
     The paper takes c as known and chooses gamma and m for each set. Here no label is used: c = 10 as for ``udfs``
-    unless it is known (``sogfs:clusters=20``), and gamma is fixed. So that it means the same for any data, features
-    are divided by their deviations, constant ones left out with score 0, and X by one factor, for which X L_S X' of
-    the first graph has the mean eigenvalue 1. alpha follows d in every round: distances in m dimensions are a small
-    part of those in d, with whose alpha S would join all to all. gamma is that of the W step, as in the authors' code,
-    so that it stands twice in the objective, whose first term is 2 tr(W' X L_S X' W). Rounds and reweightings are
-    bounded. Neighbours come from LANDMARKS samples at most, evenly spread; no matrix of all pixels is made.
+    unless it is known (``sogfs:clusters=20``), and gamma is fixed. So that it means the same for any data, features are
+    divided by their deviations, constant ones left out with score 0, and X by one factor, for which X L_S X' of the
+    first graph has the mean eigenvalue 1. alpha follows d in every round: distances in m dimensions are a small part of
+    those in d, with whose alpha S would join all to all. gamma is that of the W step, as in the authors' code, so that
+    it stands twice in the objective, whose first term is 2 tr(W' X L_S X' W). W lies in the span of the samples: with
+    fewer samples than features, every direction outside makes its term 0 and says nothing of the data. Rounds and
+    reweightings are bounded. Neighbours come from LANDMARKS samples at most, evenly spread; no matrix of all pixels is
+    made.
 
     gamma : 0 or more; of 600 features, 0.01 leaves some 400 rows of W above rounding, 0.1 some 50, too few to rank by.
     clusters : c, at most the samples less one. components : m, at most d - 1. neighbours : k.
@@ -113,13 +115,15 @@ def structured_graph(X: Real, c: int, m: int, k: int, gamma: float) -> Iterator[
         mean = 1.0  # samples that repeat join their copies alone
     X, alpha = X / np.sqrt(mean), alpha / mean
     lam = alpha
-    W = row_sparse(-scatter(X, S), m, gamma, 1.0)
+    U = span(X)
+    m = min(m, U.shape[1])
+    W = row_sparse(-scatter(X, S), m, gamma, 1.0, basis=U)
     F, parts = embedding(S, c)
     yield Round(S, F, W, parts, alpha, lam)
     for _ in range(STEPS):
         S, alpha = graph(squares(W.T @ X) + lam * squares(F.T), k)
         F, parts = embedding(S, c)
-        W = row_sparse(-scatter(X, S), m, gamma, 1.0, start=W, steps=REWEIGHTINGS)
+        W = row_sparse(-scatter(X, S), m, gamma, 1.0, basis=U, start=W, steps=REWEIGHTINGS)
         yield Round(S, F, W, parts, alpha, lam)
         if parts == c:
             break

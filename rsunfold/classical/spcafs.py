@@ -65,9 +65,10 @@ class SPCAFS:
         return Ranking(by_score(scores, conflicts), scores, about)
 
 
-def _leading_norms(S: Real, m: int) -> Real:
-    """Norms (d,) of the rows of the m leading eigenvectors of S, see :func:`row_sparse`."""
-    values, vectors = np.linalg.eigh(S)
+def _leading_norms(S: Real, m: int, basis: Real) -> Real:
+    """Norms (d,) of the rows of the m leading eigenvectors of S in the span of a basis, see :func:`row_sparse`."""
+    values, vectors = np.linalg.eigh(basis.T @ S @ basis)
+    vectors = basis @ vectors
     last = values[-m]
     same = np.abs(values - last) <= SAME * np.abs(values).max()
     above = values > last
@@ -76,25 +77,43 @@ def _leading_norms(S: Real, m: int) -> Real:
     return np.asarray(np.sqrt(squares[:, above & ~same].sum(axis=1) + share * squares[:, same].sum(axis=1)))
 
 
-def row_sparse(S: Real, m: int, weight: float, power: float, *, start: Real | None = None, steps: int = STEPS) -> Real:
+def span(X: Real) -> Real:
+    """Orthonormal basis (d, r) of what the columns of X (d, n) span."""
+    U, s, _ = np.linalg.svd(X, full_matrices=False)
+    return np.asarray(U[:, : max(1, int(np.count_nonzero(s > SAME * s.max(initial=0.0))))])
+
+
+def row_sparse(
+    S: Real,
+    m: int,
+    weight: float,
+    power: float,
+    *,
+    basis: Real | None = None,
+    start: Real | None = None,
+    steps: int = STEPS,
+) -> Real:
     """W (d, m), W'W = I, a stationary point of -tr(W' S W) + weight sum_i ||w^i||^power from the eigenvectors of S.
 
-    S (d, d) symmetric, of any sign; m <= d. start : a W to go on from, whose objective the result does not exceed.
-    steps : most reweightings.
+    S (d, d) symmetric, of any sign; m <= d. basis : orthonormal (d, r), r >= m, in whose span W is to lie. start : a W
+    to go on from, whose objective the result does not exceed. steps : most reweightings.
 
     Where the m-th eigenvalue of S is a multiple one, as of fewer samples than features, which of its eigenvectors W
     holds is arbitrary: the first row norms are then the root mean square over all choices.
     """
-    d = len(S)
-    W = eigenvectors(S, d - m, d) if start is None or not weight else start
-    norms = np.linalg.norm(W, axis=1)
-    if start is None and weight:
-        norms = _leading_norms(S, m)
+    U = np.eye(len(S)) if basis is None else basis
+
+    def leading(A: Real) -> Real:
+        inside = U.T @ A @ U
+        return np.asarray(U @ eigenvectors((inside + inside.T) / 2, len(inside) - m, len(inside)))
+
+    W = leading(S) if start is None or not weight else start
     if not weight:
         return W
+    norms = _leading_norms(S, m, U) if start is None else np.linalg.norm(W, axis=1)
     for _ in range(steps):
         D = power / 2 * np.maximum(norms, LEAST) ** (power - 2)
-        W = eigenvectors(S - weight * np.diag(D), d - m, d)
+        W = leading(S - weight * np.diag(D))
         before, norms = norms, np.linalg.norm(W, axis=1)
         if np.abs(norms - before).max() < TOLERANCE:
             break

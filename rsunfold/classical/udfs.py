@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
-from rsunfold.classical.spcafs import row_sparse
+from rsunfold.classical.spcafs import row_sparse, span
 from rsunfold.errors import UsageError
 from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
@@ -39,9 +39,10 @@ class UDFS:
     more because its samples lie closer together. W by reweighting: eigenvectors of M + gamma D to the smallest
     eigenvalues, D_ii = 1 / (2 ||w^i||). H stands on both sides of B_i, as in the paper.
 
-    M is divided by its mean eigenvalue before, so that gamma means the same for any data: the paper chooses gamma and
-    the ridge by the labels for each set. Features are divided by their deviations. Constant ones score 0. Neighbours
-    come from LANDMARKS samples at most, evenly spread; no matrix of all pixels is made.
+    W lies in the span of the samples: with fewer samples than features, every direction outside makes the first term 0
+    and says nothing of the data. M is divided by its mean eigenvalue before, so that gamma means the same for any data:
+    the paper chooses gamma and the ridge by the labels for each set. Features are divided by their deviations. Constant
+    ones score 0. Neighbours come from LANDMARKS samples at most, evenly spread; no matrix of all pixels is made.
 
     gamma, clusters : c, at most d. neighbours : k.
     """
@@ -61,8 +62,10 @@ class UDFS:
         if used.size:
             M = discrimination(Z, self.neighbours)
             M /= max(np.trace(M) / len(M), np.finfo(np.float64).tiny)
+            U = span(Z)
             # With as many clusters as features W is square and orthogonal, and every row norm is 1.
-            W = row_sparse(-M, min(self.clusters, max(1, len(M) - 1)), self.gamma, 1.0)
+            m = min(self.clusters, max(1, len(M) - 1), U.shape[1])
+            W = row_sparse(-M, m, self.gamma, 1.0, basis=U)
             scores[used] = np.linalg.norm(W, axis=1)
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "gamma": self.gamma}
         return Ranking(by_score(scores, conflicts), scores, about)
