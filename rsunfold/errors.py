@@ -16,7 +16,8 @@ code  meaning
 6     the requested device is unavailable, or memory is exhausted
 7     a batch finished, but some of its inputs failed
 130   interrupted (Ctrl-C)
-143   terminated (SIGTERM); like Ctrl-C, this leaves no partial results
+143   terminated (SIGTERM); like Ctrl-C, this leaves no partial results but
+      a checkpoint of training
 ===== =========================================================================
 """
 

@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from scipy.fft import dct
-from scipy.ndimage import binary_erosion, correlate1d
+from scipy.ndimage import binary_erosion, correlate1d, median_filter
 
 from rsunfold.lines import ColumnSummary, Lines, column_summary, find_lines
 from rsunfold.moments import Moments
 from rsunfold.noise import (
     band_noise,
     eigen,
+    independent_bands,
     regression_noise,
     robust_statistics,
     signal_rank,
@@ -48,6 +49,8 @@ WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
 CONTRAST = 1e4
 """Largest ratio of two noise levels that such a window tells apart, which keeps its equations solvable."""
+LOUD = 10.0
+"""Noise of a band, in units of the median of the WINDOW bands on either side, from which it has no say in theirs."""
 FILLS = 10
 """Rounds of filling dead samples. Each leaves the share of the error that A keeps among the dead bands, about 0.1."""
 
@@ -142,17 +145,26 @@ def signal_subspace(
         raise ValueError("every band needs noise above 0; leave out constant bands")
     scale = np.outer(sigma, sigma)
     values, vectors = eigen(covariance / scale)
-    rank = signal_rank(values, count)
+    # Noise that several bands share, as those that repeat others do, would count as signal.
+    kept = independent_bands(covariance)
+    rank = signal_rank(values if kept.all() else eigen((covariance / scale)[np.ix_(kept, kept)])[0], count)
     most = MOST
     if near is None:
         centre = CENTRE_TWICE if robust else CENTRE
         near, near_count, most = covariance - (1 - centre) * np.diag(sigma**2), count, min(MOST, max(LEAST, rank))
-    A = signal_directions(near / scale, sigma, near_count or count, least=rank, most=most, robust=robust)
+    A = signal_directions(near / scale, sigma, near_count or count, kept=kept, least=rank, most=most, robust=robust)
     return Subspace(mean, sigma, values, vectors, rank, A, lines)
 
 
 def signal_directions(
-    near: Real, sigma: Real, count: int, *, least: int = 1, most: int = MOST, robust: bool = False
+    near: Real,
+    sigma: Real,
+    count: int,
+    *,
+    kept: NDArray[np.bool_] | None = None,
+    least: int = 1,
+    most: int = MOST,
+    robust: bool = False,
 ) -> Real:
     """Orthonormal directions (bands, k) of signal from ``near``, the covariance of the image with its smoothed self,
     whitened by ``sigma``.
@@ -164,8 +176,8 @@ def signal_directions(
     :func:`_smooth_spectrum` takes it away. Both in turn: directions with less noise, A, make better regressors of the
     bands, and C A U / w, w and U from the eigenvectors of A'CA, are what the bands say of them.
 
-    k is the number of eigenvalues that noise alone would not give, or ``least`` where that is more, within LEAST and
-    ``most``, or the number of bands.
+    k is the number of eigenvalues that noise alone would not give, of the bands ``kept`` (None for all), or ``least``
+    where that is more, within LEAST and ``most``, or the number of bands.
 
     robust : the image had outliers, and what was put in their place has not quite the noise ``sigma``, so that CENTRE I
     is not what noise adds. ``near`` is then the covariance of the smoothed image with itself, where less is added,
@@ -177,7 +189,8 @@ def signal_directions(
     C = near - centre * np.eye(bands)
     w, A = eigen(C)
     most = min(most, MOST_ROBUST) if robust else most
-    k = min(bands, most, max(LEAST, least, signal_rank(w / centre + 1, effective)))
+    alone = w if kept is None or kept.all() else eigen(C[np.ix_(kept, kept)])[0]
+    k = min(bands, most, max(LEAST, least, signal_rank(alone / centre + 1, effective)))
     w, A = w[:k], A[:, :k]
     if bands < WINDOW:
         return np.ascontiguousarray(A)
@@ -199,7 +212,14 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
     times their noise (hard thresholding, Donoho and Johnstone, Biometrika 81(3), 1994), and of the mean. Their
     coefficients are fitted again by least squares weighted by 1 / noise^2, so that a noisy band does not spoil a clean
     neighbour. Windows overlap in the mean weighted by the inverse variance of their fit, band by band.
+
+    Of bands with LOUD noise, such as those of water vapour, the others say more than they do themselves, and which
+    cosines exceed their noise must not depend on them: they are interpolated linearly before.
     """
+    loud = noise > LOUD * median_filter(noise, 2 * WINDOW + 1, mode="nearest")
+    if loud.any():
+        places = np.arange(len(noise))
+        spectrum, noise = (np.interp(places, places[~loud], v[~loud]) for v in (spectrum, noise))
     C = dct(np.eye(WINDOW), axis=0, norm="ortho")
     padded = np.pad(spectrum, WINDOW, mode="symmetric")
     windows = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)  # (places, WINDOW)

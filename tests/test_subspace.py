@@ -465,6 +465,28 @@ class TestSignalSubspace:
         lost = [np.mean((signal - A @ (A.T @ signal)) ** 2) for A in (found.A, vectors[:, ::-1][:, : found.A.shape[1]])]
         assert lost[0] < 0.6 * lost[1]
 
+    def test_bands_of_much_noise_do_not_spoil_their_neighbours(self):
+        clean = scene(side=48)
+        rng = np.random.default_rng(4)
+        noise = np.full(BANDS, 0.02)
+        cube = clean + 0.02 * rng.standard_normal(clean.shape)
+        quiet = np.ones(BANDS, bool)
+        quiet[40:43] = False
+        lost = []
+        for extra in (0.0, 10.0):
+            cube[40:43] += extra * rng.standard_normal((3, 48, 48))
+            found = subspace_of(cube)
+            signal = ((clean - clean.mean(axis=(1, 2), keepdims=True)) / noise[:, None, None]).reshape(BANDS, -1)[quiet]
+            A, _ = np.linalg.qr(found.A[quiet])
+            lost.append(np.mean((signal - A @ (A.T @ signal)) ** 2))
+        assert lost[1] < 1.5 * lost[0] + 1e-3
+
+    def test_repeated_bands_add_no_directions(self):
+        rng = np.random.default_rng(5)
+        cube = scene(bands=40, rank=3, side=48)
+        cube = cube + 0.05 * rng.standard_normal(cube.shape)
+        assert subspace_of(np.repeat(cube, 2, axis=0)).rank == subspace_of(cube).rank == 3
+
     def test_spectra_without_noise_stay_as_they_are(self):
         cube = scene(rank=LEAST)
         sigma = np.random.default_rng(4).uniform(1e-6, 1e-4, BANDS)

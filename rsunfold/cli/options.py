@@ -209,8 +209,10 @@ def refuse_outputs(overwrite: bool, *paths: Path | None, pictures: Mapping[str, 
             seen.add(path.resolve())
 
 
-def handled(command: F) -> F:
+def handled(command: F, *, left: str = "no partial results were left") -> F:
     """A subcommand that ends with one sentence on standard error and the documented exit code, never a traceback.
+
+    left : what an interrupted one leaves.
 
     With -v the traceback is shown as well. Options are shown in PANELS. Each paragraph of the docstring, which is the
     help text, becomes one line, since typer keeps line breaks, wherever the terminal ends.
@@ -224,11 +226,11 @@ def handled(command: F) -> F:
             _report(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            _report("interrupted; no partial results were left.")
+            _report(f"interrupted; {left}.")
             raise typer.Exit(130) from None
         except SystemExit as error:
             if isinstance(error.code, int) and error.code > SIGNALLED:
-                _report("terminated; no partial results were left.")
+                _report(f"terminated; {left}.")
             raise
         except BrokenPipeError:
             raise typer.Exit(0) from None

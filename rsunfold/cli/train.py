@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ import typer
 from rsunfold.cli.options import Device, Quiet, Threads, Verbose, handled, say, show, use_threads, watched
 
 
-@handled
+@partial(handled, left="continue with --resume where --out contains a checkpoint")
 def train(
     recipe: Annotated[str, typer.Argument(help="Recipe file (TOML) or name of a shipped recipe.")],
     data: Annotated[

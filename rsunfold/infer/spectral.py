@@ -44,6 +44,11 @@ FAR = 1000.0
 RARE, FEW = 1e-3, 3
 """Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
 is another part of the scene, such as land beside a sea whose band hardly varies."""
+FILLED, OFF = 1e-3, 0.5
+"""Least share of the pixels that hold one number in all bands, and how far this lies outside the range of the others,
+in units of the range, where it stands for no data."""
+LEAST_BANDS = 8
+"""Fewest bands of which one number in all says that."""
 Spikes = Literal["kept", "limited", "holes"]
 BECAME = {"limited": "were limited to the range of the others", "holes": "their pixels were left as they are"}
 """What is said of spikes."""
@@ -79,6 +84,8 @@ class SpectralImage(Source):
     deviations (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`:
     "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample in a million decides
     mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
+    :attr:`fill` : the number that many pixels hold in all bands, far from all others, where there is one: it stands for
+    no data though the file does not say so, and these pixels are not valid.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -98,6 +105,7 @@ class SpectralImage(Source):
         self.limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self.spikes: Spikes = spikes
         self.spiked: list[int] = []
+        self.fill: float | None = None
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         super().__init__(source, var)
@@ -117,6 +125,9 @@ class SpectralImage(Source):
                     f"but --memory leaves {self.room // 2**20} MB; increase it."
                 )
         self.statistics = self._gather()
+        self.fill = self._undeclared()
+        if self.fill is not None:
+            self._again()
         if self.spikes != "kept":
             self._limit()
         if self.meta.driver in CONTAINERS and self._spectral_axis():
@@ -124,6 +135,28 @@ class SpectralImage(Source):
                 f"the {self._spectral_axis()} of {self.path} look like its spectral axis, which has to come first: "
                 "write it with the axes (bands, rows, columns)."
             )
+
+    def _again(self) -> None:
+        """Gather the statistics once more, of what is valid now."""
+        self.statistics = self._gather()
+        for cached in ("mosaic", "kind"):
+            self.__dict__.pop(cached, None)
+
+    def _undeclared(self) -> float | None:
+        """See :attr:`fill`; from the mosaic."""
+        data, valid, _ = self.mosaic
+        if len(data) < LEAST_BANDS:
+            return None
+        spectra = data[:, valid]
+        flat = (spectra == spectra[:1]).all(axis=0)
+        if not flat.any():
+            return None
+        values, counts = np.unique(spectra[0, flat], return_counts=True)
+        value, others = float(values[counts.argmax()]), spectra[:, ~flat]
+        if counts.max() <= max(FEW, FILLED * spectra.shape[1]) or not others.size:
+            return None
+        low, high = np.percentile(others, (0.1, 99.9))
+        return value if value < low - OFF * (high - low) or value > high + OFF * (high - low) else None
 
     def _limit(self) -> None:
         """Find spikes, and where there are some gather the statistics of what is left.
@@ -151,9 +184,7 @@ class SpectralImage(Source):
         whole = np.full((2, self.count), np.inf) * [[-1], [1]]
         whole[:, self.spiked] = least[spiked], most[spiked]
         self.limits = whole[0], whole[1]
-        self.statistics = self._gather()
-        for cached in ("mosaic", "kind"):
-            self.__dict__.pop(cached, None)
+        self._again()
 
     def _inside(self, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
         """(how many samples of valid pixels lie outside ``low`` and ``high``, smallest inside, largest inside), all by
@@ -161,7 +192,7 @@ class SpectralImage(Source):
         bands = len(self.bands)
         beyond, least, most = np.zeros(bands), np.full(bands, np.inf), np.full(bands, -np.inf)
         for window in tracked(list(self.strips(bands)), "reading"):
-            cube = self.reader.read(window, self.bands)
+            cube = self._known(window, self.bands)
             for k, band in enumerate(cube.data):
                 samples = band[cube.valid]
                 inside = samples[(samples >= low[k]) & (samples <= high[k])]
@@ -170,9 +201,16 @@ class SpectralImage(Source):
                     least[k], most[k] = min(least[k], inside.min()), max(most[k], inside.max())
         return beyond, least, most
 
-    def _cube(self, window: Window, bands: list[int]) -> Cube:
-        """A window of the file, and no sample beyond :attr:`limits` valid."""
+    def _known(self, window: Window, bands: list[int]) -> Cube:
+        """A window of the file, and no pixel valid that holds :attr:`fill`."""
         cube = self.reader.read(window, bands)
+        if self.fill is None:
+            return cube
+        return replace(cube, valid=cube.valid & (cube.data != cube.data.dtype.type(self.fill)).any(axis=0))
+
+    def _cube(self, window: Window, bands: list[int]) -> Cube:
+        """What is :meth:`_known` of a window, and no sample beyond :attr:`limits` valid."""
+        cube = self._known(window, bands)
         if self.limits is None:
             return cube
         kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
@@ -301,7 +339,7 @@ class SpectralImage(Source):
         """bool (h, w): pixels of a window that are not ``valid`` for their spikes alone."""
         if self.spikes != "holes" or not self.spiked:
             return np.zeros_like(valid)
-        return self.reader.read(window, self.bands).valid & ~valid
+        return self._known(window, self.bands).valid & ~valid
 
     @cached_property
     def mosaic(self) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.intp]]:
@@ -386,13 +424,19 @@ class SpectralImage(Source):
         return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)
 
     def remarks(self) -> list[str]:
-        """Sentences on a spatial axis that behaves like a spectrum while the band axis does not, and on spikes."""
+        """Sentences on a spatial axis that behaves like a spectrum while the band axis does not, on pixels that have no
+        data though the file does not say so, and on spikes."""
         found = []
         which = self._spectral_axis()
         if which:
             found.append(
                 f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
                 "axes (rows, columns, bands are expected)"
+            )
+        if self.fill is not None:
+            found.append(
+                f"many pixels hold {self.fill:g} in every band and were taken to have no data: declare it in the file "
+                "(nodata, or data ignore value in an ENVI header)"
             )
         if self.spiked:
             shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")

@@ -36,6 +36,12 @@ def _numbers(name: str, entries: Iterable[Any], bands: int, notes: list[str]) ->
     return values
 
 
+def _optical(centres: Sequence[float], factor: float) -> bool:
+    """Whether wavelengths, times ``factor`` in nanometres, are such that optical instruments have: 100 nm to 1 mm."""
+    known = [value * factor for value in centres if value]
+    return bool(known) and min(known) >= 100 and max(known) <= 1e6
+
+
 def spectral_fields(
     bands: int,
     wavelength: Sequence[Any] = (),
@@ -70,6 +76,14 @@ def spectral_fields(
         twice = sorted({value for value in centres if centres.count(value) > 1})
         notes.append(Aside(f"several bands share the wavelength {', '.join(f'{value:g}' for value in twice[:5])}"))
     factor = factor or 1.0
+    if centres and factor in (1.0, 1e3):
+        other = 1e3 if factor == 1.0 else 1.0
+        if not _optical(centres, factor) and _optical(centres, other):
+            meant = "micrometres" if other == 1e3 else "nanometres"
+            notes.append(
+                f"wavelengths are given in {units.strip()} but were taken to be in {meant}, as their values are"
+            )
+            factor = other
     fields = {
         # the rounding hides that 0.4005 um times 1000 is 400.49999999999994 nm
         "wavelengths": tuple(round(value * factor, 6) for value in centres),

@@ -32,6 +32,8 @@ _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
 _SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
 """Names of NetCDF dimensions that are no bands."""
+_ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
+"""Names of variables of a file, by GDAL's driver."""
 T = TypeVar("T")
 
 
@@ -98,6 +100,9 @@ class RasterReader(CubeReader):
             self._notes.append(Aside(f"the alpha band became the valid mask: transparent pixels are invalid{numbers}"))
         nbits = ds.tags(self._indexes[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self.bits = int(nbits) if nbits else None
+        structure = ds.tags(ns="IMAGE_STRUCTURE")
+        # GDAL makes them known by a palette of 8 bits.
+        self._white = structure.get("MINISWHITE") == "YES" and self.dtype.kind == "u" and self.dtype.itemsize > 1
         self._lut = self._palette()
         bands = len(self._indexes) if self._lut is None else self._lut.shape[1] - 1
         self.shape = (bands, ds.height, ds.width)
@@ -108,6 +113,15 @@ class RasterReader(CubeReader):
     def _open_subdataset(self, var: str | None) -> None:
         names = _short_names(self._ds.subdatasets)
         listed = ", ".join(names.values()) or "none"
+        alone = _ALONE.get(self._ds.driver)
+        if var is not None and not names and alone is not None:  # GDAL opens a single variable without its name
+            name = alone.format(self._ds.name, var.strip("/"))
+            self._ds.close()
+            with gdal(
+                lambda words: InputError(f"{self.path} has no variable {var!r}; it has a single one, leave it out.")
+            ):
+                self._ds = rasterio.open(name)
+            return
         wanted = [name for name, short in names.items() if var in (None, short, name)]
         if not wanted:  # a longer or an ambiguous end of their paths
             wanted = [name for name in names if re.search(rf"[:/]{re.escape(var or '')}$", name)]
@@ -127,6 +141,9 @@ class RasterReader(CubeReader):
         """The colour table as (entries, 1 gray or 3 colours, and alpha), or None where there is none to apply."""
         ds = self._ds
         if len(self._indexes) != 1 or ds.colorinterp[0] != ColorInterp.palette or self._shown == "indices":
+            return None
+        if self._white:
+            self._notes.append(Aside("0 is white in the file, so its samples were inverted"))
             return None
         table = ds.colormap(1)
         lut = np.zeros((max(table) + 1, 4), np.uint8)
@@ -177,7 +194,10 @@ class RasterReader(CubeReader):
             if len(listed) not in (0, bands):
                 self._notes.append(f"band names lists {len(listed)} names for {bands} bands and was ignored")
             fields["band_names"] = tuple(listed) if len(listed) == bands else ()
-        elif self._lut is None:
+        if self._white:
+            top = np.iinfo(self.dtype).max
+            self._nodata = tuple(None if value is None else top - value for value in self._nodata)
+        if header is None and self._lut is None:
             places = [index - 1 for index in self._indexes]
             nothing = (None,) * ds.count
             names: tuple[str | None, ...] = self._readable(lambda: ds.descriptions, nothing)
@@ -264,6 +284,8 @@ class RasterReader(CubeReader):
                 valid &= ds.read_masks(index, window=where) > 0
             for index in set(ds.indexes) - set(self._indexes):
                 valid &= ds.read(index, window=where) > 0
+        if self._white:
+            data = np.iinfo(self.dtype).max - data
         for band, index in zip(data, indexes, strict=True):
             value = self._nodata[self._indexes.index(index)]
             if value is not None:

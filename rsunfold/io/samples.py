@@ -36,14 +36,18 @@ class Sample:
         return truth, known
 
 
+NUMBERS = 64
+"""Largest value of a predicted mask that counts its targets, not how sure it is of them."""
+
+
 def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Target pixels of a mask file, above half of its range, and the pixels that it knows, both (rows, cols).
 
     The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
     stored in wider types too. Of a palette with colours, such as that of an ENVI Classification, the indices count.
     Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
-    InputError when the file has several bands that
-    differ, and for a ``truth`` above 1 but nowhere above half of its range, such as one that numbers its targets.
+    InputError when the file has several bands that differ, and for values above 0 but nowhere above half of the range,
+    such as those of a file that numbers its targets; of a prediction, for such numbers up to NUMBERS.
     """
     with open_cube(path, palette="grays") as reader:
         cube = reader.read(scaled=False)
@@ -55,10 +59,10 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     largest = values.max(initial=0)
     full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
     mask = truth_mask(values, 0, full)
-    if truth and full > 1 and largest > 0 and not mask.any():
+    if largest > 0 and not mask.any() and (truth or largest <= NUMBERS):
+        ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
         raise InputError(
-            f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains 0 and 1, or 0 "
-            f"and {full:g}."
+            f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."
         )
     known = cube.valid if (cube.valid & ~mask).any() else np.ones_like(cube.valid)
     return mask, known
@@ -72,6 +76,16 @@ def read_score(path: Path, *, scaled: bool = True) -> Cube:
         return reader.read(scaled=scaled)
 
 
+def _listed(folder: Path, found: dict[str, Path], only: Collection[str] | None) -> dict[str, Path]:
+    """Those of the images ``found`` in a folder whose stems are listed; raises InputError when one is not there."""
+    if only is None:
+        return found
+    absent = sorted(set(only) - found.keys())
+    if absent:
+        raise InputError(f"{folder} contains no image {absent[0]!r} ({len(absent)} of the listed names are missing).")
+    return {name: path for name, path in found.items() if name in only}
+
+
 def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:
     """Images with the masks of the same stem (or stem + ``_mask``, ``_pixels0``); every image needs its mask.
 
@@ -80,14 +94,7 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
     for folder in (images, masks):
         if not folder.is_dir():
             raise InputError(f"the folder {folder} does not exist.")
-    found, truth = inputs_in(images), images_in(masks)
-    if only is not None:
-        absent = sorted(set(only) - found.keys())
-        if absent:
-            raise InputError(
-                f"{images} contains no image {absent[0]!r} ({len(absent)} of the listed names are missing)."
-            )
-        found = {n: p for n, p in found.items() if n in only}
+    found, truth = _listed(images, inputs_in(images), only), images_in(masks)
     samples = []
     for name, path in found.items():
         mask = next((truth[n] for n in (name, f"{name}_mask", f"{name}_pixels0") if n in truth), None)
@@ -122,7 +129,7 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
         elif folder.name == "masks" or (folder / "masks").is_dir():
             raise InputError(f"{folder.parent if folder.name == 'masks' else folder} contains masks/ but no images/.")
         else:
-            samples += [Sample(group, n, p, None) for n, p in inputs_in(folder).items() if only is None or n in only]
+            samples += [Sample(group, n, p, None) for n, p in _listed(folder, inputs_in(folder), only).items()]
     if not samples:
         raise InputError(f"{root} contains neither images/ and masks/ nor sub-folders that do.")
     if split and not listed:

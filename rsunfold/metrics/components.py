@@ -42,7 +42,7 @@ def log_odds(score: NDArray[Any] | float) -> NDArray[np.float64]:
 @dataclass(frozen=True)
 class Rule:
     """What is a target among scores: an 8-connected component of pixels with score > threshold, whose mean log odds are
-    above those of ``confidence`` and which has no more than ``max_area`` pixels.
+    above those of ``confidence`` and which has ``min_area`` to ``max_area`` pixels.
 
     Two thresholds as Canny's (PAMI 1986): the lower one says how far a target reaches, the higher one whether there is
     one; not by its best pixel, but by all of them, because large bright clutter has one good pixel easily. confidence :
@@ -52,6 +52,7 @@ class Rule:
     threshold: float
     confidence: float = 0.0
     max_area: int | None = None
+    min_area: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "confidence", max(self.threshold, self.confidence))
@@ -65,6 +66,7 @@ class Rule:
             self.threshold if threshold is None else threshold,
             confidence,
             (self.max_area if max_area is None else max_area) or None,
+            self.min_area,
         )
 
     @property
@@ -75,7 +77,8 @@ class Rule:
     def keeps(self, area: NDArray[Any], odds: NDArray[Any]) -> NDArray[np.bool_]:
         """Whether components (n,) of pixels above the threshold are targets, by their pixels and the sums of these
         pixels' log odds."""
-        kept = np.ones(len(area), bool) if self.odds is None else odds > area * self.odds
+        kept = area >= self.min_area
+        kept = kept if self.odds is None else kept & (odds > area * self.odds)
         return kept if self.max_area is None else kept & (area <= self.max_area)
 
     def detected(self, score: NDArray[Any], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -83,7 +86,7 @@ class Rule:
         from scipy import ndimage
 
         mask = np.asarray((score > self.threshold) & valid)
-        if self.odds is None and self.max_area is None:
+        if self.odds is None and self.max_area is None and self.min_area <= 1:
             return mask
         labels, count = ndimage.label(mask, structure=np.ones((3, 3), dtype=np.int32))
         of = labels[mask]
@@ -91,8 +94,9 @@ class Rule:
         return np.asarray(mask & self.keeps(area, odds)[labels])
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """The three under the names that reports and summaries have for them."""
-        return {"threshold": self.threshold, "confidence": self.confidence, "max_area_px": self.max_area}
+        """What there is under the names that reports and summaries have for it; a smallest area where there is one."""
+        least = {"min_area_px": self.min_area} if self.min_area > 1 else {}
+        return {"threshold": self.threshold, "confidence": self.confidence, "max_area_px": self.max_area} | least
 
 
 def match(truth: Components, predicted: Components) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

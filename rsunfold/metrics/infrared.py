@@ -149,6 +149,7 @@ class InfraredMetrics:
             return "boolean masks"
         asked = [
             "whose mean log odds are > those of confidence" if self.rule.odds is not None else "",
+            "of at least min_area_px pixels" if self.rule.min_area > 1 else "",
             "of at most max_area_px pixels" if self.rule.max_area is not None else "",
         ]
         where = " ".join(text for text in asked if text)

@@ -111,13 +111,15 @@ def _insets(figure: Any, targets: Sequence[Target], read: Callable[[Window], Arr
 
 @dataclass(frozen=True)
 class Case:
-    """One image of a test set for :func:`worst_images`: image (h, w) grey, truth and prediction (h, w) bool."""
+    """One image of a test set for :func:`worst_images`: image (h, w) grey, truth and prediction (h, w) bool; shown :
+    what the image is."""
 
     name: str
     image: Array
     truth: Bool
     prediction: Bool
     iou: float
+    shown: str = "image"
 
 
 def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrite: bool = False) -> None:
@@ -139,7 +141,7 @@ def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrit
         show_image(line[0], case.image, case.image.shape)
         draw_outline(line[0], case.truth, TRUTH, case.image.shape)
         draw_outline(line[0], case.prediction, PREDICTION, case.image.shape)
-        line[0].set(title="image, both outlines", ylabel=f"{case.name}\nIoU {case.iou:.3f}")
+        line[0].set(title=f"{case.shown}, both outlines", ylabel=f"{case.name}\nIoU {case.iou:.3f}")
         for axes, name, mask, colour in (
             (line[1], "truth", case.truth, TRUTH),
             (line[2], "prediction", case.prediction, PREDICTION),

@@ -9,9 +9,11 @@ import io
 import json
 import math
 import os
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +81,6 @@ class Trainer:
         self.task = kind(recipe, data, device)
         self.origin = copy.deepcopy(begun).to(device).eval().requires_grad_(False)
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if recipe.optim.revive:
-            self._revive()
         self.ema: Unrolled = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.first = copy.deepcopy(self.ema) if recipe.optim.start_share else None
         self.net.train()
@@ -133,6 +133,8 @@ class Trainer:
                 "the recipe needs weights to begin with (fixed_norm, start_share, revive); give them with --from."
             )
         begun = time.monotonic()
+        if o.revive:
+            self._revive()
         if self.rank == 0:
             with torch.inference_mode():
                 self.task.begin(self.start, self.origin, self.say)
@@ -148,12 +150,20 @@ class Trainer:
         """Operators of the weights begun with that have no effect begin anew."""
         with torch.inference_mode():
             dead = self.task.dead(self.origin)
+        if dead is None:
+            raise InputError(
+                "the recipe asks for optim.revive, but which operators have no effect cannot be told of denoising "
+                "networks and of images of 64 pixels and less; leave it out."
+            )
         torch.manual_seed(self.recipe.seed)
         fresh: Unrolled = get_model(self.recipe.model).build(**self.net.arch)
         try:
             revived(self.net, dead, fresh)
         except ValueError as error:
             raise InputError(f"the recipe asks for optim.revive, but {error}.") from None
+        for averaged in (self.ema, self.first):
+            if averaged is not None:
+                averaged.load_state_dict(self.net.state_dict())
         self.say(f"operators that begin anew: {', '.join(dead) or 'none, all have an effect'}")
 
     def _run(self, net: nn.Module, end: float) -> bool:
@@ -164,8 +174,9 @@ class Trainer:
         steps = tracked(range(self.step, self.recipe.optim.steps), "training")
         with closing(steps):
             while self._agreed(next(steps, None) is not None and time.monotonic() < end):
-                self.losses.append(self._one(net))
-                self.seconds = before + time.monotonic() - start
+                with whole_steps(self._checkpoint):
+                    self.losses.append(self._one(net))
+                    self.seconds = before + time.monotonic() - start
                 last = self.step == self.recipe.optim.steps
                 if self.step % self.recipe.validate_every == 0 or last:
                     self._validate()
@@ -382,6 +393,32 @@ class Trainer:
         sha = save(self.weights, net, record, overwrite=True)
         with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds), encoding="utf-8")
+
+
+@contextmanager
+def whole_steps(keep: Callable[[], None]) -> Iterator[None]:
+    """A step of training that signals do not cut in two: Ctrl-C, or SIGTERM of a batch system, waits for its end, then
+    for ``keep``. A second one does not wait. Elsewhere than in the main thread nothing changes."""
+    numbers = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
+    before = {number: signal.getsignal(number) for number in numbers}
+    came: list[int] = []
+
+    def later(number: int, frame: object) -> None:
+        came.append(number)
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number, handler in before.items():
+        if callable(handler):
+            signal.signal(number, later)
+    try:
+        yield
+        if came:
+            keep()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _compiled(net: nn.Module, device: torch.device) -> nn.Module:

@@ -78,10 +78,10 @@ class TrainingTask(ABC):
         needs others.
         """
 
-    def dead(self, net: Unrolled) -> dict[str, float]:
+    def dead(self, net: Unrolled) -> dict[str, float] | None:
         """Names of the operators of ``net``, in evaluation mode, that give one number whatever the image, and that
-        number; none unless the task can tell."""
-        return {}
+        number; None where the task cannot tell."""
+        return None
 
     def state(self) -> dict[str, Any]:
         """What :meth:`begin` found, in numbers, texts, lists and tensors, for the checkpoint; see :meth:`restore`."""

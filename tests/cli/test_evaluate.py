@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import rasterio
 from scipy import ndimage
 
+from rsunfold.infer.infrared.evaluate import evaluate_files
+from rsunfold.io.samples import find_samples
 from rsunfold.simulate.infrared import infrared_scenes
 
 EVALUATE = ("evaluate", "detect-ir")
@@ -199,6 +202,28 @@ def test_the_rule_that_is_asked_for_is_the_one_of_detect_ir(call, report, scenes
     named, _ = report("--predictions", tmp_path / "ruled", *truth)  # our own files name their rule
     given, _ = report("--predictions", results, *truth, *rule)
     assert named["sets"]["all"] == given["sets"]["all"] == figures
+
+
+def test_the_smallest_area_of_our_own_files_counts(call, report, scenes, network, tmp_path):
+    truth = ("--masks", scenes / "masks")
+    call("detect-ir", scenes / "images", "-o", tmp_path / "out", *network, "--min-area", "6", "--no-quicklook", "-q")
+    scores, _ = report("--predictions", tmp_path / "out", *truth)
+    masks, _ = report("--predictions", some(tmp_path / "out", tmp_path / "masks", "*_mask.tif"), *truth)
+    every, _ = report(*folders(scenes), *network)
+    assert scores["per_image"] == masks["per_image"] != every["per_image"]
+    assert scores["min_area_px"] == 6 and "of at least min_area_px" in scores["sets"]["all"]["rule"]
+
+
+def test_the_worst_cases_show_the_image_and_what_is_evaluated(scenes, results, tmp_path):
+    samples = find_samples(scenes)
+    for sample in samples[:1]:
+        with rasterio.open(sample.image) as ds:
+            gray = ds.read(1)
+    cases = {c.name.partition("/")[2]: c for c in evaluate_files(results, samples).worst}
+    shown = cases[samples[0].name]
+    assert shown.shown == "image" and np.array_equal(shown.image, gray)
+    own = [replace(sample, image=sample.mask) for sample in samples]  # as where no image is given
+    assert evaluate_files(results, own).worst[0].shown == "prediction, no image given"
 
 
 def test_predictions_whose_files_name_different_rules(call, fails, scenes, results, tmp_path):

@@ -23,6 +23,20 @@ def test_missing_units_are_guessed_and_said(values, expected, word):
     assert len(notes) == 1 and f"{word}metres" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("units", "values", "expected"),
+    [
+        ("Micrometers", (420, 2450), (420, 2450)),
+        ("nm", (0.42, 2.45), (420, 2450)),
+        ("nm", (8000, 12000), (8000, 12000)),
+    ],
+)
+def test_units_that_the_values_contradict(units, values, expected):
+    fields, notes = spectral_fields(2, wavelength=values, units=units)
+    assert fields["wavelengths"] == expected
+    assert len(notes) == (expected != values or units == "Micrometers")
+
+
 def test_units_that_are_no_length_are_ignored_and_said():
     fields, notes = spectral_fields(2, [1, 2], [1, 1], units="Index")
     assert fields["wavelengths"] == fields["fwhm"] == ()

@@ -307,6 +307,33 @@ def test_reading_is_quiet(tmp_path):
             reader.read()
 
 
+def test_samples_of_16_bits_with_white_at_0_are_inverted_not_reduced(tmp_path):
+    data = (np.arange(30 * 40).reshape(30, 40) + 7000).astype(np.uint16)
+    data[3, 4] = 65535
+    with rasterio.open(
+        tmp_path / "a.tif", "w", driver="GTiff", width=40, height=30, count=1, dtype="uint16", photometric="MINISWHITE",
+        nodata=65535,
+    ) as ds:  # fmt: skip
+        ds.write(data, 1)
+    with open_cube(tmp_path / "a.tif") as reader:
+        cube = reader.read()
+        assert reader.dtype == np.uint16 and reader.meta.nodata == (0.0,)
+    np.testing.assert_array_equal(cube.data[0], 65535 - data)
+    assert (~cube.valid).sum() == 1 and not cube.valid[3, 4]
+
+
+@pytest.mark.parametrize("name", ["cube", "a/cube"])
+def test_the_only_variable_of_a_container_may_be_named(tmp_path, name):
+    data = np.random.default_rng(0).random((3, 4, 5), np.float32)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file[name] = data
+    for var in (None, name):
+        with open_cube(tmp_path / "a.h5", var=var) as reader:
+            np.testing.assert_array_equal(reader.read().data, data)
+    with pytest.raises(InputError, match=r"a\.h5 has no variable 'other'; it has a single one"):
+        open_cube(tmp_path / "a.h5", var="other")
+
+
 def test_gcps(write_tif):
     points = [GroundControlPoint(r, c, 10.0 + c, 50.0 - r) for r, c in ((0, 0), (0, 5), (5, 0), (5, 5))]
     with open_cube(write_tif(bands(np.zeros((6, 6))), gcps=points, crs="EPSG:4326")) as reader:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from skimage.io import imsave
 
 from rsunfold.errors import InputError
 from rsunfold.io.samples import find_samples, keep_only, pair, read_mask
@@ -165,10 +166,30 @@ def test_what_a_mask_does_not_know(tmp_path, values, nodata, known):
 
 def test_a_truth_that_numbers_its_targets_is_refused(tmp_path):
     path = write(tmp_path / "m.tif", np.array([[0, 1, 2]], np.uint8))
-    assert not read_mask(path)[0].any()
     with pytest.raises(InputError, match=r"m\.tif has values up to 2, none above half of 255: a target mask contains"):
         read_mask(path, truth=True)
     assert not read_mask(write(tmp_path / "e.tif", np.zeros((1, 3), np.uint8)), truth=True)[0].any()
+
+
+def test_a_prediction_that_numbers_its_targets_is_refused(tmp_path):
+    numbers = np.zeros((8, 9), np.uint8)
+    numbers[1, 1], numbers[5, 5] = 1, 2
+    imsave(tmp_path / "m.png", numbers, check_contrast=False)
+    with pytest.raises(InputError, match="has values up to 2, none above half of 255"):
+        read_mask(tmp_path / "m.png")
+    imsave(tmp_path / "s.png", 50 * numbers, check_contrast=False)  # how sure it is
+    assert not read_mask(tmp_path / "s.png")[0].any()
+    with rasterio.open(tmp_path / "f.tif", "w", driver="GTiff", width=9, height=8, count=1, dtype="float32") as ds:
+        ds.write(numbers.astype(np.float32) / 4, 1)
+    with pytest.raises(InputError, match="none above half of 1: a target mask contains 0 and 1"):
+        read_mask(tmp_path / "f.tif", truth=True)
+
+
+def test_a_list_of_a_set_without_targets_is_checked_too(tmp_path):
+    write(tmp_path / "sky" / "a.png")
+    (tmp_path / "sky" / "train.txt").write_text("a.png")
+    with pytest.raises(InputError, match=r"sky contains no image 'a\.png'"):
+        find_samples(tmp_path, "train.txt")
 
 
 def test_masks_of_several_bands(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from rsunfold.progress import listening
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
 from rsunfold.train.infrared.task import InfraredTask
-from rsunfold.train.loop import LOG, Trainer, training_device
+from rsunfold.train.loop import LOG, Trainer, training_device, whole_steps
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.unrolled import Record
 
@@ -679,6 +680,62 @@ def test_operators_without_effect_begin_anew_where_the_recipe_asks(learned, data
     made.run()
     assert ("stages.0.FT" in made.task.dead(made.net.eval())) is not revive
     assert torch.allclose(made.net.stages[0].FT.features[0].weight, begun, atol=1e-6) is not revive
+
+
+def test_revival_needs_to_know_what_is_dead(learned, data, tmp_path):
+    """The images of these tests are too small to tell."""
+    recipe = tiny_recipe(1, 1, optim={"revive": True})
+    with pytest.raises(InputError, match="cannot be told of denoising networks and of images of 64 pixels"):
+        trainer(recipe, data, tmp_path, start=learned[1] / "tiny.safetensors").run()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, data, tmp_path):
+    class Stopped(Exception):
+        pass
+
+    def stop(number, frame):
+        raise Stopped
+
+    before = signal.signal(number, stop)
+    try:
+        made = trainer(tiny_recipe(6, 6), data, tmp_path)
+        step = made._one
+
+        def interrupted(net):
+            if made.step == 3:
+                signal.raise_signal(number)
+            return step(net)
+
+        made._one = interrupted
+        with pytest.raises(Stopped):
+            made.run()
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+    assert checkpoint(tmp_path)["step"] == made.step == 4
+    trainer(tiny_recipe(6, 6), data, tmp_path).run(resume=True)
+    trainer(tiny_recipe(6, 6), data, tmp_path / "whole").run()
+    assert_same(checkpoint(tmp_path)["net"], checkpoint(tmp_path / "whole")["net"])
+
+
+def test_a_second_signal_does_not_wait(data, tmp_path):
+    with pytest.raises(KeyboardInterrupt), whole_steps(lambda: None):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it waited")
+
+
+def test_sets_that_are_not_there_are_told(data, tmp_path):
+    said = []
+    trainer(tiny_recipe(1, 1, data={"weights": {"blobs": 1.0, "bolbs": 2.0}}), data, tmp_path, said).run()
+    assert "sets that the recipe names and the data do not contain: bolbs" in said
+
+
+def test_a_set_without_validation_images_is_told(data, tmp_path):
+    recipe = tiny_recipe(1, 1, data={"sets": "blobs", "validation_of": {"blobs": 0.01}})
+    with pytest.raises(InputError, match=r"none of the 8 images of .* \(blobs\) can be held out"):
+        trainer(recipe, data, tmp_path)
 
 
 def test_compiled_training_is_that_of_the_same_network(data, tmp_path, monkeypatch):

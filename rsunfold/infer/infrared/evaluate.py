@@ -19,7 +19,14 @@ from rsunfold.cube import Meta
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.infrared.run import CONFIDENCE_TAG, MAX_AREA_TAG, THRESHOLD_TAG, check_max_area, check_threshold
+from rsunfold.infer.infrared.run import (
+    CONFIDENCE_TAG,
+    MAX_AREA_TAG,
+    MIN_AREA_TAG,
+    THRESHOLD_TAG,
+    check_max_area,
+    check_threshold,
+)
 from rsunfold.infer.results import environment, work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import TargetNetwork
 
 Score = NDArray[Any]
-Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32]]
+Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32] | None]
 """A sample, its score, and truth, valid pixels and gray of it, all (H, W)."""
 
 WORST = 6
@@ -340,10 +347,12 @@ def evaluate_files(
         for sample, path in tracked(paths.items(), "comparing"):
             prediction = _read_scores(path, own if threshold is None else None) if scored else _read_mask(path)
             truth, valid = sample.truth(prediction.shape)
+            gray = None
             if sample.image != sample.mask:
                 with open_cube(sample.image) as reader:
-                    valid = valid & reader.read(scaled=False).valid
-            yield sample, prediction, truth, valid, np.asarray(prediction, np.float32)
+                    cube = reader.read(scaled=False)
+                valid, gray = valid & cube.valid, np.abs(cube.data).mean(axis=0, dtype=np.float32)
+            yield sample, prediction, truth, valid, gray
 
     about = {
         "model": str(predictions),
@@ -373,7 +382,8 @@ def _own_rule(meta: Meta) -> Rule:
     """The rule that our own files name, a threshold of 0.5 where one names none."""
     tags = meta.tags
     most = int(tags.get(MAX_AREA_TAG, 0)) or None
-    return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most)
+    least = int(tags.get(MIN_AREA_TAG, 1))
+    return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most, least)
 
 
 def _read_scores(path: Path, expected: Rule | None) -> NDArray[np.float32]:
@@ -405,7 +415,8 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
         if row["iou"] is None:
             continue
         predicted = score & valid if rule is None else rule.detected(score, valid)
-        case = Case(row["image"], gray, truth, predicted, row["iou"])
+        shown = ("prediction, no image given", np.asarray(score, np.float32)) if gray is None else ("image", gray)
+        case = Case(row["image"], shown[1], truth & valid, predicted, row["iou"], shown[0])
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)

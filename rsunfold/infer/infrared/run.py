@@ -38,7 +38,8 @@ from rsunfold.report import quicklook, stages_picture, write_json
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
-THRESHOLD_TAG, CONFIDENCE_TAG, MAX_AREA_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_CONFIDENCE", "RSUNFOLD_MAX_AREA"
+THRESHOLD_TAG, CONFIDENCE_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_CONFIDENCE"
+MIN_AREA_TAG, MAX_AREA_TAG = "RSUNFOLD_MIN_AREA", "RSUNFOLD_MAX_AREA"
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,8 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
     }
     if passage.rule.max_area is not None:
         note[MAX_AREA_TAG] = str(passage.rule.max_area)
+    if passage.collector.min_area > 1:
+        note[MIN_AREA_TAG] = str(passage.collector.min_area)
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:

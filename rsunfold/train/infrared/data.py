@@ -67,7 +67,8 @@ def carve(
     """True for the samples that are validation: ``share`` of each set (``default`` for those it does not name).
 
     Near-duplicates, of other sets too, fall on one side; a cluster that would overshoot the share stays in training,
-    so that one long sequence cannot be all of validation. Where all would, the smallest of several is held out.
+    so that one long sequence cannot be all of validation. Where all would, the smallest of several is held out, if all
+    its sets have a share.
     """
     clusters = near_duplicates(images, [f"{s.group}/{s.name}" for s in samples])
     groups = np.array([s.group for s in samples])
@@ -80,8 +81,9 @@ def carve(
             held |= members
             for g, n in counts.items():
                 left[g] -= n
-    sizes = np.bincount(clusters)
-    if not held.any() and len(sizes) > 1 and any(share.get(g, default) > 0 for g in groups):
+    sizes = np.bincount(clusters).astype(float)
+    sizes[clusters[[share.get(g, default) <= 0 for g in groups]]] = np.inf
+    if not held.any() and len(sizes) > 1 and np.isfinite(sizes).any():
         held = clusters == sizes.argmin()
     return held.tolist()
 

@@ -55,14 +55,16 @@ class InfraredTask(TrainingTask):
         used = [not named or s.group in named for s in samples]
         self.validation = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if h and u]
         train = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if u and not h]
-        if len(samples) > 3 and not self.validation:
+        count, where = sum(used), f"{data} ({recipe.data.sets})" if named else str(data)
+        if count > 3 and not self.validation:
             raise InputError(
-                f"none of the {len(samples)} images of {data} can be held out for validation: they are near-duplicates "
-                "of one another, such as frames of one scene, or the recipe's data.validation is 0; add images of "
-                "another scene."
+                f"none of the {count} images of {where} can be held out for validation: they are near-duplicates of "
+                "one another, such as frames of one scene, or their share (data.validation, data.validation_of) is "
+                "less than one image; add images of another scene, or raise it."
             )
         if not train or not self.validation:
-            raise InputError(f"{data} contains {len(samples)} images, too few to hold out validation images.")
+            raise InputError(f"{where} contains {count} images, too few to hold out validation images.")
+        self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
         for what, some in (("train on", train), ("validate on", self.validation)):
             if not any((truth & valid).any() for _, (_, truth, valid) in some):
                 raise InputError(
@@ -103,6 +105,8 @@ class InfraredTask(TrainingTask):
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
         """Targets may be as large as those of ``record``, and as those trained on; where the recipe draws crops on
         errors, those of ``net``."""
+        if self.absent:
+            say(f"sets that the recipe names and the data do not contain: {', '.join(self.absent)}")
         if record is not None and record.max_area is not None:
             self.max_area = max(self.max_area or self.largest or 0, record.max_area)
         if self.on_error:
@@ -116,9 +120,10 @@ class InfraredTask(TrainingTask):
             for _, logits, truth, valid in tracked(results, "looking for errors", len(self.train)):
                 self.crops.errors.append(error_places(logits, truth & valid, valid))
 
-    def dead(self, net: Unrolled) -> dict[str, float]:
-        """Operators whose output is one number all over some validation images."""
-        return dead_operators(net, self._shown())
+    def dead(self, net: Unrolled) -> dict[str, float] | None:
+        """Operators whose output is one number all over some validation images; None where all of these are small."""
+        shown = list(self._shown())
+        return dead_operators(net, shown) if shown else None
 
     def state(self) -> dict[str, Any]:
         """The largest area, and the places of errors of each image."""
@@ -139,7 +144,7 @@ class InfraredTask(TrainingTask):
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         iou = sum(by_set.values()) / max(1, len(by_set))
-        dead = self.dead(net)
+        dead = self.dead(net) or {}
         return Verdict(
             score=found.score,
             log={"val_iou": iou, "val_sets": by_set} | ({} if found.silent is None else {"val_silent": found.silent}),

@@ -214,6 +214,29 @@ def test_what_the_mosaic_misses_is_no_spike_either(spikes, monkeypatch):
     assert image.spiked == [1]
 
 
+@pytest.mark.parametrize("spikes", ["kept", "limited", "holes"])
+@pytest.mark.parametrize("value", [-9999, 65535])
+def test_a_number_that_many_pixels_hold_in_every_band_is_no_data(noisy, value, spikes):
+    data = noisy.copy()
+    data[:, :3, :7] = value
+    image = SpectralImage(ArrayReader(data), spikes=spikes)
+    assert image.fill == value and image.statistics.valid_pixels == 480 - 21
+    declared = SpectralImage(ArrayReader(data, nodata=value), spikes=spikes)
+    np.testing.assert_array_equal(image.statistics.moments.covariance, declared.statistics.moments.covariance)
+    for one, other in zip(image.read(Window(0, 0, 24, 20)), declared.read(Window(0, 0, 24, 20)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert f"many pixels hold {value:g} in every band" in image.remarks()[0] and not declared.remarks()
+
+
+def test_flat_spectra_among_the_others_are_data(noisy):
+    data = noisy.copy()
+    data[:, :3, :7] = np.median(noisy)
+    assert opened(data).fill is None
+    data = noisy.copy()
+    data[:, 0, 0] = -9999  # one pixel is a spike
+    assert opened(data).fill is None
+
+
 def test_what_may_be_held_bounds_the_strips(noisy):
     row, mosaic = 4 * 16 * 20, 4 * 16 * 20 * 24
     image = SpectralImage(ArrayReader(noisy), room=mosaic + module.STRIP_COPIES_NEAR * row * 3)
