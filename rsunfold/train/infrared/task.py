@@ -159,7 +159,7 @@ class InfraredTask(TrainingTask):
                 "figures": kept_of(figures),
             },
             usage=[usage_of(found, cut=found.rule.max_area == self.own_area)]
-            + ([f"operators that give one number for all pixels: {', '.join(dead)}"] if dead else []),
+            + ([f"operators that give one number for all pixels: {', '.join(f'`{d}`' for d in dead)}"] if dead else []),
             results=table_of(figures, found),
         )
 
