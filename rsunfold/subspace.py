@@ -49,8 +49,9 @@ WINDOW, CUT = 16, 3.0
 """Bands of the windows in which spectral directions are freed of noise, and the threshold in its deviations."""
 CONTRAST = 1e4
 """Largest ratio of two noise levels that such a window tells apart, which keeps its equations solvable."""
-LOUD = 10.0
-"""Noise of a band, in units of the median of the WINDOW bands on either side, from which it has no say in theirs."""
+LOUD, FAINT = 10.0, 0.3
+"""Noise of a band, in units of the median of the WINDOW bands on either side, from which it has no say in theirs, where
+its signal is not as much stronger too: its ratio to the noise is below the median's by LOUD FAINT."""
 FILLS = 10
 """Rounds of filling dead samples. Each leaves the share of the error that A keeps among the dead bands, about 0.1."""
 
@@ -194,18 +195,29 @@ def signal_directions(
     w, A = w[:k], A[:, :k]
     if bands < WINDOW:
         return np.ascontiguousarray(A)
+    loud = _loud(sigma, np.sqrt(np.maximum(np.diagonal(C), SLIGHT)))
     for turn in range(1 if robust else 1 + TURNS):
         if turn:
             w, U = eigen(A.T @ C @ A)
             A = C @ A @ U / np.maximum(w, SLIGHT)
         signal = np.maximum(w, SLIGHT)
         noise = np.clip(np.sqrt((signal + squares) / count) / signal, 1e-9, bands**-0.5)
-        columns = [_smooth_spectrum(sigma * a, e * sigma) for a, e in zip(A.T, noise, strict=True)]
+        columns = [_smooth_spectrum(sigma * a, e * sigma, loud) for a, e in zip(A.T, noise, strict=True)]
         A, _ = np.linalg.qr(np.stack(columns, axis=1) / sigma[:, None])
     return np.asarray(A)
 
 
-def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
+def _loud(noise: Real, signal: Real) -> NDArray[np.bool_]:
+    """Bands of LOUD ``noise`` whose ``signal`` (a deviation in units of the noise) is FAINT."""
+
+    def usual(x: Real) -> Real:
+        return np.asarray(median_filter(x, 2 * WINDOW + 1, mode="nearest"))
+
+    loud = (noise > LOUD * usual(noise)) & (LOUD * FAINT * signal < usual(signal))
+    return np.asarray(loud & ~loud.all())
+
+
+def _smooth_spectrum(spectrum: Real, noise: Real, loud: NDArray[np.bool_]) -> Real:
     """``spectrum`` (bands,), whose noise has the standard deviations ``noise`` (bands,), without most of it.
 
     In windows of WINDOW bands at every offset the spectrum is the sum of the cosines whose coefficients exceed CUT
@@ -213,10 +225,9 @@ def _smooth_spectrum(spectrum: Real, noise: Real) -> Real:
     coefficients are fitted again by least squares weighted by 1 / noise^2, so that a noisy band does not spoil a clean
     neighbour. Windows overlap in the mean weighted by the inverse variance of their fit, band by band.
 
-    Of bands with LOUD noise, such as those of water vapour, the others say more than they do themselves, and which
+    Of ``loud`` bands (bands,), such as those of water vapour, the others say more than they do themselves, and which
     cosines exceed their noise must not depend on them: they are interpolated linearly before.
     """
-    loud = noise > LOUD * median_filter(noise, 2 * WINDOW + 1, mode="nearest")
     if loud.any():
         places = np.arange(len(noise))
         spectrum, noise = (np.interp(places, places[~loud], v[~loud]) for v in (spectrum, noise))

@@ -481,6 +481,21 @@ class TestSignalSubspace:
             lost.append(np.mean((signal - A @ (A.T @ signal)) ** 2))
         assert lost[1] < 1.5 * lost[0] + 1e-3
 
+    def test_bands_of_much_signal_and_noise_are_no_noisy_bands(self):
+        """Units that differ from band to band: directions are those of the same image in the same units."""
+        rng = np.random.default_rng(6)
+        cube = scene(side=48) + 0.02 * rng.standard_normal((BANDS, 48, 48))
+        clean = scene(side=48)
+        lost = []
+        for gain in (1.0, 20.0):
+            factor = np.ones((BANDS, 1, 1))
+            factor[40:43] = gain
+            found = subspace_of(cube * factor)
+            signal = (clean - clean.mean(axis=(1, 2), keepdims=True)) * factor / found.sigma[:, None, None]
+            signal = signal.reshape(BANDS, -1)
+            lost.append(np.mean((signal - found.A @ (found.A.T @ signal)) ** 2))
+        assert lost[1] < 3 * lost[0] + 1e-3
+
     def test_repeated_bands_add_no_directions(self):
         rng = np.random.default_rng(5)
         cube = scene(bands=40, rank=3, side=48)

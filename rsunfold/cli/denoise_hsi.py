@@ -82,7 +82,7 @@ def denoise_hsi(
     from rsunfold.errors import UsageError
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
-    from rsunfold.infer.hsi.run import Cleaned, Options, about, denoise_file, output_names, target_of
+    from rsunfold.infer.hsi.run import Cleaned, Options, about, denoise_file, output_names, replaced_names, target_of
     from rsunfold.infer.results import is_done, refuse_inputs
 
     pixels = []
@@ -98,8 +98,12 @@ def denoise_hsi(
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")
     if overwrite:
-        targets = [target_of(output, stem, envi) for stem in files]
-        written = (target.parent / name for target in targets for name in output_names(target, options).values())
+        targets = {stem: target_of(output, stem, envi) for stem in files}
+        written = (
+            target.parent / name
+            for stem, target in targets.items()
+            for name in replaced_names(target, options, kept=stem)
+        )
         refuse_inputs(written, files.values())
     use_threads(threads)
     denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)

@@ -106,7 +106,7 @@ def detect_anomaly(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
-    from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names
+    from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names, replaced_names
     from rsunfold.infer.batch import expand
     from rsunfold.infer.results import is_done, refuse_inputs, results_folder
 
@@ -123,7 +123,7 @@ def detect_anomaly(
     folder = results_folder(output)
     files = expand(inputs)
     if overwrite:
-        written = (folder / name for stem in files for name in output_names(stem, options).values())
+        written = (folder / name for stem in files for name in replaced_names(stem, options))
         refuse_inputs(written, files.values())
     use_threads(threads)
     detector = AnomalyDetector(

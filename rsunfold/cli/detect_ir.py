@@ -87,7 +87,7 @@ def detect_ir(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
     from rsunfold.infer.infrared.detector import Detector
-    from rsunfold.infer.infrared.run import Detection, Options, about, detect_file, output_names
+    from rsunfold.infer.infrared.run import Detection, Options, about, detect_file, output_names, replaced_names
     from rsunfold.infer.results import is_done, refuse_inputs, results_folder
 
     options = Options(
@@ -106,7 +106,7 @@ def detect_ir(
     folder = results_folder(output)
     files = expand(inputs)
     if overwrite:
-        written = (folder / name for stem in files for name in output_names(stem, options).values())
+        written = (folder / name for stem in files for name in replaced_names(stem, options))
         refuse_inputs(written, files.values())
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)

@@ -125,8 +125,7 @@ def select_features(
     )
     files = expand(inputs)
     if overwrite:
-        suffixes = (".img" if envi else ".tif", ".csv", ".npy")  # which one is known when the input is read
-        kinds = ((stem, suffix) for stem in files for suffix in suffixes)
+        kinds = ((stem, suffix) for stem in files for suffix in (".tif", ".img", ".csv", ".npy"))
         written = (folder / name for kind in kinds for name in output_names(*kind, options).values())
         refuse_inputs(written, files.values())
     use_threads(threads)

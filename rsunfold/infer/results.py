@@ -126,18 +126,21 @@ def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str
 
 def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
     """Raise OutputError where one of ``paths``, which are to be written, is a file of one of the inputs ``sources``."""
-    own = {place: source for source in sources for part in _files_of(source) if (place := _on_disk(part))}
-    for path in paths:
-        source = own.get(_on_disk(path) or (-1, -1))
-        if source is not None:
-            raise OutputError(f"{path} would overwrite the input {source}; choose another output.")
+    there = {place: path for path in paths if (place := _on_disk(path))}
+    for source in sources if there else ():
+        for part in _files_of(source):
+            path = there.get(_on_disk(part) or (-1, -1))
+            if path is not None:
+                raise OutputError(f"{path} would overwrite the input {source}; choose another output.")
 
 
 def _files_of(source: str) -> Iterator[Path]:
     """The file of an input, or the data and the header of an ENVI image."""
-    yield Path(source)
-    with suppress(InputError, OSError):
-        yield from resolve(Path(source))
+    path = Path(source)
+    yield path
+    if path.suffix.lower() == ".hdr" or path.with_suffix(".hdr").exists() or Path(f"{source}.hdr").exists():
+        with suppress(InputError, OSError):
+            yield from resolve(path)
 
 
 def _on_disk(path: Path) -> tuple[int, int] | None:

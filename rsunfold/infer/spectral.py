@@ -44,9 +44,11 @@ FAR = 1000.0
 RARE, FEW = 1e-3, 3
 """Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
 is another part of the scene, such as land beside a sea whose band hardly varies."""
-FILLED, OFF = 1e-3, 0.5
-"""Least share of the pixels that hold one number in all bands, and how far this lies outside the range of the others,
-in units of the range, where it stands for no data."""
+FILLED, OFF, FAR_OFF = 1e-3, 0.5, 3.0
+"""Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
+the range of the others, in units of the range: where these are hardly negative, and where they are."""
+SATURATED = 1e-2
+"""The same share for the largest number of the file's type, which sensors give, too, where there is too much light."""
 LEAST_BANDS = 8
 """Fewest bands of which one number in all says that."""
 Spikes = Literal["kept", "limited", "holes"]
@@ -84,8 +86,8 @@ class SpectralImage(Source):
     deviations (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`:
     "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample in a million decides
     mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
-    :attr:`fill` : the number that many pixels hold in all bands, far from all others, where there is one: it stands for
-    no data though the file does not say so, and these pixels are not valid.
+    :attr:`fills` : numbers that many pixels hold in all bands, far from all others: they stand for no data though the
+    file does not say so, and these pixels are not valid.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -105,7 +107,8 @@ class SpectralImage(Source):
         self.limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self.spikes: Spikes = spikes
         self.spiked: list[int] = []
-        self.fill: float | None = None
+        self.fills: list[float] = []
+        self._flat: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         super().__init__(source, var)
@@ -125,8 +128,9 @@ class SpectralImage(Source):
                     f"but --memory leaves {self.room // 2**20} MB; increase it."
                 )
         self.statistics = self._gather()
-        self.fill = self._undeclared()
-        if self.fill is not None:
+        while len(self.fills) < 3 and (fill := self._undeclared()) is not None:
+            self.fills.append(fill)
+            self._flat = self._flat or self.bands
             self._again()
         if self.spikes != "kept":
             self._limit()
@@ -143,20 +147,37 @@ class SpectralImage(Source):
             self.__dict__.pop(cached, None)
 
     def _undeclared(self) -> float | None:
-        """See :attr:`fill`; from the mosaic."""
-        data, valid, _ = self.mosaic
-        if len(data) < LEAST_BANDS:
+        """One of :attr:`fills`: a number that is an end of the range of every band. Takes one more pass where some is.
+
+        Never 0, or a number among the others: a dark or a saturated object is one, too. The mosaic says what the others
+        are.
+        """
+        moments = self.statistics.moments
+        if len(self.bands) < LEAST_BANDS:
             return None
-        spectra = data[:, valid]
-        flat = (spectra == spectra[:1]).all(axis=0)
-        if not flat.any():
-            return None
-        values, counts = np.unique(spectra[0, flat], return_counts=True)
-        value, others = float(values[counts.argmax()]), spectra[:, ~flat]
-        if counts.max() <= max(FEW, FILLED * spectra.shape[1]) or not others.size:
-            return None
-        low, high = np.percentile(others, (0.1, 99.9))
-        return value if value < low - OFF * (high - low) or value > high + OFF * (high - low) else None
+        kind = self.reader.dtype
+        top = float(np.iinfo(kind).max) if kind.kind in "iu" and kind.itemsize > 1 else math.nan
+        for ends, share in ((moments.low, FILLED), (moments.high, SATURATED)):
+            value = np.float32(ends[0])
+            if (ends.astype(np.float32) != value).any() or (share == SATURATED and value != np.float32(top)):
+                continue
+            data, valid, _ = self.mosaic
+            spectra = data[:, valid]
+            others = spectra[:, (spectra != value).any(axis=0)]
+            if not others.size:
+                continue
+            low, high = np.percentile(others, (0.1, 99.9))
+            off = OFF if low > -0.05 * (high - low) else FAR_OFF
+            below = value < min(0, low - off * (high - low))
+            above = share == SATURATED and value > high + FAR_OFF * (high - low)
+            if (below or above) and self._holding(value) > max(FEW, share * self.statistics.valid_pixels):
+                return float(value)
+        return None
+
+    def _holding(self, value: np.float32) -> int:
+        """Valid pixels that hold a number in every band that takes part."""
+        cubes = (self._known(window, self.bands) for window in self.strips(len(self.bands)))
+        return sum(int((cube.valid & (cube.data.astype(np.float32) == value).all(axis=0)).sum()) for cube in cubes)
 
     def _limit(self) -> None:
         """Find spikes, and where there are some gather the statistics of what is left.
@@ -202,11 +223,16 @@ class SpectralImage(Source):
         return beyond, least, most
 
     def _known(self, window: Window, bands: list[int]) -> Cube:
-        """A window of the file, and no pixel valid that holds :attr:`fill`."""
+        """A window of the file, and no pixel valid that holds one of :attr:`fills`."""
         cube = self.reader.read(window, bands)
-        if self.fill is None:
+        # Bands that are constant say nothing, and may hold another number.
+        places = [k for k, band in enumerate(bands) if band in self._flat]
+        if not self.fills or not places:
             return cube
-        return replace(cube, valid=cube.valid & (cube.data != cube.data.dtype.type(self.fill)).any(axis=0))
+        data, valid = cube.data[places].astype(np.float32), cube.valid.copy()
+        for fill in self.fills:
+            valid &= (data != np.float32(fill)).any(axis=0)
+        return replace(cube, valid=valid)
 
     def _cube(self, window: Window, bands: list[int]) -> Cube:
         """What is :meth:`_known` of a window, and no sample beyond :attr:`limits` valid."""
@@ -433,11 +459,11 @@ class SpectralImage(Source):
                 f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
                 "axes (rows, columns, bands are expected)"
             )
-        if self.fill is not None:
-            found.append(
-                f"many pixels hold {self.fill:g} in every band and were taken to have no data: declare it in the file "
-                "(nodata, or data ignore value in an ENVI header)"
-            )
+        found += [
+            f"many pixels hold {fill:g} in every band and were taken to have no data: declare it in the file (nodata, "
+            "or data ignore value in an ENVI header)"
+            for fill in self.fills
+        ]
         if self.spiked:
             shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")
             found.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +38,18 @@ def is_result(path: Path) -> bool:
         return False
     image, kind = found["image"], found["kind"]
     stems = (image, path.stem) if kind == "denoised" else (image,)
-    if not any(path.with_name(stem + last).exists() for stem in stems for last in LAST):
-        return False
-    if kind not in ("denoised", "selected") or path.suffix.lower() == ".png":
-        return True
-    return any(path.with_name(image + suffix).exists() for suffix in _OF_IMAGES)
+    last = [there for stem in stems for end in LAST if (there := path.with_name(stem + end)).exists()]
+    if not last or kind not in ("denoised", "selected") or path.suffix.lower() == ".png":
+        return bool(last)
+    try:
+        made_of = str(json.loads(last[0].read_text(encoding="utf-8"))["input"])
+    except (OSError, ValueError, KeyError, TypeError):  # no summary of ours
+        made_of = ""
+    # Of a name such as NETCDF:"a.nc":b, too, the file.
+    files = [part for part in re.split(r'[:"/\\]', made_of) if part]
+    return any(path.with_name(name).exists() for name in files) or any(
+        path.with_name(image + suffix).exists() for suffix in _OF_IMAGES
+    )
 
 
 def inputs_in(folder: Path) -> dict[str, Path]:

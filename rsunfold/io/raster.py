@@ -102,7 +102,8 @@ class RasterReader(CubeReader):
         self.bits = int(nbits) if nbits else None
         structure = ds.tags(ns="IMAGE_STRUCTURE")
         # GDAL makes them known by a palette of 8 bits.
-        self._white = structure.get("MINISWHITE") == "YES" and self.dtype.kind == "u" and self.dtype.itemsize > 1
+        wide = structure.get("MINISWHITE") == "YES" and self.dtype.kind == "u" and self.dtype.itemsize > 1
+        self._white = 2 ** (self.bits or 8 * self.dtype.itemsize) - 1 if wide and self._shown == "colours" else None
         self._lut = self._palette()
         bands = len(self._indexes) if self._lut is None else self._lut.shape[1] - 1
         self.shape = (bands, ds.height, ds.width)
@@ -142,7 +143,7 @@ class RasterReader(CubeReader):
         ds = self._ds
         if len(self._indexes) != 1 or ds.colorinterp[0] != ColorInterp.palette or self._shown == "indices":
             return None
-        if self._white:
+        if self._white is not None:
             self._notes.append(Aside("0 is white in the file, so its samples were inverted"))
             return None
         table = ds.colormap(1)
@@ -194,9 +195,8 @@ class RasterReader(CubeReader):
             if len(listed) not in (0, bands):
                 self._notes.append(f"band names lists {len(listed)} names for {bands} bands and was ignored")
             fields["band_names"] = tuple(listed) if len(listed) == bands else ()
-        if self._white:
-            top = np.iinfo(self.dtype).max
-            self._nodata = tuple(None if value is None else top - value for value in self._nodata)
+        if self._white is not None:
+            self._nodata = tuple(None if value is None else self._white - value for value in self._nodata)
         if header is None and self._lut is None:
             places = [index - 1 for index in self._indexes]
             nothing = (None,) * ds.count
@@ -284,8 +284,8 @@ class RasterReader(CubeReader):
                 valid &= ds.read_masks(index, window=where) > 0
             for index in set(ds.indexes) - set(self._indexes):
                 valid &= ds.read(index, window=where) > 0
-        if self._white:
-            data = np.iinfo(self.dtype).max - data
+        if self._white is not None:
+            data = self.dtype.type(self._white) - data
         for band, index in zip(data, indexes, strict=True):
             value = self._nodata[self._indexes.index(index)]
             if value is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,13 @@ class Sample:
         return truth, known
 
 
-NUMBERS = 64
-"""Largest value of a predicted mask that counts its targets, not how sure it is of them."""
+def _numbers(values: NDArray[Any]) -> bool:
+    """Whether the values above 0 number connected groups of pixels: 1, 2, ..., each of them in one place."""
+    from scipy.ndimage import label
+
+    found = np.unique(values[values > 0])
+    counted = found.size > 1 and np.array_equal(found, np.arange(1, found.size + 1))
+    return counted and all(label(values == n, np.ones((3, 3)))[1] == 1 for n in found)
 
 
 def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -47,7 +53,7 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     stored in wider types too. Of a palette with colours, such as that of an ENVI Classification, the indices count.
     Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
     InputError when the file has several bands that differ, and for values above 0 but nowhere above half of the range,
-    such as those of a file that numbers its targets; of a prediction, for such numbers up to NUMBERS.
+    such as those of a file that numbers its targets; a prediction may be unsure of all, but not number them.
     """
     with open_cube(path, palette="grays") as reader:
         cube = reader.read(scaled=False)
@@ -59,7 +65,7 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     largest = values.max(initial=0)
     full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
     mask = truth_mask(values, 0, full)
-    if largest > 0 and not mask.any() and (truth or largest <= NUMBERS):
+    if largest > 0 and not mask.any() and (truth or _numbers(values)):
         ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
         raise InputError(
             f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, zip_longest
 from pathlib import Path
@@ -259,9 +259,16 @@ def _is_text(cells: Sequence[str]) -> bool:
 _NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "-", "?")
 
 
-def is_missing(label: Any) -> bool:
-    """Whether a label is none: None, NaN, or the text of a cell that says so."""
-    return label is None or label != label or (isinstance(label, str) and label.strip().lower() in _NO_NUMBER)
+def missing_labels(labels: Iterable[Any]) -> list[bool]:
+    """Which labels are none: None, NaN, the text of an empty cell, and beside numbers the words for none; beside other
+    words, ``none`` may be a class."""
+    given = list(labels)
+    numbers = any(isinstance(label, str) and _is_number(label) and label.lower() != "nan" for label in given)
+    words = _NO_NUMBER if numbers else ("", "nan")
+    return [
+        label is None or label != label or (isinstance(label, str) and label.strip().lower() in words)
+        for label in given
+    ]
 
 
 def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None, axis: str) -> _Raw:

@@ -89,6 +89,7 @@ class Trainer:
                 module.eval()
         self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.validated = 0
         self.losses: list[float] = []
 
     @property
@@ -172,13 +173,15 @@ class Trainer:
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
         steps = tracked(range(self.step, self.recipe.optim.steps), "training")
+        if self._due() and self.validated != self.step:  # interrupted between the two
+            self._validate()
         with closing(steps):
             while self._agreed(next(steps, None) is not None and time.monotonic() < end):
                 with whole_steps(self._checkpoint):
                     self.losses.append(self._one(net))
                     self.seconds = before + time.monotonic() - start
-                last = self.step == self.recipe.optim.steps
-                if self.step % self.recipe.validate_every == 0 or last:
+                if self._due():
+                    self._checkpoint()
                     self._validate()
                     saved = -math.inf
                 elif self.step % 100 == 0:
@@ -188,6 +191,10 @@ class Trainer:
                     saved = time.monotonic()
         self._checkpoint()
         return self.step >= self.recipe.optim.steps
+
+    def _due(self) -> bool:
+        """Whether the present step ends with a validation."""
+        return self.step > 0 and (self.step % self.recipe.validate_every == 0 or self.step == self.recipe.optim.steps)
 
     def _agreed(self, go_on: bool) -> bool:
         """What process 0 decides: clocks differ, and a process that went on alone would wait for ever."""
@@ -231,6 +238,7 @@ class Trainer:
     # ------------------------------------------------------------------ validation
 
     def _validate(self) -> None:
+        self.validated = self.step
         if self.rank:
             return
         begun = time.monotonic()
@@ -308,6 +316,7 @@ class Trainer:
         self.ema.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.validated = state.get("validated", self.step)
         self.losses = list(state.get("losses", []))
         self.begun = self.begun if made is None else made
         self.task.restore(state.get("task", {}))
@@ -324,6 +333,7 @@ class Trainer:
             "step": self.step,
             "seconds": self.seconds,
             "best": self.best,
+            "validated": self.validated,
             "losses": self.losses,
             "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
             "data": self.task.data_hash,

@@ -115,6 +115,14 @@ def test_no_input_of_a_batch_is_overwritten(fails, scene, network, tmp_path):
     assert truth.read_bytes() == before and not list(tmp_path.glob("1_mask_*"))
 
 
+def test_what_replacing_would_remove_is_no_input_either(fails, scene, tmp_path):
+    for name in ("x.tif", "x_mask.img"):
+        (tmp_path / name).write_bytes(Path(scene).read_bytes())
+    words = (tmp_path / "x.tif", tmp_path / "x_mask.img", "-o", tmp_path, "--model", "top-hat", "--overwrite")
+    assert "x_mask.img would overwrite the input" in fails(4, "detect-ir", *words)
+    assert (tmp_path / "x_mask.img").exists()
+
+
 @pytest.mark.parametrize(("data", "header"), [("s_mask.dat", "s_mask.dat.hdr"), ("s_mask.dat", "s_mask.hdr")])
 def test_an_envi_image_in_the_folder_keeps_its_header(data, header, fails, scene, tmp_path):
     (tmp_path / data).write_bytes(bytes(12))

@@ -1,5 +1,7 @@
 """What a command line names, and what becomes of each."""
 
+import json
+
 import pytest
 
 from rsunfold.errors import BatchError, InputError, OutputError, UsageError
@@ -56,6 +58,20 @@ def test_results_in_a_folder_of_their_own_are_inputs(tmp_path, monkeypatch):
     assert list(expand(["*_denoised.tif"])) == ["a_denoised"]
     (tmp_path / "a.hdr").touch()
     assert list(expand(["."])) == ["a", "b_selected"]
+
+
+@pytest.mark.parametrize(
+    ("original", "told", "stem"),
+    [("A.TIF", "A.TIF", "A"), ("a.nc", 'NETCDF:"/data/a.nc":rad', "a_rad"), ("t.tsv", "x/t.tsv", "t")],
+)
+def test_the_original_beside_is_known_by_the_summary(original, told, stem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (original, f"{stem}_denoised.tif"):
+        (tmp_path / name).touch()
+    (tmp_path / f"{stem}_denoised_summary.json").write_text(json.dumps({"input": told}))
+    assert f"{stem}_denoised" not in expand(["*"])
+    (tmp_path / original).unlink()
+    assert list(expand(["*"])) == [f"{stem}_denoised"]
 
 
 def test_images_that_are_called_like_a_picture_of_a_report_are_inputs(tmp_path, monkeypatch):

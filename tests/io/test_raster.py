@@ -320,6 +320,8 @@ def test_samples_of_16_bits_with_white_at_0_are_inverted_not_reduced(tmp_path):
         assert reader.dtype == np.uint16 and reader.meta.nodata == (0.0,)
     np.testing.assert_array_equal(cube.data[0], 65535 - data)
     assert (~cube.valid).sum() == 1 and not cube.valid[3, 4]
+    with open_cube(tmp_path / "a.tif", palette="indices") as reader:  # classes
+        np.testing.assert_array_equal(reader.read().data[0], data)
 
 
 @pytest.mark.parametrize("name", ["cube", "a/cube"])

@@ -468,7 +468,7 @@ def test_a_recipe_of_another_task(data, tmp_path):
 
 def test_too_few_images(data, tmp_path):
     recipe = tiny_recipe(1, 1, data={"validation_of": {"blobs": 0, "sky": 0}})
-    asks = r"none of the 12 images of .* can be held out for validation: .* or the recipe's data\.validation is 0"
+    asks = r"none of the 12 images of .* can be held out for validation: .* or their share \(data\.validation, "
     with pytest.raises(InputError, match=asks):
         trainer(recipe, data, tmp_path)
 
@@ -669,7 +669,8 @@ def test_operators_without_effect_begin_anew_where_the_recipe_asks(learned, data
     before = dead_weights(learned[1] / "tiny.safetensors", start)
     said = []
     recipe = tiny_recipe(3, 3, optim={"revive": revive})
-    made = trainer(recipe, data, tmp_path / "out", said, start)
+    made = stop_after(trainer(recipe, data, tmp_path / "out", said, start), 0)
+    made.run()
     image = torch.rand(1, 1, 60, 70, generator=torch.Generator().manual_seed(1))
     inner = (..., slice(20, -20), slice(20, -20))
     for a, b in zip(made.ema(image, reconstruct=True), before.eval()(image, reconstruct=True), strict=True):
@@ -677,7 +678,9 @@ def test_operators_without_effect_begin_anew_where_the_recipe_asks(learned, data
         torch.testing.assert_close(a[inner], b[inner], rtol=0, atol=5e-3 * float(b.detach().abs().max()))
     assert any(line.startswith("operators that begin anew: stages.0.FT") for line in said) is revive
     begun = made.net.stages[0].FT.features[0].weight.detach().clone()
-    made.run()
+    made = trainer(recipe, data, tmp_path / "out", again := [])
+    made.run(resume=True)
+    assert not any("begin anew" in line for line in again)
     assert ("stages.0.FT" in made.task.dead(made.net.eval())) is not revive
     assert torch.allclose(made.net.stages[0].FT.features[0].weight, begun, atol=1e-6) is not revive
 
@@ -717,6 +720,24 @@ def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, da
     trainer(tiny_recipe(6, 6), data, tmp_path).run(resume=True)
     trainer(tiny_recipe(6, 6), data, tmp_path / "whole").run()
     assert_same(checkpoint(tmp_path)["net"], checkpoint(tmp_path / "whole")["net"])
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_signal_in_a_step_before_a_validation_does_not_lose_it(step, data, tmp_path):
+    made = trainer(tiny_recipe(6, 3), data, tmp_path)
+    one = made._one
+
+    def interrupted(net):
+        if made.step == step - 1:
+            signal.raise_signal(signal.SIGINT)
+        return one(net)
+
+    made._one = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        made.run()
+    assert checkpoint(tmp_path)["step"] == step
+    assert trainer(tiny_recipe(6, 3), data, tmp_path).run(resume=True)
+    assert [int(row["step"]) for row in log(tmp_path) if row["val_score"]] == [3, 6]
 
 
 def test_a_second_signal_does_not_wait(data, tmp_path):

@@ -98,6 +98,12 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_summary.json"}
 
 
+def replaced_names(stem: str, options: Options) -> set[str]:
+    """Those of a result with any options that decide which files there are: a new one replaces all of them."""
+    kinds: dict[str, Any] = {"stages": (False, True), "picture": (False, True), "suffix": (".tif", ".img")}
+    return all_names(partial(output_names, stem), options, **kinds)
+
+
 def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:
     """What the summary says of the model and of what was asked for."""
     return {**detector.describe(), "asked": asked_for(options)}
@@ -132,10 +138,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
         paths = {kind: work / name for kind, name in names.items()}
         _write_rasters(image, found, scored, paths)
         _write_reports(image, found, anomalies, paths, options)
-        every = all_names(
-            partial(output_names, stem), options, stages=(False, True), picture=(False, True), suffix=(".tif", ".img")
-        )
-        move_results(work, folder, options.overwrite, every)
+        move_results(work, folder, options.overwrite, replaced_names(stem, options))
     found.files = {kind: folder / name for kind, name in names.items()}
     return found
 

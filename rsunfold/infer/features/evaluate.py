@@ -22,7 +22,7 @@ from rsunfold.infer.results import environment
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.table import is_missing, read_table
+from rsunfold.io.table import missing_labels, read_table
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
 from rsunfold.ranking import Ranking
@@ -165,7 +165,7 @@ def evaluate_tables(
             raise InputError(
                 f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
             )
-        unlabelled = sum(is_missing(label) for label in table.labels)
+        unlabelled = sum(missing_labels(table.labels))
         if unlabelled:
             raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
         for note in table.notes:

@@ -99,6 +99,17 @@ def output_names(target: Path, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_summary.json"}
 
 
+def replaced_names(target: Path, options: Options, *, kept: str) -> set[str]:
+    """Those of a result with any options that decide which files there are: a new one replaces all of them, but for an
+    image that is called like one of them; ``kept`` is its stem."""
+    every: set[str] = set()
+    for suffix in {target.suffix, *((".tif", ".img") if target.stem.endswith(DENOISED) else ())}:
+        names_of = partial(output_names, target.with_suffix(suffix))
+        every |= all_names(names_of, options, residual=(False, True), report=(False, True))
+    own = set(output_names(target, options).values())
+    return own | {name for name in every if Path(name).stem != kept}
+
+
 def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
     """What the summary says of the model and of what was asked for."""
     return {**denoiser.describe(), "asked": asked_for(options, sigma=denoiser.sigma, adapt=denoiser.adapt)}
@@ -151,12 +162,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
             passage.removed.pictures(paths, title=title)
         write_json(paths["summary"], summary)
-        every: set[str] = set()
-        for suffix in {target.suffix, *((".tif", ".img") if target.stem.endswith(DENOISED) else ())}:
-            names_of = partial(output_names, target.with_suffix(suffix))
-            every |= all_names(names_of, options, residual=(False, True), report=(False, True))
-        kept = Path(image.path).stem  # an image that is called like a result of it
-        move_results(work, folder, options.overwrite, {name for name in every if Path(name).stem != kept})
+        move_results(work, folder, options.overwrite, replaced_names(target, options, kept=Path(image.path).stem))
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
 
 
@@ -310,7 +316,8 @@ def _summary(
         )
     if passage.unmarked:
         notes.append(
-            f"{passage.unmarked} pixels are invalid because of a mask in the file, which --dtype same does not copy; "
+            f"{passage.unmarked} pixels are invalid because of a mask in the file, or of a number that it "
+            "does not declare, which --dtype same does not mark; "
             "they have values in the result, but are NaN without --dtype same"
         )
     return {

@@ -110,6 +110,12 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_summary.json"}
 
 
+def replaced_names(stem: str, options: Options) -> set[str]:
+    """Those of a result with any options that decide which files there are: a new one replaces all of them."""
+    kinds: dict[str, Any] = {"stages": (False, True), "picture": (False, True), "suffix": (".tif", ".img")}
+    return all_names(partial(output_names, stem), options, **kinds)
+
+
 def about(detector: Detector, options: Options) -> dict[str, Any]:
     """What the summary says of the model and of what was asked for."""
     return {**detector.describe(), "asked": asked_for(options)}
@@ -160,10 +166,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
             _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
-        every = all_names(
-            partial(output_names, stem), options, stages=(False, True), picture=(False, True), suffix=(".tif", ".img")
-        )
-        move_results(work, folder, options.overwrite, every)
+        move_results(work, folder, options.overwrite, replaced_names(stem, options))
     return Detection(targets, passage.rule.threshold, summary, {k: folder / n for k, n in names.items()})
 
 

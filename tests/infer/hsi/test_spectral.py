@@ -215,26 +215,47 @@ def test_what_the_mosaic_misses_is_no_spike_either(spikes, monkeypatch):
 
 
 @pytest.mark.parametrize("spikes", ["kept", "limited", "holes"])
-@pytest.mark.parametrize("value", [-9999, 65535])
-def test_a_number_that_many_pixels_hold_in_every_band_is_no_data(noisy, value, spikes):
-    data = noisy.copy()
+@pytest.mark.parametrize(
+    ("value", "kind"), [(-9999, np.float32), (-9999.9, np.float64), (-(2**31), np.int32), (65535, np.uint16)]
+)
+@pytest.mark.parametrize("dead", [False, True])
+def test_a_number_that_many_pixels_hold_in_every_band_is_no_data(noisy, value, kind, dead, spikes):
+    data = (abs(noisy) * 900 if kind in (np.int32, np.uint16) else noisy).astype(kind)
     data[:, :3, :7] = value
+    if dead:
+        data[4] = 0
     image = SpectralImage(ArrayReader(data), spikes=spikes)
-    assert image.fill == value and image.statistics.valid_pixels == 480 - 21
+    assert image.fills == [np.float32(value)] and image.statistics.valid_pixels == 480 - 21
     declared = SpectralImage(ArrayReader(data, nodata=value), spikes=spikes)
     np.testing.assert_array_equal(image.statistics.moments.covariance, declared.statistics.moments.covariance)
     for one, other in zip(image.read(Window(0, 0, 24, 20)), declared.read(Window(0, 0, 24, 20)), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert f"many pixels hold {value:g} in every band" in image.remarks()[0] and not declared.remarks()
+    assert f"many pixels hold {np.float32(value):g} in every band" in image.remarks()[0] and not declared.remarks()
 
 
-def test_flat_spectra_among_the_others_are_data(noisy):
+def test_several_numbers_may_stand_for_no_data(noisy, monkeypatch):
+    monkeypatch.setattr(module, "MOSAIC_SIDE", 8)  # which need not see them
+    monkeypatch.setattr(module, "MOSAIC_TILE", 4)
     data = noisy.copy()
-    data[:, :3, :7] = np.median(noisy)
-    assert opened(data).fill is None
+    data[:, 5:7, 5:9], data[:, 9, 9:13] = -9999, -8888
+    image = opened(data)
+    assert image.fills == [-9999, -8888] and image.statistics.valid_pixels == 480 - 12
+
+
+@pytest.mark.parametrize("value", ["median", 0, "bright"])
+def test_flat_spectra_of_dark_and_bright_objects_are_data(noisy, value):
+    data = noisy.copy()
+    data[:, :3, :7] = {"median": np.median(noisy), "bright": 20 * noisy.max()}.get(value, value)
+    assert not opened(data).fills
+
+
+def test_lamps_that_saturate_and_single_pixels_are_data(noisy):
+    counts = (noisy * 900).astype(np.uint16)
+    counts[:, :2, :2] = 65535  # less than a hundredth
+    assert not opened(counts).fills
     data = noisy.copy()
     data[:, 0, 0] = -9999  # one pixel is a spike
-    assert opened(data).fill is None
+    assert not opened(data).fills
 
 
 def test_what_may_be_held_bounds_the_strips(noisy):
