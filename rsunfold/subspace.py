@@ -211,7 +211,7 @@ def _loud(noise: Real, signal: Real) -> NDArray[np.bool_]:
     """Bands of LOUD ``noise`` whose ``signal`` (a deviation in units of the noise) is FAINT."""
 
     def usual(x: Real) -> Real:
-        return np.asarray(median_filter(x, 2 * WINDOW + 1, mode="nearest"))
+        return np.asarray(median_filter(x, 2 * WINDOW + 1, mode="reflect"))
 
     loud = (noise > LOUD * usual(noise)) & (LOUD * FAINT * signal < usual(signal))
     return np.asarray(loud & ~loud.all())

@@ -50,7 +50,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
         files += found
     by_stem: dict[str, str] = {}
     for name in dict.fromkeys(files):
-        stem = _stem(name)
+        stem = stem_of(name)
         if stem in by_stem:
             image = _the_same(by_stem[stem], name)
             if image is not None:
@@ -69,7 +69,7 @@ def _is_input(name: str) -> bool:
     return not (path.is_dir() or path.suffix.lower() in BESIDE or name.endswith(SIDECARS) or is_result(path))
 
 
-def _stem(name: str) -> str:
+def stem_of(name: str) -> str:
     """What the results of an input are called after: its file, with the variable where one of GDAL's names has one,
     such as ``NETCDF:"a.nc":b``, ``HDF5:a.h5://b/c`` or ``GTIFF_DIR:2:a.tif``."""
     inner = _SUBDATASET.match(name)

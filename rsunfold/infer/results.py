@@ -135,10 +135,12 @@ def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
 
 
 def _files_of(source: str) -> Iterator[Path]:
-    """The file of an input, or the data and the header of an ENVI image."""
+    """The file of an input, that in a name of GDAL's, or the data and the header of an ENVI image."""
     path = Path(source)
     yield path
-    if path.suffix.lower() == ".hdr" or path.with_suffix(".hdr").exists() or Path(f"{source}.hdr").exists():
+    if of_gdal(source):
+        yield from (Path(part) for part in re.findall(r'[^:"]+', source))
+    elif path.suffix.lower() in {".hdr", *DATA_SUFFIXES}:
         with suppress(InputError, OSError):
             yield from resolve(path)
 

@@ -155,15 +155,24 @@ class SpectralImage(Source):
         moments = self.statistics.moments
         if len(self.bands) < LEAST_BANDS:
             return None
-        kind = self.reader.dtype
-        top = float(np.iinfo(kind).max) if kind.kind in "iu" and kind.itemsize > 1 else math.nan
+        kind, (scale, *scales), (offset, *offsets) = (
+            self.reader.dtype,
+            set(self.meta.scales or (1.0,)),
+            set(self.meta.offsets or (0.0,)),
+        )
+        whole = kind.kind in "iu" and kind.itemsize > 1 and not (scales or offsets)
+        top = np.iinfo(kind).max * scale + offset if whole else math.nan
         for ends, share in ((moments.low, FILLED), (moments.high, SATURATED)):
             value = np.float32(ends[0])
-            if (ends.astype(np.float32) != value).any() or (share == SATURATED and value != np.float32(top)):
+            if (ends.astype(np.float32) != value).any() or (
+                share == SATURATED and not math.isclose(value, top, rel_tol=1e-6)
+            ):
                 continue
             data, valid, _ = self.mosaic
             spectra = data[:, valid]
-            others = spectra[:, (spectra != value).any(axis=0)]
+            # Nor what is another number in all bands, or this one in some where nothing is measured so.
+            varies, holds = (spectra != spectra[:1]).any(axis=0), spectra == value
+            others = spectra[:, varies & ~(holds.any(axis=0) if share == FILLED else holds.all(axis=0))]
             if not others.size:
                 continue
             low, high = np.percentile(others, (0.1, 99.9))

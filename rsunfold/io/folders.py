@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rsunfold.errors import InputError
@@ -45,11 +45,10 @@ def is_result(path: Path) -> bool:
         made_of = str(json.loads(last[0].read_text(encoding="utf-8"))["input"])
     except (OSError, ValueError, KeyError, TypeError):  # no summary of ours
         made_of = ""
-    # Of a name such as NETCDF:"a.nc":b, too, the file.
-    files = [part for part in re.split(r'[:"/\\]', made_of) if part]
-    return any(path.with_name(name).exists() for name in files) or any(
-        path.with_name(image + suffix).exists() for suffix in _OF_IMAGES
-    )
+    # Of a name such as NETCDF:"a.nc":b, too, the file; the summary may come from Windows.
+    files = {PureWindowsPath(part).name for part in re.split(r'[:"]', made_of)} - {"", ".", ".."}
+    files |= {image + suffix for suffix in _OF_IMAGES}
+    return not files.isdisjoint(there.name for there in path.parent.iterdir())
 
 
 def inputs_in(folder: Path) -> dict[str, Path]:

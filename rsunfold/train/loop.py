@@ -348,12 +348,14 @@ class Trainer:
             temporary.write_bytes(content.getbuffer())
 
     def _start_log(self) -> None:
-        """A log with the rows up to the present step: a run that was killed has logged more than it kept."""
+        """A log with the rows up to the present step: a run that was killed has logged more than it kept, such as a
+        validation that comes again."""
+        last = self.step - int(self._due() and self.validated != self.step)
         path = self.out / "log.csv"
         rows: list[dict[str, str]] = []
         if self.step and path.is_file():
             with path.open(newline="", encoding="utf-8") as f:
-                rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= self.step]
+                rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= last]
         with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, LOG + self.task.columns)
             writer.writeheader()

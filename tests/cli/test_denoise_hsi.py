@@ -176,6 +176,8 @@ def test_what_replaces_a_result_replaces_all_of_it(call, noisy, write_image, tmp
         "a_denoised_summary.json",
     ]
     # An image that is called like a result in another format is not one.
+    call("denoise-hsi", cube, "-o", tmp_path / "a.hdr", *FAST)  # beside a.tif, of which it is no header
+    call("denoise-hsi", cube, "-o", tmp_path / "a.hdr", *FAST, "--overwrite")
     mine = write_image(out / "b_denoised.img", noisy)
     for options in ((), ("--overwrite",)):
         call("denoise-hsi", mine, "-o", out / "b_denoised.tif", *FAST, *options)

@@ -62,10 +62,16 @@ def test_results_in_a_folder_of_their_own_are_inputs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("original", "told", "stem"),
-    [("A.TIF", "A.TIF", "A"), ("a.nc", 'NETCDF:"/data/a.nc":rad', "a_rad"), ("t.tsv", "x/t.tsv", "t")],
+    [
+        ("A.TIF", "./A.TIF", "A"),
+        ("a.nc", 'NETCDF:"/data/a.nc":rad', "a_rad"),
+        ("t.tsv", "../x/t.tsv", "t"),
+        ("b.TIF", "C:\\\\data\\\\b.TIF", "b"),
+    ],
 )
 def test_the_original_beside_is_known_by_the_summary(original, told, stem, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()  # called like a folder of the original
     for name in (original, f"{stem}_denoised.tif"):
         (tmp_path / name).touch()
     (tmp_path / f"{stem}_denoised_summary.json").write_text(json.dumps({"input": told}))

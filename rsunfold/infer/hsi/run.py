@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.cube import Aside, Meta, Window, measured
 from rsunfold.errors import UsageError
+from rsunfold.infer.batch import stem_of
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
@@ -162,7 +163,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
             passage.removed.pictures(paths, title=title)
         write_json(paths["summary"], summary)
-        move_results(work, folder, options.overwrite, replaced_names(target, options, kept=Path(image.path).stem))
+        move_results(work, folder, options.overwrite, replaced_names(target, options, kept=stem_of(source)))
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
 
 

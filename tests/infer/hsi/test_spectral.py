@@ -1,5 +1,7 @@
 """SpectralImage: the usable bands, statistics, filled windows, the mosaic, and swapped axes."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -233,13 +235,29 @@ def test_a_number_that_many_pixels_hold_in_every_band_is_no_data(noisy, value, k
     assert f"many pixels hold {np.float32(value):g} in every band" in image.remarks()[0] and not declared.remarks()
 
 
-def test_several_numbers_may_stand_for_no_data(noisy, monkeypatch):
-    monkeypatch.setattr(module, "MOSAIC_SIDE", 8)  # which need not see them
-    monkeypatch.setattr(module, "MOSAIC_TILE", 4)
+@pytest.mark.parametrize("seen", [False, True])
+def test_several_numbers_may_stand_for_no_data(noisy, seen, monkeypatch):
+    if not seen:
+        monkeypatch.setattr(module, "MOSAIC_SIDE", 8)
+        monkeypatch.setattr(module, "MOSAIC_TILE", 4)
     data = noisy.copy()
     data[:, 5:7, 5:9], data[:, 9, 9:13] = -9999, -8888
     image = opened(data)
     assert image.fills == [-9999, -8888] and image.statistics.valid_pixels == 480 - 12
+
+
+def test_fill_may_be_shifted_between_detectors(noisy):
+    data = noisy.copy()
+    data[:, 5:7, 5:15] = data[:8, 7, 5:15] = -9999
+    assert opened(data).fills == [-9999]
+
+
+def test_the_largest_number_of_a_type_with_a_scale(noisy):
+    data = (abs(noisy) * 900).astype(np.uint16)
+    data[:, :3, :7] = 65535
+    reader = ArrayReader(data)
+    reader.meta = replace(reader.meta, scales=(1e-4,) * 16, offsets=(0.5,) * 16)
+    assert SpectralImage(reader).fills == [pytest.approx(65535e-4 + 0.5)]
 
 
 @pytest.mark.parametrize("value", ["median", 0, "bright"])
