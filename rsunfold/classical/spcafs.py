@@ -65,10 +65,10 @@ class SPCAFS:
         return Ranking(by_score(scores, conflicts), scores, about)
 
 
-def _leading_norms(S: Real, m: int, basis: Real) -> Real:
+def _leading_norms(S: Real, m: int, basis: Real | None) -> Real:
     """Norms (d,) of the rows of the m leading eigenvectors of S in the span of a basis, see :func:`row_sparse`."""
-    values, vectors = np.linalg.eigh(basis.T @ S @ basis)
-    vectors = basis @ vectors
+    values, vectors = np.linalg.eigh(S if basis is None else basis.T @ S @ basis)
+    vectors = vectors if basis is None else basis @ vectors
     last = values[-m]
     same = np.abs(values - last) <= SAME * np.abs(values).max()
     above = values > last
@@ -101,16 +101,16 @@ def row_sparse(
     Where the m-th eigenvalue of S is a multiple one, as of fewer samples than features, which of its eigenvectors W
     holds is arbitrary: the first row norms are then the root mean square over all choices.
     """
-    U = np.eye(len(S)) if basis is None else basis
 
     def leading(A: Real) -> Real:
-        inside = U.T @ A @ U
-        return np.asarray(U @ eigenvectors((inside + inside.T) / 2, len(inside) - m, len(inside)))
+        if basis is None:
+            return eigenvectors(A, len(A) - m, len(A))
+        inside = basis.T @ A @ basis
+        return np.asarray(basis @ eigenvectors((inside + inside.T) / 2, len(inside) - m, len(inside)))
 
-    W = leading(S) if start is None or not weight else start
     if not weight:
-        return W
-    norms = _leading_norms(S, m, U) if start is None else np.linalg.norm(W, axis=1)
+        return leading(S)
+    norms = _leading_norms(S, m, basis) if start is None else np.linalg.norm(start, axis=1)
     for _ in range(steps):
         D = power / 2 * np.maximum(norms, LEAST) ** (power - 2)
         W = leading(S - weight * np.diag(D))

@@ -11,7 +11,7 @@ import reprlib
 import secrets
 import shutil
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,7 +154,7 @@ def _on_disk(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def refuse_results(folder: Path, names: Sequence[str], spec: ModelSpec, source: str, *, overwrite: bool) -> None:
+def refuse_results(folder: Path, names: Collection[str], spec: ModelSpec, source: str, *, overwrite: bool) -> None:
     """Raise OutputError when a file of ``names`` is there and may not be overwritten, or an ENVI raster among them
     would share its header.
 

@@ -152,36 +152,42 @@ class SpectralImage(Source):
         Never 0, or a number among the others: a dark or a saturated object is one, too. The mosaic says what the others
         are.
         """
-        moments = self.statistics.moments
+        moments, valid = self.statistics.moments, self.statistics.valid_pixels
         if len(self.bands) < LEAST_BANDS:
             return None
-        kind, (scale, *scales), (offset, *offsets) = (
-            self.reader.dtype,
-            set(self.meta.scales or (1.0,)),
-            set(self.meta.offsets or (0.0,)),
-        )
-        whole = kind.kind in "iu" and kind.itemsize > 1 and not (scales or offsets)
-        top = np.iinfo(kind).max * scale + offset if whole else math.nan
-        for ends, share in ((moments.low, FILLED), (moments.high, SATURATED)):
-            value = np.float32(ends[0])
-            if (ends.astype(np.float32) != value).any() or (
-                share == SATURATED and not math.isclose(value, top, rel_tol=1e-6)
-            ):
-                continue
-            data, valid, _ = self.mosaic
-            spectra = data[:, valid]
-            # Nor what is another number in all bands, or this one in some where nothing is measured so.
-            varies, holds = (spectra != spectra[:1]).any(axis=0), spectra == value
-            others = spectra[:, varies & ~(holds.any(axis=0) if share == FILLED else holds.all(axis=0))]
-            if not others.size:
-                continue
-            low, high = np.percentile(others, (0.1, 99.9))
-            off = OFF if low > -0.05 * (high - low) else FAR_OFF
-            below = value < min(0, low - off * (high - low))
-            above = share == SATURATED and value > high + FAR_OFF * (high - low)
-            if (below or above) and self._holding(value) > max(FEW, share * self.statistics.valid_pixels):
-                return float(value)
+        low, high = moments.low.astype(np.float32), moments.high.astype(np.float32)
+        if low[0] < 0 and (low == low[0]).all():
+            least, most = self._others(low[0], partly=True)  # detectors that are shifted leave some bands filled
+            off = OFF if least > -0.05 * (most - least) else FAR_OFF
+            if low[0] < least - off * (most - least) and self._holding(low[0]) > max(FEW, FILLED * valid):
+                return float(low[0])
+        if math.isclose(high[0], self._largest(), rel_tol=1e-6) and (high == high[0]).all():
+            least, most = self._others(high[0], partly=False)
+            if high[0] > most + FAR_OFF * (most - least) and self._holding(high[0]) > max(FEW, SATURATED * valid):
+                return float(high[0])
         return None
+
+    def _largest(self) -> float:
+        """The largest number of the file's type in physical units; NaN where 8 bits, fractions or several scales tell
+        nothing."""
+        kind, scales, offsets = self.reader.dtype, self.meta.scales or (1.0,), self.meta.offsets or (0.0,)
+        if kind.kind not in "iu" or kind.itemsize == 1 or len({*scales}) > 1 or len({*offsets}) > 1:
+            return math.nan
+        return float(np.iinfo(kind).max * scales[0] + offsets[0])
+
+    def _others(self, value: np.float32, *, partly: bool) -> tuple[float, float]:
+        """The range, but for a thousandth at its ends, of the mosaic's spectra that are not one number in all bands and
+        do not hold ``value`` in all bands, or ``partly``, in any; NaN where there is none."""
+        data, valid, _ = self.mosaic
+        spectra = data[:, valid]
+        holds = spectra == value
+        others = spectra[
+            :, (spectra != spectra[:1]).any(axis=0) & ~(holds.any(axis=0) if partly else holds.all(axis=0))
+        ]
+        if not others.size:
+            return math.nan, math.nan
+        least, most = np.percentile(others, (0.1, 99.9))
+        return float(least), float(most)
 
     def _holding(self, value: np.float32) -> int:
         """Valid pixels that hold a number in every band that takes part."""
@@ -234,9 +240,11 @@ class SpectralImage(Source):
     def _known(self, window: Window, bands: list[int]) -> Cube:
         """A window of the file, and no pixel valid that holds one of :attr:`fills`."""
         cube = self.reader.read(window, bands)
+        if not self.fills:
+            return cube
         # Bands that are constant say nothing, and may hold another number.
         places = [k for k, band in enumerate(bands) if band in self._flat]
-        if not self.fills or not places:
+        if not places:
             return cube
         data, valid = cube.data[places].astype(np.float32), cube.valid.copy()
         for fill in self.fills:

@@ -245,7 +245,7 @@ def test_an_option_may_set_nothing(call, tmp_path):
     assert "x does not exist" in call(*words, code=3).stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX tells a writer that its pipe was closed")
 def test_a_reader_that_has_seen_enough(process):
     done = process("models")
     done.stdout.close()

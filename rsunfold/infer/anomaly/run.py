@@ -127,7 +127,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_results(folder, [*names.values()], detector.spec, source, overwrite=options.overwrite)
+    refuse_results(folder, names.values(), detector.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,

@@ -147,7 +147,7 @@ def select_file(
     started = time.monotonic()
     with environment(), _opened(path, ranker, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
-        refuse_results(folder, [*names.values()], ranker.spec, path, overwrite=options.overwrite)
+        refuse_results(folder, names.values(), ranker.spec, path, overwrite=options.overwrite)
         if isinstance(source, ImageBands):
             refuse_place(folder, names.values(), source.image)
             the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)

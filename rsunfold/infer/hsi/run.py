@@ -135,7 +135,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     """
     started = time.monotonic()
     folder, names = target.parent, output_names(target, options)
-    refuse_results(folder, [*names.values()], denoiser.spec, source, overwrite=options.overwrite)
+    refuse_results(folder, names.values(), denoiser.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image,
@@ -317,9 +317,9 @@ def _summary(
         )
     if passage.unmarked:
         notes.append(
-            f"{passage.unmarked} pixels are invalid because of a mask in the file, or of a number that it "
-            "does not declare, which --dtype same does not mark; "
-            "they have values in the result, but are NaN without --dtype same"
+            f"{passage.unmarked} pixels are invalid because of a mask in the file, or of a number that it does not "
+            "declare, which --dtype same does not mark; they have values in the result, but are NaN without "
+            "--dtype same"
         )
     return {
         "rsunfold": __version__,

@@ -415,8 +415,8 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
         if row["iou"] is None:
             continue
         predicted = score & valid if rule is None else rule.detected(score, valid)
-        shown = ("prediction, no image given", np.asarray(score, np.float32)) if gray is None else ("image", gray)
-        case = Case(row["image"], shown[1], truth & valid, predicted, row["iou"], shown[0])
+        what, shown = ("prediction, no image given", np.asarray(score, np.float32)) if gray is None else ("image", gray)
+        case = Case(row["image"], shown, truth & valid, predicted, row["iou"], what)
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)

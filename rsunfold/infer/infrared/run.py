@@ -154,7 +154,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_results(folder, [*names.values()], detector.spec, source, overwrite=options.overwrite)
+    refuse_results(folder, names.values(), detector.spec, source, overwrite=options.overwrite)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
