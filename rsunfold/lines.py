@@ -8,6 +8,7 @@ stripe is subtracted, and a dead column is filled with what the other bands tell
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -88,6 +89,12 @@ class ColumnSummary:
             self._weight[half, cols] += count
             self._low[:, cols] = np.fmin(self._low[:, cols], np.nanmin(values, axis=1))
             self._high[:, cols] = np.fmax(self._high[:, cols], np.nanmax(values, axis=1))
+
+    def select(self, bands: Bool) -> ColumnSummary:
+        """The summary of some of the bands, bool (bands,)."""
+        out = copy.copy(self)
+        out._median, out._low, out._high = self._median[:, bands], self._low[bands], self._high[bands]
+        return out
 
     @property
     def seen(self) -> Bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,13 @@ RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
 REPEATED = 1e-7
 """A band of whose variance the others leave less than this share repeats them: no sensor measures to 70 dB."""
+ROUNDED, ROUNDED_MOST = 1.5, 0.01
+"""The same in units of what rounding alone would leave, where samples are in whole steps. At most the share
+ROUNDED_MOST of the variance: a class or a mask is no number."""
+FEWEST_KEPT = 0.2
+"""Share of the bands that are left at least; where fewer would be, it is the image that has no noise."""
+AFRESH = 16
+"""Bands that are left out before the matrix is inverted anew, which takes away what rounding has added up to."""
 FEW = 9
 """With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
 ROUNDS, ALONE = 5, 0.1
@@ -81,45 +90,92 @@ def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUN
     return sigma
 
 
-def independent_bands(covariance: Real) -> NDArray[np.bool_]:
+@dataclass(frozen=True)
+class Repeats:
+    """Bands that are linear combinations of others, with noise and all: duplicates, and bands that were interpolated.
+
+    kept (bands,): the bands that they are made of, and all others. W (kept, repeated): y_r = m_r + W' (y_k - m_k) with
+    the means m.
+    """
+
+    kept: NDArray[np.bool_]
+    W: Real
+
+    def noise(self, sigma: Real) -> Real:
+        """Noise (bands,) of all bands from that of the kept ones: of a repeated band sqrt(sum_k W_kr^2 sigma_k^2)."""
+        out = np.empty(len(self.kept))
+        out[self.kept], out[~self.kept] = sigma, np.sqrt(np.square(sigma) @ self.W**2)
+        return out
+
+
+def repeats(covariance: Real, step: Real | None = None) -> Repeats:
+    """The bands that repeat others; constant ones count among them, with W = 0. See :func:`independent_bands`."""
+    kept = independent_bands(covariance, step)
+    W = np.linalg.solve(covariance[np.ix_(kept, kept)], covariance[np.ix_(kept, ~kept)])
+    return Repeats(kept, np.asarray(W, np.float64))
+
+
+def steps(spectra: NDArray[np.floating]) -> Real:
+    """(bands,): the smallest difference of two samples of each band of ``spectra`` (bands, n), 0 where there is none.
+
+    Where the samples were whole numbers once this is about the unit; of others it is next to nothing.
+    """
+    ordered = (np.unique(band) for band in spectra)
+    return np.array([np.diff(band).min() if len(band) > 1 else 0.0 for band in ordered], np.float64)
+
+
+def independent_bands(covariance: Real, step: Real | None = None) -> NDArray[np.bool_]:
     """bool (bands,): True for bands that vary and are not repeated by others, with noise and all.
 
     Duplicates, and bands interpolated from their neighbours, are linear combinations of others: one of them after the
-    other is left out, until none of those that are left has less than the share REPEATED of its variance to itself.
-    Where that would leave out more than half of the bands it is the image that has no noise, and all are True.
+    other is left out, the one with the smallest weights first, which is between the others and not beyond, until each
+    of those that are left has the share REPEATED of its variance to itself. What was rounded afterwards to whole steps
+    q (``step``, (bands,); None for none) is no exact combination w of the others any more, but what rounding leaves of
+    it is (q_b^2 + sum_j w_j^2 q_j^2) / 12: it has to have ROUNDED times that to itself. Where less than the share
+    FEWEST_KEPT would be left, or fewer than FEW and than half, it is the image that has no noise: all are True.
     """
-    spread = np.sqrt(np.diag(covariance))
-    varies = spread > 0
-    correlation = covariance / np.outer(np.where(varies, spread, 1), np.where(varies, spread, 1))
-    kept = varies.copy()
-    while kept.sum() > 1 and 2 * kept.sum() >= varies.sum():
+    variance = np.diag(covariance)
+    varies = variance > 0
+    spread = np.sqrt(np.where(varies, variance, 1))
+    correlation = covariance / np.outer(spread, spread)
+    rounding = np.zeros(len(spread)) if step is None else ROUNDED * (step / spread) ** 2 / 12
+    kept, fewest = varies.copy(), max(min(FEW, varies.sum() / 2), FEWEST_KEPT * varies.sum())
+    inverse, fresh = np.empty((0, 0)), 0
+    while kept.sum() > 1:
         inside = np.flatnonzero(kept)
-        alone = 1 / np.diag(np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside))))
-        if alone.min() > REPEATED:
-            return np.asarray(kept)
-        kept[inside[alone.argmin()]] = False
-    return varies
+        if not fresh:
+            inverse, fresh = np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside))), AFRESH
+        alone = 1 / np.diag(inverse)
+        w = (alone[:, None] * inverse) ** 2  # of bands divided by their deviations
+        repeated = alone <= np.maximum(REPEATED, np.minimum(w @ rounding[inside], ROUNDED_MOST))
+        if not repeated.any():
+            if fresh == AFRESH:
+                break
+            fresh = 0
+            continue
+        if kept.sum() <= fewest:
+            return varies
+        weights = spread[inside] ** 2 * (w @ (1 / spread[inside] ** 2))
+        out = int(np.where(repeated, weights, np.inf).argmin())
+        kept[inside[out]] = False
+        rest = np.arange(len(inside)) != out
+        gone = inverse[rest, out]
+        inverse = inverse[np.ix_(rest, rest)] - np.outer(gone, gone) / inverse[out, out]
+        fresh -= 1
+    return np.asarray(kept)
 
 
-def band_noise(covariance: Real, count: int | None = None) -> Real:
+def band_noise(covariance: Real, count: int | None = None, step: Real | None = None) -> Real:
     """Standard deviation (bands,) of the noise of each band, 0 where it is constant.
 
-    :func:`regression_noise` of the :func:`independent_bands`, refined by :func:`residual_noise` where the ``count`` of
-    the spectra is given. The regression of a band that repeats others leaves nothing, though it has the noise of these:
-    with y_b = sum_j w_j y_j it is sqrt(sum_j w_j^2 sigma_j^2).
+    :func:`regression_noise` of the :func:`independent_bands` (``step``: see there), refined by :func:`residual_noise`
+    where the ``count`` of the spectra is given. The regression of a band that repeats others leaves nothing, though it
+    has the noise of these.
     """
-    kept = independent_bands(covariance)
-    inside = covariance[np.ix_(kept, kept)]
+    made = repeats(covariance, step)
+    inside = covariance[np.ix_(made.kept, made.kept)]
     found = regression_noise(inside)
-    if count is not None:
-        found = residual_noise(inside, found, count)
-    sigma = np.zeros(len(covariance))
-    sigma[kept] = found
-    others = ~kept & (np.diag(covariance) > 0)
-    if others.any():
-        w = np.linalg.solve(inside, covariance[np.ix_(kept, others)])
-        sigma[others] = np.sqrt(found**2 @ w**2)
-    return sigma
+    return made.noise(found if count is None else residual_noise(inside, found, count))
 
 
 def whole_squares(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ bands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,15 @@ from scipy.ndimage import binary_erosion, correlate1d, median_filter
 from rsunfold.lines import ColumnSummary, Lines, column_summary, find_lines
 from rsunfold.moments import Moments
 from rsunfold.noise import (
+    Repeats,
     band_noise,
     eigen,
-    independent_bands,
     regression_noise,
+    repeats,
     robust_statistics,
     signal_rank,
     spatial_noise,
+    steps,
     tells_little,
 )
 
@@ -81,6 +83,9 @@ class Subspace:
     image; basis (bands, bands), its orthonormal eigenvectors in that order; rank, how many of them hold signal.
     A (bands, k), orthonormal: the directions estimated with what is known of signal, see :func:`signal_directions`.
     lines : stripes and dead columns of the image, where these were looked for.
+
+    made : where some bands of the image repeat others, everything above is of the others alone, and so is the whitened
+    image; their means are in ``centre`` (bands of the image,).
     """
 
     mean: Real
@@ -90,9 +95,23 @@ class Subspace:
     rank: int
     A: Real
     lines: Lines | None = None
+    made: Repeats | None = None
+    centre: Real | None = None
+
+    @property
+    def repeated(self) -> NDArray[np.bool_]:
+        """Bands of the image that repeat others."""
+        return np.zeros(len(self.mean), bool) if self.made is None else ~self.made.kept
+
+    @property
+    def noise(self) -> Real:
+        """Standard deviation of the noise of every band of the image, in its units."""
+        return self.sigma if self.made is None else self.made.noise(self.sigma)
 
     def scaled(self, cube: NDArray[np.floating]) -> NDArray[np.float32]:
         """(cube - mean) / sigma, float32 (bands, rows, cols), computed in the type of ``cube``."""
+        if self.made is not None:
+            cube = cube[self.made.kept]
         shift, scale = (v.astype(cube.dtype)[:, None, None] for v in (self.mean, 1 / self.sigma))
         return np.asarray((cube - shift) * scale, np.float32)
 
@@ -120,7 +139,13 @@ class Subspace:
     def colour(self, whitened: NDArray[np.floating], kind: DTypeLike = np.float32) -> NDArray[Any]:
         """Back from :meth:`whiten`, in units of the image and the floating-point type ``kind``."""
         shift, scale = (v.astype(kind)[:, None, None] for v in (self.mean, self.sigma))
-        return np.asarray(whitened * scale + shift, kind)
+        found = np.asarray(whitened * scale, kind)
+        if self.made is None or self.centre is None:
+            return np.asarray(found + shift, kind)
+        every = np.empty((len(self.centre), *found.shape[1:]), kind)
+        every[self.made.kept] = found
+        every[~self.made.kept] = np.tensordot(self.made.W.T.astype(kind), found, axes=1)
+        return np.asarray(every + self.centre.astype(kind)[:, None, None], kind)
 
 
 def signal_subspace(
@@ -146,14 +171,11 @@ def signal_subspace(
         raise ValueError("every band needs noise above 0; leave out constant bands")
     scale = np.outer(sigma, sigma)
     values, vectors = eigen(covariance / scale)
-    # Noise that several bands share, as those that repeat others do, would count as signal.
-    kept = independent_bands(covariance)
-    rank = signal_rank(values if kept.all() else eigen((covariance / scale)[np.ix_(kept, kept)])[0], count)
-    most = MOST
+    rank, most = signal_rank(values, count), MOST
     if near is None:
         centre = CENTRE_TWICE if robust else CENTRE
         near, near_count, most = covariance - (1 - centre) * np.diag(sigma**2), count, min(MOST, max(LEAST, rank))
-    A = signal_directions(near / scale, sigma, near_count or count, kept=kept, least=rank, most=most, robust=robust)
+    A = signal_directions(near / scale, sigma, near_count or count, least=rank, most=most, robust=robust)
     return Subspace(mean, sigma, values, vectors, rank, A, lines)
 
 
@@ -162,7 +184,6 @@ def signal_directions(
     sigma: Real,
     count: int,
     *,
-    kept: NDArray[np.bool_] | None = None,
     least: int = 1,
     most: int = MOST,
     robust: bool = False,
@@ -177,8 +198,8 @@ def signal_directions(
     :func:`_smooth_spectrum` takes it away. Both in turn: directions with less noise, A, make better regressors of the
     bands, and C A U / w, w and U from the eigenvectors of A'CA, are what the bands say of them.
 
-    k is the number of eigenvalues that noise alone would not give, of the bands ``kept`` (None for all), or ``least``
-    where that is more, within LEAST and ``most``, or the number of bands.
+    k is the number of eigenvalues that noise alone would not give, or ``least`` where that is more, within LEAST and
+    ``most``, or the number of bands.
 
     robust : the image had outliers, and what was put in their place has not quite the noise ``sigma``, so that CENTRE I
     is not what noise adds. ``near`` is then the covariance of the smoothed image with itself, where less is added,
@@ -190,8 +211,7 @@ def signal_directions(
     C = near - centre * np.eye(bands)
     w, A = eigen(C)
     most = min(most, MOST_ROBUST) if robust else most
-    alone = w if kept is None or kept.all() else eigen(C[np.ix_(kept, kept)])[0]
-    k = min(bands, most, max(LEAST, least, signal_rank(alone / centre + 1, effective)))
+    k = min(bands, most, max(LEAST, least, signal_rank(w / centre + 1, effective)))
     w, A = w[:k], A[:, :k]
     if bands < WINDOW:
         return np.ascontiguousarray(A)
@@ -272,6 +292,25 @@ def estimate_subspace(
     """
     mean, covariance, count = plain.mean, plain.covariance, plain.count
     few = tells_little(len(mean), count)
+    if not few:
+        if not plain.spread.all():
+            raise ValueError("leave out constant bands")
+        made = repeats(covariance, steps(sample[:, valid]))
+        kept = made.kept
+        if not kept.all():
+            # Noise that several bands share would count as signal, and they as free of noise, told by each other.
+            of_kept = estimate_subspace(
+                plain.select(kept),
+                None if near is None else near.select(kept),
+                sample[kept],
+                valid,
+                sigma=None if sigma is None else sigma[kept],
+                lined=None if lined is None else Lined(lined.summary.select(kept), lined.columns),
+            )
+            centre = np.empty(len(mean))
+            centre[kept] = of_kept.mean
+            centre[~kept] = mean[~kept] + (of_kept.mean - mean[kept]) @ made.W
+            return replace(of_kept, made=made, centre=centre)
     robust = lined is not None and not few
     lines: Lines | None = None
     if lined is not None and not few:

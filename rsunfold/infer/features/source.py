@@ -21,7 +21,7 @@ from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import Table, write_columns
-from rsunfold.noise import band_noise
+from rsunfold.noise import band_noise, steps
 from rsunfold.scene import SAMPLE, Scene, scene_of
 
 Real = NDArray[np.float64]
@@ -159,7 +159,9 @@ class ImageBands(FeatureSource):
         moments = self.image.statistics.moments
         low, high = float(moments.low.min()), float(moments.high.max())
         scene = self.image.scene(low, high - low, seed)
-        return replace(scene, noise=band_noise(scene.covariance)) if self._narrow() else scene
+        if not self._narrow():
+            return scene
+        return replace(scene, noise=band_noise(scene.covariance, step=steps(scene.sample)))
 
     def _narrow(self) -> bool:
         bands, known = self.inside, len(self.wavelengths) > 0

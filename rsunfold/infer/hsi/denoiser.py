@@ -157,7 +157,7 @@ class Denoiser(Budgeted):
         neighbourhood, else blended over an overlap. On a GPU whose memory runs out tiles are halved.
         """
         subspace = self.subspace(image)
-        bands, rank = subspace.A.shape
+        bands, rank = len(image.bands), subspace.A.shape[1]
         budget = self.room
         if self.net is not None:
             budget = free_on(self.device, budget)

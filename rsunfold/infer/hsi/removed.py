@@ -35,7 +35,7 @@ class Removed:
     ) -> None:
         self.image, self.subspace, self.with_pictures = image, subspace, pictures
         spread = np.sqrt(np.diag(image.statistics.moments.covariance))
-        noisiest = np.argsort(-subspace.sigma / np.maximum(spread, 1e-30), kind="stable")
+        noisiest = np.argsort(-subspace.noise / np.maximum(spread, 1e-30), kind="stable")
         # Of a large image, all bands would take more memory than the image's own strips.
         self.shown = [int(noisiest[len(noisiest) // 2]), *noisiest[:SHOWN_BANDS].tolist()]
         bands = len(image.bands)
@@ -116,7 +116,7 @@ class Removed:
             {
                 "band": band + 1,
                 "wavelength_nm": wavelengths[band] if wavelengths else None,
-                "noise_sigma": float(self.subspace.sigma[k]),
+                "noise_sigma": float(self.subspace.noise[k]),
                 "removed_rms": float(rms[k]),
                 **{name: float(values[k]) for name, values in extra.items()},
             }
@@ -128,7 +128,7 @@ class Removed:
         image, bands = self.image, np.array(self.image.bands)
         shape = image.rows, image.cols
         before, after = (np.concatenate(parts, axis=1) for parts in zip(*self.small, strict=True))
-        subspace, middle = self.subspace, self.shown[0]
+        noise, middle = self.subspace.noise, self.shown[0]
         units = image.meta.units[0] if image.meta.units else ""
         wavelengths = image.meta.wavelengths
         bad = np.ones(image.count, bool)
@@ -164,7 +164,7 @@ class Removed:
                     int(bands[k]) + 1,
                     before[i],
                     after[i],
-                    float(subspace.sigma[k]),
+                    float(noise[k]),
                     float(texture[k]),
                     wavelengths[bands[k]] if wavelengths else math.nan,
                 )
@@ -176,7 +176,7 @@ class Removed:
         )
         noise_picture(
             paths["noise"],
-            whole(subspace.sigma),
+            whole(noise),
             whole(texture),
             whole(self.autocorrelation),
             wavelengths=wavelengths,

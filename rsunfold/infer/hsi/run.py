@@ -335,6 +335,7 @@ def _summary(
         "bands_denoised": [b + 1 for b in s.bands],
         "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
         "adapted": None if passage.denoised.adaptation is None else passage.denoised.adaptation.summary(),
+        "bands_that_repeat_others": [b + 1 for b, told in zip(s.bands, subspace.repeated, strict=True) if told],
         "signal_rank": subspace.rank,
         "eigen_images": subspace.A.shape[1],
         "stripes": None if subspace.lines is None else subspace.lines.stripes,

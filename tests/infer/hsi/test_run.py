@@ -389,6 +389,24 @@ def test_a_single_pixel(noisy, make):
         denoised(noisy[:, :1, :1], make())
 
 
+@pytest.mark.parametrize("sigma", [None, SIGMA])
+@pytest.mark.parametrize("model", [*MODELS, "star-net-s"])
+def test_bands_that_repeat_others(model, sigma, large, make):
+    """Interpolated and rounded, as processors of sensors do; each made its neighbours look free of noise."""
+    counts = np.rint(large * 5000)
+    some = [4, 8, 9]
+    counts[4] = np.rint((counts[3] + counts[5]) / 2)
+    counts[8], counts[9] = (np.rint((1 - t) * counts[7] + t * counts[10]) for t in (1 / 3, 2 / 3))
+    given = None if sigma is None else 5000 * sigma
+    found = denoised(counts.astype(np.int16), make(model, sigma=given), report=True)
+    alone = denoised(np.delete(counts, some, axis=0).astype(np.int16), make(model, sigma=given))
+    assert found.summary["bands_that_repeat_others"] == [b + 1 for b in some]
+    assert alone.summary["bands_that_repeat_others"] == []
+    np.testing.assert_allclose(np.delete(found.data, some, axis=0), alone.data, atol=0.1)
+    np.testing.assert_allclose(found.data[4], (found.data[3] + found.data[5]) / 2, atol=0.5)
+    assert len(found.summary["per_band"]) == len(counts)
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_sigma_overrides(model, noisy, make):
     little, much = (denoised(noisy, make(model, sigma=s)) for s in (SIGMA / 50, SIGMA * 3))
