@@ -23,7 +23,8 @@ from rich.console import Console
 
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options, denoise_file
-from rsunfold.report import table, write_json
+from rsunfold.io.jsonfile import write_json
+from rsunfold.report import table
 
 
 def measure(path: Path, folder: Path, model: str, weights: str | None, memory: str, threads: int | None) -> Any:

@@ -23,7 +23,8 @@ from rich.console import Console
 
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_file
-from rsunfold.report import table, write_json
+from rsunfold.io.jsonfile import write_json
+from rsunfold.report import table
 
 
 def measure(path: Path, folder: Path, model: str, memory: str, threads: int | None) -> Any:

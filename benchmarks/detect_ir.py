@@ -30,8 +30,9 @@ from rsunfold.infer.device import reuse_memory
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.run import Options, detect_file
 from rsunfold.io import RasterWriter
+from rsunfold.io.jsonfile import write_json
 from rsunfold.registry import all_models, get_model
-from rsunfold.report import table, write_json
+from rsunfold.report import table
 from rsunfold.simulate.infrared import infrared_scene
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.scan import FourWayScan

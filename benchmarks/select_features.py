@@ -24,7 +24,8 @@ from rich.console import Console
 
 from rsunfold.cube import Meta, Window
 from rsunfold.io import RasterWriter
-from rsunfold.report import table, write_json
+from rsunfold.io.jsonfile import write_json
+from rsunfold.report import table
 from rsunfold.simulate.hyperspectral import hyperspectral_scene
 
 TILE = 250

@@ -76,6 +76,16 @@ def test_the_image_without_lines_is_what_it_was_before():
     assert np.abs(cube - truth).mean(axis=1)[dead].min() > 5 * NOISE
 
 
+def test_dead_samples_become_what_the_other_bands_say():
+    cube, *_ = spoiled()
+    subspace = subspace_of(cube, robust=True)
+    y, A, dead = subspace.whiten(cube), subspace.A, subspace.lines.dead
+    for column in np.flatnonzero(dead.any(axis=0)):
+        lost = dead[:, column]
+        g = np.linalg.lstsq(A[~lost], y[~lost, :, column], rcond=None)[0]
+        np.testing.assert_allclose(y[lost, :, column], A[lost] @ g, atol=1e-3)
+
+
 def test_windows_are_repaired_as_the_whole_image():
     cube, *_ = spoiled()
     subspace = subspace_of(cube, robust=True)

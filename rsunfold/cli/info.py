@@ -21,7 +21,7 @@ def info(
 ) -> None:
     """Show how rsunfold reads a file: bands, wavelengths, nodata, scale, CRS, variables."""
     from rsunfold.io import open_cube
-    from rsunfold.report import write_json
+    from rsunfold.io.jsonfile import write_json
 
     with open_cube(file, var=var) as reader:
         described = reader.describe()

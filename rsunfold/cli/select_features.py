@@ -105,7 +105,7 @@ def select_features(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.features.run import Options, Selected, about, output_names, select_file, written_names
+    from rsunfold.infer.features.run import Options, Selected, about, replaced_names, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
     from rsunfold.infer.results import is_done, refuse_inputs, results_folder
 
@@ -125,8 +125,7 @@ def select_features(
     )
     files = expand(inputs)
     if overwrite:
-        kinds = ((stem, suffix) for stem in files for suffix in (".tif", ".img", ".csv", ".npy"))
-        written = (folder / name for kind in kinds for name in output_names(*kind, options).values())
+        written = (folder / name for stem in files for name in replaced_names(stem, options))
         refuse_inputs(written, files.values())
     use_threads(threads)
     chosen = {"rank": rank, "norms": norms or None, "published": published or None}

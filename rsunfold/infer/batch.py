@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import glob
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, DeviceError, InputError, OutputError, RsunfoldError, UsageError
-from rsunfold.infer.results import of_gdal
-from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
+from rsunfold.io.names import of_gdal, same_image, stem_of
 from rsunfold.io.reader import NO_STDIN
 from rsunfold.io.writer import SIDECARS
 
 T = TypeVar("T")
-_SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
 
 
 def expand(inputs: Sequence[str]) -> dict[str, str]:
@@ -52,7 +49,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
     for name in dict.fromkeys(files):
         stem = stem_of(name)
         if stem in by_stem:
-            image = _the_same(by_stem[stem], name)
+            image = same_image(by_stem[stem], name)
             if image is not None:
                 by_stem[stem] = image
                 continue
@@ -67,36 +64,6 @@ def _is_input(name: str) -> bool:
     """Whether a file that a pattern matches is an image or a table."""
     path = Path(name)
     return not (path.is_dir() or path.suffix.lower() in BESIDE or name.endswith(SIDECARS) or is_result(path))
-
-
-def stem_of(name: str) -> str:
-    """What the results of an input are called after: its file, with the variable where one of GDAL's names has one,
-    such as ``NETCDF:"a.nc":b``, ``HDF5:a.h5://b/c`` or ``GTIFF_DIR:2:a.tif``."""
-    inner = _SUBDATASET.match(name)
-    if inner is None or Path(name).exists():
-        file = Path(name)
-        inner_suffix = Path(file.stem).suffix.lower()
-        doubled = file.suffix.lower() == ".hdr" and inner_suffix and inner_suffix in DATA_SUFFIXES  # x.img.hdr
-        return Path(file.stem).stem if doubled else file.stem
-    parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^:]+', inner[1])]
-    file = next((part for part in parts if Path(part).suffix), parts[0])
-    parts.remove(file)
-    return re.sub(r"[^\w.-]+", "_", "_".join([Path(file).stem, *(part.strip("/") for part in parts)]))
-
-
-def _the_same(one: str, other: str) -> str | None:
-    """The name to read, where two are of one file, or the header and the data of one ENVI image; else None."""
-    a, b = Path(one), Path(other)
-    try:
-        if a.samefile(b):
-            return one
-    except OSError:
-        return None
-    if a.parent.resolve() == b.parent.resolve() and (a.suffix.lower() == ".hdr") != (b.suffix.lower() == ".hdr"):
-        header, data = (one, b) if a.suffix.lower() == ".hdr" else (other, a)
-        if data.suffix.lower() in DATA_SUFFIXES:
-            return header
-    return None
 
 
 @dataclass

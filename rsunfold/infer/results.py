@@ -11,7 +11,7 @@ import reprlib
 import secrets
 import shutil
 import textwrap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from rsunfold.infer.source import Source
 from rsunfold.io.atomic import folder_failure, refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES, resolve
 from rsunfold.io.folders import LAST, SUFFIXES
+from rsunfold.io.names import of_gdal
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi, refuse_shared_header
 from rsunfold.registry import ModelSpec, get_model
@@ -33,15 +34,9 @@ FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTE
 FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
-_FILES_ONLY = {"overwrite", "picture", "pixels", "report", "residual", "stages", "suffix", "envi"}
+OF_FILES = "of files"
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
-_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
-
-
-def of_gdal(name: str) -> bool:
-    """Whether only GDAL understands a name: ``/vsizip/a.zip/b.tif``, ``NETCDF:a.nc:b``."""
-    return bool(_OF_GDAL.match(name)) and not Path(name).exists()
 
 
 class Result:
@@ -74,9 +69,15 @@ def results_folder(output: Path) -> Path:
 
 def asked_for(*options: Any, **more: Any) -> dict[str, Any]:
     """What a result depends on beside the image and the model, for the summary: fields of the dataclasses ``options``,
-    but for those that decide which files are written, and ``more``."""
-    fields = {k: v for given in options for k, v in dataclasses.asdict(given).items() if k not in _FILES_ONLY}
-    return fields | more
+    but for those that are :func:`of_files`, and ``more``."""
+    fields = ((given, f) for given in options for f in dataclasses.fields(given))
+    return {f.name: getattr(given, f.name) for given, f in fields if OF_FILES not in f.metadata} | more
+
+
+def of_files(default: Any, *others: Any) -> Any:
+    """A field of options that no sample depends on. Where it decides which files there are, ``others`` are the other
+    values that it may have."""
+    return dataclasses.field(default=default, metadata={OF_FILES: (default, *others) if others else ()})
 
 
 def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str, Any]) -> bool:
@@ -231,8 +232,10 @@ def _told(summary: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def all_names(names_of: Callable[[Options], dict[str, str]], options: Options, **values: Sequence[Any]) -> set[str]:
-    """Names that one input gives with any of the ``values`` of the options."""
+def all_names(names_of: Callable[[Options], dict[str, str]], options: Options) -> set[str]:
+    """Names that one input gives with any options that decide which files there are: a new result replaces them all."""
+    fields = dataclasses.fields(options)  # type: ignore[arg-type]
+    values = {f.name: found for f in fields if (found := f.metadata.get(OF_FILES))}
     names: set[str] = set()
     for chosen in itertools.product(*values.values()):
         other = dataclasses.replace(options, **dict(zip(values, chosen, strict=True)))  # type: ignore[type-var]

@@ -9,17 +9,20 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rsunfold.errors import InputError
+from rsunfold.io.envi import DATA_SUFFIXES
+from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
+from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
 
 SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr"}
 """Extensions of what a folder is looked through for. Others are read where they are named: data files of ENVI stand
 behind their headers, containers such as NetCDF hold several images, and a VRT is made of others."""
 
-_OF_IMAGES = (*sorted(SUFFIXES), ".img", ".dat", ".bsq", ".bil", ".bip", ".raw", "", ".csv", ".npy", ".npz")
+_OF_IMAGES = {*SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES}
 LAST = ("_summary.json", "_ranking.json", "_explain.json")
 """How the file ends that is written after all others of a result."""
 _RASTER = "score|mask|stages|residual|denoised|selected"
 _TABLE = "summary|targets|anomalies|spectra|ranking|explain|selected"
-_KINDS = dict.fromkeys((".tif", ".tiff", ".img", ".dat", ".bsq", ".hdr"), _RASTER)
+_KINDS = dict.fromkeys(GEOTIFF_SUFFIXES + ENVI_SUFFIXES, _RASTER)
 _KINDS |= {".png": "quicklook|spectra|stages|explain|report|bands|noise|selected"}
 _KINDS |= dict.fromkeys((".csv", ".npy", ".json", ".geojson"), _TABLE)
 """What the names of results say behind that of the image, by extension."""

@@ -14,7 +14,6 @@ from rsunfold.cube import Cube
 from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
-from rsunfold.metrics.infrared import truth_mask
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     values = np.where(cube.valid, data[0], 0)
     largest = values.max(initial=0)
     full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
-    mask = truth_mask(values, 0, full)
+    mask = np.asarray(values > full / 2)
     if largest > 0 and not mask.any() and (truth or _numbers(values)):
         ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
         raise InputError(

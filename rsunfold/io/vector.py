@@ -17,11 +17,11 @@ from rasterio.warp import transform
 
 from rsunfold.cube import Meta
 from rsunfold.io.atomic import atomic_path
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.raster import gcps_place
-from rsunfold.report import write_json
 
 if TYPE_CHECKING:
-    from rsunfold.infer.infrared.targets import Target
+    from rsunfold.targets import Target
 
 Reals = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ COLUMNS = (
 
 row, col : score-weighted centroid, zero-based, whole numbers at pixel centres. row_min .. col_max : box, inclusive.
 area_px : pixels. area_m2 : square metres in the image's projection, empty unless the CRS is projected.
-peak, mean : score. scr : signal-to-clutter ratio (:class:`rsunfold.infer.infrared.targets.Target`), empty when
+peak, mean : score. scr : signal-to-clutter ratio (:class:`rsunfold.targets.Target`), empty when
 undefined.
 x, y : centroid in the image's CRS and its units (with ground control points: in theirs), empty without
 georeferencing. lon_deg, lat_deg : centroid in WGS 84 (EPSG:4326), degrees, empty when unknown.

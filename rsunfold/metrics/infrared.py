@@ -33,13 +33,6 @@ CONVENTIONS = {
 Mask = NDArray[np.bool_]
 
 
-def truth_mask(mask: NDArray[Any], low: float, high: float) -> Mask:
-    """Target pixels of a stored mask (any shape) whose values run from ``low`` to ``high``: above half of the range."""
-    if not low < high:
-        raise UsageError(f"the range of a mask must run from a smaller to a larger value, got {low} to {high}.")
-    return np.asarray(mask > low + (high - low) / 2)
-
-
 def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
     """The cut of published scripts, score / max(score) > 0.5, by each image's own maximum; only to compare with them.
 

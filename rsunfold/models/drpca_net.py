@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsunfold.models.rpcanet import plain, rename_stages, stages_of
 from rsunfold.registry import register
-from rsunfold.unfold.operators import MapOperator, Place, conv, exact, image_mean
+from rsunfold.unfold.operators import MapOperator, Place, conv, exact, image_mean, plain
+from rsunfold.unfold.published import rename_stages, stages_of
 from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from rsunfold.registry import register
 from rsunfold.unfold.operators import Operator, SqueezeExcite, conv
+from rsunfold.unfold.published import rename_operators, stages_of
 from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is
 
 
@@ -111,24 +111,10 @@ class LRPCANet(TargetNetwork):
         names = {"lowrank": "FB", "sparse": "FT", "residual": "FN", "merge": "FD"}
         if "decos.0.residual.convs.0.weight" not in state:
             raise ValueError("the tensor decos.0.residual.convs.0.weight is missing: not an L-RPCANet checkpoint")
-        K = 1 + max(int(m[1]) for m in (re.match(r"decos\.(\d+)\.", n) for n in state) if m)
         c = state["decos.0.residual.convs.0.weight"].shape[0]
         C = state["decos.0.merge.mapping.0.weight"].shape[0]
         R = sum(n.startswith("decos.0.residual.convs.") and n.endswith(".weight") for n in state) - 2
-        net = cls(K=K, c=c, C=C, R=R, carry_noise=False)
-        net.load_state_dict(rename_published(state, names))
+        tensors = rename_operators(state, names)
+        net = cls(K=stages_of(tensors), c=c, C=C, R=R, carry_noise=False)
+        net.load_state_dict(tensors)
         return net
-
-
-def rename_published(state: Mapping[str, Tensor], operators: Mapping[str, str]) -> dict[str, Tensor]:
-    """Tensors of the published RPCANet family under the names used here; ``operators`` maps theirs to ours."""
-    out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        _, k, operator, rest = name.split(".", 3)
-        if rest in ("epsilon", "sigma"):
-            out[f"stages.{k}.{'eps' if rest == 'epsilon' else 'sig'}"] = tensor
-            continue
-        rest = re.sub(r"^(convs|mapping)\.", "features.", rest)
-        rest = rest.replace("channel_attention.", "se.").replace("final_conv.", "head.")
-        out[f"stages.{k}.{operators[operator]}.{rest}"] = tensor
-    return out

@@ -231,8 +231,13 @@ class LRRNetPlus:
     def __init__(self, *, atoms: int = 12, stages: int = 6, epochs: int = 40, literal: bool = False) -> None:
         for name, value, least in (("atoms", atoms, 1), ("stages", stages, 1), ("epochs", epochs, 0)):
             if value < least:
-                raise UsageError(f"--{name} must be at least {least}, not {value}.")
+                raise UsageError(f"{name} of lrr-net-plus must be at least {least}, not {value}.")
         self.atoms, self.stages, self.epochs, self.literal = atoms, stages, epochs, literal
+
+    @property
+    def takes_priors(self) -> bool:
+        """Whether it was designed for spectra with priors, as the published network is not."""
+        return not self.literal
 
     @property
     def parameters_count(self) -> int:

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rsunfold.models.rpcanet import plain
 from rsunfold.registry import register
-from rsunfold.unfold.operators import MapOperator, Place, conv
+from rsunfold.unfold.operators import MapOperator, Place, conv, plain
 from rsunfold.unfold.scan import FourWayScan
 from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from rsunfold.models.l_rpcanet import rename_published
 from rsunfold.registry import register
-from rsunfold.unfold.operators import Operator, conv
+from rsunfold.unfold.operators import plain
+from rsunfold.unfold.published import rename_operators, stages_of
 from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is
-
-
-def plain(depth: int, C: int, *, norm: bool) -> Operator:
-    """3x3 1->C, ``depth`` x 3x3 C->C, 3x3 C->1."""
-    layers = conv(1, C, 3, norm=norm)
-    for _ in range(depth):
-        layers += conv(C, C, 3, norm=norm)
-    return Operator(layers, nn.Conv2d(C, 1, 3, padding=1))
 
 
 class Stage(nn.Module):
@@ -83,8 +74,8 @@ class RPCANet(TargetNetwork):
         first = state.get("decos.0.lowrank.convs.0.weight")
         if first is None or any(".residual." in n for n in state):
             raise ValueError("the tensors are not those of an RPCANet checkpoint")
-        net = cls(K=1 + max(int(n.split(".")[1]) for n in state), C=first.shape[0])
-        renamed = rename_published(state, {"lowrank": "FB", "sparse": "FT", "merge": "FD"})
+        renamed = rename_operators(state, {"lowrank": "FB", "sparse": "FT", "merge": "FD"})
+        net = cls(K=stages_of(renamed), C=first.shape[0])
         # The last convolution of each sequence is our projection.
         last = {
             f"stages.{k}.{op}.features.{i}.": f"stages.{k}.{op}.head."
@@ -96,24 +87,3 @@ class RPCANet(TargetNetwork):
                 renamed[new + part] = renamed.pop(old + part)
         net.load_state_dict(renamed)
         return net
-
-
-def rename_stages(state: Mapping[str, Tensor], names: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
-    """Tensors ``decos.K.NAME`` of a published checkpoint as ``stages.K.OURS``.
-
-    ``names`` are pairs (pattern of the beginning of NAME, what takes its place), the first that fits counts. A name
-    that none fits raises ValueError.
-    """
-    out: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        parts = re.fullmatch(r"decos\.(\d+)\.(.+)", name)
-        fits = [(pattern, ours) for pattern, ours in names if parts and re.match(pattern, parts[2])]
-        if parts is None or not fits:
-            raise ValueError(f"the tensor {name} does not belong to the published network")
-        out[f"stages.{parts[1]}." + re.sub(f"^{fits[0][0]}", fits[0][1], parts[2])] = tensor
-    return out
-
-
-def stages_of(renamed: Mapping[str, Tensor]) -> int:
-    """The number of stages that tensors ``stages.K.NAME`` are of."""
-    return 1 + max(int(name.split(".")[1]) for name in renamed)

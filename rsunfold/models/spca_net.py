@@ -213,7 +213,7 @@ class SPCANet:
     ) -> None:
         for name, value, least in (("rank", rank, 1), ("stages", stages, 1), ("epochs", epochs, 0)):
             if value is not None and value < least:
-                raise UsageError(f"--{name} must be at least {least}, not {value}.")
+                raise UsageError(f"{name} of spca-net must be at least {least}, not {value}.")
         self.components, self.norms, self.published = rank, norms or published, published
         self.stages, self.epochs = stages, PUBLISHED_EPOCHS if published else epochs
 

@@ -18,7 +18,7 @@ from rsunfold.report.denoising import NoisyBand, denoising_picture, worst_bands_
 from rsunfold.report.features import Curve, feature_curves_picture, selection_picture
 from rsunfold.report.infrared import STAGE_LETTERS, Case, quicklook, stages_picture, study_picture, worst_images
 from rsunfold.report.spectral import noise_picture, quality_picture
-from rsunfold.report.tables import table, write_json
+from rsunfold.report.tables import table
 
 __all__ = [
     "STAGE_LETTERS",
@@ -44,5 +44,4 @@ __all__ = [
     "training_picture",
     "worst_bands_picture",
     "worst_images",
-    "write_json",
 ]

@@ -17,7 +17,7 @@ from rsunfold.cube import Window
 from rsunfold.io.atomic import atomic_path
 
 if TYPE_CHECKING:
-    from rsunfold.infer.infrared.targets import Target
+    from rsunfold.targets import Target
 
 Array = NDArray[Any]
 Bool = NDArray[np.bool_]

@@ -37,7 +37,7 @@ from rsunfold.report.drawing import (
 )
 
 if TYPE_CHECKING:
-    from rsunfold.infer.infrared.targets import Target
+    from rsunfold.targets import Target
 
 STAGE_LETTERS = {"B": "B background", "T": "T target", "N": "N noise", "D": "D reconstruction"}
 _MOST_INSETS = 4

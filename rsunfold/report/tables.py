@@ -1,18 +1,14 @@
-"""Results as a table for a person and as JSON for a program."""
+"""Results as a table for a person."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-
-from rsunfold.io.atomic import atomic_path
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -21,31 +17,6 @@ if TYPE_CHECKING:
 NOTHING = "–"
 READABLE = 24
 """Characters of a column of text below which it is not folded."""
-
-
-def write_json(path: Path, obj: Any, *, overwrite: bool = False) -> None:
-    """Write ``obj`` as JSON (UTF-8, RFC 8259).
-
-    obj : dictionaries, sequences, dataclasses, numpy arrays and scalars, paths; NaN and infinities become null.
-    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
-    """
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def _plain(obj: Any) -> Any:
-    if isinstance(obj, np.ndarray | np.generic):
-        obj = obj.tolist()
-    if isinstance(obj, float):
-        return obj if math.isfinite(obj) else None
-    if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
-    if isinstance(obj, Mapping):
-        return {str(k): _plain(v) for k, v in obj.items()}
-    if isinstance(obj, list | tuple | set | frozenset):
-        return [_plain(v) for v in obj]
-    return str(obj) if isinstance(obj, Path) else obj
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, title: str = "", digits: int = 4) -> Folding:

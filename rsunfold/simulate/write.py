@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from rsunfold.cube import Meta
 from rsunfold.errors import UsageError
 from rsunfold.io.atomic import atomic_path, refuse_existing
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.writer import RasterWriter
-from rsunfold.report import write_json
 from rsunfold.simulate.hyperspectral import HyperspectralScene
 from rsunfold.simulate.infrared import InfraredScene
 from rsunfold.simulate.noise import NoisyCube

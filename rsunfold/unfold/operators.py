@@ -194,6 +194,14 @@ MARGIN, STILL = 16, 1e-4
 
 
 @torch.inference_mode()
+def plain(depth: int, C: int, *, norm: bool) -> Operator:
+    """3x3 1->C, ``depth`` x 3x3 C->C, 3x3 C->1."""
+    layers = conv(1, C, 3, norm=norm)
+    for _ in range(depth):
+        layers += conv(C, C, 3, norm=norm)
+    return Operator(layers, nn.Conv2d(C, 1, 3, padding=1))
+
+
 def dead_operators(net: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
     """Operators whose output is one number all over ``images``: names, such as ``stages.0.FT``, and that number.
 

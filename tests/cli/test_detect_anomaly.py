@@ -227,7 +227,7 @@ def test_a_batch_goes_on(call, bad, cube, tmp_path):
         ((*FAST, "--priors", "kernle"), 2, "unknown prior 'kernle'; did you mean 'kernel'?"),
         ((*FAST, "--priors", "kernel,,"), 2, "unknown prior ''"),
         ((*FAST, "--seed", 2**32), 2, "the seed must lie between 0 and 4294967295"),
-        (("--epochs", -1), 2, "--epochs must be at least 0, not -1"),
+        (("--epochs", -1), 2, "epochs of lrr-net-plus must be at least 0, not -1"),
         (("--model", "local-rx", "--inner", 4), 2, "must be odd"),
         (("--model", "crd", "--inner", 9, "--outer", 7), 2, "the inner one smaller"),
         ((*FAST, "--memory", "1MB"), 6, "--memory leaves 0 MB; increase it"),

@@ -136,6 +136,15 @@ def test_overwriting_leaves_nothing_of_another_run(call, cube, tmp_path):
     assert set(names(out)) == {"cube_ranking.csv", "cube_ranking.json", "cube_selected.tif", "cube_notes.txt"}
 
 
+def test_an_input_called_like_a_result_of_another_is_not_removed(call, fails, cube, tmp_path):
+    """What a new run would not write but an old one has written is removed."""
+    call(SELECT, cube, "-k", 3, "-o", tmp_path, *FAST)
+    before = (tmp_path / "cube_selected.png").read_bytes()
+    words = (SELECT, cube, tmp_path / "cube_selected.png", "-k", 2, "-o", tmp_path, *FAST, "--no-picture")
+    assert "would overwrite the input" in fails(4, *words, "--overwrite")
+    assert (tmp_path / "cube_selected.png").read_bytes() == before
+
+
 @pytest.mark.parametrize("words", [(), ("--envi",)])
 def test_bands_without_names_keep_their_number(call, cube, tmp_path, words):
     call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, *words)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer.results import Result, asked_for, is_done, work_folder
+from rsunfold.infer.results import Result, asked_for, is_done, of_files, work_folder
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -70,8 +70,8 @@ def test_what_was_asked_for_is_what_the_samples_depend_on():
     @dataclass
     class Options:
         threshold: float = 0.5
-        suffix: str = ".img"
-        overwrite: bool = True
+        suffix: str = of_files(".img", ".tif")
+        overwrite: bool = of_files(True)
 
     assert asked_for(Options(), sigma=None) == {"threshold": 0.5, "sigma": None}
 

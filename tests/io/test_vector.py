@@ -13,8 +13,8 @@ from rasterio.warp import transform
 
 from rsunfold.cube import Meta
 from rsunfold.errors import OutputError
-from rsunfold.infer.infrared.targets import Target
 from rsunfold.io.vector import COLUMNS, write_csv, write_geojson
+from rsunfold.targets import Target
 
 TARGET = Target(
     id=1, row=10.25, col=20.5, row_min=9, row_max=11, col_min=20, col_max=21, area=5, peak=0.9, mean=0.7, scr=4.5

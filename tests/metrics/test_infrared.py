@@ -13,7 +13,6 @@ from rsunfold.metrics.infrared import (
     legacy_half_maximum,
     partial_auc,
     roc_thresholds,
-    truth_mask,
 )
 
 
@@ -313,14 +312,6 @@ def test_legacy_rule_cuts_at_half_of_each_image_maximum():
     assert not legacy_half_maximum(np.zeros((3, 3))).any()
     assert not legacy_half_maximum(-np.ones((3, 3))).any()
     assert not legacy_half_maximum(score, np.zeros_like(valid)).any()
-
-
-def test_truth_is_above_half_of_the_range():
-    np.testing.assert_array_equal(truth_mask(np.array([0, 127, 128, 255], np.uint8), 0, 255), [0, 0, 1, 1])
-    np.testing.assert_array_equal(truth_mask(np.array([0, 1], np.uint8), 0, 1), [0, 1])
-    np.testing.assert_array_equal(truth_mask(np.array([-1.0, 0.0, 0.1, 1.0]), -1, 1), [0, 0, 1, 1])
-    with pytest.raises(UsageError, match="range of a mask"):
-        truth_mask(np.zeros(3), 1, 1)
 
 
 def test_sets_added_together_are_the_figures_of_all_their_images():

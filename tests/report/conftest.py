@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from rsunfold.infer.infrared.targets import find_targets
+from rsunfold.targets import find_targets
 
 
 @pytest.fixture

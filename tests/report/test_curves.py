@@ -94,15 +94,11 @@ def test_a_log_that_cannot_be_drawn_is_named(tmp_path, text, says):
     assert str(log) in str(caught.value) and not (tmp_path / "t.png").exists()
 
 
-def test_pictures_and_json_overwrite_only_when_asked(tmp_path, size_of):
+def test_pictures_overwrite_only_when_asked(tmp_path, size_of):
     path = tmp_path / "x"
     path.write_text("mine")
-    with pytest.raises(OutputError):
-        report.write_json(path, {})
     with pytest.raises(OutputError):
         report.roc_picture(path, {})
     assert [p.read_text() for p in tmp_path.iterdir()] == ["mine"]
     report.roc_picture(path, {}, overwrite=True)
     assert size_of(path) == (900, 700)
-    report.write_json(path, {}, overwrite=True)
-    assert path.read_text() == "{}\n"

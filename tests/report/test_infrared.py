@@ -4,8 +4,8 @@ from matplotlib.colors import to_hex
 
 from rsunfold import report
 from rsunfold.errors import InputError
-from rsunfold.infer.infrared.targets import find_targets
 from rsunfold.report.drawing import inset_window, outline
+from rsunfold.targets import find_targets
 
 TRUTH, PREDICTION = "#2ee66b", "#ff6a3d"
 

@@ -1,40 +1,12 @@
-import dataclasses
 import io
-import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from rsunfold import report
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    name: str
-    value: float
-
-
-def test_json_takes_what_results_are_made_of(tmp_path):
-    obj = {
-        "nan": math.nan, "inf": np.float32(np.inf), "n": np.int64(3), "flag": np.bool_(True), 4: (1, 2.5),
-        "array": np.array([[1.0, np.nan]]), "record": Record("ä", math.nan), "path": Path("a/b"), "none": None,
-    }  # fmt: skip
-    report.write_json(tmp_path / "r.json", obj)
-    assert json.loads((tmp_path / "r.json").read_text(encoding="utf-8"), parse_constant=pytest.fail) == {
-        "nan": None, "inf": None, "n": 3, "flag": True, "4": [1, 2.5],
-        "array": [[1.0, None]], "record": {"name": "ä", "value": None}, "path": "a/b", "none": None,
-    }  # fmt: skip
-
-
-def test_json_leaves_no_file_for_an_object_it_cannot_write(tmp_path):
-    with pytest.raises(TypeError):
-        report.write_json(tmp_path / "r.json", {"x": object()})
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_table_has_every_column_and_dashes_for_what_is_missing():

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from rsunfold.models.l_rpcanet import LRPCANet, bottleneck
-from rsunfold.models.rpcanet import RPCANet, plain
+from rsunfold.models.rpcanet import RPCANet
 from rsunfold.unfold.fast import FastOperator, for_inference
-from rsunfold.unfold.operators import Operator, SqueezeExcite, conv
+from rsunfold.unfold.operators import Operator, SqueezeExcite, conv, plain
 
 OPERATORS = {
     "normalised": lambda: bottleneck(1, 3, 4, 8, norm=True),

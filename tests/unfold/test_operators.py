@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from rsunfold.models.l_rpcanet import bottleneck
-from rsunfold.models.rpcanet import RPCANet, plain
-from rsunfold.unfold.operators import Operator, SqueezeExcite, conv, dead_operators
+from rsunfold.models.rpcanet import RPCANet
+from rsunfold.unfold.operators import Operator, SqueezeExcite, conv, dead_operators, plain
 
 OPERATORS = {
     "FB": (lambda: bottleneck(1, 3, 4, 8, norm=True), 5),

@@ -70,7 +70,8 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
-    from rsunfold.report import quality_picture, table, write_json
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import quality_picture, table
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):

@@ -91,7 +91,8 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
     from rsunfold.infer.results import move_results, work_folder
-    from rsunfold.report import roc_picture, separability_picture, table, write_json
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import roc_picture, separability_picture, table
 
     check_rule(pfa, None)
     refuse_outputs(overwrite, json_file)

@@ -116,7 +116,8 @@ def detect_ir(
         samples_from,
     )
     from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
-    from rsunfold.report import roc_picture, study_picture, table, worst_images, write_json
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import roc_picture, study_picture, table, worst_images
 
     refuse_outputs(overwrite, json_file, pictures={"--roc": roc, "--worst": worst, "--picture": picture})
     if predictions is not None:

@@ -87,7 +87,8 @@ def select_features(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
     from rsunfold.infer.features.select import FeatureRanker
-    from rsunfold.report import feature_curves_picture, table, write_json
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import feature_curves_picture, table
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (data is None) == (image is None) or (image is None) != (labels is None):

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from rsunfold.infer.infrared.targets import Target, find_targets
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.atomic import atomic_path
 from rsunfold.moments import Moments
+from rsunfold.targets import Target, find_targets
 
 PICTURE_SIDE = 1000
 MOST = 1000

@@ -19,13 +19,13 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
-from rsunfold.infer.infrared.targets import Target
 from rsunfold.infer.results import (
     Result,
     all_names,
     asked_for,
     environment,
     move_results,
+    of_files,
     refuse_place,
     refuse_results,
     with_headers,
@@ -33,8 +33,10 @@ from rsunfold.infer.results import (
 )
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
-from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture, write_json
+from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture
+from rsunfold.targets import Target
 
 PFA = 1e-2
 """Wanted share of false alarms among background pixels, unless the user says otherwise."""
@@ -50,10 +52,10 @@ class Options:
     pfa: float | None = None
     percentile: float | None = None
     min_area: int = 1
-    stages: bool = False
-    picture: bool = True
-    suffix: str = ".tif"
-    overwrite: bool = False
+    stages: bool = of_files(False, True)
+    picture: bool = of_files(True, False)
+    suffix: str = of_files(".tif", ".img")
+    overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
         if self.pfa is None and self.percentile is None:
@@ -99,9 +101,8 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
 
 
 def replaced_names(stem: str, options: Options) -> set[str]:
-    """Those of a result with any options that decide which files there are: a new one replaces all of them."""
-    kinds: dict[str, Any] = {"stages": (False, True), "picture": (False, True), "suffix": (".tif", ".img")}
-    return all_names(partial(output_names, stem), options, **kinds)
+    """See :func:`rsunfold.infer.results.all_names`."""
+    return all_names(partial(output_names, stem), options)
 
 
 def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:

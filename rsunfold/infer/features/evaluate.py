@@ -22,6 +22,7 @@ from rsunfold.infer.results import environment
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
+from rsunfold.io.names import same_image
 from rsunfold.io.table import missing_labels, read_table
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
@@ -248,7 +249,7 @@ def read_pixels(
             f"no labels found for {images[absent[0]]} (missing for {len(absent)} of {len(images)} images)."
         )
     for stem, path in images.items():
-        if labels_var == var and _same_file(path, labels[stem]):
+        if labels_var == var and (path == labels[stem] or same_image(path, labels[stem])):
             raise UsageError(f"the labels are the image {path} itself; give the variable of the labels (--labels-var).")
     meta: Meta | None = None
     common: set[int] = set()
@@ -308,13 +309,6 @@ def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
             f"{path} contains values that are not classes; whole numbers from 0 (no class) upwards are needed."
         )
     return values.astype(np.int64)
-
-
-def _same_file(one: str, other: str) -> bool:
-    try:
-        return Path(one).samefile(other)
-    except OSError:  # a name of GDAL's, or no file
-        return one == other
 
 
 def check_numbers(numbers: Sequence[int], option: str) -> list[int]:

@@ -24,16 +24,17 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     move_results,
+    of_files,
     refuse_place,
     refuse_results,
     with_headers,
     work_folder,
 )
 from rsunfold.io import CubeReader
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
 from rsunfold.io.writer import the_nodata
-from rsunfold.report import write_json
 from rsunfold.report.features import selection_picture
 
 COLUMNS = {
@@ -50,6 +51,8 @@ COLUMNS = {
     "left_out": "why a feature has no rank",
 }
 """Columns of the ranking and what they are; ``band`` is ``feature`` for tables."""
+TABLE_KINDS = (".csv", ".npy")
+"""Extensions of reduced tables."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class Options:
     drop: Ranges = ()
     keep: Ranges = ()
     rank_order: bool = False
-    envi: bool = False
-    picture: bool = True
-    overwrite: bool = False
+    envi: bool = of_files(False)
+    picture: bool = of_files(True, False)
+    overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
         if self.features not in DIRECTIONS:
@@ -105,9 +108,15 @@ def output_names(stem: str, suffix: str, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_ranking.json"}
 
 
+def replaced_names(stem: str, options: Options) -> set[str]:
+    """See :func:`rsunfold.infer.results.all_names`: whatever the input is, a table or an image."""
+    every = (all_names(partial(output_names, stem, s), options) for s in (".tif", ".img", *TABLE_KINDS))
+    return set().union(*every)
+
+
 def written_names(folder: Path, stem: str, options: Options) -> dict[str, str]:
     """Those of the input ``stem`` in ``folder``; whether it is a table tells what an earlier run has written of it."""
-    table = next((s for s in (".csv", ".npy") if (folder / f"{stem}_selected{s}").exists()), None)
+    table = next((s for s in TABLE_KINDS if (folder / f"{stem}_selected{s}").exists()), None)
     return output_names(stem, table or (".img" if options.envi else ".tif"), options)
 
 
@@ -159,10 +168,7 @@ def select_file(
                 made.draw(work / names["picture"])
             done = made.result(started, files={kind: folder / name for kind, name in names.items()})
             write_json(work / names["summary"], done.summary)
-            every: set[str] = set()
-            for suffix in (source.suffix(False), source.suffix(True)):
-                every |= all_names(partial(output_names, stem, suffix), options, picture=(False, True))
-            move_results(work, folder, options.overwrite, every)
+            move_results(work, folder, options.overwrite, replaced_names(stem, options))
     return done
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.cube import Aside, Meta, Window, measured
 from rsunfold.errors import UsageError
-from rsunfold.infer.batch import stem_of
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
@@ -27,6 +26,7 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     move_results,
+    of_files,
     refuse_place,
     refuse_results,
     with_headers,
@@ -34,9 +34,10 @@ from rsunfold.infer.results import (
 )
 from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.jsonfile import write_json
+from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, the_nodata
-from rsunfold.report import write_json
 
 DENOISED = "_denoised"
 """What follows the name of the image in that of the raster in a folder."""
@@ -52,10 +53,10 @@ class Options:
 
     var: str | None = None
     dtype: str = "float32"
-    residual: bool = False
-    report: bool = False
-    pixels: tuple[tuple[int, int], ...] = ()
-    overwrite: bool = False
+    residual: bool = of_files(False, True)
+    report: bool = of_files(False, True)
+    pixels: tuple[tuple[int, int], ...] = of_files(())
+    overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "same"):
@@ -101,12 +102,11 @@ def output_names(target: Path, options: Options) -> dict[str, str]:
 
 
 def replaced_names(target: Path, options: Options, *, kept: str) -> set[str]:
-    """Those of a result with any options that decide which files there are: a new one replaces all of them, but for an
-    image that is called like one of them; ``kept`` is its stem."""
+    """See :func:`rsunfold.infer.results.all_names`, but for an image that is called like one of them; ``kept`` is its
+    stem."""
     every: set[str] = set()
     for suffix in {target.suffix, *((".tif", ".img") if target.stem.endswith(DENOISED) else ())}:
-        names_of = partial(output_names, target.with_suffix(suffix))
-        every |= all_names(names_of, options, residual=(False, True), report=(False, True))
+        every |= all_names(partial(output_names, target.with_suffix(suffix)), options)
     own = set(output_names(target, options).values())
     return own | {name for name in every if Path(name).stem != kept}
 

@@ -14,7 +14,8 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import environment, move_results, refuse_results, work_folder
-from rsunfold.report import stages_picture, write_json
+from rsunfold.io.jsonfile import write_json
+from rsunfold.report import stages_picture
 
 if TYPE_CHECKING:
     import torch

@@ -20,21 +20,23 @@ from rsunfold.cube import Meta, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector, Scored
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.infrared.targets import Target, TargetCollector
 from rsunfold.infer.results import (
     Result,
     all_names,
     asked_for,
     environment,
     move_results,
+    of_files,
     refuse_place,
     refuse_results,
     with_headers,
     work_folder,
 )
 from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
-from rsunfold.report import quicklook, stages_picture, write_json
+from rsunfold.report import quicklook, stages_picture
+from rsunfold.targets import Target, TargetCollector
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
@@ -53,10 +55,10 @@ class Options:
     var: str | None = None
     min_area: int = 1
     max_area: int | None = None
-    stages: bool = False
-    picture: bool = True
-    suffix: str = ".tif"
-    overwrite: bool = False
+    stages: bool = of_files(False, True)
+    picture: bool = of_files(True, False)
+    suffix: str = of_files(".tif", ".img")
+    overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
@@ -111,9 +113,8 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
 
 
 def replaced_names(stem: str, options: Options) -> set[str]:
-    """Those of a result with any options that decide which files there are: a new one replaces all of them."""
-    kinds: dict[str, Any] = {"stages": (False, True), "picture": (False, True), "suffix": (".tif", ".img")}
-    return all_names(partial(output_names, stem), options, **kinds)
+    """See :func:`rsunfold.infer.results.all_names`."""
+    return all_names(partial(output_names, stem), options)
 
 
 def about(detector: Detector, options: Options) -> dict[str, Any]:

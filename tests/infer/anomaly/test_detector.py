@@ -73,7 +73,7 @@ def test_priors_are_named_and_act_in_their_order():
         ({"priors": ["zzz"]}, "unknown prior 'zzz'; choose from attribute-profile, kernel"),
         ({"priors": ["none", "kernel"]}, "the prior none cannot be combined with others"),
         ({"options": {"epoch": 3}}, "lrr-net-plus has no option 'epoch'; its options are atoms, stages, epochs, "),
-        ({"options": {"epochs": -1}}, "--epochs must be at least 0, not -1"),
+        ({"options": {"epochs": -1}}, "epochs of lrr-net-plus must be at least 0, not -1"),
         ({"model": "rpca", "options": {"outer": 3}}, "rpca has no option 'outer'; its options are"),
         ({"model": "rxx"}, "unknown model 'rxx' for detect-anomaly; did you mean 'rx'?"),
         ({"model": "l-rpcanet"}, "l-rpcanet"),

@@ -267,6 +267,19 @@ def test_flat_spectra_of_dark_and_bright_objects_are_data(noisy, value):
     assert not opened(data).fills
 
 
+@pytest.mark.parametrize(("ranges", "found"), [(0.2, 0), (0.8, 1)])
+def test_a_number_a_little_below_all_others_is_data(noisy, ranges, found):
+    data = abs(noisy)
+    data[:, :3, :7] = -ranges * data.max()
+    assert len(opened(data).fills) == found
+
+
+def test_one_number_in_a_few_bands_says_nothing(noisy):
+    data = noisy[:4].copy()
+    data[:, :3, :7] = -9999
+    assert not opened(data).fills
+
+
 def test_lamps_that_saturate_and_single_pixels_are_data(noisy):
     counts = (noisy * 900).astype(np.uint16)
     counts[:, :2, :2] = 65535  # less than a hundredth

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from rsunfold import targets
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.infer.infrared import targets
-from rsunfold.infer.infrared.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
 from rsunfold.metrics.components import Rule
+from rsunfold.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
 
 INTEGERS = ("id", "row_min", "row_max", "col_min", "col_max", "area")
 REALS = ("row", "col", "peak", "mean", "scr")

@@ -1,0 +1,46 @@
+"""What names of inputs say: which only GDAL understands, what results are called after, whether two are one image."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from rsunfold.io.envi import DATA_SUFFIXES
+
+_OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
+_SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
+
+
+def of_gdal(name: str) -> bool:
+    """Whether only GDAL understands a name: ``/vsizip/a.zip/b.tif``, ``NETCDF:a.nc:b``."""
+    return bool(_OF_GDAL.match(name)) and not Path(name).exists()
+
+
+def stem_of(name: str) -> str:
+    """What the results of an input are called after: its file, with the variable where one of GDAL's names has one,
+    such as ``NETCDF:"a.nc":b``, ``HDF5:a.h5://b/c`` or ``GTIFF_DIR:2:a.tif``."""
+    inner = _SUBDATASET.match(name)
+    if inner is None or Path(name).exists():
+        file = Path(name)
+        inner_suffix = Path(file.stem).suffix.lower()
+        doubled = file.suffix.lower() == ".hdr" and inner_suffix and inner_suffix in DATA_SUFFIXES  # x.img.hdr
+        return Path(file.stem).stem if doubled else file.stem
+    parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^:]+', inner[1])]
+    file = next((part for part in parts if Path(part).suffix), parts[0])
+    parts.remove(file)
+    return re.sub(r"[^\w.-]+", "_", "_".join([Path(file).stem, *(part.strip("/") for part in parts)]))
+
+
+def same_image(one: str, other: str) -> str | None:
+    """The name to read, where two are of one file, or the header and the data of one ENVI image; else None."""
+    a, b = Path(one), Path(other)
+    try:
+        if a.samefile(b):
+            return one
+    except OSError:
+        return None
+    if a.parent.resolve() == b.parent.resolve() and (a.suffix.lower() == ".hdr") != (b.suffix.lower() == ".hdr"):
+        header, data = (one, b) if a.suffix.lower() == ".hdr" else (other, a)
+        if data.suffix.lower() in DATA_SUFFIXES:
+            return header
+    return None
