@@ -140,11 +140,12 @@ def detect_anomaly(
     wavelengths : nm, of the bands of an array.
     pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it.
     priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus and none with others.
-    options : of the model, such as ``epochs=40`` or ``outer=23``.
+    options : of the model, such as ``epochs=40`` or ``outer=23``; one that is called as an argument above goes after a
+        colon in ``model``: ``lrr-net-plus:stages=4``.
     model, object_size, seed, window, min_area, var, device, memory : see ``rsunfold detect-anomaly --help``.
 
     Returns a :class:`rsunfold.infer.anomaly.run.Found` with ``score`` (float32 (row, col) >= 0, NaN where invalid),
-    ``mask`` (bool), ``anomalies``, ``spectra``, ``stages`` and ``summary``. Raises the errors of
+    ``mask`` (bool), ``anomalies``, ``spectra``, ``differing``, ``stages`` and ``summary``. Raises the errors of
     :mod:`rsunfold.errors`.
     """
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size

@@ -33,7 +33,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         variance: float = 0.99,
         model: str = "spca-net",
         options: dict[str, Any] | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: int | np.random.RandomState | np.random.Generator | None = None,
         memory: str | int | None = None,
     ) -> None:
         self.n_features = n_features
@@ -56,8 +56,27 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
             raise InputError("X has masked values; fill them or remove these samples.")
         data = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         with arguments_named(k="n_features"):
+            self._check()
             self._choose(data)
         return self
+
+    def _check(self) -> None:
+        """Raise UsageError for parameters of another type than the class says."""
+        from numbers import Integral, Real
+
+        from rsunfold.errors import UsageError
+
+        generators = (np.random.RandomState, np.random.Generator)
+        for name, kinds, words in (
+            ("n_features", Integral, "a whole number of at least 1, or None"),
+            ("variance", Real, "a number"),
+            ("model", str, "text"),
+            ("options", dict, "a dictionary or None"),
+            ("random_state", (Integral, *generators), "a whole number, a generator of NumPy or None"),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not (isinstance(value, kinds) or (value is None and "None" in words)):
+                raise UsageError(f"{name} must be {words}, not {value!r}.")
 
     def _choose(self, data: NDArray[np.float64]) -> None:
         from rsunfold.cube import measured
@@ -93,6 +112,8 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """``random_state``: a seed, 0 for None, or a generator, of which a number is drawn."""
         if isinstance(self.random_state, np.random.RandomState):
             return int(self.random_state.randint(2**31))
+        if isinstance(self.random_state, np.random.Generator):
+            return int(self.random_state.integers(2**31))
         return int(self.random_state or 0)
 
     def _get_support_mask(self) -> NDArray[np.bool_]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import textwrap
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -182,14 +183,19 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
     damaged, or belong to a model that this version does not know; UsageError for an unknown name.
     """
     import safetensors.torch
+    import torch
 
     sha = verify(name)
     record = read_record(name)
     if model not in (None, record.model):
         raise WeightsError(f"the weights {name} belong to the model {record.model!r}, not to {model!r}.")
     try:
+        spec = get_model(record.model)
+        if not spec.weighted:
+            raise WeightsError(f"the weights {name} are for the model {record.model!r}, which takes none.")
         tensors = safetensors.torch.load_file(find(name)[0])
-        net: Unrolled = get_model(record.model).build(**record.arch)
+        with torch.random.fork_rng(devices=[]):  # what layers begin with is overwritten; a caller's seed stays
+            net: Unrolled = spec.build(**record.arch)
         _refuse_values(tensors, net, f"the weights {name}")
         net.load_state_dict(tensors)
     except safetensors.SafetensorError as error:
@@ -247,7 +253,8 @@ def _cost(net: Any) -> dict[str, str]:
 def _reason(error: Exception) -> str:
     """The last line of an error, where torch puts what does not fit."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return f"no entry {lines[-1]}" if isinstance(error, KeyError) else lines[-1].strip()
+    last = textwrap.shorten(lines[-1], 200, placeholder=" ...")
+    return f"no entry {last}" if isinstance(error, KeyError) else last
 
 
 def save(path: Path, net: Unrolled, record: WeightRecord, *, overwrite: bool = False) -> str:

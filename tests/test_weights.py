@@ -215,7 +215,7 @@ def test_weights_of_another_model(file):
         ({"model": "l-rpcanet", "arch": {"K": 1}}, "do not fit the model 'l-rpcanet'"),
         ({"arch": {"K": 1, "C": 5}}, "do not fit the model 'rpcanet': size mismatch for"),
         ({"arch": {"K": 1, "width": 4}}, "do not fit the model 'rpcanet': .*width"),
-        ({"model": "top-hat", "arch": {}}, "do not fit the model 'top-hat'"),
+        ({"model": "top-hat", "arch": {}}, "are for the model 'top-hat', which takes none"),
         ({"model": "rpcanett"}, "another version of rsunfold: unknown model 'rpcanett'"),
     ],
 )

@@ -25,6 +25,7 @@ from rsunfold.cli import (
     weights,
 )
 from rsunfold.cli.options import Commands, Quiet, Verbose, set_level
+from rsunfold.infer.device import reuse_memory
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
@@ -90,6 +91,7 @@ def main() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _stop)
+    reuse_memory()
     app()
 
 

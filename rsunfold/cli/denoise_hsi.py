@@ -128,5 +128,5 @@ def denoise_hsi(
             say(f"  adapted in {s['adapted']['seconds']:.0f} s: {risks} of the noise variance{kept}")
         say_notes(s["notes"])
 
-    results, count = each_input(files, run, tell, done=done if skip_existing else None)
-    show(f"{len(results)} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")
+    made, count = each_input(files, run, tell, done=done if skip_existing else None)
+    show(f"{made} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")

@@ -39,7 +39,7 @@ ObjectSize = Annotated[
     typer.Option(
         "--object-size",
         min=1,
-        help="Largest anomaly area in pixels, for the attribute-profile and small-object priors; default: 100.",
+        help="Area in pixels that anomalies stay below, for the priors attribute-profile, small-object; default: 100.",
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
@@ -146,15 +146,18 @@ def detect_anomaly(
     def run(source: str, stem: str) -> Found:
         return detect_file(source, stem, folder, detector, options)
 
+    numbers: list[int] = []
+
     def tell(source: str, result: Found) -> None:
         s = result.summary
+        numbers.append(len(result.anomalies))
         found = f"{s['anomaly_pixels']} pixels in {counted(s['anomalies'], 'anomaly', 'anomalies')}"
         say(f"{source}: {found}, {s['seconds']:.1f} s, {s['computed']}")
         say_notes(s["notes"])
 
-    results, count = each_input(files, run, tell, done=done if skip_existing else None)
-    found = counted(sum(len(r.anomalies) for r in results), "anomaly", "anomalies")
-    scenes = f"{len(results)} of {counted(count, 'scene')}"
+    made, count = each_input(files, run, tell, done=done if skip_existing else None)
+    found = counted(sum(numbers), "anomaly", "anomalies")
+    scenes = f"{made} of {counted(count, 'scene')}"
     show(f"{found} in {scenes} ({detector.spec.name}); results are in {output}")
 
 

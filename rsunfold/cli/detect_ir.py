@@ -119,15 +119,18 @@ def detect_ir(
     def run(source: str, stem: str) -> Detection:
         return detect_file(source, stem, folder, detector, options)
 
+    numbers: list[int] = []
+
     def tell(source: str, result: Detection) -> None:
         summary = result.summary
+        numbers.append(len(result.targets))
         found = counted(summary["targets"], "target")
         say(f"{source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
         say_notes(summary["notes"])
         if "colour" in summary["band"]:
             say(f"  {summary['band']} was used")
 
-    results, count = each_input(files, run, tell, done=done if skip_existing else None)
-    total = counted(sum(len(r.targets) for r in results), "target")
-    images = f"{len(results)} of {counted(count, 'image')}"
+    made, count = each_input(files, run, tell, done=done if skip_existing else None)
+    total = counted(sum(numbers), "target")
+    images = f"{made} of {counted(count, 'image')}"
     show(f"{total} in {images} ({detector.spec.name}); results are in {output}")

@@ -93,5 +93,5 @@ def detect_ir(
     def tell(source: str, report: dict[str, Any]) -> None:
         say(f"{source}: {counted(len(report['stages']), 'stage')}, {report['seconds']:.1f} s")
 
-    results, count = each_input(files, run, tell, done=None)
-    show(f"{len(results)} of {counted(count, 'image')} explained ({model}); results are in {output}")
+    made, count = each_input(files, run, tell, done=None)
+    show(f"{made} of {counted(count, 'image')} explained ({model}); results are in {output}")

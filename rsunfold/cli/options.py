@@ -18,7 +18,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 import typer.core
 
-from rsunfold.errors import OutputError, RsunfoldError, UsageError
+from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -143,8 +143,8 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 
 def say(text: str, level: int = 0) -> None:
     """A message for a person, on standard error; level 1 only with -v."""
-    if _level >= level and sys.stderr is not None:
-        print(text, file=sys.stderr, flush=True)
+    if _level >= level:
+        _to_stderr(text)
 
 
 def say_notes(notes: Iterable[str]) -> None:
@@ -237,6 +237,9 @@ def handled(command: F, *, left: str = "no partial results were left") -> F:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
+            if isinstance(error, ImportError) and re.search("failed to map segment|allocate memory", str(error)):
+                _report("error: there is too little memory to load the libraries; raise the limit of this process.")
+                raise typer.Exit(DeviceError.exit_code) from None
             _report(
                 f"error: internal error in rsunfold: {type(error).__name__}: {error}; run again with -v and report it."
             )
@@ -260,11 +263,19 @@ def _in_panels(command: Callable[..., Any]) -> inspect.Signature:
 
 
 def _report(text: str) -> None:
+    if _level > 0:
+        _to_stderr(traceback.format_exc().rstrip())
+    _to_stderr(text)
+
+
+def _to_stderr(text: str) -> None:
+    """A line on standard error; where nobody reads it any more, or its disk is full, the work goes on without."""
     if sys.stderr is None:  # closed; print would take standard output for it
         return
-    if _level > 0:
-        traceback.print_exc()
-    print(text, file=sys.stderr, flush=True)
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def use_threads(count: int | None) -> None:
@@ -398,8 +409,8 @@ def each_input(
     tell: Callable[[str, T], None],
     *,
     done: Callable[[str, str], bool] | None,
-) -> tuple[list[T], int]:
-    """(results, number of inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
+) -> tuple[int, int]:
+    """(inputs with a new result, inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
 
     tell : says what came of an input. done : see :func:`rsunfold.infer.batch.run_batch`. Raises what
     :func:`rsunfold.infer.batch.raise_failures` raises, after all inputs had their turn.
@@ -411,13 +422,15 @@ def each_input(
             return run(source, stem)
 
     outcomes: list[Outcome[T]] = []
+    made = 0
     for outcome in run_batch(files, seen, done=done):
         outcomes.append(outcome)
         if outcome.result is not None:
             tell(outcome.source, outcome.result)
+            made, outcome.result = made + 1, None  # thousands of results would add up
         elif outcome.error is None:
             say(f"{outcome.source}: skipped, it already has results")
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))
-    return [o.result for o in outcomes if o.result is not None], len(outcomes)
+    return made, len(outcomes)

@@ -148,8 +148,8 @@ def select_features(
         say(f"  {noun}s, best first: {_listed([i + 1 for i in result.ranking[: s['selected']]])}", 1)
         say_notes(s["notes"])
 
-    results, count = each_input(files, run, tell, done=done if skip_existing else None)
-    show(f"{len(results)} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")
+    made, count = each_input(files, run, tell, done=done if skip_existing else None)
+    show(f"{made} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")
 
 
 def _listed(numbers: list[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Generic, TypeVar
 
 from rsunfold.errors import BatchError, DeviceError, InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
-from rsunfold.io.names import of_gdal, same_image, stem_of
+from rsunfold.io.names import exists, of_gdal, same_image, stem_of
 from rsunfold.io.reader import NO_STDIN
 from rsunfold.io.writer import SIDECARS
 
@@ -32,9 +33,9 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             raise UsageError("the name of an input is empty; check that your shell variables are set.")
         if name == "-":
             raise UsageError(NO_STDIN)
-        if Path(name).is_dir():
+        if os.path.isdir(name):  # noqa: PTH112 (pathlib raises where nobody may look)
             found = [str(p) for p in inputs_in(Path(name)).values()]
-        elif glob.has_magic(name) and not Path(name).exists() and not of_gdal(name):
+        elif glob.has_magic(name) and not exists(name) and not of_gdal(name):
             matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
             found = sorted(filter(_is_input, matches), key=natural)
             if matches and not found:
@@ -42,7 +43,7 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
         else:
             found = [name]
         if not found:
-            inside = f" (folders are searched for {', '.join(sorted(SUFFIXES))})" if Path(name).is_dir() else ""
+            inside = f" (folders are searched for {', '.join(sorted(SUFFIXES))})" if exists(name) else ""
             raise InputError(f"{name} matches no image{inside}.")
         files += found
     by_stem: dict[str, str] = {}
@@ -93,7 +94,10 @@ def run_batch(
         except RsunfoldError as error:
             yield Outcome(source, error=error)
         except UnicodeError:
-            yield Outcome(source, error=InputError(f"the name of {source} is not valid UTF-8; rename the file."))
+            if source.isprintable():
+                yield Outcome(source, error=OutputError("the name of the output is not valid UTF-8; choose another."))
+            else:
+                yield Outcome(source, error=InputError(f"the name of {source} is not valid UTF-8; rename the file."))
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -104,9 +106,27 @@ def refuse_gpu(model: str, device: str) -> None:
         raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
 
 
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """torch, where it is loaded, as it is when a program begins: float32, and no autocast on the CPU. What the caller
+    has set is set again in the end."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    kind = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast("cpu", enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(kind)
+
+
 def reuse_memory() -> None:
     """Let the C library keep freed blocks of tensors for the next ones, where it is glibc; once per process.
 
+    For programs of our own: in a notebook, arrays that are deleted are to go back to the system.
     By default each tensor of more than 32 MB is a new mapping whose pages the kernel has to clear: of a training step
     on two cores, 40 % of the time was that.
     """

@@ -10,7 +10,10 @@ import re
 import reprlib
 import secrets
 import shutil
+import signal
 import textwrap
+import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rsunfold.errors import DeviceError, InputError, OutputError, RsunfoldError, UsageError
+from rsunfold.infer.device import usual_torch
 from rsunfold.infer.source import Source
 from rsunfold.io.atomic import folder_failure, refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES, resolve
@@ -35,6 +39,8 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
+ABANDONED = 60.0
+"""Seconds after which a work folder that no process holds was left by one that was killed."""
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
 
@@ -116,6 +122,10 @@ def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str
                 f"{summary} was made with --{name.replace('_', '-')} at {_shown(before[name])}, not at "
                 f"{_shown(now[name])}; choose another folder, or pass --overwrite."
             )
+    if told.get("input_bytes") not in (None, input_bytes(source)):
+        raise OutputError(
+            f"{summary} was made when {source} had another size; choose another folder, or pass --overwrite."
+        )
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
         raise OutputError(
@@ -136,14 +146,26 @@ def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
 
 
 def _files_of(source: str) -> Iterator[Path]:
-    """The file of an input, that in a name of GDAL's, or the data and the header of an ENVI image."""
+    """The file of an input, that in a name of GDAL's, the data and the header of an ENVI image, or what a VRT is made
+    of."""
     path = Path(source)
     yield path
     if of_gdal(source):
         yield from (Path(part) for part in re.findall(r'[^:"]+', source))
+    elif path.suffix.lower() == ".vrt":
+        import rasterio
+
+        with suppress(rasterio.errors.RasterioError, OSError), rasterio.open(path) as made:
+            yield from map(Path, made.files)
     elif path.suffix.lower() in {".hdr", *DATA_SUFFIXES}:
         with suppress(InputError, OSError):
             yield from resolve(path)
+
+
+def input_bytes(source: str) -> int | None:
+    """Size of the files of an input, for the summary; None where there is none, as of arrays."""
+    files = {place: path for path in _files_of(source) if (place := _on_disk(path))}
+    return sum(path.stat().st_size for path in files.values() if path.is_file()) or None
 
 
 def _on_disk(path: Path) -> tuple[int, int] | None:
@@ -245,11 +267,12 @@ def all_names(names_of: Callable[[Options], dict[str, str]], options: Options) -
 
 @contextmanager
 def environment() -> Iterator[None]:
-    """GDAL with a small block cache, which counts towards --memory, and running out of memory as one sentence."""
+    """GDAL with a small block cache, which counts towards --memory, torch with its usual settings, and running out of
+    memory as one sentence."""
     import rasterio
 
     try:
-        with rasterio.Env(GDAL_CACHEMAX=64):
+        with rasterio.Env(GDAL_CACHEMAX=64), usual_torch():
             yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
@@ -265,12 +288,15 @@ def work_folder(folder: Path) -> Iterator[Path]:
     or its disk is full.
     """
     there = folder.exists()
+    lock = None
     # Named before it is made, so that an interrupt just after finds it inside the try.
     work = folder / f".rsunfold-{secrets.token_hex(8)}"
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
             work.mkdir(mode=0o700)
+            lock = _locked(work)
         except OSError as error:
             raise folder_failure(folder, error) from None
         yield work
@@ -284,9 +310,37 @@ def work_folder(folder: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
         if not there:
             with suppress(OSError):  # not empty, or never made
                 folder.rmdir()
+
+
+def _locked(work: Path) -> int | None:
+    """A lock on a folder that is held until it is closed or the process ends; None where another process has it, or
+    there are no such locks."""
+    try:
+        import fcntl
+
+        found = os.open(work, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows
+        return None
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(found)
+        return None
+    return found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the work folders of runs that were killed: they may be as large as their images."""
+    for left in folder.glob(".rsunfold-*"):
+        with suppress(OSError):
+            if left.is_dir() and time.time() - left.stat().st_mtime > ABANDONED and (lock := _locked(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
 
 
 def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = ()) -> None:
@@ -294,15 +348,38 @@ def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str]
 
     stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
     """
-    files = [p for p in work.iterdir() if p.is_file()]
+    files = sorted((p for p in work.iterdir() if p.is_file()), key=lambda p: p.name.endswith(LAST))
     for path in files:
         refuse_existing(folder / path.name, overwrite)
-    again = any(p.name.endswith(LAST) and (folder / p.name).exists() for p in files)
-    gone = set(stale) - {p.name for p in files} if overwrite and again else set()
-    for name in gone:
-        (folder / name).unlink(missing_ok=True)
-    for name in gone | {p.name for p in files}:  # what a GIS has kept of what is replaced
-        for end in SIDECARS:
-            (folder / f"{name}{end}").unlink(missing_ok=True)
-    for path in sorted(files, key=lambda p: p.name.endswith(LAST)):
-        path.replace(folder / path.name)
+    with _uninterrupted():
+        old = [folder / p.name for p in files if p.name.endswith(LAST) and (folder / p.name).exists()]
+        gone = set(stale) - {p.name for p in files} if overwrite and old else set()
+        for summary in old:  # without it nobody takes a mixture of old and new files for a result
+            summary.unlink()
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
+        for name in gone | {p.name for p in files}:  # what a GIS has kept of what is replaced
+            for end in SIDECARS:
+                (folder / f"{name}{end}").unlink(missing_ok=True)
+        for path in files:
+            path.replace(folder / path.name)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A few moves of files, during which signals that would end the program wait."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets them
+        yield
+        return
+    caught: list[int] = []
+    numbers = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None)) is not None]
+    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
+    for number in before:
+        signal.signal(number, lambda n, _: caught.append(n))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in caught[:1]:
+            signal.raise_signal(number)

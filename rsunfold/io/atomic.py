@@ -18,7 +18,8 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 def write_failure(target: Path, reason: str) -> OutputError:
     """The error for a write that broke off: the reason, and how much room the disk has left."""
     try:
-        room = f"{shutil.disk_usage(target.parent).free / 2**20:.0f} MiB are free there"
+        free = shutil.disk_usage(target.parent).free / 2**20
+        reason, room = "the disk is full" if free < 1 else reason, f"{free:.0f} MiB are free there"
     except OSError:
         room = "the folder can no longer be read"
     return OutputError(f"{target} cannot be written ({reason}; {room}); make room or choose another folder.")

@@ -51,7 +51,7 @@ def is_result(path: Path) -> bool:
     # Of a name such as NETCDF:"a.nc":b, too, the file; the summary may come from Windows.
     files = {PureWindowsPath(part).name for part in re.split(r'[:"]', made_of)} - {"", ".", ".."}
     files |= {image + suffix for suffix in _OF_IMAGES}
-    return not files.isdisjoint(there.name for there in path.parent.iterdir())
+    return any(path.with_name(name).exists() for name in files)
 
 
 def inputs_in(folder: Path) -> dict[str, Path]:
@@ -72,7 +72,7 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
     """
     try:
         found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
-        found = [p for p in found if p.is_file()]
+        found = [p for p in found if p.is_file() or not p.exists()]  # a link to nothing fails when it is read
         found = [p for p in found if wanted is None or wanted(p)]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None

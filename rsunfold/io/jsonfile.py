@@ -20,20 +20,21 @@ def write_json(path: Path, obj: Any, *, overwrite: bool = False) -> None:
     obj : dictionaries, sequences, dataclasses, numpy arrays and scalars, paths; NaN and infinities become null.
     Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
     """
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(plain(obj), indent=2, ensure_ascii=False, allow_nan=False)
     with atomic_path(path, overwrite=overwrite) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _plain(obj: Any) -> Any:
+def plain(obj: Any) -> Any:
+    """``obj`` of the types that :mod:`json` writes; see :func:`write_json`."""
     if isinstance(obj, np.ndarray | np.generic):
         obj = obj.tolist()
     if isinstance(obj, float):
         return obj if math.isfinite(obj) else None
     if dataclasses.is_dataclass(obj) and not isinstance(obj, type):
-        return {f.name: _plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
+        return {f.name: plain(getattr(obj, f.name)) for f in dataclasses.fields(obj)}
     if isinstance(obj, Mapping):
-        return {str(k): _plain(v) for k, v in obj.items()}
+        return {str(k): plain(v) for k, v in obj.items()}
     if isinstance(obj, list | tuple | set | frozenset):
-        return [_plain(v) for v in obj]
+        return [plain(v) for v in obj]
     return str(obj) if isinstance(obj, Path) else obj

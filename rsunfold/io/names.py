@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -13,14 +14,19 @@ _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
 
 def of_gdal(name: str) -> bool:
     """Whether only GDAL understands a name: ``/vsizip/a.zip/b.tif``, ``NETCDF:a.nc:b``."""
-    return bool(_OF_GDAL.match(name)) and not Path(name).exists()
+    return bool(_OF_GDAL.match(name)) and not exists(name)
+
+
+def exists(name: str) -> bool:
+    """Whether there is a file or folder of a name; False where nobody may look, or the name is too long."""
+    return os.path.exists(name)  # noqa: PTH110 (pathlib raises)
 
 
 def stem_of(name: str) -> str:
     """What the results of an input are called after: its file, with the variable where one of GDAL's names has one,
     such as ``NETCDF:"a.nc":b``, ``HDF5:a.h5://b/c`` or ``GTIFF_DIR:2:a.tif``."""
     inner = _SUBDATASET.match(name)
-    if inner is None or Path(name).exists():
+    if inner is None or exists(name):
         file = Path(name)
         inner_suffix = Path(file.stem).suffix.lower()
         doubled = file.suffix.lower() == ".hdr" and inner_suffix and inner_suffix in DATA_SUFFIXES  # x.img.hdr

@@ -36,7 +36,7 @@ def roc_picture(
     from matplotlib.figure import Figure
 
     positive = [float(f) for fa, _ in curves.values() for f in np.ravel(fa) if f > 0]
-    floor = min(positive, default=1e-6) / 2
+    floor = min([1e-3, *positive]) / 2  # of a perfect detector only 1 is above 0
     fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
     axes = fig.subplots()
     for i, (name, (fa, pd)) in enumerate(curves.items()):

@@ -230,7 +230,8 @@ def stages_picture(
     """What an unrolled network computes: one row per stage, columns B, T, N, D as far as the network has them.
 
     stages : per stage a mapping from letter to (h, w) array; letters that a stage did not compute stay blank. B and D
-    are grey, T and N run from blue (negative) over white (0) to red, each on its own scale, stated below it. notes :
+    are grey, T and N run from blue (negative) over white (0) to red, each on its own scale, stated below it with the
+    least and largest value. notes :
     text that stands to the right of each stage, or None.
 
     The picture is 250 pixels wide for each column, plus 60, and 220 more for notes, and 250 pixels high for each stage,
@@ -264,6 +265,7 @@ def stages_picture(
                 show_difference(axes, data, largest, data.shape)
             axes.set(xticks=[], yticks=[])
             low, high = axes.images[-1].get_clim()
-            axes.set_xlabel(f"{low:.3g} to {high:.3g}", fontsize=8)
+            values, scale = f"{finite(data).min():.3g} to {finite(data).max():.3g}", f"{low:.3g} to {high:.3g}"
+            axes.set_xlabel(f"{values}\n(colours: {scale})".replace("-", "−"), fontsize=8)
         line[0].set_ylabel(f"stage {k}")
     save(fig, path, overwrite)

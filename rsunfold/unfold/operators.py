@@ -193,7 +193,6 @@ MARGIN, STILL = 16, 1e-4
 """Pixels at the border that :func:`dead_operators` leaves out, and the change that it does not see."""
 
 
-@torch.inference_mode()
 def plain(depth: int, C: int, *, norm: bool) -> Operator:
     """3x3 1->C, ``depth`` x 3x3 C->C, 3x3 C->1."""
     layers = conv(1, C, 3, norm=norm)
@@ -202,6 +201,7 @@ def plain(depth: int, C: int, *, norm: bool) -> Operator:
     return Operator(layers, nn.Conv2d(C, 1, 3, padding=1))
 
 
+@torch.inference_mode()
 def dead_operators(net: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
     """Operators whose output is one number all over ``images``: names, such as ``stages.0.FT``, and that number.
 

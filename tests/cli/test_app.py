@@ -261,6 +261,18 @@ def test_a_standard_output_that_is_full(process):
     assert message == "error: standard output cannot be written (No space left on device).\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_log_that_is_full_does_not_end_a_batch(process, scene, tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    with Path("/dev/full").open("w") as full:
+        done = process(
+            "detect-ir", tmp_path / "broken.png", scene, "-o", tmp_path / "o", "--model", "top-hat", stderr=full
+        )
+        done.communicate()
+    assert done.returncode == 7
+    assert any(p.name.endswith("_summary.json") for p in (tmp_path / "o").iterdir())
+
+
 def test_outputs_of_one_name_and_pictures_of_another_kind(fails, tmp_path):
     words = ["evaluate", "detect-ir", "--images", tmp_path, "--masks", tmp_path, "--model", "top-hat"]
     one = tmp_path / "a.png"

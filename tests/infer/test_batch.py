@@ -12,6 +12,8 @@ from rsunfold.infer.hsi import run as hsi
 from rsunfold.infer.infrared import explain
 from rsunfold.infer.infrared import run as infrared
 
+SURROGATE = UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
+
 
 @pytest.fixture
 def frames(tmp_path, monkeypatch):
@@ -163,6 +165,16 @@ def test_what_matches_nothing_or_too_much(frames):
         expand(["frames"])
 
 
+def test_a_link_to_nothing_is_an_input_that_fails(frames):
+    (frames / "z.png").symlink_to("nowhere")
+    assert str(frames / "z.png") in expand([str(frames)]).values()
+
+
+def test_names_that_cannot_be_looked_at_are_left_to_the_reader():
+    name = "x" * 300 + ".tif"
+    assert list(expand([name]).values()) == [name]
+
+
 def test_failures():
     said = []
     raise_failures([], said.append)
@@ -202,23 +214,20 @@ def test_an_error_of_rsunfold_ends_its_own_input():
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "words"),
+    ("name", "error", "kind", "words"),
     [
-        (OSError(36, "File name too long"), OutputError, r"the results of b cannot be written \(File name too long\)"),
-        (
-            UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed"),
-            InputError,
-            "name of b is not valid UTF-8",
-        ),
+        ("b", OSError(36, "File name too long"), OutputError, r"results of b cannot be written \(File name too long\)"),
+        ("b\udce9", SURROGATE, InputError, "name of b\udce9 is not valid UTF-8"),
+        ("b", SURROGATE, OutputError, "name of the output is not valid UTF-8"),
     ],
 )
-def test_errors_of_the_file_system_end_their_own_input(error, kind, words):
+def test_errors_of_the_file_system_end_their_own_input(name, error, kind, words):
     def run(source, stem):
-        if source == "b":
+        if source == name:
             raise error
         return source
 
-    outcomes = list(run_batch({"a": "a", "b": "b", "c": "c"}, run))
+    outcomes = list(run_batch({"a": "a", "b": name, "c": "c"}, run))
     assert [o.result for o in outcomes] == ["a", None, "c"]
     assert isinstance(outcomes[1].error, kind)
     with pytest.raises(kind, match=words):

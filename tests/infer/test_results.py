@@ -1,12 +1,25 @@
 import json
+import os
+import signal
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer.results import Result, asked_for, is_done, of_files, work_folder
+from rsunfold.infer.results import (
+    Result,
+    asked_for,
+    input_bytes,
+    is_done,
+    move_results,
+    of_files,
+    refuse_inputs,
+    work_folder,
+)
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -64,6 +77,68 @@ def test_an_image_behind_a_link_is_done(tmp_path, monkeypatch):
     for told in ("link/a.tif", "./link/a.tif", "deep/../link/a.tif", "deep/in/a.tif", str(tmp_path / "link" / "a.tif")):
         (tmp_path / "a_summary.json").write_text(json.dumps({"model": "mpcm", "input": told}))
         assert is_done(tmp_path, {"summary": "a_summary.json"}, "link/a.tif", ABOUT)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_all_files_are_moved(tmp_path, monkeypatch, number):
+    """A part of a new result beside a part of an old one, with its summary, would be taken for done."""
+    work, out = tmp_path / "work", tmp_path / "out"
+    for folder, text in ((work, "new"), (out, "old")):
+        folder.mkdir()
+        for name in ("a_mask.tif", "a_score.tif", "a_summary.json"):
+            (folder / name).write_text(text)
+    rename, said = Path.replace, []
+
+    def replace(self, target):
+        os.kill(os.getpid(), number)
+        said.append((out / "a_summary.json").exists())
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            move_results(work, out, True)
+    finally:
+        signal.signal(number, before)
+    assert said == [False] * 3
+    assert {p.read_text() for p in out.iterdir()} == {"new"} and not list(work.iterdir())
+
+
+def test_work_folders_of_killed_runs_are_removed(tmp_path):
+    for name, age in ((".rsunfold-1", 3600), (".rsunfold-2", 0), ("mine", 3600)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "map").touch()
+        os.utime(tmp_path / name, (0, (tmp_path / name).stat().st_mtime - age))
+    with work_folder(tmp_path) as work:
+        os.utime(work, (0, 0))
+        with work_folder(tmp_path):
+            assert work.exists()  # it is in use
+    assert {p.name for p in tmp_path.iterdir()} == {".rsunfold-2", "mine"}
+
+
+def test_an_input_of_another_size_is_not_done(tmp_path):
+    source = tmp_path / "a.tif"
+    source.write_bytes(bytes(9))
+    told = {"model": "mpcm", "input": str(source), "input_bytes": input_bytes(str(source))}
+    (tmp_path / "a_summary.json").write_text(json.dumps(told))
+    names = {"summary": "a_summary.json"}
+    assert is_done(tmp_path, names, str(source), ABOUT)
+    source.write_bytes(bytes(10))
+    with pytest.raises(OutputError, match=r"was made when .*a\.tif had another size"):
+        is_done(tmp_path, names, str(source), ABOUT)
+
+
+def test_what_a_vrt_is_made_of_is_an_input(tmp_path):
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", width=4, height=4, count=1, dtype="uint8"):
+        pass
+    (tmp_path / "m.vrt").write_text(
+        '<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">a.tif</SourceFilename><SourceBand>1</SourceBand></SimpleSource>'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    with pytest.raises(OutputError, match=r"a\.tif would overwrite the input"):
+        refuse_inputs([tmp_path / "a.tif"], [str(tmp_path / "m.vrt")])
 
 
 def test_what_was_asked_for_is_what_the_samples_depend_on():

@@ -116,7 +116,8 @@ def test_variables_of_stages_have_their_colours_and_the_scale_stated_below(tmp_p
             largest = max(-data.min(), data.max())
             low, high = np.percentile(data, (0.5, 99.9)) if letter in "BD" else (-largest, largest)
             np.testing.assert_allclose(shown.get_clim(), (low, high))
-            assert axes.get_xlabel() == f"{low:.3g} to {high:.3g}"
+            ends = f"{data.min():.3g} to {data.max():.3g}\n(colours: {low:.3g} to {high:.3g})"
+            assert axes.get_xlabel() == ends.replace("-", "−")
 
 
 def test_studies_have_a_row_of_panels_and_one_of_images(tmp_path, scene, size_of, shows):

@@ -25,7 +25,7 @@ from rsunfold.infer.anomaly.priors import (
     guide_of,
     small_object,
 )
-from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, refuse_gpu, reuse_memory
+from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, spans, strips
 from rsunfold.moments import Moments
@@ -134,7 +134,6 @@ class AnomalyDetector(Budgeted):
         self.device_name = "cpu"
         if self.spec.kind == "network":
             self.device_name = str(pick_device(device, apple=self.spec.apple))
-            reuse_memory()
         else:
             refuse_gpu(self.spec.name, device)
         self.memory = parse_memory(memory)

@@ -65,8 +65,10 @@ def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = N
     given = {} if masks is None else images_in(masks)
     for stem, path in inputs_in(folder).items():
         if masks is not None:
-            mask = given.get(stem) or given.get(f"{stem}_mask")
-            if mask is None:
+            mask = given.get(f"{stem}_mask") or given.get(stem)
+            if mask is None or mask.resolve() == path.resolve():
+                if stem.endswith("_mask") and stem.removesuffix("_mask") in given:
+                    continue  # scenes and masks are in one folder
                 raise InputError(f"no ground truth found for {path} in {masks}; expected {stem} or {stem}_mask.")
             found.append(Scene(stem, path, mask, None))
             continue
@@ -118,6 +120,8 @@ class Comparison:
         of = scene.path if source is None else source
         truth, known = scene.truth(shape, of)
         valid = known & ~np.isnan(score)
+        if not valid.any():
+            raise InputError(f"{of} has no score where the truth is known: all are nodata, NaN, or 1e30 and more.")
         try:
             figures = detection(score, truth, valid)
         except InputError as error:
@@ -204,6 +208,18 @@ class Comparison:
         }
 
 
+def refuse_useless(scenes: Sequence[Scene], var: str | None = None) -> None:
+    """Raise InputError for a truth of another size than its scene's, or without an anomaly or background: before hours
+    of computing, not after. Which pixels are which stays unknown to the models."""
+    for scene in scenes:
+        with open_cube(scene.path, var=var) as reader:
+            shape = reader.shape[1:]
+        truth, known = scene.truth(shape, scene.path)
+        for kind, some in (("an anomaly", truth & known), ("background", ~truth & known)):
+            if not some.any():
+                raise InputError(f"no pixel of the truth in {scene.truth_path} is {kind}; nothing can be measured.")
+
+
 def evaluate_models(
     scenes: Sequence[Scene],
     detectors: Sequence[AnomalyDetector],
@@ -214,6 +230,7 @@ def evaluate_models(
     say: Callable[[str], None] = print,
 ) -> Comparison:
     """Every model on every scene with every seed; the truth is read when the score is there."""
+    refuse_useless(scenes, var)
     done = Comparison()
     for detector in detectors:
         name = detector.name

@@ -80,7 +80,9 @@ def find_anomalies(image: SpectralImage, score: NDArray[np.float32], threshold: 
         data, inside = image.read(window)
         group = slot[groups[window.slices]]
         here = group >= 0
-        np.add.at(sums, group[here], data[:, here].T.astype(np.float64))
+        # An object far brighter than the scene is limited where it is scored, but its spectrum is its own.
+        own = image.unlimited(window)[0] if here.any() else data
+        np.add.at(sums, group[here], own[:, here].T.astype(np.float64))
         np.add.at(pixels, group[here], 1)
         rest.add(data[:, inside & ~above[window.slices]])
         some = np.s_[-window.row % step :: step, ::step]

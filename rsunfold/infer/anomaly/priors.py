@@ -53,7 +53,7 @@ class AttributeProfile:
     Proc. EURASIP Workshop on Mathematical Morphology, 1993); as differences of a profile: Dalla Mura, Benediktsson,
     Waske and Bruzzone, IEEE TGRS 48(10), 2010; for anomalies: Kang et al., IEEE TGRS 55(10), 2017.
 
-    object_size : pixels, the largest area of an object; the areas are SHARES of it.
+    object_size : pixels that objects stay below; the areas are SHARES of it.
     """
 
     def __init__(self, scene: Scene, object_size: int) -> None:

@@ -24,6 +24,7 @@ from rsunfold.infer.results import (
     all_names,
     asked_for,
     environment,
+    input_bytes,
     move_results,
     of_files,
     refuse_place,
@@ -72,7 +73,8 @@ class Found(Result):
     anomalies : connected groups in scan order. threshold : the one used. summary : what the JSON summary holds.
     files : what was written, by kind. score float32 (rows, cols) >= 0, NaN where invalid; mask bool (rows, cols);
     stages : per stage the norms of background, residual and S, float32 (rows, cols); spectra : by id of an anomaly its
-    mean spectrum (bands that take part,), in units of the image.
+    mean spectrum (bands that take part,), in units of the image; differing : for each anomaly, as text, the bands and
+    wavelengths that set it apart (:data:`rsunfold.infer.anomaly.objects.NAMES`).
     """
 
     anomalies: list[Target]
@@ -81,6 +83,7 @@ class Found(Result):
     score: NDArray[np.float32]
     mask: NDArray[np.bool_]
     spectra: dict[int, NDArray[np.float64]]
+    differing: list[dict[str, Any]]
     stages: list[dict[str, NDArray[np.float32]]] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
 
@@ -152,7 +155,16 @@ def _detect(
     anomalies = find_anomalies(image, scored.score, threshold, options.min_area)
     summary = _summary(image, detector, options, scored, anomalies, threshold, rule)
     summary["seconds"] = round(time.monotonic() - started, 3)
-    found = Found(anomalies.targets, threshold, summary, scored.score, anomalies.mask, anomalies.spectra, scored.stages)
+    found = Found(
+        anomalies.targets,
+        threshold,
+        summary,
+        scored.score,
+        anomalies.mask,
+        anomalies.spectra,
+        differences(image, anomalies),
+        scored.stages,
+    )
     return found, anomalies, scored
 
 
@@ -172,7 +184,7 @@ def _write_rasters(image: SpectralImage, found: Found, scored: Scored, paths: Ma
         ),
     }
     if "stages" in paths:
-        names = tuple(f"stage {k} {letter}" for k, maps in enumerate(scored.stages, 1) for letter in maps)
+        names = tuple(f"stage {k} norm of {letter}" for k, maps in enumerate(scored.stages, 1) for letter in maps)
         stack = np.stack([values for maps in scored.stages for values in maps.values()])
         layers["stages"] = (replace(meta, band_names=names, nodata=(math.nan,) * len(names)), stack)
     for kind, (about, data) in layers.items():
@@ -185,7 +197,7 @@ def _write_rasters(image: SpectralImage, found: Found, scored: Scored, paths: Ma
 def _write_reports(
     image: SpectralImage, found: Found, anomalies: Anomalies, paths: Mapping[str, Path], options: Options
 ) -> None:
-    summary, more = found.summary, differences(image, anomalies)
+    summary, more = found.summary, found.differing
     about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "priors", "threshold")}
     write_geojson(
         paths["anomalies_geojson"],
@@ -220,7 +232,9 @@ def _write_reports(
     if "stages_picture" in paths:
         some = np.s_[:: anomalies.step, :: anomalies.step]
         shown = [{letter: values[some] for letter, values in maps.items()} for maps in found.stages]
-        title = f"{Path(image.path).name}: stages of {summary['model']}"
+        title = (
+            f"{Path(image.path).name}: stages of {summary['model']}, norms of what each pixel's features are made of"
+        )
         anomaly_stages_picture(paths["stages_picture"], shown, title=title)
     write_json(paths["summary"], summary)
 
@@ -252,6 +266,7 @@ def _summary(
     return {
         "rsunfold": __version__,
         "input": image.path,
+        "input_bytes": input_bytes(image.path),
         "rows": image.rows,
         "cols": image.cols,
         "bands": image.count,

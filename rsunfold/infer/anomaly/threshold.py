@@ -86,10 +86,15 @@ def choose_threshold(
     """(threshold, how it was found) of a score map (rows, cols), NaN where not valid; a pixel is anomalous above it.
 
     pfa : wanted share of background pixels above the threshold, in (0, 0.5). percentile : of all valid scores, in
-    (0, 100). Exactly one is given. Raises UsageError otherwise.
+    (0, 100). Exactly one is given. Raises UsageError otherwise. Scores below 0 are counted from the smallest.
     """
     check_rule(pfa, percentile)
     known = score[np.isfinite(score)]
+    if (score < 0).any():
+        # The model of the tail is one of scores from 0; where those of another program begin is of no meaning.
+        low = float(known.min())
+        found, how = choose_threshold(known - low, pfa=pfa, percentile=percentile)
+        return found + low, how | {"zero_point": low}
     if percentile is not None:
         return float(np.percentile(known, percentile)), {"rule": "percentile of all scores", "percentile": percentile}
     assert pfa is not None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
+from rsunfold.cube import measured
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
@@ -23,6 +24,7 @@ from rsunfold.infer.results import (
     all_names,
     asked_for,
     environment,
+    input_bytes,
     move_results,
     of_files,
     refuse_place,
@@ -31,8 +33,8 @@ from rsunfold.infer.results import (
     work_folder,
 )
 from rsunfold.io import CubeReader
-from rsunfold.io.jsonfile import write_json
-from rsunfold.io.memory import ArrayReader
+from rsunfold.io.jsonfile import plain, write_json
+from rsunfold.io.memory import ArrayReader, as_array
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
 from rsunfold.io.writer import the_nodata
 from rsunfold.report.features import selection_picture
@@ -183,8 +185,9 @@ def _opened(
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
     source: str | CubeReader
     if not isinstance(given, str):
-        if np.ndim(given) == 2:
-            turned = np.asanyarray(given).T if options.features == "rows" else np.asanyarray(given)
+        given = as_array(given)
+        if given.ndim == 2:
+            turned = given.T if options.features == "rows" else given
             if wavelengths is not None:
                 raise UsageError("wavelengths apply to cubes; a table has none.")
             table = _array_table(turned, nodata)
@@ -216,7 +219,7 @@ def _table_source(table: Table, ranker: FeatureRanker, wanted: Wanted, options: 
 
 def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
     """A two-dimensional array as a table of samples x features; InputError when it cannot be one."""
-    values = np.asarray(array)
+    values = as_array(array)
     if nodata is not None:
         raise UsageError("nodata applies to cubes (bands, rows, cols) only; remove samples without data from a table.")
     if values.dtype.kind not in "buif" or len(values) < 2 or values.shape[1] < 2:
@@ -225,8 +228,11 @@ def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
             "two samples and two features."
         )
     data = np.asarray(values, np.float64)
-    if not np.isfinite(data).all() or np.ma.is_masked(array):
-        raise InputError("the array contains missing or non-finite values; fill them or remove these samples.")
+    if not measured(data).all() or np.ma.is_masked(array):
+        raise InputError(
+            "the array contains missing or non-finite values, or values of 1e30 and more; fill them or remove these "
+            "samples."
+        )
     return Table("array", data, values)
 
 
@@ -289,6 +295,7 @@ class _Made:
         return {
             "rsunfold": __version__,
             "input": s.path,
+            "input_bytes": input_bytes(s.path),
             "var": o.var,
             f"{s.noun}s": s.count,
             **s.about(),
@@ -306,9 +313,9 @@ class _Made:
             "selected_wavelengths_nm": [s.wavelengths[i] for i in self.indices] if s.wavelengths else None,
             "explained_variance": float(self.selection.explained[self.selection.count - 1]),
             "ranking_indices_zero_based": self.ranking,
-            "scores_by_index": self.scores,
-            "explained_variance_by_rank": self.selection.explained,
-            "largest_correlation_by_rank": self.selection.correlation,
+            "scores_by_index": plain(self.scores),
+            "explained_variance_by_rank": plain(self.selection.explained),
+            "largest_correlation_by_rank": plain(self.selection.correlation),
             f"{s.noun}s_left_out": {str(i + 1): why for i, why in s.left_out.items()},
             "samples_in_covariance": self.scene.count,
             "samples_in_sample": self.scene.sample.shape[1],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
-from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
+from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.noise import FEW, tells_little, whole_squares
@@ -95,7 +95,6 @@ class Denoiser(Budgeted):
         name = chosen(self.spec, weights)
         self.device: torch.device = pick_device(device, apple=self.spec.apple)
         self.device_name = str(self.device)
-        reuse_memory()
         net, self.record, self.sha256 = load(name, self.spec.name)
         if self.published and sigma is not None:
             raise UsageError(f"the published weights of {model} take no noise level; leave out --sigma.")

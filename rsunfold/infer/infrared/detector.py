@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rsunfold.contracts import PieceMethod, TargetMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError
-from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu, reuse_memory
+from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
 from rsunfold.metrics.components import Rule
@@ -36,8 +36,8 @@ NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
 """Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
 measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
 REUSE = 2
-"""Freed tensors of other sizes stay in the process (see :func:`reuse_memory`): up to 1.5 times was measured over a
-batch of images of 300 to 1000 pixels a side."""
+"""Freed tensors of other sizes stay in the process (:func:`rsunfold.infer.device.reuse_memory`): up to 1.5 times was
+measured over a batch of images of 300 to 1000 pixels a side."""
 HALF_TOLERANCE = 0.01
 
 
@@ -114,7 +114,6 @@ class Detector(Budgeted):
         self.device_name = str(self.device)
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, but this run uses {self.device}.")
-        reuse_memory()
         net, self.record, self.sha256 = load(name, self.spec.name)
         self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area)
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]

@@ -25,6 +25,7 @@ from rsunfold.infer.results import (
     all_names,
     asked_for,
     environment,
+    input_bytes,
     move_results,
     of_files,
     refuse_place,
@@ -328,6 +329,7 @@ def _summary(
     return {
         "rsunfold": __version__,
         "input": image.path,
+        "input_bytes": input_bytes(image.path),
         "rows": image.rows,
         "cols": image.cols,
         "crs": str(meta.crs) if meta.crs else None,

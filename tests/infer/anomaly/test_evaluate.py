@@ -53,6 +53,27 @@ def test_models_have_the_figures_of_their_arrays(two, mats, make):
             np.testing.assert_array_equal(one, other)
 
 
+def test_truth_is_looked_at_before_anything_is_computed(two, mats, make, monkeypatch):
+    monkeypatch.setattr("rsunfold.infer.anomaly.evaluate.detect_array", None)
+    none = two["b"].truth * 0
+    for truth, says in (
+        (none, "is an anomaly"),
+        (none + 1, "is background"),
+        (np.eye(9), "is "),
+    ):
+        scipy.io.savemat(mats / "b.mat", {"data": two["b"].cube.transpose(1, 2, 0), "map": truth})
+        with pytest.raises(InputError, match=f"truth in .*b.mat {says}"):
+            evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.02, say=silent)
+
+
+def test_scenes_and_masks_in_one_folder(two, write, tmp_path):
+    for name, scene in two.items():
+        write(tmp_path / f"{name}.tif", scene.cube)
+        write(tmp_path / f"{name}_mask.tif", scene.truth[None].astype(np.uint8))
+    found = scenes_in(tmp_path, tmp_path)
+    assert [(s.name, s.path.name, s.truth_path.name) for s in found] == [(n, f"{n}.tif", f"{n}_mask.tif") for n in two]
+
+
 def test_several_seeds(mats, make):
     detector = make(options={"epochs": 1})
     done = evaluate_models(scenes_in(mats), [detector], [0, 7], pfa=0.01, say=silent)

@@ -96,7 +96,7 @@ def test_stages_and_no_pictures(source, make, tmp_path):
     found = detect_file(source, "a", tmp_path / "out", make(priors=[]), Options(stages=True))
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*NAMES, "a_stages.tif", "a_stages.png"}
     with rasterio.open(found.files["stages"]) as ds:
-        names = [f"stage {k} {letter}" for k in (1, 2) for letter in ("background", "residual", "S")]
+        names = [f"stage {k} norm of {letter}" for k in (1, 2) for letter in ("background", "residual", "S")]
         assert list(ds.descriptions) == names
         np.testing.assert_array_equal(ds.read(5), found.score)
     with rasterio.open(found.files["stages_picture"]) as ds:
@@ -234,6 +234,18 @@ def test_swapped_axes_are_noted(make, tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"data": cube})  # bands, rows, cols, where rows, cols, bands are expected
     found = detect_file(str(tmp_path / "a.mat"), "a", tmp_path / "out", make("rx"), Options(picture=False))
     assert any("look like the spectral axis" in note for note in found.summary["notes"])
+
+
+def test_an_object_far_brighter_than_the_scene_has_its_own_spectrum(make):
+    """For its score it is limited to the range of the others, as a spike would be."""
+    rng = np.random.default_rng(0)
+    data = (100 + rng.normal(0, 1, (12, 80, 80))).astype(np.float32)
+    boat = np.linspace(5000, 9000, 12)
+    data[:, 40, 40:43] = boat[:, None]
+    found = detected(data, make("rx"), percentile=99.9)
+    (strongest,) = [t for t in found.anomalies if (t.row_min, t.col_min) == (40, 40)]
+    np.testing.assert_allclose(found.spectra[strongest.id], boat, rtol=0.01)
+    assert len(found.differing) == len(found.anomalies)
 
 
 def test_the_strongest_have_spectra_and_the_rest_a_note(scene, make, monkeypatch):

@@ -61,6 +61,14 @@ def test_units_do_not_matter(factor):
         assert scaled == pytest.approx(choose_threshold(score, pfa=pfa)[0] * factor, rel=1e-3)
 
 
+@pytest.mark.parametrize("offset", [-50.0, -3.0])
+def test_signed_scores_of_other_programs(offset):
+    score = np.random.default_rng(0).normal(offset, 1, (250, 400))
+    for pfa in (1e-2, 1e-3):
+        assert rate(score, pfa) == pytest.approx(pfa, rel=0.5)
+    assert choose_threshold(score, pfa=1e-3)[1]["zero_point"] == score.min()
+
+
 def test_a_lower_rate_is_a_higher_threshold():
     score = drawn("chi-square, 5 bands", 1)
     found = [choose_threshold(score, pfa=p)[0] for p in (0.4, 0.2, 0.1, 0.05, 0.01, 1e-3, 1e-4, 1e-6)]

@@ -149,11 +149,23 @@ def test_the_mosaic_is_where_the_valid_pixels_are(where, monkeypatch):
 def test_a_constant_band_does_not_decide_which_pixels_are_valid(noisy):
     data = noisy.copy()
     data[6] = 7
-    data[6, :10] = np.nan
+    data[6, :2] = np.nan
     s = opened(data).statistics
     assert s.valid_pixels == s.pixels and s.passed == {6: "constant"}
     others = np.delete(noisy, 6, axis=0).reshape(15, -1)
     np.testing.assert_allclose(s.moments.mean, others.mean(axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "out"), [(2, False), (4, True)])
+@pytest.mark.parametrize("how", ["nan", "nodata"])
+def test_a_band_that_few_pixels_have_takes_no_part(noisy, rows, out, how):
+    """Another border of the image, which most bands lack, stays one."""
+    data, value = noisy.copy(), np.nan if how == "nan" else -9999
+    data[6, :rows], data[:8, :, 18:] = value, value
+    s = SpectralImage(ArrayReader(data, nodata=value)).statistics
+    lost = 100 * (rows / 24 if out else 0)
+    assert s.passed == ({6: f"no data in {lost:.0f} % of the pixels that others have"} if out else {})
+    assert s.valid_pixels == 18 * (24 if out else 24 - rows)
 
 
 def test_bands_whose_variance_is_no_number_are_constant(noisy):
@@ -321,6 +333,12 @@ def test_an_offset_that_float32_cannot_carry_changes_nothing(noisy, dtype, unit)
     np.testing.assert_allclose(back, images[1].read(whole)[0] - offset, atol=1e-5 * unit)
     scenes = [image.scene(float(image.statistics.moments.low.min()), float(unit), 0).sample for image in images]
     np.testing.assert_allclose(scenes[1], scenes[0], atol=1e-5)
+
+
+def test_fill_along_a_side_is_no_spectral_axis(noisy):
+    data = noisy.copy()
+    data[:, :, :5] = 0
+    assert not [note for note in opened(data).remarks() if "axis" in note]
 
 
 def test_swapped_axes_of_a_container_are_refused(clean, tmp_path):
