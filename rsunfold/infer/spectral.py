@@ -52,9 +52,6 @@ SATURATED = 1e-2
 FEW_BANDS, GAPS, GAP_ROWS = 0.1, 0.1, 64
 """A band takes no part that has no data in more than the share GAPS of the pixels where most others have, all but the
 share FEW_BANDS: they keep these pixels. GAP_ROWS rows of an image tell."""
-ALIKE = 0.8
-"""Least correlation of neighbouring wavelengths, beside the mean spectrum: above 0.9 in AVIRIS scenes, and 0.76 in the
-columns of a chart."""
 LEAST_BANDS = 8
 """Fewest bands of which one number in all says that."""
 Spikes = Literal["kept", "limited", "holes"]
@@ -141,10 +138,10 @@ class SpectralImage(Source):
             self._again()
         if self.spikes != "kept":
             self._limit()
-        if self.meta.driver in CONTAINERS and self._spectral_axis():
+        if self.meta.driver in CONTAINERS and (axis := self._spectral_axis()):
             raise InputError(
-                f"the {self._spectral_axis()} of {self.path} look like its spectral axis, which has to come first: "
-                "write it with the axes (bands, rows, columns)."
+                f"the {axis} of {self.path} look like its spectral axis, which has to come first: write it with the "
+                "axes (bands, rows, columns), or with wavelengths if these are its axes."
             )
 
     def _again(self) -> None:
@@ -526,19 +523,13 @@ class SpectralImage(Source):
         """
         if self.meta.wavelengths or min(self.count, self.rows, self.cols) < 8:
             return None
-        data, *_ = self.mosaic
+        data = self.mosaic[0][:, ::2, ::2]
         flat = (data == data[:1]).all(axis=0)  # what fills an image has one number in all bands, and is no profile
         x = np.where(flat, np.nan, data.astype(np.float64))[:, ~flat.all(axis=1)][:, :, ~flat.all(axis=0)]
         whole = np.nanvar(x) if x.size else 0.0
         if not whole:
             return None
-        profiles = [np.nanmean(x, axis=tuple({0, 1, 2} - {axis}), keepdims=True) for axis in range(3)]
-        shares = [float(profile.var() / whole) for profile in profiles]
-        found = 1 + int(shares[2] > shares[1])
-        if not (shares[0] < 0.2 and shares[found] > 0.6):
-            return None
-        # A scene may have a broad stripe, but neighbouring wavelengths are more alike than neighbouring pixels.
-        rest = x - profiles[found]
-        turned = (np.moveaxis(rest, axis, 0) for axis in (0, found))
-        pixels, wavelengths = (float(np.nanmean(y[1:] * y[:-1]) / np.nanmean(y**2)) for y in turned)
-        return ("rows", "columns")[found - 1] if wavelengths > max(pixels, ALIKE) else None
+        shares = [float(np.nanmean(x, axis=tuple({0, 1, 2} - {axis})).var() / whole) for axis in range(3)]
+        if shares[0] < 0.2 and max(shares[1:]) > 0.6:
+            return "rows" if shares[1] > shares[2] else "columns"
+        return None

@@ -362,5 +362,5 @@ def test_declaration():
 
 @pytest.mark.parametrize(("option", "value"), [("atoms", 0), ("stages", 0), ("epochs", -1)])
 def test_impossible_options_are_refused(option, value):
-    with pytest.raises(UsageError, match=rf"^--{option} must be at least {value + 1}, not {value}\.$"):
+    with pytest.raises(UsageError, match=rf"^{option} of lrr-net-plus must be at least {value + 1}, not {value}\.$"):
         LRRNetPlus(**{option: value})

@@ -298,7 +298,7 @@ def test_arrays(scene, make):
     np.testing.assert_array_equal(scene.cube, before)
     assert set(found.spectra) == {t.id for t in found.anomalies}
     assert {f.name for f in fields(found)} == {
-        "anomalies", "threshold", "summary", "score", "mask", "spectra", "stages", "files",
+        "anomalies", "threshold", "summary", "score", "mask", "spectra", "differing", "stages", "files",
     }  # fmt: skip
     default = rsunfold.detect_anomaly(scene.cube, device="cpu", object_size=20, epochs=1, stages=True)
     assert len(default.stages) == 6 and default.summary["options"] == {"epochs": 1}
