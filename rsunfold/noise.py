@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +15,16 @@ RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
 REPEATED = 1e-7
 """A band of whose variance the others leave less than this share repeats them: no sensor measures to 70 dB."""
-ROUNDED, ROUNDED_MOST = 1.5, 0.01
+ROUNDED, ROUNDED_MOST = 1.3, 0.01
 """The same in units of what rounding alone would leave, where samples are in whole steps. At most the share
 ROUNDED_MOST of the variance: a class or a mask is no number."""
+SHARED = 0.25
+"""A band repeats others when what they leave of its variance is less than this share of what independent noise of
+theirs would leave: a band with little noise of its own, beside others like it, does not."""
 FEWEST_KEPT = 0.2
 """Share of the bands that are left at least; where fewer would be, it is the image that has no noise."""
-AFRESH = 16
-"""Bands that are left out before the matrix is inverted anew, which takes away what rounding has added up to."""
+APART = 1e-4
+"""Sum of the squared weights that bands left out at a time may have in one of them."""
 FEW = 9
 """With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
 ROUNDS, ALONE = 5, 0.1
@@ -109,14 +113,27 @@ class Repeats:
 
 
 def repeats(covariance: Real, step: Real | None = None) -> Repeats:
-    """The bands that repeat others; constant ones count among them, with W = 0. See :func:`independent_bands`."""
+    """The bands that repeat others; constant ones count among them, with W = 0.
+
+    Of those that :func:`independent_bands` leaves out, the ones with SHARED noise: where sensors are so quiet that
+    rounding is all the noise there is, any band is told by the others as well as that.
+    """
+    variance = np.diag(covariance)
     kept = independent_bands(covariance, step)
-    W = np.linalg.solve(covariance[np.ix_(kept, kept)], covariance[np.ix_(kept, ~kept)])
-    return Repeats(kept, np.asarray(W, np.float64))
+    while True:
+        inside = covariance[np.ix_(kept, kept)]
+        if not (variance[~kept] > 0).any():
+            return Repeats(kept, np.zeros((int(kept.sum()), int((~kept).sum()))))
+        W = np.linalg.solve(inside, covariance[np.ix_(kept, ~kept)])
+        left = variance[~kept] - np.einsum("kr,kr->r", W, covariance[np.ix_(kept, ~kept)])
+        own = left > np.maximum(SHARED * (regression_noise(inside) ** 2 @ W**2), REPEATED * variance[~kept])
+        if not own.any():
+            return Repeats(kept, np.asarray(W, np.float64))
+        kept[np.flatnonzero(~kept)[own]] = True
 
 
-def steps(spectra: NDArray[np.floating]) -> Real:
-    """(bands,): the smallest difference of two samples of each band of ``spectra`` (bands, n), 0 where there is none.
+def steps(spectra: Iterable[NDArray[np.floating]]) -> Real:
+    """(bands,): the smallest difference of two samples of each band of ``spectra``, bands of (n,), 0 without any.
 
     Where the samples were whole numbers once this is about the unit; of others it is next to nothing.
     """
@@ -140,29 +157,26 @@ def independent_bands(covariance: Real, step: Real | None = None) -> NDArray[np.
     correlation = covariance / np.outer(spread, spread)
     rounding = np.zeros(len(spread)) if step is None else ROUNDED * (step / spread) ** 2 / 12
     kept, fewest = varies.copy(), max(min(FEW, varies.sum() / 2), FEWEST_KEPT * varies.sum())
-    inverse, fresh = np.empty((0, 0)), 0
-    while kept.sum() > 1:
+    if (np.linalg.eigvalsh(correlation[np.ix_(varies, varies)]) > RIDGE).sum() < fewest:
+        return np.asarray(varies)
+    while True:
         inside = np.flatnonzero(kept)
-        if not fresh:
-            inverse, fresh = np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside))), AFRESH
+        inverse = np.linalg.inv(correlation[np.ix_(inside, inside)] + RIDGE * np.eye(len(inside)))
         alone = 1 / np.diag(inverse)
-        w = (alone[:, None] * inverse) ** 2  # of bands divided by their deviations
+        w = (alone[:, None] * inverse) ** 2  # squared weights, of bands divided by their deviations
         repeated = alone <= np.maximum(REPEATED, np.minimum(w @ rounding[inside], ROUNDED_MOST))
         if not repeated.any():
-            if fresh == AFRESH:
-                break
-            fresh = 0
-            continue
-        if kept.sum() <= fewest:
-            return varies
-        weights = spread[inside] ** 2 * (w @ (1 / spread[inside] ** 2))
-        out = int(np.where(repeated, weights, np.inf).argmin())
+            return np.asarray(kept)
+        w *= np.divide.outer(spread[inside], spread[inside]) ** 2
+        weights = np.where(repeated, w.sum(axis=1), np.inf)
+        out: list[int] = []
+        # All at once that have the smallest weights and no part in each other.
+        for b in np.argsort(weights, kind="stable")[: int((weights <= 1.5 * weights.min()).sum())].tolist():
+            if w[b, out].sum() < APART:
+                out.append(b)
+        if kept.sum() - len(out) < fewest:
+            return np.asarray(varies)
         kept[inside[out]] = False
-        rest = np.arange(len(inside)) != out
-        gone = inverse[rest, out]
-        inverse = inverse[np.ix_(rest, rest)] - np.outer(gone, gone) / inverse[out, out]
-        fresh -= 1
-    return np.asarray(kept)
 
 
 def band_noise(covariance: Real, count: int | None = None, step: Real | None = None) -> Real:

@@ -54,6 +54,8 @@ CONTRAST = 1e4
 LOUD, FAINT = 10.0, 0.3
 """Noise of a band, in units of the median of the WINDOW bands on either side, from which it has no say in theirs, where
 its signal is not as much stronger too: its ratio to the noise is below the median's by LOUD FAINT."""
+MANY = 3
+"""Spectra for each band from which on a band that was interpolated and rounded can be told from a quiet one."""
 FILLS = 10
 """Rounds of filling dead samples. Each leaves the share of the error that A keeps among the dead bands, about 0.1."""
 
@@ -286,31 +288,44 @@ def estimate_subspace(
 
     sample (bands, rows, cols) : the image, or a part that stands for it; its holes, False in ``valid`` (rows, cols),
     are filled. sigma : noise (bands,) where it is known; else it is that of :func:`band_noise`, or of
-    :func:`spatial_noise` where :func:`tells_little`. lined :
-    some samples are outliers, also along whole columns, which are given here; mean, noise and covariance are then those
-    of the sample without them.
+    :func:`spatial_noise` where :func:`tells_little`. lined : some samples are outliers, also along whole columns, which
+    are given here; mean, noise and covariance are then those of the sample without them.
+
+    Bands that repeat others (:func:`rsunfold.noise.repeats`) are set aside: the subspace is that of the rest, whose
+    noise is theirs, too, whatever ``sigma`` says of them.
     """
     mean, covariance, count = plain.mean, plain.covariance, plain.count
+    if tells_little(len(mean), count):
+        return _estimated(plain, near, sample, valid, sigma, lined)
+    if not plain.spread.all():
+        raise ValueError("leave out constant bands")
+    # Few spectra leave less of each band than its noise, as if it had been rounded only.
+    made = repeats(covariance, steps(band[valid] for band in sample) if count >= MANY * len(mean) else None)
+    kept = made.kept
+    if kept.all():
+        return _estimated(plain, near, sample, valid, sigma, lined)
+    # Noise that several bands share would count as signal, and they as free of noise, told by each other.
+    near = None if near is None else near.select(kept)
+    sigma = None if sigma is None else sigma[kept]
+    lined = None if lined is None else Lined(lined.summary.select(kept), lined.columns)
+    found = _estimated(plain.select(kept), near, sample[kept], valid, sigma, lined)
+    centre = np.empty(len(mean))
+    centre[kept] = found.mean
+    centre[~kept] = mean[~kept] + (found.mean - mean[kept]) @ made.W
+    return replace(found, made=made, centre=centre)
+
+
+def _estimated(
+    plain: Moments,
+    near: Moments | None,
+    sample: Cube,
+    valid: NDArray[np.bool_],
+    sigma: Real | None,
+    lined: Lined | None,
+) -> Subspace:
+    """:func:`estimate_subspace` of bands of which none repeats others."""
+    mean, covariance, count = plain.mean, plain.covariance, plain.count
     few = tells_little(len(mean), count)
-    if not few:
-        if not plain.spread.all():
-            raise ValueError("leave out constant bands")
-        made = repeats(covariance, steps(sample[:, valid]))
-        kept = made.kept
-        if not kept.all():
-            # Noise that several bands share would count as signal, and they as free of noise, told by each other.
-            of_kept = estimate_subspace(
-                plain.select(kept),
-                None if near is None else near.select(kept),
-                sample[kept],
-                valid,
-                sigma=None if sigma is None else sigma[kept],
-                lined=None if lined is None else Lined(lined.summary.select(kept), lined.columns),
-            )
-            centre = np.empty(len(mean))
-            centre[kept] = of_kept.mean
-            centre[~kept] = mean[~kept] + (of_kept.mean - mean[kept]) @ made.W
-            return replace(of_kept, made=made, centre=centre)
     robust = lined is not None and not few
     lines: Lines | None = None
     if lined is not None and not few:

@@ -39,8 +39,9 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
-ABANDONED = 60.0
-"""Seconds after which a work folder that no process holds was left by one that was killed."""
+ABANDONED = 6 * 3600.0
+"""Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
+network disks other machines may not see who holds it."""
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
 
@@ -290,7 +291,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
     there = folder.exists()
     lock = None
     # Named before it is made, so that an interrupt just after finds it inside the try.
-    work = folder / f".rsunfold-{secrets.token_hex(8)}"
+    work = folder / f".rsunfold-run-{secrets.token_hex(8)}"
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -336,9 +337,10 @@ def _locked(work: Path) -> int | None:
 
 def _sweep(folder: Path) -> None:
     """Remove the work folders of runs that were killed: they may be as large as their images."""
-    for left in folder.glob(".rsunfold-*"):
+    for left in folder.glob(".rsunfold-run-*"):
         with suppress(OSError):
-            if left.is_dir() and time.time() - left.stat().st_mtime > ABANDONED and (lock := _locked(left)) is not None:
+            last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if time.time() - last > ABANDONED and (lock := _locked(left)) is not None:
                 shutil.rmtree(left, ignore_errors=True)
                 os.close(lock)
 

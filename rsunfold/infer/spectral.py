@@ -51,7 +51,7 @@ SATURATED = 1e-2
 """The same share for the largest number of the file's type, which sensors give, too, where there is too much light."""
 FEW_BANDS, GAPS, GAP_ROWS = 0.1, 0.1, 64
 """A band takes no part that has no data in more than the share GAPS of the pixels where most others have, all but the
-share FEW_BANDS: they keep these pixels. GAP_ROWS rows of an image tell."""
+share FEW_BANDS (of 10 bands or more): they keep these pixels. GAP_ROWS rows of an image tell."""
 LEAST_BANDS = 8
 """Fewest bands of which one number in all says that."""
 Spikes = Literal["kept", "limited", "holes"]
@@ -502,6 +502,12 @@ class SpectralImage(Source):
             found.append(
                 f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
                 "axes (rows, columns, bands are expected)"
+            )
+        gaps = [band + 1 for band, why in self.statistics.passed.items() if why.startswith("no data in")]
+        if gaps:
+            shown = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
+            found.append(
+                f"{len(gaps)} band(s) ({shown}) were left out: many pixels that the other bands have have no data there"
             )
         found += [
             f"many pixels hold {fill:g} in every band and were taken to have no data: declare it in the file (nodata, "

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +107,17 @@ def test_a_signal_waits_until_all_files_are_moved(tmp_path, monkeypatch, number)
 
 
 def test_work_folders_of_killed_runs_are_removed(tmp_path):
-    for name, age in ((".rsunfold-1", 3600), (".rsunfold-2", 0), ("mine", 3600)):
+    kept = {".rsunfold-run-2": (99, 0), ".rsunfold-run-3": (0, 99), ".rsunfold-notes": (99, 99)}
+    for name, (hours, of_map) in {".rsunfold-run-1": (99, 99), **kept}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "map").touch()
-        os.utime(tmp_path / name, (0, (tmp_path / name).stat().st_mtime - age))
+        for path, age in ((tmp_path / name / "map", of_map), (tmp_path / name, hours)):
+            os.utime(path, (0, time.time() - 3600 * age))
     with work_folder(tmp_path) as work:
         os.utime(work, (0, 0))
         with work_folder(tmp_path):
             assert work.exists()  # it is in use
-    assert {p.name for p in tmp_path.iterdir()} == {".rsunfold-2", "mine"}
+    assert {p.name for p in tmp_path.iterdir()} == set(kept)
 
 
 def test_an_input_of_another_size_is_not_done(tmp_path):

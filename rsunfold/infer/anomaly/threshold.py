@@ -90,7 +90,7 @@ def choose_threshold(
     """
     check_rule(pfa, percentile)
     known = score[np.isfinite(score)]
-    if (score < 0).any():
+    if known.min() < 0:
         # The model of the tail is one of scores from 0; where those of another program begin is of no meaning.
         low = float(known.min())
         found, how = choose_threshold(known - low, pfa=pfa, percentile=percentile)

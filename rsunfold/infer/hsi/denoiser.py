@@ -137,7 +137,7 @@ class Denoiser(Budgeted):
             return published_subspace(*image.mosaic[:2])
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
-        if given is None and self.by_wavelets(image) and not whole_squares(image.mosaic[1]).any():
+        if given is None and self.by_wavelets(image, found) and not whole_squares(image.mosaic[1]).any():
             raise InputError(
                 f"{image.path} is too small to estimate its noise: with fewer than {FEW} bands, or no more pixels than "
                 "bands, squares of 2 x 2 valid pixels are needed; give --sigma."
@@ -145,9 +145,9 @@ class Denoiser(Budgeted):
         return found
 
     @staticmethod
-    def by_wavelets(image: SpectralImage) -> bool:
+    def by_wavelets(image: SpectralImage, subspace: Subspace) -> bool:
         """Whether the noise of a band is estimated from its own finest details, not from the other bands."""
-        return tells_little(len(image.bands), image.statistics.valid_pixels)
+        return tells_little(len(subspace.mean), image.statistics.valid_pixels)
 
     def denoised(self, image: SpectralImage) -> Denoised:
         """The image denoised within the memory budget, where it is asked for.

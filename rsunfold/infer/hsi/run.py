@@ -39,6 +39,7 @@ from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, the_nodata
+from rsunfold.subspace import Subspace
 
 DENOISED = "_denoised"
 """What follows the name of the image in that of the raster in a folder."""
@@ -331,7 +332,7 @@ def _summary(
         "bands": image.count,
         "crs": str(meta.crs) if meta.crs else None,
         **about(denoiser, options),
-        "noise": "given" if denoiser.sigma is not None else _how(image, denoiser),
+        "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
         "dtype": passage.dtype.name,
         "units": _one(meta.units),
         "bands_denoised": [b + 1 for b in s.bands],
@@ -352,10 +353,10 @@ def _summary(
     }
 
 
-def _how(image: SpectralImage, denoiser: Denoiser) -> str:
+def _how(image: SpectralImage, denoiser: Denoiser, subspace: Subspace) -> str:
     if denoiser.published:
         return "as in the published scripts"
-    if denoiser.by_wavelets(image):
+    if denoiser.by_wavelets(image, subspace):
         return "estimated from the finest wavelets of each band: the other bands or pixels are too few"
     rest = ", outliers left out" if denoiser.robust else ", then from what the signal subspace leaves"
     return "estimated by regression on the other bands" + rest
