@@ -233,7 +233,7 @@ def _write_reports(
         some = np.s_[:: anomalies.step, :: anomalies.step]
         shown = [{letter: values[some] for letter, values in maps.items()} for maps in found.stages]
         title = (
-            f"{Path(image.path).name}: stages of {summary['model']}, norms of what each pixel's features are made of"
+            f"{Path(image.path).name}: stages of {summary['model']} (norms)"
         )
         anomaly_stages_picture(paths["stages_picture"], shown, title=title)
     write_json(paths["summary"], summary)
