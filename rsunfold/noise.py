@@ -119,7 +119,10 @@ def repeats(covariance: Real, step: Real | None = None) -> Repeats:
     rounding is all the noise there is, any band is told by the others as well as that.
     """
     variance = np.diag(covariance)
-    kept = independent_bands(covariance, step)
+    exact = independent_bands(covariance)
+    kept = exact.copy()
+    if step is not None:
+        kept[exact] = independent_bands(covariance[np.ix_(exact, exact)], step[exact])
     while True:
         inside = covariance[np.ix_(kept, kept)]
         if not (variance[~kept] > 0).any():
@@ -127,6 +130,7 @@ def repeats(covariance: Real, step: Real | None = None) -> Repeats:
         W = np.linalg.solve(inside, covariance[np.ix_(kept, ~kept)])
         left = variance[~kept] - np.einsum("kr,kr->r", W, covariance[np.ix_(kept, ~kept)])
         own = left > np.maximum(SHARED * (regression_noise(inside) ** 2 @ W**2), REPEATED * variance[~kept])
+        own &= exact[~kept]
         if not own.any():
             return Repeats(kept, np.asarray(W, np.float64))
         kept[np.flatnonzero(~kept)[own]] = True

@@ -325,6 +325,12 @@ class TestBandNoise:
         )
         assert not subspace_of(cube).repeated.any()
 
+    def test_copies_among_quiet_bands_in_whole_numbers(self):
+        cube = np.round(300 * scene() + 0.1 * np.random.default_rng(3).standard_normal((BANDS, SIDE, SIDE)))
+        found = subspace_of(np.concatenate([cube, cube[[3, 12]]]))
+        assert found.repeated.sum() == 2
+        np.testing.assert_allclose(found.noise[[3, 12]], np.hypot(0.1, 12**-0.5), rtol=0.2)
+
     def test_few_pixels_repeat_nothing(self):
         assert not subspace_of(np.round(1000 * with_noise(0.002))[:, :12, :20]).repeated.any()
 

@@ -232,9 +232,7 @@ def _write_reports(
     if "stages_picture" in paths:
         some = np.s_[:: anomalies.step, :: anomalies.step]
         shown = [{letter: values[some] for letter, values in maps.items()} for maps in found.stages]
-        title = (
-            f"{Path(image.path).name}: stages of {summary['model']} (norms)"
-        )
+        title = f"{Path(image.path).name}: stages of {summary['model']} (norms)"
         anomaly_stages_picture(paths["stages_picture"], shown, title=title)
     write_json(paths["summary"], summary)
 
