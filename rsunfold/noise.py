@@ -115,8 +115,9 @@ class Repeats:
 def repeats(covariance: Real, step: Real | None = None) -> Repeats:
     """The bands that repeat others; constant ones count among them, with W = 0.
 
-    Of those that :func:`independent_bands` leaves out, the ones with SHARED noise: where sensors are so quiet that
-    rounding is all the noise there is, any band is told by the others as well as that.
+    Those that :func:`independent_bands` leaves out without ``step``, and of those that it leaves out of the rest with it
+    the ones whose noise is SHARED: where a sensor is so quiet that rounding is all the noise there is, the others tell
+    any band as well as that.
     """
     variance = np.diag(covariance)
     exact = independent_bands(covariance)
@@ -186,9 +187,9 @@ def independent_bands(covariance: Real, step: Real | None = None) -> NDArray[np.
 def band_noise(covariance: Real, count: int | None = None, step: Real | None = None) -> Real:
     """Standard deviation (bands,) of the noise of each band, 0 where it is constant.
 
-    :func:`regression_noise` of the :func:`independent_bands` (``step``: see there), refined by :func:`residual_noise`
-    where the ``count`` of the spectra is given. The regression of a band that repeats others leaves nothing, though it
-    has the noise of these.
+    :func:`regression_noise` of the bands that do not repeat others (:func:`repeats`), refined by :func:`residual_noise`
+    where the ``count`` of the spectra is given. The regression of a band that does leaves nothing, though it has the
+    noise of these.
     """
     made = repeats(covariance, step)
     inside = covariance[np.ix_(made.kept, made.kept)]
