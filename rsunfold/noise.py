@@ -115,9 +115,9 @@ class Repeats:
 def repeats(covariance: Real, step: Real | None = None) -> Repeats:
     """The bands that repeat others; constant ones count among them, with W = 0.
 
-    Those that :func:`independent_bands` leaves out without ``step``, and of those that it leaves out of the rest with it
-    the ones whose noise is SHARED: where a sensor is so quiet that rounding is all the noise there is, the others tell
-    any band as well as that.
+    Those that :func:`independent_bands` leaves out without ``step``, and of those that it leaves out of the rest with
+    it, the ones whose noise is SHARED: where a sensor is so quiet that rounding is all the noise there is, the others
+    tell any band as well as that.
     """
     variance = np.diag(covariance)
     exact = independent_bands(covariance)
