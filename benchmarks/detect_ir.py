@@ -25,8 +25,8 @@ import torch
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from rsunfold.allocator import reuse_memory
 from rsunfold.cube import Meta, Window
-from rsunfold.infer.device import reuse_memory
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.run import Options, detect_file
 from rsunfold.io import RasterWriter

@@ -91,12 +91,15 @@ class Meta:
         """
         if valid.all():
             return np.zeros(valid.shape, bool)
-        marked = np.zeros(valid.shape, bool)
-        for band, value in zip(data, self.nodata or (None,) * len(data), strict=True):
-            marked |= ~measured(band)
+        return np.asarray(~valid & ~self.missing(data).any(axis=0))
+
+    def missing(self, data: NDArray[Any]) -> NDArray[np.bool_]:
+        """The samples, bool (bands, rows, cols), of stored ones ``data`` that are no number or their band's nodata."""
+        missing = ~measured(data)
+        for band, samples, value in zip(missing, data, self.nodata or (None,) * len(data), strict=True):
             if value is not None:
-                marked |= band == value
-        return ~valid & ~marked
+                band |= samples == value
+        return missing
 
 
 FILL = 1e30

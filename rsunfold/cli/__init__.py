@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from rsunfold import __version__
+from rsunfold.allocator import reuse_memory
 from rsunfold.cli import (
     denoise_hsi,
     detect_anomaly,
@@ -25,7 +26,6 @@ from rsunfold.cli import (
     weights,
 )
 from rsunfold.cli.options import Commands, Quiet, Verbose, set_level
-from rsunfold.infer.device import reuse_memory
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import re
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ LATER_BYTES = 2**27
 """Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
 GPU_SHARE = 0.8
 """Share of a GPU's free memory that is planned with."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -121,18 +119,3 @@ def usual_torch() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(kind)
-
-
-def reuse_memory() -> None:
-    """Let the C library keep freed blocks of tensors for the next ones, where it is glibc; once per process.
-
-    For programs of our own: in a notebook, arrays that are deleted are to go back to the system.
-    By default each tensor of more than 32 MB is a new mapping whose pages the kernel has to clear: of a training step
-    on two cores, 40 % of the time was that.
-    """
-    if sys.platform != "linux":
-        return
-    library = ctypes.CDLL(None)
-    if hasattr(library, "gnu_get_libc_version"):
-        library.mallopt(M_MMAP_THRESHOLD, 2**30)
-        library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
-from rsunfold.cube import Aside, Cube, Window, measured
+from rsunfold.cube import Aside, Cube, Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
@@ -91,7 +91,7 @@ class SpectralImage(Source):
     "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample in a million decides
     mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
     :attr:`fills` : numbers that many pixels hold in all bands, far from all others: they stand for no data though the
-    file does not say so, and these pixels are not valid.
+    file does not say so, and these pixels are not valid. :attr:`gaps` : the bands that many pixels alone lack.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -112,6 +112,7 @@ class SpectralImage(Source):
         self.spikes: Spikes = spikes
         self.spiked: list[int] = []
         self.fills: list[float] = []
+        self.gaps: list[int] = []
         self._flat: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
@@ -291,6 +292,7 @@ class SpectralImage(Source):
             yield Window(row, 0, min(height, self.rows - row), self.cols)
 
     def _gather(self) -> Statistics:
+        self.gaps = []
         flagged = self.meta.bad_bands or (False,) * self.count
         passed = self.left_out | {i: "bad in the file's band list" for i, bad in enumerate(flagged) if bad}
         chosen = [i for i in range(self.count) if i not in passed]
@@ -306,6 +308,7 @@ class SpectralImage(Source):
             chosen = [i for i in chosen if i not in passed]
             moments, near, filled = self._moments(chosen) if empty else (moments, near, filled)
         if moments.count < (1 - GAPS) * self.rows * self.cols and (gaps := self._gaps(chosen)):
+            self.gaps = list(gaps)
             passed |= {i: f"no data in {100 * share:.0f} % of the pixels that others have" for i, share in gaps.items()}
             chosen = [i for i in chosen if i not in passed]
             moments, near, filled = self._moments(chosen)
@@ -365,13 +368,9 @@ class SpectralImage(Source):
     def _gaps(self, bands: list[int]) -> dict[int, float]:
         """Those of ``bands`` that take pixels from all others (GAPS), each with the share of the pixels."""
         lost, pixels = np.zeros(len(bands)), 0
-        nodata = self.meta.nodata or (None,) * self.count
         for row in np.unique(np.linspace(0, self.rows - 1, GAP_ROWS).astype(int)).tolist():
             cube = self.reader.read(Window(row, 0, 1, self.cols), bands, scaled=False)
-            holes = ~measured(cube.data)
-            for k, band in enumerate(bands):
-                if nodata[band] is not None:
-                    holes[k] |= cube.data[k] == nodata[band]
+            holes = cube.meta.missing(cube.data)
             few = holes.mean(axis=0) <= FEW_BANDS
             lost += holes[:, few].sum(axis=1)
             pixels += int(few.sum())
@@ -503,11 +502,11 @@ class SpectralImage(Source):
                 f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
                 "axes (rows, columns, bands are expected)"
             )
-        gaps = [band + 1 for band, why in self.statistics.passed.items() if why.startswith("no data in")]
-        if gaps:
-            shown = ", ".join(map(str, gaps[:5])) + (", ..." if len(gaps) > 5 else "")
+        if self.gaps:
+            shown = ", ".join(str(band + 1) for band in self.gaps[:5]) + (", ..." if len(self.gaps) > 5 else "")
             found.append(
-                f"{len(gaps)} band(s) ({shown}) were left out: many pixels that the other bands have have no data there"
+                f"{len(self.gaps)} band(s) ({shown}) were left out: many pixels that the other bands have "
+                "have no data there"
             )
         found += [
             f"many pixels hold {fill:g} in every band and were taken to have no data: declare it in the file (nodata, "

@@ -20,8 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsunfold.allocator import reuse_memory
 from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
-from rsunfold.infer.device import pick_device, reuse_memory
+from rsunfold.infer.device import pick_device
 from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model

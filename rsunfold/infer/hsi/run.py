@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Aside, Meta, Window, measured
+from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
@@ -242,10 +242,7 @@ class _Passage:
                 offset = meta.offsets[band] if meta.offsets else 0.0
                 stored[band][valid] = self._quantised((found[k][valid].astype(np.float64) - offset) / scale)
             return stored
-        holes = ~measured(stored)
-        for band, value in enumerate(meta.nodata):
-            if value is not None:
-                holes[band] |= stored[band] == value
+        holes = meta.missing(stored)
         with np.errstate(over="ignore"):  # nodata may be a number that float32 has not
             out = stored.astype(np.float32)
         if self.scaled:

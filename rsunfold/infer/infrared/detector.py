@@ -36,7 +36,7 @@ NETWORK_FIXED, NETWORK_PER_CHANNEL = 130, 8
 """Bytes per pixel of an unrolled network, fixed and per channel of its widest layer: an upper bound of what was
 measured (241 for 16 channels, 293 to 304 for 32, peak of a 1024 x 1024 image on the CPU)."""
 REUSE = 2
-"""Freed tensors of other sizes stay in the process (:func:`rsunfold.infer.device.reuse_memory`): up to 1.5 times was
+"""Freed tensors of other sizes stay in the process (:func:`rsunfold.allocator.reuse_memory`): up to 1.5 times was
 measured over a batch of images of 300 to 1000 pixels a side."""
 HALF_TOLERANCE = 0.01
 
