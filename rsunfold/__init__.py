@@ -37,6 +37,7 @@ def detect_ir(
     nodata: float | None = None,
     min_area: int = 1,
     max_area: int | None = None,
+    reach: int | None = None,
     stages: bool = False,
     device: str = "auto",
     memory: str | int | None = None,
@@ -50,6 +51,8 @@ def detect_ir(
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
     confidence : score of the mean log odds that a target must exceed; None takes that of the weights, or ``threshold``.
     min_area, max_area : fewest and most pixels of a target; None takes the most of the weights, 0 is any number.
+    reach : pixels around a candidate within which others make it less sure: the logarithm of their number is asked of
+        its mean log odds in addition; None takes that of the weights, 0 asks nothing.
     stages : also return every variable of every stage.
 
     Returns a :class:`rsunfold.infer.infrared.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid),
@@ -67,6 +70,7 @@ def detect_ir(
         var=var,
         min_area=min_area,
         max_area=max_area,
+        reach=reach,
         stages=stages,
     )
     source = _source(image, nodata, var)

@@ -175,7 +175,8 @@ class TargetCollector:
         order = np.argsort(t["first"])
         listed = t["area"] >= self.min_area
         if self.rule is not None:
-            listed &= self.rule.keeps(t["area"], t["odds"])
+            middle = np.stack([t["row_min"] + t["row_max"], t["col_min"] + t["col_max"]], axis=1) / 2
+            listed &= self.rule.keeps(t["area"], t["odds"], middle)
         self._kept = np.concatenate([[False], listed[group]])
         kept = order[listed[order]]
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]

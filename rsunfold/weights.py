@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 COST_SIDE = 256
 """Rows and columns of the image whose arithmetic is told, as papers do."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
-OF_SCORES = ("threshold", "confidence", "max_area", "temperature")
+OF_SCORES = ("threshold", "confidence", "max_area", "reach", "temperature")
 """What the record of a network says that gives scores of targets."""
 
 
@@ -46,7 +46,8 @@ class WeightRecord:
 
     Of networks that detect, too: threshold : score above which a pixel is a target, and confidence : score whose log
     odds the mean of a target's must exceed (none when not above threshold), both chosen on validation. max_area : most
-    pixels of a target, from the training targets; None for any number. temperature : score =
+    pixels of a target, from the training targets; None for any number. reach : pixels around a target within which
+    other candidates count, see :func:`rsunfold.metrics.components.sure`; None for none. temperature : score =
     sigmoid(logit / temperature).
     """
 
@@ -56,6 +57,7 @@ class WeightRecord:
     threshold: float = 0.5
     confidence: float = 0.0
     max_area: int | None = None
+    reach: int | None = None
     temperature: float = 1.0
     bands: int | None = 1
     scaling: str = GRAY
@@ -75,7 +77,8 @@ class WeightRecord:
         texts = ("name", "model", "scaling", "trained_on", "licence", "origin")
         rules = {name: ("text", isinstance(getattr(self, name), str)) for name in texts}
         rules |= {name: ("a table", isinstance(getattr(self, name), dict)) for name in ("arch", "figures")}
-        rules |= {name: ("a whole number above 0", count(getattr(self, name))) for name in ("bands", "max_area")}
+        whole = ("bands", "max_area", "reach")
+        rules |= {name: ("a whole number above 0", count(getattr(self, name))) for name in whole}
         rules["threshold"] = ("between 0 and 1", number(self.threshold, 0, 1))
         rules["confidence"] = ("0 or more and below 1", number(self.confidence, -math.ulp(0.0), 1))
         rules["temperature"] = ("above 0", number(self.temperature, 0, math.inf))

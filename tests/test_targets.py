@@ -97,13 +97,14 @@ def test_whole_image_agrees_with_the_definition(scene):
     st.integers(1, 9),
     st.floats(0.3, 0.95),
     st.one_of(st.none(), st.integers(1, 12)),
+    st.one_of(st.none(), st.integers(1, 12)),
 )
 @settings(max_examples=60)
-def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, cols, height, confidence, most):
+def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, cols, height, confidence, most, reach):
     rng = np.random.default_rng(seed)
     score, valid = rng.random((rows, cols)), rng.random((rows, cols)) > 0.1
     mask = (score > 0.6) & valid
-    rule = Rule(0.6, confidence, most)
+    rule = Rule(0.6, confidence, most, reach=reach)
     collector = TargetCollector(rows, cols, rule=rule)
     for row in range(0, rows, height):
         collector.add(row, score[row : row + height], mask[row : row + height], None, valid[row : row + height])

@@ -17,6 +17,7 @@ from rsunfold.cli.options import (
     Memory,
     Overwrite,
     Quiet,
+    Reach,
     SkipExisting,
     Threads,
     Threshold,
@@ -60,6 +61,7 @@ def detect_ir(
     var: Var = None,
     min_area: Annotated[int, typer.Option(min=1, help="Minimum target area in pixels.")] = 1,
     max_area: MaxArea = None,
+    reach: Reach = None,
     stages: Annotated[
         bool, typer.Option("--stages", help="Write the variables of every stage as raster bands.")
     ] = False,
@@ -98,6 +100,7 @@ def detect_ir(
         var=var,
         min_area=min_area,
         max_area=max_area,
+        reach=reach,
         stages=stages,
         picture=picture,
         suffix=".img" if envi else ".tif",

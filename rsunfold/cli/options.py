@@ -78,6 +78,14 @@ MaxArea = Annotated[
     int | None,
     typer.Option(min=0, help="Maximum target area in pixels (0: no limit); default: set by the model."),
 ]
+Reach = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="The more candidates within this many pixels, the surer a target must be (0: judge each alone); default: "
+        "set by the model, or 0 if only --threshold is given.",
+    ),
+]
 Weights = Annotated[
     str | None, typer.Option(help="Shipped weights (see rsunfold weights list) or a .safetensors file.")
 ]

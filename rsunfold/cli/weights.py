@@ -138,6 +138,13 @@ def calibrate(
         Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
     ] = None,
     max_area: MaxArea = None,
+    reach: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="The more candidates within this many pixels, the surer a target must be (0: judge each alone).",
+        ),
+    ] = 128,
     device: Device = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,
@@ -161,7 +168,7 @@ def calibrate(
     samples = samples_from(None, None, data, None, only)
     with watched(name):
         record, lines = recalibrate(
-            name, samples, output, max_area=max_area, device=pick_device(device), overwrite=overwrite
+            name, samples, output, max_area=max_area, reach=reach, device=pick_device(device), overwrite=overwrite
         )
     show("\n".join(lines))
     show(f"{output}: {record.model}; use it with --weights {output}")

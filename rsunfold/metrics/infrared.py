@@ -142,6 +142,7 @@ class InfraredMetrics:
             return "boolean masks"
         asked = [
             "whose mean log odds are > those of confidence" if self.rule.odds is not None else "",
+            "+ log(number of unsure ones within reach_px)" if self.rule.reach is not None else "",
             "of at least min_area_px pixels" if self.rule.min_area > 1 else "",
             "of at most max_area_px pixels" if self.rule.max_area is not None else "",
         ]
@@ -164,7 +165,7 @@ class InfraredMetrics:
         background = pixels - tp - fn
         answer: dict[str, Any] = {
             "rule": self._rule(),
-            **(dict.fromkeys(("threshold", "confidence", "max_area_px")) if self.rule is None else self.rule.as_dict()),
+            **(dict.fromkeys(Rule(0.5).as_dict()) if self.rule is None else self.rule.as_dict()),
             "images": len(used),
             "images_all_nodata": len(self.rows) - len(used),
             "pixels": pixels,

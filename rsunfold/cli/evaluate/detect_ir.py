@@ -15,6 +15,7 @@ from rsunfold.cli.options import (
     Memory,
     Overwrite,
     Quiet,
+    Reach,
     Threads,
     Threshold,
     Verbose,
@@ -60,6 +61,7 @@ def detect_ir(
     threshold: Threshold = None,
     confidence: Confidence = None,
     max_area: MaxArea = None,
+    reach: Reach = None,
     pfa: Annotated[
         float | None,
         typer.Option(help="Also report the threshold that gives this pixel false-alarm rate on these images."),
@@ -123,10 +125,10 @@ def detect_ir(
     if predictions is not None:
         of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
         refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
-    if legacy and any(option is not None for option in (threshold, confidence, max_area, pfa, roc)):
+    if legacy and any(option is not None for option in (threshold, confidence, max_area, reach, pfa, roc)):
         raise UsageError(
             "--half-maximum replaces the threshold and cannot be combined with --threshold, --confidence, --max-area, "
-            "--pfa or --roc."
+            "--reach, --pfa or --roc."
         )
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     if seed is not None and not noises:
@@ -146,10 +148,12 @@ def detect_ir(
     if predictions is not None:
         with watched("evaluating"):
             done: list[Evaluation] = [
-                evaluate_files(predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area)
+                evaluate_files(
+                    predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area, reach=reach
+                )
             ]
     else:
-        protocol = Protocol(threshold, confidence, max_area, resize, legacy, say)
+        protocol = Protocol(threshold, confidence, max_area, reach, resize, legacy, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if noises or ablate is not None:
             if ablate is not None and model.strip() == "all":

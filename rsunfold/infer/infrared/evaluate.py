@@ -23,6 +23,7 @@ from rsunfold.infer.infrared.run import (
     CONFIDENCE_TAG,
     MAX_AREA_TAG,
     MIN_AREA_TAG,
+    REACH_TAG,
     THRESHOLD_TAG,
     check_max_area,
     check_threshold,
@@ -54,15 +55,16 @@ WORST = 6
 class Protocol:
     """How a model is evaluated on images.
 
-    threshold, confidence, max_area : see :meth:`Detector.rule`; None takes those of the weights. resize : images are
-    resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of the papers for IRSTD-1k;
-    None keeps the native size. legacy : each image is cut at half of its own maximum instead, as published scripts do.
-    say : is told how far it is. Raises UsageError for numbers that no score or target can have.
+    threshold, confidence, max_area, reach : see :meth:`Rule.asked`; None takes those of the weights. resize : images
+    are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of the papers for
+    IRSTD-1k; None keeps the native size. legacy : each image is cut at half of its own maximum instead, as published
+    scripts do. say : is told how far it is. Raises UsageError for numbers that no score or target can have.
     """
 
     threshold: float | None = None
     confidence: float | None = None
     max_area: int | None = None
+    reach: int | None = None
     resize: int | None = None
     legacy: bool = False
     say: Callable[[str], None] = lambda text: None
@@ -74,7 +76,7 @@ class Protocol:
 
     def rule(self, detector: Detector) -> Rule | None:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
-        return None if self.legacy else detector.own.asked(self.threshold, self.confidence, self.max_area)
+        return None if self.legacy else detector.own.asked(self.threshold, self.confidence, self.max_area, self.reach)
 
 
 @dataclass
@@ -153,6 +155,7 @@ class Evaluation:
                     "threshold": self.about["threshold"],
                     "confidence": self.about["confidence"],
                     "max area": self.about["max_area_px"],
+                    "reach": self.about["reach_px"],
                     "IoU": r["iou_pooled"],
                     "nIoU": r["niou"],
                     "F1": r["f1_pooled"],
@@ -306,19 +309,21 @@ def evaluate_files(
     threshold: float | None = None,
     confidence: float | None = None,
     max_area: int | None = None,
+    reach: int | None = None,
 ) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
     Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and confidence that our
     own files name, else 0.5) with ``confidence`` (None: a threshold given is a plain one), of at most ``max_area``
-    pixels (None: what our own files name, 0: any number). Files of integers are masks, target above half of their
+    pixels (None: what our own files name, 0: any number), with others within ``reach`` pixels counted (None: what our
+    own files name, 0: none). Files of integers are masks, target above half of their
     range. All files must be of one kind. Pixels that the mask or, where it is given, the image marks as nodata count
     for nothing; those that a prediction alone marks are not predicted.
 
     Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for a threshold, confidence
     or largest area for masks, and for two images of one name.
     """
-    asked = {"--threshold": threshold, "--confidence": confidence, "--max-area": max_area}
+    asked = {"--threshold": threshold, "--confidence": confidence, "--max-area": max_area, "--reach": reach}
     check_threshold(threshold)
     check_threshold(confidence, "--confidence")
     check_max_area(max_area)
@@ -341,7 +346,7 @@ def evaluate_files(
         own = _own_rule(first.meta)
     if not scored and (given := [option for option, value in asked.items() if value is not None]):
         raise UsageError(f"{predictions} contains masks, to which {given[0]} does not apply.")
-    rule = own.asked(threshold, confidence, max_area) if scored else None
+    rule = own.asked(threshold, confidence, max_area, reach) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in tracked(paths.items(), "comparing"):
@@ -368,7 +373,7 @@ def _in_words(rule: Rule) -> str:
 
 def _shown(rule: Rule | None, instead: str) -> dict[str, Any]:
     """The rule in reports; without one, what takes its place."""
-    return {"threshold": instead, "confidence": None, "max_area_px": None} if rule is None else rule.as_dict()
+    return rule.as_dict() if rule is not None else {**dict.fromkeys(Rule(0.5).as_dict()), "threshold": instead}
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
@@ -383,7 +388,8 @@ def _own_rule(meta: Meta) -> Rule:
     tags = meta.tags
     most = int(tags.get(MAX_AREA_TAG, 0)) or None
     least = int(tags.get(MIN_AREA_TAG, 1))
-    return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most, least)
+    reach = int(tags.get(REACH_TAG, 0)) or None
+    return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most, least, reach)
 
 
 def _read_scores(path: Path, expected: Rule | None) -> NDArray[np.float32]:

@@ -42,7 +42,7 @@ from rsunfold.targets import Target, TargetCollector
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
 THRESHOLD_TAG, CONFIDENCE_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_CONFIDENCE"
-MIN_AREA_TAG, MAX_AREA_TAG = "RSUNFOLD_MIN_AREA", "RSUNFOLD_MAX_AREA"
+MIN_AREA_TAG, MAX_AREA_TAG, REACH_TAG = "RSUNFOLD_MIN_AREA", "RSUNFOLD_MAX_AREA", "RSUNFOLD_REACH"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Options:
     var: str | None = None
     min_area: int = 1
     max_area: int | None = None
+    reach: int | None = None
     stages: bool = of_files(False, True)
     picture: bool = of_files(True, False)
     suffix: str = of_files(".tif", ".img")
@@ -177,7 +178,7 @@ class _Passage:
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
         self.image = image
-        self.rule = detector.own.asked(options.threshold, options.confidence, options.max_area)
+        self.rule = detector.own.asked(options.threshold, options.confidence, options.max_area, options.reach)
         if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
                 f"--min-area {options.min_area} is more than the {self.rule.max_area} pixels that the weights allow a "
@@ -248,6 +249,8 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
     }
     if passage.rule.max_area is not None:
         note[MAX_AREA_TAG] = str(passage.rule.max_area)
+    if passage.rule.reach is not None:
+        note[REACH_TAG] = str(passage.rule.reach)
     if passage.collector.min_area > 1:
         note[MIN_AREA_TAG] = str(passage.collector.min_area)
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
@@ -291,7 +294,7 @@ def _write_reports(
     paths: dict[str, Path],
 ) -> None:
     about: dict[str, Any] = {
-        k: summary[k] for k in ("input", "model", "weights", "threshold", "confidence", "max_area_px") if k in summary
+        k: summary[k] for k in ("input", "model", "weights", *passage.rule.as_dict()) if k in summary
     }
     write_geojson(paths["targets_geojson"], targets, image.meta, rows=image.rows, cols=image.cols, properties=about)
     write_csv(paths["targets_csv"], targets, image.meta)

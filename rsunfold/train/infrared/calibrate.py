@@ -10,10 +10,12 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from rsunfold.metrics.components import Components, Rule, log_odds
+from rsunfold.metrics.components import Components, Rule, log_odds, middles, sure
 
 QUIET = 0.9
 """Least share of target-free images that a rule has to leave without any detection."""
+REACH = 128
+"""Pixels around a component within which others make it less sure (:func:`rsunfold.metrics.components.sure`)."""
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
@@ -68,12 +70,15 @@ def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int |
     return int(np.quantile(areas, share, method="higher")) if enough else None
 
 
-def calibrate(results: list[Result], max_area: int | None = None, quiet: float = QUIET) -> Calibration:
+def calibrate(
+    results: list[Result], max_area: int | None = None, quiet: float = QUIET, reach: int | None = REACH
+) -> Calibration:
     """Temperature, threshold and confidence from validation results (logits, truth, valid, set), all (H, W).
 
     Of all pairs threshold <= confidence of a grid, the one with the best geometric mean of the pooled IoU over the sets
     with targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
-    does, among those that leave most. Components of more than ``max_area`` pixels are no targets.
+    does, among those that leave most. Components of more than ``max_area`` pixels are no targets. reach : as of
+    :class:`Rule`.
     """
     t = temperature_of(results)
     grid = np.unique(np.round(expit(np.arange(-2.5, 9.0, 0.1)), 4))
@@ -96,7 +101,10 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
             total = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:]
             # Rule.keeps, for all confidences of the grid at once.
-            above = total[:, None] > area[:, None] * high
+            mean, middle = total / area, middles(labels)
+            above = np.zeros((count, high.size), bool)
+            for n in np.flatnonzero(high < mean.max(initial=-np.inf)):
+                above[:, n] = sure(mean, middle, float(high[n]), reach)
             if max_area is not None:
                 above &= (area <= max_area)[:, None]
             quiet_at[i] = ~above.any(axis=0)
@@ -112,4 +120,5 @@ def calibrate(results: list[Result], max_area: int | None = None, quiet: float =
     allowed = share >= min(quiet, share.max())
     i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
     score, silence = float(iou[i, j] + 0.1 * share[i, j]), float(share[i, j])
-    return Calibration(t, Rule(float(grid[lows[i]]), float(grid[j]), max_area), score, silence if silent else None)
+    rule = Rule(float(grid[lows[i]]), float(grid[j]), max_area, reach=reach)
+    return Calibration(t, rule, score, silence if silent else None)

@@ -54,10 +54,16 @@ def usage_of(found: Calibration, *, trained: bool = True, cut: bool = False) -> 
     size = f"at most {rule.max_area} " if rule.max_area else ""
     more = "; 1 in 200 of the training targets is larger" if rule.max_area and cut else ""
     images = "validation images" if trained else "images"
+    crowd = (
+        f", plus the logarithm of the number of groups within {rule.reach} rows and columns, itself included, that are "
+        "not found to be targets"
+        if rule.reach
+        else ""
+    )
     return (
         f"score = sigmoid(logit / {found.temperature:.4g}); a target is a group of {size}connected pixels with scores"
-        f" above {rule.threshold:.3f} whose mean log-odds exceed those of {rule.confidence:.4g}; temperature, threshold"
-        f" and confidence were chosen on the {images} below, so the figures are slightly optimistic{more}"
+        f" above {rule.threshold:.3f} whose mean log-odds exceed those of {rule.confidence:.4g}{crowd}; temperature, "
+        f"threshold and confidence were chosen on the {images} below, so the figures are slightly optimistic{more}"
     )
 
 

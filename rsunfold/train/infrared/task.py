@@ -155,6 +155,7 @@ class InfraredTask(TrainingTask):
                 "threshold": found.rule.threshold,
                 "confidence": found.rule.confidence,
                 "max_area": found.rule.max_area,
+                "reach": found.rule.reach,
                 "temperature": found.temperature,
                 "figures": kept_of(figures),
             },

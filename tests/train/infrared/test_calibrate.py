@@ -67,7 +67,7 @@ def test_where_no_threshold_is_quiet_the_quietest_is_taken_with_its_best_iou():
 
 def test_confidence_drops_clutter_with_one_good_pixel_and_threshold_keeps_the_extent():
     target = result([-9.0, 3.0, 8.0, 3.0, -9.0, 1.0, 9.0, 1.0, 1.0, -9.0], [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-    found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")])
+    found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")], reach=None)
     score = found.score_of(target[0])
     np.testing.assert_array_equal(found.rule.detected(score, target[2]), target[1])
     assert found.score == pytest.approx(1.1) and found.silent == 1
