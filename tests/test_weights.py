@@ -155,6 +155,7 @@ def test_truncated_file(file, keep):
         ({"bands": -3}, "bands -3, but it must be a whole number above 0"),
         ({"bands": "many"}, "bands 'many'"),
         ({"max_area": 2.5}, "max_area 2.5, but it must be a whole number above 0"),
+        ({"reach": 0}, "reach 0, but it must be a whole number above 0"),
         ({"figures": [1]}, r"figures \[1\], but it must be a table"),
         ({"arch": None}, "arch None, but it must be a table"),
         ({"origin": 5}, "origin 5, but it must be text"),

@@ -139,12 +139,13 @@ def calibrate(
     ] = None,
     max_area: MaxArea = None,
     reach: Annotated[
-        int,
+        int | None,
         typer.Option(
             min=0,
-            help="The more candidates within this many pixels, the surer a target must be (0: judge each alone).",
+            help="The more candidates within this many pixels, the surer a target must be (0: judge each alone); "
+            "default: 0 or 128, whichever is better.",
         ),
-    ] = 128,
+    ] = None,
     device: Device = "auto",
     threads: Threads = None,
     overwrite: Overwrite = False,

@@ -204,6 +204,20 @@ def test_the_rule_that_is_asked_for_is_the_one_of_detect_ir(call, report, scenes
     assert named["sets"]["all"] == given["sets"]["all"] == figures
 
 
+def test_the_reach_of_our_own_files_counts(call, report, scenes, network, tiny, tmp_path):
+    rule = ("--threshold", repr(0.9 * tiny.threshold), "--confidence", repr(0.98 * tiny.threshold))
+    truth = ("--masks", scenes / "masks")
+    call("detect-ir", scenes / "images", "-o", tmp_path / "out", *network, *rule, "--reach", 80, "--no-quicklook", "-q")
+    scores, _ = report("--predictions", tmp_path / "out", *truth)
+    masks, _ = report("--predictions", some(tmp_path / "out", tmp_path / "masks", "*_mask.tif"), *truth)
+    model, _ = report(*folders(scenes), *network, *rule, "--reach", 80)
+    alone, _ = report("--predictions", tmp_path / "out", *truth, "--reach", 0)
+    assert scores["per_image"] == masks["per_image"] == model["per_image"] != alone["per_image"]
+    assert (scores["reach_px"], model["reach_px"], alone["reach_px"]) == (80, 80, None)
+    assert "+ log(number of unsure ones within reach_px)" in scores["sets"]["all"]["rule"]
+    assert alone["sets"]["all"]["fp"] > scores["sets"]["all"]["fp"]
+
+
 def test_the_smallest_area_of_our_own_files_counts(call, report, scenes, network, tmp_path):
     truth = ("--masks", scenes / "masks")
     call("detect-ir", scenes / "images", "-o", tmp_path / "out", *network, "--min-area", "6", "--no-quicklook", "-q")

@@ -315,11 +315,15 @@ def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
     before, old, _ = load(str(tiny.path))
     after, new, _ = load(str(target))
     assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert new.reach in (None, 128)
     assert new.max_area == 40 and new.figures["own"]["images"] == 6 and new.arch == old.arch
     assert f"scores above {new.threshold:.3f}" in result.stdout and "at most 40 connected pixels" in result.stdout
     assert "recalibrated" in new.origin and new.name == "mine"
     assert "Images on which the rule was chosen" in result.stdout and "training" not in result.stdout
     assert "cannot be found" not in result.stdout
+    reach = call(*words[:-4], "-o", tmp_path / "reach.safetensors", "--device", "cpu", "--reach", 7)
+    assert "plus the logarithm of the number of groups within 7 rows and columns" in reach.stdout
+    assert load(str(tmp_path / "reach.safetensors"))[1].reach == 7
     small = call(*words[:-4], "-o", tmp_path / "small.safetensors", "--device", "cpu", "--max-area", 1)
     assert re.search(
         r"\d+ of the \d+ targets have more than 1 pixels and cannot be found; see --max-area", small.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,9 @@ from rsunfold.metrics.components import Components, Rule, log_odds, middles, sur
 
 QUIET = 0.9
 """Least share of target-free images that a rule has to leave without any detection."""
-REACH = 128
-"""Pixels around a component within which others make it less sure (:func:`rsunfold.metrics.components.sure`)."""
+REACHES = (None, 128)
+"""Pixels around a component within which others make it less sure (:func:`rsunfold.metrics.components.sure`), of which
+the better ones are taken."""
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
@@ -71,25 +73,28 @@ def largest_area(truths: list[NDArray[np.bool_]], share: float = 0.995) -> int |
 
 
 def calibrate(
-    results: list[Result], max_area: int | None = None, quiet: float = QUIET, reach: int | None = REACH
+    results: list[Result],
+    max_area: int | None = None,
+    quiet: float = QUIET,
+    reaches: Sequence[int | None] = REACHES,
 ) -> Calibration:
     """Temperature, threshold and confidence from validation results (logits, truth, valid, set), all (H, W).
 
-    Of all pairs threshold <= confidence of a grid, the one with the best geometric mean of the pooled IoU over the sets
-    with targets among those that leave at least ``quiet`` of the target-free images without any detection; where none
-    does, among those that leave most. Components of more than ``max_area`` pixels are no targets. reach : as of
-    :class:`Rule`.
+    Of all pairs threshold <= confidence of a grid with each of ``reaches`` (see :class:`Rule`), the rule with the best
+    geometric mean of the pooled IoU over the sets with targets among those that leave at least ``quiet`` of the
+    target-free images without any detection; where none does, among those that leave most. Components of more than
+    ``max_area`` pixels are no targets.
     """
     t = temperature_of(results)
     grid = np.unique(np.round(expit(np.arange(-2.5, 9.0, 0.1)), 4))
     high = log_odds(grid)
     lows = range(0, int((grid < 0.97).sum()), 5)
     groups = sorted({g for _, truth, valid, g in results if (truth & valid).any()})
-    tp, fp = np.zeros((2, len(lows), len(groups), high.size))
+    tp, fp = np.zeros((2, len(reaches), len(lows), len(groups), high.size))
     targets = np.zeros(len(groups))
     silent = []
     for logits, truth, valid, group in results:
-        quiet_at = np.ones((len(lows), high.size), bool)
+        quiet_at = np.ones((len(reaches), len(lows), high.size), bool)
         counts = group in groups
         g = groups.index(group) if counts else 0
         if counts:
@@ -100,25 +105,26 @@ def calibrate(
             inside = np.bincount(labels[truth & valid], minlength=count + 1)[1:]
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
             total = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:]
-            # Rule.keeps, for all confidences of the grid at once.
             mean, middle = total / area, middles(labels)
-            above = np.zeros((count, high.size), bool)
-            for n in np.flatnonzero(high < mean.max(initial=-np.inf)):
-                above[:, n] = sure(mean, middle, float(high[n]), reach)
-            if max_area is not None:
-                above &= (area <= max_area)[:, None]
-            quiet_at[i] = ~above.any(axis=0)
-            if counts:
-                tp[i, g] += inside @ above
-                fp[i, g] += (area - inside) @ above
+            for r, reach in enumerate(reaches):
+                above = np.zeros((count, high.size), bool)  # Rule.keeps, for all confidences of the grid
+                for n in np.flatnonzero(high < mean.max(initial=-np.inf)):
+                    above[:, n] = sure(mean, middle, float(high[n]), reach)
+                if max_area is not None:
+                    above &= (area <= max_area)[:, None]
+                quiet_at[r, i] = ~above.any(axis=0)
+                if counts:
+                    tp[r, i, g] += inside @ above
+                    fp[r, i, g] += (area - inside) @ above
         if not (truth & valid).any():
             silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
-    iou = np.exp(np.log(np.maximum(iou, 1e-9)).mean(axis=1)) if groups else np.zeros((len(lows), high.size))
-    iou[np.array(lows)[:, None] > np.arange(high.size)] = -1  # a confidence below the threshold is no pair
-    share = np.mean(silent, axis=0) if silent else np.ones((len(lows), high.size))
+    shape = (len(reaches), len(lows), high.size)
+    iou = np.exp(np.log(np.maximum(iou, 1e-9)).mean(axis=2)) if groups else np.zeros(shape)
+    iou[:, np.array(lows)[:, None] > np.arange(high.size)] = -1  # a confidence below the threshold is no pair
+    share = np.mean(silent, axis=0) if silent else np.ones(shape)
     allowed = share >= min(quiet, share.max())
-    i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
-    score, silence = float(iou[i, j] + 0.1 * share[i, j]), float(share[i, j])
-    rule = Rule(float(grid[lows[i]]), float(grid[j]), max_area, reach=reach)
+    r, i, j = (int(n) for n in np.unravel_index(np.argmax(np.where(allowed, iou, -2)), iou.shape))
+    score, silence = float(iou[r, i, j] + 0.1 * share[r, i, j]), float(share[r, i, j])
+    rule = Rule(float(grid[lows[i]]), float(grid[j]), max_area, reach=reaches[r])
     return Calibration(t, rule, score, silence if silent else None)

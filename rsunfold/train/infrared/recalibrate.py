@@ -14,7 +14,7 @@ from rsunfold.io.samples import Sample
 from rsunfold.metrics.components import Components
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
-from rsunfold.train.infrared.calibrate import REACH, calibrate
+from rsunfold.train.infrared.calibrate import REACHES, calibrate
 from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.weights import WeightRecord, load, save
 
@@ -25,7 +25,7 @@ def recalibrate(
     output: Path,
     *,
     max_area: int | None = None,
-    reach: int | None = REACH,
+    reach: int | None = None,
     device: torch.device | None = None,
     overwrite: bool = False,
 ) -> tuple[WeightRecord, list[str]]:
@@ -33,8 +33,8 @@ def recalibrate(
 
     The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 90 % of the target-free
     images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
-    weights, 0 is any number. reach : as of :class:`rsunfold.metrics.components.Rule`, 0 is none. device : None is the
-    CPU.
+    weights, 0 is any number. reach : as of :class:`rsunfold.metrics.components.Rule`; None takes the best of REACHES,
+    0 is none. device : None is the CPU.
 
     Returns the new record, and what a card says of it in lines of Markdown. Raises InputError unless some image holds
     a target, UsageError for weights of another task, and what :func:`rsunfold.weights.load` raises.
@@ -51,7 +51,7 @@ def recalibrate(
     if not any((truth & valid).any() for _, _, truth, valid in results):
         raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
     pixels = [(logits, truth, valid, sample.group) for sample, logits, truth, valid in results]
-    found = calibrate(pixels, limit, reach=reach or None)
+    found = calibrate(pixels, limit, reaches=REACHES if reach is None else [reach or None])
     figures = figures_of(results, found)
     changed = dataclasses.replace(
         record,

@@ -588,6 +588,24 @@ def test_confidence_keeps_whole_targets_and_drops_unsure_ones(tmp_path, detector
     assert found.summary["target_pixels"] == (mask == 1).sum() == sum(t.area for t in found.targets)
 
 
+def test_others_around_are_counted_and_the_files_say_so(tmp_path, detector, monkeypatch):
+    source = write(tmp_path / "a.tif", np.random.default_rng(3).integers(0, 255, (40, 50), np.uint8))
+    monkeypatch.setattr(detector, "own", Rule(0.5, 0.51, reach=6))
+    found = {}
+    for name, options in {"own": {}, "alone": {"reach": 0}, "far": {"reach": 60}, "plain": {"threshold": 0.5}}.items():
+        done = detect_file(str(source), "a", tmp_path / name, detector, Options(**options))
+        reach = {"own": 6, "far": 60}.get(name)
+        score, mask = read(tmp_path / name / "a_score.tif")[0], read(tmp_path / name / "a_mask.tif")[0]
+        rule = Rule(0.5, 0.5 if name == "plain" else 0.51, reach=reach)
+        np.testing.assert_array_equal(mask == 1, rule.detected(score, np.isfinite(score)))
+        assert done.summary["reach_px"] == reach
+        for kind in ("score", "mask"):
+            with open_cube(tmp_path / name / f"a_{kind}.tif") as reader:
+                assert reader.meta.tags.get("RSUNFOLD_REACH") == (None if reach is None else str(reach))
+        found[name] = {(t.row, t.col) for t in done.targets}
+    assert found["far"] < found["own"] < found["alone"] <= found["plain"]
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
 def test_impossible_options(threshold):
     with pytest.raises(UsageError, match="--threshold must lie between 0 and 1"):

@@ -67,11 +67,27 @@ def test_where_no_threshold_is_quiet_the_quietest_is_taken_with_its_best_iou():
 
 def test_confidence_drops_clutter_with_one_good_pixel_and_threshold_keeps_the_extent():
     target = result([-9.0, 3.0, 8.0, 3.0, -9.0, 1.0, 9.0, 1.0, 1.0, -9.0], [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
-    found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")], reach=None)
+    found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")], reaches=[None])
     score = found.score_of(target[0])
     np.testing.assert_array_equal(found.rule.detected(score, target[2]), target[1])
     assert found.score == pytest.approx(1.1) and found.silent == 1
     assert found.rule.threshold < expit(1 / found.temperature) and expit(3 / found.temperature) <= found.rule.confidence
+
+
+def test_others_around_are_counted_where_that_separates_targets_from_clutter():
+    def scene(levels, truth, group="a"):
+        row, marked = np.full(12 * len(levels), -12.0), np.zeros(12 * len(levels))
+        row[::12], marked[::12] = levels, truth
+        return result(row, marked, group)
+
+    crowd = [4.0, 3.8, 3.6, 3.4, 3.2]  # stronger than any target, but one of many
+    results = [scene([2.9], [1]), scene([3.1, -9.0], [1, 0]), scene(crowd, [0] * 5, "sky")]
+    alone, best = calibrate(results, reaches=[None]), calibrate(results)
+    assert alone.silent == 1 and alone.score < 0.2 and alone.rule.reach is None
+    assert best.score == pytest.approx(1.1) and best.rule.reach == 128
+    for logits, truth, valid, _ in results:
+        np.testing.assert_array_equal(best.rule.detected(best.score_of(logits), valid), truth)
+    assert calibrate(results[:2]).rule.reach is None  # where it makes no difference, each is judged alone
 
 
 def test_score_is_the_geometric_mean_over_sets_of_the_pooled_iou():
