@@ -6,6 +6,7 @@ covers the image with fewer samples, a decimated copy, is stretched over it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 BOX, TRUTH, PREDICTION = "#FFB000", "#2EE66B", "#FF6A3D"
 NO_DATA, NO_DIFFERENCE = "#CFE3F2", "#9E9E9E"  # beside blue, white and red the former would be a value
 MOST_LABELS = 60  # more numbers than this hide the picture
+MOST_BOXES = 200  # and more boxes than this, unless they are made smaller
 INSET = 40  # pixels of the image that an inset shows at least, along each side
 
 
@@ -118,15 +120,22 @@ def show_difference(axes: Any, data: Array, largest: float, shape: tuple[int, in
     return show(axes, data, "RdBu_r", (-largest, largest), shape, no_data=NO_DIFFERENCE)
 
 
+def crowding(count: int) -> float:
+    """By what boxes and lines are made smaller where there are ``count`` of them, 1 up to MOST_BOXES."""
+    return min(1.0, math.sqrt(MOST_BOXES / max(count, 1)))
+
+
 def draw_boxes(axes: Any, targets: Sequence[Target], least: float, *, label: bool = True) -> None:
-    """Boxes of the targets, at least ``least`` pixels wide and high, with their ids unless these are too many."""
+    """Boxes of the targets, at least ``least`` pixels wide and high, with their ids unless these are too many; smaller
+    and thinner ones where more than MOST_BOXES would hide the picture."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
     from matplotlib.patheffects import withStroke
 
-    found = boxes(targets, least)
+    crowd = crowding(len(targets))
+    found = boxes(targets, least * crowd)
     patches = [Rectangle((x, y), width, height) for x, y, width, height in found]
-    axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=BOX, linewidth=1.5), autolim=False)
+    axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=BOX, linewidth=1.5 * crowd), autolim=False)
     if not label or len(targets) > MOST_LABELS:
         return
     for target, (x, y, width, _) in zip(targets, found, strict=True):
@@ -136,13 +145,20 @@ def draw_boxes(axes: Any, targets: Sequence[Target], least: float, *, label: boo
         number.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
-def draw_outline(axes: Any, mask: Bool, colour: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
-    """Outline of a mask that covers ``shape`` pixels from the pixel ``corner`` (row, col) on."""
+_EDGES = 1000
+
+
+def draw_outline(
+    axes: Any, mask: Bool, colour: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0), width: float = 1.5
+) -> None:
+    """Outline of a mask that covers ``shape`` pixels from the pixel ``corner`` (row, col) on; ``width`` in points."""
     from matplotlib.collections import LineCollection
 
     scale = np.array([shape[1] / mask.shape[1], shape[0] / mask.shape[0]])
     edges = (outline(mask) + 0.5) * scale - 0.5 + np.array(corner[::-1])
-    axes.add_collection(LineCollection(edges, colors=colour, linewidths=1.5, capstyle="round"), autolim=False)
+    broken = np.concatenate([edges, np.full((len(edges), 1, 2), np.nan)], axis=1)  # of many edges a few paths are made
+    paths = [broken[i : i + _EDGES].reshape(-1, 2) for i in range(0, len(broken), _EDGES)]
+    axes.add_collection(LineCollection(paths, colors=colour, linewidths=width, capstyle="round"), autolim=False)
 
 
 def save(figure: Any, path: Path, overwrite: bool) -> None:

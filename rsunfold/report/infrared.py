@@ -24,6 +24,7 @@ from rsunfold.report.drawing import (
     TRUTH,
     Array,
     Bool,
+    crowding,
     draw_boxes,
     draw_outline,
     finite,
@@ -87,7 +88,7 @@ def quicklook(
     draw_boxes(left, targets, 0.025 * max(rows, cols))
     shown = show(right, score, "magma", score_range, (rows, cols))
     right.set_title("score, outlines of the target mask")
-    draw_outline(right, mask, TRUTH, (rows, cols))
+    draw_outline(right, mask, TRUTH, (rows, cols), width=1.5 * crowding(len(targets)))
     top.colorbar(shown, ax=right, shrink=0.9, pad=0.02)
     for axes in (left, right):
         axes.set_xlabel("column")

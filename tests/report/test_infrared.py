@@ -77,7 +77,7 @@ def test_worst_images_outline_what_their_titles_name(tmp_path, scene, figures):
     expected = [(truth, TRUTH), (prediction, PREDICTION)]
     drawn = [*both.collections, *(lines for axes in enlarged for lines in axes.collections)]
     for lines, (mask, colour) in zip(drawn, expected * 2, strict=True):
-        np.testing.assert_allclose(lines.get_segments(), outline(mask))
+        np.testing.assert_allclose(np.concatenate(lines.get_segments()).reshape(-1, 2, 2), outline(mask))
         assert to_hex(lines.get_color()[0]) == colour
     for axes in enlarged:
         left, right, bottom, top = (round(end + 0.5) for end in axes.images[0].get_extent())
