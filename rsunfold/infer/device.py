@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import psutil
@@ -25,14 +26,47 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 def parse_memory(text: str | int | None) -> int:
     """Bytes of ``2GB``, ``500 MB``, ``1.5GiB`` or a plain number.
 
-    None is what this process holds and half of what is free now.
+    None is what this process holds and half of what is free now, on the machine or within what a container or a batch
+    system allows.
     """
     if text is None:
-        return int(resident() + psutil.virtual_memory().available // 2)
+        return int(resident() + min(psutil.virtual_memory().available, left_in_groups()) // 2)
     m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
     if not m or float(m[1]) <= 0:
         raise UsageError(f"--memory takes a size such as 500MB or 2GB, not {text!r}.")
     return int(float(m[1]) * (1024 ** "kmgt".find(m[2]) * 1024 if m[3] and m[2] else UNITS[m[2]]))
+
+
+def left_in_groups(root: Path = Path("/")) -> int:
+    """Bytes that the control groups of this process still allow, which containers and batch systems set; sys.maxsize
+    where nothing is set. The cache of files, which the kernel gives back, counts as free.
+
+    root : where the file system begins. Source: Linux kernel documentation, admin-guide/cgroup-v2 and cgroup-v1/memory.
+    """
+    files = {
+        "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    }
+    left = sys.maxsize
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return left
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        for kind in set(controllers.split(",")) & files.keys():
+            mount, limit, used, cache = files[kind]
+            group = PurePosixPath(path.lstrip("/"))
+            for place in [root / mount / part for part in (group, *group.parents)]:
+                try:
+                    most = (place / limit).read_text().strip()
+                    held = int((place / used).read_text())
+                    counts = dict(row.split() for row in (place / "memory.stat").read_text().splitlines())
+                except OSError:  # seen from inside a container, its groups have no parents
+                    continue
+                if most != "max":
+                    left = min(left, max(0, int(most) - held + int(counts.get(cache, 0))))
+    return left
 
 
 def resident() -> int:
