@@ -59,6 +59,14 @@ class OutputError(RsunfoldError, OSError):
     exit_code = 4
 
 
+class ExistsError(OutputError):
+    """An output exists already."""
+
+
+class ClaimedError(OutputError):
+    """Another run is writing an output."""
+
+
 class WeightsError(RsunfoldError, ValueError):
     """Weights are missing, damaged, or belong to another architecture."""
 

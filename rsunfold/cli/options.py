@@ -437,7 +437,7 @@ def each_input(
             tell(outcome.source, outcome.result)
             made, outcome.result = made + 1, None  # thousands of results would add up
         elif outcome.error is None:
-            say(f"{outcome.source}: skipped, it already has results")
+            say(f"{outcome.source}: skipped, {outcome.skipped}")
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from rsunfold.errors import BatchError, DeviceError, InputError, OutputError, RsunfoldError, UsageError
+from rsunfold.errors import (
+    BatchError,
+    ClaimedError,
+    DeviceError,
+    ExistsError,
+    InputError,
+    OutputError,
+    RsunfoldError,
+    UsageError,
+)
 from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
 from rsunfold.io.names import exists, of_gdal, same_image, stem_of
 from rsunfold.io.reader import NO_STDIN
 from rsunfold.io.writer import SIDECARS
 
 T = TypeVar("T")
+THERE = "it already has results"
 
 
 def expand(inputs: Sequence[str]) -> dict[str, str]:
@@ -69,11 +80,12 @@ def _is_input(name: str) -> bool:
 
 @dataclass
 class Outcome(Generic[T]):
-    """What became of one input: a result, an error, or neither when it was skipped."""
+    """What became of one input: a result, an error, or why it was skipped."""
 
     source: str
     result: T | None = None
     error: RsunfoldError | None = None
+    skipped: str = ""
 
 
 def run_batch(
@@ -83,14 +95,25 @@ def run_batch(
 
     One that is nobody's mistake but rsunfold's is raised where there is a single file.
 
-    done : says of a source and a stem whether it has its result already and is to be skipped.
+    done : says of a source and a stem whether it has its result already and is to be skipped. With it, what another
+    run is writing, or has written meanwhile, is skipped too, so that several may share the work.
     """
     for stem, source in files.items():
         try:
             if done is not None and done(source, stem):
-                yield Outcome(source)
+                yield Outcome(source, skipped=THERE)
                 continue
-            yield Outcome(source, result=run(source, stem))
+            try:
+                yield Outcome(source, result=run(source, stem))
+            except (ClaimedError, ExistsError) as error:
+                if done is None:
+                    raise
+                if isinstance(error, ClaimedError):
+                    yield Outcome(source, skipped="another run is writing its results")
+                elif _appears(done, source, stem):
+                    yield Outcome(source, skipped=THERE)
+                else:
+                    raise
         except RsunfoldError as error:
             yield Outcome(source, error=error)
         except UnicodeError:
@@ -110,6 +133,15 @@ def run_batch(
                 raise
             what = f"internal error in rsunfold: {type(error).__name__}: {error}"
             yield Outcome(source, error=RsunfoldError(f"{what}; run it on this file alone with -v and report it."))
+
+
+def _appears(done: Callable[[str, str], bool], source: str, stem: str) -> bool:
+    """Whether a result is there within a second: another run may be moving it to its place."""
+    for wait in (0.0, *[0.1] * 10):
+        time.sleep(wait)
+        if done(source, stem):
+            return True
+    return False
 
 
 def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -> None:

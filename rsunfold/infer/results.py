@@ -1,4 +1,4 @@
-"""What the runs of all tasks share: GDAL's memory, a hidden folder for unfinished results, the move at the end."""
+"""What the runs of all tasks share: what their results are called, whether they are there, and their surroundings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ import json
 import os
 import re
 import reprlib
-import secrets
-import shutil
-import signal
 import textwrap
-import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,15 +16,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rsunfold.errors import DeviceError, InputError, OutputError, RsunfoldError, UsageError
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.device import usual_torch
 from rsunfold.infer.source import Source
-from rsunfold.io.atomic import folder_failure, refuse_existing
+from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES, resolve
-from rsunfold.io.folders import LAST, SUFFIXES
+from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.names import of_gdal
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
-from rsunfold.io.writer import ENVI_SUFFIXES, SIDECARS, refuse_in_envi, refuse_shared_header
+from rsunfold.io.writer import ENVI_SUFFIXES, refuse_in_envi, refuse_shared_header
 from rsunfold.registry import ModelSpec, get_model
 
 Options = TypeVar("Options")
@@ -39,9 +34,6 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
-ABANDONED = 6 * 3600.0
-"""Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
-network disks other machines may not see who holds it."""
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
 
@@ -279,109 +271,3 @@ def environment() -> Iterator[None]:
         if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
             raise DeviceError("out of memory; lower --memory, so that smaller tiles are used.") from None
         raise
-
-
-@contextmanager
-def work_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
-
-    ``folder`` is made, and removed again when it stays empty. Raises OutputError when it cannot be made or written to,
-    or its disk is full.
-    """
-    there = folder.exists()
-    lock = None
-    # Named before it is made, so that an interrupt just after finds it inside the try.
-    work = folder / f".rsunfold-run-{secrets.token_hex(8)}"
-    try:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
-            work.mkdir(mode=0o700)
-            lock = _locked(work)
-        except OSError as error:
-            raise folder_failure(folder, error) from None
-        yield work
-    except RsunfoldError as error:  # nobody knows the hidden folder
-        raise type(error)(str(error).replace(str(work), str(folder))) from error
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OutputError(
-            f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-        if not there:
-            with suppress(OSError):  # not empty, or never made
-                folder.rmdir()
-
-
-def _locked(work: Path) -> int | None:
-    """A lock on a folder that is held until it is closed or the process ends; None where another process has it, or
-    there are no such locks."""
-    try:
-        import fcntl
-
-        found = os.open(work, os.O_RDONLY)
-    except (ImportError, OSError):  # Windows
-        return None
-    try:
-        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(found)
-        return None
-    return found
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the work folders of runs that were killed: they may be as large as their images."""
-    for left in folder.glob(".rsunfold-run-*"):
-        with suppress(OSError):
-            last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
-            if time.time() - last > ABANDONED and (lock := _locked(left)) is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
-
-
-def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = ()) -> None:
-    """Move every file of ``work`` to ``folder``, the summary last; OutputError before the first when one exists.
-
-    stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
-    """
-    files = sorted((p for p in work.iterdir() if p.is_file()), key=lambda p: p.name.endswith(LAST))
-    for path in files:
-        refuse_existing(folder / path.name, overwrite)
-    with _uninterrupted():
-        old = [folder / p.name for p in files if p.name.endswith(LAST) and (folder / p.name).exists()]
-        gone = set(stale) - {p.name for p in files} if overwrite and old else set()
-        for summary in old:  # without it nobody takes a mixture of old and new files for a result
-            summary.unlink()
-        for name in gone:
-            (folder / name).unlink(missing_ok=True)
-        for name in gone | {p.name for p in files}:  # what a GIS has kept of what is replaced
-            for end in SIDECARS:
-                (folder / f"{name}{end}").unlink(missing_ok=True)
-        for path in files:
-            path.replace(folder / path.name)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A few moves of files, during which signals that would end the program wait."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets them
-        yield
-        return
-    caught: list[int] = []
-    numbers = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None)) is not None]
-    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
-    for number in before:
-        signal.signal(number, lambda n, _: caught.append(n))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in caught[:1]:
-            signal.raise_signal(number)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rsunfold.errors import OutputError
+from rsunfold.errors import ExistsError, OutputError
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
@@ -36,14 +36,14 @@ def folder_failure(folder: Path, error: OSError) -> OutputError:
 
 
 def refuse_existing(target: Path, overwrite: bool) -> None:
-    """Raise OutputError when ``target`` is a folder, a device, or a file that may not be overwritten."""
+    """Raise OutputError when ``target`` is a folder, a device, or (ExistsError) a file that may not be overwritten."""
     try:
         if target.is_dir():
             raise OutputError(f"{target} is a folder; give the name of a file.")
         if target.exists() and not target.is_file():
             raise OutputError(f"{target} is a device or a pipe, which cannot be replaced; give the name of a file.")
         if not overwrite and os.path.lexists(target):
-            raise OutputError(f"{target} already exists; choose another name or pass --overwrite.")
+            raise ExistsError(f"{target} already exists; choose another name or pass --overwrite.")
     except PermissionError as err:
         raise OutputError(f"{target} cannot be reached ({err.strerror}); choose another folder.") from err
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rsunfold.errors import BatchError, InputError, OutputError, UsageError
+from rsunfold.errors import BatchError, ClaimedError, ExistsError, InputError, OutputError, UsageError
 from rsunfold.infer.anomaly import run as anomaly
 from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
 from rsunfold.infer.features import run as features
@@ -200,6 +200,31 @@ def test_names_that_are_none(tmp_path, monkeypatch):
         expand(["a.png", "-"])
     with pytest.raises(InputError, match=r"only matches no image \(folders are searched for \.bmp, "):
         expand(["only"])
+
+
+def test_runs_that_skip_what_is_there_share_the_inputs(monkeypatch):
+    """Each meets what another run is writing, or has just written."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    errors = {"claimed": ClaimedError("c is being written."), "moved": ExistsError("m exists."), "mine": None}
+    errors |= {"old": ExistsError("o exists."), "broken": OutputError("no room.")}
+    asked = dict.fromkeys(errors, 0)
+
+    def run(source, stem):
+        if errors[stem] is not None:
+            raise errors[stem]
+        return 1
+
+    def done(source, stem):
+        asked[stem] += 1
+        return stem == "moved" and asked[stem] > 3  # its last file is moved while we look
+
+    files = {stem: f"{stem}.tif" for stem in errors}
+    found = list(run_batch(files, run, done=done))
+    assert [o.skipped for o in found] == ["another run is writing its results", "it already has results", "", "", ""]
+    assert [o.error for o in found] == [None, None, None, errors["old"], errors["broken"]]
+    assert [o.result for o in found] == [None, None, 1, None, None]
+    alone = list(run_batch(files, run))
+    assert [o.error for o in alone] == list(errors.values()) and not any(o.skipped for o in alone)
 
 
 def test_an_error_of_rsunfold_ends_its_own_input():

@@ -10,17 +10,16 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.errors import ClaimedError, DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.results import (
     Result,
     asked_for,
     input_bytes,
     is_done,
-    move_results,
     of_files,
     refuse_inputs,
-    work_folder,
 )
+from rsunfold.infer.work import move_results, work_folder
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -118,6 +117,28 @@ def test_work_folders_of_killed_runs_are_removed(tmp_path):
         with work_folder(tmp_path):
             assert work.exists()  # it is in use
     assert {p.name for p in tmp_path.iterdir()} == set(kept)
+
+
+def test_a_result_that_is_being_written_is_claimed(tmp_path):
+    with work_folder(tmp_path, "a_summary.json"):
+        with (
+            pytest.raises(ClaimedError, match=r"a_summary\.json is being written by another run"),
+            work_folder(tmp_path, "a_summary.json"),
+        ):
+            pass
+        with work_folder(tmp_path, "b_summary.json"), work_folder(tmp_path):
+            pass
+    with work_folder(tmp_path, "a_summary.json"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_was_killed_claims_nothing(tmp_path):
+    with work_folder(tmp_path, "a_summary.json") as work:
+        left = work.with_name(work.name.replace("run-", "run-0"))  # earlier, and held by nobody
+        left.mkdir()
+    with work_folder(tmp_path, "a_summary.json"):
+        assert left.exists()
 
 
 def test_an_input_of_another_size_is_not_done(tmp_path):

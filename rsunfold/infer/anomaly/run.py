@@ -25,14 +25,13 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     input_bytes,
-    move_results,
     of_files,
     refuse_place,
     refuse_results,
     with_headers,
-    work_folder,
 )
 from rsunfold.infer.spectral import SpectralImage
+from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
@@ -135,7 +134,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     with (
         environment(),
         SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,
-        work_folder(folder) as work,
+        work_folder(folder, names["summary"]) as work,
     ):
         refuse_place(folder, names.values(), image)
         found, anomalies, scored = _detect(image, detector, options, started)

@@ -25,13 +25,12 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     input_bytes,
-    move_results,
     of_files,
     refuse_place,
     refuse_results,
     with_headers,
-    work_folder,
 )
+from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.jsonfile import plain, write_json
 from rsunfold.io.memory import ArrayReader, as_array
@@ -163,7 +162,7 @@ def select_file(
             refuse_place(folder, names.values(), source.image)
             the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
         made = _Made(source, ranker, wanted, options)
-        with work_folder(folder) as work:
+        with work_folder(folder, names["summary"]) as work:
             _write_csv(work / names["table"], made.rows())
             source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
             if options.picture:

@@ -26,14 +26,13 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     input_bytes,
-    move_results,
     of_files,
     refuse_place,
     refuse_results,
     with_headers,
-    work_folder,
 )
 from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
+from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import stem_of
@@ -141,7 +140,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     with (
         environment(),
         SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image,
-        work_folder(folder) as work,
+        work_folder(folder, names["summary"]) as work,
     ):
         refuse_place(folder, names.values(), image)
         passage = _Passage(image, denoiser, options)

@@ -28,7 +28,8 @@ from rsunfold.infer.infrared.run import (
     check_max_area,
     check_threshold,
 )
-from rsunfold.infer.results import environment, work_folder
+from rsunfold.infer.results import environment
+from rsunfold.infer.work import work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader

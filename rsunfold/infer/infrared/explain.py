@@ -13,7 +13,8 @@ from rsunfold.cube import Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.results import environment, move_results, refuse_results, work_folder
+from rsunfold.infer.results import environment, refuse_results
+from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io.jsonfile import write_json
 from rsunfold.report import stages_picture
 

@@ -26,13 +26,12 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     input_bytes,
-    move_results,
     of_files,
     refuse_place,
     refuse_results,
     with_headers,
-    work_folder,
 )
+from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
@@ -161,7 +160,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
-        work_folder(folder) as work,
+        work_folder(folder, names["summary"]) as work,
     ):
         refuse_place(folder, names.values(), image)
         with detector.scored(image, work, stages=options.stages) as scored:

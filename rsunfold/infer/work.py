@@ -1,0 +1,148 @@
+"""The hidden folder in which results are made, the claim that keeps other runs off them, and the move at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rsunfold.errors import ClaimedError, OutputError, RsunfoldError
+from rsunfold.io.atomic import folder_failure, refuse_existing
+from rsunfold.io.folders import LAST
+from rsunfold.io.writer import SIDECARS
+
+HIDDEN = ".rsunfold-run-"
+ABANDONED = 6 * 3600.0
+"""Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
+network disks other machines may not see who holds it."""
+
+
+@contextmanager
+def work_folder(folder: Path, claim: str | None = None) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
+
+    ``folder`` is made, and removed again when it stays empty. claim : name of the file in ``folder`` that is written
+    last; as long as the hidden folder is there, no other run that claims it begins.
+
+    Raises OutputError when the folder cannot be made or written to, or its disk is full, ClaimedError when another run
+    has claimed ``claim``.
+    """
+    there = folder.exists()
+    lock = None
+    # Named before it is made, so that an interrupt just after finds it inside the try; the first of two runs is the
+    # one whose name sorts first.
+    mark = "" if claim is None else f"-{hashlib.sha256(claim.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
+    work = folder / f"{HIDDEN}{time.time_ns():020d}{secrets.token_hex(4)}{mark}"
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
+            work.mkdir(mode=0o700)
+            for _ in range(5):  # another run may be looking just now whether it is held
+                if (lock := _locked(work)) is not None:
+                    break
+                time.sleep(0.01)
+        except OSError as error:
+            raise folder_failure(folder, error) from None
+        if mark and lock is not None and any(_is_held(p) for p in folder.glob(f"{HIDDEN}*{mark}") if p < work):
+            raise ClaimedError(f"{folder / str(claim)} is being written by another run; wait for its end.")
+        yield work
+    except RsunfoldError as error:  # nobody knows the hidden folder
+        raise type(error)(str(error).replace(str(work), str(folder))) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OutputError(
+            f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+        if not there:
+            with suppress(OSError):  # not empty, or never made
+                folder.rmdir()
+
+
+def _locked(work: Path) -> int | None:
+    """A lock on a folder that is held until it is closed or the process ends; None where another process has it, or
+    there are no such locks."""
+    try:
+        import fcntl
+
+        found = os.open(work, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows
+        return None
+    try:
+        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(found)
+        return None
+    return found
+
+
+def _is_held(work: Path) -> bool:
+    """Whether a run that is alive has a work folder."""
+    lock = _locked(work)
+    if lock is not None:
+        os.close(lock)
+    return lock is None and work.exists()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the work folders of runs that were killed: they may be as large as their images."""
+    for left in folder.glob(f"{HIDDEN}*"):
+        with suppress(OSError):
+            last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
+            if time.time() - last > ABANDONED and (lock := _locked(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+
+
+def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = ()) -> None:
+    """Move every file of ``work`` to ``folder``, the summary last; ExistsError before the first when one exists.
+
+    stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
+    """
+    files = sorted((p for p in work.iterdir() if p.is_file()), key=lambda p: p.name.endswith(LAST))
+    for path in files:
+        refuse_existing(folder / path.name, overwrite)
+    with _uninterrupted():
+        old = [folder / p.name for p in files if p.name.endswith(LAST) and (folder / p.name).exists()]
+        gone = set(stale) - {p.name for p in files} if overwrite and old else set()
+        for summary in old:  # without it nobody takes a mixture of old and new files for a result
+            summary.unlink()
+        for name in gone:
+            (folder / name).unlink(missing_ok=True)
+        for name in gone | {p.name for p in files}:  # what a GIS has kept of what is replaced
+            for end in SIDECARS:
+                (folder / f"{name}{end}").unlink(missing_ok=True)
+        for path in files:
+            path.replace(folder / path.name)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A few moves of files, during which signals that would end the program wait."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets them
+        yield
+        return
+    caught: list[int] = []
+    numbers = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None)) is not None]
+    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
+    for number in before:
+        signal.signal(number, lambda n, _: caught.append(n))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in caught[:1]:
+            signal.raise_signal(number)
