@@ -82,8 +82,8 @@ Reach = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="The more candidates within this many pixels, the surer a target must be (0: judge each alone); default: "
-        "set by the model, or 0 if only --threshold is given.",
+        help="The more groups above the threshold within this many rows and columns, the surer a target must be (0: "
+        "judge each alone); default: set by the model, or 0 if --threshold is given without --confidence.",
     ),
 ]
 Weights = Annotated[

@@ -68,7 +68,8 @@ def info(
             for of, figures in value.items():
                 facts.append((f"on {of}", ", ".join(f"{k} {_short(v)}" for k, v in figures.items())))
         else:
-            facts.append((key, value if isinstance(value, str) else _short(value)))
+            unsaid = "each group is judged alone" if key == "reach" and value is None else None
+            facts.append((key, unsaid or (value if isinstance(value, str) else _short(value))))
     show_facts(facts)
 
 
@@ -142,8 +143,8 @@ def calibrate(
         int | None,
         typer.Option(
             min=0,
-            help="The more candidates within this many pixels, the surer a target must be (0: judge each alone); "
-            "default: 0 or 128, whichever is better.",
+            help="The more groups above the threshold within this many rows and columns, the surer a target must be "
+            "(0: judge each alone); default: 0 or 128, whichever is better.",
         ),
     ] = None,
     device: Device = "auto",
@@ -152,7 +153,8 @@ def calibrate(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Recalibrate temperature, threshold and confidence of infrared weights on labelled images from your own sensor.
+    """Recalibrate the temperature and the rule (threshold, confidence, reach) of infrared weights on labelled images
+    from your own sensor.
 
     The network itself is not changed. Twenty images with targets and some without are a good start. The figures shown
     are for the images used for calibration, so evaluate the result on others.

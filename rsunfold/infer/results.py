@@ -34,6 +34,7 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
+DEFAULT = "the default"
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
 
@@ -109,10 +110,12 @@ def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str
                     f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
                 )
     before, now = _settings(told), _settings(about)
-    for name in sorted(before.keys() & now.keys()):
-        if _plain(before[name]) != _plain(now[name]):
+    known = before.keys() & now.keys()
+    later = about.get("asked", {}).keys() - known if "asked" in told else ()  # options there were not then
+    for name in [*sorted(known), *sorted(name for name in later if _shown(now[name]) != DEFAULT)]:
+        if name not in before or _plain(before[name]) != _plain(now[name]):
             raise OutputError(
-                f"{summary} was made with --{name.replace('_', '-')} at {_shown(before[name])}, not at "
+                f"{summary} was made with --{name.replace('_', '-')} at {_shown(before.get(name))}, not at "
                 f"{_shown(now[name])}; choose another folder, or pass --overwrite."
             )
     if told.get("input_bytes") not in (None, input_bytes(source)):
@@ -232,7 +235,7 @@ def _settings(entries: Mapping[str, Any]) -> dict[str, Any]:
 def _shown(value: Any) -> str:
     """A setting about as a user writes it: ``1340-1450,1800-1960`` of pairs of numbers."""
     if value is None or value is False or value in ([], ()):
-        return "the default"
+        return DEFAULT
     if isinstance(value, list | tuple):
         return ",".join("-".join(map(_shown, v)) if isinstance(v, list | tuple) else _shown(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -47,12 +47,28 @@ def log_odds(score: NDArray[Any] | float) -> NDArray[np.float64]:
         return np.asarray(np.clip(np.log(s) - np.log1p(-s), -16.0, 16.0))
 
 
-def sure(odds: NDArray[np.float64], centre: NDArray[np.float64], least: float, reach: int | None) -> NDArray[np.bool_]:
+def around(centre: NDArray[np.float64], reach: int, of: NDArray[np.float64] | None = None) -> NDArray[np.intp]:
+    """How many of the places ``of`` (m, 2), None: the same, are within ``reach`` of each place ``centre`` (n, 2) in
+    both directions."""
+    from scipy.spatial import KDTree
+
+    tree = KDTree(centre if of is None else of)
+    return np.asarray(tree.query_ball_point(centre, reach, p=np.inf, return_length=True))
+
+
+def sure(
+    odds: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    least: float,
+    reach: int | None,
+    counts: NDArray[np.intp] | None = None,
+) -> NDArray[np.bool_]:
     """Which of n candidates are surer than their surroundings demand.
 
     odds : (n,) mean log odds of each. centre : (n, 2) row, col of the middle of its box. A candidate has to exceed
     ``least`` + log(m), where m counts the candidates that are not sure and whose centres are within ``reach`` pixels
-    of its own in both directions, itself included; None: ``least`` alone.
+    of its own in both directions, itself included; None: ``least`` alone. counts : what :func:`around` says of all,
+    where it is known.
 
     Where m things look like a target and few of them can be one, each has 1/m of the prior odds. Those found sure drop
     out of the count, as in Holm's step-down procedure (A simple sequentially rejective multiple test procedure,
@@ -60,21 +76,15 @@ def sure(odds: NDArray[np.float64], centre: NDArray[np.float64], least: float, r
     """
     if reach is None:
         return np.asarray(odds > least)
-    from scipy.spatial import KDTree
-
     found = np.zeros(len(odds), bool)
     left = np.flatnonzero(odds > least)  # all that can become sure; the others do no more than count
     if not left.size:
         return found
-
-    def within(of: NDArray[np.float64]) -> NDArray[np.intp]:
-        return np.asarray(KDTree(of).query_ball_point(centre[left], reach, p=np.inf, return_length=True))
-
-    around = within(centre)
-    while (new := odds[left] > least + np.log(around)).any():
-        gone, left, around = left[new], left[~new], around[~new]
+    m = around(centre[left], reach, centre) if counts is None else counts[left]
+    while (new := odds[left] > least + np.log(m)).any():
+        gone, left, m = left[new], left[~new], m[~new]
         found[gone] = True
-        around = around - within(centre[gone])
+        m = m - around(centre[left], reach, centre[gone])
     return found
 
 

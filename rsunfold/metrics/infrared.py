@@ -83,16 +83,20 @@ class InfraredMetrics:
                 raise UsageError("boolean predictions have no ROC; leave out the thresholds for it.")
             self.roc = _Roc(np.asarray(thresholds_for_roc, dtype=np.float64))
 
-    def update(self, name: str, score: NDArray[Any], truth: Mask, valid: Mask | None = None) -> dict[str, Any]:
+    def update(
+        self, name: str, score: NDArray[Any], truth: Mask, valid: Mask | None = None, known: Mask | None = None
+    ) -> dict[str, Any]:
         """Adds one image and returns its row of the per-image table, which is also kept in ``rows``.
 
         score : (H, W), float, or bool when ``rule`` is None; values outside ``valid`` are not looked at.
-        truth : bool (H, W). valid : bool (H, W), False at nodata, or None when every pixel counts.
+        truth : bool (H, W). valid : bool (H, W), False at nodata, or None when every pixel counts. known : bool (H, W),
+        False where nobody knows the truth: the rule looks at these pixels, but they count for nothing.
         Raises InputError when shapes differ or a valid score is NaN, UsageError when ``score`` has the wrong type.
         """
         valid = np.ones(truth.shape, dtype=bool) if valid is None else valid
         predicted = self._predicted(name, score, truth, valid)
-        truth = truth & valid
+        valid = valid if known is None else valid & known
+        truth, predicted = truth & valid, predicted & valid
         g, p = Components.of(truth), Components.of(predicted)
         _, matched = match(g, p)
         tp, fp, fn = (int(np.sum(m)) for m in (truth & predicted, predicted & ~truth, truth & ~predicted))

@@ -218,6 +218,33 @@ def test_the_reach_of_our_own_files_counts(call, report, scenes, network, tiny, 
     assert alone["sets"]["all"]["fp"] > scores["sets"]["all"]["fp"]
 
 
+def test_the_rule_looks_at_what_nobody_has_labelled(fails, report, scenes, network, tmp_path):
+    score, truth = np.full((40, 60), 0.01, np.float32), np.zeros((40, 60), np.uint8)
+    score[5:7, 5:7], truth[5:7, 5:7] = 0.93, 255
+    score[30, 5:55:6] = 0.7
+    tags = {"RSUNFOLD_THRESHOLD": "0.5", "RSUNFOLD_CONFIDENCE": "0.9", "RSUNFOLD_REACH": "128"}
+    for folder, data, nodata in (("scores", score, None), ("masks", truth, 7), ("known", truth, None)):
+        (tmp_path / folder).mkdir()
+        if nodata is not None:
+            data = np.where(np.arange(40)[:, None] < 20, data, np.uint8(nodata))
+        kind = {"driver": "GTiff", "height": 40, "width": 60, "count": 1, "dtype": data.dtype, "nodata": nodata}
+        with rasterio.open(tmp_path / folder / "a.tif", "w", **kind) as ds:
+            ds.write(data, 1)
+            ds.update_tags(**tags if folder == "scores" else {})
+    found = {m: report("--predictions", tmp_path / "scores", "--masks", tmp_path / m)[0] for m in ("masks", "known")}
+    assert [f["sets"]["all"]["tp"] for f in found.values()] == [0, 0]  # 0.93 is one of ten, whoever has labelled them
+    alone, _ = report("--predictions", tmp_path / "scores", "--masks", tmp_path / "masks", "--reach", 0)
+    assert (alone["sets"]["all"]["tp"], alone["sets"]["all"]["fp"], alone["sets"]["all"]["nodata_pixels"]) == (
+        4,
+        0,
+        1200,
+    )
+    for words in (("--reach", 5), ("--max-area", 5)):
+        assert "--ablate cannot be combined" in fails(
+            2, *EVALUATE, *folders(scenes), *network, "--ablate", "stages", *words
+        )
+
+
 def test_the_smallest_area_of_our_own_files_counts(call, report, scenes, network, tmp_path):
     truth = ("--masks", scenes / "masks")
     call("detect-ir", scenes / "images", "-o", tmp_path / "out", *network, "--min-area", "6", "--no-quicklook", "-q")
@@ -247,8 +274,13 @@ def test_predictions_whose_files_name_different_rules(call, fails, scenes, resul
     words = (*EVALUATE, "--predictions", theirs, "--masks", scenes / "masks")
     message = fails(3, *words)
     assert f"{max(theirs.iterdir())} was written with the rule threshold 0.25" in message
-    assert "give one rule for all with --threshold" in message
+    assert "give what differs for all with --threshold, --confidence, --max-area or --reach" in message
     call(*words, "--threshold", "0.5")
+    with rasterio.open(max(theirs.iterdir()), "r+") as ds, rasterio.open(min(theirs.iterdir())) as other:
+        ds.update_tags(**{k: v for k, v in other.tags().items() if k.startswith("RSUNFOLD_")}, RSUNFOLD_REACH="7")
+    assert "reach 7, the first of the predictions with" in fails(3, *words)
+    fails(3, *words, "--threshold", "0.5", "--confidence", "0.6")  # which leaves the reach as it is
+    call(*words, "--reach", "7")
 
 
 def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, write_image):

@@ -322,7 +322,10 @@ def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
     assert "Images on which the rule was chosen" in result.stdout and "training" not in result.stdout
     assert "cannot be found" not in result.stdout
     reach = call(*words[:-4], "-o", tmp_path / "reach.safetensors", "--device", "cpu", "--reach", 7)
-    assert "plus the logarithm of the number of groups within 7 rows and columns" in reach.stdout
+    assert (
+        "plus the natural logarithm of the number of groups above the threshold within 7 rows and columns"
+        in reach.stdout
+    )
     assert load(str(tmp_path / "reach.safetensors"))[1].reach == 7
     small = call(*words[:-4], "-o", tmp_path / "small.safetensors", "--device", "cpu", "--max-area", 1)
     assert re.search(

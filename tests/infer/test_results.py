@@ -46,6 +46,11 @@ ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab",
         ({"model": "mpcm", "asked": {"threshold": 0.5, "drop": [[1340.0, 1450.0]], "later": 1}}, None),
         ({"model": "mpcm", "asked": {"threshold": 0.1}}, "with --threshold at 0.1, not at 0.5; choose another"),
         ({"model": "mpcm", "asked": {"drop": []}}, "with --drop at the default, not at 1340-1450; choose"),
+        (
+            {"model": "mpcm", "asked": {"var": None, "drop": [[1340, 1450]]}},
+            "with --threshold at the default, not at 0.5",
+        ),
+        ({"model": "mpcm", "asked": {"threshold": 0.5, "drop": [[1340, 1450]]}}, None),  # before there was --var
         ({"model": "mpcm", "asked": {"var": "b"}}, "with --var at b, not at the default; choose"),
         ({"model": "mpcm", "seed": 3}, "with --seed at 3, not at 0; choose"),
         ({"model": "mpcm", "input": "elsewhere/a.tif"}, "was made from elsewhere/a.tif, not from .*/in/a.tif; choose"),

@@ -135,8 +135,12 @@ def detect_ir(
         raise UsageError("--seed sets the noise of --corrupt; add --corrupt.")
     if ablate not in (None, "stages"):
         raise UsageError(f"--ablate accepts only stages, not {ablate!r}.")
-    if ablate is not None and (noises or legacy or threshold is not None or confidence is not None):
-        raise UsageError("--ablate cannot be combined with --corrupt, --threshold, --confidence or --half-maximum.")
+    own = all(option is None for option in (threshold, confidence, max_area, reach))
+    if ablate is not None and (noises or legacy or not own):
+        raise UsageError(
+            "--ablate cannot be combined with --corrupt, --threshold, --confidence, --max-area, --reach or "
+            "--half-maximum."
+        )
     if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
         raise UsageError("--pfa, --roc and --worst cannot be combined with --corrupt or --ablate.")
     if pfa is not None and not 0 < pfa < 1:

@@ -26,6 +26,7 @@ from rsunfold.infer.infrared.run import (
     REACH_TAG,
     THRESHOLD_TAG,
     check_max_area,
+    check_reach,
     check_threshold,
 )
 from rsunfold.infer.results import environment
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import TargetNetwork
 
 Score = NDArray[Any]
-Result = tuple[Sample, Score, NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float32] | None]
+Mask = NDArray[np.bool_]
+Result = tuple[Sample, Score, Mask, Mask, Mask, NDArray[np.float32] | None]
 """A sample, its score, and truth, valid pixels and gray of it, all (H, W)."""
 
 WORST = 6
@@ -74,6 +76,7 @@ class Protocol:
         check_threshold(self.threshold)
         check_threshold(self.confidence, "--confidence")
         check_max_area(self.max_area)
+        check_reach(self.reach)
 
     def rule(self, detector: Detector) -> Rule | None:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
@@ -261,32 +264,40 @@ def evaluate_detector(
     def scores() -> Iterable[Result]:
         nonlocal scoring
         for sample in tracked(samples, detector.name):
-            gray, truth, valid = read_sample(sample, side, corruption)
+            gray, truth, valid, known = read_parts(sample, side, corruption)
             score, seconds = score_of(detector, gray)
             scoring += seconds
-            yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, gray
+            yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, known, gray
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)
     evaluation.scoring = scoring
     return evaluation
 
 
-def read_sample(
+def read_parts(
     sample: Sample, resize: int | None = None, corruption: Corruption | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """(gray, truth, valid), all (H, W), of a sample, resampled as :class:`Protocol` says and then with noise.
+) -> tuple[NDArray[np.float32], Mask, Mask, Mask]:
+    """(gray, truth, valid, known), all (H, W), of a sample, resampled as :class:`Protocol` says and then with noise.
 
-    Valid is what neither the image nor the mask marks as nodata.
+    Valid is what the image does not mark as nodata, known what the mask does not.
 
     Raises InputError when image and mask differ in size.
     """
     with environment(), GrayImage(str(sample.image)) as image:
         gray, valid = image.read()
     truth, known = sample.truth(gray.shape)
-    valid = valid & known
     if resize:
-        gray, truth, valid = (_resized(a, resize) for a in (gray, truth, valid))
-    return gray if corruption is None else corruption.apply(gray, valid, label_of(sample)), truth, valid
+        gray, truth, valid, known = (_resized(a, resize) for a in (gray, truth, valid, known))
+    return gray if corruption is None else corruption.apply(gray, valid, label_of(sample)), truth, valid, known
+
+
+def read_sample(sample: Sample) -> tuple[NDArray[np.float32], Mask, Mask]:
+    """(gray, truth, valid), all (H, W), of a sample; valid is what neither the image nor the mask marks as nodata.
+
+    Raises InputError when image and mask differ in size.
+    """
+    gray, truth, valid, known = read_parts(sample)
+    return gray, truth, valid & known
 
 
 def label_of(sample: Sample) -> str:
@@ -328,6 +339,7 @@ def evaluate_files(
     check_threshold(threshold)
     check_threshold(confidence, "--confidence")
     check_max_area(max_area)
+    check_reach(reach)
     names = {sample: [sample.name + tail for tail in ("", "_score", "_mask")] for sample in samples}
     looked_for = {name for several in names.values() for name in several}
     found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
@@ -347,18 +359,19 @@ def evaluate_files(
         own = _own_rule(first.meta)
     if not scored and (given := [option for option, value in asked.items() if value is not None]):
         raise UsageError(f"{predictions} contains masks, to which {given[0]} does not apply.")
-    rule = own.asked(threshold, confidence, max_area, reach) if scored else None
+    wanted = (threshold, confidence, max_area, reach)
+    rule = own.asked(*wanted) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in tracked(paths.items(), "comparing"):
-            prediction = _read_scores(path, own if threshold is None else None) if scored else _read_mask(path)
-            truth, valid = sample.truth(prediction.shape)
-            gray = None
+            prediction = _read_mask(path) if rule is None else _read_scores(path, rule, wanted)
+            truth, known = sample.truth(prediction.shape)
+            valid, gray = np.ones(prediction.shape, bool), None
             if sample.image != sample.mask:
                 with open_cube(sample.image) as reader:
                     cube = reader.read(scaled=False)
-                valid, gray = valid & cube.valid, np.abs(cube.data).mean(axis=0, dtype=np.float32)
-            yield sample, prediction, truth, valid, gray
+                valid, gray = cube.valid, np.abs(cube.data).mean(axis=0, dtype=np.float32)
+            yield sample, prediction, truth, valid, known, gray
 
     about = {
         "model": str(predictions),
@@ -393,15 +406,16 @@ def _own_rule(meta: Meta) -> Rule:
     return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most, least, reach)
 
 
-def _read_scores(path: Path, expected: Rule | None) -> NDArray[np.float32]:
-    """Scores of a file, which must name the rule that is ``expected``."""
+def _read_scores(path: Path, rule: Rule, wanted: tuple[Any, Any, Any, Any]) -> NDArray[np.float32]:
+    """Scores of a file, whose own rule, with what is ``wanted`` in its place, must be ``rule``."""
     cube = read_score(path)
     if cube.data.dtype.kind != "f":
         raise InputError(f"{path} contains a mask where the other predictions are scores; evaluate them separately.")
-    if expected is not None and (named := _own_rule(cube.meta)) != expected:
+    named = _own_rule(cube.meta).asked(*wanted)
+    if named != rule:
         raise InputError(
             f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
-            f"{_in_words(expected)}; give one rule for all with --threshold."
+            f"{_in_words(rule)}; give what differs for all with --threshold, --confidence, --max-area or --reach."
         )
     score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)
     if score.min() < 0 or score.max() > 1:
@@ -416,14 +430,15 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
     grid = None if rule is None or not roc else roc_thresholds(min(max(rule.threshold, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
-    for number, (sample, score, truth, valid, gray) in enumerate(results):
+    for number, (sample, score, truth, valid, known, gray) in enumerate(results):
         metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid))
-        row = metrics.update(label_of(sample), score, truth, valid)
+        row = metrics.update(label_of(sample), score, truth, valid, known)
         if row["iou"] is None:
             continue
         predicted = score & valid if rule is None else rule.detected(score, valid)
         what, shown = ("prediction, no image given", np.asarray(score, np.float32)) if gray is None else ("image", gray)
-        case = Case(row["image"], shown, truth & valid, predicted, row["iou"], what)
+        counts = valid & known
+        case = Case(row["image"], shown, truth & counts, predicted & counts, row["iou"], what)
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)

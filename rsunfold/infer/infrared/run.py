@@ -67,12 +67,19 @@ class Options:
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
         check_max_area(self.max_area, self.min_area)
+        check_reach(self.reach)
 
 
 def check_max_area(max_area: int | None, min_area: int = 1) -> None:
     """Raise UsageError for a largest target smaller than the smallest; None is that of the weights, 0 any size."""
     if max_area and max_area < min_area:
         raise UsageError(f"--max-area must be 0 (no limit) or at least {min_area}, not {max_area}.")
+
+
+def check_reach(reach: int | None) -> None:
+    """Raise UsageError for a distance below 0; None is that of the weights, 0 judges each group alone."""
+    if reach is not None and reach < 0:
+        raise UsageError(f"--reach must be 0 (each group is judged alone) or more, not {reach}.")
 
 
 def check_threshold(threshold: float | None, option: str = "--threshold") -> None:
@@ -306,7 +313,8 @@ def _write_reports(
             mask,
             targets,
             title=f"{Path(image.path).name}: {summary['model']}, "
-            f"threshold {passage.rule.threshold:.3g}, confidence {passage.rule.confidence:.3g}",
+            f"threshold {passage.rule.threshold:.3g}, confidence {passage.rule.confidence:.3g}"
+            + (f", reach {passage.rule.reach}" if passage.rule.reach else ""),
             shape=(image.rows, image.cols),
             read=lambda w: image.read(w)[0],
         )

@@ -15,7 +15,7 @@ from rsunfold.infer.infrared.evaluate import (
     evaluate_detector,
     first_stages,
     label_of,
-    read_sample,
+    read_parts,
     score_of,
 )
 from rsunfold.io.samples import Sample
@@ -26,11 +26,11 @@ from rsunfold.simulate.corruption import KINDS, Corruption
 
 def _case(protocol: Protocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str) -> Case:
     """The image, truth and prediction of a sample, named after the level."""
-    gray, truth, valid = read_sample(sample, protocol.resize, corruption)
+    gray, truth, valid, known = read_parts(sample, protocol.resize, corruption)
     score, _ = score_of(detector, gray)
     rule = protocol.rule(detector)
     predicted = legacy_half_maximum(score, valid) if rule is None else rule.detected(score, valid)
-    truth = truth & valid
+    truth, predicted = truth & valid & known, predicted & known
     either = int((predicted | truth).sum())
     return Case(level, gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)
 
@@ -189,7 +189,7 @@ def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protoco
 
 
 ABLATION_NOTE = (
-    "T^k of the weights trained for all stages, at their own threshold and confidence; not networks trained with k "
+    "T^k of the weights trained for all stages, by their own rule; not networks trained with k "
     "stages. Earlier stages were trained to be read out where the recipe's loss.stages is above 0 (see the weights' "
     "card). "
     "parameters and gflop are those of a network of the first k stages, every branch counted."

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from rsunfold.metrics.components import Components, Rule, log_odds, middles, sure
+from rsunfold.metrics.components import Components, Rule, around, log_odds, middles, sure
 
 QUIET = 0.9
 """Least share of target-free images that a rule has to leave without any detection."""
@@ -108,8 +108,9 @@ def calibrate(
             mean, middle = total / area, middles(labels)
             for r, reach in enumerate(reaches):
                 above = np.zeros((count, high.size), bool)  # Rule.keeps, for all confidences of the grid
+                near = None if reach is None else around(middle, reach)
                 for n in np.flatnonzero(high < mean.max(initial=-np.inf)):
-                    above[:, n] = sure(mean, middle, float(high[n]), reach)
+                    above[:, n] = sure(mean, middle, float(high[n]), reach, near)
                 if max_area is not None:
                     above &= (area <= max_area)[:, None]
                 quiet_at[r, i] = ~above.any(axis=0)

@@ -55,15 +55,16 @@ def usage_of(found: Calibration, *, trained: bool = True, cut: bool = False) -> 
     more = "; 1 in 200 of the training targets is larger" if rule.max_area and cut else ""
     images = "validation images" if trained else "images"
     crowd = (
-        f", plus the logarithm of the number of groups within {rule.reach} rows and columns, itself included, that are "
-        "not found to be targets"
+        f", plus the natural logarithm of the number of groups above the threshold within {rule.reach} rows and"
+        " columns (from middle to middle), itself included, that do not pass this test"
         if rule.reach
         else ""
     )
+    chosen = "temperature, threshold, reach and confidence" if rule.reach else "temperature, threshold and confidence"
     return (
         f"score = sigmoid(logit / {found.temperature:.4g}); a target is a group of {size}connected pixels with scores"
-        f" above {rule.threshold:.3f} whose mean log-odds exceed those of {rule.confidence:.4g}{crowd}; temperature, "
-        f"threshold and confidence were chosen on the {images} below, so the figures are slightly optimistic{more}"
+        f" above {rule.threshold:.3f} whose mean log-odds exceed those of {rule.confidence:.4g}{crowd}; {chosen} were"
+        f" chosen on the {images} below, so the figures are slightly optimistic{more}"
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.evaluate import read_sample
+from rsunfold.infer.infrared.run import check_reach
 from rsunfold.io.samples import Sample
 from rsunfold.metrics.components import Components
 from rsunfold.progress import tracked
@@ -39,6 +40,7 @@ def recalibrate(
     Returns the new record, and what a card says of it in lines of Markdown. Raises InputError unless some image holds
     a target, UsageError for weights of another task, and what :func:`rsunfold.weights.load` raises.
     """
+    check_reach(reach)
     device = device or torch.device("cpu")
     net, record, sha = load(weights)
     if get_model(record.model).task != "detect-ir":

@@ -612,6 +612,8 @@ def test_impossible_options(threshold):
         Options(threshold=threshold)
     with pytest.raises(UsageError, match="--min-area must be at least 1"):
         Options(min_area=0)
+    with pytest.raises(UsageError, match=r"--reach must be 0 \(each group is judged alone\) or more, not -1"):
+        Options(reach=-1)
 
 
 # ---------------------------------------------------------------- the Python API
