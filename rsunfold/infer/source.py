@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Self
 
 from rsunfold.cube import Meta
-from rsunfold.errors import InputError
 from rsunfold.io import CubeReader, open_cube
 
 
@@ -27,11 +26,6 @@ class Source:
     def prepare(self) -> None:
         """Look at the open image; raises the errors of the subclass."""
         raise NotImplementedError
-
-    def refuse_complex(self) -> None:
-        """Raise InputError when the samples are complex."""
-        if self.reader.dtype.kind == "c":
-            raise InputError(f"{self.reader.path} contains complex samples; write their magnitude to a file first.")
 
     def __enter__(self) -> Self:
         return self

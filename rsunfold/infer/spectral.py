@@ -120,7 +120,7 @@ class SpectralImage(Source):
 
     def prepare(self) -> None:
         """Gather the statistics."""
-        self.refuse_complex()
+        self.reader.refuse_complex()
         if self.room is not None:
             copies = STRIP_COPIES_NEAR if self.near else STRIP_COPIES
             mosaic = 4 * self.count * min(MOSAIC_SIDE**2, self.rows * self.cols)

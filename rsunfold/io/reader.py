@@ -73,6 +73,11 @@ class CubeReader(ABC):
             meta = replace(meta, dtype=physical.name, nodata=(), scales=(), offsets=())
         return Cube(data, valid, meta)
 
+    def refuse_complex(self) -> None:
+        """Raise InputError where the samples are complex."""
+        if self.dtype.kind == "c":
+            raise InputError(f"{self.path} contains complex samples; write their magnitude to a file first.")
+
     @abstractmethod
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Fresh arrays of stored samples (band, row, col) and of the file's own mask (row, col)."""

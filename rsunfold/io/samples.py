@@ -55,6 +55,7 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     such as those of a file that numbers its targets; a prediction may be unsure of all, but not number them.
     """
     with open_cube(path, palette="grays") as reader:
+        reader.refuse_complex()
         cube = reader.read(scaled=False)
         top = full_range(reader)
     data = cube.data
@@ -78,6 +79,7 @@ def read_score(path: Path, *, scaled: bool = True) -> Cube:
     with open_cube(path) as reader:
         if reader.shape[0] != 1:
             raise InputError(f"{path} has {reader.shape[0]} bands, but a score has one.")
+        reader.refuse_complex()
         return reader.read(scaled=scaled)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import DPI, Array, Bool, curve_style, finite, save, show, show_difference, stretch
-from rsunfold.report.spectral import BAD_BAND, BandAxis, say_if_empty
+from rsunfold.report.spectral import PASSED_BAND, BandAxis, say_if_empty
 
 _WIDE, _TALL = 0.1, 1.4  # rows / columns beyond which a panel no longer follows the shape of the image
 
@@ -133,7 +133,7 @@ def _mark(axes: Any, pixels: Sequence[tuple[int, int]], shape: tuple[int, int]) 
 def _spectra(
     axes: Any, axis: BandAxis, before: Array, after: Array, pixels: Sequence[tuple[int, int]], bad: Bool | None
 ) -> None:
-    axis.shade(axes, bad, BAD_BAND)
+    axis.shade(axes, bad, PASSED_BAND)
     good = np.ones(axis.count, bool) if bad is None else ~np.asarray(bad, bool)
     for i, (row, col) in enumerate(pixels):
         colour, dash = curve_style(i)

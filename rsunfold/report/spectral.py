@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import COLOURS, DPI, Array, Bool, curve_style, finite, save
 
-BAD_BAND = "bad band, passed through"
+PASSED_BAND = "band passed through"
 _SHADE = "#F3E6C8"  # no grey: that is the grid
 _GAP = 4.0
 DETECTORS = 3
@@ -147,7 +147,7 @@ def noise_picture(
     fig.suptitle(title)
     panels = list(fig.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     for axes in panels:
-        axis.shade(axes, bad, BAD_BAND)
+        axis.shade(axes, bad, PASSED_BAND)
         axis.finish(axes, label=axes is panels[-1])
 
     noise, before = panels[0], _positive(sigma_before)
@@ -207,7 +207,7 @@ def quality_picture(
     fig = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
     axes = fig.subplots()
     axes.set_title(title)
-    axis.shade(axes, bad, BAD_BAND)
+    axis.shade(axes, bad, PASSED_BAND)
     counted = np.ones(axis.count, bool) if bad is None else ~np.asarray(bad, bool)
     for i, (name, values) in enumerate(curves.items()):
         colour, dash = curve_style(i)

@@ -4,7 +4,7 @@ import os
 import pytest
 
 from rsunfold.errors import OutputError
-from rsunfold.io.atomic import atomic_path
+from rsunfold.io.atomic import atomic_path, refuse_existing
 
 
 def names(folder):
@@ -80,8 +80,15 @@ def test_target_is_a_folder(tmp_path):
 
 def test_folder_without_write_permission(plain_user):
     plain_user.chmod(0o500)
-    with pytest.raises(OutputError, match="Permission denied"), atomic_path(plain_user / "a.json"):
+    with pytest.raises(OutputError, match="no permission for the folder"), atomic_path(plain_user / "a.json"):
         pytest.fail("the block must not run")
+    for target in (plain_user / "a.json", plain_user / "new" / "folder" / "a.json"):
+        with pytest.raises(
+            OutputError, match=rf"{target} cannot be written: no permission for the folder {plain_user};"
+        ):
+            refuse_existing(target, True)
+    plain_user.chmod(0o700)
+    refuse_existing(plain_user / "new" / "folder" / "a.json", False)
 
 
 def test_disk_full_is_an_output_error(tmp_path):

@@ -8,7 +8,7 @@ import rasterio
 from skimage.io import imsave
 
 from rsunfold.errors import InputError
-from rsunfold.io.samples import find_samples, keep_only, pair, read_mask
+from rsunfold.io.samples import find_samples, keep_only, pair, read_mask, read_score
 
 
 def write(path: Path, data=None, **profile) -> Path:
@@ -28,6 +28,15 @@ def make_set(folder: Path, names=("a1", "a2", "a10"), suffix="") -> Path:
         write(folder / "images" / f"{name}.png")
         write(folder / "masks" / f"{name}{suffix}.png")
     return folder
+
+
+def test_complex_samples_are_neither_masks_nor_scores(tmp_path):
+    kind = {"driver": "GTiff", "width": 3, "height": 2, "count": 1, "dtype": "complex64"}
+    with rasterio.open(tmp_path / "c.tif", "w", **kind) as ds:
+        ds.write(np.ones((1, 2, 3), np.complex64))
+    for read in (read_mask, read_score):
+        with pytest.raises(InputError, match="contains complex samples"):
+            read(tmp_path / "c.tif")
 
 
 def test_one_set_in_natural_order(tmp_path):

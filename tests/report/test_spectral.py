@@ -129,7 +129,7 @@ def test_the_legend_states_the_mean_of_the_good_and_finite_bands(tmp_path, figur
     curves = {"a": np.array([30.0, 31, 35, 99]), "b": np.array([20, np.inf, np.nan, 99]), "c": np.full(4, np.inf)}
     report.quality_picture(tmp_path / "q.png", curves, bad=np.arange(4) == 3)
     legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
-    assert legend == ["bad band, passed through", "a: mean 32 dB", "b: mean 20 dB", "c: no finite value"]
+    assert legend == ["band passed through", "a: mean 32 dB", "b: mean 20 dB", "c: no finite value"]
     (axes,) = figures[0].axes
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), curves["a"])
 

@@ -49,6 +49,7 @@ class Scene:
             truth, known = read_mask(self.truth_path, truth=True)
         else:
             with open_cube(self.truth_path, var=self.truth_var) as reader:
+                reader.refuse_complex()
                 cube = reader.read()
             truth, known = cube.data[0] > 0, cube.valid
         if truth.shape != shape:

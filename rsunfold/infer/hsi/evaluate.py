@@ -186,6 +186,7 @@ def evaluate_files(
                 raise InputError(
                     f"{path} has (bands, rows, cols) {reader.shape}, but its ground truth {truth} has {size}."
                 )
+            reader.refuse_complex()
             cube = reader.read(bands=clean.bands)
         shared = int((clean.valid & cube.valid).sum())
         if not shared:

@@ -76,7 +76,7 @@ class GrayImage(Source):
         self.scale = self._make_scale(scale)
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
-        self.refuse_complex()
+        self.reader.refuse_complex()
         if band is not None:
             if not 1 <= band <= bands:
                 raise UsageError(f"{self.reader.path} has {bands} band(s), so --band must be 1 to {bands}, not {band}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,6 +21,7 @@ from rsunfold.train.hyperspectral.recipe import HyperspectralRecipe
 from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
 from rsunfold.unfold.unrolled import Unrolled
+from rsunfold.weights import WeightRecord
 
 TINY = 1e-8
 SCALING = "whitened: each band less its mean and divided by its noise"
@@ -49,10 +51,16 @@ class HyperspectralTask(TrainingTask):
         train = [cube for cube in cubes if cube.name not in recipe.data.held_out]
         if not train:
             raise InputError(f"{data} contains no cubes other than those for validation.")
+        self.absent = sorted(recipe.data.weights.keys() - {cube.name for cube in train})
         self.data_hash = _hash(cubes)
         self.trained_on = f"{len(train)} cube{'s' * (len(train) != 1)}: {', '.join(cube.name for cube in train)}"
         self.held_out = [cube.name for cube in self.validation]
         self.crops = NoisyCrops(train, recipe.augment, recipe.noise, recipe.data, recipe.seed, self.robust)
+
+    def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
+        """Say which names of the recipe have no effect."""
+        if self.absent:
+            say(f"cubes that the recipe gives weights and that are not trained on: {', '.join(self.absent)}")
 
     def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
         """Mean over crops and bands of the logarithm of the mean squared error: PSNR without its factor and sign."""

@@ -71,6 +71,7 @@ def test_files_that_do_not_fit(clean, write, tmp_path):
     write(tmp_path / "a.tif", clean)
     write(tmp_path / "small.tif", clean[:, :20])
     write(tmp_path / "negative.tif", clean - 2)
+    write(tmp_path / "complex.tif", clean.astype(np.complex64))
     half = clean.copy()
     half[:, :12] = np.nan
     write(tmp_path / "top.tif", half)
@@ -82,6 +83,7 @@ def test_files_that_do_not_fit(clean, write, tmp_path):
             r"small.tif has \(bands, rows, cols\) \(16, 20, 20\), but its ground truth .*a.tif has \(16, 24,",
         ),
         ("negative", "a", "negative.tif has no value above 0"),
+        ("a", "complex", "complex.tif contains complex samples; write their magnitude"),
         ("top", "bottom", "bottom.tif and its ground truth .*top.tif have no valid pixel in common"),
     ):
         with pytest.raises(InputError, match=message):

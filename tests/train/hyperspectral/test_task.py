@@ -9,6 +9,7 @@ from scipy.io import savemat
 
 from rsunfold import weights
 from rsunfold.errors import InputError
+from rsunfold.registry import get_model
 from rsunfold.train.hyperspectral.recipe import Augment, Data, HyperspectralRecipe, Noise
 from rsunfold.train.hyperspectral.task import HyperspectralTask
 from rsunfold.train.loop import Trainer
@@ -67,6 +68,18 @@ def test_held_out_cubes_are_never_drawn(data):
     assert [c.name for c in task.validation] == task.held_out == ["two"]
     assert [c.name for c in task.crops.cubes] == ["one"] and task.trained_on == "1 cube: one"
     assert task.robust is False and HyperspectralTask(recipe("star-net-s"), data, CPU).robust is True
+
+
+def test_weights_of_cubes_that_are_not_trained_on_are_said(data):
+    said: list[str] = []
+    content = recipe()
+    content.data.weights = {"one": 2.0, "two": 3.0, "oen": 5.0}
+    task = HyperspectralTask(content, data, CPU)
+    task.begin(None, get_model("star-net").build(K=1), said.append)
+    assert said == ["cubes that the recipe gives weights and that are not trained on: oen, two"]
+    said.clear()
+    HyperspectralTask(recipe(), data, CPU).begin(None, get_model("star-net").build(K=1), said.append)
+    assert not said
 
 
 @pytest.mark.parametrize(
