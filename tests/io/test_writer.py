@@ -362,7 +362,7 @@ def test_disk_full(tmp_path, name, limit, capfd):
 @pytest.mark.parametrize("name", ["a.tif", "a.img"])
 def test_unwritable_folder(plain_user, cube, name):
     plain_user.chmod(0o500)
-    with pytest.raises(OutputError, match=rf"{name} cannot be written \(Permission denied\)"):
+    with pytest.raises(OutputError, match=rf"{name} cannot be written: no permission for the folder"):
         write(plain_user / name, cube)
 
 
