@@ -431,7 +431,7 @@ def each_input(
 
     outcomes: list[Outcome[T]] = []
     made = 0
-    for outcome in run_batch(files, seen, done=done):
+    for outcome in run_batch(files, seen, done=done, say=say):
         outcomes.append(outcome)
         if outcome.result is not None:
             tell(outcome.source, outcome.result)

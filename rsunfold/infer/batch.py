@@ -27,6 +27,8 @@ from rsunfold.io.writer import SIDECARS
 
 T = TypeVar("T")
 THERE = "it already has results"
+WAIT = 1.0
+"""Seconds between two looks at what another run is making."""
 
 
 def expand(inputs: Sequence[str]) -> dict[str, str]:
@@ -89,31 +91,43 @@ class Outcome(Generic[T]):
 
 
 def run_batch(
-    files: dict[str, str], run: Callable[[str, str], T], *, done: Callable[[str, str], bool] | None = None
+    files: dict[str, str],
+    run: Callable[[str, str], T],
+    *,
+    done: Callable[[str, str], bool] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Outcome[T]]:
     """``run(source, stem)`` on each of ``files`` (by stem); an error ends only its own input.
 
     One that is nobody's mistake but rsunfold's is raised where there is a single file.
 
-    done : says of a source and a stem whether it has its result already and is to be skipped. With it, what another
-    run is writing, or has written meanwhile, is skipped too, so that several may share the work.
+    done : says of a source and a stem whether it has its result already and is to be skipped. With it, several runs may
+    share the work: what another is making is left for the end, when it is done, or is made after all. say : told of
+    these.
     """
-    for stem, source in files.items():
+    left = list(files.items())
+    passed: set[str] = set()  # stems that another run was making
+    while left:
+        stem, source = left.pop(0)
         try:
             if done is not None and done(source, stem):
                 yield Outcome(source, skipped=THERE)
                 continue
             try:
                 yield Outcome(source, result=run(source, stem))
-            except (ClaimedError, ExistsError) as error:
+            except ClaimedError:
                 if done is None:
                     raise
-                if isinstance(error, ClaimedError):
-                    yield Outcome(source, skipped="another run is writing its results")
-                elif _appears(done, source, stem):
-                    yield Outcome(source, skipped=THERE)
+                if stem in passed:
+                    time.sleep(WAIT)
                 else:
+                    say(f"{source}: another run is making its results; looking again at the end")
+                passed.add(stem)
+                left.append((stem, source))
+            except ExistsError:
+                if done is None or not done(source, stem):
                     raise
+                yield Outcome(source, skipped=THERE)
         except RsunfoldError as error:
             yield Outcome(source, error=error)
         except UnicodeError:
@@ -133,15 +147,6 @@ def run_batch(
                 raise
             what = f"internal error in rsunfold: {type(error).__name__}: {error}"
             yield Outcome(source, error=RsunfoldError(f"{what}; run it on this file alone with -v and report it."))
-
-
-def _appears(done: Callable[[str, str], bool], source: str, stem: str) -> bool:
-    """Whether a result is there within a second: another run may be moving it to its place."""
-    for wait in (0.0, *[0.1] * 10):
-        time.sleep(wait)
-        if done(source, stem):
-            return True
-    return False
 
 
 def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -> None:

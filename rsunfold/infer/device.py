@@ -43,30 +43,37 @@ def left_in_groups(root: Path = Path("/")) -> int:
 
     root : where the file system begins. Source: Linux kernel documentation, admin-guide/cgroup-v2 and cgroup-v1/memory.
     """
-    files = {
-        "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    kinds = {  # by controller: where the groups are, limits, what is used, prefix of the counts
+        "": ("sys/fs/cgroup", ("memory.max", "memory.high"), "memory.current", ""),
+        "memory": ("sys/fs/cgroup/memory", ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_"),
     }
     left = sys.maxsize
-    try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return left
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        for kind in set(controllers.split(",")) & files.keys():
-            mount, limit, used, cache = files[kind]
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        for kind in set(controllers.split(",")) & kinds.keys():
+            mount, limits, used, prefix = kinds[kind]
             group = PurePosixPath(path.lstrip("/"))
-            for place in [root / mount / part for part in (group, *group.parents)]:
-                try:
-                    most = (place / limit).read_text().strip()
-                    held = int((place / used).read_text())
-                    counts = dict(row.split() for row in (place / "memory.stat").read_text().splitlines())
-                except OSError:  # seen from inside a container, its groups have no parents
-                    continue
-                if most != "max":
-                    left = min(left, max(0, int(most) - held + int(counts.get(cache, 0))))
+            for place in [root / mount / part for part in (group, *group.parents)]:  # in a container, only the last
+                most = [n for limit in limits if (n := _number(place / limit)) is not None and n >= 0]
+                if most:
+                    counts = dict([*row.split(), "", ""][:2] for row in _lines(place / "memory.stat"))
+                    cache = sum(int(counts.get(f"{prefix}{age}_file") or 0) for age in ("active", "inactive"))
+                    left = min(left, max(0, min(most) - (_number(place / used) or 0) + cache))
     return left
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a file of the kernel; none where it is not there, as on other systems."""
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file of the kernel; None where there is none, or ``max``."""
+    text = " ".join(_lines(path)).strip()
+    return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
 def resident() -> int:

@@ -19,6 +19,7 @@ import numpy as np
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.device import usual_torch
 from rsunfold.infer.source import Source
+from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES, resolve
 from rsunfold.io.folders import SUFFIXES
@@ -188,6 +189,18 @@ def refuse_results(folder: Path, names: Collection[str], spec: ModelSpec, source
         if task not in (None, spec.task):
             raise OutputError(f"{path} was written by {task}, whose files have the same names; choose another folder.")
         refuse_existing(path, overwrite)
+
+
+@contextmanager
+def reserved(
+    folder: Path, names: Mapping[str, str], spec: ModelSpec, source: str, *, overwrite: bool
+) -> Iterator[None]:
+    """The results ``names``, by kind, are made by this run alone; raises what :func:`refuse_results` raises, and
+    ClaimedError when another run is making them."""
+    refuse_results(folder, names.values(), spec, source, overwrite=overwrite)
+    with claimed(folder, names["summary"]):
+        refuse_results(folder, names.values(), spec, source, overwrite=overwrite)  # the other may just have ended
+        yield
 
 
 def with_headers(names: Mapping[str, str]) -> dict[str, str]:

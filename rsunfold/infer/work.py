@@ -18,57 +18,108 @@ from rsunfold.io.atomic import folder_failure, refuse_existing
 from rsunfold.io.folders import LAST
 from rsunfold.io.writer import SIDECARS
 
-HIDDEN = ".rsunfold-run-"
+HIDDEN, CLAIM = ".rsunfold-run-", ".rsunfold-claim-"
 ABANDONED = 6 * 3600.0
 """Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
 network disks other machines may not see who holds it."""
 
 
 @contextmanager
-def work_folder(folder: Path, claim: str | None = None) -> Iterator[Path]:
-    """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
+def claimed(folder: Path, name: str) -> Iterator[None]:
+    """The result whose last file is ``name`` in ``folder`` belongs to this run alone: another that claims it meanwhile
+    gets ClaimedError. Where the file system has no locks (some network disks, Windows), nothing is claimed.
 
-    ``folder`` is made, and removed again when it stays empty. claim : name of the file in ``folder`` that is written
-    last; as long as the hidden folder is there, no other run that claims it begins.
-
-    Raises OutputError when the folder cannot be made or written to, or its disk is full, ClaimedError when another run
-    has claimed ``claim``.
+    ``folder`` is made, and removed again when it stays empty; raises OutputError when it cannot.
     """
+    with _made(folder):
+        mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        path = folder / f"{CLAIM}{mark}"
+        try:
+            lock = _lock_of(path)
+        except BlockingIOError:
+            raise ClaimedError(f"{folder / name} is being written by another run; wait for its end.") from None
+        try:
+            yield
+        finally:
+            if lock is not None:
+                with suppress(OSError):
+                    path.unlink()
+                os.close(lock)
+
+
+def _lock_of(path: Path) -> int | None:
+    """A file, made where it is not there, that is locked until it is closed or the process ends; None where there are
+    no such locks. Raises BlockingIOError when another process has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return None
+    while True:
+        try:
+            found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError:  # left by a run of another user
+            return None
+        try:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(found), path.stat()):
+                return found
+        except FileNotFoundError:  # removed by the run that had it, after it was opened here
+            pass
+        except OSError as error:
+            os.close(found)
+            if isinstance(error, BlockingIOError):
+                raise
+            return None
+        os.close(found)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """``folder``, removed again when it was not there and stays empty."""
     there = folder.exists()
-    lock = None
-    # Named before it is made, so that an interrupt just after finds it inside the try; the first of two runs is the
-    # one whose name sorts first.
-    mark = "" if claim is None else f"-{hashlib.sha256(claim.encode('utf-8', 'surrogateescape')).hexdigest()[:16]}"
-    work = folder / f"{HIDDEN}{time.time_ns():020d}{secrets.token_hex(4)}{mark}"
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
-            work.mkdir(mode=0o700)
-            for _ in range(5):  # another run may be looking just now whether it is held
-                if (lock := _locked(work)) is not None:
-                    break
-                time.sleep(0.01)
         except OSError as error:
             raise folder_failure(folder, error) from None
-        if mark and lock is not None and any(_is_held(p) for p in folder.glob(f"{HIDDEN}*{mark}") if p < work):
-            raise ClaimedError(f"{folder / str(claim)} is being written by another run; wait for its end.")
-        yield work
-    except RsunfoldError as error:  # nobody knows the hidden folder
-        raise type(error)(str(error).replace(str(work), str(folder))) from error
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OutputError(
-            f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
-        ) from error
+        yield
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
         if not there:
             with suppress(OSError):  # not empty, or never made
                 folder.rmdir()
+
+
+@contextmanager
+def work_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` that is removed in the end, whatever happens.
+
+    ``folder`` is made, and removed again when it stays empty. Raises OutputError when it cannot be made or written to,
+    or its disk is full.
+    """
+    lock = None
+    # Named before it is made, so that an interrupt just after finds it inside the try.
+    work = folder / f"{HIDDEN}{secrets.token_hex(8)}"
+    with _made(folder):
+        try:
+            try:
+                _sweep(folder)
+                work.mkdir(mode=0o700)
+                lock = _locked(work)
+            except OSError as error:
+                raise folder_failure(folder, error) from None
+            yield work
+        except RsunfoldError as error:  # nobody knows the hidden folder
+            raise type(error)(str(error).replace(str(work), str(folder))) from error
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise OutputError(
+                f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
+            ) from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+            if lock is not None:
+                os.close(lock)
 
 
 def _locked(work: Path) -> int | None:
@@ -88,21 +139,18 @@ def _locked(work: Path) -> int | None:
     return found
 
 
-def _is_held(work: Path) -> bool:
-    """Whether a run that is alive has a work folder."""
-    lock = _locked(work)
-    if lock is not None:
-        os.close(lock)
-    return lock is None and work.exists()
-
-
 def _sweep(folder: Path) -> None:
-    """Remove the work folders of runs that were killed: they may be as large as their images."""
+    """Remove what runs that were killed have left: work folders, which may be as large as their images, and claims."""
     for left in folder.glob(f"{HIDDEN}*"):
         with suppress(OSError):
             last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
             if time.time() - last > ABANDONED and (lock := _locked(left)) is not None:
                 shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+    for left in folder.glob(f"{CLAIM}*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED and (lock := _lock_of(left)) is not None:
+                left.unlink()
                 os.close(lock)
 
 

@@ -203,28 +203,37 @@ def test_names_that_are_none(tmp_path, monkeypatch):
 
 
 def test_runs_that_skip_what_is_there_share_the_inputs(monkeypatch):
-    """Each meets what another run is writing, or has just written."""
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    errors = {"claimed": ClaimedError("c is being written."), "moved": ExistsError("m exists."), "mine": None}
-    errors |= {"old": ExistsError("o exists."), "broken": OutputError("no room.")}
-    asked = dict.fromkeys(errors, 0)
+    """What another run is making is left for the end: then it is done, or is made after all."""
+    waited, said, tries = [], [], {}
+    monkeypatch.setattr("time.sleep", waited.append)
+    made = {"theirs": 3, "dropped": 2}  # by the time of how many looks the other run has ended
 
     def run(source, stem):
-        if errors[stem] is not None:
-            raise errors[stem]
-        return 1
+        tries[stem] = tries.get(stem, 0) + 1
+        if tries[stem] <= made.get(stem, 0):
+            raise ClaimedError(f"{stem} is being written.")
+        if stem == "moved":
+            raise ExistsError("m exists.")
+        if stem == "old":
+            raise ExistsError("o exists.")
+        return stem
 
     def done(source, stem):
-        asked[stem] += 1
-        return stem == "moved" and asked[stem] > 3  # its last file is moved while we look
+        return tries.get(stem, 0) >= {"theirs": 3, "moved": 1}.get(stem, 99)
 
-    files = {stem: f"{stem}.tif" for stem in errors}
-    found = list(run_batch(files, run, done=done))
-    assert [o.skipped for o in found] == ["another run is writing its results", "it already has results", "", "", ""]
-    assert [o.error for o in found] == [None, None, None, errors["old"], errors["broken"]]
-    assert [o.result for o in found] == [None, None, 1, None, None]
-    alone = list(run_batch(files, run))
-    assert [o.error for o in alone] == list(errors.values()) and not any(o.skipped for o in alone)
+    files = {stem: f"{stem}.tif" for stem in ("theirs", "mine", "dropped", "moved", "old")}
+    found = {o.source: o for o in run_batch(files, run, done=done, say=said.append)}
+    assert list(found) == ["mine.tif", "moved.tif", "old.tif", "dropped.tif", "theirs.tif"]
+    assert [o.result for o in found.values()] == ["mine", None, None, "dropped", None]
+    assert [o.skipped for o in found.values()] == ["", "it already has results", "", "", "it already has results"]
+    assert [type(o.error) for o in found.values()] == [type(None), type(None), ExistsError, type(None), type(None)]
+    assert said == [
+        f"{n}.tif: another run is making its results; looking again at the end" for n in ("theirs", "dropped")
+    ]
+    assert waited == [1.0] * 3
+    tries.clear()
+    alone = [type(o.error) for o in run_batch(files, run)]
+    assert alone == [ClaimedError, type(None), ClaimedError, ExistsError, ExistsError]
 
 
 def test_an_error_of_rsunfold_ends_its_own_input():

@@ -19,7 +19,7 @@ from rsunfold.infer.results import (
     of_files,
     refuse_inputs,
 )
-from rsunfold.infer.work import move_results, work_folder
+from rsunfold.infer.work import claimed, move_results, work_folder
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -112,6 +112,9 @@ def test_a_signal_waits_until_all_files_are_moved(tmp_path, monkeypatch, number)
 
 def test_work_folders_of_killed_runs_are_removed(tmp_path):
     kept = {".rsunfold-run-2": (99, 0), ".rsunfold-run-3": (0, 99), ".rsunfold-notes": (99, 99)}
+    for name, hours in ((".rsunfold-claim-1", 99), (".rsunfold-claim-2", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, time.time() - 3600 * hours))
     for name, (hours, of_map) in {".rsunfold-run-1": (99, 99), **kept}.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "map").touch()
@@ -121,29 +124,60 @@ def test_work_folders_of_killed_runs_are_removed(tmp_path):
         os.utime(work, (0, 0))
         with work_folder(tmp_path):
             assert work.exists()  # it is in use
-    assert {p.name for p in tmp_path.iterdir()} == set(kept)
+    assert {p.name for p in tmp_path.iterdir()} == {*kept, ".rsunfold-claim-2"}
 
 
-def test_a_result_that_is_being_written_is_claimed(tmp_path):
-    with work_folder(tmp_path, "a_summary.json"):
+def test_a_result_that_is_being_made_is_claimed(tmp_path):
+    out = tmp_path / "new" / "out"
+    with claimed(out, "a_summary.json"):
         with (
-            pytest.raises(ClaimedError, match=r"a_summary\.json is being written by another run"),
-            work_folder(tmp_path, "a_summary.json"),
+            pytest.raises(ClaimedError, match=r"a_summary\.json is being written by another"),
+            claimed(out, "a_summary.json"),
         ):
+            pytest.fail("the block must not run")
+        with claimed(out, "b_summary.json"):
             pass
-        with work_folder(tmp_path, "b_summary.json"), work_folder(tmp_path):
+        with claimed(tmp_path, "a_summary.json"):
             pass
-    with work_folder(tmp_path, "a_summary.json"):
+    assert not out.exists()
+    with claimed(out, "a_summary.json"):
+        (out / "a_summary.json").touch()
+    assert [p.name for p in out.iterdir()] == ["a_summary.json"]
+
+
+def test_a_run_that_was_killed_claims_nothing(tmp_path):
+    child = os.fork()
+    if not child:
+        with claimed(tmp_path, "a_summary.json"):
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    with claimed(tmp_path, "a_summary.json"):
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_was_killed_claims_nothing(tmp_path):
-    with work_folder(tmp_path, "a_summary.json") as work:
-        left = work.with_name(work.name.replace("run-", "run-0"))  # earlier, and held by nobody
-        left.mkdir()
-    with work_folder(tmp_path, "a_summary.json"):
-        assert left.exists()
+def test_of_many_runs_one_makes_a_result(tmp_path):
+    """Started at once, each in turn holding it for a while: never two at a time."""
+    count, ends = 6, os.pipe()
+    for _ in range(count):
+        if not os.fork():
+            for _ in range(40):
+                try:
+                    with claimed(tmp_path, "a_summary.json"):
+                        held = os.open(tmp_path / "alone", os.O_CREAT | os.O_EXCL)
+                        os.close(held)
+                        (tmp_path / "alone").unlink()
+                except ClaimedError:
+                    continue
+                except FileExistsError:
+                    os.write(ends[1], b"two")
+            os._exit(0)
+    for _ in range(count):
+        os.wait()
+    os.close(ends[1])
+    assert os.read(ends[0], 9) == b"" and not list(tmp_path.iterdir())
+    os.close(ends[0])
 
 
 def test_an_input_of_another_size_is_not_done(tmp_path):

@@ -27,7 +27,7 @@ from rsunfold.infer.results import (
     input_bytes,
     of_files,
     refuse_place,
-    refuse_results,
+    reserved,
     with_headers,
 )
 from rsunfold.infer.spectral import SpectralImage
@@ -130,11 +130,11 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_results(folder, names.values(), detector.spec, source, overwrite=options.overwrite)
     with (
+        reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
         environment(),
         SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,
-        work_folder(folder, names["summary"]) as work,
+        work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
         found, anomalies, scored = _detect(image, detector, options, started)

@@ -27,7 +27,7 @@ from rsunfold.infer.results import (
     input_bytes,
     of_files,
     refuse_place,
-    refuse_results,
+    reserved,
     with_headers,
 )
 from rsunfold.infer.work import move_results, work_folder
@@ -157,19 +157,19 @@ def select_file(
     started = time.monotonic()
     with environment(), _opened(path, ranker, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
-        refuse_results(folder, names.values(), ranker.spec, path, overwrite=options.overwrite)
-        if isinstance(source, ImageBands):
-            refuse_place(folder, names.values(), source.image)
-            the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
-        made = _Made(source, ranker, wanted, options)
-        with work_folder(folder, names["summary"]) as work:
-            _write_csv(work / names["table"], made.rows())
-            source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
-            if options.picture:
-                made.draw(work / names["picture"])
-            done = made.result(started, files={kind: folder / name for kind, name in names.items()})
-            write_json(work / names["summary"], done.summary)
-            move_results(work, folder, options.overwrite, replaced_names(stem, options))
+        with reserved(folder, names, ranker.spec, path, overwrite=options.overwrite):
+            if isinstance(source, ImageBands):
+                refuse_place(folder, names.values(), source.image)
+                the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
+            made = _Made(source, ranker, wanted, options)
+            with work_folder(folder) as work:
+                _write_csv(work / names["table"], made.rows())
+                source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
+                if options.picture:
+                    made.draw(work / names["picture"])
+                done = made.result(started, files={kind: folder / name for kind, name in names.items()})
+                write_json(work / names["summary"], done.summary)
+                move_results(work, folder, options.overwrite, replaced_names(stem, options))
     return done
 
 

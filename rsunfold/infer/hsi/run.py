@@ -28,7 +28,7 @@ from rsunfold.infer.results import (
     input_bytes,
     of_files,
     refuse_place,
-    refuse_results,
+    reserved,
     with_headers,
 )
 from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
@@ -136,11 +136,11 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     """
     started = time.monotonic()
     folder, names = target.parent, output_names(target, options)
-    refuse_results(folder, names.values(), denoiser.spec, source, overwrite=options.overwrite)
     with (
+        reserved(folder, names, denoiser.spec, source, overwrite=options.overwrite),
         environment(),
         SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image,
-        work_folder(folder, names["summary"]) as work,
+        work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
         passage = _Passage(image, denoiser, options)

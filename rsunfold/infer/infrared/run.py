@@ -28,7 +28,7 @@ from rsunfold.infer.results import (
     input_bytes,
     of_files,
     refuse_place,
-    refuse_results,
+    reserved,
     with_headers,
 )
 from rsunfold.infer.work import move_results, work_folder
@@ -163,11 +163,11 @@ def detect_file(source: str, stem: str, folder: Path, detector: Detector, option
     """
     started = time.monotonic()
     names = output_names(stem, options)
-    refuse_results(folder, names.values(), detector.spec, source, overwrite=options.overwrite)
     with (
+        reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
-        work_folder(folder, names["summary"]) as work,
+        work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
         with detector.scored(image, work, stages=options.stages) as scored:
