@@ -65,7 +65,10 @@ def test_the_least_that_a_group_or_one_of_its_parents_allows(tmp_path):
 
 def test_the_group_of_a_container_is_the_root_of_what_it_sees(tmp_path):
     belongs_to(tmp_path, "5:cpu,cpuacct:/docker/1a2b", "4:memory:/docker/1a2b", "0::/docker/1a2b")
-    used = {"memory.usage_in_bytes": 100, "memory.stat": "cache 40\ninactive_file 1\ntotal_inactive_file 20\ntotal_active_file 10"}
+    used = {
+        "memory.usage_in_bytes": 100,
+        "memory.stat": "cache 40\ninactive_file 1\ntotal_inactive_file 20\ntotal_active_file 10",
+    }
     group(tmp_path, "memory", {"memory.limit_in_bytes": 400, **used})
     assert left_in_groups(tmp_path) == 330
     group(tmp_path, "memory", {"memory.limit_in_bytes": 90, **used})

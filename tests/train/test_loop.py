@@ -797,7 +797,7 @@ def test_targets_larger_than_those_of_the_first_weights_are_targets(learned, dat
     weights.save(file, net, dataclasses.replace(record, max_area=2))
     made = trainer(tiny_recipe(1, 1), data, tmp_path / "out", start=file)
     made.run()
-    largest = max(int((t & v).sum()) for _, (_, t, v) in made.task.train)
+    largest = max(int((t & v).sum()) for _, (_, t, v, _) in made.task.train)
     assert weights.read_record(str(tmp_path / "out" / "tiny.safetensors")).max_area == largest > 2
     assert "1 in 200" not in (tmp_path / "out" / "tiny.md").read_text()
 

@@ -264,7 +264,7 @@ def evaluate_detector(
     def scores() -> Iterable[Result]:
         nonlocal scoring
         for sample in tracked(samples, detector.name):
-            gray, truth, valid, known = read_parts(sample, side, corruption)
+            gray, truth, valid, known = read_sample(sample, side, corruption)
             score, seconds = score_of(detector, gray)
             scoring += seconds
             yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, known, gray
@@ -274,7 +274,7 @@ def evaluate_detector(
     return evaluation
 
 
-def read_parts(
+def read_sample(
     sample: Sample, resize: int | None = None, corruption: Corruption | None = None
 ) -> tuple[NDArray[np.float32], Mask, Mask, Mask]:
     """(gray, truth, valid, known), all (H, W), of a sample, resampled as :class:`Protocol` says and then with noise.
@@ -289,15 +289,6 @@ def read_parts(
     if resize:
         gray, truth, valid, known = (_resized(a, resize) for a in (gray, truth, valid, known))
     return gray if corruption is None else corruption.apply(gray, valid, label_of(sample)), truth, valid, known
-
-
-def read_sample(sample: Sample) -> tuple[NDArray[np.float32], Mask, Mask]:
-    """(gray, truth, valid), all (H, W), of a sample; valid is what neither the image nor the mask marks as nodata.
-
-    Raises InputError when image and mask differ in size.
-    """
-    gray, truth, valid, known = read_parts(sample)
-    return gray, truth, valid & known
 
 
 def label_of(sample: Sample) -> str:
@@ -413,9 +404,12 @@ def _read_scores(path: Path, rule: Rule, wanted: tuple[Any, Any, Any, Any]) -> N
         raise InputError(f"{path} contains a mask where the other predictions are scores; evaluate them separately.")
     named = _own_rule(cube.meta).asked(*wanted)
     if named != rule:
+        given = ("threshold", "confidence", "max_area", "reach")
+        differ = [f"--{n.replace('_', '-')}" for n in given if getattr(named, n) != getattr(rule, n)]
+        what = "evaluate them separately" if named.min_area != rule.min_area else f"give {' and '.join(differ)} for all"
         raise InputError(
             f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
-            f"{_in_words(rule)}; give what differs for all with --threshold, --confidence, --max-area or --reach."
+            f"{_in_words(rule)}; {what}."
         )
     score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)
     if score.min() < 0 or score.max() > 1:

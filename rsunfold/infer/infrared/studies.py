@@ -15,7 +15,7 @@ from rsunfold.infer.infrared.evaluate import (
     evaluate_detector,
     first_stages,
     label_of,
-    read_parts,
+    read_sample,
     score_of,
 )
 from rsunfold.io.samples import Sample
@@ -26,7 +26,7 @@ from rsunfold.simulate.corruption import KINDS, Corruption
 
 def _case(protocol: Protocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str) -> Case:
     """The image, truth and prediction of a sample, named after the level."""
-    gray, truth, valid, known = read_parts(sample, protocol.resize, corruption)
+    gray, truth, valid, known = read_sample(sample, protocol.resize, corruption)
     score, _ = score_of(detector, gray)
     rule = protocol.rule(detector)
     predicted = legacy_half_maximum(score, valid) if rule is None else rule.detected(score, valid)

@@ -18,7 +18,7 @@ QUIET = 0.9
 REACHES = (None, 128)
 """Pixels around a component within which others make it less sure (:func:`rsunfold.metrics.components.sure`), of which
 the better ones are taken."""
-Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], str]
+Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], str]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Calibration:
 
 
 def temperature_of(results: list[Result]) -> float:
-    """The temperature that minimises the mean cross-entropy of sigmoid(logit / temperature) over all valid pixels.
+    """The temperature that minimises the mean cross-entropy of sigmoid(logit / temperature) over all pixels that are
+    valid and known.
 
     At least 0.1: on few images, which logits separate without an error, it would go to 0.
 
@@ -49,9 +50,9 @@ def temperature_of(results: list[Result]) -> float:
     edges = np.sinh(np.linspace(-12, 12, 4001))
     middle = (edges[1:] + edges[:-1]) / 2
     counts = np.zeros((2, middle.size))
-    for logits, truth, valid, _ in results:
+    for logits, truth, valid, known, _ in results:
         for y in (0, 1):
-            counts[y] += np.histogram(logits[valid & (truth == bool(y))].clip(edges[0], edges[-1]), edges)[0]
+            counts[y] += np.histogram(logits[valid & known & (truth == bool(y))].clip(edges[0], edges[-1]), edges)[0]
 
     def loss(log_t: float) -> float:
         z = middle / np.exp(log_t)
@@ -78,7 +79,8 @@ def calibrate(
     quiet: float = QUIET,
     reaches: Sequence[int | None] = REACHES,
 ) -> Calibration:
-    """Temperature, threshold and confidence from validation results (logits, truth, valid, set), all (H, W).
+    """Temperature, threshold and confidence from validation results (logits, truth, valid, known, set), all (H, W):
+    the rule looks at what is valid, of which what is known counts.
 
     Of all pairs threshold <= confidence of a grid with each of ``reaches`` (see :class:`Rule`), the rule with the best
     geometric mean of the pooled IoU over the sets with targets among those that leave at least ``quiet`` of the
@@ -89,20 +91,21 @@ def calibrate(
     grid = np.unique(np.round(expit(np.arange(-2.5, 9.0, 0.1)), 4))
     high = log_odds(grid)
     lows = range(0, int((grid < 0.97).sum()), 5)
-    groups = sorted({g for _, truth, valid, g in results if (truth & valid).any()})
+    groups = sorted({g for _, truth, valid, known, g in results if (truth & valid & known).any()})
     tp, fp = np.zeros((2, len(reaches), len(lows), len(groups), high.size))
     targets = np.zeros(len(groups))
     silent = []
-    for logits, truth, valid, group in results:
+    for logits, truth, valid, known, group in results:
+        known, truth = known & valid, truth & known & valid
         quiet_at = np.ones((len(reaches), len(lows), high.size), bool)
         counts = group in groups
         g = groups.index(group) if counts else 0
         if counts:
-            targets[g] += (truth & valid).sum()
+            targets[g] += truth.sum()
         odds = log_odds(expit(logits / np.float32(t)).astype(np.float32))
         for i, low in enumerate(lows):
             labels, count = ndimage.label((odds > high[low]) & valid, np.ones((3, 3)))
-            inside = np.bincount(labels[truth & valid], minlength=count + 1)[1:]
+            inside, judged = (np.bincount(labels[part], minlength=count + 1)[1:] for part in (truth, known))
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
             total = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:]
             mean, middle = total / area, middles(labels)
@@ -113,11 +116,11 @@ def calibrate(
                     above[:, n] = sure(mean, middle, float(high[n]), reach, near)
                 if max_area is not None:
                     above &= (area <= max_area)[:, None]
-                quiet_at[r, i] = ~above.any(axis=0)
+                quiet_at[r, i] = ~above[judged > 0].any(axis=0)
                 if counts:
                     tp[r, i, g] += inside @ above
-                    fp[r, i, g] += (area - inside) @ above
-        if not (truth & valid).any():
+                    fp[r, i, g] += (judged - inside) @ above
+        if not truth.any():
             silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
     shape = (len(reaches), len(lows), high.size)

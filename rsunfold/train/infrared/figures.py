@@ -15,24 +15,26 @@ from rsunfold.train.infrared.calibrate import Calibration
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Unrolled
 
-Content = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
-Result = tuple[Sample, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
+Mask = NDArray[np.bool_]
+Content = tuple[NDArray[np.float32], Mask, Mask, Mask]
+Result = tuple[Sample, NDArray[np.float32], Mask, Mask, Mask]
 
 
 def results_of(net: Unrolled, contents: Iterable[tuple[Sample, Content]], device: torch.device) -> Iterator[Result]:
-    """(sample, logits, truth, valid), all three (H, W), of samples with their (gray, truth, valid), each whole."""
+    """(sample, logits, truth, valid, known), all (H, W), of samples with their (gray, truth, valid, known), as
+    :func:`rsunfold.infer.infrared.evaluate.read_sample` gives them, each whole."""
     fast = for_inference(net).to(device)
-    for sample, (gray, truth, valid) in contents:
+    for sample, (gray, truth, valid, known) in contents:
         x = torch.from_numpy(gray)[None, None].to(device)
-        yield sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid
+        yield sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid, known
 
 
 def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
     """Figures of merit of each set under the calibrated rule, by name of the set."""
     metrics: dict[str, InfraredMetrics] = {}
-    for sample, logits, truth, valid in results:
+    for sample, logits, truth, valid, known in results:
         m = metrics.setdefault(sample.group, InfraredMetrics(found.rule))
-        m.update(sample.name, found.score_of(logits), truth, valid)
+        m.update(sample.name, found.score_of(logits), truth, valid, known)
     return {group: m.result() for group, m in metrics.items()}
 
 

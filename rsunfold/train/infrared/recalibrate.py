@@ -50,9 +50,9 @@ def recalibrate(
     contents = ((sample, read_sample(sample)) for sample in tracked(samples, "scoring"))
     with torch.inference_mode():
         results = list(results_of(net, contents, device))
-    if not any((truth & valid).any() for _, _, truth, valid in results):
+    if not any((truth & valid & known).any() for _, _, truth, valid, known in results):
         raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
-    pixels = [(logits, truth, valid, sample.group) for sample, logits, truth, valid in results]
+    pixels = [(logits, truth, valid, known, s.group) for s, logits, truth, valid, known in results]
     found = calibrate(pixels, limit, reaches=REACHES if reach is None else [reach or None])
     figures = figures_of(results, found)
     changed = dataclasses.replace(
@@ -67,7 +67,7 @@ def recalibrate(
         origin=f"{record.origin}; recalibrated, before {sha[:12]}",
     )
     save(output, net, changed, overwrite=overwrite)
-    areas = np.concatenate([Components.of(truth & valid).area for _, _, truth, valid in results])
+    areas = np.concatenate([Components.of(truth & valid & known).area for _, _, truth, valid, known in results])
     larger = int((areas > limit).sum()) if limit else 0
     told = [
         f"{larger} of the {areas.size} targets have more than {limit} pixels and cannot be found; see --max-area",

@@ -32,7 +32,7 @@ SHOWN, SIDE = 8, 256
 class InfraredTask(TrainingTask):
     """Sets of images with masks, and of images without targets; see :func:`rsunfold.io.samples.find_samples`.
 
-    validation : the samples held out, with (gray, truth, valid). crops : augmented crops of all others.
+    validation : the samples held out, with (gray, truth, valid, known). crops : augmented crops of all others.
     """
 
     recipe_class: ClassVar[type[Recipe]] = InfraredRecipe
@@ -66,11 +66,11 @@ class InfraredTask(TrainingTask):
             raise InputError(f"{where} contains {count} images, too few to hold out validation images.")
         self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
         for what, some in (("train on", train), ("validate on", self.validation)):
-            if not any((truth & valid).any() for _, (_, truth, valid) in some):
+            if not any((truth & valid & known).any() for _, (_, truth, valid, known) in some):
                 raise InputError(
                     f"none of the {len(some)} images of {data} to {what} contains a target; check the masks."
                 )
-        masks = [truth & valid for _, (_, truth, valid) in train]
+        masks = [truth & valid & known for _, (_, truth, valid, known) in train]
         self.max_area = self.own_area = largest_area(masks)
         self.largest = largest_area(masks, share=1.0)
         self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
@@ -80,7 +80,7 @@ class InfraredTask(TrainingTask):
             [s for s, _ in train],
             [c[0] for _, c in train],
             [c[1] for _, c in train],
-            [c[2] for _, c in train],
+            [c[2] & c[3] for _, c in train],
             recipe.augment,
             recipe.data.weights,
             recipe.seed,
@@ -117,8 +117,8 @@ class InfraredTask(TrainingTask):
             self.crops.errors = []
             say(f"looking for errors of {record.name} in {len(self.train)} images")
             results = results_of(net, self.train, self.device)
-            for _, logits, truth, valid in tracked(results, "looking for errors", len(self.train)):
-                self.crops.errors.append(error_places(logits, truth & valid, valid))
+            for _, logits, truth, valid, known in tracked(results, "looking for errors", len(self.train)):
+                self.crops.errors.append(error_places(logits, truth & valid & known, valid & known))
 
     def dead(self, net: Unrolled) -> dict[str, float] | None:
         """Operators whose output is one number all over some validation images; None where all of these are small."""
@@ -140,7 +140,8 @@ class InfraredTask(TrainingTask):
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
         results = list(results_of(net, self.validation, self.device))
-        found = calibrate([(logits, truth, valid, s.group) for s, logits, truth, valid in results], self.max_area)
+        pixels = [(logits, truth, valid, known, s.group) for s, logits, truth, valid, known in results]
+        found = calibrate(pixels, self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         iou = sum(by_set.values()) / max(1, len(by_set))
@@ -166,7 +167,7 @@ class InfraredTask(TrainingTask):
 
     def _shown(self) -> Iterator[Tensor]:
         """The middle of some validation images, (1, 1, H, W)."""
-        large = [gray for _, (gray, _, _) in self.validation if min(gray.shape) > 4 * MARGIN]
+        large = [gray for _, (gray, *_) in self.validation if min(gray.shape) > 4 * MARGIN]
         for gray in large[:: max(1, len(large) // SHOWN)]:
             down, across = (slice(max(0, n // 2 - SIDE // 2), n // 2 + SIDE // 2) for n in gray.shape)
             yield torch.from_numpy(gray[down, across])[None, None].to(self.device)
@@ -174,10 +175,10 @@ class InfraredTask(TrainingTask):
 
 def _hash(samples: list[Sample], contents: list[Content]) -> str:
     digest = hashlib.sha256()
-    for sample, (gray, truth, valid) in zip(samples, contents, strict=True):
+    for sample, (gray, truth, valid, known) in zip(samples, contents, strict=True):
         digest.update(f"{sample.group}/{sample.name}".encode())
         digest.update(gray.tobytes())
         digest.update(truth.tobytes())
-        if not valid.all():
-            digest.update(valid.tobytes())
+        if not (used := valid & known).all():
+            digest.update(used.tobytes())
     return digest.hexdigest()

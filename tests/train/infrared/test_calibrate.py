@@ -5,13 +5,17 @@ import pytest
 from scipy.special import expit
 
 from rsunfold.metrics.components import Rule
+from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.train.infrared.calibrate import Calibration, calibrate, largest_area, temperature_of
 
 
-def result(logits, truth, group="a", valid=None):
+def result(logits, truth, group="a", valid=None, known=None):
     logits = np.atleast_2d(np.asarray(logits, np.float32))
     truth = np.atleast_2d(np.asarray(truth, bool))
-    return logits, truth, np.ones(truth.shape, bool) if valid is None else np.atleast_2d(np.asarray(valid, bool)), group
+    valid, known = (
+        np.ones(truth.shape, bool) if part is None else np.atleast_2d(np.asarray(part, bool)) for part in (valid, known)
+    )
+    return logits, truth, valid, known, group
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 6.0, 40.0])
@@ -85,7 +89,7 @@ def test_others_around_are_counted_where_that_separates_targets_from_clutter():
     alone, best = calibrate(results, reaches=[None]), calibrate(results)
     assert alone.silent == 1 and alone.score < 0.2 and alone.rule.reach is None
     assert best.score == pytest.approx(1.1) and best.rule.reach == 128
-    for logits, truth, valid, _ in results:
+    for logits, truth, valid, _, _ in results:
         np.testing.assert_array_equal(best.rule.detected(best.score_of(logits), valid), truth)
     assert calibrate(results[:2]).rule.reach is None  # where it makes no difference, each is judged alone
 
@@ -104,6 +108,21 @@ def test_invalid_pixels_neither_count_nor_alarm():
     sky = result([9.0, -3.0, -3.0], [0, 0, 0], "sky", valid=[0, 1, 1])
     found = calibrate([target, sky])
     assert found.score == pytest.approx(1.1) and found.silent == 1
+
+
+def test_what_nobody_has_labelled_counts_for_nothing_but_as_clutter(monkeypatch):
+    monkeypatch.setattr("rsunfold.train.infrared.calibrate.temperature_of", lambda results: 1.0)
+    row, truth, known = np.full(60, -12.0), np.zeros(60), np.ones(60)
+    row[0], truth[0], row[12::6], known[6:] = 3.5, 1, 3.4, 0  # one target, eight others in what is unknown
+    clutter = result([2.9, -12.0], [0, 0])
+    best, around = (calibrate([result(row, truth, known=known), clutter], reaches=r) for r in ([None, 128], [128]))
+    assert best.score == pytest.approx(1.1) and best.rule.reach is None
+    assert around.score < 0.7  # a rule that the target meets among nine leaves the clutter that is alone
+    metrics = InfraredMetrics(best.rule)
+    logits, truths, valid, labelled, _ = result(row, truth, known=known)
+    metrics.update("a", best.score_of(logits), truths, valid, labelled)
+    assert metrics.result()["iou_pooled"] == 1
+    assert calibrate([result(row, truth, valid=known), clutter], reaches=[128]).score == pytest.approx(1.1)
 
 
 def test_score_of_is_the_sigmoid_of_the_scaled_logit():
