@@ -63,7 +63,12 @@ Memory = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default: all cores.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing outputs.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Skip inputs that already have results, and leave to other runs what they are making.")]
+SkipExisting = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing", help="Skip inputs that already have results, and leave to other runs what they are making."
+    ),
+]
 Threshold = Annotated[
     float | None, typer.Option(help="Score above which a pixel belongs to a target; default: set by the model.")
 ]
