@@ -484,8 +484,10 @@ def _networks(recipe: Recipe, start: str | None = None) -> tuple[Unrolled, Unrol
     try:
         return grown(begun, net), begun
     except ValueError as error:
+        same = " ".join(f"--set arch.{k}={json.dumps(v)}" for k, v in begun.arch.items() if net.arch[k] != v)
         raise WeightsError(
-            f"the weights {start} have the architecture {begun.arch}, but the recipe asks for {net.arch}; {error}."
+            f"the weights {start} have the architecture {begun.arch}, but the recipe asks for {net.arch}; {error}. "
+            f"To go on with theirs, add {same}."
         ) from None
 
 

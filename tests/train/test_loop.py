@@ -309,7 +309,7 @@ def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data
     for changes, message in (
         (
             {"arch": {"K": 1, "c": 8, "C": 8, "R": 1}},
-            r"have the architecture .*'K': 2.*, but the recipe asks for .*'K': 1",
+            r"have the architecture .*'K': 2.*, but the recipe asks for .*'K': 1.* add --set arch\.K=2\.",
         ),
         ({"model": "rpcanet", "arch": {}}, "belong to the model 'l-rpcanet', not to 'rpcanet'"),
     ):
