@@ -43,9 +43,9 @@ def main() -> None:
             continue
         method = Detector(spec.name)  # not the bare method: large images go by tiles where it says so
         tp, fp, fn = np.zeros((3, cuts.size))
-        for gray, truth, valid in train:
+        for gray, truth, valid, known in train:
             score = method.score(gray)
-            hit, miss = (np.sort(score[valid & (truth == y)]) for y in (True, False))
+            hit, miss = (np.sort(score[valid & known & (truth == y)]) for y in (True, False))
             above = hit.size - np.searchsorted(hit, cuts, side="right")
             tp += above
             fn += hit.size - above

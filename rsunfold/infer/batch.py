@@ -107,8 +107,10 @@ def run_batch(
     """
     left = list(files.items())
     passed: set[str] = set()  # stems that another run was making
+    waiting = 0  # inputs in a row that another run was making
     while left:
         stem, source = left.pop(0)
+        before, waiting = waiting, 0
         try:
             if done is not None and done(source, stem):
                 yield Outcome(source, skipped=THERE)
@@ -118,12 +120,14 @@ def run_batch(
             except ClaimedError:
                 if done is None:
                     raise
-                if stem in passed:
-                    time.sleep(WAIT)
-                else:
+                if stem not in passed:
                     say(f"{source}: another run is making its results; looking again at the end")
                 passed.add(stem)
                 left.append((stem, source))
+                waiting = before + 1
+                if waiting >= len(left):
+                    time.sleep(WAIT)
+                    waiting = 0
             except ExistsError:
                 if done is None or not done(source, stem):
                     raise

@@ -55,9 +55,8 @@ def _lock_of(path: Path) -> int | None:
     except ImportError:  # Windows
         return None
     while True:
-        try:
-            found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError:  # left by a run of another user
+        found = _opened(path)
+        if found is None:
             return None
         try:
             fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,18 +64,41 @@ def _lock_of(path: Path) -> int | None:
                 return found
         except FileNotFoundError:  # removed by the run that had it, after it was opened here
             pass
-        except OSError as error:
+        except BlockingIOError:
             os.close(found)
-            if isinstance(error, BlockingIOError):
-                raise
+            raise
+        except OSError:
+            os.close(found)
+            with suppress(OSError):
+                path.unlink()
             return None
         os.close(found)
 
 
+def _opened(path: Path) -> int | None:
+    """A file opened for writing, made where it is not there, for all users to lock; None where that is not allowed."""
+    for _ in range(5):
+        try:
+            found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # a run that failed has just removed the folder, which it had made
+            with suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            try:  # that of another user, in a folder like /tmp
+                return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                return None
+        else:
+            with suppress(OSError):
+                os.fchmod(found, 0o666)
+            return found
+    return None
+
+
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """``folder``, removed again when it was not there and stays empty."""
-    there = folder.exists()
+    """``folder``, removed again, with the parents that were not there either, when it stays empty."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +106,9 @@ def _made(folder: Path) -> Iterator[None]:
             raise folder_failure(folder, error) from None
         yield
     finally:
-        if not there:
-            with suppress(OSError):  # not empty, or never made
-                folder.rmdir()
+        with suppress(OSError):  # not empty, or never made
+            for place in missing:
+                place.rmdir()
 
 
 @contextmanager
@@ -150,8 +172,10 @@ def _sweep(folder: Path) -> None:
     for left in folder.glob(f"{CLAIM}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED and (lock := _lock_of(left)) is not None:
-                left.unlink()
-                os.close(lock)
+                try:
+                    left.unlink()
+                finally:
+                    os.close(lock)
 
 
 def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = ()) -> None:

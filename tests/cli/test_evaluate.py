@@ -274,7 +274,7 @@ def test_predictions_whose_files_name_different_rules(call, fails, scenes, resul
     words = (*EVALUATE, "--predictions", theirs, "--masks", scenes / "masks")
     message = fails(3, *words)
     assert f"{max(theirs.iterdir())} was written with the rule threshold 0.25" in message
-    assert "give --threshold for all" in message
+    assert "give --threshold and --confidence for all" in message
     call(*words, "--threshold", "0.5")
     with rasterio.open(max(theirs.iterdir()), "r+") as ds, rasterio.open(min(theirs.iterdir())) as other:
         ds.update_tags(**{k: v for k, v in other.tags().items() if k.startswith("RSUNFOLD_")}, RSUNFOLD_REACH="7")

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsunfold.errors import ClaimedError, DeviceError, InputError, OutputError, UsageError
+from rsunfold.errors import ClaimedError, DeviceError, ExistsError, InputError, OutputError, UsageError
 from rsunfold.infer.results import (
     Result,
     asked_for,
@@ -18,8 +19,10 @@ from rsunfold.infer.results import (
     is_done,
     of_files,
     refuse_inputs,
+    reserved,
 )
 from rsunfold.infer.work import claimed, move_results, work_folder
+from rsunfold.registry import get_model
 
 
 @pytest.mark.parametrize("kind", [UsageError, InputError, OutputError, DeviceError])
@@ -155,6 +158,51 @@ def test_a_run_that_was_killed_claims_nothing(tmp_path):
     with claimed(tmp_path, "a_summary.json"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_were_made_for_a_result_that_fails_go(tmp_path):
+    out = tmp_path / "a" / "b" / "c"
+    with pytest.raises(InputError), claimed(out, "a_summary.json"):
+        raise InputError("a cannot be read.")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_goes_while_a_result_is_claimed_is_made_again(tmp_path, monkeypatch):
+    out, opening = tmp_path / "out", os.open
+
+    def gone(path, *rest):
+        monkeypatch.setattr(os, "open", opening)
+        out.rmdir()
+        return opening(path, *rest)
+
+    monkeypatch.setattr(os, "open", gone)
+    with (
+        claimed(out, "a_summary.json"),
+        pytest.raises(ClaimedError),
+        claimed(out, "a_summary.json"),
+    ):
+        pytest.fail("the block must not run")
+    assert not out.exists()
+
+
+def test_without_locks_nothing_is_claimed_and_nothing_left(tmp_path, monkeypatch):
+    def flock(found, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with claimed(tmp_path / "out", "a_summary.json"), claimed(tmp_path / "out", "a_summary.json"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_another_run_is_moving_is_claimed_not_there(tmp_path):
+    names, spec = {"score": "a_score.tif", "summary": "a_summary.json"}, get_model("mpcm")
+    with claimed(tmp_path, "a_summary.json"):
+        (tmp_path / "a_score.tif").touch()
+        with pytest.raises(ClaimedError), reserved(tmp_path, names, spec, "a.tif", overwrite=False):
+            pytest.fail("the block must not run")
+    with pytest.raises(ExistsError), reserved(tmp_path, names, spec, "a.tif", overwrite=False):
+        pytest.fail("the block must not run")
 
 
 def test_of_many_runs_one_makes_a_result(tmp_path):

@@ -27,10 +27,10 @@ from rsunfold.infer.results import (
     input_bytes,
     of_files,
     refuse_place,
-    reserved,
+    refuse_results,
     with_headers,
 )
-from rsunfold.infer.work import move_results, work_folder
+from rsunfold.infer.work import claimed, move_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.jsonfile import plain, write_json
 from rsunfold.io.memory import ArrayReader, as_array
@@ -155,21 +155,22 @@ def select_file(
     nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    with environment(), _opened(path, ranker, wanted, options) as source:
+    last = output_names(stem, "", options)["summary"]  # known before the input is read
+    with claimed(folder, last), environment(), _opened(path, ranker, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
-        with reserved(folder, names, ranker.spec, path, overwrite=options.overwrite):
-            if isinstance(source, ImageBands):
-                refuse_place(folder, names.values(), source.image)
-                the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
-            made = _Made(source, ranker, wanted, options)
-            with work_folder(folder) as work:
-                _write_csv(work / names["table"], made.rows())
-                source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
-                if options.picture:
-                    made.draw(work / names["picture"])
-                done = made.result(started, files={kind: folder / name for kind, name in names.items()})
-                write_json(work / names["summary"], done.summary)
-                move_results(work, folder, options.overwrite, replaced_names(stem, options))
+        refuse_results(folder, names.values(), ranker.spec, path, overwrite=options.overwrite)
+        if isinstance(source, ImageBands):
+            refuse_place(folder, names.values(), source.image)
+            the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
+        made = _Made(source, ranker, wanted, options)
+        with work_folder(folder) as work:
+            _write_csv(work / names["table"], made.rows())
+            source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
+            if options.picture:
+                made.draw(work / names["picture"])
+            done = made.result(started, files={kind: folder / name for kind, name in names.items()})
+            write_json(work / names["summary"], done.summary)
+            move_results(work, folder, options.overwrite, replaced_names(stem, options))
     return done
 
 

@@ -405,8 +405,11 @@ def _read_scores(path: Path, rule: Rule, wanted: tuple[Any, Any, Any, Any]) -> N
     named = _own_rule(cube.meta).asked(*wanted)
     if named != rule:
         given = ("threshold", "confidence", "max_area", "reach")
-        differ = [f"--{n.replace('_', '-')}" for n in given if getattr(named, n) != getattr(rule, n)]
-        what = "evaluate them separately" if named.min_area != rule.min_area else f"give {' and '.join(differ)} for all"
+        differ = {n for n in given if getattr(named, n) != getattr(rule, n)}
+        if "threshold" in differ:  # which alone would set the others too
+            differ |= {"confidence"} | ({"reach"} if named.reach or rule.reach else set())
+        options = " and ".join(f"--{n.replace('_', '-')}" for n in given if n in differ)
+        what = "evaluate them separately" if named.min_area != rule.min_area else f"give {options} for all"
         raise InputError(
             f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
             f"{_in_words(rule)}; {what}."

@@ -120,7 +120,7 @@ def calibrate(
                 if counts:
                     tp[r, i, g] += inside @ above
                     fp[r, i, g] += (judged - inside) @ above
-        if not truth.any():
+        if known.any() and not truth.any():
             silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
     shape = (len(reaches), len(lows), high.size)
