@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rsunfold.errors import DeviceError, ExistsError, InputError, OutputError, UsageError
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.device import usual_torch
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
@@ -197,9 +197,7 @@ def reserved(
 ) -> Iterator[None]:
     """The results ``names``, by kind, are made by this run alone; raises what :func:`refuse_results` raises, and
     ClaimedError when another run is making them."""
-    with suppress(ExistsError):  # which another run may just be moving there: then this is no mistake, but its claim
-        refuse_results(folder, names.values(), spec, source, overwrite=overwrite)
-    with claimed(folder, names["summary"]):
+    with claimed(folder, names["summary"]):  # first: what is there may just be moved there by another run
         refuse_results(folder, names.values(), spec, source, overwrite=overwrite)
         yield
 
