@@ -19,6 +19,7 @@ import typer
 import typer.core
 
 from rsunfold.errors import DeviceError, OutputError, RsunfoldError, UsageError
+from rsunfold.infer.cgroups import cores_in_groups
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -61,7 +62,7 @@ Device = Annotated[str, typer.Option(help="auto (cuda if available, else mps, el
 Memory = Annotated[
     str | None, typer.Option(help="Memory limit for the whole process, such as 2GB; default: half of the free memory.")
 ]
-Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default: all cores.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of CPU threads; default: all cores allowed.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Overwrite existing outputs.")]
 SkipExisting = Annotated[
     bool,
@@ -292,9 +293,16 @@ def _to_stderr(text: str) -> None:
 
 
 def use_threads(count: int | None) -> None:
-    """Let linear algebra and torch use ``count`` threads; all cores when None."""
+    """Let linear algebra and torch use ``count`` threads.
+
+    None leaves it to OMP_NUM_THREADS and, where it is not set, to the libraries, which take all cores that this process
+    may run on; where a container or a batch system allows less time than these have, it is as many as that is worth.
+    """
     if count is None:
-        return
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if "OMP_NUM_THREADS" in os.environ or cores_in_groups() >= cores:
+            return
+        count = cores_in_groups()
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(count)

@@ -6,12 +6,12 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import psutil
 
 from rsunfold.errors import DeviceError, UsageError
+from rsunfold.infer.cgroups import left_in_groups
 
 if TYPE_CHECKING:
     import torch
@@ -35,45 +35,6 @@ def parse_memory(text: str | int | None) -> int:
     if not m or float(m[1]) <= 0:
         raise UsageError(f"--memory takes a size such as 500MB or 2GB, not {text!r}.")
     return int(float(m[1]) * (1024 ** "kmgt".find(m[2]) * 1024 if m[3] and m[2] else UNITS[m[2]]))
-
-
-def left_in_groups(root: Path = Path("/")) -> int:
-    """Bytes that the control groups of this process still allow, which containers and batch systems set; sys.maxsize
-    where nothing is set. The cache of files, which the kernel gives back, counts as free.
-
-    root : where the file system begins. Source: Linux kernel documentation, admin-guide/cgroup-v2 and cgroup-v1/memory.
-    """
-    kinds = {  # by controller: where the groups are, limits, what is used, prefix of the counts
-        "": ("sys/fs/cgroup", ("memory.max", "memory.high"), "memory.current", ""),
-        "memory": ("sys/fs/cgroup/memory", ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_"),
-    }
-    left = sys.maxsize
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        for kind in set(controllers.split(",")) & kinds.keys():
-            mount, limits, used, prefix = kinds[kind]
-            group = PurePosixPath(path.lstrip("/"))
-            for place in [root / mount / part for part in (group, *group.parents)]:  # in a container, only the last
-                most = [n for limit in limits if (n := _number(place / limit)) is not None and n >= 0]
-                if most:
-                    counts = dict([*row.split(), "", ""][:2] for row in _lines(place / "memory.stat"))
-                    cache = sum(int(counts.get(f"{prefix}{age}_file") or 0) for age in ("active", "inactive"))
-                    left = min(left, max(0, min(most) - (_number(place / used) or 0) + cache))
-    return left
-
-
-def _lines(path: Path) -> list[str]:
-    """Lines of a file of the kernel; none where it is not there, as on other systems."""
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _number(path: Path) -> int | None:
-    """The number in a file of the kernel; None where there is none, or ``max``."""
-    text = " ".join(_lines(path)).strip()
-    return int(text) if re.fullmatch(r"-?\d+", text) else None
 
 
 def resident() -> int:

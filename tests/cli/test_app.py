@@ -119,6 +119,24 @@ def test_threads_are_those_of_all_libraries_whenever_they_are_loaded():
     assert done.stdout == "{1} 1\n"
 
 
+@pytest.mark.parametrize(("given", "threads"), [({}, 1), ({"OMP_NUM_THREADS": "2"}, 2)])
+def test_threads_are_no_more_than_a_container_allows(given, threads):
+    program = (
+        "import os\n"
+        "import rsunfold.cli.options as options\n"
+        "os.sched_getaffinity = lambda process: range(64)\n"
+        "options.cores_in_groups = lambda: 1\n"
+        "options.use_threads(None)\n"
+        "import torch\n"
+        "print(torch.get_num_threads())\n"
+    )
+    others = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**others, **given}
+    )
+    assert done.stdout == f"{threads}\n"
+
+
 @pytest.mark.parametrize(
     ("given", "spins"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")]
 )
