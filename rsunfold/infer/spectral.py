@@ -44,7 +44,7 @@ FAR = 1000.0
 RARE, FEW = 1e-3, 3
 """Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
 is another part of the scene, such as land beside a sea whose band hardly varies."""
-FILLED, OFF, FAR_OFF = 1e-3, 0.5, 3.0
+LEAST_FILL, OFF, FAR_OFF = 1e-3, 0.5, 3.0
 """Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
 the range of the others, in units of the range: where these are hardly negative, and where they are."""
 SATURATED = 1e-2
@@ -65,7 +65,7 @@ class Statistics:
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
     are passed through. moments, near : of the bands that take part, and of these with their smoothed selves (None
-    where that was not asked for or no pixel has all its neighbours). pixels, valid_pixels : of the image. filled :
+    where that was not asked for or no pixel has all its neighbours). pixels, valid_pixels : of the image. valid_share :
     the share of valid pixels in each square of CELL pixels, (rows / CELL, cols / CELL), both rounded up.
     """
 
@@ -75,7 +75,7 @@ class Statistics:
     near: Moments | None
     pixels: int
     valid_pixels: int
-    filled: NDArray[np.float64]
+    valid_share: NDArray[np.float64]
 
 
 class SpectralImage(Source):
@@ -113,7 +113,7 @@ class SpectralImage(Source):
         self.spiked: list[int] = []
         self.fills: list[float] = []
         self.gaps: list[int] = []
-        self._flat: list[int] = []
+        self._varying_bands: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         super().__init__(source, var)
@@ -135,7 +135,7 @@ class SpectralImage(Source):
         self.statistics = self._gather()
         while len(self.fills) < 3 and (fill := self._undeclared()) is not None:
             self.fills.append(fill)
-            self._flat = self._flat or self.bands
+            self._varying_bands = self._varying_bands or self.bands
             self._again()
         if self.spikes != "kept":
             self._limit()
@@ -164,7 +164,7 @@ class SpectralImage(Source):
         if low[0] < 0 and (low == low[0]).all():
             least, most = self._others(low[0], partly=True)  # detectors that are shifted leave some bands filled
             off = OFF if least > -0.05 * (most - least) else FAR_OFF
-            if low[0] < least - off * (most - least) and self._holding(low[0]) > max(FEW, FILLED * valid):
+            if low[0] < least - off * (most - least) and self._holding(low[0]) > max(FEW, LEAST_FILL * valid):
                 return float(low[0])
         if math.isclose(high[0], self._largest(), rel_tol=1e-6) and (high == high[0]).all():
             least, most = self._others(high[0], partly=False)
@@ -248,7 +248,7 @@ class SpectralImage(Source):
         if not self.fills:
             return cube
         # Bands that are constant say nothing, and may hold another number.
-        places = [k for k, band in enumerate(bands) if band in self._flat]
+        places = [k for k, band in enumerate(bands) if band in self._varying_bands]
         if not places:
             return cube
         data, valid = cube.data[places].astype(np.float32), cube.valid.copy()
@@ -299,19 +299,19 @@ class SpectralImage(Source):
         if not chosen:
             more = " or left out" if self.left_out else ""
             raise InputError(f"every band of {self.path} is marked as bad in its band list{more}.")
-        moments, near, filled = self._moments(chosen)
+        moments, near, valid_share = self._moments(chosen)
         if not moments.count:
             empty = self._empty_bands(chosen)
             if len(empty) == len(chosen):
                 raise InputError(f"{self.path} has no valid pixel: all are nodata, masked or not finite.")
             passed |= dict.fromkeys(empty, "no valid sample")
             chosen = [i for i in chosen if i not in passed]
-            moments, near, filled = self._moments(chosen) if empty else (moments, near, filled)
+            moments, near, valid_share = self._moments(chosen) if empty else (moments, near, valid_share)
         if moments.count < (1 - GAPS) * self.rows * self.cols and (gaps := self._gaps(chosen)):
             self.gaps = list(gaps)
             passed |= {i: f"no data in {100 * share:.0f} % of the pixels that others have" for i, share in gaps.items()}
             chosen = [i for i in chosen if i not in passed]
-            moments, near, filled = self._moments(chosen)
+            moments, near, valid_share = self._moments(chosen)
         if not moments.count:
             raise InputError(f"{self.path} has no pixel that is valid in every band.")
         varies = self._varying(moments)
@@ -319,7 +319,7 @@ class SpectralImage(Source):
             # A band that takes no part is not to decide which pixels do.
             passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
             chosen = [i for i in chosen if i not in passed]
-            moments, near, filled = self._moments(chosen)
+            moments, near, valid_share = self._moments(chosen)
             varies = self._varying(moments)
         passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
         if moments.count == 1:
@@ -335,7 +335,7 @@ class SpectralImage(Source):
             chosen_near,
             self.rows * self.cols,
             moments.count,
-            filled,
+            valid_share,
         )
 
     @staticmethod
@@ -453,9 +453,9 @@ class SpectralImage(Source):
             first, cell = np.array(starts)[:, None], CELL * np.arange(count)
             return np.asarray(np.maximum(np.minimum(first + size, cell + CELL) - np.maximum(first, cell), 0))
 
-        filled = self.statistics.filled
-        down, across = overlap(rows, height, filled.shape[0]), overlap(cols, width, filled.shape[1])
-        return np.asarray(down @ filled @ across.T)
+        share = self.statistics.valid_share
+        down, across = overlap(rows, height, share.shape[0]), overlap(cols, width, share.shape[1])
+        return np.asarray(down @ share @ across.T)
 
     def subspace(self, *, sigma: NDArray[np.float64] | None = None, robust: bool = False) -> Subspace:
         """Where the signal lies; see :func:`rsunfold.subspace.estimate_subspace`.
