@@ -45,13 +45,12 @@ def compare_rx(path: Path) -> list[dict[str, Any]]:
     import spectral
 
     from rsunfold.cube import Window
-    from rsunfold.infer.anomaly.detector import Scaling
     from rsunfold.infer.spectral import SpectralImage
     from rsunfold.registry import get_model
     from rsunfold.scene import scene_of
 
     with SpectralImage(str(path), near=False) as image:
-        cube, valid = Scaling.of(image)(*image.read(Window(0, 0, image.rows, image.cols)))
+        cube, valid = image.scaled(Window(0, 0, image.rows, image.cols))
     theirs_cube = np.ascontiguousarray(np.moveaxis(cube, 0, -1), np.float64)
 
     def ours() -> Any:

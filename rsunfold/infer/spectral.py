@@ -272,6 +272,13 @@ class SpectralImage(Source):
         """The bands that take part, zero-based."""
         return self.statistics.bands
 
+    @property
+    def range(self) -> tuple[float, float]:
+        """(low, span): the smallest valid sample over all bands that take part, and the largest less that."""
+        moments = self.statistics.moments
+        low, high = float(moments.low.min()), float(moments.high.max())
+        return low, high - low
+
     @cached_property
     def kind(self) -> np.dtype[np.floating]:
         """float32, or float64 where the steps of float32 at the largest sample are more than COARSE of the smallest
@@ -399,6 +406,15 @@ class SpectralImage(Source):
         inner = window.within(grown)
         return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
 
+    def scaled(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What :meth:`read` gives, valid samples in [0, 1] by :attr:`range`."""
+        cube, valid = self.read(window)
+        return self._in_range(cube), valid
+
+    def _in_range(self, samples: NDArray[np.floating]) -> NDArray[np.float32]:
+        low, span = (self.kind.type(end) for end in self.range)
+        return np.asarray((samples.astype(self.kind, copy=False) - low) / span, np.float32)
+
     def unlimited(self, window: Window) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """(samples (bands that take part, h, w), valid bool (h, w)) as the file has them, with spikes and holes."""
         cube = self._known(window, self.bands)
@@ -475,19 +491,18 @@ class SpectralImage(Source):
             columns.add(cube.data, cube.valid, window)
         return columns
 
-    def scene(self, low: float, span: float, seed: int = 0) -> Scene:
-        """The image as its statistics, of (samples - low) / span; the sample takes one more pass.
+    def scene(self, seed: int = 0) -> Scene:
+        """The image as its statistics, of samples in [0, 1] as of :meth:`scaled`; the sample takes one more pass.
 
         At most SAMPLE valid pixels, evenly spread, stand for the image, however it is cut into strips.
         """
-        moments = self.statistics.moments
+        moments, (low, span) = self.statistics.moments, self.range
         step = -(-moments.count // SAMPLE)
         parts, passed = [], 0
         for window in tracked(list(self.strips(len(self.bands))), "reading"):
             cube = self._cube(window, self.bands)
             some = np.flatnonzero(cube.valid.ravel())
-            spectra = cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]].astype(self.kind)
-            parts.append(((spectra - self.kind.type(low)) / self.kind.type(span)).astype(np.float32, copy=False))
+            parts.append(self._in_range(cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]]))
             passed += some.size
         mean = (moments.mean - low) / span
         return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)

@@ -28,7 +28,6 @@ from rsunfold.infer.anomaly.priors import (
 from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, spans, strips
-from rsunfold.moments import Moments
 from rsunfold.registry import chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
 
@@ -212,10 +211,9 @@ class AnomalyDetector(Budgeted):
         In one piece when that fits, else by windows with the same result up to the sample that stands for the scene
         (at most SAMPLE pixels). Raises DeviceError when the model needs the whole image and it does not fit.
         """
-        scale = Scaling.of(image)
         rows, cols = image.rows, image.cols
         if self.window is not None and self.window < max(rows, cols):
-            return self._windowed(image, scale, self.window)
+            return self._windowed(image, self.window)
         made = self._plan(image, rows, cols)
         if self.model.whole and not made.whole:
             raise DeviceError(
@@ -224,7 +222,7 @@ class AnomalyDetector(Budgeted):
             )
         whole = Window(0, 0, rows, cols)
         if made.whole:
-            cube, valid = scale(*image.read(whole))
+            cube, valid = image.scaled(whole)
             chain, score, guide = self._in_memory(cube, valid)
             found = Scored(self._finished(score, guide, valid), valid, made)
             if stages and chain.fitted is not None:
@@ -237,14 +235,14 @@ class AnomalyDetector(Budgeted):
                 raise DeviceError(
                     f"--stages needs the whole image at once: at most {SAMPLE} pixels, which must fit in --memory."
                 )
-            scene = scale.scene(image, self.seed)
-            chain = self.chain(scene, lambda profile: self._features(image, scale, profile))
+            scene = image.scene(self.seed)
+            chain = self.chain(scene, lambda profile: self._features(image, profile))
             radius = self._radius()
             valid = np.empty((rows, cols), bool)
 
             def compute(window: Window) -> Floats:
                 grown = window.grown(radius, rows, cols)
-                cube, inside = scale(*image.read(grown))
+                cube, inside = image.scaled(grown)
                 inner = window.within(grown)
                 valid[window.slices] = inside[inner]
                 return chain.score(cube, inside)[:, *inner]
@@ -268,7 +266,7 @@ class AnomalyDetector(Budgeted):
         score, guide = chain.score(cube, valid, features[0] if features else None)
         return chain, score, guide
 
-    def _windowed(self, image: SpectralImage, scale: Scaling, side: int) -> Scored:
+    def _windowed(self, image: SpectralImage, side: int) -> Scored:
         """Every window a scene of its own, blended over a quarter of its side; scores in units of their median."""
         rows, cols = image.rows, image.cols
         self._plan(image, min(rows, side), min(cols, side), whole=True)
@@ -278,7 +276,7 @@ class AnomalyDetector(Budgeted):
             # The last windows would be slivers, too few pixels for a scene: they are fitted with what lies before them.
             row, col = min(window.row, max(0, rows - side)), min(window.col, max(0, cols - side))
             full = Window(row, col, window.row + window.height - row, window.col + window.width - col)
-            cube, inside = scale(*image.read(full))
+            cube, inside = image.scaled(full)
             part = window.within(full)
             valid[window.slices] = inside[part]
             if not inside.any():
@@ -321,12 +319,12 @@ class AnomalyDetector(Budgeted):
             raise DeviceError(f"a window of {rows} x {cols} pixels does not fit in --memory; increase it.")
         return made
 
-    def _features(self, image: SpectralImage, scale: Scaling, profile: AttributeProfile) -> Scene:
+    def _features(self, image: SpectralImage, profile: AttributeProfile) -> Scene:
         """The scene of the profile of a large image, from evenly spaced windows."""
         parts = []
         for window in itertools.chain(*image.spread(FEATURE_SIDE, FEATURE_WINDOWS)):
             grown = window.grown(profile.radius, image.rows, image.cols)
-            cube, valid = scale(*image.read(grown))
+            cube, valid = image.scaled(grown)
             inner = window.within(grown)
             parts.append(profile(cube)[:, *inner][:, valid[inner]])
         return scene_of(np.concatenate(parts, axis=1)[:, None], seed=self.seed)
@@ -349,30 +347,6 @@ class AnomalyDetector(Budgeted):
                 out[window.slices] = part[window.within(grown)]
         out[~valid] = np.nan
         return out
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """From physical units to [0, 1], by the smallest and largest valid sample of the scene over all bands."""
-
-    low: float
-    span: float
-
-    @classmethod
-    def of(cls, image: SpectralImage) -> Scaling:
-        """That of an image."""
-        moments: Moments = image.statistics.moments
-        low, high = float(moments.low.min()), float(moments.high.max())
-        return cls(low, high - low)
-
-    def __call__(self, cube: Floats, valid: Bool) -> tuple[Floats, Bool]:
-        """(scaled, valid)."""
-        kind = cube.dtype.type
-        return ((cube - kind(self.low)) / kind(self.span)).astype(np.float32, copy=False), valid
-
-    def scene(self, image: SpectralImage, seed: int) -> Scene:
-        """The scene of an image of any size, its sample from one more pass."""
-        return image.scene(self.low, self.span, seed)
 
 
 def refuse_useless_size(object_size: int | None, detectors: Sequence[AnomalyDetector]) -> None:

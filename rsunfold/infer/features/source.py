@@ -156,9 +156,7 @@ class ImageBands(FeatureSource):
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""
-        moments = self.image.statistics.moments
-        low, high = float(moments.low.min()), float(moments.high.max())
-        scene = self.image.scene(low, high - low, seed)
+        scene = self.image.scene(seed)
         if not self._narrow():
             return scene
         return replace(scene, noise=band_noise(scene.covariance, step=steps(scene.sample)))

@@ -56,7 +56,7 @@ def test_tiles_give_the_whole_image(name, priors, large, make, monkeypatch):
     monkeypatch.setattr(module, "POST_TILE", 27)
     monkeypatch.setattr(module, "plan", lambda *args, **kwargs: Plan(False, 37))
     # Sums in another order would change a centre of k-means in its last digits, and a pixel's label with it.
-    monkeypatch.setattr(module.Scaling, "scene", lambda self, image, seed: scene_of(*self(*image.read(WHOLE_IMAGE))))
+    monkeypatch.setattr(SpectralImage, "scene", lambda self, seed: scene_of(*self.scaled(WHOLE_IMAGE)))
     tiles = scored(large, make(name, priors=priors, options=options))
     assert not tiles.plan.whole and tiles.plan.tile == 37
     close = {"rtol": 1e-3, "atol": 1e-4 * float(np.nanmax(whole.score))}
@@ -107,9 +107,8 @@ def test_the_sample_of_a_large_image_is_spread_evenly(large, make, monkeypatch):
     monkeypatch.setattr(ArrayReader, "block_shape", (1, 50), raising=False)
     with opened(large) as image:
         assert len(list(image.strips(6))) == 6
-        scene = module.Scaling.of(image).scene(image, 5)
-        scale = module.Scaling.of(image)
-    whole = scene_of(scale(large, found.valid)[0], found.valid)
+        scene = image.scene(5)
+        whole = scene_of(*image.scaled(WHOLE_IMAGE))
     np.testing.assert_array_equal(scene.sample, whole.sample)
     assert scene.sample.shape[1] <= 700 and scene.seed == 5 and scene.count == whole.count
     np.testing.assert_allclose(scene.mean, whole.mean, rtol=1e-5)
