@@ -14,6 +14,16 @@ from scipy.ndimage import binary_erosion
 
 from rsunfold.cube import Aside, Cube, Window
 from rsunfold.errors import DeviceError, InputError
+from rsunfold.infer.defects import (
+    FAR,
+    GAPS,
+    bands_with_gaps,
+    empty_bands,
+    largest_number,
+    spectral_axis,
+    spike_limits,
+    undeclared_fill,
+)
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source
 from rsunfold.infer.tiles import evenly_spread
@@ -39,24 +49,13 @@ MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 NO_WAVELENGTHS = Aside("the input has no wavelengths")
 CELL = 32
 """Side of the squares whose valid pixels are counted."""
-FAR = 1000.0
-"""Robust deviations from the median of its band beyond which a sample is a spike."""
-RARE, FEW = 1e-3, 3
-"""Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
-is another part of the scene, such as land beside a sea whose band hardly varies."""
-LEAST_FILL, OFF, FAR_OFF = 1e-3, 0.5, 3.0
-"""Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
-the range of the others, in units of the range: where these are hardly negative, and where they are."""
-SATURATED = 1e-2
-"""The same share for the largest number of the file's type, which sensors give, too, where there is too much light."""
-FEW_BANDS, GAPS, GAP_ROWS = 0.1, 0.1, 64
-"""A band takes no part that has no data in more than the share GAPS of the pixels where most others have, all but the
-share FEW_BANDS (of 10 bands or more): they keep these pixels. GAP_ROWS rows of an image tell."""
-LEAST_BANDS = 8
-"""Fewest bands of which one number in all says that."""
 Spikes = Literal["kept", "limited", "holes"]
 BECAME = {"limited": "were limited to the range of the others", "holes": "their pixels were left as they are"}
 """What is said of spikes."""
+
+
+class Gap(str):
+    """Why a band takes no part that many pixels alone lack."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +83,13 @@ class SpectralImage(Source):
 
     Bands that the file calls bad (``bbl``), that have no valid sample, that many pixels alone lack (GAPS) or that are
     constant take no part. A pixel is valid where every band that takes part is. near : gather the moments with the
-    smoothed image too. left_out :
-    reason by zero-based band of others that are to take no part. room : bytes that may be held, None for any number;
-    kept : those of them that are for something else. spikes : what becomes of rare samples more than FAR robust
-    deviations (1.4826 times the median absolute deviation) from the median of their band, taken from :attr:`mosaic`:
-    "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample in a million decides
-    mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples, where these are not kept.
-    :attr:`fills` : numbers that many pixels hold in all bands, far from all others: they stand for no data though the
-    file does not say so, and these pixels are not valid. :attr:`gaps` : the bands that many pixels alone lack.
+    smoothed image too. left_out : reason by zero-based band of others that are to take no part. room : bytes that may
+    be held, None for any number; kept : those of them that are for something else. spikes : what becomes of rare
+    samples more than FAR robust deviations (1.4826 times the median absolute deviation) from the median of their band,
+    taken from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild
+    sample in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such
+    samples, where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far from all others:
+    they stand for no data though the file does not say so, and these pixels are not valid.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -112,7 +110,6 @@ class SpectralImage(Source):
         self.spikes: Spikes = spikes
         self.spiked: list[int] = []
         self.fills: list[float] = []
-        self.gaps: list[int] = []
         self._varying_bands: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
@@ -152,52 +149,19 @@ class SpectralImage(Source):
             self.__dict__.pop(cached, None)
 
     def _undeclared(self) -> float | None:
-        """One of :attr:`fills`: a number that is an end of the range of every band. Takes one more pass where some is.
+        """One of :attr:`fills`; see :func:`rsunfold.infer.defects.undeclared_fill`. Takes one more pass where some is.
 
-        Never 0, or a number among the others: a dark or a saturated object is one, too. The mosaic says what the others
-        are.
+        The mosaic says what the others are.
         """
-        moments, valid = self.statistics.moments, self.statistics.valid_pixels
-        if len(self.bands) < LEAST_BANDS:
-            return None
-        low, high = moments.low.astype(np.float32), moments.high.astype(np.float32)
-        if low[0] < 0 and (low == low[0]).all():
-            least, most = self._others(low[0], partly=True)  # detectors that are shifted leave some bands filled
-            off = OFF if least > -0.05 * (most - least) else FAR_OFF
-            if low[0] < least - off * (most - least) and self._holding(low[0]) > max(FEW, LEAST_FILL * valid):
-                return float(low[0])
-        if math.isclose(high[0], self._largest(), rel_tol=1e-6) and (high == high[0]).all():
-            least, most = self._others(high[0], partly=False)
-            if high[0] > most + FAR_OFF * (most - least) and self._holding(high[0]) > max(FEW, SATURATED * valid):
-                return float(high[0])
-        return None
 
-    def _largest(self) -> float:
-        """The largest number of the file's type in physical units; NaN where 8 bits, fractions or several scales tell
-        nothing."""
-        kind, scales, offsets = self.reader.dtype, self.meta.scales or (1.0,), self.meta.offsets or (0.0,)
-        if kind.kind not in "iu" or kind.itemsize == 1 or len({*scales}) > 1 or len({*offsets}) > 1:
-            return math.nan
-        return float(np.iinfo(kind).max * scales[0] + offsets[0])
+        def sample() -> NDArray[np.floating]:
+            data, valid, _ = self.mosaic
+            return data[:, valid]
 
-    def _others(self, value: np.float32, *, partly: bool) -> tuple[float, float]:
-        """The range, but for a thousandth at its ends, of the mosaic's spectra that are not one number in all bands and
-        do not hold ``value`` in all bands, or ``partly``, in any; NaN where there is none."""
-        data, valid, _ = self.mosaic
-        spectra = data[:, valid]
-        holds = spectra == value
-        others = spectra[
-            :, (spectra != spectra[:1]).any(axis=0) & ~(holds.any(axis=0) if partly else holds.all(axis=0))
-        ]
-        if not others.size:
-            return math.nan, math.nan
-        least, most = np.percentile(others, (0.1, 99.9))
-        return float(least), float(most)
+        def cubes() -> Iterator[Cube]:
+            return (self._known(window, self.bands) for window in self.strips(len(self.bands)))
 
-    def _holding(self, value: np.float32) -> int:
-        """Valid pixels that hold a number in every band that takes part."""
-        cubes = (self._known(window, self.bands) for window in self.strips(len(self.bands)))
-        return sum(int((cube.valid & (cube.data.astype(np.float32) == value).all(axis=0)).sum()) for cube in cubes)
+        return undeclared_fill(self.statistics.moments, largest_number(self.reader), sample, cubes)
 
     def _limit(self) -> None:
         """Find spikes, and where there are some gather the statistics of what is left.
@@ -205,42 +169,15 @@ class SpectralImage(Source):
         The mosaic says what is far; how many are, the whole image.
         """
         data, valid, _ = self.mosaic
-        if not valid.any():
+        cubes = (self._known(window, self.bands) for window in tracked(list(self.strips(len(data))), "reading"))
+        found = spike_limits(self.statistics.moments, data, valid, cubes)
+        if not found:
             return
-        bands, moments = len(data), self.statistics.moments
-        low, high = np.full((2, bands), np.inf) * [[-1], [1]]
-        for k, band in enumerate(data):
-            samples = band[valid].astype(np.float64)
-            middle = np.median(samples)
-            reach = FAR * 1.4826 * np.median(np.abs(samples - middle))
-            if reach:  # else most samples are the same, and nothing is known of the others
-                low[k], high[k] = middle - reach, middle + reach
-        if (moments.low >= low).all() and (moments.high <= high).all():
-            return
-        beyond, least, most = self._inside(low, high)
-        spiked = (beyond > 0) & (beyond <= max(FEW, RARE * self.statistics.valid_pixels))
-        self.spiked = [band for band, b in zip(self.bands, spiked, strict=True) if b]
-        if not self.spiked:
-            return
+        self.spiked = [self.bands[k] for k in found]
         whole = np.full((2, self.count), np.inf) * [[-1], [1]]
-        whole[:, self.spiked] = least[spiked], most[spiked]
+        whole[:, self.spiked] = np.transpose([*found.values()])
         self.limits = whole[0], whole[1]
         self._again()
-
-    def _inside(self, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats]:
-        """(how many samples of valid pixels lie outside ``low`` and ``high``, smallest inside, largest inside), all by
-        band that takes part; takes one more pass."""
-        bands = len(self.bands)
-        beyond, least, most = np.zeros(bands), np.full(bands, np.inf), np.full(bands, -np.inf)
-        for window in tracked(list(self.strips(bands)), "reading"):
-            cube = self._known(window, self.bands)
-            for k, band in enumerate(cube.data):
-                samples = band[cube.valid]
-                inside = samples[(samples >= low[k]) & (samples <= high[k])]
-                beyond[k] += samples.size - inside.size
-                if inside.size:
-                    least[k], most[k] = min(least[k], inside.min()), max(most[k], inside.max())
-        return beyond, least, most
 
     def _known(self, window: Window, bands: list[int]) -> Cube:
         """A window of the file, and no pixel valid that holds one of :attr:`fills`."""
@@ -273,6 +210,11 @@ class SpectralImage(Source):
         return self.statistics.bands
 
     @property
+    def gaps(self) -> list[int]:
+        """The bands that many pixels alone lack, zero-based."""
+        return [band for band, why in self.statistics.passed.items() if isinstance(why, Gap)]
+
+    @property
     def range(self) -> tuple[float, float]:
         """(low, span): the smallest valid sample over all bands that take part, and the largest less that."""
         moments = self.statistics.moments
@@ -299,7 +241,6 @@ class SpectralImage(Source):
             yield Window(row, 0, min(height, self.rows - row), self.cols)
 
     def _gather(self) -> Statistics:
-        self.gaps = []
         flagged = self.meta.bad_bands or (False,) * self.count
         passed = self.left_out | {i: "bad in the file's band list" for i, bad in enumerate(flagged) if bad}
         chosen = [i for i in range(self.count) if i not in passed]
@@ -307,27 +248,15 @@ class SpectralImage(Source):
             more = " or left out" if self.left_out else ""
             raise InputError(f"every band of {self.path} is marked as bad in its band list{more}.")
         moments, near, valid_share = self._moments(chosen)
-        if not moments.count:
-            empty = self._empty_bands(chosen)
-            if len(empty) == len(chosen):
-                raise InputError(f"{self.path} has no valid pixel: all are nodata, masked or not finite.")
-            passed |= dict.fromkeys(empty, "no valid sample")
-            chosen = [i for i in chosen if i not in passed]
-            moments, near, valid_share = self._moments(chosen) if empty else (moments, near, valid_share)
-        if moments.count < (1 - GAPS) * self.rows * self.cols and (gaps := self._gaps(chosen)):
-            self.gaps = list(gaps)
-            passed |= {i: f"no data in {100 * share:.0f} % of the pixels that others have" for i, share in gaps.items()}
-            chosen = [i for i in chosen if i not in passed]
-            moments, near, valid_share = self._moments(chosen)
+        # Bands that take no part are not to decide which pixels do.
+        for useless in (self._empty, self._with_gaps, self._constant):
+            if reasons := useless(chosen, moments):
+                passed |= reasons
+                chosen = [i for i in chosen if i not in reasons]
+                moments, near, valid_share = self._moments(chosen)
         if not moments.count:
             raise InputError(f"{self.path} has no pixel that is valid in every band.")
         varies = self._varying(moments)
-        if not varies.all() and varies.any() and 1 < moments.count < self.rows * self.cols:
-            # A band that takes no part is not to decide which pixels do.
-            passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
-            chosen = [i for i in chosen if i not in passed]
-            moments, near, valid_share = self._moments(chosen)
-            varies = self._varying(moments)
         passed |= {i: "constant" for i, v in zip(chosen, varies, strict=True) if not v}
         if moments.count == 1:
             raise InputError(f"{self.path} has a single valid pixel; at least two are needed to compare its bands.")
@@ -344,6 +273,29 @@ class SpectralImage(Source):
             moments.count,
             valid_share,
         )
+
+    def _empty(self, bands: list[int], moments: Moments) -> dict[int, str]:
+        """Reason by zero-based band for those of ``bands``, whose moments these are, that leave no pixel valid."""
+        if moments.count:
+            return {}
+        empty = empty_bands(self.reader, self.strips(1), bands)
+        if len(empty) == len(bands):
+            raise InputError(f"{self.path} has no valid pixel: all are nodata, masked or not finite.")
+        return dict.fromkeys(empty, "no valid sample")
+
+    def _with_gaps(self, bands: list[int], moments: Moments) -> dict[int, str]:
+        """Likewise, those that many pixels alone lack."""
+        if moments.count >= (1 - GAPS) * self.rows * self.cols:
+            return {}
+        shares = bands_with_gaps(self.reader, bands)
+        return {i: Gap(f"no data in {100 * share:.0f} % of the pixels that others have") for i, share in shares.items()}
+
+    def _constant(self, bands: list[int], moments: Moments) -> dict[int, str]:
+        """Likewise, those that are constant, where they may lack pixels and others vary."""
+        if not 1 < moments.count < self.rows * self.cols:
+            return {}
+        varies = self._varying(moments)
+        return {i: "constant" for i, v in zip(bands, varies, strict=True) if not v} if varies.any() else {}
 
     @staticmethod
     def _varying(moments: Moments) -> NDArray[np.bool_]:
@@ -371,25 +323,6 @@ class SpectralImage(Source):
             near.add(data[:, whole], smoothed[:, whole])
         area = np.outer(*(np.minimum(CELL, n - np.arange(0, n, CELL)) for n in (self.rows, self.cols)))
         return moments, near if near.count else None, squares / area
-
-    def _gaps(self, bands: list[int]) -> dict[int, float]:
-        """Those of ``bands`` that take pixels from all others (GAPS), each with the share of the pixels."""
-        lost, pixels = np.zeros(len(bands)), 0
-        for row in np.unique(np.linspace(0, self.rows - 1, GAP_ROWS).astype(int)).tolist():
-            cube = self.reader.read(Window(row, 0, 1, self.cols), bands, scaled=False)
-            holes = cube.meta.missing(cube.data)
-            few = holes.mean(axis=0) <= FEW_BANDS
-            lost += holes[:, few].sum(axis=1)
-            pixels += int(few.sum())
-        shares = lost / max(pixels, 1)
-        return {band: float(share) for band, share in zip(bands, shares, strict=True) if share > GAPS}
-
-    def _empty_bands(self, bands: list[int]) -> list[int]:
-        """Those of ``bands`` without a single valid sample."""
-        left = list(bands)
-        for window in self.strips(1):
-            left = [b for b in left if not self.reader.read(window, [b]).valid.any()]
-        return left
 
     def read(self, window: Window) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """(samples (bands that take part, h, w), valid bool (h, w)); holes are filled smoothly.
@@ -537,19 +470,7 @@ class SpectralImage(Source):
         return found
 
     def _spectral_axis(self) -> str | None:
-        """Which axis, "rows" or "columns", behaves like a spectrum while the band axis does not; None for neither.
-
-        Along the spectrum all pixels share a shape: the mean over the other axes explains much of the variance.
-        """
+        """See :func:`rsunfold.infer.defects.spectral_axis`; None where wavelengths tell, or an axis is short."""
         if self.meta.wavelengths or min(self.count, self.rows, self.cols) < 8:
             return None
-        data = self.mosaic[0][:, ::2, ::2]
-        flat = (data == data[:1]).all(axis=0)  # what fills an image has one number in all bands, and is no profile
-        x = np.where(flat, np.nan, data.astype(np.float64))[:, ~flat.all(axis=1)][:, :, ~flat.all(axis=0)]
-        whole = np.nanvar(x) if x.size else 0.0
-        if not whole:
-            return None
-        shares = [float(np.nanmean(x, axis=tuple({0, 1, 2} - {axis})).var() / whole) for axis in range(3)]
-        if shares[0] < 0.2 and max(shares[1:]) > 0.6:
-            return "rows" if shares[1] > shares[2] else "columns"
-        return None
+        return spectral_axis(self.mosaic[0])

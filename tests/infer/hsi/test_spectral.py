@@ -8,6 +8,7 @@ import pytest
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
+from rsunfold.infer import defects
 from rsunfold.infer import spectral as module
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
@@ -184,7 +185,7 @@ def test_spikes_can_be_limited(noisy, dtype):
     monster = SpectralImage(ArrayReader(spiked)).statistics.moments
     assert monster.high[3] == spiked[3, 5, 6]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "FAR", 60 if dtype == np.uint16 else module.FAR)
+        patch.setattr(defects, "FAR", 60 if dtype == np.uint16 else defects.FAR)
         image, plain = (SpectralImage(ArrayReader(a), spikes="limited") for a in (spiked, counts))
     assert image.spiked == [3] and plain.spiked == [] and plain.remarks() == []
     assert "samples of 1 band(s) (4) lie more than" in image.remarks()[0]

@@ -1,0 +1,159 @@
+"""What a hyperspectral file does not say of itself: bands without data, numbers that stand for none, spikes, and axes
+in another order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.cube import Cube, Window
+from rsunfold.io import CubeReader
+from rsunfold.moments import Moments
+
+Real = NDArray[np.float64]
+Samples = NDArray[np.floating]
+
+FAR = 1000.0
+"""Robust deviations from the median of its band beyond which a sample is a spike."""
+RARE, FEW = 1e-3, 3
+"""Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
+is another part of the scene, such as land beside a sea whose band hardly varies."""
+LEAST_FILL, OFF, FAR_OFF = 1e-3, 0.5, 3.0
+"""Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
+the range of the others, in units of the range: where these are hardly negative, and where they are."""
+SATURATED = 1e-2
+"""The same share for the largest number of the file's type, which sensors give, too, where there is too much light."""
+FEW_BANDS, GAPS, GAP_ROWS = 0.1, 0.1, 64
+"""A band takes no part that has no data in more than the share GAPS of the pixels where most others have, all but the
+share FEW_BANDS (of 10 bands or more): they keep these pixels. GAP_ROWS rows of an image tell."""
+LEAST_BANDS = 8
+"""Fewest bands of which one number in all says that it stands for no data."""
+
+
+def empty_bands(reader: CubeReader, windows: Iterable[Window], bands: Sequence[int]) -> list[int]:
+    """Those of ``bands`` without a single valid sample in ``windows``, which together are the image."""
+    left = list(bands)
+    for window in windows:
+        left = [b for b in left if not reader.read(window, [b]).valid.any()]
+    return left
+
+
+def bands_with_gaps(reader: CubeReader, bands: Sequence[int]) -> dict[int, float]:
+    """Those of ``bands`` that take pixels from all others (GAPS), each with the share of the pixels."""
+    _, rows, cols = reader.shape
+    lost, pixels = np.zeros(len(bands)), 0
+    for row in np.unique(np.linspace(0, rows - 1, GAP_ROWS).astype(int)).tolist():
+        cube = reader.read(Window(row, 0, 1, cols), bands, scaled=False)
+        holes = cube.meta.missing(cube.data)
+        few = holes.mean(axis=0) <= FEW_BANDS
+        lost += holes[:, few].sum(axis=1)
+        pixels += int(few.sum())
+    shares = lost / max(pixels, 1)
+    return {band: float(share) for band, share in zip(bands, shares, strict=True) if share > GAPS}
+
+
+def largest_number(reader: CubeReader) -> float:
+    """The largest number of the file's type in physical units; NaN where 8 bits, fractions or several scales tell
+    nothing."""
+    kind, scales, offsets = reader.dtype, reader.meta.scales or (1.0,), reader.meta.offsets or (0.0,)
+    if kind.kind not in "iu" or kind.itemsize == 1 or len({*scales}) > 1 or len({*offsets}) > 1:
+        return math.nan
+    return float(np.iinfo(kind).max * scales[0] + offsets[0])
+
+
+def undeclared_fill(
+    moments: Moments, largest: float, sample: Callable[[], Samples], cubes: Callable[[], Iterable[Cube]]
+) -> float | None:
+    """A number that is an end of the range of every band and stands for no data; None for none.
+
+    Never 0, or a number among the others: a dark or a saturated object is one, too. moments : of the bands that are
+    looked at. largest : see :func:`largest_number`. sample : gives spectra (bands, n), which say what the others are.
+    cubes : gives the image part by part; asked only where such a number is far from the others.
+    """
+    if len(moments.low) < LEAST_BANDS:
+        return None
+    low, high, count = moments.low.astype(np.float32), moments.high.astype(np.float32), moments.count
+    if low[0] < 0 and (low == low[0]).all():
+        least, most = _others(sample(), low[0], partly=True)  # detectors that are shifted leave some bands filled
+        off = OFF if least > -0.05 * (most - least) else FAR_OFF
+        if low[0] < least - off * (most - least) and _holding(cubes(), low[0]) > max(FEW, LEAST_FILL * count):
+            return float(low[0])
+    if math.isclose(high[0], largest, rel_tol=1e-6) and (high == high[0]).all():
+        least, most = _others(sample(), high[0], partly=False)
+        if high[0] > most + FAR_OFF * (most - least) and _holding(cubes(), high[0]) > max(FEW, SATURATED * count):
+            return float(high[0])
+    return None
+
+
+def _others(spectra: Samples, value: np.float32, *, partly: bool) -> tuple[float, float]:
+    """The range, but for a thousandth at its ends, of the spectra that are not one number in all bands and do not hold
+    ``value`` in all bands, or ``partly``, in any; NaN where there is none."""
+    holds = spectra == value
+    others = spectra[:, (spectra != spectra[:1]).any(axis=0) & ~(holds.any(axis=0) if partly else holds.all(axis=0))]
+    if not others.size:
+        return math.nan, math.nan
+    least, most = np.percentile(others, (0.1, 99.9))
+    return float(least), float(most)
+
+
+def _holding(cubes: Iterable[Cube], value: np.float32) -> int:
+    """Valid pixels that hold a number in every band."""
+    return sum(int((cube.valid & (cube.data.astype(np.float32) == value).all(axis=0)).sum()) for cube in cubes)
+
+
+def spike_limits(
+    moments: Moments, data: Samples, valid: NDArray[np.bool_], cubes: Iterable[Cube]
+) -> dict[int, tuple[float, float]]:
+    """By index of each band that has spikes (FAR, RARE) the smallest and the largest of its other samples.
+
+    moments : of the bands that are looked at. data (bands, h, w), valid (h, w) : the part of the image that says what
+    is far. cubes : the image part by part, which says how many are; asked only where some are far.
+    """
+    if not valid.any():
+        return {}
+    low, high = np.full((2, len(data)), np.inf) * [[-1], [1]]
+    for k, band in enumerate(data):
+        samples = band[valid].astype(np.float64)
+        middle = np.median(samples)
+        reach = FAR * 1.4826 * np.median(np.abs(samples - middle))
+        if reach:  # else most samples are the same, and nothing is known of the others
+            low[k], high[k] = middle - reach, middle + reach
+    if (moments.low >= low).all() and (moments.high <= high).all():
+        return {}
+    beyond, least, most = _inside(cubes, low, high)
+    spiked = (beyond > 0) & (beyond <= max(FEW, RARE * moments.count))
+    return {k: (float(least[k]), float(most[k])) for k in np.flatnonzero(spiked).tolist()}
+
+
+def _inside(cubes: Iterable[Cube], low: Real, high: Real) -> tuple[Real, Real, Real]:
+    """(how many samples of valid pixels lie outside ``low`` and ``high``, smallest inside, largest inside), by band."""
+    beyond, least, most = np.zeros(len(low)), np.full(len(low), np.inf), np.full(len(low), -np.inf)
+    for cube in cubes:
+        for k, band in enumerate(cube.data):
+            samples = band[cube.valid]
+            inside = samples[(samples >= low[k]) & (samples <= high[k])]
+            beyond[k] += samples.size - inside.size
+            if inside.size:
+                least[k], most[k] = min(least[k], inside.min()), max(most[k], inside.max())
+    return beyond, least, most
+
+
+def spectral_axis(data: Samples) -> str | None:
+    """Which axis of (bands, rows, columns), "rows" or "columns", behaves like a spectrum while the band axis does not;
+    None for neither.
+
+    Along the spectrum all pixels share a shape: the mean over the other axes explains much of the variance.
+    """
+    data = data[:, ::2, ::2]
+    flat = (data == data[:1]).all(axis=0)  # what fills an image has one number in all bands, and is no profile
+    x = np.where(flat, np.nan, data.astype(np.float64))[:, ~flat.all(axis=1)][:, :, ~flat.all(axis=0)]
+    whole = np.nanvar(x) if x.size else 0.0
+    if not whole:
+        return None
+    shares = [float(np.nanmean(x, axis=tuple({0, 1, 2} - {axis})).var() / whole) for axis in range(3)]
+    if shares[0] < 0.2 and max(shares[1:]) > 0.6:
+        return "rows" if shares[1] > shares[2] else "columns"
+    return None
