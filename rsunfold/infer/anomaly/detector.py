@@ -28,6 +28,7 @@ from rsunfold.infer.anomaly.priors import (
 from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, spans, strips
+from rsunfold.io import CubeReader
 from rsunfold.registry import chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
 
@@ -204,6 +205,10 @@ class AnomalyDetector(Budgeted):
         return total + self.model.bytes_per_pixel(seen)
 
     # ------------------------------------------------------------------ score
+
+    def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
+        """An image ready to be scored: within the memory budget, its spikes limited; to be closed."""
+        return SpectralImage(source, var=var, near=False, room=self.room, spikes="limited")
 
     def scored(self, image: SpectralImage, *, stages: bool = False) -> Scored:
         """The scores of ``image`` within the memory budget.

@@ -115,10 +115,7 @@ def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
     """Detect anomalies in an image and keep everything in memory."""
     started = time.monotonic()
-    with (
-        environment(),
-        SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,
-    ):
+    with environment(), detector.open(source, options.var) as image:
         return _detect(image, detector, options, started)[0]
 
 
@@ -133,7 +130,7 @@ def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector,
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
         environment(),
-        SpectralImage(source, var=options.var, near=False, room=detector.room, spikes="limited") as image,
+        detector.open(source, options.var) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)

@@ -15,6 +15,7 @@ from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
+from rsunfold.io import CubeReader
 from rsunfold.noise import FEW, tells_little, whole_squares
 from rsunfold.registry import chosen_model
 from rsunfold.subspace import Subspace, published_subspace
@@ -127,6 +128,10 @@ class Denoiser(Budgeted):
         if self.record is not None:
             about |= {"weights": self.record.name, "weights_sha256": self.sha256, "arch": self.record.arch}
         return about
+
+    def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
+        """An image ready to be denoised: within the memory budget, see :attr:`spikes`; to be closed."""
+        return SpectralImage(source, var=var, room=self.room, spikes=self.spikes)
 
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.

@@ -120,7 +120,7 @@ def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
     """Denoise an image that fits in memory, and keep the result in memory."""
     started = time.monotonic()
-    with environment(), SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image:
+    with environment(), denoiser.open(source, options.var) as image:
         passage = _Passage(image, denoiser, options)
         strips = list(passage.strips())
         data = np.concatenate([strip for _, strip, _ in strips], axis=1)
@@ -139,7 +139,7 @@ def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options
     with (
         reserved(folder, names, denoiser.spec, source, overwrite=options.overwrite),
         environment(),
-        SpectralImage(source, var=options.var, room=denoiser.room, spikes=denoiser.spikes) as image,
+        denoiser.open(source, options.var) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
