@@ -23,7 +23,8 @@ from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.names import same_image
-from rsunfold.io.table import missing_labels, read_table
+from rsunfold.io.table import read_table
+from rsunfold.io.texttable import missing_labels
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
 from rsunfold.ranking import Ranking
