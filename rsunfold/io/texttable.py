@@ -43,12 +43,22 @@ _SEPARATING_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
 def read_text(path: str, ignore: Sequence[str], label: str | None, *, axis: str) -> Raw:
     """A text table whose features are its columns or rows, as ``axis`` ("column" or "row") says; see
     :func:`rsunfold.io.table.read_table`."""
-    cells, notes = _cells(path)
+    rows, notes = _cells(path)
     if axis == "row":
-        cells = [list(column) for column in zip(*cells, strict=True)]
-    raw = _from_cells(path, cells, ignore, label, axis)
-    raw.notes = (*notes, *raw.notes)
-    return raw
+        rows = [list(column) for column in zip(*rows, strict=True)]
+    table, of_header = _headed(rows, [*ignore, *([] if label is None else [label])], axis)
+    aside, place, of_roles = _roles(path, table, ignore, label)
+    inside = [i for i in range(len(table.cells)) if i not in aside]
+    values, of_numbers = _numbers(path, table, inside)
+    return Raw(
+        values,
+        "the table",
+        [table.names[i] for i in inside] if table.top else (),
+        None if place is None else np.array(table.cells[place]),
+        "" if place is None else f"the {axis} {table.names[place]!r}",
+        tuple((table.names[i], tuple(table.cells[i])) for i in aside),
+        (*notes, *of_header, *of_roles, *of_numbers),
+    )
 
 
 def _cells(path: str) -> tuple[Cells, list[str]]:
@@ -129,68 +139,87 @@ def missing_labels(labels: Iterable[Any]) -> list[bool]:
     ]
 
 
-def _from_cells(path: str, rows: Cells, ignore: Sequence[str], label: str | None, axis: str) -> Raw:
-    """A text table whose features are columns; ``axis`` is what they are in the file."""
-    body = [list(column) for column in zip(*rows[1:], strict=True)] or [[] for _ in rows[0]]
-    text = [_is_text(column) for column in body]
+@dataclass(frozen=True)
+class _Columns:
+    """A text table whose features are columns, which the file calls ``axis``.
+
+    top : its header; empty without one. cells : what stands below it, by column. words : which columns are no numbers.
+    """
+
+    axis: str
+    top: list[str]
+    cells: Cells
+    words: list[bool]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all columns: those of the header, else their numbers from 1."""
+        return [name or f"{self.axis} {i}" for i, name in enumerate(self.top or [""] * len(self.cells), start=1)]
+
+
+def _headed(rows: Cells, asked: Sequence[str], axis: str) -> tuple[_Columns, list[str]]:
+    """The table by columns, its first row as the header where it is one, and notes; asked : columns, some by name."""
+    top = rows[0]
+    body = [list(column) for column in zip(*rows[1:], strict=True)] or [[] for _ in top]
+    words = [_is_text(column) for column in body]
     # A word above numbers is a name; above words it may be one of them.
-    header = any(_is_text([top]) and not words for top, words in zip(rows[0], text, strict=True)) or all(text)
-    asked = [*ignore, *([] if label is None else [label])]
-    header |= any(name in rows[0] and not _is_place(name, len(rows[0])) for name in asked)
-    numbered = not header and _are_numbers(rows[0]) and len(rows) > 1
-    header |= numbered or _are_wavelengths(rows, text)
-    if header:
-        names = [top or f"{axis} {i}" for i, top in enumerate(rows[0], start=1)]
-    else:
-        body = [[top, *column] for top, column in zip(rows[0], body, strict=True)]
-        text = [_is_text(column) for column in body]
-        names = [f"{axis} {i}" for i in range(1, len(body) + 1)]
-    index: list[int] = []
+    header = any(_is_text([name]) and not below for name, below in zip(top, words, strict=True)) or all(words)
+    header |= any(name in top and not _is_place(name, len(top)) for name in asked)
+    numbered = not header and _are_numbers(top) and len(rows) > 1
     notes = [f"the first sample numbers the {axis}s, so it was taken as their names"] if numbered else []
-    unnamed = header and rows[0][0] in ("", "Unnamed: 0")  # as pandas writes an index, and reads and writes it again
-    if unnamed and len(body[0]) > 1 and all(c.isdecimal() for c in body[0]) and len({*body[0]}) == len(body[0]):
+    if header or numbered or _are_wavelengths(rows, words):
+        return _Columns(axis, top, body, words), notes
+    body = [[first, *column] for first, column in zip(top, body, strict=True)]
+    return _Columns(axis, [], body, [_is_text(column) for column in body]), notes
+
+
+def _roles(
+    path: str, table: _Columns, ignore: Sequence[str], label: str | None
+) -> tuple[list[int], int | None, list[str]]:
+    """The columns that are no features, that of the labels or None, and notes; UsageError as :func:`places` raises."""
+    names, axis, first = table.names, table.axis, table.cells[0]
+    index: list[int] = []
+    notes: list[str] = []
+    unnamed = table.top[:1] in ([""], ["Unnamed: 0"])  # as pandas writes an index, and reads and writes it again
+    if unnamed and len(first) > 1 and all(cell.isdecimal() for cell in first) and len({*first}) == len(first):
         notes.append(f"the first {axis} has no name and numbers the samples, so it is not a feature")
         index = [0]
     aside = [*index, *places(path, names, ignore, axis)]
     place = label_place(path, names, label, axis)
-    if place is not None and place not in aside:
-        notes += [] if label else [f"the {axis} {names[place]!r} was taken as labels, so it is not a feature"]
-    else:
-        place = place if label else None
-    out = sorted({*aside, *([] if place is None else [place])})
-    wrong = [i for i, words in enumerate(text) if words and i not in out]
-    if wrong and len(wrong) == len(text):
+    if label is None and place in aside:
+        place = None
+    if label is None and place is not None:
+        notes.append(f"the {axis} {names[place]!r} was taken as labels, so it is not a feature")
+    return sorted({*aside, *([] if place is None else [place])}), place, notes
+
+
+def _numbers(path: str, table: _Columns, inside: Sequence[int]) -> tuple[NDArray[np.float64], list[str]]:
+    """Values (samples, features) of the columns ``inside``, NaN where a cell has none, and notes; InputError where one
+    of them holds words."""
+    names, axis, cells = table.names, table.axis, table.cells
+    wrong = [i for i in inside if table.words[i]]
+    if wrong and len(wrong) == len(cells):
         raise InputError(f"{path} contains no {axis} of numbers.")
     if wrong:
-        first = next(c for c in body[wrong[0]] if _is_text([c]))
+        first = next(cell for cell in cells[wrong[0]] if _is_text([cell]))
         more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
-        given = shlex.quote(",".join(names[i] if header else str(i + 1) for i in wrong[:8]))
+        given = shlex.quote(",".join(names[i] if table.top else str(i + 1) for i in wrong[:8]))
         turn = ""
-        if wrong == [0] and axis == "column" and len({*body[0]}) == len(body[0]):
+        if wrong == [0] and axis == "column" and len({*cells[0]}) == len(cells[0]):
             turn = "; if these are the names of features, use --features rows"
         raise InputError(
             f"{path}: the {axis} {names[wrong[0]]!r} contains text such as {first!r}{more}; leave it out with "
             f"--ignore {given}{turn}."
         )
-    inside = [i for i in range(len(body)) if i not in out]
     if not inside:
         raise InputError(f"{path} contains no {axis} that is a feature.")
-    numbers = [[cell if _is_number(cell) else "nan" for cell in body[i]] for i in inside]
-    values = np.array(numbers, dtype=np.float64).T if body[0] else np.empty((0, len(inside)))
-    rises = np.diff(values[0]) > 0 if len(values) and not header else np.zeros(0, bool)
+    numbers = [[cell if _is_number(cell) else "nan" for cell in cells[i]] for i in inside]
+    values = np.array(numbers, dtype=np.float64).T if cells[0] else np.empty((0, len(inside)))
+    rises = np.diff(values[0]) > 0 if len(values) and not table.top else np.zeros(0, bool)
     if rises.size > 6 and rises.all() and not (np.diff(values[1:]) > 0).all(axis=1).any():
-        notes.append(
-            "the values of the first sample increase from feature to feature; if they are wavelengths, remove it"
-        )
-    return Raw(
-        values,
-        "the table",
-        [names[i] for i in inside] if header else (),
-        None if place is None else np.array(body[place]),
-        "" if place is None else f"the {axis} {names[place]!r}",
-        tuple((names[i], tuple(body[i])) for i in out),
-        tuple(notes),
-    )
+        told = "the values of the first sample increase from feature to feature; if they are wavelengths, remove it"
+        return values, [told]
+    return values, []
 
 
 def _rises(cells: Sequence[str]) -> bool:
