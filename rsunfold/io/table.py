@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import measured
 from rsunfold.errors import InputError, OutputError, UsageError
 from rsunfold.io.atomic import atomic_path
+from rsunfold.io.csvfile import write_rows
 from rsunfold.io.texttable import Raw, label_place, places, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -302,16 +302,14 @@ def write_columns(path: Path, table: Table, chosen: Sequence[int], *, overwrite:
     The columns that are no features stand before the features in a CSV. Raises OutputError when the file exists and
     ``overwrite`` is False, or cannot be written.
     """
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        if path.suffix.lower() == ".npy":
-            with temporary.open("wb") as file:
-                np.save(file, np.ascontiguousarray(table.stored[:, chosen]))
-        elif path.suffix.lower() == ".csv":
-            with temporary.open("w", newline="", encoding="utf-8") as out:
-                writer = csv.writer(out, lineterminator="\n")
-                writer.writerow([name for name, _ in table.kept] + [table.name(i) for i in chosen])
-                values = [[repr(v) for v in row] for row in table.stored[:, chosen].tolist()]
-                aside = zip_longest(*(cells for _, cells in table.kept)) if table.kept else ((),) * len(values)
-                writer.writerows([*before, *row] for before, row in zip(aside, values, strict=True))
-        else:
-            raise OutputError(f"{path} has an unsupported extension; tables are written as .csv or .npy.")
+    values = np.ascontiguousarray(table.stored[:, chosen])
+    if path.suffix.lower() == ".npy":
+        with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+            np.save(file, values)
+    elif path.suffix.lower() == ".csv":
+        header = [name for name, _ in table.kept] + [table.name(i) for i in chosen]
+        aside = zip_longest(*(cells for _, cells in table.kept)) if table.kept else ((),) * len(values)
+        rows = ([*before, *row] for before, row in zip(aside, values.tolist(), strict=True))
+        write_rows(path, header, rows, overwrite=overwrite)
+    else:
+        raise OutputError(f"{path} has an unsupported extension; tables are written as .csv or .npy.")

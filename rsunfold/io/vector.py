@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from rasterio.transform import xy
 from rasterio.warp import transform
 
 from rsunfold.cube import Meta
-from rsunfold.io.atomic import atomic_path
+from rsunfold.io.csvfile import write_rows
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.raster import gcps_place
 
@@ -117,11 +116,9 @@ def write_csv(
 
     Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
     """
-    with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        columns = COLUMNS if more is None else (*(c for c in COLUMNS if c != "scr"), *names)
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_table(targets, meta, more))
+    columns = COLUMNS if more is None else (*(c for c in COLUMNS if c != "scr"), *names)
+    rows = ([row[name] for name in columns] for row in _table(targets, meta, more))
+    write_rows(path, columns, rows, overwrite=overwrite)
 
 
 def _placement(meta: Meta) -> tuple[Any, Any]:

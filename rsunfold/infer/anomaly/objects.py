@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.io.atomic import atomic_path
+from rsunfold.io.csvfile import write_rows
 from rsunfold.moments import Moments
 from rsunfold.targets import Target, find_targets
 
@@ -157,14 +155,12 @@ def write_spectra(path: Path, image: SpectralImage, anomalies: Anomalies) -> Non
 
     Values in units of the file; anomalies by id, in scan order. Raises OutputError when it cannot be written.
     """
-    background, deviation = anomalies.background, anomalies.deviation
     waves = image.meta.wavelengths
-    spectra: Mapping[int, NDArray[np.float64]] = dict(sorted(anomalies.spectra.items()))
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        ids = [f"anomaly_{i}" for i in spectra]
-        writer.writerow(["band", "wavelength_nm", "background_mean", "background_std", *ids])
-        for k, band in enumerate(image.bands):
-            wave = f"{waves[band]:g}" if waves else ""
-            values = [f"{s[k]:.7g}" for s in spectra.values()]
-            writer.writerow([band + 1, wave, f"{background[k]:.7g}", f"{deviation[k]:.7g}", *values])
+    spectra = dict(sorted(anomalies.spectra.items()))
+    columns = [anomalies.background, anomalies.deviation, *spectra.values()]
+    rows = (
+        [band + 1, f"{waves[band]:g}" if waves else None, *(values[k] for values in columns)]
+        for k, band in enumerate(image.bands)
+    )
+    header = ["band", "wavelength_nm", "background_mean", "background_std", *(f"anomaly_{i}" for i in spectra)]
+    write_rows(path, header, rows, digits=7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from rsunfold.infer.results import (
 )
 from rsunfold.infer.work import claimed, move_results, work_folder
 from rsunfold.io import CubeReader
+from rsunfold.io.csvfile import write_rows
 from rsunfold.io.jsonfile import plain, write_json
 from rsunfold.io.memory import ArrayReader, as_array
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
@@ -164,7 +164,8 @@ def select_file(
             the_nodata(Path(source.path), source.image.meta, source.image.reader.dtype)
         made = _Made(source, ranker, wanted, options)
         with work_folder(folder) as work:
-            _write_csv(work / names["table"], made.rows())
+            lines = made.rows()
+            write_rows(work / names["table"], lines[0], (list(line.values()) for line in lines), digits=9)
             source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
             if options.picture:
                 made.draw(work / names["picture"])
@@ -349,17 +350,3 @@ class _Made:
         s = self.selection
         summary = self.summary(started)
         return Selected(self.indices, self.ranking, self.scores, s.explained, s.correlation, summary, files or {}, data)
-
-
-def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Numbers with 9 significant digits, nothing for None and NaN."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0])
-        writer.writerows([_cell(v) for v in row.values()] for row in rows)
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-        return ""
-    return f"{value:.9g}" if isinstance(value, float | np.floating) else str(value)
