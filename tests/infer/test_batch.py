@@ -1,6 +1,7 @@
 """What a command line names, and what becomes of each."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,9 @@ from rsunfold.infer.features import run as features
 from rsunfold.infer.hsi import run as hsi
 from rsunfold.infer.infrared import explain
 from rsunfold.infer.infrared import run as infrared
+from rsunfold.io.folders import LAST, is_result
+from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
+from rsunfold.registry import all_models
 
 SURROGATE = UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
 
@@ -99,20 +103,40 @@ def test_patterns_leave_out_what_lies_beside_an_image(tmp_path, monkeypatch):
         expand(["f_*"])
 
 
-def test_every_name_of_a_result_is_known(tmp_path):
-    everything = [
-        infrared.output_names("a", infrared.Options(stages=True)),
-        anomaly.output_names("a", anomaly.Options(stages=True)),
-        hsi.output_names(hsi.target_of(tmp_path, "a", envi=True), hsi.Options(residual=True, report=True)),
-        features.output_names("a", ".img", features.Options()),
-        dict(enumerate(explain.output_names("a"))),
-    ]
-    for names in everything:
-        for name in ("a.tif", *names.values()):
-            (tmp_path / name).touch()
-        assert expand([str(tmp_path)]) == expand([str(tmp_path / "*")]) == {"a": str(tmp_path / "a.tif")}
-        for name in names.values():
-            (tmp_path / name).unlink()
+TARGETS = [hsi.target_of(Path(f"a_denoised{suffix}"), "a") for suffix in GEOTIFF_SUFFIXES + ENVI_SUFFIXES]
+RESULTS = {
+    "detect-ir": infrared.replaced_names("a", infrared.Options()),
+    "explain": set(explain.output_names("a")),
+    "detect-anomaly": anomaly.replaced_names("a", anomaly.Options()),
+    "denoise-hsi": set().union(*(hsi.replaced_names(target, hsi.Options(), kept="a") for target in TARGETS)),
+    "select-features": features.replaced_names("a", features.Options()),
+}
+"""Names of what each command makes of the image ``a`` with any options."""
+
+
+def test_results_of_all_tasks_are_looked_at():
+    assert RESULTS.keys() == {spec.task for spec in all_models()} | {"explain"}
+
+
+@pytest.mark.parametrize("task", RESULTS)
+def test_every_name_of_a_result_is_known(task, tmp_path):
+    for name in ("a.tif", *RESULTS[task]):
+        (tmp_path / name).touch()
+    assert expand([str(tmp_path)]) == expand([str(tmp_path / "*")]) == {"a": str(tmp_path / "a.tif")}
+
+
+@pytest.mark.parametrize("task", RESULTS)
+def test_a_result_is_known_by_its_summary_alone(task, tmp_path):
+    """One that is an image itself needs the image that it was made of, too."""
+    results = {tmp_path / name for name in RESULTS[task]}
+    images = {p for p in results if p.stem in ("a_denoised", "a_selected") and p.suffix != ".png"}
+    assert bool(images) == (task in ("denoise-hsi", "select-features"))
+    (last,) = (path for path in results if path.name.endswith(LAST))
+    assert not any(map(is_result, results))
+    last.touch()
+    assert {path for path in results if not is_result(path)} == images
+    (tmp_path / "a.mat").touch()
+    assert all(map(is_result, results))
 
 
 def test_both_files_of_an_envi_image_are_one_input(tmp_path, monkeypatch):
