@@ -6,8 +6,6 @@ import hashlib
 import os
 import secrets
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from rsunfold.errors import ClaimedError, OutputError, RsunfoldError
 from rsunfold.io.atomic import folder_failure, refuse_existing
 from rsunfold.io.folders import LAST
 from rsunfold.io.writer import SIDECARS
+from rsunfold.signals import deferred
 
 HIDDEN, CLAIM = ".rsunfold-run-", ".rsunfold-claim-"
 ABANDONED = 6 * 3600.0
@@ -186,7 +185,7 @@ def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str]
     files = sorted((p for p in work.iterdir() if p.is_file()), key=lambda p: p.name.endswith(LAST))
     for path in files:
         refuse_existing(folder / path.name, overwrite)
-    with _uninterrupted():
+    with deferred("SIGINT", "SIGTERM", "SIGHUP"):
         old = [folder / p.name for p in files if p.name.endswith(LAST) and (folder / p.name).exists()]
         gone = set(stale) - {p.name for p in files} if overwrite and old else set()
         for summary in old:  # without it nobody takes a mixture of old and new files for a result
@@ -198,23 +197,3 @@ def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str]
                 (folder / f"{name}{end}").unlink(missing_ok=True)
         for path in files:
             path.replace(folder / path.name)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A few moves of files, during which signals that would end the program wait."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets them
-        yield
-        return
-    caught: list[int] = []
-    numbers = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None)) is not None]
-    before = {n: h for n in numbers if callable(h := signal.getsignal(n))}
-    for number in before:
-        signal.signal(number, lambda n, _: caught.append(n))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in caught[:1]:
-            signal.raise_signal(number)

@@ -9,11 +9,9 @@ import io
 import json
 import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.report import training_picture
+from rsunfold.signals import deferred
 from rsunfold.train.card import card
 from rsunfold.train.grow import grown, revived
 from rsunfold.train.recipe import Optim, Recipe
@@ -178,9 +177,12 @@ class Trainer:
             self._validate()
         with closing(steps):
             while self._agreed(next(steps, None) is not None and time.monotonic() < end):
-                with whole_steps(self._checkpoint):
+                # Not cut in two by Ctrl-C or the SIGTERM of a batch system, unless it comes twice.
+                with deferred("SIGINT", "SIGTERM", once=True) as came:
                     self.losses.append(self._one(net))
                     self.seconds = before + time.monotonic() - start
+                    if came:
+                        self._checkpoint()
                 if self._due():
                     self._checkpoint()
                     self._validate()
@@ -406,32 +408,6 @@ class Trainer:
         sha = save(self.weights, net, record, overwrite=True)
         with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds), encoding="utf-8")
-
-
-@contextmanager
-def whole_steps(keep: Callable[[], None]) -> Iterator[None]:
-    """A step of training that signals do not cut in two: Ctrl-C, or SIGTERM of a batch system, waits for its end, then
-    for ``keep``. A second one does not wait. Elsewhere than in the main thread nothing changes."""
-    numbers = [signal.SIGINT, signal.SIGTERM] if threading.current_thread() is threading.main_thread() else []
-    before = {number: signal.getsignal(number) for number in numbers}
-    came: list[int] = []
-
-    def later(number: int, frame: object) -> None:
-        came.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    for number, handler in before.items():
-        if callable(handler):
-            signal.signal(number, later)
-    try:
-        yield
-        if came:
-            keep()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    if came:
-        signal.raise_signal(came[0])
 
 
 def _compiled(net: nn.Module, device: torch.device) -> nn.Module:

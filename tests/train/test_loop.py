@@ -21,7 +21,7 @@ from rsunfold.progress import listening
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
 from rsunfold.train.infrared.task import InfraredTask
-from rsunfold.train.loop import LOG, Trainer, training_device, whole_steps
+from rsunfold.train.loop import LOG, Trainer, training_device
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.unrolled import Record
 
@@ -738,13 +738,6 @@ def test_a_signal_in_a_step_before_a_validation_does_not_lose_it(step, data, tmp
     assert checkpoint(tmp_path)["step"] == step
     assert trainer(tiny_recipe(6, 3), data, tmp_path).run(resume=True)
     assert [int(row["step"]) for row in log(tmp_path) if row["val_score"]] == [3, 6]
-
-
-def test_a_second_signal_does_not_wait(data, tmp_path):
-    with pytest.raises(KeyboardInterrupt), whole_steps(lambda: None):
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
-        raise AssertionError("it waited")
 
 
 def test_sets_that_are_not_there_are_told(data, tmp_path):
