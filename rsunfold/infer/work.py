@@ -17,6 +17,11 @@ from rsunfold.io.folders import LAST
 from rsunfold.io.writer import SIDECARS
 from rsunfold.signals import deferred
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 HIDDEN, CLAIM = ".rsunfold-run-", ".rsunfold-claim-"
 ABANDONED = 6 * 3600.0
 """Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
@@ -49,29 +54,23 @@ def claimed(folder: Path, name: str) -> Iterator[None]:
 def _lock_of(path: Path) -> int | None:
     """A file, made where it is not there, that is locked until it is closed or the process ends; None where there are
     no such locks. Raises BlockingIOError when another process has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return None
-    while True:
-        found = _opened(path)
-        if found is None:
-            return None
+    while fcntl is not None and (found := _opened(path)) is not None:
+        held = _flock(found)
         try:
-            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(found), path.stat()):
+            if held and os.path.samestat(os.fstat(found), path.stat()):
                 return found
         except FileNotFoundError:  # removed by the run that had it, after it was opened here
             pass
-        except BlockingIOError:
-            os.close(found)
-            raise
         except OSError:
-            os.close(found)
+            held = None
+        os.close(found)
+        if held is False:
+            raise BlockingIOError
+        if held is None:
             with suppress(OSError):
                 path.unlink()
-            return None
-        os.close(found)
+            break
+    return None
 
 
 def _opened(path: Path) -> int | None:
@@ -146,18 +145,23 @@ def work_folder(folder: Path) -> Iterator[Path]:
 def _locked(work: Path) -> int | None:
     """A lock on a folder that is held until it is closed or the process ends; None where another process has it, or
     there are no such locks."""
-    try:
-        import fcntl
-
+    with suppress(OSError):  # Windows opens no folders
         found = os.open(work, os.O_RDONLY)
-    except (ImportError, OSError):  # Windows
-        return None
+        if _flock(found):
+            return found
+        os.close(found)
+    return None
+
+
+def _flock(found: int) -> bool | None:
+    """Lock an open file or folder: False where another process has it, None where there are no such locks."""
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     except OSError:
-        os.close(found)
         return None
-    return found
+    return True
 
 
 def _sweep(folder: Path) -> None:
