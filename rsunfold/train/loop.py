@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rsunfold.allocator import reuse_memory
-from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
+from rsunfold.errors import InputError, OutputError, UsageError
 from rsunfold.infer.device import pick_device
 from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
 from rsunfold.progress import tracked
@@ -27,11 +27,12 @@ from rsunfold.registry import get_model
 from rsunfold.report import training_picture
 from rsunfold.signals import deferred
 from rsunfold.train.card import card
-from rsunfold.train.grow import grown, revived
-from rsunfold.train.recipe import Optim, Recipe
+from rsunfold.train.grow import revived
+from rsunfold.train.network import compiled, mix, networks, parameter_groups
+from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Verdict, task_of
 from rsunfold.unfold.unrolled import Unrolled
-from rsunfold.weights import WeightRecord, load, read_record, save, verify
+from rsunfold.weights import WeightRecord, read_record, save, verify
 
 LOG = ("step", "seconds", "lr", "train_loss", "val_score")  # and the columns of the task
 
@@ -77,7 +78,7 @@ class Trainer:
         if not isinstance(recipe, kind.recipe_class):
             asked, given = kind.recipe_class.__name__, type(recipe).__name__
             raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
-        net, begun = _networks(recipe, start)
+        net, begun = networks(recipe, start)
         self.task = kind(recipe, data, device)
         self.origin = copy.deepcopy(begun).to(device).eval().requires_grad_(False)
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,7 +88,7 @@ class Trainer:
         for module in self.net.modules() if recipe.optim.fixed_norm else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-        self.optimiser = torch.optim.AdamW(_groups(self.net, recipe.optim), lr=recipe.optim.lr)
+        self.optimiser = torch.optim.AdamW(parameter_groups(self.net, recipe.optim), lr=recipe.optim.lr)
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.validated = 0
         self.losses: list[float] = []
@@ -169,7 +170,7 @@ class Trainer:
 
     def _run(self, net: nn.Module, end: float) -> bool:
         if self.recipe.optim.compile:
-            net = _compiled(net, self.device)
+            net = compiled(net, self.device)
         start, saved = time.monotonic(), time.monotonic()
         before = self.seconds
         steps = tracked(range(self.step, self.recipe.optim.steps), "training")
@@ -235,7 +236,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(self.net.parameters(), o.clip)
         self.optimiser.step()
         self.step += 1
-        _mix(self.ema, self.net.state_dict(), 1 - min(o.ema, (1 + self.step) / (10 + self.step)))
+        mix(self.ema, self.net.state_dict(), 1 - min(o.ema, (1 + self.step) / (10 + self.step)))
         return value
 
     # ------------------------------------------------------------------ validation
@@ -390,7 +391,7 @@ class Trainer:
         if self.first is None:
             return self.ema
         mean: Unrolled = copy.deepcopy(self.ema)
-        _mix(mean, self.first.state_dict(), self.recipe.optim.start_share)
+        mix(mean, self.first.state_dict(), self.recipe.optim.start_share)
         return mean
 
     def _save_weight(self, verdict: Verdict, net: Unrolled) -> None:
@@ -408,74 +409,6 @@ class Trainer:
         sha = save(self.weights, net, record, overwrite=True)
         with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, self.seconds), encoding="utf-8")
-
-
-def _compiled(net: nn.Module, device: torch.device) -> nn.Module:
-    """``net`` for torch.compile; raises InputError where that does not work, as on a CPU without a C++ compiler."""
-    try:
-        torch.compile(torch.relu)(torch.zeros(2, device=device))
-    except RuntimeError as error:
-        why = str(error).strip().partition("\n")[0]
-        raise InputError(
-            f"the recipe asks for optim.compile, but torch cannot compile here ({why}); on a CPU it needs a C++ "
-            "compiler such as g++; install one, or use --set optim.compile=false."
-        ) from None
-    made: nn.Module = torch.compile(net)  # type: ignore[assignment]
-    return made
-
-
-@torch.no_grad()
-def _mix(net: Unrolled, other: dict[str, Tensor], share: float) -> None:
-    """Move the parameters and statistics of ``net`` by ``share`` of the way to ``other``; counts are taken over."""
-    for name, value in net.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(other[name], share)
-        else:
-            value.copy_(other[name])
-
-
-def _networks(recipe: Recipe, start: str | None = None) -> tuple[Unrolled, Unrolled]:
-    """The recipe's network with the weights ``start``, else the random ones of its seed, and the one they came from.
-
-    Both are the same unless the recipe's network is wider than that of ``start`` (:func:`grown`). Raises InputError
-    where there is none, WeightsError where ``start`` is of another model or does not fit.
-    """
-    spec = get_model(recipe.model)
-    if spec.kind != "network":
-        raise InputError(
-            f"the recipe {recipe.name} names {recipe.model!r}, a classical method, which cannot be trained."
-        )
-    torch.manual_seed(recipe.seed)
-    try:
-        net: Unrolled = spec.build(**recipe.arch)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {str(error).rstrip('.')}."
-        ) from None
-    if start is None:
-        return net, net
-    begun, _, _ = load(start, recipe.model)
-    if begun.arch == net.arch:
-        return begun, begun
-    try:
-        return grown(begun, net), begun
-    except ValueError as error:
-        same = " ".join(f"--set arch.{k}={json.dumps(v)}" for k, v in begun.arch.items() if net.arch[k] != v)
-        raise WeightsError(
-            f"the weights {start} have the architecture {begun.arch}, but the recipe asks for {net.arch}; {error}. "
-            f"To go on with theirs, add {same}."
-        ) from None
-
-
-def _groups(net: Unrolled, o: Optim) -> list[dict[str, Any]]:
-    """Parameters by how they are treated: matrices decay; step sizes have their own lr."""
-    steps = net.step_sizes()
-    layers = [p for p in net.parameters() if not any(p is q for q in steps)]
-    return [
-        {"params": [p for p in layers if p.ndim > 1], "weight_decay": o.weight_decay, "factor": 1.0},
-        {"params": [p for p in layers if p.ndim <= 1], "weight_decay": 0.0, "factor": 1.0},
-        {"params": steps, "weight_decay": 0.0, "factor": o.step_size_lr},
-    ]
 
 
 def _filled(given: dict[str, Any], recipe: Any) -> dict[str, Any]:
