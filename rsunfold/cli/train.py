@@ -56,6 +56,6 @@ def train(
         complete = trainer.run(minutes=max_minutes, resume=resume)
     state = "complete" if complete else "not complete: continue with --resume"
     there = f"weights, card and log are in {out}"
-    if not (complete or trainer.weights.is_file()):
+    if not (complete or trainer.folder.weights.is_file()):
         there = f"checkpoint and log are in {out}, weights and card will be written at step {trainer.next_validation}"
     show(f"step {trainer.step} of {content.optim.steps}, {state}; {there}")

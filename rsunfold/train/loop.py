@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
-import dataclasses
-import io
-import json
 import math
 import os
 import time
@@ -19,33 +15,26 @@ import torch
 from torch import nn
 
 from rsunfold.allocator import reuse_memory
-from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.device import pick_device
-from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
-from rsunfold.report import training_picture
 from rsunfold.signals import deferred
-from rsunfold.train.card import card
+from rsunfold.train.folder import RunFolder
 from rsunfold.train.grow import revived
 from rsunfold.train.network import compiled, mix, networks, parameter_groups
 from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Verdict, task_of
 from rsunfold.unfold.unrolled import Unrolled
-from rsunfold.weights import WeightRecord, read_record, save, verify
-
-LOG = ("step", "seconds", "lr", "train_loss", "val_score")  # and the columns of the task
+from rsunfold.weights import read_record, verify
 
 
 class Trainer:
-    """Trains one recipe on the images below ``data`` and writes everything to ``out``.
+    """Trains one recipe on the images below ``data`` and writes everything to ``out`` (:class:`RunFolder`), the weights
+    at each improvement on validation.
 
     What the images are, the loss and the validation come from the task of the recipe's model
     (:class:`rsunfold.train.task.TrainingTask`).
-
-    Files in ``out``: ``checkpoint.pt`` (model, averaged model, optimiser, step, best), ``log.csv`` and its picture,
-    ``validation.txt`` (the validation images, for ``evaluate --only``), and at each improvement on validation
-    NAME.safetensors and its card NAME.md.
 
     start : weights to begin with, a shipped name or a file, instead of the recipe's random ones; their architecture
     must be the recipe's. A resumed run goes on from its checkpoint, which also says what it was begun with.
@@ -63,8 +52,8 @@ class Trainer:
         start: str | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        self.recipe, self.out, self.device, self.say = recipe, out, device, say
-        self.begun = "" if start is None else f" --from {Path(start).stem} ({verify(start)[:12]})"
+        self.recipe, self.device, self.say = recipe, device, say
+        begun = "" if start is None else f" --from {Path(start).stem} ({verify(start)[:12]})"
         self.rank, self.world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
         if recipe.optim.batch % self.world:
             raise InputError(f"a batch of {recipe.optim.batch} cannot be divided among {self.world} processes.")
@@ -78,9 +67,10 @@ class Trainer:
         if not isinstance(recipe, kind.recipe_class):
             asked, given = kind.recipe_class.__name__, type(recipe).__name__
             raise UsageError(f"a recipe for {recipe.model} is of the class {asked}, not {given}.")
-        net, begun = networks(recipe, start)
+        net, origin = networks(recipe, start)
         self.task = kind(recipe, data, device)
-        self.origin = copy.deepcopy(begun).to(device).eval().requires_grad_(False)
+        self.folder = RunFolder(out, recipe, self.task, begun)
+        self.origin = copy.deepcopy(origin).to(device).eval().requires_grad_(False)
         self.net: Unrolled = net.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema: Unrolled = copy.deepcopy(self.net).eval().requires_grad_(False)
         self.first = copy.deepcopy(self.ema) if recipe.optim.start_share else None
@@ -92,11 +82,6 @@ class Trainer:
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.validated = 0
         self.losses: list[float] = []
-
-    @property
-    def weights(self) -> Path:
-        """Where the weights are kept, from the first validation on."""
-        return self.out / f"{self.recipe.name}.safetensors"
 
     @property
     def next_validation(self) -> int:
@@ -250,141 +235,11 @@ class Trainer:
             kept = self._kept()
             verdict = self.task.validate(kept)
         self._log(verdict)
-        figure = next(iter(self.task.columns), "val_score")
-        training_picture(
-            self.out / "log.png", self.out / "log.csv", figure=figure, title=self.recipe.name, overwrite=True
-        )
         if verdict.score > self.best:
             self.best = verdict.score
-            self._save_weight(verdict, kept)
+            self.folder.keep_weights(kept, verdict, self.step, self.seconds, bfloat16=self.bfloat16)
         seconds = time.monotonic() - begun
         self.say(f"step {self.step}: validation {verdict.score:.4f}, {verdict.message}, {seconds:.0f} s")
-
-    # ------------------------------------------------------------------ files
-
-    def _open(self, resume: bool) -> None:
-        path = self.out / "checkpoint.pt"
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise folder_failure(self.out, error) from None
-        if path.exists():
-            if not resume:
-                raise OutputError(
-                    f"{self.out} already contains a training run; continue it with --resume, or choose another --out."
-                )
-            self._restore(path)
-        elif resume:
-            raise InputError(f"{self.out} contains no checkpoint.pt to resume from.")
-        elif self.rank == 0:
-            self._refuse_results()
-        if self.rank == 0:
-            held = "".join(f"{line}\n" for line in self.task.held_out)
-            with atomic_path(self.out / "validation.txt", overwrite=True) as temporary:
-                temporary.write_text(held, encoding="utf-8")
-            self._start_log()
-
-    def _refuse_results(self) -> None:
-        """Raise OutputError for weights, card or log of a run whose checkpoint is gone: they would be replaced."""
-        log = self.out / "log.csv"
-        results = [self.weights, self.weights.with_suffix(".md")]
-        if log.is_file() and len(log.read_bytes().splitlines()) > 1:  # a run that ended at once leaves the first line
-            results.append(log)
-        there = next((file for file in results if file.exists()), None)
-        if there is not None:
-            raise OutputError(f"{there} already exists, and training would replace it; choose another --out.")
-
-    def _restore(self, path: Path) -> None:
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # what is restored copies it to its device
-            self._adopt(state, path)
-        except InputError:
-            raise
-        except Exception as error:  # bytes that are no checkpoint make torch.load raise almost anything
-            raise InputError(f"{path} is damaged ({type(error).__name__}); start again in another --out.") from error
-
-    def _adopt(self, state: dict[str, Any], path: Path) -> None:
-        # Keys that recipes did not have when the checkpoint was made had the effect of today's defaults.
-        made_by = _filled(json.loads(state["recipe"]), type(self.recipe)(name="", model=""))
-        if made_by != json.loads(json.dumps(dataclasses.asdict(self.recipe))):
-            raise InputError(f"{path} was made with another recipe; use that one, or another --out.")
-        if state["data"] != self.task.data_hash:
-            raise InputError(f"{path} was made with other images; use those, or another --out.")
-        made = state.get("begun")  # checkpoints of 0.1 do not say
-        if self.begun and made is not None and made != self.begun:
-            raise InputError(
-                f"{path} was started {made.replace('--from', 'from').strip() or 'without weights'}, not "
-                f"{self.begun.replace('--from', 'from').strip()}; leave out --from, or use another --out."
-            )
-        self.net.load_state_dict(state["net"])
-        self.ema.load_state_dict(state["ema"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
-        self.validated = state.get("validated", self.step)
-        self.losses = list(state.get("losses", []))
-        self.begun = self.begun if made is None else made
-        self.task.restore(state.get("task", {}))
-        if self.first is not None:
-            self.first.load_state_dict(state["first"])
-
-    def _checkpoint(self) -> None:
-        if self.rank:
-            return
-        state = {
-            "net": self.net.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "best": self.best,
-            "validated": self.validated,
-            "losses": self.losses,
-            "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
-            "data": self.task.data_hash,
-            "begun": self.begun,
-            "task": self.task.state(),
-            "first": None if self.first is None else self.first.state_dict(),
-        }
-        # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
-        content = io.BytesIO()
-        torch.save(state, content)
-        with atomic_path(self.out / "checkpoint.pt", overwrite=True) as temporary:
-            temporary.write_bytes(content.getbuffer())
-
-    def _start_log(self) -> None:
-        """A log with the rows up to the present step: a run that was killed has logged more than it kept, such as a
-        validation that comes again."""
-        last = self.step - int(self._due() and self.validated != self.step)
-        path = self.out / "log.csv"
-        rows: list[dict[str, str]] = []
-        if self.step and path.is_file():
-            with path.open(newline="", encoding="utf-8") as f:
-                rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= last]
-        with atomic_path(path, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, LOG + self.task.columns)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def _log(self, verdict: Verdict | None = None) -> None:
-        mean = sum(self.losses) / max(1, len(self.losses))
-        self.losses.clear()
-        if self.rank:
-            return
-        row = {
-            "step": self.step,
-            "seconds": round(self.seconds),
-            "lr": f"{self.lr_at(self.step):.3g}",
-            "train_loss": f"{mean:.4f}",
-        }
-        if verdict is not None:
-            found = {"val_score": verdict.score, **verdict.log}
-            row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in found.items()}
-        path = self.out / "log.csv"
-        try:
-            with path.open("a", newline="", encoding="utf-8") as f:
-                csv.DictWriter(f, LOG + self.task.columns).writerow(row)
-        except OSError as error:
-            raise write_failure(path, error.strerror or "no room") from error
 
     def _kept(self) -> Unrolled:
         """The averaged network, or its mean with the one begun with."""
@@ -394,33 +249,52 @@ class Trainer:
         mix(mean, self.first.state_dict(), self.recipe.optim.start_share)
         return mean
 
-    def _save_weight(self, verdict: Verdict, net: Unrolled) -> None:
-        r = self.recipe
-        record = WeightRecord(
-            name=r.name,
-            model=r.model,
-            arch=net.arch,
-            trained_on=f"{self.task.trained_on}; sha256 of the data {self.task.data_hash[:16]}",
-            licence=r.licence,
-            origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {self.step} of {r.optim.steps}"
-            + (", in float32" if r.optim.precision == "bfloat16" and not self.bfloat16 else ""),
-            **verdict.record,
+    # ------------------------------------------------------------------ what the folder keeps
+
+    def _open(self, resume: bool) -> None:
+        self.folder.open(resume)
+        if resume:
+            self.folder.restore(self._adopt)
+        elif self.rank == 0:
+            self.folder.refuse_results()
+        if self.rank == 0:
+            # A validation that the run was killed before comes again.
+            self.folder.start(self.step - int(self._due() and self.validated != self.step))
+
+    def _adopt(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["net"])
+        self.ema.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.seconds, self.best = state["step"], state["seconds"], state["best"]
+        self.validated = state.get("validated", self.step)
+        self.losses = list(state.get("losses", []))
+        self.task.restore(state.get("task", {}))
+        if self.first is not None:
+            self.first.load_state_dict(state["first"])
+
+    def _checkpoint(self) -> None:
+        if self.rank:
+            return
+        self.folder.keep_checkpoint(
+            {
+                "net": self.net.state_dict(),
+                "ema": self.ema.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "best": self.best,
+                "validated": self.validated,
+                "losses": self.losses,
+                "task": self.task.state(),
+                "first": None if self.first is None else self.first.state_dict(),
+            }
         )
-        sha = save(self.weights, net, record, overwrite=True)
-        with atomic_path(self.weights.with_suffix(".md"), overwrite=True) as temporary:
-            temporary.write_text(card(record, sha, r, verdict, self.seconds), encoding="utf-8")
 
-
-def _filled(given: dict[str, Any], recipe: Any) -> dict[str, Any]:
-    """``given``, a recipe as JSON, with the defaults of ``recipe`` for what it lacks, in its tables too."""
-    out = dict(given)
-    for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
-        if dataclasses.is_dataclass(value):
-            out[field.name] = _filled(given.get(field.name, {}), value)
-        else:
-            out.setdefault(field.name, json.loads(json.dumps(value)))
-    return out
+    def _log(self, verdict: Verdict | None = None) -> None:
+        mean = sum(self.losses) / max(1, len(self.losses))
+        self.losses.clear()
+        if self.rank == 0:
+            self.folder.log_row(self.step, self.seconds, self.lr_at(self.step), mean, verdict)
 
 
 def calculates_bfloat16(device: torch.device) -> bool:

@@ -18,10 +18,11 @@ from rsunfold import weights
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.io.samples import find_samples, keep_only
 from rsunfold.progress import listening
+from rsunfold.train.folder import LOG
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
 from rsunfold.train.infrared.task import InfraredTask
-from rsunfold.train.loop import LOG, Trainer, training_device
+from rsunfold.train.loop import Trainer, training_device
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.unrolled import Record
 

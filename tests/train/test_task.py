@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from rsunfold import registry, weights
 from rsunfold.registry import ModelSpec
 from rsunfold.train import loop, recipe
-from rsunfold.train.loop import LOG, Trainer
+from rsunfold.train.folder import LOG
+from rsunfold.train.loop import Trainer
 from rsunfold.train.recipe import Recipe, check_values, load_recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
 from rsunfold.unfold.unrolled import Unrolled

@@ -1,0 +1,171 @@
+"""The folder of a training: what it holds of a run, and that nothing of another run is lost there."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsunfold.errors import InputError, OutputError
+from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
+from rsunfold.report import training_picture
+from rsunfold.train.card import card
+from rsunfold.train.recipe import Recipe
+from rsunfold.train.task import TrainingTask, Verdict
+from rsunfold.unfold.unrolled import Unrolled
+from rsunfold.weights import WeightRecord, save
+
+LOG = ("step", "seconds", "lr", "train_loss", "val_score")  # and the columns of the task
+
+
+class RunFolder:
+    """The folder ``path`` of one run, that of ``recipe`` on the images of ``task``.
+
+    Files: ``checkpoint.pt``, ``log.csv`` and its picture ``log.png``, ``validation.txt`` (the validation images, for
+    ``evaluate --only``), and the weights NAME.safetensors with their card NAME.md.
+
+    begun : " --from NAME (SHA-256)" for the weights that the run was begun with, "" for random ones; a checkpoint that
+    is restored says it itself.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, task: TrainingTask, begun: str) -> None:
+        self.path, self.recipe, self.task, self.begun = path, recipe, task, begun
+        self.checkpoint, self.log = path / "checkpoint.pt", path / "log.csv"
+        self.weights = path / f"{recipe.name}.safetensors"
+        self.card = self.weights.with_suffix(".md")
+
+    def open(self, resume: bool) -> None:
+        """Make the folder. Raises OutputError when it cannot be made, or holds a run and ``resume`` is off; InputError
+        when it holds none to resume."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise folder_failure(self.path, error) from None
+        if self.checkpoint.exists():
+            if not resume:
+                raise OutputError(
+                    f"{self.path} already contains a training run; continue it with --resume, or choose another --out."
+                )
+        elif resume:
+            raise InputError(f"{self.path} contains no checkpoint.pt to resume from.")
+
+    def refuse_results(self) -> None:
+        """Raise OutputError for weights, card or log of a run whose checkpoint is gone: they would be replaced."""
+        results = [self.weights, self.card]
+        # A run that ended at once leaves the first line.
+        if self.log.is_file() and len(self.log.read_bytes().splitlines()) > 1:
+            results.append(self.log)
+        there = next((file for file in results if file.exists()), None)
+        if there is not None:
+            raise OutputError(f"{there} already exists, and training would replace it; choose another --out.")
+
+    def start(self, step: int) -> None:
+        """Write the list of validation images and a log with the rows up to ``step``: a run that was killed has logged
+        more than it kept."""
+        held = "".join(f"{line}\n" for line in self.task.held_out)
+        with atomic_path(self.path / "validation.txt", overwrite=True) as temporary:
+            temporary.write_text(held, encoding="utf-8")
+        rows: list[dict[str, str]] = []
+        if step and self.log.is_file():
+            with self.log.open(newline="", encoding="utf-8") as f:
+                rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= step]
+        with atomic_path(self.log, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
+            writer = csv.DictWriter(f, LOG + self.task.columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def restore(self, adopt: Callable[[dict[str, Any]], None]) -> None:
+        """Let ``adopt`` take what the checkpoint holds. Raises InputError where it is damaged, or of another run."""
+        path = self.checkpoint
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # what is restored copies it to its device
+            self._check(state)
+            adopt(state)
+        except InputError:
+            raise
+        except Exception as error:  # bytes that are no checkpoint make torch.load raise almost anything
+            raise InputError(f"{path} is damaged ({type(error).__name__}); start again in another --out.") from error
+
+    def _check(self, state: dict[str, Any]) -> None:
+        """Raise InputError where a checkpoint is of another run than this; take over what that was begun with."""
+        # Keys that recipes did not have when the checkpoint was made had the effect of today's defaults.
+        made_by = _filled(json.loads(state["recipe"]), type(self.recipe)(name="", model=""))
+        if made_by != json.loads(json.dumps(dataclasses.asdict(self.recipe))):
+            raise InputError(f"{self.checkpoint} was made with another recipe; use that one, or another --out.")
+        if state["data"] != self.task.data_hash:
+            raise InputError(f"{self.checkpoint} was made with other images; use those, or another --out.")
+        made = state.get("begun")  # checkpoints of 0.1 do not say
+        if self.begun and made is not None and made != self.begun:
+            raise InputError(
+                f"{self.checkpoint} was started {made.replace('--from', 'from').strip() or 'without weights'}, not "
+                f"{self.begun.replace('--from', 'from').strip()}; leave out --from, or use another --out."
+            )
+        self.begun = self.begun if made is None else made
+
+    def keep_checkpoint(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by ``state``, with what says whose it is."""
+        state = state | {
+            "recipe": json.dumps(dataclasses.asdict(self.recipe), sort_keys=True),
+            "data": self.task.data_hash,
+            "begun": self.begun,
+        }
+        # Not straight to the file: torch's error for a full disk is no OSError, which atomic_path could put in words.
+        content = io.BytesIO()
+        torch.save(state, content)
+        with atomic_path(self.checkpoint, overwrite=True) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+    def log_row(self, step: int, seconds: float, lr: float, loss: float, verdict: Verdict | None = None) -> None:
+        """Add a row to the log; with a validation's ``verdict`` the picture is drawn anew."""
+        row = {"step": step, "seconds": round(seconds), "lr": f"{lr:.3g}", "train_loss": f"{loss:.4f}"}
+        if verdict is not None:
+            found = {"val_score": verdict.score, **verdict.log}
+            row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in found.items()}
+        try:
+            with self.log.open("a", newline="", encoding="utf-8") as f:
+                csv.DictWriter(f, LOG + self.task.columns).writerow(row)
+        except OSError as error:
+            raise write_failure(self.log, error.strerror or "no room") from error
+        if verdict is not None:
+            figure = next(iter(self.task.columns), "val_score")
+            picture = self.log.with_suffix(".png")
+            training_picture(picture, self.log, figure=figure, title=self.recipe.name, overwrite=True)
+
+    def keep_weights(self, net: Unrolled, verdict: Verdict, step: int, seconds: float, *, bfloat16: bool) -> None:
+        """Replace the weights and their card by those of ``net`` after ``step``.
+
+        bfloat16 : whether it was trained in that precision; where not although the recipe asks for it, the record
+        says so.
+        """
+        r = self.recipe
+        record = WeightRecord(
+            name=r.name,
+            model=r.model,
+            arch=net.arch,
+            trained_on=f"{self.task.trained_on}; sha256 of the data {self.task.data_hash[:16]}",
+            licence=r.licence,
+            origin=f"rsunfold train {r.name}{self.begun}, seed {r.seed}, step {step} of {r.optim.steps}"
+            + (", in float32" if r.optim.precision == "bfloat16" and not bfloat16 else ""),
+            **verdict.record,
+        )
+        sha = save(self.weights, net, record, overwrite=True)
+        with atomic_path(self.card, overwrite=True) as temporary:
+            temporary.write_text(card(record, sha, r, verdict, seconds), encoding="utf-8")
+
+
+def _filled(given: dict[str, Any], recipe: Any) -> dict[str, Any]:
+    """``given``, a recipe as JSON, with the defaults of ``recipe`` for what it lacks, in its tables too."""
+    out = dict(given)
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if dataclasses.is_dataclass(value):
+            out[field.name] = _filled(given.get(field.name, {}), value)
+        else:
+            out.setdefault(field.name, json.loads(json.dumps(value)))
+    return out
