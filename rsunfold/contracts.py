@@ -91,12 +91,8 @@ class AnomalyModel(Protocol):
 
     @property
     def radius(self) -> int | None:
-        """Pixels around a pixel that its score depends on, once the scene is known; None with ``whole``."""
-        ...
-
-    @property
-    def whole(self) -> bool:
-        """Whether the scene has to be in memory as a whole."""
+        """Pixels around a pixel that its score depends on, once the scene is known; None where the scene has to be in
+        memory as a whole."""
         ...
 
     def bytes_per_pixel(self, bands: int) -> float:

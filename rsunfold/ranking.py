@@ -43,11 +43,6 @@ class Ranking:
     about: dict[str, Any]
 
 
-def column_subset(K: Real, most: int, conflicts: Mask | None = None) -> Indices:
-    """The first ``most`` columns that a greedy choice takes to represent K; see :func:`greedy_columns`."""
-    return greedy_columns(K, most, conflicts)[0]
-
-
 def greedy_columns(
     K: Real, most: int, conflicts: Mask | None = None, targets: Real | None = None
 ) -> tuple[Indices, Real]:

@@ -81,8 +81,8 @@ class Lined:
 class Subspace:
     """Where the signal of an image lies: y = mean + sigma * (A g + unit noise), spectrum by spectrum.
 
-    mean, sigma (bands,) in units of the image. eigenvalues (bands,), descending, of the covariance of the whitened
-    image; basis (bands, bands), its orthonormal eigenvectors in that order; rank, how many of them hold signal.
+    mean, sigma (bands,) in units of the image. basis (bands, bands) : orthonormal eigenvectors of the covariance of the
+    whitened image, those of the largest eigenvalues first; rank, how many of them hold signal.
     A (bands, k), orthonormal: the directions estimated with what is known of signal, see :func:`signal_directions`.
     lines : stripes and dead columns of the image, where these were looked for.
 
@@ -92,7 +92,6 @@ class Subspace:
 
     mean: Real
     sigma: Real
-    eigenvalues: Real
     basis: Real
     rank: int
     A: Real
@@ -178,7 +177,7 @@ def signal_subspace(
         centre = CENTRE_TWICE if robust else CENTRE
         near, near_count, most = covariance - (1 - centre) * np.diag(sigma**2), count, min(MOST, max(LEAST, rank))
     A = signal_directions(near / scale, sigma, near_count or count, least=rank, most=most, robust=robust)
-    return Subspace(mean, sigma, values, vectors, rank, A, lines)
+    return Subspace(mean, sigma, vectors, rank, A, lines)
 
 
 def signal_directions(
@@ -405,7 +404,7 @@ def published_subspace(sample: Cube, valid: NDArray[np.bool_]) -> Subspace:
     rank, basis = hysime(correlation, noise)
     ones = np.ones(len(sample))
     k = min(len(sample), max(1, rank))
-    return Subspace(0 * ones, top * ones, np.linalg.eigvalsh(correlation)[::-1], basis, k, basis[:, :k])
+    return Subspace(0 * ones, top * ones, basis, k, basis[:, :k])
 
 
 def hysime(correlation: Real, noise_correlation: Real) -> tuple[int, Real]:

@@ -6,7 +6,6 @@ import pytest
 from rsunfold.errors import UsageError
 from rsunfold.ranking import (
     by_score,
-    column_subset,
     deviations,
     greedy_columns,
     noise_scaled,
@@ -31,7 +30,7 @@ class TestGreedyColumns:
     def test_every_step_takes_the_row_that_explains_most(self):
         Z, K = gram()
         chosen = []
-        for j in column_subset(K, 6):
+        for j in greedy_columns(K, 6)[0]:
             rest = [left_over(Z, [*chosen, i]) if i not in chosen else np.inf for i in range(len(Z))]
             assert j == np.argmin(rest)
             chosen.append(j)
@@ -45,13 +44,13 @@ class TestGreedyColumns:
 
     def test_a_smaller_choice_begins_a_larger_one(self):
         _, K = gram(20)
-        np.testing.assert_array_equal(column_subset(K, 5), column_subset(K, 20)[:5])
-        assert sorted(column_subset(K, 20)) == list(range(20))
+        np.testing.assert_array_equal(greedy_columns(K, 5)[0], greedy_columns(K, 20)[0][:5])
+        assert sorted(greedy_columns(K, 20)[0]) == list(range(20))
 
     def test_duplicates_wait_for_all_others(self):
         Z, _ = gram(5)
         Z = np.concatenate([Z, 3 * Z, -Z[:2], np.zeros((2, 30)), Z[:1] + Z[1:2]])
-        order = column_subset(Z @ Z.T, len(Z))
+        order = greedy_columns(Z @ Z.T, len(Z))[0]
         assert sorted(order) == list(range(len(Z)))
         assert np.linalg.matrix_rank(Z[order[:5]]) == 5
         assert np.linalg.matrix_rank(Z[order[5:10]]) == 5
@@ -60,10 +59,10 @@ class TestGreedyColumns:
     @pytest.mark.parametrize("scale", [1e-30, 1, 1e30])
     def test_scale_does_not_matter(self, scale):
         _, K = gram(12)
-        np.testing.assert_array_equal(column_subset(K * scale, 12), column_subset(K, 12))
+        np.testing.assert_array_equal(greedy_columns(K * scale, 12)[0], greedy_columns(K, 12)[0])
 
     def test_ties_go_to_the_lower_index(self):
-        assert column_subset(np.eye(4), 4).tolist() == [0, 1, 2, 3]
+        assert greedy_columns(np.eye(4), 4)[0].tolist() == [0, 1, 2, 3]
 
     def test_nothing_to_explain(self):
         order, gains = greedy_columns(np.zeros((3, 3)), 2)
@@ -73,9 +72,9 @@ class TestGreedyColumns:
     def test_no_two_in_conflict(self):
         _, K = gram(30)
         near = abs(np.subtract.outer(np.arange(30), np.arange(30))) < 4
-        order = column_subset(K, 30, near)
+        order = greedy_columns(K, 30, near)[0]
         assert np.diff(np.sort(order)).min() >= 4
-        assert order[0] == column_subset(K, 1)[0]
+        assert order[0] == greedy_columns(K, 1)[0][0]
         # No further feature would fit in.
         assert near[order].any(axis=0).all()
 
@@ -84,7 +83,7 @@ class TestGreedyColumns:
         K[0, 1] = K[1, 0] = 1
         conflicts = np.zeros((5, 5), dtype=bool)
         conflicts[0, 1] = conflicts[1, 0] = conflicts[2, 3] = conflicts[3, 2] = True
-        assert column_subset(K, 5, conflicts).tolist() == [0, 2, 4]
+        assert greedy_columns(K, 5, conflicts)[0].tolist() == [0, 2, 4]
 
     def test_with_targets_every_step_explains_most_of_them(self):
         Z, K = gram()
@@ -108,14 +107,14 @@ class TestGreedyColumns:
         assert order[0] == 5
         rest = K - np.outer(K[5], K[5]) / K[5, 5]
         rest[5] = rest[:, 5] = 0
-        np.testing.assert_array_equal(order[1:], column_subset(rest, 7))
+        np.testing.assert_array_equal(order[1:], greedy_columns(rest, 7)[0])
         assert gains[5] == pytest.approx(1)
         assert np.delete(gains, 5).max() < 1e-20
 
     @pytest.mark.parametrize("most", [0, 9])
     def test_too_few_and_too_many(self, most):
         with pytest.raises(UsageError, match="between 1 and 8"):
-            column_subset(gram()[1], most)
+            greedy_columns(gram()[1], most)[0]
 
 
 def test_scores_rank_from_the_largest_and_nan_last():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +48,6 @@ class LocalRX:
 
     Raises UsageError for sides that are even, or not in order.
     """
-
-    whole: ClassVar[bool] = False
 
     def __init__(self, *, inner: int = 15, outer: int = 23) -> None:
         check_windows("local-rx", inner, outer)

@@ -81,7 +81,6 @@ class LRASR:
     """
 
     radius: ClassVar[None] = None
-    whole: ClassVar[bool] = True
 
     def __init__(self, *, clusters: int = 15, atoms: int = 20, beta: float = 0.1, lam: float = 0.5) -> None:
         if clusters < 1 or atoms < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.ranking import Mask, Ranking, check_most, column_subset, standardised, without_conflicts
+from rsunfold.ranking import Mask, Ranking, check_most, greedy_columns, standardised, without_conflicts
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -41,7 +41,7 @@ class ONR:
         check_most(most, d)
         C = standardised(scene, 0.0)
         chosen, error = optimal_neighbours(C, most, conflicts)
-        order = chosen[column_subset(C[np.ix_(chosen, chosen)], len(chosen))]
+        order = chosen[greedy_columns(C[np.ix_(chosen, chosen)], len(chosen))[0]]
         total = float(np.trace(C))
         about = {"unexplained": error / total if total > 0 else 0.0}
         return Ranking(without_conflicts(order, conflicts), np.full(d, np.nan), about)

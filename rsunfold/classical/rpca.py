@@ -72,7 +72,6 @@ class RPCA:
     """
 
     radius: ClassVar[None] = None
-    whole: ClassVar[bool] = True
 
     def __init__(self, *, outliers: float = 0.01) -> None:
         if not 0 < outliers <= 1:

@@ -44,7 +44,6 @@ class GlobalRX:
     """
 
     radius: ClassVar[int] = 0
-    whole: ClassVar[bool] = False
 
     def __init__(self, *, components: int | None = None) -> None:
         if components is not None and components < 1:

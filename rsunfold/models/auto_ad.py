@@ -114,7 +114,6 @@ class AutoAD:
     """
 
     radius: ClassVar[int | None] = None
-    whole: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -226,7 +226,6 @@ class LRRNetPlus:
     """
 
     radius: ClassVar[int | None] = 0
-    whole: ClassVar[bool] = False
 
     def __init__(self, *, atoms: int = 12, stages: int = 6, epochs: int = 40, literal: bool = False) -> None:
         for name, value, least in (("atoms", atoms, 1), ("stages", stages, 1), ("epochs", epochs, 0)):

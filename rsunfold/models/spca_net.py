@@ -132,16 +132,6 @@ def problem(S: Tensor, W: Tensor, lam: Tensor | float, mu: Tensor | float) -> Te
     return value
 
 
-def lagrangian(S: Tensor, state: State, numbers: dict[str, Tensor]) -> Tensor:
-    """The augmented Lagrangian of the problem with Y and Z in its norms, W = Y and W = Z."""
-    W, Y, Z, Lam, Pi = state
-    left: Tensor = (S.diagonal().sum() - (W * (S @ W)).sum()) / 2
-    left = left + numbers["lam"] * torch.linalg.vector_norm(Y, dim=1).sum() + numbers["mu"] * Z.abs().sum()
-    for V, multiplier, penalty in ((Y, Lam, numbers["alpha"]), (Z, Pi, numbers["beta"])):
-        left = left + (multiplier * (W - V)).sum() + penalty / 2 * (W - V).square().sum()
-    return left
-
-
 @register(
     "spca-net",
     task="select-features",

@@ -17,7 +17,7 @@ from rsunfold.registry import all_models
 from rsunfold.scene import scene_of
 
 MODELS = {spec.name: spec for spec in all_models("detect-anomaly", "classical")}
-LOCAL = {name: spec for name, spec in MODELS.items() if not spec.factory.whole}
+LOCAL = {name: spec for name, spec in MODELS.items() if spec.factory.radius is not None}
 
 
 def background(bands=12, rows=30, cols=34, seed=0):
@@ -107,8 +107,7 @@ class TestEveryModel:
         model = build(spec)
         assert spec.paper and spec.needs and spec.url
         assert spec.bands == (1, None)
-        assert model.whole in (True, False)
-        assert model.radius is None if model.whole else model.radius >= 0
+        assert model.radius is None or model.radius >= 0
         assert model.bytes_per_pixel(200) >= model.bytes_per_pixel(100) > 0
 
 

@@ -19,7 +19,7 @@ def subspace(basis, rank):
     bands = len(basis)
     full = np.linalg.qr(np.column_stack([basis, np.random.default_rng(0).standard_normal((bands, bands))]))[0]
     one = np.ones(bands)
-    return Subspace(mean=0 * one, sigma=one, eigenvalues=one, basis=full, rank=rank, A=full[:, : max(9, rank)])
+    return Subspace(mean=0 * one, sigma=one, basis=full, rank=rank, A=full[:, : max(9, rank)])
 
 
 def spectra(bands=BANDS, rank=RANK):

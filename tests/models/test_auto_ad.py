@@ -186,7 +186,7 @@ def test_declaration():
     spec = get_model("auto-ad", "detect-anomaly")
     assert spec.kind == "network" and spec.factory is AutoAD and spec.bands == (1, None) and spec.weights is None
     assert {"tiny", "paper"} <= spec.sizes.keys() and all(spec.build(**arch) for arch in spec.sizes.values())
-    assert AutoAD.radius is None and AutoAD.whole is True
+    assert AutoAD.radius is None
     assert [b > a for a, b in itertools.pairwise(AutoAD().bytes_per_pixel(n) for n in (1, 10, 200))] == [True, True]
 
 

@@ -353,7 +353,7 @@ def test_declaration():
     spec = get_model("lrr-net-plus", "detect-anomaly")
     assert spec.kind == "network" and spec.factory is LRRNetPlus and spec.bands == (1, None) and spec.weights is None
     assert spec.per_scene and spec.needs and "LRR-Net" in spec.paper and spec.url
-    assert LRRNetPlus.radius == 0 and LRRNetPlus.whole is False
+    assert LRRNetPlus.radius == 0
     model = LRRNetPlus(atoms=5, stages=3)
     net = Unfolded(module.COMPONENTS, 5, 3, False)
     assert model.parameters_count == sum(p.numel() for p in net.parameters())

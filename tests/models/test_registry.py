@@ -72,8 +72,8 @@ def test_a_model_is_what_its_task_asks_for(every):
         if not name.startswith("_") and contract not in (TargetNetwork, DenoisingNetwork):
             asked = list(inspect.signature(method).parameters)[1:]
             assert list(inspect.signature(getattr(model, name)).parameters)[: len(asked)] == asked, name
-    if every.task in ("detect-ir", "detect-anomaly") and not isinstance(model, Unrolled):
-        assert (model.radius is None) == (isinstance(model, PieceMethod) if every.task == "detect-ir" else model.whole)
+    if every.task == "detect-ir" and not isinstance(model, Unrolled):
+        assert (model.radius is None) == isinstance(model, PieceMethod)
 
 
 def test_both_published_families_are_registered():
@@ -257,7 +257,7 @@ def test_all_detectors_of_anomalies_are_registered(finder):
     assert len(finder.paper) > 20 and finder.needs and finder.url and finder.bands == (1, None)
     assert finder.weights is None
     model = finder.build(**quick(finder))
-    assert model.whole in (True, False) and (model.radius is None if model.whole else model.radius >= 0)
+    assert model.radius is None or model.radius >= 0
     assert model.bytes_per_pixel(200) >= model.bytes_per_pixel(100) > 0
 
 

@@ -7,11 +7,21 @@ import pytest
 import torch
 
 from rsunfold.errors import UsageError
-from rsunfold.models.spca_net import NUMBERS, START, SPCANet, State, Unfolded, lagrangian, problem
+from rsunfold.models.spca_net import NUMBERS, START, SPCANet, State, Unfolded, problem
 from rsunfold.noise import regression_noise
 from rsunfold.ranking import standardised
 from rsunfold.scene import scene_of
 from rsunfold.unfold.unrolled import Record
+
+
+def lagrangian(S, state, numbers):
+    """The augmented Lagrangian of the problem with Y and Z in its norms, W = Y and W = Z."""
+    W, Y, Z, Lam, Pi = state
+    left = (S.diagonal().sum() - (W * (S @ W)).sum()) / 2
+    left = left + numbers["lam"] * torch.linalg.vector_norm(Y, dim=1).sum() + numbers["mu"] * Z.abs().sum()
+    for V, multiplier, penalty in ((Y, Lam, numbers["alpha"]), (Z, Pi, numbers["beta"])):
+        left = left + (multiplier * (W - V)).sum() + penalty / 2 * (W - V).square().sum()
+    return left
 
 
 def scene(x, seed=0):

@@ -220,7 +220,7 @@ class AnomalyDetector(Budgeted):
         if self.window is not None and self.window < max(rows, cols):
             return self._windowed(image, self.window)
         made = self._plan(image, rows, cols)
-        if self.model.whole and not made.whole:
+        if self.model.radius is None and not made.whole:
             raise DeviceError(
                 f"{self.spec.name} needs the whole image at once ({rows} x {cols} pixels, {len(image.bands)} bands), "
                 "which does not fit in --memory; increase it, or process windows separately with --window."
@@ -317,7 +317,7 @@ class AnomalyDetector(Budgeted):
             kept_bytes=0,
             most=1024,
         )
-        if made.whole and not whole and not self.model.whole and rows * cols > SAMPLE:
+        if made.whole and not whole and self.model.radius is not None and rows * cols > SAMPLE:
             # The sample that stands for a scene does not depend on the memory of the machine.
             return Plan(False, 1024)
         if whole and not made.whole:

@@ -243,9 +243,8 @@ class _Made:
     def __init__(self, source: FeatureSource, ranker: FeatureRanker, wanted: Wanted, options: Options) -> None:
         self.source, self.ranker, self.wanted, self.options = source, ranker, wanted, options
         inside = np.array(source.inside)
-        conflicts = None
-        if wanted.min_gap is not None:
-            conflicts = gap_conflicts(np.asarray(source.wavelengths)[inside], wanted.min_gap)
+        gap = wanted.min_gap
+        conflicts = None if gap is None else gap_conflicts(np.asarray(source.wavelengths)[inside], gap)
         self.scene = source.scene(ranker.seed)
         self.selection: Selection = ranker.select(self.scene, wanted, conflicts, source.noun)
         order = self.selection.ranking.order
@@ -254,7 +253,7 @@ class _Made:
         """Features nearer to one that is ranked than is wanted."""
         self.scores = np.full(source.count, np.nan)
         self.scores[inside] = self.selection.ranking.scores
-        chosen = self.ranking[: self.selection.count]
+        chosen = inside[self.selection.chosen].tolist()
         self.indices = chosen if options.rank_order else self._by_wavelength(chosen)
 
     def _by_wavelength(self, chosen: Sequence[int]) -> list[int]:

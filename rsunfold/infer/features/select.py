@@ -207,10 +207,8 @@ def largest_correlation(covariance: Real, order: Sequence[int] | NDArray[np.intp
     return found
 
 
-def gap_conflicts(wavelengths: Sequence[float], gap: float | None) -> Mask | None:
-    """bool (d, d): True where two bands are nearer than ``gap`` nm; None without a gap."""
-    if gap is None:
-        return None
+def gap_conflicts(wavelengths: Sequence[float], gap: float) -> Mask:
+    """bool (d, d): True where two bands are nearer than ``gap`` nm."""
     w = np.asarray(wavelengths, float)
     # Tenths of nanometres are no binary numbers: what is just the gap apart must not fall short of it.
     return np.asarray(np.abs(w[:, None] - w) < gap - 1e-9)
