@@ -118,8 +118,8 @@ class TargetCollector:
         image : (h, cols) grey values, or None for targets without contrast. valid : (h, cols) bool, or None for all;
             the mask counts only where it is True.
 
-        Raises ValueError for a strip that is not the next one or has the wrong shape, InputError for a score that is
-        not finite on a target pixel.
+        Raises ValueError for a strip that is not the next one or has the wrong shape and for masks that are not
+        boolean, InputError for a score that is not finite on a target pixel.
         """
         height = len(mask)
         shapes = {a.shape for a in (score, mask, image, valid) if a is not None}
@@ -128,6 +128,8 @@ class TargetCollector:
                 f"rows {row} to {row + height - 1} of shape {shapes} do not continue an image of "
                 f"{self.rows} x {self.cols} pixels at row {self._next_row}"
             )
+        if any(a is not None and a.dtype != np.bool_ for a in (mask, valid)):
+            raise ValueError("the mask of the targets and that of the valid pixels must be boolean")
         labels, found = ndimage.label(mask if valid is None else mask & valid, structure=_EIGHT)
         r, c = np.nonzero(labels)
         piece = labels[r, c] - 1

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
 from rsunfold.registry import ModelSpec, all_models, get_model
+from rsunfold.torchstate import drawing, usual_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,11 +115,12 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def find(name: str) -> tuple[Path, str | None]:
+def find(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
     """(file, expected sha256 or None) of a shipped name or of a path to a ``.safetensors`` file.
 
     Raises UsageError for an unknown name, WeightsError for a missing file.
     """
+    name = os.fspath(name)
     if name.lower().endswith(".safetensors") or os.sep in name or (os.altsep or os.sep) in name:
         path = Path(name)
         if path.is_dir():
@@ -143,7 +145,7 @@ def chosen(spec: ModelSpec, given: str | None) -> str:
     return name
 
 
-def verify(name: str) -> str:
+def verify(name: str | os.PathLike[str]) -> str:
     """The SHA-256 of a weight; raises WeightsError when it is not the registered one."""
     path, expected = find(name)
     actual = sha256_of(path)
@@ -155,7 +157,7 @@ def verify(name: str) -> str:
     return actual
 
 
-def read_record(name: str) -> WeightRecord:
+def read_record(name: str | os.PathLike[str]) -> WeightRecord:
     """The record of a weight, from the file's header alone (no torch)."""
     path, _ = find(name)
     try:
@@ -179,14 +181,13 @@ def read_record(name: str) -> WeightRecord:
         ) from None
 
 
-def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
+def load(name: str | os.PathLike[str], model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
     """(network in evaluation mode on the CPU, record, sha256) of verified weights.
 
     ``model`` demands that the weights belong to that model. Raises WeightsError when they do not, do not fit, are
     damaged, or belong to a model that this version does not know; UsageError for an unknown name.
     """
     import safetensors.torch
-    import torch
 
     sha = verify(name)
     record = read_record(name)
@@ -197,7 +198,7 @@ def load(name: str, model: str | None = None) -> tuple[Unrolled, WeightRecord, s
         if not spec.weighted:
             raise WeightsError(f"the weights {name} are for the model {record.model!r}, which takes none.")
         tensors = safetensors.torch.load_file(find(name)[0])
-        with torch.random.fork_rng(devices=[]):  # what layers begin with is overwritten; a caller's seed stays
+        with usual_torch(), drawing():  # what layers begin with is overwritten
             net: Unrolled = spec.build(**record.arch)
         _refuse_values(tensors, net, f"the weights {name}")
         net.load_state_dict(tensors)
@@ -273,7 +274,9 @@ def save(path: Path, net: Unrolled, record: WeightRecord, *, overwrite: bool = F
     return hashlib.sha256(content).hexdigest()
 
 
-def import_published(path: Path, model: str, target: Path, *, overwrite: bool = False) -> WeightRecord:
+def import_published(
+    path: str | os.PathLike[str], model: str, target: str | os.PathLike[str], *, overwrite: bool = False
+) -> WeightRecord:
     """Turn a published PyTorch checkpoint into a weight file of ``model``; the architecture follows from its tensors.
 
     The pickle is read with ``weights_only=True``: tensors and containers, never code. Raises InputError for a file
@@ -281,6 +284,7 @@ def import_published(path: Path, model: str, target: Path, *, overwrite: bool = 
     """
     import torch
 
+    path, target = Path(path), Path(target)
     spec = get_model(model)
     if spec.kind != "network":
         raise UsageError(f"{model} is a classical method and has no weights.")

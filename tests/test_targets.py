@@ -234,3 +234,10 @@ def test_strips_out_of_order_or_missing_are_refused():
         collector.finish()
     with pytest.raises(ValueError, match="do not continue"):
         collector.add(2, np.zeros((3, 5), np.float32), np.zeros((3, 5), bool))
+
+
+def test_masks_of_numbers_are_refused():
+    ones = np.ones((3, 3))
+    for mask, valid in ((ones.astype(np.uint8), None), (ones > 0, ones.astype(np.uint8))):
+        with pytest.raises(ValueError, match="must be boolean"):
+            TargetCollector(3, 3).add(0, ones, mask, None, valid)

@@ -83,7 +83,7 @@ def detect_ir(
     folder = results_folder(output)
     files = expand(inputs)
     if overwrite:
-        refuse_inputs((folder / name for stem in files for name in output_names(stem)), files.values())
+        refuse_inputs((folder / name for stem in files for name in output_names(stem).values()), files.values())
     use_threads(threads)
     explainer = Explainer(model, weights=weights, device=device)
 

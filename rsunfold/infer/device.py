@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -104,20 +101,3 @@ def refuse_gpu(model: str, device: str) -> None:
     """Raise UsageError for a classical method on another device than the CPU."""
     if device not in ("auto", "cpu"):
         raise UsageError(f"{model} is a classical method and runs only on the CPU, not on {device}.")
-
-
-@contextmanager
-def usual_torch() -> Iterator[None]:
-    """torch, where it is loaded, as it is when a program begins: float32, and no autocast on the CPU. What the caller
-    has set is set again in the end."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    kind = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        with torch.autocast("cpu", enabled=False):
-            yield
-    finally:
-        torch.set_default_dtype(kind)

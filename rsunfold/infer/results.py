@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer.device import usual_torch
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
@@ -27,6 +26,7 @@ from rsunfold.io.names import of_gdal
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, refuse_in_envi, refuse_shared_header
 from rsunfold.registry import ModelSpec, get_model
+from rsunfold.torchstate import usual_torch
 
 Options = TypeVar("Options")
 NOT_WRITTEN = {".nc", ".h5", ".hdf", ".he5", ".vrt", ".jp2", ".xyz", ".zarr"}

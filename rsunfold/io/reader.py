@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -54,7 +55,9 @@ class CubeReader(ABC):
         """
         count, rows, cols = self.shape
         window = window or Window(0, 0, rows, cols)
-        chosen = list(range(count)) if bands is None else [int(band) for band in bands]
+        if bands is not None and any(isinstance(band, bool | np.bool_) for band in bands):
+            raise ValueError("bands are zero-based numbers, not a mask; give np.flatnonzero(mask)")
+        chosen = list(range(count)) if bands is None else [operator.index(band) for band in bands]
         inside = 0 <= window.row < window.row + window.height <= rows and 0 <= window.col < window.col + window.width
         if not inside or window.col + window.width > cols:
             raise ValueError(f"{window} is empty or not inside an image of {rows} rows and {cols} columns")

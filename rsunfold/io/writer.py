@@ -169,7 +169,7 @@ class RasterWriter:
         if suffix == ".hdr":
             self.path = self.path.with_suffix(".img")
         self.shape = (bands, rows, cols)
-        self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype)
+        self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype).newbyteorder("=")
         self.meta = meta
         self.overwrite = overwrite
         self.block_shape: tuple[int, int] = (1, cols)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import InputError, UsageError
+from rsunfold.metrics.counted import counted
 from rsunfold.metrics.infrared import partial_auc
 
 LIMITS = (0.01, 0.1)
@@ -123,7 +124,8 @@ def _checked(score: NDArray[Any], truth: Mask, valid: Mask | None) -> tuple[Valu
         )
     if truth.dtype != np.bool_ or valid.dtype != np.bool_:
         raise InputError(f"truth and valid mask must be boolean, got {truth.dtype} and {valid.dtype}.")
-    s, anomalous = score[valid].astype(np.float64), truth[valid]
+    valid = valid & counted(score, truth)
+    s, anomalous = np.ma.getdata(score)[valid].astype(np.float64), np.ma.getdata(truth)[valid]
     if not anomalous.any():
         raise InputError("no valid pixel is an anomaly in the truth; there is nothing to detect.")
     if anomalous.all():

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import InputError, UsageError
+from rsunfold.metrics.counted import counted
 
 WINDOW = 11  # pixels, side of the SSIM's window, which skimage cuts at 3.5 sigma
 SIGMA = 1.5  # pixels
@@ -146,13 +147,14 @@ def _checked(first: NDArray[Any], second: NDArray[Any], data_range: float, valid
         raise InputError(
             f"the valid mask must be boolean with shape {first.shape[1:]}, got {valid.dtype} of shape {valid.shape}."
         )
+    valid = valid & counted(first, second)
     if not valid.any():
         raise InputError("no pixel is valid; there is nothing to compare.")
     return valid
 
 
 def _values(band: NDArray[Any], valid: Mask, name: str) -> Values:
-    values = band[valid].astype(np.float64)
+    values = np.ma.getdata(band)[valid].astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError(f"{name} is NaN or infinite at valid pixels; mark them as nodata.")
     return values

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.metrics.components import Components, Rule, match
+from rsunfold.metrics.counted import counted
 
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
@@ -37,12 +38,27 @@ def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
     """The cut of published scripts, score / max(score) > 0.5, by each image's own maximum; only to compare with them.
 
     score : (H, W). valid : bool (H, W), the pixels that the maximum is taken over. Returns bool (H, W), empty where
-    the maximum is 0 or less. Every other image gets at least one detection, so an empty scene is never empty.
+    the maximum is 0 or less. Every other image gets at least one detection, so an empty scene is never empty. Raises
+    InputError for a valid mask that is not boolean and where the score is NaN at a valid pixel.
     """
-    inside = score if valid is None else score[valid]
+    valid = _counting(score, score, valid)
+    score = np.ma.getdata(score)
+    inside = score[valid]
+    if np.isnan(inside).any():
+        raise InputError("the score is NaN at valid pixels; mark them as nodata.")
     top = float(inside.max()) if inside.size else 0.0
-    cut = np.zeros(score.shape, dtype=bool) if top <= 0 else np.asarray(score > 0.5 * top)
-    return cut if valid is None else cut & valid
+    return np.asarray(valid & (score > 0.5 * top)) if top > 0 else np.zeros(score.shape, dtype=bool)
+
+
+def _counting(score: NDArray[Any], truth: NDArray[Any], valid: Mask | None) -> Mask:
+    """``valid``, None for all pixels, without those that ``score`` or ``truth``, all of one shape, mask; InputError
+    where it is not boolean."""
+    known = counted(score, truth)
+    if valid is None:
+        return known
+    if valid.dtype != np.bool_:
+        raise InputError(f"the valid mask must be boolean, got {valid.dtype}.")
+    return np.asarray(known & valid)
 
 
 def roc_thresholds(threshold: float = 0.5, count: int = 97) -> NDArray[np.float64]:
@@ -91,10 +107,20 @@ class InfraredMetrics:
         score : (H, W), float, or bool when ``rule`` is None; values outside ``valid`` are not looked at.
         truth : bool (H, W). valid : bool (H, W), False at nodata, or None when every pixel counts. known : bool (H, W),
         False where nobody knows the truth: the rule looks at these pixels, but they count for nothing.
-        Raises InputError when shapes differ or a valid score is NaN, UsageError when ``score`` has the wrong type.
+        What a masked ``score`` or ``truth`` masks is not valid. Raises InputError when shapes differ, a mask is not
+        boolean or a valid score is NaN, UsageError when ``score`` has the wrong type.
         """
-        valid = np.ones(truth.shape, dtype=bool) if valid is None else valid
-        predicted = self._predicted(name, score, truth, valid)
+        shapes = [a.shape for a in (score, truth, valid, known) if a is not None]
+        if len(set(shapes)) > 1 or score.ndim != 2:
+            raise InputError(
+                f"the prediction of {name} has shape {score.shape}, its truth {truth.shape} and its masks of valid and "
+                f"known pixels {shapes[2:]}; give (rows, cols) of one size."
+            )
+        if any(a is not None and a.dtype != np.bool_ for a in (truth, known)):
+            raise InputError(f"the truth of {name} and its mask of known pixels must be boolean.")
+        valid = _counting(score, truth, valid)
+        score, truth = np.ma.getdata(score), np.ma.getdata(truth)
+        predicted = self._predicted(name, score, valid)
         valid = valid if known is None else valid & known
         truth, predicted = truth & valid, predicted & valid
         g, p = Components.of(truth), Components.of(predicted)
@@ -125,12 +151,7 @@ class InfraredMetrics:
         if self.roc is not None and other.roc is not None:
             self.roc.add(other.roc)
 
-    def _predicted(self, name: str, score: NDArray[Any], truth: Mask, valid: Mask) -> Mask:
-        if not score.shape == truth.shape == valid.shape or score.ndim != 2:
-            raise InputError(
-                f"the prediction of {name} has shape {score.shape}, its truth {truth.shape} and its valid mask "
-                f"{valid.shape}; give (rows, cols) of one size."
-            )
+    def _predicted(self, name: str, score: NDArray[Any], valid: Mask) -> Mask:
         if (score.dtype == np.bool_) != (self.rule is None):
             raise UsageError(
                 f"the prediction of {name} is of type {score.dtype}; scores need a threshold, boolean masks take none."

@@ -15,6 +15,7 @@ from rsunfold.errors import UsageError
 from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Floats, Scene, Scorer
+from rsunfold.torchstate import drawing
 from rsunfold.unfold.unrolled import gradients
 
 AMPLITUDE = 0.1
@@ -172,8 +173,7 @@ class AutoAD:
 
     def _start(self, bands: int, size: torch.Size, seed: int) -> tuple[nn.Sequential, Tensor]:
         """Network and noise, drawn on the CPU so that they are the same for every device."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with drawing(seed):
             net = autoencoder(bands, self.channels, self.scales)
             return net, AMPLITUDE * torch.rand(1, self.channels, *size)
 

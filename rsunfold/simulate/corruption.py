@@ -41,8 +41,8 @@ def with_salt_pepper(x: Any, share: float, uniform: Any) -> Any:
 
 def ends(x: Any) -> tuple[float, float]:
     """Where gray is cut: 0 and 1 as of a saturating sensor, or what ``x`` has beyond, as images scaled by percentiles
-    do, whose targets are what exceeds them."""
-    return min(0.0, float(x.min())), max(1.0, float(x.max()))
+    do, whose targets are what exceeds them; x may be empty."""
+    return (min(0.0, float(x.min())), max(1.0, float(x.max()))) if len(x) else (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Corruption:
         digest = hashlib.sha256(name.encode()).digest()[:8]
         rng = np.random.default_rng([self.seed, list(KINDS).index(self.kind), int.from_bytes(digest)])
         if self.kind == "gaussian":
-            noisy = np.clip(with_gaussian(gray, self.level, rng.standard_normal(gray.shape, np.float32)), *ends(gray))
+            noisy = np.clip(
+                with_gaussian(gray, self.level, rng.standard_normal(gray.shape, np.float32)), *ends(gray[valid])
+            )
         else:
             noisy = with_salt_pepper(gray, self.level, rng.random(gray.shape, np.float32))
         return np.asarray(np.where(valid, noisy, gray), np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,12 +21,13 @@ from rsunfold.simulate.infrared import InfraredScene
 from rsunfold.simulate.noise import NoisyCube
 
 
-def write_infrared(folder: Path, scenes: Iterable[InfraredScene], *, overwrite: bool = False) -> int:
+def write_infrared(folder: str | os.PathLike[str], scenes: Iterable[InfraredScene], *, overwrite: bool = False) -> int:
     """Write ``images/NAME.png`` (8 bit), ``masks/NAME.png`` (0 and 255) and ``truth.json``; returns how many scenes.
 
     Scenes that an earlier run has left there, by its ``truth.json``, are removed where they are not written again.
     Raises OutputError when a file exists and ``overwrite`` is False, or the folder cannot be written.
     """
+    folder = Path(folder)
     refuse_existing(folder / "truth.json", overwrite)
     before = _names_of(folder / "truth.json")
     truth = {}
@@ -51,7 +53,12 @@ def _names_of(truth: Path) -> set[str]:
 
 
 def write_hyperspectral(
-    folder: Path, scene: HyperspectralScene, noisy: NoisyCube, *, envi: bool = False, overwrite: bool = False
+    folder: str | os.PathLike[str],
+    scene: HyperspectralScene,
+    noisy: NoisyCube,
+    *,
+    envi: bool = False,
+    overwrite: bool = False,
 ) -> list[str]:
     """Write ``clean.tif``, ``noisy.tif`` (``.img`` and ``.hdr`` with ``envi``) and ``truth.json``; returns their names.
 
@@ -60,6 +67,7 @@ def write_hyperspectral(
     Raises UsageError when ``noisy`` has another size than the scene, and OutputError when a file exists and
     ``overwrite`` is False, both before anything is written, or when the folder cannot be written.
     """
+    folder = Path(folder)
     if noisy.data.shape != scene.data.shape:
         raise UsageError(f"a noisy cube of shape {noisy.data.shape} does not belong to a scene of {scene.data.shape}.")
     cubes, suffix = {"clean": scene.data, "noisy": noisy.data}, ".img" if envi else ".tif"

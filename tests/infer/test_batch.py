@@ -106,7 +106,7 @@ def test_patterns_leave_out_what_lies_beside_an_image(tmp_path, monkeypatch):
 TARGETS = [hsi.target_of(Path(f"a_denoised{suffix}"), "a") for suffix in GEOTIFF_SUFFIXES + ENVI_SUFFIXES]
 RESULTS = {
     "detect-ir": infrared.replaced_names("a", infrared.Options()),
-    "explain": set(explain.output_names("a")),
+    "explain": set(explain.output_names("a").values()),
     "detect-anomaly": anomaly.replaced_names("a", anomaly.Options()),
     "denoise-hsi": set().union(*(hsi.replaced_names(target, hsi.Options(), kept="a") for target in TARGETS)),
     "select-features": features.replaced_names("a", features.Options()),

@@ -122,3 +122,9 @@ def test_real_unmixing_cube(shared):
         open_cube(path)
     with open_cube(path, var="A") as matrix, open_cube(path, var="S_GT") as image:
         np.testing.assert_array_equal(matrix.read().data, image.read().data)
+
+
+@pytest.mark.parametrize("bands", [[True, False], [np.True_], [1.7]])
+def test_bands_are_numbers(write_tif, bands):
+    with open_cube(write_tif(np.ones((2, 2, 3), np.uint8))) as reader, pytest.raises((TypeError, ValueError)):
+        reader.read(bands=bands)

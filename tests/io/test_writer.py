@@ -485,3 +485,14 @@ def test_long_and_narrow_images(tmp_path, size, dtype):
     data = np.arange(np.prod(size)).reshape(1, *size).astype(dtype)
     with open_cube(write(tmp_path / "a.tif", data, Meta())) as reader:
         np.testing.assert_array_equal(reader.read().data, data)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.img"])
+@pytest.mark.parametrize("dtype", [">u2", ">f4"])
+def test_types_of_the_other_byte_order(tmp_path, name, dtype):
+    data = np.arange(24).reshape(2, 3, 4).astype(dtype)
+    with RasterWriter(tmp_path / name, bands=2, rows=3, cols=4, dtype=data.dtype, meta=Meta()) as writer:
+        writer.write(data)
+    with open_cube(tmp_path / name) as reader:
+        assert reader.dtype == np.dtype(dtype).newbyteorder("=")
+        np.testing.assert_array_equal(reader.read().data, data)

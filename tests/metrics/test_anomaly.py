@@ -187,6 +187,18 @@ def test_wrong_input_is_refused():
                 function(*bad)
 
 
+def test_masked_pixels_of_score_or_truth_do_not_count():
+    hidden = np.zeros(TRUTH.shape, bool)
+    hidden[0, :2] = True
+    spoiled = np.where(hidden, 1e9, SCORE)
+    expected = detection(SCORE, TRUTH, ~hidden)
+    assert detection(np.ma.array(spoiled, mask=hidden), TRUTH) == expected
+    assert detection(spoiled, np.ma.array(TRUTH, mask=hidden)) == expected
+    assert expected["left_out_pixels"] == 2
+    for one, other in zip(roc(np.ma.array(spoiled, mask=hidden), TRUTH), roc(SCORE, TRUTH, ~hidden), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # ---------------------------------------------------------------- real scenes
 
 

@@ -271,3 +271,13 @@ def test_a_residual_that_is_not_finite_is_refused():
         residual_structure(cube([[0, np.nan]]))
     with pytest.raises(InputError, match=r"\(bands, rows, cols\)"):
         residual_structure(np.zeros((3, 3)))
+
+
+def test_pixels_that_are_masked_in_any_band_do_not_count(pair):
+    clean, noisy = pair
+    hidden = np.zeros(clean.shape, bool)
+    hidden[1, :5], hidden[2, 20, 20] = True, True
+    masked = np.ma.array(np.where(hidden, -9999, noisy), mask=hidden)
+    expected = quality(clean, noisy, valid=~hidden.any(axis=0))
+    assert quality(clean, masked) == expected and expected["nodata_pixels"] == 5 * 34 + 1
+    assert residual_structure(masked - clean) == residual_structure(noisy - clean, ~hidden.any(axis=0))

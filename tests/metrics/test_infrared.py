@@ -330,3 +330,25 @@ def test_sets_added_together_are_the_figures_of_all_their_images():
         total.add(part)
     assert total.rows == together.rows and total.result() == together.result()
     assert len(parts[0].rows) == 3
+
+
+def test_masked_pixels_do_not_count():
+    hidden = np.zeros(TRUTH.shape, bool)
+    hidden[0], hidden[5] = True, True
+    expected = scored(PREDICTED, TRUTH, ~hidden)
+    assert scored(np.ma.array(PREDICTED, mask=hidden), TRUTH) == expected
+    assert scored(PREDICTED, np.ma.array(TRUTH, mask=hidden)) == expected
+    score = np.where(hidden, 1e9, PREDICTED + 0.0)
+    np.testing.assert_array_equal(
+        legacy_half_maximum(np.ma.array(score, mask=hidden)), legacy_half_maximum(score, ~hidden)
+    )
+
+
+def test_masks_of_numbers_are_refused_rather_than_taken_as_indices():
+    for given in ({"truth": TRUTH.astype(np.uint8)}, {"valid": TRUTH.astype(np.uint8)}, {"known": TRUTH + 0.0}):
+        with pytest.raises(InputError, match="boolean"):
+            InfraredMetrics(None).update("x", **{"score": PREDICTED, "truth": TRUTH, **given})
+    with pytest.raises(InputError, match="boolean, got uint8"):
+        legacy_half_maximum(PREDICTED + 0.0, TRUTH.astype(np.uint8))
+    with pytest.raises(InputError, match="NaN at valid pixels"):
+        legacy_half_maximum(np.where(TRUTH, np.nan, 0.5))

@@ -79,3 +79,16 @@ def test_arrays_and_tensors_get_the_same():
 def test_wrong_corruptions(arguments, message):
     with pytest.raises(UsageError, match=message):
         Corruption(*arguments)
+
+
+@pytest.mark.parametrize("hidden", [np.nan, 9999.0, -9999.0])
+@pytest.mark.parametrize("kind", ["gaussian", "salt-pepper"])
+def test_what_is_not_valid_decides_nothing(kind, hidden):
+    bright, valid = GRAY.copy(), VALID.copy()
+    bright[5, 5], valid[7, 7] = 1.7, False
+    spoiled = bright.copy()
+    spoiled[7, 7] = hidden
+    one, other = (Corruption(kind, 0.3).apply(x, valid, "a") for x in (bright, spoiled))
+    np.testing.assert_array_equal(one[valid], other[valid])
+    np.testing.assert_array_equal(other[7, 7], np.float32(hidden))
+    assert np.isnan(Corruption(kind, 0.3).apply(np.full_like(GRAY, np.nan), ~VALID, "a")).all()

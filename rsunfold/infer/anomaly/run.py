@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -119,13 +120,16 @@ def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: O
         return _detect(image, detector, options, started)[0]
 
 
-def detect_file(source: str, stem: str, folder: Path, detector: AnomalyDetector, options: Options) -> Found:
+def detect_file(
+    source: str, stem: str, folder: str | os.PathLike[str], detector: AnomalyDetector, options: Options
+) -> Found:
     """Detect anomalies in a file and write ``STEM_score``, ``_mask``, ``_anomalies``, ... to ``folder``.
 
     Everything is written to a hidden folder inside ``folder`` first and moved when it is complete, so that an
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
+    folder = Path(folder)
     names = output_names(stem, options)
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),

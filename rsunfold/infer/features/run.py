@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -147,7 +148,7 @@ def select_array(
 
 
 def select_file(
-    path: str, folder: Path, stem: str, ranker: FeatureRanker, wanted: Wanted, options: Options
+    path: str, folder: str | os.PathLike[str], stem: str, ranker: FeatureRanker, wanted: Wanted, options: Options
 ) -> Selected:
     """Select from a file of any size and write to ``folder`` what :func:`output_names` lists for ``stem``.
 
@@ -155,6 +156,7 @@ def select_file(
     nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
+    folder = Path(folder)
     last = output_names(stem, "", options)["summary"]  # known before the input is read
     with claimed(folder, last), environment(), _opened(path, ranker, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)

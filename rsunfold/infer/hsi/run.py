@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -128,13 +129,14 @@ def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options
         return Cleaned(_summary(image, denoiser, options, passage, started), data=data, valid=valid)
 
 
-def denoise_file(source: str, target: Path, denoiser: Denoiser, options: Options) -> Cleaned:
+def denoise_file(source: str, target: str | os.PathLike[str], denoiser: Denoiser, options: Options) -> Cleaned:
     """Denoise a file of any size and write ``target`` and what goes with it, see :func:`output_names`.
 
     Everything is written to a hidden folder beside the target first and moved when it is complete, so that an
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
+    target = Path(target)
     folder, names = target.parent, output_names(target, options)
     with (
         reserved(folder, names, denoiser.spec, source, overwrite=options.overwrite),

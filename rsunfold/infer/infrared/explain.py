@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.results import environment, refuse_results
+from rsunfold.infer.results import environment, reserved
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io.jsonfile import write_json
 from rsunfold.report import stages_picture
@@ -210,20 +211,23 @@ def _gains(call: _Call) -> dict[str, Any]:
         return {**about, "gain_bound": None, "reason": str(error)}
 
 
-def output_names(stem: str) -> tuple[str, str]:
-    """Names of the picture and of the JSON file."""
-    return f"{stem}_explain.png", f"{stem}_explain.json"
+def output_names(stem: str) -> dict[str, str]:
+    """Names of the picture and of the JSON file, the summary."""
+    return {"picture": f"{stem}_explain.png", "summary": f"{stem}_explain.json"}
 
 
-def explain_file(source: str, stem: str, folder: Path, explainer: Explainer, options: Options) -> dict[str, Any]:
+def explain_file(
+    source: str, stem: str, folder: str | os.PathLike[str], explainer: Explainer, options: Options
+) -> dict[str, Any]:
     """Write ``STEM_explain.png`` and ``STEM_explain.json`` to ``folder``, both or none; what the latter holds.
 
     Raises OutputError when one exists and ``options.overwrite`` is False, UsageError for an image that is too large.
     """
     started = time.monotonic()
+    folder = Path(folder)
     names = output_names(stem)
-    refuse_results(folder, names, explainer.detector.spec, source, overwrite=options.overwrite)
     with (
+        reserved(folder, names, explainer.detector.spec, source, overwrite=options.overwrite),
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
         work_folder(folder) as work,
@@ -247,8 +251,8 @@ def explain_file(source: str, stem: str, folder: Path, explainer: Explainer, opt
         if (part.height, part.width) != (image.rows, image.cols):
             title += f" on rows {part.row} to {part.row + part.height - 1}, columns {part.col} to "
             title += f"{part.col + part.width - 1} alone"
-        stages_picture(work / names[0], variables, notes=[_note(stage) for stage in numbers], title=title)
-        write_json(work / names[1], report)
+        stages_picture(work / names["picture"], variables, notes=[_note(stage) for stage in numbers], title=title)
+        write_json(work / names["summary"], report)
         move_results(work, folder, options.overwrite)
     return report
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -155,13 +156,16 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
         )
 
 
-def detect_file(source: str, stem: str, folder: Path, detector: Detector, options: Options) -> Detection:
+def detect_file(
+    source: str, stem: str, folder: str | os.PathLike[str], detector: Detector, options: Options
+) -> Detection:
     """Detect targets in a file of any size and write ``STEM_score``, ``_mask``, ``_targets``, ... to ``folder``.
 
     Everything is written to a hidden folder inside ``folder`` first and moved when it is complete, so that an
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
+    folder = Path(folder)
     names = output_names(stem, options)
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),

@@ -1,0 +1,62 @@
+"""What torch keeps for the whole process, and a caller may have set: types, devices, random numbers."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+_lock, _numbers = threading.Lock(), threading.Lock()
+_inside = 0
+_callers: torch.dtype
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """torch, where it is loaded, as it is when a program begins: float32, tensors on the CPU, and no autocast there.
+    What the caller has set is set again in the end, of several threads by the last."""
+    if "torch" not in sys.modules:
+        yield
+        return
+    import torch  # waits where another thread is still importing it
+
+    with ExitStack() as stack:
+        stack.enter_context(_float32(torch))
+        stack.enter_context(torch.autocast("cpu", enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
+
+
+@contextmanager
+def _float32(torch: Any) -> Iterator[None]:
+    global _inside, _callers
+    with _lock:
+        if not _inside:
+            _callers = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float32)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                torch.set_default_dtype(_callers)
+
+
+@contextmanager
+def drawing(seed: int | None = None) -> Iterator[None]:
+    """One thread at a time draws from torch's generator, from which layers take their first weights; with ``seed`` from
+    there on. The generator is then as it was."""
+    import torch
+
+    with _numbers, torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too, and for good
+        yield
