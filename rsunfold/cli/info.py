@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Json, Overwrite, Quiet, Var, Verbose, handled, show_facts
+from rsunfold.cli.options import Overwrite, Quiet, Var, Verbose, handled, show_facts
 
 
 @handled
 def info(
     file: Annotated[str, typer.Argument(help="Image in ENVI, GeoTIFF, MAT, PNG or any other format that GDAL reads.")],
     var: Var = None,
-    json_file: Json = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the full report to this JSON file; - for standard output.")
+    ] = None,
     overwrite: Overwrite = False,
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
     """Show how rsunfold reads a file: bands, wavelengths, nodata, scale, CRS, variables."""
     from rsunfold.io import open_cube
-    from rsunfold.io.jsonfile import write_json
+    from rsunfold.io.jsonfile import plain, write_json
 
     with open_cube(file, var=var) as reader:
         described = reader.describe()
+    if str(json_file) == "-":
+        typer.echo(json.dumps(plain(described), indent=2, ensure_ascii=False, allow_nan=False))
+        return
     if json_file is not None:
         write_json(json_file, described, overwrite=overwrite)
     show_facts((key, value if isinstance(value, str) else _shown(value)) for key, value in described.items())

@@ -217,6 +217,8 @@ def refuse_outputs(overwrite: bool, *paths: Path | None, pictures: Mapping[str, 
             raise UsageError(f"{option} writes PNG pictures: give a name that ends in .png, not {picture}.")
     for path in (*paths, *(pictures or {}).values()):
         if path is not None:
+            if str(path) == "-":
+                raise UsageError("standard output is for the table; give a file instead of -.")
             refuse_existing(path, overwrite)
             if path.resolve() in seen:
                 raise UsageError(f"two outputs have the name {path}; give each its own.")

@@ -42,21 +42,42 @@ def _optical(centres: Sequence[float], factor: float) -> bool:
     return bool(known) and min(known) >= 100 and max(known) <= 1e6
 
 
+def _of_one_unit(
+    centres: list[float], widths: list[float], units: Sequence[str], notes: list[str]
+) -> tuple[list[float], list[float], str]:
+    """Wavelengths and widths whose unit is given band by band, and the unit that is then that of all."""
+    names = {unit.strip().lower() for unit in units}
+    if len(names) == 1:
+        return centres, widths, units[0]
+    factors = [_NANOMETRES.get(unit.strip().lower()) for unit in units]
+    known = [factor for factor in factors if factor is not None]
+    if len(known) < len(factors):
+        if centres or widths:
+            notes.append("not all bands give a unit of length for their wavelength, so the wavelengths were ignored")
+        return [], [], ""
+    centres = [value * f for value, f in zip(centres, known, strict=bool(centres))]
+    widths = [value * f for value, f in zip(widths, known, strict=bool(widths))]
+    return centres, widths, "nm"
+
+
 def spectral_fields(
     bands: int,
     wavelength: Sequence[Any] = (),
     fwhm: Sequence[Any] = (),
     bbl: Sequence[Any] = (),
-    units: str = "",
+    units: str | Sequence[str] = "",
 ) -> tuple[dict[str, Any], list[str]]:
     """The fields ``wavelengths``, ``fwhm`` and ``bad_bands`` of a Meta, and notes on what was assumed or ignored.
 
     ``wavelength``, ``fwhm`` and ``bbl`` (1 good, 0 bad) are numbers or their text, one per band or none. ``units``
-    is the file's name for the unit of both; without it, wavelengths below 100 are taken as micrometres.
+    is the file's name for the unit of both, or one per band; without it, wavelengths below 100 are taken as
+    micrometres.
     """
     notes: list[str] = []
     centres = _numbers("wavelength", wavelength, bands, notes)
     widths = _numbers("fwhm", fwhm, bands, notes)
+    if not isinstance(units, str):
+        centres, widths, units = _of_one_unit(centres, widths, units, notes)
     flags = _numbers("bbl", bbl, bands, notes)
     unit = units.strip().lower()
     factor = _NANOMETRES.get(unit)
@@ -84,6 +105,9 @@ def spectral_fields(
                 f"wavelengths are given in {units.strip()} but were taken to be in {meant}, as their values are"
             )
             factor = other
+    if centres and factor == 1e3 and widths and all(w >= c for w, c in zip(widths, centres, strict=True)):
+        notes.append("the widths (fwhm) exceed the wavelengths, so they were taken to be in nanometres")
+        widths = [value / factor for value in widths]
     fields = {
         # the rounding hides that 0.4005 um times 1000 is 400.49999999999994 nm
         "wavelengths": tuple(round(value * factor, 6) for value in centres),

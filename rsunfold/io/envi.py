@@ -23,6 +23,7 @@ FACTOR, DEFAULT_BANDS = "reflectance_scale_factor", "default_bands"
 CARRIED = ("sensor_type", "acquisition_time", DEFAULT_BANDS, FACTOR)
 """Entries of a header that are carried as tags, and come back in the header of an ENVI output."""
 DATA_SUFFIXES = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".cube", ".envi", ".rfl", ".rdn", "")
+TIFF_SUFFIXES = (".tif", ".tiff")
 _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
 
 
@@ -38,11 +39,37 @@ def _is_envi(header: Path) -> bool:
         return stream.read(4) == b"ENVI"
 
 
+def type_of(header: Path) -> str | None:
+    """The ``file type`` of a header in lower case, empty where it has none; None for what is no ENVI header."""
+    try:
+        return read_header(header).get("file_type", "").lower() if _is_envi(header) else None
+    except OSError:
+        return None
+
+
+def of_tiff(header: Path) -> bool:
+    """Whether a header describes a TIFF, which ENVI writes beside one for what a TIFF has no place for."""
+    return "tiff" in (type_of(header) or "")
+
+
 def data_files_of(header: Path) -> list[Path]:
-    """The data files that a header may describe: its own name without ``.hdr``, bare or with a usual suffix."""
+    """The data files that a header may describe: its own name without ``.hdr``, bare or with a usual suffix, or with
+    that of a TIFF where it says so."""
     stem = header.name[: -len(".hdr")]
+    usual = (*TIFF_SUFFIXES, "") if of_tiff(header) else DATA_SUFFIXES
     near = (p for p in header.parent.iterdir() if p.name.startswith(stem) and p != header)
-    return sorted(p for p in near if p.name[len(stem) :].lower() in DATA_SUFFIXES and p.is_file())
+    return sorted(p for p in near if p.name[len(stem) :].lower() in usual and p.is_file())
+
+
+def beside_tiff(tiff: Path, bands: int, rows: int, cols: int) -> dict[str, str] | None:
+    """The entries of the header of a TIFF of this size; None where none lies beside it."""
+    sizes = {"bands": bands, "lines": rows, "samples": cols}
+    for path in headers_of(tiff):
+        if of_tiff(path):
+            header = read_header(path)
+            if all(header.get(key) == str(size) for key, size in sizes.items()):
+                return header
+    return None
 
 
 def resolve(path: Path) -> tuple[Path, Path]:

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from rsunfold.errors import InputError
-from rsunfold.io.envi import DATA_SUFFIXES
+from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
 
@@ -74,6 +74,8 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
         found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
         found = [p for p in found if p.is_file() or not p.exists()]  # a link to nothing fails when it is read
         found = [p for p in found if wanted is None or wanted(p)]
+        pairs = {p.stem for p in found if p.suffix.lower() == ".hdr" and of_tiff(p)}
+        found = [p for p in found if p.suffix.lower() not in TIFF_SUFFIXES or not {p.stem, p.name} & pairs]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
     images: dict[str, Path] = {}

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from rsunfold.io.envi import DATA_SUFFIXES
+from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff, type_of
 
 _OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
@@ -28,8 +28,11 @@ def stem_of(name: str) -> str:
     inner = _SUBDATASET.match(name)
     if inner is None or exists(name):
         file = Path(name)
+        usual = (*DATA_SUFFIXES, *TIFF_SUFFIXES)
+        if file.suffix.lower() not in (*usual, ".hdr") and type_of(Path(f"{name}.hdr")) is not None:
+            return file.name  # scene.v2 of scene.v2.hdr
         inner_suffix = Path(file.stem).suffix.lower()
-        doubled = file.suffix.lower() == ".hdr" and inner_suffix and inner_suffix in DATA_SUFFIXES  # x.img.hdr
+        doubled = file.suffix.lower() == ".hdr" and inner_suffix and inner_suffix in usual  # x.img.hdr
         return Path(file.stem).stem if doubled else file.stem
     parts = [part.strip('"') for part in re.findall(r'"[^"]*"|[^:]+', inner[1])]
     file = next((part for part in parts if Path(part).suffix), parts[0])
@@ -47,6 +50,6 @@ def same_image(one: str, other: str) -> str | None:
         return None
     if a.parent.resolve() == b.parent.resolve() and (a.suffix.lower() == ".hdr") != (b.suffix.lower() == ".hdr"):
         header, data = (one, b) if a.suffix.lower() == ".hdr" else (other, a)
-        if data.suffix.lower() in DATA_SUFFIXES:
+        if data.suffix.lower() in DATA_SUFFIXES or data.name == Path(header).stem or of_tiff(Path(header)):
             return header
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
 _SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
 """Names of NetCDF dimensions that are no bands."""
+_ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar"}
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
 T = TypeVar("T")
@@ -109,6 +110,9 @@ class RasterReader(CubeReader):
         self.shape = (bands, ds.height, ds.width)
         self.block_shape = ds.block_shapes[0]
         header = self._envi_header(source) if ds.driver == "ENVI" else None
+        self._beside = None
+        if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
+            self._beside = envi.beside_tiff(Path(source), *self.shape)
         self.meta = self._make_meta(bands, header)
 
     def _open_subdataset(self, var: str | None) -> None:
@@ -210,6 +214,8 @@ class RasterReader(CubeReader):
             }
             neutral = {"scales": 1, "offsets": 0, "band_names": "", "units": ""}
             fields = {key: values for key, values in fields.items() if set(values) != {neutral[key]}}
+        if self._beside is not None:
+            fields |= self._from_beside(self._beside, bands, fields)
         if self._lut is None and set(self._nodata) != {None}:
             fields["nodata"] = self._nodata
         spectral, notes = spectral_fields(bands, **self._spectral_texts(header))
@@ -251,6 +257,23 @@ class RasterReader(CubeReader):
             **spectral,
         )
 
+    def _from_beside(self, header: dict[str, str], bands: int, own: Mapping[str, Any]) -> dict[str, Any]:
+        """What the ENVI header of a TIFF says and its own tags do not: nodata, scales and names of the bands."""
+        found: dict[str, Any] = {}
+        if set(self._nodata) == {None}:
+            value, notes = envi.ignore_value(header, self.dtype)
+            self._nodata = (value,) * len(self._indexes)
+            self._notes += notes
+        if not {"scales", "offsets"} & own.keys():
+            scales, offsets, notes = envi.scaling(header, bands)
+            found = {key: values for key, values in (("scales", scales), ("offsets", offsets)) if values}
+            self._notes += notes
+        listed = split_list(header.get("band_names"))
+        if "band_names" not in own and len(listed) == bands:
+            found["band_names"] = tuple(listed)
+        self._notes.append(Aside("the ENVI header beside the TIFF was read, too"))
+        return found
+
     def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:
         """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else IMAGERY."""
         ds = self._ds
@@ -267,7 +290,10 @@ class RasterReader(CubeReader):
             names = (m[1] for m in map(_WAVELENGTH_AXIS.match, map(str.lower, tags[0])) if m)
             own: dict[str, str] = self._readable(ds.tags, {})
             of_axis = {key.lower(): unit for key, unit in own.items()}.get(f"{next(names, None)}#units", "")
-            return {**found, "units": lowered[0].get("wavelength_units", of_axis)}
+            units = [band.get("wavelength_units", of_axis) for band in lowered]
+            return {**found, "units": units}
+        if self._beside is not None:
+            return self._spectral_texts(self._beside)
         imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
         found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
@@ -355,6 +381,12 @@ def _not_opened(path: str, source: str, words: str) -> InputError:
         return InputError(f"{path} does not exist.")
     if "too small" in words:
         return InputError(f"{path} is truncated: its header requires more bytes than the file has.")
+    if path.startswith("/vsi") and file.suffix.lower() == ".hdr":
+        return InputError(f"{path} is a header; inside archives, give the data file instead.")
+    kind = next((kind for end, kind in _ARCHIVES.items() if path.lower().endswith(end)), None)
+    if kind is not None and ("not recognized" in words or path.startswith("/vsi")):
+        inside = path if path.startswith("/vsi") else f"/{kind}/{path}"
+        return InputError(f"{path} is an archive; give the name of the image in it too: {inside}/NAME.")
     if "not recognized" not in words:
         return InputError(f"{path} cannot be read ({words}).")
     if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):

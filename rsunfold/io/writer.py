@@ -21,6 +21,8 @@ from rsunfold.io.reader import PER_BAND
 
 GEOTIFF_SUFFIXES = (".tif", ".tiff")
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
+_OF_CONTAINERS = re.compile(r"^NETCDF_DIM_|#(scale_factor|add_offset|_FillValue|missing_value)$")
+"""Tags of NetCDF and HDF5 that are true of the axes and samples in the container alone."""
 LONGEST = 1e17
 """Where GDAL writes nodata of whole numbers as powers of ten."""
 SIDECARS = (".aux.xml", ".ovr", ".msk")
@@ -251,7 +253,7 @@ class RasterWriter:
     def _write_meta(self) -> None:
         ds, meta = self._ds, self.meta
         entries = envi.carried(meta.tags, meta, self.shape[0])
-        tags = {name: text for name, text in meta.tags.items() if name not in envi.CARRIED}
+        tags = {k: v for k, v in meta.tags.items() if k not in envi.CARRIED and not _OF_CONTAINERS.search(k)}
         if meta.gcps:  # GDAL would move them by half a pixel while writing and again while reading
             tags.pop("AREA_OR_POINT", None)
         tags |= {} if self._envi else entries

@@ -164,7 +164,7 @@ class Trainer:
         with closing(steps):
             while self._agreed(next(steps, None) is not None and time.monotonic() < end):
                 # Not cut in two by Ctrl-C or the SIGTERM of a batch system, unless it comes twice.
-                with deferred("SIGINT", "SIGTERM", once=True) as came:
+                with deferred("SIGINT", "SIGTERM", "SIGHUP", once=True) as came:
                     self.losses.append(self._one(net))
                     self.seconds = before + time.monotonic() - start
                     if came:

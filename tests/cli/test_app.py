@@ -1,5 +1,6 @@
 """What all commands share: help, version, silence, exit codes of the real process."""
 
+import json
 import os
 import subprocess
 import sys
@@ -314,3 +315,8 @@ def test_folders_that_are_none(fails, scene, tmp_path):
     words = ["detect-ir", scene, "--model", "top-hat", "-o"]
     assert fails(4, *words, tmp_path / "file" / "x").endswith("file is a file, not a folder; choose another.")
     assert "link is a link to nothing; remove it" in fails(4, *words, tmp_path / "link")
+
+
+def test_what_is_known_of_a_file_can_be_piped(call, scene):
+    told = json.loads(call("info", scene, "--json", "-").stdout)
+    assert told["path"] == str(scene) and not Path("-").exists()

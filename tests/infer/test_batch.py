@@ -152,6 +152,24 @@ def test_both_files_of_an_envi_image_are_one_input(tmp_path, monkeypatch):
     assert expand(["d.v2.hdr"]) == {"d.v2": "d.v2.hdr"}
 
 
+def test_names_of_envi_images_may_have_dots(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("f.v1", "f.v2"):
+        Path(name).touch()
+        Path(f"{name}.hdr").write_text("ENVI\n")
+    both = {"f.v1": "f.v1.hdr", "f.v2": "f.v2.hdr"}
+    assert expand(["f*"]) == expand(["."]) == both
+    assert expand(["f.v1", "f.v2"]) == {"f.v1": "f.v1", "f.v2": "f.v2"}
+
+
+@pytest.mark.parametrize("header", ["t.hdr", "t.tif.hdr"])
+def test_a_tiff_and_its_envi_header_are_one_input(tmp_path, monkeypatch, header):
+    monkeypatch.chdir(tmp_path)
+    Path("t.tif").touch()
+    Path(header).write_text("ENVI\nfile type = TIFF\n")
+    assert expand(["*"]).keys() == expand(["."]).keys() == expand(["t.tif"]).keys() == {"t"}
+
+
 @pytest.mark.parametrize(
     ("name", "stem"),
     [

@@ -76,3 +76,19 @@ def test_bad_bands_are_the_zeros_of_bbl():
 )
 def test_split_list(text, entries):
     assert split_list(text) == entries
+
+
+def test_units_may_differ_from_band_to_band():
+    fields, notes = spectral_fields(3, [450, 0.9, 2.2], [10, 0.01, 0.02], units=["Nanometers", "um", "Micrometers"])
+    assert fields["wavelengths"] == (450, 900, 2200) and fields["fwhm"] == (10, 10, 20) and not notes
+    fields, notes = spectral_fields(2, [450, 900], units=["nm", "NM"])
+    assert fields["wavelengths"] == (450, 900) and not notes
+    fields, (note,) = spectral_fields(2, [450, 0.9], units=["nm", ""])
+    assert not fields["wavelengths"] and "not all bands give a unit" in note
+
+
+def test_widths_in_nanometres_beside_wavelengths_in_micrometres():
+    fields, notes = spectral_fields(2, [0.45, 0.9], [10, 12], units="um")
+    assert fields["wavelengths"] == (450, 900) and fields["fwhm"] == (10, 12)
+    assert any("exceed the wavelengths" in note for note in notes)
+    assert spectral_fields(2, [0.45, 0.9], [0.01, 0.012], units="um")[0]["fwhm"] == (10, 12)

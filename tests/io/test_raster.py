@@ -586,3 +586,60 @@ def test_text_is_not_an_image(tmp_path, name):
     (tmp_path / name).write_text("some,text\n" * 20)
     with pytest.raises(InputError, match=f"{name} is not an image"):
         open_cube(tmp_path / name)
+
+
+TIFF_HEADER = {
+    "file_type": "TIFF",
+    "wavelength": "{0.45, 0.9}",
+    "wavelength_units": "Micrometers",
+    "fwhm": "{0.01, 0.02}",
+    "data_ignore_value": "5",
+    "data_gain_values": "{0.5, 0.25}",
+    "band_names": "{blue, near infrared}",
+}
+
+
+@pytest.mark.parametrize("header_name", ["a.hdr", "a.tif.hdr"])
+def test_the_envi_header_of_a_tiff_completes_it(write_envi, write_tif, cube, header_name):
+    write_envi(name="unused", header_name=header_name, **TIFF_HEADER)
+    path = write_tif(cube.astype(np.int16), name="a.tif")
+    for name in (path, path.with_name(header_name)):
+        with open_cube(name) as reader:
+            meta, found = reader.meta, reader.read()
+        assert meta.wavelengths == (450, 900) and meta.fwhm == (10, 20) and meta.driver == "GTiff"
+        assert meta.band_names == ("blue", "near infrared") and meta.nodata == (5, 5)
+        np.testing.assert_array_equal(found.data, cube * np.array([0.5, 0.25], np.float32)[:, None, None])
+        np.testing.assert_array_equal(found.valid, cube[0] != 5)
+        assert any("ENVI header beside the TIFF" in note for note in meta.notes)
+
+
+def test_what_a_tiff_says_itself_comes_first(write_envi, write_tif, cube):
+    write_envi(name="unused", **TIFF_HEADER)
+
+    def own(ds):
+        ds.scales, ds.descriptions = (2, 2), ("x", "y")
+        ds.update_tags(1, wavelength="500", wavelength_units="nm")
+        ds.update_tags(2, wavelength="600", wavelength_units="nm")
+
+    with open_cube(write_tif(cube.astype(np.int16), name="a.tif", then=own, nodata=7)) as reader:
+        assert reader.meta.scales == (2, 2) and reader.meta.band_names == ("x", "y")
+        assert reader.meta.nodata == (7, 7) and reader.meta.wavelengths == (500, 600)
+
+
+@pytest.mark.parametrize("other", [{"file_type": "ENVI Standard"}, {"samples": 5}])
+def test_a_header_of_another_image_is_none_of_a_tiff(write_envi, write_tif, cube, other):
+    write_envi(name="unused", **{**TIFF_HEADER, **other})
+    with open_cube(write_tif(cube, name="a.tif")) as reader:
+        assert not reader.meta.wavelengths and not reader.meta.notes
+
+
+def test_archives_are_told_how_to_be_read(tmp_path, write_envi, write_tif, cube):
+    envi, tif = write_envi(name="b.img", header_name="b.hdr"), write_tif(cube)
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for path in (envi, envi.with_suffix(".hdr"), tif):
+            archive.write(path, path.name)
+    for name in (tmp_path / "z.zip", f"/vsizip/{tmp_path}/z.zip"):
+        with pytest.raises(InputError, match=rf"is an archive; .*: /vsizip/{tmp_path}/z\.zip/NAME"):
+            open_cube(name)
+    with pytest.raises(InputError, match=r"b\.hdr is a header; inside archives, give the data file"):
+        open_cube(f"/vsizip/{tmp_path}/z.zip/b.hdr")

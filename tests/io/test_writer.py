@@ -496,3 +496,10 @@ def test_types_of_the_other_byte_order(tmp_path, name, dtype):
     with open_cube(tmp_path / name) as reader:
         assert reader.dtype == np.dtype(dtype).newbyteorder("=")
         np.testing.assert_array_equal(reader.read().data, data)
+
+
+def test_tags_on_the_axes_of_a_container_stay_behind(tmp_path):
+    tags = {"NETCDF_DIM_wavelength_VALUES": "{1,2}", "refl#scale_factor": "1e-4", "refl#_FillValue": "-1", "title": "x"}
+    write(tmp_path / "a.tif", np.ones((1, 2, 3), np.float32), Meta(tags=tags))
+    with rasterio.open(tmp_path / "a.tif") as ds:
+        assert ds.tags()["title"] == "x" and not {*tags} - {"title"} & ds.tags().keys()
