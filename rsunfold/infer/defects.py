@@ -29,6 +29,9 @@ SATURATED = 1e-2
 FEW_BANDS, GAPS, GAP_ROWS = 0.1, 0.1, 64
 """A band takes no part that has no data in more than the share GAPS of the pixels where most others have, all but the
 share FEW_BANDS (of 10 bands or more): they keep these pixels. GAP_ROWS rows of an image tell."""
+SIDE, UNLIKE, LEAST_LEFT = 64, 0.4, 5e-3
+"""An axis is the spectrum whose components leave UNLIKE times what those of the bands leave, which is LEAST_LEFT of the
+variance or more. In 221 crops of 20 scenes, from 24 pixels a side on, no other axis left less than 0.6 of it."""
 LEAST_BANDS = 8
 """Fewest bands of which one number in all says that it stands for no data."""
 
@@ -145,15 +148,25 @@ def spectral_axis(data: Samples) -> str | None:
     """Which axis of (bands, rows, columns), "rows" or "columns", behaves like a spectrum while the band axis does not;
     None for neither.
 
-    Along the spectrum all pixels share a shape: the mean over the other axes explains much of the variance.
+    The spectra of a scene are mixtures of few, its rows and columns are not: without what is common along each axis,
+    the leading principal components of the spectra leave a smaller share of the variance than as many of the rows. At
+    most SIDE evenly spaced samples of each axis are compared.
     """
-    data = data[:, ::2, ::2]
-    flat = (data == data[:1]).all(axis=0)  # what fills an image has one number in all bands, and is no profile
-    x = np.where(flat, np.nan, data.astype(np.float64))[:, ~flat.all(axis=1)][:, :, ~flat.all(axis=0)]
-    whole = np.nanvar(x) if x.size else 0.0
-    if not whole:
+    flat = (data == data[:1]).all(axis=0)  # what fills an image has one number in all bands, and is no spectrum
+    if flat.all():
         return None
-    shares = [float(np.nanmean(x, axis=tuple({0, 1, 2} - {axis})).var() / whole) for axis in range(3)]
-    if shares[0] < 0.2 and max(shares[1:]) > 0.6:
-        return "rows" if shares[1] > shares[2] else "columns"
-    return None
+    side = min(SIDE, *data.shape)
+    places = np.ix_(*(np.linspace(0, n - 1, side).round().astype(int) for n in data.shape))
+    x = data[places].astype(np.float64)
+    filled = flat[places[1][0], places[2][0]]
+    x[:, filled] = x[:, ~filled].mean(axis=1, keepdims=True) if not filled.all() else 0
+    for axis in range(3):
+        x -= x.mean(axis=tuple({0, 1, 2} - {axis}), keepdims=True)
+    left = []
+    for axis in range(3):
+        unfolded = np.moveaxis(x, axis, 0).reshape(side, -1)
+        values = np.linalg.eigvalsh(unfolded @ unfolded.T)
+        left.append(values[: -max(1, side // 8)].sum() / max(values.sum(), np.finfo(float).tiny))
+    if left[0] < LEAST_LEFT or min(left[1:]) > UNLIKE * left[0]:
+        return None
+    return "rows" if left[1] < left[2] else "columns"

@@ -136,11 +136,11 @@ class SpectralImage(Source):
             self._again()
         if self.spikes != "kept":
             self._limit()
-        if self.meta.driver in CONTAINERS and (axis := self._spectral_axis()):
-            raise InputError(
-                f"the {axis} of {self.path} look like its spectral axis, which has to come first: write it with the "
-                "axes (bands, rows, columns), or with wavelengths if these are its axes."
-            )
+        if self.meta.driver in (*CONTAINERS, "array") and (axis := self._spectral_axis()):
+            how = "write it with the axes (bands, rows, columns), or with wavelengths if these are its axes."
+            if self.meta.driver == "array":
+                how = "give an array (bands, rows, columns), or its wavelengths if these are its axes."
+            raise InputError(f"the {axis} of {self.path} look like its spectral axis, which has to come first: {how}")
 
     def _again(self) -> None:
         """Gather the statistics once more, of what is valid now."""
@@ -448,13 +448,12 @@ class SpectralImage(Source):
         if which:
             found.append(
                 f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
-                "axes (rows, columns, bands are expected)"
+                f"axes{' (rows, columns, bands are expected)' if self.meta.driver.startswith('MAT') else ''}"
             )
         if self.gaps:
             shown = ", ".join(str(band + 1) for band in self.gaps[:5]) + (", ..." if len(self.gaps) > 5 else "")
             found.append(
-                f"{len(self.gaps)} band(s) ({shown}) were left out: many pixels that the other bands have "
-                "have no data there"
+                f"{len(self.gaps)} band(s) ({shown}) were left out: they have no data in many pixels of the others"
             )
         found += [
             f"many pixels hold {fill:g} in every band and were taken to have no data: declare it in the file (nodata, "

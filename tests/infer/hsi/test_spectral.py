@@ -5,12 +5,15 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from scipy.io import loadmat
 
-from rsunfold.cube import Window
+from rsunfold.cube import Meta, Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer import defects
 from rsunfold.infer import spectral as module
+from rsunfold.infer.defects import spectral_axis
 from rsunfold.infer.spectral import SpectralImage
+from rsunfold.io import RasterWriter
 from rsunfold.io.memory import ArrayReader
 
 
@@ -310,11 +313,27 @@ def test_what_may_be_held_bounds_the_strips(noisy):
         SpectralImage(ArrayReader(noisy), room=mosaic + module.STRIP_COPIES_NEAR * row - 1)
 
 
-def test_swapped_axes(clean):
-    assert opened(clean).remarks() == []
-    assert "the rows look like the spectral axis" in opened(np.moveaxis(clean, 0, 1)).remarks()[0]
-    assert "the columns look like the spectral axis" in opened(np.moveaxis(clean, 0, 2)).remarks()[0]
-    assert opened(clean[:7]).remarks() == []
+def test_swapped_axes(clean, noisy, tmp_path):
+    for name, axis in (("rows", 1), ("columns", 2)):
+        swapped = np.moveaxis(clean, 0, axis)
+        with pytest.raises(InputError, match=f"the {name} of array look like its spectral axis.*an array "):
+            opened(swapped)
+        assert opened(swapped, wavelengths=range(400, 400 + len(swapped))).remarks() == []
+        size = dict(zip(("bands", "rows", "cols"), swapped.shape, strict=True))
+        with RasterWriter(tmp_path / f"{name}.tif", **size, dtype=np.float32, meta=Meta()) as writer:
+            writer.write(swapped)
+        with SpectralImage(str(tmp_path / f"{name}.tif")) as image:
+            assert image.remarks()[0].startswith(f"the {name} look like the spectral axis")
+    for right in (clean, noisy, clean[:7], clean[:, :1, :1] * np.linspace(1, 2, 20), noisy - clean):
+        assert not [note for note in opened(right + 0 * clean[: len(right)]).remarks() if "axis" in note]
+
+
+@pytest.mark.parametrize("name", ["abu-urban-3", "abu-beach-3", "hydice-urban", "pavia-car", "san-diego"])
+def test_axes_of_real_scenes(shared, name):
+    data = loadmat(shared / "data" / "had" / f"{name}.mat")["data"].transpose(2, 0, 1).astype(np.float32)
+    assert spectral_axis(data) is None
+    assert spectral_axis(data.transpose(1, 0, 2)) == "rows"
+    assert spectral_axis(data.transpose(1, 2, 0)) == "columns"
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(np.int32, 20000), (np.int64, 20000), (np.float64, 1)])
