@@ -96,7 +96,7 @@ class TargetCollector:
         self.rows, self.cols, self.min_area, self.margin = rows, cols, min_area, margin
         self.rule = rule
         self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
-        self._kept = np.empty(0, bool)
+        self._ids = np.zeros(1, np.int64)  # of the targets that the pieces, from 1, belong to; 0 for none
         self._next_row = 0
         self._count = 0
         self._pieces: list[dict[str, NDArray[np.float64]]] = []
@@ -179,17 +179,20 @@ class TargetCollector:
         if self.rule is not None:
             middle = np.stack([t["row_min"] + t["row_max"], t["col_min"] + t["col_max"]], axis=1) / 2
             listed &= self.rule.keeps(t["area"], t["odds"], middle)
-        self._kept = np.concatenate([[False], listed[group]])
         kept = order[listed[order]]
+        ids = np.zeros(count, np.int64)
+        ids[kept] = np.arange(1, len(kept) + 1)
+        self._ids = np.concatenate([[0], ids[group]])
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]
 
-    def kept(self, row: int, mask: Bool) -> Bool:
-        """The pixels of listed targets in the strip that begins at ``row``; after :meth:`finish`.
+    def ids(self, row: int, mask: Bool) -> NDArray[np.int64]:
+        """The id of the listed target that each pixel of the strip that begins at ``row`` belongs to, 0 for none; after
+        :meth:`finish`.
 
         mask : what :meth:`add` was given for that strip, True on valid target pixels.
         """
         labels, _ = ndimage.label(mask, structure=_EIGHT)
-        return np.asarray(self._kept[np.where(labels > 0, labels + self._before[row], 0)])
+        return np.asarray(self._ids[np.where(labels > 0, labels + self._before[row], 0)])
 
     def _target(self, number: int, t: dict[str, float], read: Read | None) -> Target:
         box = {k: int(t[k]) for k in ("row_min", "row_max", "col_min", "col_max")}

@@ -100,7 +100,9 @@ def test_whole_image_agrees_with_the_definition(scene):
     st.one_of(st.none(), st.integers(1, 12)),
 )
 @settings(max_examples=60)
-def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, cols, height, confidence, most, reach):
+def test_pixels_have_the_ids_of_their_targets_whatever_the_strips_are(
+    seed, rows, cols, height, confidence, most, reach
+):
     rng = np.random.default_rng(seed)
     score, valid = rng.random((rows, cols)), rng.random((rows, cols)) > 0.1
     mask = (score > 0.6) & valid
@@ -109,7 +111,10 @@ def test_kept_pixels_are_those_of_targets_whatever_the_strips_are(seed, rows, co
     for row in range(0, rows, height):
         collector.add(row, score[row : row + height], mask[row : row + height], None, valid[row : row + height])
     found = collector.finish()
-    kept = np.concatenate([collector.kept(row, mask[row : row + height]) for row in range(0, rows, height)])
+    ids = np.concatenate([collector.ids(row, mask[row : row + height]) for row in range(0, rows, height)])
+    kept = ids > 0
+    assert [int((ids == t.id).sum()) for t in found] == [t.area for t in found]
+    assert all((ids == t.id)[t.window.slices].sum() == t.area for t in found)
     np.testing.assert_array_equal(kept, rule.detected(score, valid))
     assert all(most is None or t.area <= most for t in found)
     assert sum(t.area for t in found) == kept.sum() and all(t.peak > max(confidence, 0.6) for t in found)

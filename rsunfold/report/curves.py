@@ -22,7 +22,6 @@ def roc_picture(
     points: Mapping[str, tuple[float, float]] | None = None,
     title: str = "",
     fa_label: str = "false alarm rate Fa",
-    pd_label: str = "probability of detection Pd",
     overwrite: bool = False,
 ) -> None:
     """Receiver operating characteristics, 900 x 700 pixels, with a logarithmic axis of false alarms.
@@ -46,7 +45,13 @@ def roc_picture(
         axes.plot(x, y, style, color=colour, label=name, linewidth=1.8)
         if points is not None and name in points:
             axes.plot(max(points[name][0], floor), points[name][1], "o", color=colour, markersize=7)
-    axes.set(xscale="log", xlim=(floor, max(positive, default=1.0)), ylim=(0, 1.02), xlabel=fa_label, ylabel=pd_label)
+    axes.set(
+        xscale="log",
+        xlim=(floor, max(positive, default=1.0)),
+        ylim=(0, 1.02),
+        xlabel=fa_label,
+        ylabel="probability of detection Pd",
+    )
     axes.set_title(title)
     axes.grid(which="major", alpha=0.4)
     if points:

@@ -26,7 +26,6 @@ def selection_picture(
     *,
     wavelengths: Sequence[float] = (),
     noun: str = "band",
-    units: str = "",
     title: str = "",
     overwrite: bool = False,
 ) -> None:
@@ -35,7 +34,6 @@ def selection_picture(
     mean, deviation : (B,), NaN where a band took no part. chosen : (k,) zero-based, in the order in which the matrix
     shows them. correlation : (k, k) of the chosen, of which the absolute value is shown from 0 to 1. wavelengths :
     (B,) in nanometres, or nothing: then the axis is the number of the band, from 1. noun : what a feature is called.
-    units : of the values.
 
     The picture is 1500 x 620 pixels. Raises InputError when the sizes do not belong together, OutputError when the
     file exists and ``overwrite`` is False.
@@ -65,7 +63,7 @@ def selection_picture(
     for position in x:
         left.axvline(position, color=_CHOSEN, linewidth=0.9, alpha=0.55, zorder=1)
     left.plot(x, middle[list(chosen)], "o", color=_CHOSEN, markersize=5, label=f"{k} chosen")
-    left.set_ylabel(f"value ({units})" if units else "value")
+    left.set_ylabel("value")
     axis.finish(left)
     if not axis.in_nm:
         left.set_xlabel(noun)

@@ -54,7 +54,6 @@ def quicklook(
     *,
     title: str = "",
     shape: tuple[int, int] | None = None,
-    score_range: tuple[float, float] = (0.0, 1.0),
     read: Callable[[Window], Array] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -62,7 +61,7 @@ def quicklook(
 
     image, score, mask : (h, w) grey values, score and target mask, NaN where there is no data; of a large image a
         decimated copy. shape : (rows, cols) of the image that the targets' pixels refer to, (h, w) unless it was
-        decimated. score_range : ends of the colour bar.
+        decimated.
     read : gives the (height, width) grey values of a Window of the full image, for the four targets of highest peak.
         Without it they come from ``image``, or are left out when that is decimated.
 
@@ -86,7 +85,7 @@ def quicklook(
     count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
     left.set_title(f"image, {rows} × {cols} pixels: {count}")
     draw_boxes(left, targets, 0.025 * max(rows, cols))
-    shown = show(right, score, "magma", score_range, (rows, cols))
+    shown = show(right, score, "magma", (0.0, 1.0), (rows, cols))
     right.set_title("score, outlines of the target mask")
     draw_outline(right, mask, TRUTH, (rows, cols), width=1.5 * crowding(len(targets)))
     top.colorbar(shown, ax=right, shrink=0.9, pad=0.02)

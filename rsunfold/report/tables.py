@@ -19,14 +19,14 @@ READABLE = 24
 """Characters of a column of text below which it is not folded."""
 
 
-def table(rows: Sequence[Mapping[str, Any]], *, title: str = "", digits: int = 4) -> Folding:
+def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Folding:
     """A table for rich to print, with one line per mapping and one column per key, in the order in which they appear.
 
-    Columns that hold a number are flush right, with ``digits`` significant digits for real ones; None, NaN and missing
+    Columns that hold a number are flush right, with four significant digits for real ones; None, NaN and missing
     entries are a dash, and columns of dashes are left out. See :class:`Folding` for narrow terminals.
     """
     names = dict.fromkeys(name for row in rows for name in row)
-    whole = {name: [_cell(row.get(name), digits) for row in rows] for name in names}
+    whole = {name: [_cell(row.get(name)) for row in rows] for name in names}
     cells = {name: column for name, column in whole.items() if set(column) != {NOTHING}}
     numeric = {name for name in cells if any(isinstance(row.get(name), int | float | np.number) for row in rows)}
     return Folding(cells, numeric, title)
@@ -86,7 +86,7 @@ class Folding:
         return shown
 
 
-def _cell(value: Any, digits: int) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
-        return f"{value:.{digits}g}" if math.isfinite(value) else NOTHING
+        return f"{value:.4g}" if math.isfinite(value) else NOTHING
     return NOTHING if value is None else str(value)

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.csvfile import write_rows
 from rsunfold.moments import Moments
-from rsunfold.targets import Target, find_targets
+from rsunfold.targets import Target, TargetCollector
 
 PICTURE_SIDE = 1000
 MOST = 1000
@@ -55,17 +54,10 @@ def find_anomalies(image: SpectralImage, score: NDArray[np.float32], threshold: 
     valid = np.isfinite(score)
     above = np.zeros(score.shape, bool)
     above[valid] = score[valid] > threshold
-    targets = find_targets(np.where(valid, score, 0), above, valid=valid, min_area=min_area)
-    labels, count = ndimage.label(above, structure=np.ones((3, 3), bool))
-    first = np.full(count + 1, labels.size)
-    places = np.flatnonzero(labels)
-    np.minimum.at(first, labels.ravel()[places], places)
-    large = np.bincount(labels.ravel(), minlength=count + 1) >= min_area
-    large[0] = False
-    kept = np.flatnonzero(large)
-    ids = np.zeros(count + 1, np.int64)
-    ids[kept[np.argsort(first[kept])]] = np.arange(1, len(kept) + 1)  # in scan order, as the targets are
-    groups = ids[labels]
+    collector = TargetCollector(*score.shape, min_area=min_area)
+    collector.add(0, np.where(valid, score, 0), above)
+    targets = collector.finish()
+    groups = collector.ids(0, above)
     strongest = sorted(targets, key=lambda t: -t.peak)[:MOST]
     slot = np.full(len(targets) + 1, -1)
     slot[[t.id for t in strongest]] = np.arange(len(strongest))

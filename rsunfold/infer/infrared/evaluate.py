@@ -430,7 +430,7 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
     for number, (sample, score, truth, valid, known, gray) in enumerate(results):
         metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid))
         row = metrics.update(label_of(sample), score, truth, valid, known)
-        if row["iou"] is None:
+        if row["iou"] is None or (len(worst) == WORST and (-row["iou"], -number) < worst[0][:2]):
             continue
         predicted = score & valid if rule is None else rule.detected(score, valid)
         what, shown = ("prediction, no image given", np.asarray(score, np.float32)) if gray is None else ("image", gray)

@@ -239,7 +239,7 @@ class _Passage:
         self.small_masks.clear()
         for row, packed in self.packed.items():
             above = np.unpackbits(packed, axis=1, count=self.image.cols).astype(bool)
-            mask = self.collector.kept(row, above)
+            mask = self.collector.ids(row, above) > 0
             self.target_pixels += int(mask.sum())
             self.small_masks.append(mask[self.seen(row)].copy())
             yield row, mask
