@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.metrics.components import Rule, log_odds
+from rsunfold.rule import Rule, log_odds
 
 Bool = NDArray[np.bool_]
 Read = Callable[[Window], tuple[NDArray[Any], Bool, Bool]]

@@ -48,7 +48,7 @@ class WeightRecord:
     Of networks that detect, too: threshold : score above which a pixel is a target, and confidence : score whose log
     odds the mean of a target's must exceed (none when not above threshold), both chosen on validation. max_area : most
     pixels of a target, from the training targets; None for any number. reach : pixels around a target within which
-    other candidates count, see :func:`rsunfold.metrics.components.sure`; None for none. temperature : score =
+    other candidates count, see :func:`rsunfold.rule.sure`; None for none. temperature : score =
     sigmoid(logit / temperature).
     """
 

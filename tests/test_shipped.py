@@ -11,10 +11,10 @@ from rsunfold import weights
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.evaluate import read_sample
 from rsunfold.io.samples import find_samples, keep_only
-from rsunfold.metrics.components import Rule
 from rsunfold.metrics.denoising import quality
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.registry import all_models, get_model
+from rsunfold.rule import Rule
 from rsunfold.simulate.hyperspectral import hyperspectral_scene
 from rsunfold.simulate.infrared import infrared_scenes
 from rsunfold.simulate.noise import make_noise

@@ -9,7 +9,7 @@ from scipy import ndimage
 from rsunfold import targets
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.metrics.components import Rule
+from rsunfold.rule import Rule
 from rsunfold.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
 
 INTEGERS = ("id", "row_min", "row_max", "col_min", "col_max", "area")

@@ -22,8 +22,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.metrics.components import Components, Rule, match
+from rsunfold.metrics.components import Components, match
 from rsunfold.metrics.counted import counted
+from rsunfold.rule import Rule
 
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",

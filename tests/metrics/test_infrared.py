@@ -7,13 +7,14 @@ import pytest
 from skimage.measure import label, regionprops
 
 from rsunfold.errors import InputError, UsageError
-from rsunfold.metrics.components import Components, Rule, match
+from rsunfold.metrics.components import Components, match
 from rsunfold.metrics.infrared import (
     InfraredMetrics,
     legacy_half_maximum,
     partial_auc,
     roc_thresholds,
 )
+from rsunfold.rule import Rule
 
 
 def mask(text):

@@ -8,8 +8,9 @@ from scipy import ndimage
 
 from rsunfold.classical.top_hat import TopHat
 from rsunfold.errors import UsageError
-from rsunfold.metrics.components import Components, Rule
+from rsunfold.metrics.components import Components
 from rsunfold.metrics.infrared import InfraredMetrics
+from rsunfold.rule import Rule
 from rsunfold.simulate.infrared import BACKGROUNDS, infrared_scene, infrared_scenes, point_spread, power_law
 
 

@@ -111,7 +111,7 @@ def detect_ir(
     """
     from rsunfold.infer.infrared.evaluate import (
         Evaluation,
-        Protocol,
+        EvaluationProtocol,
         detectors_of,
         evaluate_detector,
         evaluate_files,
@@ -120,6 +120,7 @@ def detect_ir(
     from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import roc_picture, study_picture, table, worst_images
+    from rsunfold.rule import Asked
 
     refuse_outputs(overwrite, json_file, pictures={"--roc": roc, "--worst": worst, "--picture": picture})
     if predictions is not None:
@@ -147,17 +148,14 @@ def detect_ir(
         raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
     if picture is not None and not noises and ablate is None:
         raise UsageError("--picture requires --corrupt or --ablate.")
+    asked = Asked(threshold, confidence, max_area, reach)
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
         with watched("evaluating"):
-            done: list[Evaluation] = [
-                evaluate_files(
-                    predictions, samples, threshold=threshold, confidence=confidence, max_area=max_area, reach=reach
-                )
-            ]
+            done: list[Evaluation] = [evaluate_files(predictions, samples, asked)]
     else:
-        protocol = Protocol(threshold, confidence, max_area, reach, resize, legacy, say)
+        protocol = EvaluationProtocol(asked, resize, legacy, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if noises or ablate is not None:
             if ablate is not None and model.strip() == "all":

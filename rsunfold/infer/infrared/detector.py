@@ -18,8 +18,8 @@ from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
-from rsunfold.metrics.components import Rule
 from rsunfold.registry import chosen_model
+from rsunfold.rule import Rule
 
 if TYPE_CHECKING:
     import torch

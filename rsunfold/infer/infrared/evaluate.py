@@ -15,31 +15,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Meta
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.infrared.run import (
-    CONFIDENCE_TAG,
-    MAX_AREA_TAG,
-    MIN_AREA_TAG,
-    REACH_TAG,
-    THRESHOLD_TAG,
-    check_max_area,
-    check_reach,
-    check_threshold,
-)
 from rsunfold.infer.results import environment
 from rsunfold.infer.work import work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask, read_score
-from rsunfold.metrics.components import Rule
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.progress import tracked
 from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
+from rsunfold.rule import ITS_OWN, Asked, Rule
 from rsunfold.simulate.corruption import Corruption
 from rsunfold.weights import COST_SIDE
 
@@ -55,32 +44,22 @@ WORST = 6
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """How a model is evaluated on images.
 
-    threshold, confidence, max_area, reach : see :meth:`Rule.asked`; None takes those of the weights. resize : images
-    are resampled (bilinear) and masks (nearest) to resize x resize pixels first, the convention of the papers for
-    IRSTD-1k; None keeps the native size. legacy : each image is cut at half of its own maximum instead, as published
-    scripts do. say : is told how far it is. Raises UsageError for numbers that no score or target can have.
+    asked : what is wanted instead of the rule of the weights. resize : images are resampled (bilinear) and masks
+    (nearest) to resize x resize pixels first, the convention of the papers for IRSTD-1k; None keeps the native size.
+    legacy : each image is cut at half of its own maximum instead, as published scripts do. say : is told how far it is.
     """
 
-    threshold: float | None = None
-    confidence: float | None = None
-    max_area: int | None = None
-    reach: int | None = None
+    asked: Asked = ITS_OWN
     resize: int | None = None
     legacy: bool = False
     say: Callable[[str], None] = lambda text: None
 
-    def __post_init__(self) -> None:
-        check_threshold(self.threshold)
-        check_threshold(self.confidence, "--confidence")
-        check_max_area(self.max_area)
-        check_reach(self.reach)
-
     def rule(self, detector: Detector) -> Rule | None:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
-        return None if self.legacy else detector.own.asked(self.threshold, self.confidence, self.max_area, self.reach)
+        return None if self.legacy else detector.own.asked(self.asked)
 
 
 @dataclass
@@ -241,7 +220,7 @@ def first_stages(net: TargetNetwork, count: int) -> TargetNetwork:
 def evaluate_detector(
     detector: Detector,
     samples: list[Sample],
-    protocol: Protocol = Protocol(),
+    protocol: EvaluationProtocol = EvaluationProtocol(),
     *,
     corruption: Corruption | None = None,
     roc: bool = True,
@@ -277,7 +256,7 @@ def evaluate_detector(
 def read_sample(
     sample: Sample, resize: int | None = None, corruption: Corruption | None = None
 ) -> tuple[NDArray[np.float32], Mask, Mask, Mask]:
-    """(gray, truth, valid, known), all (H, W), of a sample, resampled as :class:`Protocol` says and then with noise.
+    """(gray, truth, valid, known), all (H, W), of a sample, resampled to ``resize`` pixels a side, with noise.
 
     Valid is what the image does not mark as nodata, known what the mask does not.
 
@@ -305,32 +284,17 @@ def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, floa
             return np.concatenate([part for _, part in scored.strips()]), time.perf_counter() - started
 
 
-def evaluate_files(
-    predictions: Path,
-    samples: list[Sample],
-    *,
-    threshold: float | None = None,
-    confidence: float | None = None,
-    max_area: int | None = None,
-    reach: int | None = None,
-) -> Evaluation:
+def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_OWN) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
 
-    Files of floating-point samples are scores in [0, 1], cut at ``threshold`` (None: threshold and confidence that our
-    own files name, else 0.5) with ``confidence`` (None: a threshold given is a plain one), of at most ``max_area``
-    pixels (None: what our own files name, 0: any number), with others within ``reach`` pixels counted (None: what our
-    own files name, 0: none). Files of integers are masks, target above half of their
+    Files of floating-point samples are scores in [0, 1], in which the rule that our own files name, else a threshold of
+    0.5, finds targets, with what is ``asked`` in its place. Files of integers are masks, target above half of their
     range. All files must be of one kind. Pixels that the mask or, where it is given, the image marks as nodata count
     for nothing; those that a prediction alone marks are not predicted.
 
-    Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for a threshold, confidence
-    or largest area for masks, and for two images of one name.
+    Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for what is asked of masks,
+    and for two images of one name.
     """
-    asked = {"--threshold": threshold, "--confidence": confidence, "--max-area": max_area, "--reach": reach}
-    check_threshold(threshold)
-    check_threshold(confidence, "--confidence")
-    check_max_area(max_area)
-    check_reach(reach)
     names = {sample: [sample.name + tail for tail in ("", "_score", "_mask")] for sample in samples}
     looked_for = {name for several in names.values() for name in several}
     found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
@@ -347,15 +311,14 @@ def evaluate_files(
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
-        own = _own_rule(first.meta)
-    if not scored and (given := [option for option, value in asked.items() if value is not None]):
-        raise UsageError(f"{predictions} contains masks, to which {given[0]} does not apply.")
-    wanted = (threshold, confidence, max_area, reach)
-    rule = own.asked(*wanted) if scored else None
+        own = Rule.of_tags(first.meta.tags)
+    if not scored and (given := [name for name, value in vars(asked).items() if value is not None]):
+        raise UsageError(f"{predictions} contains masks, to which --{given[0].replace('_', '-')} does not apply.")
+    rule = own.asked(asked) if scored else None
 
     def scores() -> Iterable[Result]:
         for sample, path in tracked(paths.items(), "comparing"):
-            prediction = _read_mask(path) if rule is None else _read_scores(path, rule, wanted)
+            prediction = _read_mask(path) if rule is None else _read_scores(path, rule, asked)
             truth, known = sample.truth(prediction.shape)
             valid, gray = np.ones(prediction.shape, bool), None
             if sample.image != sample.mask:
@@ -388,21 +351,12 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     return read_mask(path)[0]
 
 
-def _own_rule(meta: Meta) -> Rule:
-    """The rule that our own files name, a threshold of 0.5 where one names none."""
-    tags = meta.tags
-    most = int(tags.get(MAX_AREA_TAG, 0)) or None
-    least = int(tags.get(MIN_AREA_TAG, 1))
-    reach = int(tags.get(REACH_TAG, 0)) or None
-    return Rule(float(tags.get(THRESHOLD_TAG, 0.5)), float(tags.get(CONFIDENCE_TAG, 0)), most, least, reach)
-
-
-def _read_scores(path: Path, rule: Rule, wanted: tuple[Any, Any, Any, Any]) -> NDArray[np.float32]:
-    """Scores of a file, whose own rule, with what is ``wanted`` in its place, must be ``rule``."""
+def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[np.float32]:
+    """Scores of a file, whose own rule, with what is ``asked`` in its place, must be ``rule``."""
     cube = read_score(path)
     if cube.data.dtype.kind != "f":
         raise InputError(f"{path} contains a mask where the other predictions are scores; evaluate them separately.")
-    named = _own_rule(cube.meta).asked(*wanted)
+    named = Rule.of_tags(cube.meta.tags).asked(asked)
     if named != rule:
         given = ("threshold", "confidence", "max_area", "reach")
         differ = {n for n in given if getattr(named, n) != getattr(rule, n)}

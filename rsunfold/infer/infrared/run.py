@@ -37,12 +37,11 @@ from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture
+from rsunfold.rule import Asked
 from rsunfold.targets import Target, TargetCollector
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
-THRESHOLD_TAG, CONFIDENCE_TAG = "RSUNFOLD_THRESHOLD", "RSUNFOLD_CONFIDENCE"
-MIN_AREA_TAG, MAX_AREA_TAG, REACH_TAG = "RSUNFOLD_MIN_AREA", "RSUNFOLD_MAX_AREA", "RSUNFOLD_REACH"
 
 
 @dataclass(frozen=True)
@@ -63,30 +62,16 @@ class Options:
     overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
-        check_threshold(self.threshold)
-        check_threshold(self.confidence, "--confidence")
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
-        check_max_area(self.max_area, self.min_area)
-        check_reach(self.reach)
+        if self.max_area and self.max_area < self.min_area:
+            raise UsageError(f"--max-area must be 0 (no limit) or at least {self.min_area}, not {self.max_area}.")
+        _ = self.asked
 
-
-def check_max_area(max_area: int | None, min_area: int = 1) -> None:
-    """Raise UsageError for a largest target smaller than the smallest; None is that of the weights, 0 any size."""
-    if max_area and max_area < min_area:
-        raise UsageError(f"--max-area must be 0 (no limit) or at least {min_area}, not {max_area}.")
-
-
-def check_reach(reach: int | None) -> None:
-    """Raise UsageError for a distance below 0; None is that of the weights, 0 judges each group alone."""
-    if reach is not None and reach < 0:
-        raise UsageError(f"--reach must be 0 (each group is judged alone) or more, not {reach}.")
-
-
-def check_threshold(threshold: float | None, option: str = "--threshold") -> None:
-    """Raise UsageError for a threshold that no score can be compared with."""
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise UsageError(f"{option} must lie between 0 and 1, not {threshold}.")
+    @property
+    def asked(self) -> Asked:
+        """What is wanted instead of the rule of the weights."""
+        return Asked(self.threshold, self.confidence, self.max_area, self.reach)
 
 
 @dataclass(repr=False, eq=False)
@@ -187,8 +172,8 @@ class _Passage:
     """One pass over the scores of an image from top to bottom, and what has to be remembered of it."""
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
-        self.image = image
-        self.rule = detector.own.asked(options.threshold, options.confidence, options.max_area, options.reach)
+        self.image, self.model = image, detector.spec.name
+        self.rule = detector.own.asked(options.asked)
         if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
                 f"--min-area {options.min_area} is more than the {self.rule.max_area} pixels that the weights allow a "
@@ -252,17 +237,8 @@ class _Passage:
 def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> list[Target]:
     """Write the rasters, and return the targets, which have to be known before their mask can be written."""
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
-    note = {
-        "RSUNFOLD_VERSION": __version__,
-        THRESHOLD_TAG: str(passage.rule.threshold),
-        CONFIDENCE_TAG: str(passage.rule.confidence),
-    }
-    if passage.rule.max_area is not None:
-        note[MAX_AREA_TAG] = str(passage.rule.max_area)
-    if passage.rule.reach is not None:
-        note[REACH_TAG] = str(passage.rule.reach)
-    if passage.collector.min_area > 1:
-        note[MIN_AREA_TAG] = str(passage.collector.min_area)
+    rule = replace(passage.rule, min_area=passage.collector.min_area)
+    note = {"RSUNFOLD_VERSION": __version__, "RSUNFOLD_MODEL": passage.model, **rule.tags}
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:

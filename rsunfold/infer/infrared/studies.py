@@ -11,7 +11,7 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.evaluate import (
     Evaluation,
-    Protocol,
+    EvaluationProtocol,
     evaluate_detector,
     first_stages,
     label_of,
@@ -24,7 +24,9 @@ from rsunfold.report import Case, Course, Courses
 from rsunfold.simulate.corruption import KINDS, Corruption
 
 
-def _case(protocol: Protocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str) -> Case:
+def _case(
+    protocol: EvaluationProtocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str
+) -> Case:
     """The image, truth and prediction of a sample, named after the level."""
     gray, truth, valid, known = read_sample(sample, protocol.resize, corruption)
     score, _ = score_of(detector, gray)
@@ -131,7 +133,7 @@ def corruptions(levels: dict[str, list[float]], seed: int) -> dict[str, list[Cor
 
 
 def robustness(
-    detectors: list[Detector], samples: list[Sample], noises: dict[str, list[Corruption]], protocol: Protocol
+    detectors: list[Detector], samples: list[Sample], noises: dict[str, list[Corruption]], protocol: EvaluationProtocol
 ) -> Robustness:
     """Evaluate every model on the images as they are and with each noise; see :func:`corruptions`.
 
@@ -167,7 +169,7 @@ def robustness(
     return study
 
 
-def ablation(detectors: list[Detector], samples: list[Sample], protocol: Protocol) -> Ablation:
+def ablation(detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> Ablation:
     """Evaluate the T^k of every stage of every network, at the threshold and the confidence of its weights.
 
     The weights are those that were trained for K stages. Whether an earlier T^k was meant to be read depends on the

@@ -11,12 +11,13 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from rsunfold.metrics.components import Components, Rule, around, log_odds, middles, sure
+from rsunfold.metrics.components import Components
+from rsunfold.rule import Rule, around, log_odds, middles, sure
 
 QUIET = 0.9
 """Least share of target-free images that a rule has to leave without any detection."""
 REACHES = (None, 128)
-"""Pixels around a component within which others make it less sure (:func:`rsunfold.metrics.components.sure`), of which
+"""Pixels around a component within which others make it less sure (:func:`rsunfold.rule.sure`), of which
 the better ones are taken."""
 Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], str]
 

@@ -10,11 +10,11 @@ import torch
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.evaluate import read_sample
-from rsunfold.infer.infrared.run import check_reach
 from rsunfold.io.samples import Sample
 from rsunfold.metrics.components import Components
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
+from rsunfold.rule import Asked
 from rsunfold.train.infrared.calibrate import REACHES, calibrate
 from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.weights import WeightRecord, load, save
@@ -34,13 +34,13 @@ def recalibrate(
 
     The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 90 % of the target-free
     images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
-    weights, 0 is any number. reach : as of :class:`rsunfold.metrics.components.Rule`; None takes the best of REACHES,
+    weights, 0 is any number. reach : as of :class:`rsunfold.rule.Rule`; None takes the best of REACHES,
     0 is none. device : None is the CPU.
 
     Returns the new record, and what a card says of it in lines of Markdown. Raises InputError unless some image holds
     a target, UsageError for weights of another task, and what :func:`rsunfold.weights.load` raises.
     """
-    check_reach(reach)
+    Asked(reach=reach)
     device = device or torch.device("cpu")
     net, record, sha = load(weights)
     if get_model(record.model).task != "detect-ir":

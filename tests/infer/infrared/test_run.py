@@ -27,7 +27,7 @@ from rsunfold.infer.tiles import Plan, plan
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.vector import COLUMNS
-from rsunfold.metrics.components import Rule, log_odds
+from rsunfold.rule import Rule, log_odds
 from rsunfold.simulate.infrared import infrared_scene
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{NotGeoreferencedWarning.__module__}.NotGeoreferencedWarning")

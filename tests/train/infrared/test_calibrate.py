@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from rsunfold.metrics.components import Rule
 from rsunfold.metrics.infrared import InfraredMetrics
+from rsunfold.rule import Rule
 from rsunfold.train.infrared.calibrate import Calibration, calibrate, largest_area, temperature_of
 
 

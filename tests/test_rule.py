@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rsunfold.metrics.components import Components, Rule, log_odds, middles, sure
+from rsunfold.metrics.components import Components
+from rsunfold.rule import Asked, Rule, log_odds, middles, sure
 
 
 def holm(odds, centre, least, reach):
@@ -67,12 +68,12 @@ def test_middles_are_those_of_the_boxes():
 
 def test_what_is_asked_for_replaces_what_the_rule_says():
     own = Rule(0.6, 0.9, 30, reach=64)
-    assert own.asked(None, None, None, None) == own
-    assert own.asked(None, 0.95, None, None) == Rule(0.6, 0.95, 30, reach=64)
-    assert own.asked(0.7, 0.95, None, None) == Rule(0.7, 0.95, 30, reach=64)
-    assert own.asked(0.7, None, None, None) == Rule(0.7, 0.7, 30)  # a plain threshold judges each alone
-    assert own.asked(0.7, None, 0, 16) == Rule(0.7, 0.7, None, reach=16)
-    assert own.asked(None, None, None, 0) == Rule(0.6, 0.9, 30)
+    assert own.asked(Asked(None, None, None, None)) == own
+    assert own.asked(Asked(None, 0.95, None, None)) == Rule(0.6, 0.95, 30, reach=64)
+    assert own.asked(Asked(0.7, 0.95, None, None)) == Rule(0.7, 0.95, 30, reach=64)
+    assert own.asked(Asked(0.7, None, None, None)) == Rule(0.7, 0.7, 30)  # a plain threshold judges each alone
+    assert own.asked(Asked(0.7, None, 0, 16)) == Rule(0.7, 0.7, None, reach=16)
+    assert own.asked(Asked(None, None, None, 0)) == Rule(0.6, 0.9, 30)
 
 
 def test_detected_pixels_are_those_of_candidates_that_are_sure():
