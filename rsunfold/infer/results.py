@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rsunfold import __version__
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
@@ -200,6 +201,19 @@ def reserved(
     with claimed(folder, names["summary"]):  # first: what is there may just be moved there by another run
         refuse_results(folder, names.values(), spec, source, overwrite=overwrite)
         yield
+
+
+def head_of(image: Source) -> dict[str, Any]:
+    """What every summary says first: of the program and of its input."""
+    return {
+        "rsunfold": __version__,
+        "input": image.path,
+        "input_bytes": input_bytes(image.path),
+        "rows": image.rows,
+        "cols": image.cols,
+        "bands": image.count,
+        "crs": str(image.meta.crs) if image.meta.crs else None,
+    }
 
 
 def with_headers(names: Mapping[str, str]) -> dict[str, str]:

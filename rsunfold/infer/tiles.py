@@ -97,6 +97,11 @@ class Plan:
     whole: bool
     tile: int
 
+    @property
+    def words(self) -> str:
+        """How, in words."""
+        return "in one piece" if self.whole else f"in tiles of {self.tile} pixels"
+
 
 def plan(
     rows: int,

@@ -25,7 +25,7 @@ from rsunfold.infer.results import (
     all_names,
     asked_for,
     environment,
-    input_bytes,
+    head_of,
     of_files,
     refuse_place,
     reserved,
@@ -262,13 +262,7 @@ def _summary(
     plan = scored.plan
     apart = f"windows of {plan.tile} pixels, each with its own background model"
     return {
-        "rsunfold": __version__,
-        "input": image.path,
-        "input_bytes": input_bytes(image.path),
-        "rows": image.rows,
-        "cols": image.cols,
-        "bands": image.count,
-        "crs": str(image.meta.crs) if image.meta.crs else None,
+        **head_of(image),
         **about(detector, options),
         "bands_used": [b + 1 for b in s.bands],
         "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
@@ -280,6 +274,6 @@ def _summary(
         "anomalies": len(anomalies.targets),
         "anomaly_pixels": int(anomalies.mask.sum()),
         "learned": scored.learned,
-        "computed": "in one piece" if plan.whole else apart if scored.windowed else f"in tiles of {plan.tile} pixels",
+        "computed": apart if scored.windowed else plan.words,
         "notes": notes,
     }

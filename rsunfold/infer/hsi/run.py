@@ -26,7 +26,7 @@ from rsunfold.infer.results import (
     all_names,
     asked_for,
     environment,
-    input_bytes,
+    head_of,
     of_files,
     refuse_place,
     reserved,
@@ -322,13 +322,7 @@ def _summary(
             "--dtype same"
         )
     return {
-        "rsunfold": __version__,
-        "input": image.path,
-        "input_bytes": input_bytes(image.path),
-        "rows": image.rows,
-        "cols": image.cols,
-        "bands": image.count,
-        "crs": str(meta.crs) if meta.crs else None,
+        **head_of(image),
         **about(denoiser, options),
         "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
         "dtype": passage.dtype.name,
@@ -341,7 +335,7 @@ def _summary(
         "eigen_images": subspace.A.shape[1],
         "stripes": None if subspace.lines is None else subspace.lines.stripes,
         "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
-        "computed": "in one piece" if plan.whole else f"in tiles of {plan.tile} pixels",
+        "computed": plan.words,
         "valid_pixels": s.valid_pixels,
         "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
         "samples_clipped": passage.clipped if passage.same else None,

@@ -58,12 +58,10 @@ class Scored:
     @property
     def computed(self) -> str:
         """How the image was computed, in words."""
-        if self.plan.whole:
-            return "in one piece"
-        tiles = f"in tiles of {self.plan.tile} pixels"
-        if not self.overlap:
-            return tiles
-        return f"{tiles}, each on its own, blended over {self.overlap} pixels, unlike the result of the whole image"
+        if self.plan.whole or not self.overlap:
+            return self.plan.words
+        apart = f"each on its own, blended over {self.overlap} pixels, unlike the result of the whole image"
+        return f"{self.plan.words}, {apart}"
 
 
 class Detector(Budgeted):

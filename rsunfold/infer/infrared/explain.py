@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsunfold import __version__
 from rsunfold.cube import Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.results import environment, reserved
+from rsunfold.infer.results import environment, head_of, reserved
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io.jsonfile import write_json
 from rsunfold.report import stages_picture
@@ -235,10 +234,7 @@ def explain_file(
         part = options.part(image)
         numbers, variables = explainer.explain(image.read(part)[0])
         report = {
-            "rsunfold": __version__,
-            "input": image.path,
-            "rows": image.rows,
-            "cols": image.cols,
+            **head_of(image),
             "window": {"row": part.row, "col": part.col, "rows": part.height, "cols": part.width},
             "band": image.band_used,
             "scale": image.scale.as_dict(),

@@ -26,7 +26,7 @@ from rsunfold.infer.results import (
     all_names,
     asked_for,
     environment,
-    input_bytes,
+    head_of,
     of_files,
     refuse_place,
     reserved,
@@ -317,12 +317,7 @@ def _summary(
 ) -> dict[str, Any]:
     meta: Meta = image.meta
     return {
-        "rsunfold": __version__,
-        "input": image.path,
-        "input_bytes": input_bytes(image.path),
-        "rows": image.rows,
-        "cols": image.cols,
-        "crs": str(meta.crs) if meta.crs else None,
+        **head_of(image),
         "band": image.band_used,
         "scale": image.scale.as_dict(),
         **about(detector, options),
