@@ -8,52 +8,35 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.options import (
+    ComponentCount,
     Device,
     Envi,
+    Epochs,
+    Inner,
+    LiteralPaper,
     Memory,
+    ObjectSize,
+    Outer,
     Overwrite,
+    Priors,
     Quiet,
+    Seed,
     SkipExisting,
     Threads,
     Var,
     Verbose,
+    WindowSide,
     counted,
     each_input,
     handled,
+    model_options,
+    prior_names,
     refuse_contradiction,
     say,
     say_notes,
     show,
     use_threads,
 )
-
-Priors = Annotated[
-    str | None,
-    typer.Option(
-        help="Extra steps around the model, comma-separated: attribute-profile, kernel, small-object, edge-preserving; "
-        "or none. Default: all of them for lrr-net-plus, none for any other model or with --literal."
-    ),
-]
-ObjectSize = Annotated[
-    int | None,
-    typer.Option(
-        "--object-size",
-        min=1,
-        help="Area in pixels that anomalies stay below, for the priors attribute-profile, small-object; default: 100.",
-    ),
-]
-Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
-Epochs = Annotated[int | None, typer.Option(help="Training steps per scene (lrr-net-plus only).")]
-Inner = Annotated[int | None, typer.Option(help="Side of the inner window in pixels, odd (local-rx and crd only).")]
-Outer = Annotated[int | None, typer.Option(help="Side of the outer window in pixels, odd (local-rx and crd only).")]
-Components = Annotated[int | None, typer.Option(help="Number of principal components (rx and kernel-rx only).")]
-Literal = Annotated[
-    bool, typer.Option("--literal", help="Use the paper's own settings, for comparison (lrr-net-plus only).")
-]
-Scene = Annotated[
-    int | None,
-    typer.Option("--window", help="Process the image in windows of this size, each with its own background model."),
-]
 
 
 @handled
@@ -79,9 +62,9 @@ def detect_anomaly(
     epochs: Epochs = None,
     inner: Inner = None,
     outer: Outer = None,
-    components: Components = None,
-    literal: Literal = False,
-    window: Scene = None,
+    components: ComponentCount = None,
+    literal: LiteralPaper = False,
+    window: WindowSide = None,
     min_area: Annotated[int, typer.Option(min=1, help="Minimum anomaly area in pixels.")] = 1,
     stages: Annotated[
         bool, typer.Option("--stages", help="Write the background, residual and S of every stage as raster bands.")
@@ -159,13 +142,3 @@ def detect_anomaly(
     found = counted(sum(numbers), "anomaly", "anomalies")
     scenes = f"{made} of {counted(count, 'scene')}"
     show(f"{found} in {scenes} ({detector.spec.name}); results are in {output}")
-
-
-def model_options(**given: int | bool | None) -> dict[str, int | bool | None]:
-    """Those that were given; a switch that is off was not."""
-    return {name: value for name, value in given.items() if value is not None and value is not False}
-
-
-def prior_names(text: str | None) -> list[str] | None:
-    """``kernel,small-object`` as names."""
-    return None if text is None else [part.strip() for part in text.split(",")]

@@ -97,6 +97,34 @@ Weights = Annotated[
 ]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the full report to this JSON file.")]
 
+Priors = Annotated[
+    str | None,
+    typer.Option(
+        help="Extra steps around the model, comma-separated: attribute-profile, kernel, small-object, edge-preserving; "
+        "or none. Default: all of them for lrr-net-plus, none for any other model or with --literal."
+    ),
+]
+ObjectSize = Annotated[
+    int | None,
+    typer.Option(
+        "--object-size",
+        min=1,
+        help="Area in pixels that anomalies stay below, for the priors attribute-profile, small-object; default: 100.",
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
+Epochs = Annotated[int | None, typer.Option(help="Training steps per scene (lrr-net-plus only).")]
+Inner = Annotated[int | None, typer.Option(help="Side of the inner window in pixels, odd (local-rx and crd only).")]
+Outer = Annotated[int | None, typer.Option(help="Side of the outer window in pixels, odd (local-rx and crd only).")]
+ComponentCount = Annotated[int | None, typer.Option(help="Number of principal components (rx and kernel-rx only).")]
+LiteralPaper = Annotated[
+    bool, typer.Option("--literal", help="Use the paper's own settings, for comparison (lrr-net-plus only).")
+]
+WindowSide = Annotated[
+    int | None,
+    typer.Option("--window", help="Process the image in windows of this size, each with its own background model."),
+]
+
 
 PANELS = {
     "Input": "band clean data ignore image images label labels labels_var masks noisy only predictions restored scale "
@@ -363,6 +391,16 @@ def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
 def names_of(text: str | None) -> tuple[str, ...]:
     """``a,b`` as names, none of None or of nothing between commas."""
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def model_options(**given: int | bool | None) -> dict[str, int | bool | None]:
+    """Those that were given; a switch that is off was not."""
+    return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+def prior_names(text: str | None) -> list[str] | None:
+    """``kernel,small-object`` as names."""
+    return None if text is None else [part.strip() for part in text.split(",")]
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from rsunfold.cli.options import (
     counted,
     each_input,
     handled,
+    model_options,
     names_of,
     ranges,
     refuse_contradiction,
@@ -128,7 +129,7 @@ def select_features(
         written = (folder / name for stem in files for name in replaced_names(stem, options))
         refuse_inputs(written, files.values())
     use_threads(threads)
-    chosen = {"rank": rank, "norms": norms or None, "published": published or None}
+    chosen = model_options(rank=rank, norms=norms, published=published)
     ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)
 
     def run(source: str, stem: str) -> Selected:

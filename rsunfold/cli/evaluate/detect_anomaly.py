@@ -8,27 +8,25 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.detect_anomaly import (
-    Components,
+from rsunfold.cli.options import (
+    ComponentCount,
+    Device,
     Epochs,
     Inner,
-    Literal,
+    Json,
+    LiteralPaper,
+    Memory,
     ObjectSize,
     Outer,
-    Priors,
-    Scene,
-    model_options,
-    prior_names,
-)
-from rsunfold.cli.options import (
-    Device,
-    Json,
-    Memory,
     Overwrite,
+    Priors,
     Quiet,
     Threads,
     Verbose,
+    WindowSide,
     handled,
+    model_options,
+    prior_names,
     refuse_given,
     refuse_outputs,
     say,
@@ -67,9 +65,9 @@ def detect_anomaly(
     epochs: Epochs = None,
     inner: Inner = None,
     outer: Outer = None,
-    components: Components = None,
-    literal: Literal = False,
-    window: Scene = None,
+    components: ComponentCount = None,
+    literal: LiteralPaper = False,
+    window: WindowSide = None,
     per_scene: Annotated[bool, typer.Option("--per-scene", help="Also print the results of every scene.")] = False,
     json_file: Json = None,
     pictures: Annotated[
