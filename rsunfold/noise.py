@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Real = NDArray[np.float64]
-Cube = NDArray[np.floating]
+Samples = NDArray[np.floating]
 
 RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""
@@ -202,7 +202,7 @@ def whole_squares(valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(valid[:-1, :-1] & valid[:-1, 1:] & valid[1:, :-1] & valid[1:, 1:])
 
 
-def spatial_noise(cube: Cube, valid: NDArray[np.bool_] | None = None) -> Real:
+def spatial_noise(cube: Samples, valid: NDArray[np.bool_] | None = None) -> Real:
     """Standard deviation (bands,) of the noise of each band of (bands, rows, cols), from its finest details alone.
 
     1.4826 times the median of the absolute diagonal Haar wavelets, (a - b - c + d) / 2 of 2 x 2 pixels (Donoho and

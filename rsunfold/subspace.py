@@ -33,7 +33,7 @@ from rsunfold.noise import (
 )
 
 Real = NDArray[np.float64]
-Cube = NDArray[np.floating]
+Samples = NDArray[np.floating]
 
 CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
 """Weight of the pixel itself in :func:`smooth`, and the sum of its squared weights: mean and variance of the product of
@@ -277,7 +277,7 @@ def _smooth_spectrum(spectrum: Real, noise: Real, loud: NDArray[np.bool_]) -> Re
 def estimate_subspace(
     plain: Moments,
     near: Moments | None,
-    sample: Cube,
+    sample: Samples,
     valid: NDArray[np.bool_],
     *,
     sigma: Real | None = None,
@@ -317,7 +317,7 @@ def estimate_subspace(
 def _estimated(
     plain: Moments,
     near: Moments | None,
-    sample: Cube,
+    sample: Samples,
     valid: NDArray[np.bool_],
     sigma: Real | None,
     lined: Lined | None,
@@ -352,7 +352,7 @@ def _estimated(
     return signal_subspace(mean, covariance, beside, noise, count, near_count=near_count, robust=robust, lines=lines)
 
 
-def _without_outliers(sample: Cube, valid: NDArray[np.bool_], lined: Lined) -> tuple[Real, Real, Real, Lines]:
+def _without_outliers(sample: Samples, valid: NDArray[np.bool_], lined: Lined) -> tuple[Real, Real, Real, Lines]:
     """(mean, noise, spectra, lines): :func:`robust_statistics` of a sample (bands, rows, cols) before and after its
     lines are found and their offsets are taken off."""
     bands, rows, cols = sample.shape
@@ -370,7 +370,7 @@ def _without_outliers(sample: Cube, valid: NDArray[np.bool_], lined: Lined) -> t
     return mean, noise, cleaned, lines
 
 
-def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) -> Subspace:
+def subspace_of(cube: Samples, *, sigma: Real | None = None, robust: bool = False) -> Subspace:
     """:func:`estimate_subspace` of a cube (bands, rows, cols) in memory, without holes.
 
     robust : some of its samples are outliers.
@@ -384,7 +384,7 @@ def subspace_of(cube: Cube, *, sigma: Real | None = None, robust: bool = False) 
     return estimate_subspace(plain, near, cube, every, sigma=sigma, lined=lined)
 
 
-def published_subspace(sample: Cube, valid: NDArray[np.bool_]) -> Subspace:
+def published_subspace(sample: Samples, valid: NDArray[np.bool_]) -> Subspace:
     """What the published scripts of SMDS-Net hand their network: a cube divided by its maximum, HySime's basis.
 
     sample (bands, rows, cols) : the image, or a part that stands for it; its holes, False in ``valid`` (rows,

@@ -15,9 +15,9 @@ from rsunfold.cube import Window
 from rsunfold.errors import DeviceError
 from rsunfold.progress import tracked
 
-STRIP_BYTES = 48
+STRIP_PIXEL_BYTES = 48
 """Bytes per pixel of the strip of whole rows that goes to the writers: image, score, masks, labels."""
-KEPT_BYTES = 1 / 8
+KEPT_PIXEL_BYTES = 1 / 8
 """Bytes per pixel of the whole image that stay to the end: the target mask as bits."""
 
 
@@ -111,8 +111,8 @@ def plan(
     margin: int,
     budget: float,
     most: int = 4096,
-    strip_bytes: float = STRIP_BYTES,
-    kept_bytes: float = KEPT_BYTES,
+    strip_bytes: float = STRIP_PIXEL_BYTES,
+    kept_bytes: float = KEPT_PIXEL_BYTES,
 ) -> Plan:
     """The fewest, largest pieces within ``budget`` bytes.
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError
-from rsunfold.infer.tiles import STRIP_BYTES, Plan, evenly_spread, plan, ramp, spans, strips
+from rsunfold.infer.tiles import STRIP_PIXEL_BYTES, Plan, evenly_spread, plan, ramp, spans, strips
 
 sizes = st.integers(1, 300)
 layouts = st.integers(1, 80).flatmap(lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1)))
@@ -108,7 +108,7 @@ def test_tiles_are_asked_for_row_by_row_and_results_may_have_bands():
 
 def cost(made: Plan, rows: int, cols: int, per_pixel: float, margin: int) -> float:
     side = min(made.tile + 2 * margin, max(rows, cols))
-    return side**2 * per_pixel + min(made.tile, rows) * cols * STRIP_BYTES
+    return side**2 * per_pixel + min(made.tile, rows) * cols * STRIP_PIXEL_BYTES
 
 
 def test_a_plan_stays_within_its_budget():
@@ -125,7 +125,7 @@ def test_a_plan_stays_within_its_budget():
         made = plan(rows, cols, bytes_per_pixel=per_pixel, margin=margin, budget=budget)
         kinds.append(made.whole)
         if made.whole:
-            assert rows * cols * (per_pixel + STRIP_BYTES) <= budget
+            assert rows * cols * (per_pixel + STRIP_PIXEL_BYTES) <= budget
         else:
             assert cost(made, rows, cols, per_pixel, margin) <= budget
             assert 64 <= made.tile <= 4096
@@ -135,7 +135,7 @@ def test_a_plan_stays_within_its_budget():
 
 
 def test_an_image_that_fits_is_one_piece_and_one_byte_less_makes_tiles():
-    need = 1000 * 900 * (100 + STRIP_BYTES)
+    need = 1000 * 900 * (100 + STRIP_PIXEL_BYTES)
     assert plan(1000, 900, bytes_per_pixel=100, margin=8, budget=need) == Plan(True, 1000)
     made = plan(1000, 900, bytes_per_pixel=100, margin=8, budget=need - 1)
     assert not made.whole and made.tile == 512

@@ -20,7 +20,7 @@ from rsunfold.infer.anomaly.priors import (
     RADIUS,
     SHARES,
     AttributeProfile,
-    Components,
+    PrincipalComponents,
     edge_preserving,
     guide_of,
     small_object,
@@ -41,7 +41,7 @@ SPECTRA = 6
 """Copies of the spectra of a window that are held beside."""
 PROFILE_BYTES = 160
 """Bytes per pixel that area openings hold for one component at a time."""
-KEPT_BYTES = 16
+MAPS_BYTES = 16
 """Bytes per pixel of the whole image: score, guide, valid pixels, targets."""
 POST_TILE = 1024
 """Side of the windows in which the finished map goes through the last priors."""
@@ -77,7 +77,7 @@ class Chain:
     profile: AttributeProfile | None
     scorer: Scorer
     kernel: Scorer | None
-    guide: Components | None
+    guide: PrincipalComponents | None
     fitted: FittedStages | None
 
     def features(self, cube: Floats) -> Floats:
@@ -306,7 +306,7 @@ class AnomalyDetector(Budgeted):
     def _plan(self, image: SpectralImage, rows: int, cols: int, *, whole: bool = False) -> Plan:
         """How the image, or one window of it, is cut; DeviceError where ``whole`` and it does not fit."""
         bands = len(image.bands)
-        kept = KEPT_BYTES * image.rows * image.cols
+        kept = MAPS_BYTES * image.rows * image.cols
         made = plan(
             rows,
             cols,

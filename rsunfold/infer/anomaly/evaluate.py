@@ -34,7 +34,7 @@ SCORES = ("_score", "")
 
 
 @dataclass(frozen=True)
-class Scene:
+class LabelledScene:
     """A scene, and where its truth is: a file, or a variable of the scene's own MAT file."""
 
     name: str
@@ -57,7 +57,7 @@ class Scene:
         return truth, known
 
 
-def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = None) -> list[Scene]:
+def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = None) -> list[LabelledScene]:
     """Every scene of ``folder`` with its truth: NAME or NAME_mask in ``masks``, else a variable of its MAT file.
 
     Raises InputError where a scene has no truth.
@@ -71,13 +71,13 @@ def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = N
                 if stem.endswith("_mask") and stem.removesuffix("_mask") in given:
                     continue  # scenes and masks are in one folder
                 raise InputError(f"no ground truth found for {path} in {masks}; expected {stem} or {stem}_mask.")
-            found.append(Scene(stem, path, mask, None))
+            found.append(LabelledScene(stem, path, mask, None))
             continue
         names = (truth_var,) if truth_var else TRUTH
         var = next((v for v in names if _holds(path, v)), None)
         if var is None:
             raise InputError(f"{path} contains no ground truth ({', '.join(names)}); use --masks or --truth-var.")
-        found.append(Scene(stem, path, path, var))
+        found.append(LabelledScene(stem, path, path, var))
     if not found:
         raise InputError(f"{folder} contains no images.")
     return found
@@ -94,7 +94,7 @@ def _holds(path: Path, var: str) -> bool:
 
 
 @dataclass
-class Comparison:
+class AnomalyComparison:
     """Results: one entry per model, scene and seed in ``runs``, with the whole of :func:`detection`; ``about`` by
     model; curves (PF, PD) by scene and model, of the first seed."""
 
@@ -105,7 +105,7 @@ class Comparison:
     def add(
         self,
         model: str,
-        scene: Scene,
+        scene: LabelledScene,
         seed: int | None,
         score: NDArray[Any],
         seconds: float,
@@ -209,7 +209,7 @@ class Comparison:
         }
 
 
-def refuse_useless(scenes: Sequence[Scene], var: str | None = None) -> None:
+def refuse_useless(scenes: Sequence[LabelledScene], var: str | None = None) -> None:
     """Raise InputError for a truth of another size than its scene's, or without an anomaly or background: before hours
     of computing, not after. Which pixels are which stays unknown to the models."""
     for scene in scenes:
@@ -222,17 +222,17 @@ def refuse_useless(scenes: Sequence[Scene], var: str | None = None) -> None:
 
 
 def evaluate_models(
-    scenes: Sequence[Scene],
+    scenes: Sequence[LabelledScene],
     detectors: Sequence[AnomalyDetector],
     seeds: Sequence[int],
     *,
     pfa: float,
     var: str | None = None,
     say: Callable[[str], None] = print,
-) -> Comparison:
+) -> AnomalyComparison:
     """Every model on every scene with every seed; the truth is read when the score is there."""
     refuse_useless(scenes, var)
-    done = Comparison()
+    done = AnomalyComparison()
     for detector in detectors:
         name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
@@ -244,9 +244,9 @@ def evaluate_models(
     return done
 
 
-def evaluate_files(scenes: Sequence[Scene], predictions: Path, *, pfa: float) -> Comparison:
+def evaluate_files(scenes: Sequence[LabelledScene], predictions: Path, *, pfa: float) -> AnomalyComparison:
     """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way."""
-    done = Comparison()
+    done = AnomalyComparison()
     looked_for = {scene.name + tail for scene in scenes for tail in SCORES}
     given = images_in(predictions, lambda p: p.stem in looked_for)
     name = predictions.name

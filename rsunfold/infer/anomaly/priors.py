@@ -29,7 +29,7 @@ GUIDE_SPREAD = 8.0
 """Standard deviations of the first component that the guide's range of 1 stands for."""
 
 
-class Components:
+class PrincipalComponents:
     """The leading principal components of a scene, each divided by its standard deviation."""
 
     def __init__(self, scene: Scene, count: int) -> None:
@@ -57,7 +57,7 @@ class AttributeProfile:
     """
 
     def __init__(self, scene: Scene, object_size: int) -> None:
-        self.components = Components(scene, COMPONENTS)
+        self.components = PrincipalComponents(scene, COMPONENTS)
         self.areas = sorted({max(2, round(share * object_size)) for share in SHARES})
         self.radius = self.areas[-1]
         """Pixels around a pixel that decide about it: a region of that many pixels reaches no farther."""
@@ -120,6 +120,6 @@ def edge_preserving(score: Floats, guide: Floats, valid: NDArray[np.bool_]) -> F
     return np.asarray(np.maximum((p + filtered) / 2, 0), np.float32)
 
 
-def guide_of(scene: Scene) -> Components:
+def guide_of(scene: Scene) -> PrincipalComponents:
     """The first component, of which :func:`edge_preserving` takes edges; divide by GUIDE_SPREAD."""
-    return Components(scene, 1)
+    return PrincipalComponents(scene, 1)

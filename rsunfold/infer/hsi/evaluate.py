@@ -49,7 +49,7 @@ class Clean:
 
 
 @dataclass
-class Comparison:
+class DenoisingComparison:
     """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
     :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model. count, wavelengths : of all bands of
     the first cube; see :class:`Clean`."""
@@ -138,9 +138,9 @@ def evaluate_models(
     var: str | None = None,
     published_ergas: bool = False,
     say: Callable[[str], None] = print,
-) -> Comparison:
+) -> DenoisingComparison:
     """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone."""
-    done = Comparison()
+    done = DenoisingComparison()
     for denoiser in denoisers:
         name = denoiser.name
         done.about[name] = denoiser.describe()
@@ -170,13 +170,13 @@ def evaluate_files(
     var: str | None = None,
     published_ergas: bool = False,
     say: Callable[[str], None] = print,
-) -> Comparison:
+) -> DenoisingComparison:
     """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
 
     The largest valid value of the truth is the data range. All files are compared on the same pixels, those that are
     valid in each; ``say`` is told of a file that has fewer than the truth. Raises InputError where the sizes differ.
     """
-    done = Comparison()
+    done = DenoisingComparison()
     clean = read_clean(str(truth), var)
     size, whole = (clean.count, *clean.valid.shape), int(clean.valid.sum())
     restored, common = {}, clean.valid

@@ -17,7 +17,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.infrared.gray import GrayImage
-from rsunfold.infer.tiles import KEPT_BYTES, Plan, plan, strips
+from rsunfold.infer.tiles import KEPT_PIXEL_BYTES, Plan, plan, strips
 from rsunfold.registry import chosen_model
 from rsunfold.rule import Rule
 
@@ -214,7 +214,7 @@ class Detector(Budgeted):
             bytes_per_pixel=self.bytes_per_pixel,
             margin=self.margin,
             budget=budget,
-            kept_bytes=KEPT_BYTES + (0 if self.net is None else max(op.kept_bytes for op in self._operators())),
+            kept_bytes=KEPT_PIXEL_BYTES + (0 if self.net is None else max(op.kept_bytes for op in self._operators())),
         )
         if self.net is None:
             yield self._classical(image.rows, image.cols, lambda w: image.read(w)[0], made)

@@ -11,7 +11,7 @@ from rsunfold.infer.anomaly.priors import (
     EPSILON,
     RADIUS,
     AttributeProfile,
-    Components,
+    PrincipalComponents,
     edge_preserving,
     guide_of,
     small_object,
@@ -81,7 +81,7 @@ def test_a_window_with_a_margin_of_an_object_gives_the_same():
 
 def test_components_are_whitened():
     cube = noise(6, 30, 30) * np.arange(1, 7, dtype=np.float32)[:, None, None]
-    z = Components(scene_of(cube), 4)(cube)
+    z = PrincipalComponents(scene_of(cube), 4)(cube)
     assert z.shape == (4, 30, 30) and z.dtype == np.float32
     np.testing.assert_allclose(np.cov(z.reshape(4, -1)), np.eye(4), atol=2e-3)
     np.testing.assert_allclose(z.mean((1, 2)), 0, atol=1e-4)
