@@ -23,7 +23,7 @@ from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
-from rsunfold.io import envi
+from rsunfold.io import enmap, envi
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
 
@@ -112,7 +112,7 @@ class RasterReader(CubeReader):
         header = self._envi_header(source) if ds.driver == "ENVI" else None
         self._beside = None
         if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
-            self._beside = envi.beside_tiff(Path(source), *self.shape)
+            self._beside = envi.beside_tiff(Path(source), *self.shape) or enmap.header_of(Path(source), bands)
         self.meta = self._make_meta(bands, header)
 
     def _open_subdataset(self, var: str | None) -> None:
@@ -271,7 +271,7 @@ class RasterReader(CubeReader):
         listed = split_list(header.get("band_names"))
         if "band_names" not in own and len(listed) == bands:
             found["band_names"] = tuple(listed)
-        self._notes.append(Aside("the ENVI header beside the TIFF was read, too"))
+        self._notes.append(Aside("what lies beside the TIFF, an ENVI header or the metadata of EnMAP, was read, too"))
         return found
 
     def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:

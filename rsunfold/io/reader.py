@@ -191,6 +191,11 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
         from rsunfold.io.mat import MatReader
 
         return MatReader(name, var)
+    if start.startswith(b"\x89HDF"):
+        from rsunfold.io.prisma import PrismaReader, is_prisma
+
+        if var in (None, "VNIR_Cube", "SWIR_Cube") and is_prisma(name):
+            return PrismaReader(name, var)
     if file.suffix.lower() == ".hdr":
         from rsunfold.io.envi import resolve
 

@@ -610,7 +610,7 @@ def test_the_envi_header_of_a_tiff_completes_it(write_envi, write_tif, cube, hea
         assert meta.band_names == ("blue", "near infrared") and meta.nodata == (5, 5)
         np.testing.assert_array_equal(found.data, cube * np.array([0.5, 0.25], np.float32)[:, None, None])
         np.testing.assert_array_equal(found.valid, cube[0] != 5)
-        assert any("ENVI header beside the TIFF" in note for note in meta.notes)
+        assert any("an ENVI header" in note for note in meta.notes)
 
 
 def test_what_a_tiff_says_itself_comes_first(write_envi, write_tif, cube):

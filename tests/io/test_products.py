@@ -1,0 +1,138 @@
+"""Products of sensors in the layout that their providers document."""
+
+import h5py
+import numpy as np
+import pytest
+from rasterio.crs import CRS
+
+from rsunfold.cube import Window
+from rsunfold.errors import InputError
+from rsunfold.io import open_cube
+
+ROWS, COLS = 6, 5
+VNIR, SWIR = [0.0, 1000.0, 700.0, 450.0], [2400.0, 1500.0, 950.0, 0.0]
+
+
+@pytest.fixture
+def product(tmp_path):
+    """A product with the attributes ``more``; returns its path and its cubes (rows, bands, columns)."""
+
+    def write(level="2D", name="p.he5", drop=(), **more):
+        rng = np.random.default_rng(0)
+        cubes = {kind: rng.integers(1, 65535, (ROWS, 4, COLS), dtype=np.uint16) for kind in ("VNIR", "SWIR")}
+        known = {"Epsg_Code": 32633, "Product_ULcorner_easting": 500015.0, "Product_ULcorner_northing": 5e6}
+        known["Product_LRcorner_easting"] = 500015.0 + 30 * (COLS - 1)
+        known["Product_LRcorner_northing"] = 5e6 - 30 * (ROWS - 1)
+        if level != "2D":
+            known = {"ScaleFactor_Vnir": 100.0, "Offset_Vnir": 0.5, "ScaleFactor_Swir": 50.0, "Offset_Swir": 0.0}
+        for kind, centres in (("Vnir", VNIR), ("Swir", SWIR)):
+            known |= {f"List_Cw_{kind}": centres, f"List_Fwhm_{kind}": [10.0, 11.0, 12.0, 13.0]}
+            known |= {f"List_Cw_{kind}_Flags": [int(c > 0) for c in centres]}
+            if level == "2D":
+                known |= {f"L2Scale{kind}Min": 0.1, f"L2Scale{kind}Max": 0.9 if kind == "Vnir" else 0.7}
+        with h5py.File(tmp_path / name, "w") as file:
+            for key, value in {**known, **more}.items():
+                if key not in drop:
+                    file.attrs[key] = value
+            for kind, cube in cubes.items():
+                if f"{kind}_Cube" not in drop:
+                    file[f"HDFEOS/SWATHS/PRS_L{level}_HCO/Data Fields/{kind}_Cube"] = cube
+        return tmp_path / name, cubes
+
+    return write
+
+
+def test_bands_of_both_cubes_rise_by_wavelength(product):
+    path, cubes = product()
+    with open_cube(path) as reader:
+        meta, found = reader.meta, reader.read()
+        assert reader.shape == (6, ROWS, COLS) and meta.driver == "PRISMA"
+        assert meta.wavelengths == (450, 700, 950, 1000, 1500, 2400) and meta.fwhm == (13, 12, 12, 11, 11, 10)
+        stored = [cubes["VNIR"][:, 3], cubes["VNIR"][:, 2], cubes["SWIR"][:, 2]]
+        stored += [cubes["VNIR"][:, 1], cubes["SWIR"][:, 1], cubes["SWIR"][:, 0]]
+        scale = np.array([0.8, 0.8, 0.6, 0.8, 0.6, 0.6])[:, None, None] / 65535
+        np.testing.assert_allclose(found.data, 0.1 + scale * np.array(stored), rtol=1e-5)
+        part = reader.read(Window(2, 1, 3, 2), [4, 0, 2], scaled=False)
+        np.testing.assert_array_equal(part.data, np.array(stored)[[4, 0, 2], 2:5, 1:3])
+        assert part.meta.wavelengths == (1500, 450, 950)
+    assert meta.crs == CRS.from_epsg(32633) and tuple(meta.transform)[:6] == (30, 0, 500000, 0, -30, 5000015)
+
+
+@pytest.mark.parametrize(("var", "waves"), [("VNIR_Cube", (450, 700, 1000)), ("SWIR_Cube", (950, 1500, 2400))])
+def test_one_of_the_cubes(product, var, waves):
+    with open_cube(product()[0], var=var) as reader:
+        assert reader.meta.wavelengths == waves
+
+
+def test_corners_may_be_those_of_the_image(product):
+    edges = {"Product_ULcorner_easting": 5e5, "Product_LRcorner_easting": 5e5 + 30 * COLS}
+    edges |= {"Product_ULcorner_northing": 5e6, "Product_LRcorner_northing": 5e6 - 30 * ROWS}
+    with open_cube(product(**edges)[0]) as reader:
+        assert tuple(reader.meta.transform)[:6] == (30, 0, 5e5, 0, -30, 5e6)
+    with open_cube(product(**{**edges, "Product_LRcorner_easting": 5e5})[0]) as reader:
+        assert reader.meta.crs is None and any("do not fit its size" in note for note in reader.meta.notes)
+
+
+def test_radiances_have_no_coordinates(product):
+    path, cubes = product("1")
+    with open_cube(path, var="VNIR_Cube") as reader:
+        np.testing.assert_allclose(reader.read().data[0], cubes["VNIR"][:, 3] / 100 - 0.5, rtol=1e-5)
+        assert reader.meta.crs is None and any("no map" in note for note in reader.meta.notes)
+
+
+def test_pixels_outside_the_swath_are_not_valid_whatever_bands_are_read(product):
+    path, _ = product()
+    with h5py.File(path, "r+") as file:
+        for kind in ("VNIR", "SWIR"):
+            cube = file[f"HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields/{kind}_Cube"]
+            cube[0, :, 0] = 0
+            cube[1, 1, 1] = 0  # one dark band
+    for bands in (None, [0], [5, 1]):
+        with open_cube(path) as reader:
+            valid = reader.read(bands=bands).valid
+        assert not valid[0, 0] and valid.sum() == valid.size - 1
+
+
+def test_products_that_are_not_complete(product):
+    with pytest.raises(InputError, match=r"is no complete PRISMA product.*List_Fwhm_Vnir"):
+        open_cube(product(drop=["List_Fwhm_Vnir"])[0])
+    with pytest.raises(InputError, match="has not the bands that the file lists"):
+        open_cube(product(List_Cw_Swir=[1.0])[0])
+    with pytest.raises(InputError, match=r"contains several images"):  # HDF5 of another kind
+        open_cube(product(drop=["List_Cw_Vnir"])[0])
+
+
+def test_a_truncated_product(product):
+    path, _ = product()
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError), open_cube(path) as reader:
+        reader.read()
+
+
+ENMAP = """<level_X xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><specific>
+<backgroundValue>-32768</backgroundValue><bandCharacterisation>{bands}</bandCharacterisation></specific>
+<other><bandID number="1">dead pixels</bandID></other></level_X>"""
+BAND = (
+    '<bandID number="{n}"><wavelengthCenterOfBand>{w}</wavelengthCenterOfBand><FWHMOfBand>8.5</FWHMOfBand>'
+    "<GainOfBand>0.0001</GainOfBand><OffsetOfBand>0.5</OffsetOfBand></bandID>"
+)
+
+
+@pytest.mark.parametrize("listed", [2, 3])
+def test_the_metadata_of_enmap(tmp_path, write_tif, cube, listed):
+    bands = "".join(BAND.format(n=n + 1, w=420.5 + n) for n in range(listed))
+    (tmp_path / "ENMAP01-x-METADATA.XML").write_text(ENMAP.format(bands=bands))
+    with open_cube(write_tif(cube.astype(np.int16), name="ENMAP01-x-SPECTRAL_IMAGE.TIF")) as reader:
+        meta = reader.meta
+        if listed != len(cube):
+            assert not meta.wavelengths and not meta.scales
+            return
+        assert meta.wavelengths == (420.5, 421.5) and meta.fwhm == (8.5, 8.5) and meta.nodata == (-32768,) * 2
+        np.testing.assert_allclose(reader.read().data, 0.5 + 1e-4 * cube, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "<level_X><specific>", "<level_X/>"])
+def test_damaged_metadata_of_enmap_say_nothing(tmp_path, write_tif, cube, text):
+    (tmp_path / "a-METADATA.XML").write_text(text)
+    with open_cube(write_tif(cube, name="a-SPECTRAL_IMAGE.TIF")) as reader:
+        assert not reader.meta.wavelengths
