@@ -23,7 +23,7 @@ from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
-from rsunfold.io import enmap, envi
+from rsunfold.io import enmap, envi, hdf5
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
 
@@ -32,6 +32,7 @@ _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
 _SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
 """Names of NetCDF dimensions that are no bands."""
+_BESIDE = {"GTiff": "what lies beside the TIFF, an ENVI header or the metadata of EnMAP"}
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar"}
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
@@ -111,6 +112,8 @@ class RasterReader(CubeReader):
         self.block_shape = ds.block_shapes[0]
         header = self._envi_header(source) if ds.driver == "ENVI" else None
         self._beside = None
+        if ds.driver in ("netCDF", "HDF5", "HDF5Image") and bands > 1:
+            self._beside = next((hdf5.header_of(file, bands) for file in ds.files[:1]), None)
         if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
             self._beside = envi.beside_tiff(Path(source), *self.shape) or enmap.header_of(Path(source), bands)
         self.meta = self._make_meta(bands, header)
@@ -214,7 +217,7 @@ class RasterReader(CubeReader):
             }
             neutral = {"scales": 1, "offsets": 0, "band_names": "", "units": ""}
             fields = {key: values for key, values in fields.items() if set(values) != {neutral[key]}}
-        if self._beside is not None:
+        if self._beside is not None and ds.driver == "GTiff":
             fields |= self._from_beside(self._beside, bands, fields)
         if self._lut is None and set(self._nodata) != {None}:
             fields["nodata"] = self._nodata
@@ -271,7 +274,6 @@ class RasterReader(CubeReader):
         listed = split_list(header.get("band_names"))
         if "band_names" not in own and len(listed) == bands:
             found["band_names"] = tuple(listed)
-        self._notes.append(Aside("what lies beside the TIFF, an ENVI header or the metadata of EnMAP, was read, too"))
         return found
 
     def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:
@@ -293,6 +295,9 @@ class RasterReader(CubeReader):
             units = [band.get("wavelength_units", of_axis) for band in lowered]
             return {**found, "units": units}
         if self._beside is not None:
+            self._notes.append(
+                Aside(f"wavelengths were taken from {_BESIDE.get(ds.driver, 'other arrays of the file')}")
+            )
             return self._spectral_texts(self._beside)
         imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}

@@ -136,3 +136,47 @@ def test_damaged_metadata_of_enmap_say_nothing(tmp_path, write_tif, cube, text):
     (tmp_path / "a-METADATA.XML").write_text(text)
     with open_cube(write_tif(cube, name="a-SPECTRAL_IMAGE.TIF")) as reader:
         assert not reader.meta.wavelengths
+
+
+@pytest.fixture
+def emit(tmp_path):
+    """A file as those of EMIT, (rows, columns, bands) with what is known of the bands in a group; returns it open."""
+    file = h5py.File(tmp_path / "emit.nc", "w")
+    file.attrs["Conventions"] = "CF-1.6"
+    for name, size in (("downtrack", ROWS), ("crosstrack", COLS), ("bands", 4)):
+        file[name] = np.zeros(size, np.float32)
+        file[name].make_scale(f"This is a netCDF dimension but not a netCDF variable.{size:10d}")
+    file["reflectance"] = np.arange(ROWS * COLS * 4, dtype=np.float32).reshape(ROWS, COLS, 4)
+    for axis, name in enumerate(("downtrack", "crosstrack", "bands")):
+        file["reflectance"].dims[axis].attach_scale(file[name])
+    known = {"wavelengths": [0.4, 0.9, 1.4, 2.4], "fwhm": [0.01, 0.01, 0.02, 0.02], "good_wavelengths": [1, 1, 0, 1]}
+    for name, values in known.items():
+        file[f"sensor_band_parameters/{name}"] = np.array(values, np.float32)
+        file[f"sensor_band_parameters/{name}"].dims[0].attach_scale(file["bands"])
+    file["sensor_band_parameters/wavelengths"].attrs["units"] = "um"
+    with file:
+        yield file
+
+
+def test_bands_that_a_group_of_the_file_describes(emit):
+    path = emit.filename
+    emit.close()
+    for name, var in ((path, "reflectance"), (f'NETCDF:"{path}":reflectance', None)):
+        with open_cube(name, var=var) as reader:
+            assert reader.shape == (4, ROWS, COLS)
+            np.testing.assert_allclose(reader.meta.wavelengths, [400, 900, 1400, 2400], rtol=1e-6)
+            np.testing.assert_allclose(reader.meta.fwhm, [10, 10, 20, 20], rtol=1e-6)
+            assert reader.meta.bad_bands == (False, False, True, False)
+
+
+@pytest.mark.parametrize("change", ["length", "twice"])
+def test_lists_that_may_belong_to_others_are_not_taken(emit, change):
+    if change == "length":
+        del emit["sensor_band_parameters/wavelengths"]
+        emit["sensor_band_parameters/wavelengths"] = [1.0, 2.0, 3.0]
+    else:
+        emit["other/wavelengths"] = [1.0, 2.0, 3.0, 4.0]
+    path = emit.filename
+    emit.close()
+    with open_cube(path, var="reflectance") as reader:
+        assert not reader.meta.wavelengths

@@ -1,0 +1,44 @@
+"""What arrays of an HDF5 or NetCDF-4 file say of the bands of its image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+
+_LISTS = {
+    "wavelength": ("wavelengths", "wavelength", "central_wavelength", "wl"),
+    "fwhm": ("fwhm", "bandwidth"),
+    "bbl": ("good_wavelengths", "bbl"),
+}
+"""Names of arrays, by the entry of an ENVI header that says the same."""
+
+
+def header_of(path: str, bands: int) -> dict[str, str] | None:
+    """Wavelengths, widths and bad bands, as the entries of an ENVI header, from arrays of ``bands`` numbers that are
+    called so and lie in one group, as in the products of EMIT (``sensor_band_parameters``).
+
+    None where there are no such wavelengths, or several, and for files of another kind.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            groups: dict[str, h5py.Group] = {"": file}
+            file.visititems(lambda name, item: groups.update({name: item}) if isinstance(item, h5py.Group) else None)
+            found = [lists for group in groups.values() if "wavelength" in (lists := _lists(group, bands))]
+            if len(found) != 1:
+                return None
+            (lists,) = found
+            units = lists["wavelength"].attrs.get("units", "")
+            header = {key: "{" + ", ".join(f"{v:.9g}" for v in np.ravel(data[()])) + "}" for key, data in lists.items()}
+            return {**header, "wavelength_units": units.decode() if isinstance(units, bytes) else str(units)}
+    except (OSError, RuntimeError, UnicodeDecodeError):  # h5py raises both for what is damaged
+        return None
+
+
+def _lists(group: h5py.Group, bands: int) -> dict[str, Any]:
+    """The arrays of a group by entry."""
+    small = {name.lower(): item for name, item in group.items() if isinstance(item, h5py.Dataset)}
+    small = {name: item for name, item in small.items() if item.shape == (bands,) and item.dtype.kind in "iuf"}
+    hits = {key: next((name for name in names if name in small), None) for key, names in _LISTS.items()}
+    return {key: small[name] for key, name in hits.items() if name is not None}
