@@ -322,21 +322,25 @@ def _to_stderr(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
+THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
 def use_threads(count: int | None) -> None:
     """Let linear algebra and torch use ``count`` threads.
 
-    None leaves it to OMP_NUM_THREADS and, where it is not set, to the libraries, which take all cores that this process
-    may run on; where a container or a batch system allows less time than these have, it is as many as that is worth.
+    None leaves it to the environment and, where that says nothing, to the libraries, which take all cores that this
+    process may run on; where a container or a batch system allows less time than these have, it is as many as that is
+    worth.
     """
     if count is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if "OMP_NUM_THREADS" in os.environ or cores_in_groups() >= cores:
+        if any(name in os.environ for name in THREADS_OF_LIBRARIES) or cores_in_groups() >= cores:
             return
         count = cores_in_groups()
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(count)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # for what is loaded later
+    for name in THREADS_OF_LIBRARIES:  # for what is loaded later
         os.environ[name] = str(count)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(count)

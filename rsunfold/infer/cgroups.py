@@ -11,9 +11,6 @@ import sys
 from collections.abc import Iterator, Set
 from pathlib import Path, PurePosixPath
 
-MOUNTS = {"": "sys/fs/cgroup", "memory": "sys/fs/cgroup/memory", "cpu": "sys/fs/cgroup/cpu"}
-"""Where the groups of a controller of version 1 are; those of version 2 are under the empty name."""
-
 
 def left_in_groups(root: Path = Path("/")) -> int:
     """Bytes that the control groups of this process still allow; sys.maxsize where nothing is set.
@@ -62,8 +59,9 @@ def _groups(root: Path, kinds: Set[str]) -> Iterator[tuple[str, Path]]:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         for kind in set(controllers.split(",")) & kinds:
             group = PurePosixPath(path.lstrip("/"))
-            for part in (group, *group.parents):
-                yield kind, root / MOUNTS[kind] / part
+            for mount in {kind, controllers}:  # both "cpu" and "cpu,cpuacct" are found
+                for part in (group, *group.parents):
+                    yield kind, root / "sys/fs/cgroup" / mount / part
 
 
 def _lines(path: Path) -> list[str]:

@@ -21,11 +21,17 @@ from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
-from rsunfold.io.envi import DATA_SUFFIXES, resolve
+from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, header_of_tiff, resolve
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.names import of_gdal
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
-from rsunfold.io.writer import ENVI_SUFFIXES, refuse_in_envi, refuse_shared_header
+from rsunfold.io.writer import (
+    ENVI_SUFFIXES,
+    GEOTIFF_SUFFIXES,
+    refuse_header_of_tiff,
+    refuse_in_envi,
+    refuse_shared_header,
+)
 from rsunfold.registry import ModelSpec, get_model
 from rsunfold.torchstate import usual_torch
 
@@ -144,8 +150,8 @@ def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
 
 
 def _files_of(source: str) -> Iterator[Path]:
-    """The file of an input, that in a name of GDAL's, the data and the header of an ENVI image, or what a VRT is made
-    of."""
+    """The file of an input, that in a name of GDAL's, the data and the header of an ENVI image or a TIFF, or what a VRT
+    is made of."""
     path = Path(source)
     yield path
     if of_gdal(source):
@@ -158,6 +164,8 @@ def _files_of(source: str) -> Iterator[Path]:
     elif path.suffix.lower() in {".hdr", *DATA_SUFFIXES}:
         with suppress(InputError, OSError):
             yield from resolve(path)
+    elif path.suffix.lower() in TIFF_SUFFIXES and (header := header_of_tiff(path)) is not None:
+        yield header
 
 
 def input_bytes(source: str) -> int | None:
@@ -185,6 +193,8 @@ def refuse_results(folder: Path, names: Collection[str], spec: ModelSpec, source
     for name in names:
         if Path(name).suffix.lower() in ENVI_SUFFIXES and Path(name).suffix != ".hdr":
             refuse_shared_header(folder / name)
+        if Path(name).suffix.lower() in GEOTIFF_SUFFIXES:
+            refuse_header_of_tiff(folder / name)
         path = folder / name
         task = _told(path).get("task") if path.suffix == ".json" else None
         if task not in (None, spec.task):

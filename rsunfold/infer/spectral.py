@@ -17,6 +17,7 @@ from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.defects import (
     FAR,
     GAPS,
+    LEAST_SIDE,
     bands_with_gaps,
     empty_bands,
     largest_number,
@@ -42,6 +43,10 @@ STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10
 """How often they are held meanwhile, float64 counting twice; and with the smoothed image."""
 COARSE = 1e-3
 """Largest steps of float32 in units of a band's deviation: the noise may be a hundredth of that."""
+_EXPECTED = {
+    "MAT": " (rows, columns, bands are expected)",
+    "array": " (bands, rows, columns are expected; numpy.moveaxis(array, -1, 0) puts the last axis first)",
+}
 CONTAINERS = {"netCDF", "HDF5", "HDF5Image", "HDF4Image", "Zarr"}
 """Drivers of GDAL that take the last two axes of any array for rows and columns."""
 MOSAIC_SIDE, MOSAIC_TILE = 128, 32
@@ -136,11 +141,11 @@ class SpectralImage(Source):
             self._again()
         if self.spikes != "kept":
             self._limit()
-        if self.meta.driver in (*CONTAINERS, "array") and (axis := self._spectral_axis()):
-            how = "write it with the axes (bands, rows, columns), or with wavelengths if these are its axes."
-            if self.meta.driver == "array":
-                how = "give an array (bands, rows, columns), or its wavelengths if these are its axes."
-            raise InputError(f"the {axis} of {self.path} look like its spectral axis, which has to come first: {how}")
+        if self.meta.driver in CONTAINERS and (axis := self._spectral_axis()):
+            raise InputError(
+                f"the {axis} of {self.path} look like its spectral axis, which has to come first: write it with the "
+                "axes (bands, rows, columns), or with wavelengths if these are its axes."
+            )
 
     def _again(self) -> None:
         """Gather the statistics once more, of what is valid now."""
@@ -448,7 +453,7 @@ class SpectralImage(Source):
         if which:
             found.append(
                 f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
-                f"axes{' (rows, columns, bands are expected)' if self.meta.driver.startswith('MAT') else ''}"
+                f"axes{_EXPECTED.get(self.meta.driver.partition(' ')[0], '')}"
             )
         if self.gaps:
             shown = ", ".join(str(band + 1) for band in self.gaps[:5]) + (", ..." if len(self.gaps) > 5 else "")
@@ -470,6 +475,6 @@ class SpectralImage(Source):
 
     def _spectral_axis(self) -> str | None:
         """See :func:`rsunfold.infer.defects.spectral_axis`; None where wavelengths tell, or an axis is short."""
-        if self.meta.wavelengths or min(self.count, self.rows, self.cols) < 8:
+        if self.meta.wavelengths or min(len(self.bands), self.rows, self.cols) < LEAST_SIDE:
             return None
         return spectral_axis(self.mosaic[0])

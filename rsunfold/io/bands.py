@@ -46,9 +46,9 @@ def _of_one_unit(
     centres: list[float], widths: list[float], units: Sequence[str], notes: list[str]
 ) -> tuple[list[float], list[float], str]:
     """Wavelengths and widths whose unit is given band by band, and the unit that is then that of all."""
-    names = {unit.strip().lower() for unit in units}
-    if len(names) == 1:
-        return centres, widths, units[0]
+    given = {unit.strip().lower(): unit for unit in units if unit.strip()}
+    if len(given) < 2:  # bands that give none have that of the others
+        return centres, widths, next(iter(given.values()), "")
     factors = [_NANOMETRES.get(unit.strip().lower()) for unit in units]
     known = [factor for factor in factors if factor is not None]
     if len(known) < len(factors):

@@ -43,7 +43,7 @@ def type_of(header: Path) -> str | None:
     """The ``file type`` of a header in lower case, empty where it has none; None for what is no ENVI header."""
     try:
         return read_header(header).get("file_type", "").lower() if _is_envi(header) else None
-    except OSError:
+    except OSError:  # none there, or not to be read
         return None
 
 
@@ -61,15 +61,21 @@ def data_files_of(header: Path) -> list[Path]:
     return sorted(p for p in near if p.name[len(stem) :].lower() in usual and p.is_file())
 
 
-def beside_tiff(tiff: Path, bands: int, rows: int, cols: int) -> dict[str, str] | None:
-    """The entries of the header of a TIFF of this size; None where none lies beside it."""
-    sizes = {"bands": bands, "lines": rows, "samples": cols}
-    for path in headers_of(tiff):
-        if of_tiff(path):
-            header = read_header(path)
-            if all(header.get(key) == str(size) for key, size in sizes.items()):
-                return header
-    return None
+def header_of_tiff(tiff: Path) -> Path | None:
+    """The header that says that it describes the TIFF beside it."""
+    names = (name + end for name in (tiff.stem, tiff.name) for end in (".hdr", ".HDR"))
+    return next((path for path in map(tiff.with_name, names) if of_tiff(path)), None)
+
+
+def beside_tiff(tiff: Path, bands: int, rows: int, cols: int) -> tuple[dict[str, str] | None, list[str]]:
+    """The entries of the header of a TIFF of this size, None where none lies beside it; and notes."""
+    path = header_of_tiff(tiff)
+    if path is None:
+        return None, []
+    header = read_header(path)
+    if [header.get(key) for key in ("bands", "lines", "samples")] != [str(n) for n in (bands, rows, cols)]:
+        return None, [f"{path.name} beside it is of an image of another size and was ignored"]
+    return header, []
 
 
 def resolve(path: Path) -> tuple[Path, Path]:
@@ -217,6 +223,9 @@ def scaling(header: dict[str, str], bands: int) -> tuple[tuple[float, ...], tupl
             values = ()
             notes.append(f"{key.replace('_', ' ')} contains something that is not a number and was ignored")
         lists[key] = values
+    if 0 in lists["data_gain_values"]:
+        notes.append("data gain values contains 0 and was ignored")
+        lists["data_gain_values"] = ()
     for key in ("data_gain_values", "data_offset_values"):
         if lists[key] and len(lists[key]) != bands:
             notes.append(f"{key.replace('_', ' ')} lists {len(lists[key])} values for {bands} bands and was ignored")

@@ -74,8 +74,8 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
         found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
         found = [p for p in found if p.is_file() or not p.exists()]  # a link to nothing fails when it is read
         found = [p for p in found if wanted is None or wanted(p)]
-        pairs = {p.stem for p in found if p.suffix.lower() == ".hdr" and of_tiff(p)}
-        found = [p for p in found if p.suffix.lower() not in TIFF_SUFFIXES or not {p.stem, p.name} & pairs]
+        tiffs = {name for p in found if p.suffix.lower() in TIFF_SUFFIXES for name in (p.stem, p.name)}
+        found = [p for p in found if p.suffix.lower() != ".hdr" or p.stem not in tiffs or not of_tiff(p)]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
     images: dict[str, Path] = {}

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff, type_of
+from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, data_files_of, type_of
 
 _OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
@@ -50,6 +50,6 @@ def same_image(one: str, other: str) -> str | None:
         return None
     if a.parent.resolve() == b.parent.resolve() and (a.suffix.lower() == ".hdr") != (b.suffix.lower() == ".hdr"):
         header, data = (one, b) if a.suffix.lower() == ".hdr" else (other, a)
-        if data.suffix.lower() in DATA_SUFFIXES or data.name == Path(header).stem or of_tiff(Path(header)):
-            return header
+        if data.name in (found.name for found in data_files_of(Path(header))):
+            return str(data) if data.suffix.lower() in TIFF_SUFFIXES else header
     return None

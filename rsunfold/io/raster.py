@@ -115,7 +115,9 @@ class RasterReader(CubeReader):
         if ds.driver in ("netCDF", "HDF5", "HDF5Image") and bands > 1:
             self._beside = next((hdf5.header_of(file, bands) for file in ds.files[:1]), None)
         if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
-            self._beside = envi.beside_tiff(Path(source), *self.shape) or enmap.header_of(Path(source), bands)
+            self._beside, notes = envi.beside_tiff(Path(source), *self.shape)
+            self._beside = self._beside or enmap.header_of(Path(source), bands)
+            self._notes += notes
         self.meta = self._make_meta(bands, header)
 
     def _open_subdataset(self, var: str | None) -> None:

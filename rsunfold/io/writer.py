@@ -42,6 +42,13 @@ def refuse_shared_header(path: Path) -> None:
         raise OutputError(f"{path} would have a second header, {others[0]}; remove it or choose another name.")
 
 
+def refuse_header_of_tiff(path: Path) -> None:
+    """Raise OutputError where an ENVI header beside a TIFF that is to be written would be taken for its own."""
+    header = envi.header_of_tiff(path)
+    if header is not None:
+        raise OutputError(f"{header} would be taken for the header of {path}; remove it or choose another name.")
+
+
 def the_nodata(path: Path, meta: Meta, dtype: np.dtype[Any]) -> float | None:
     """The one nodata value of a file of ``dtype``; raises UsageError where it cannot be written."""
     import rasterio.dtypes

@@ -167,7 +167,12 @@ def test_a_tiff_and_its_envi_header_are_one_input(tmp_path, monkeypatch, header)
     monkeypatch.chdir(tmp_path)
     Path("t.tif").touch()
     Path(header).write_text("ENVI\nfile type = TIFF\n")
-    assert expand(["*"]).keys() == expand(["."]).keys() == expand(["t.tif"]).keys() == {"t"}
+    assert expand(["*"]) == expand([header, "t.tif"]) == expand(["t.tif", header]) == {"t": "t.tif"}
+    assert expand(["."]) == {"t": "t.tif"} and expand([header]) == {"t": header}
+    Path("t.png").touch()
+    for both in (["t.png", header], ["*"]):
+        with pytest.raises(UsageError, match="would write the same outputs"):
+            expand(both)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from rsunfold.infer.results import (
     is_done,
     of_files,
     refuse_inputs,
+    refuse_results,
     reserved,
 )
 from rsunfold.infer.work import claimed, move_results, work_folder
@@ -282,3 +283,11 @@ def test_a_result_shows_what_it_holds_on_a_few_short_lines():
         "  score: float32 (9, 7)",
     ]
     assert repr(Made(1.0, [], [], {})).splitlines()[2:] == ["  indices: []", "  targets: []", "  summary: no entries"]
+
+
+def test_results_do_not_get_the_header_of_another_tiff(tmp_path):
+    (tmp_path / "a_score.hdr").write_text("ENVI\nfile type = TIFF\n")
+    spec = get_model("top-hat")
+    with pytest.raises(OutputError, match=r"a_score\.hdr would be taken for the header of .*a_score\.tif"):
+        refuse_results(tmp_path, ["a_score.tif", "a_summary.json"], spec, "b.tif", overwrite=True)
+    refuse_results(tmp_path, ["b_score.tif", "b_summary.json"], spec, "b.tif", overwrite=True)

@@ -83,7 +83,9 @@ def test_units_may_differ_from_band_to_band():
     assert fields["wavelengths"] == (450, 900, 2200) and fields["fwhm"] == (10, 10, 20) and not notes
     fields, notes = spectral_fields(2, [450, 900], units=["nm", "NM"])
     assert fields["wavelengths"] == (450, 900) and not notes
-    fields, (note,) = spectral_fields(2, [450, 0.9], units=["nm", ""])
+    fields, notes = spectral_fields(3, [0.45, 0.6, 0.9], units=["um", "", "um"])
+    assert fields["wavelengths"] == (450, 600, 900) and not notes
+    fields, (note,) = spectral_fields(2, [450, 0.9], units=["nm", "index"])
     assert not fields["wavelengths"] and "not all bands give a unit" in note
 
 

@@ -17,6 +17,7 @@ from scipy.io import netcdf_file
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
+from rsunfold.io import envi as envi_module
 from rsunfold.io import full_range, open_cube
 
 RNG = np.random.default_rng(7)
@@ -630,7 +631,27 @@ def test_what_a_tiff_says_itself_comes_first(write_envi, write_tif, cube):
 def test_a_header_of_another_image_is_none_of_a_tiff(write_envi, write_tif, cube, other):
     write_envi(name="unused", **{**TIFF_HEADER, **other})
     with open_cube(write_tif(cube, name="a.tif")) as reader:
-        assert not reader.meta.wavelengths and not reader.meta.notes
+        assert not reader.meta.wavelengths and not reader.meta.nodata
+        assert any("of another size" in note for note in reader.meta.notes) == ("samples" in other)
+
+
+def test_a_header_of_a_tiff_that_nobody_may_read_is_none(write_envi, write_tif, cube, monkeypatch):
+    write_envi(name="unused", **TIFF_HEADER)
+    path = write_tif(cube, name="a.tif")
+
+    def refuse(header):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(envi_module, "_is_envi", refuse)
+    with open_cube(path) as reader:
+        assert not reader.meta.wavelengths
+
+
+def test_gains_of_zero_are_ignored(write_envi, write_tif, cube):
+    write_envi(name="unused", **{**TIFF_HEADER, "data_gain_values": "{0, 0}"})
+    with open_cube(write_tif(cube, name="a.tif")) as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+        assert any("contains 0" in note for note in reader.meta.notes)
 
 
 def test_archives_are_told_how_to_be_read(tmp_path, write_envi, write_tif, cube):
