@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,16 +12,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-_lock, _numbers = threading.Lock(), threading.Lock()
+_lock, _numbers = threading.Lock(), threading.RLock()
 _inside = 0
 _callers: torch.dtype
+
+
+def _begin_anew() -> None:
+    """In a process that was forked while another thread was inside: that thread is not there."""
+    global _lock, _numbers, _inside
+    _lock, _numbers, _inside = threading.Lock(), threading.RLock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 @contextmanager
 def usual_torch() -> Iterator[None]:
     """torch, where it is loaded, as it is when a program begins: float32, tensors on the CPU, and no autocast there.
     What the caller has set is set again in the end, of several threads by the last."""
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         yield
         return
     import torch  # waits where another thread is still importing it
@@ -37,8 +48,9 @@ def usual_torch() -> Iterator[None]:
 def _float32(torch: Any) -> Iterator[None]:
     global _inside, _callers
     with _lock:
-        if not _inside:
-            _callers = torch.get_default_dtype()
+        kind = torch.get_default_dtype()
+        if not _inside or kind != torch.float32:
+            _callers = kind
             torch.set_default_dtype(torch.float32)
         _inside += 1
     try:
@@ -46,7 +58,7 @@ def _float32(torch: Any) -> Iterator[None]:
     finally:
         with _lock:
             _inside -= 1
-            if not _inside:
+            if not _inside and torch.get_default_dtype() == torch.float32:
                 torch.set_default_dtype(_callers)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import rsunfold
+from rsunfold import weights
 from rsunfold.torchstate import drawing, usual_torch
 
 
@@ -30,6 +32,61 @@ def test_calls_that_overlap_keep_single_precision_and_give_back_what_was_set(dou
     assert torch.get_default_dtype() == torch.float32
     second.__exit__(None, None, None)
     assert torch.get_default_dtype() == torch.float64
+
+
+def test_a_type_that_is_set_while_a_call_runs_changes_none(double):
+    first, second = usual_torch(), usual_torch()
+    first.__enter__()
+    torch.set_default_dtype(torch.float16)
+    second.__enter__()
+    assert torch.get_default_dtype() == torch.float32
+    second.__exit__(None, None, None)
+    first.__exit__(None, None, None)
+    assert torch.get_default_dtype() == torch.float16
+
+
+def test_autocast_of_the_caller_is_off():
+    with torch.autocast("cpu", torch.bfloat16), usual_torch():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_without_torch_nothing_is_set(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with usual_torch():
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_does_not_wait_for_threads_that_it_has_not():
+    program = (
+        "import os, threading\n"
+        "import torch\n"
+        "from rsunfold import torchstate\n"
+        "entered, leave = threading.Event(), threading.Event()\n"
+        "def inside():\n"
+        "    with torchstate.usual_torch(), torchstate.drawing():\n"
+        "        entered.set()\n"
+        "        leave.wait()\n"
+        "thread = threading.Thread(target=inside)\n"
+        "thread.start()\n"
+        "entered.wait()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    torch.set_default_dtype(torch.float64)\n"
+        "    with torchstate.usual_torch(), torchstate.drawing(1), torchstate.drawing(2):\n"
+        "        right = torch.get_default_dtype() == torch.float32\n"
+        "    os._exit(0 if right and torch.get_default_dtype() == torch.float64 else 1)\n"
+        "leave.set()\n"
+        "print(os.waitpid(child, 0)[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "0\n"
+
+
+def test_weights_leave_the_callers_numbers():
+    before = torch.get_rng_state()
+    weights.load("l-rpcanet")
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_tensors_are_made_on_the_cpu_whatever_the_callers_device():

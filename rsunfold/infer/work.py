@@ -155,6 +155,8 @@ def _locked(work: Path) -> int | None:
 
 def _flock(found: int) -> bool | None:
     """Lock an open file or folder: False where another process has it, None where there are no such locks."""
+    if fcntl is None:  # Windows
+        return None
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

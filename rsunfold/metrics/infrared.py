@@ -52,14 +52,14 @@ def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
 
 
 def _counting(score: NDArray[Any], truth: NDArray[Any], valid: Mask | None) -> Mask:
-    """``valid``, None for all pixels, without those that ``score`` or ``truth``, all of one shape, mask; InputError
+    """``valid``, None for all pixels, without those that it, ``score`` or ``truth``, all of one shape, mask; InputError
     where it is not boolean."""
-    known = counted(score, truth)
     if valid is None:
-        return known
+        return counted(score, truth)
+    known = counted(score, truth, valid)
     if valid.dtype != np.bool_:
         raise InputError(f"the valid mask must be boolean, got {valid.dtype}.")
-    return np.asarray(known & valid)
+    return np.asarray(known & np.ma.getdata(valid))
 
 
 def roc_thresholds(threshold: float = 0.5, count: int = 97) -> NDArray[np.float64]:
@@ -111,18 +111,19 @@ class InfraredMetrics:
         What a masked ``score`` or ``truth`` masks is not valid. Raises InputError when shapes differ, a mask is not
         boolean or a valid score is NaN, UsageError when ``score`` has the wrong type.
         """
-        shapes = [a.shape for a in (score, truth, valid, known) if a is not None]
-        if len(set(shapes)) > 1 or score.ndim != 2:
+        others = {"truth": truth, "mask of valid pixels": valid, "mask of known pixels": known}
+        shapes = {what: a.shape for what, a in others.items() if a is not None}
+        if {*shapes.values()} != {score.shape} or score.ndim != 2:
+            told = ", ".join(f"its {what} {shape}" for what, shape in shapes.items())
             raise InputError(
-                f"the prediction of {name} has shape {score.shape}, its truth {truth.shape} and its masks of valid and "
-                f"known pixels {shapes[2:]}; give (rows, cols) of one size."
+                f"the prediction of {name} has shape {score.shape}, {told}; give (rows, cols) of one size."
             )
         if any(a is not None and a.dtype != np.bool_ for a in (truth, known)):
             raise InputError(f"the truth of {name} and its mask of known pixels must be boolean.")
         valid = _counting(score, truth, valid)
         score, truth = np.ma.getdata(score), np.ma.getdata(truth)
         predicted = self._predicted(name, score, valid)
-        valid = valid if known is None else valid & known
+        valid = valid if known is None else valid & np.ma.getdata(known) & counted(known)
         truth, predicted = truth & valid, predicted & valid
         g, p = Components.of(truth), Components.of(predicted)
         _, matched = match(g, p)

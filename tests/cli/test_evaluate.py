@@ -9,9 +9,10 @@ import pytest
 import rasterio
 from scipy import ndimage
 
-from rsunfold.infer.infrared.evaluate import evaluate_files
+from rsunfold.infer.infrared.evaluate import WORST, evaluate_files
 from rsunfold.io.samples import find_samples
 from rsunfold.simulate.infrared import infrared_scenes
+from rsunfold.simulate.write import save_png
 
 EVALUATE = ("evaluate", "detect-ir")
 TOP_HAT = ("--model", "top-hat", "--threshold", "0.1")
@@ -265,6 +266,22 @@ def test_the_worst_cases_show_the_image_and_what_is_evaluated(scenes, results, t
     assert shown.shown == "image" and np.array_equal(shown.image, gray)
     own = [replace(sample, image=sample.mask) for sample in samples]  # as where no image is given
     assert evaluate_files(results, own).worst[0].shown == "prediction, no image given"
+
+
+def test_the_worst_cases_are_those_of_the_lowest_iou_whatever_the_order(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks", "predictions"):
+        (tmp_path / folder).mkdir()
+    truth = np.zeros((20, 20), np.uint8)
+    truth[5:10, 5:10] = 255
+    found = {f"i{n}": int(rows) for n, rows in enumerate(rng.permutation(2 * WORST) % (WORST + 2))}  # with ties
+    for name, rows in found.items():
+        mask = np.where(np.arange(20)[:, None] < 5 + rows, truth, 0).astype(np.uint8)
+        for folder, data in (("images", truth), ("masks", truth), ("predictions", mask)):
+            save_png(tmp_path / folder / f"{name}.png", data, overwrite=False)
+    worst = evaluate_files(tmp_path / "predictions", find_samples(tmp_path)).worst
+    ious = sorted(min(rows, 5) / 5 for rows in found.values())
+    assert [case.iou for case in worst] == pytest.approx(ious[:WORST])
 
 
 def test_predictions_whose_files_name_different_rules(call, fails, scenes, results, tmp_path):

@@ -194,6 +194,7 @@ def test_masked_pixels_of_score_or_truth_do_not_count():
     expected = detection(SCORE, TRUTH, ~hidden)
     assert detection(np.ma.array(spoiled, mask=hidden), TRUTH) == expected
     assert detection(spoiled, np.ma.array(TRUTH, mask=hidden)) == expected
+    assert detection(SCORE, TRUTH, np.ma.array(np.ones(TRUTH.shape, bool), mask=hidden)) == expected
     assert expected["left_out_pixels"] == 2
     for one, other in zip(roc(np.ma.array(spoiled, mask=hidden), TRUTH), roc(SCORE, TRUTH, ~hidden), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -279,5 +279,7 @@ def test_pixels_that_are_masked_in_any_band_do_not_count(pair):
     hidden[1, :5], hidden[2, 20, 20] = True, True
     masked = np.ma.array(np.where(hidden, -9999, noisy), mask=hidden)
     expected = quality(clean, noisy, valid=~hidden.any(axis=0))
+    everything = np.ma.array(np.ones(clean.shape[1:], bool), mask=hidden.any(axis=0))
+    assert quality(clean, noisy, valid=everything) == expected
     assert quality(clean, masked) == expected and expected["nodata_pixels"] == 5 * 34 + 1
     assert residual_structure(masked - clean) == residual_structure(noisy - clean, ~hidden.any(axis=0))

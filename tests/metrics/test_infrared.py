@@ -339,6 +339,11 @@ def test_masked_pixels_do_not_count():
     expected = scored(PREDICTED, TRUTH, ~hidden)
     assert scored(np.ma.array(PREDICTED, mask=hidden), TRUTH) == expected
     assert scored(PREDICTED, np.ma.array(TRUTH, mask=hidden)) == expected
+    everything = np.ones(TRUTH.shape, bool)
+    assert scored(PREDICTED, TRUTH, np.ma.array(everything, mask=hidden)) == expected
+    metrics = InfraredMetrics(None)
+    metrics.update("x", PREDICTED, TRUTH, known=np.ma.array(everything, mask=hidden))
+    assert metrics.result() == expected[1]
     score = np.where(hidden, 1e9, PREDICTED + 0.0)
     np.testing.assert_array_equal(
         legacy_half_maximum(np.ma.array(score, mask=hidden)), legacy_half_maximum(score, ~hidden)

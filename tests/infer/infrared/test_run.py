@@ -136,6 +136,7 @@ def test_georeferencing_is_carried_and_the_points_lie_on_the_targets(tmp_path, t
         assert ds.nodata == 255 and ds.descriptions == ("target mask",)
     with rasterio.open(found.files["score"]) as ds:
         assert np.isnan(ds.nodata) and float(ds.tags()["RSUNFOLD_THRESHOLD"]) == tiny.threshold
+        assert ds.tags()["RSUNFOLD_MODEL"] == "l-rpcanet"
     features = json.loads(found.files["targets_geojson"].read_text())
     assert "WGS 84" in features["rsunfold"]["coordinates"]
     for target, feature in zip(found.targets, features["features"], strict=True):
