@@ -97,7 +97,7 @@ def test_noise_of_a_simulated_scene_is_removed(name):
     noisy = make_noise(scene, "iid", sigma=30.0, seed=0).data
     net, record, _ = weights.load(name)
     assert record.bands is None and record.scaling.startswith("whitened")
-    subspace = subspace_of(noisy, robust=net.sparse)
+    subspace = subspace_of(noisy, robust=net.outliers)
     Y, A = torch.from_numpy(subspace.whiten(noisy)), torch.from_numpy(subspace.A.astype(np.float32))
     with torch.inference_mode():
         found = net.eval()(Y, A)[0]
@@ -129,7 +129,7 @@ def test_a_figure_of_the_card_is_that_of_this_version(name, noise, shared, tmp_p
     found = []
     for cube in read_cubes(tmp_path, ["."]):
         noisy = make_noise(cube.data, kind, sigma=float(sigma[0]) if sigma else None, seed=0).data
-        subspace = subspace_of(noisy, robust=net.sparse)
+        subspace = subspace_of(noisy, robust=net.outliers)
         item = whitened(subspace, noisy, cube.data)
         with torch.inference_mode():
             found.append(quality(cube.data, subspace.colour(net(item.noisy, item.A)[0].numpy()))["psnr"])

@@ -263,7 +263,7 @@ class STARNet(DenoisingNetwork):
     def __init__(self, K: int = 3, stride: int = 1, literal: bool = False) -> None:
         super().__init__()
         self.arch = {"K": K, "stride": stride, "literal": literal}
-        self.stages = nn.ModuleList(Stage(sparse=self.sparse, literal=literal, last=k == K - 1) for k in range(K))
+        self.stages = nn.ModuleList(Stage(sparse=self.outliers, literal=literal, last=k == K - 1) for k in range(K))
         # The dictionaries 0 to K - 1 belong to the stages, with that of the first for the start.
         self.dictionaries = nn.ModuleList(Dictionary(literal) for _ in range(1 if literal else K))
         self.first = Shrinkage(2.5 if literal else 1.5, literal)
@@ -350,7 +350,7 @@ class STARNetS(STARNet):
     """
 
     letters: ClassVar[tuple[str, ...]] = ("S", "G", "B", "L", "A", "P")
-    sparse: ClassVar[bool] = True
+    outliers: ClassVar[bool] = True
     adaptable: ClassVar[bool] = False  # outliers would count as signal
 
 

@@ -111,11 +111,11 @@ class TargetNetwork(Unrolled):
 class DenoisingNetwork(Unrolled):
     """A network of the task ``denoise-hsi``.
 
-    sparse : whether it takes outliers away, so that they are not to count as noise. adaptable : whether Stein's
+    outliers : whether it takes outliers away, so that they are not to count as noise. adaptable : whether Stein's
     estimate of its risk means what it says, so that it can be adapted to an image.
     """
 
-    sparse: ClassVar[bool] = False
+    outliers: ClassVar[bool] = False
     adaptable: ClassVar[bool] = False
 
     @property

@@ -214,7 +214,7 @@ def test_declaration_of_denoisers_is_complete(denoiser):
     assert len(denoiser.paper) > 20 and denoiser.needs and denoiser.bands == (1, None)
     assert {"tiny", "paper"} <= denoiser.sizes.keys()
     assert issubclass(denoiser.factory, Unrolled) and denoiser.factory.letters
-    assert denoiser.factory.sparse is (denoiser.name == "star-net-s")
+    assert denoiser.factory.outliers is (denoiser.name == "star-net-s")
 
 
 @pytest.mark.parametrize(("bands", "rank"), [(12, 10), (6, 4)])

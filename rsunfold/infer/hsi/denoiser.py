@@ -105,7 +105,7 @@ class Denoiser(Budgeted):
     @property
     def robust(self) -> bool:
         """Whether the model takes outliers away, so that they are not to count as noise."""
-        return self.method.outliers if self.net is None else self.net.sparse
+        return (self.net or self.method).outliers
 
     @property
     def spikes(self) -> Spikes:
@@ -231,12 +231,12 @@ class Denoiser(Budgeted):
 
         A = torch.from_numpy(subspace.A.astype(np.float32)).to(self.device)
         context, level = None, np.zeros((len(A), 1, 1), np.float32)
-        if net.sparse or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
+        if net.outliers or not made.whole or image.rows * image.cols > MOSAIC_SIDE**2:
             with torch.inference_mode():
                 sample, valid, columns = image.mosaic
                 noisy = subspace.whiten(sample, columns)
                 found, context = net(torch.from_numpy(noisy).to(self.device), A)
-                if net.sparse and valid.any():
+                if net.outliers and valid.any():
                     # Impulses in most pixels of a band, brighter than it for the most part, pull all of it with them.
                     level[:, 0, 0] = np.median((noisy - found.cpu().numpy())[:, valid], axis=1)
 

@@ -38,7 +38,7 @@ class HyperspectralTask(TrainingTask):
 
     def __init__(self, recipe: HyperspectralRecipe, data: Path, device: torch.device) -> None:
         self.device, self.protocol = device, recipe.noise.protocol
-        self.robust = bool(get_model(recipe.model).factory.sparse)
+        self.robust = bool(get_model(recipe.model).factory.outliers)
         cubes = read_cubes(data, recipe.data.places)
         names = {cube.name for cube in cubes}
         missing = [name for name in recipe.data.held_out if name not in names]

@@ -23,7 +23,7 @@ def test_shipped_recipes(name):
     assert recipe.data.places == ["hsi/clean", "had"] and len(recipe.data.held_out) == 3
     assert recipe.arch.items() <= get_model(name).build(**recipe.arch).arch.items()
     outliers = any(kind.startswith("case") for kind, _ in recipe.noise.protocol)
-    assert outliers is get_model(name).factory.sparse
+    assert outliers is get_model(name).factory.outliers
 
 
 def test_values_land_where_they_belong(tmp_path):
