@@ -21,6 +21,7 @@ from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
+from rsunfold.io.enmap import metadata_of
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, header_of_tiff, resolve
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.names import of_gdal
@@ -164,8 +165,8 @@ def _files_of(source: str) -> Iterator[Path]:
     elif path.suffix.lower() in {".hdr", *DATA_SUFFIXES}:
         with suppress(InputError, OSError):
             yield from resolve(path)
-    elif path.suffix.lower() in TIFF_SUFFIXES and (header := header_of_tiff(path)) is not None:
-        yield header
+    elif path.suffix.lower() in TIFF_SUFFIXES:
+        yield from (beside for beside in (header_of_tiff(path), metadata_of(path)) if beside is not None)
 
 
 def input_bytes(source: str) -> int | None:

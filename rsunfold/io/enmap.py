@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-_IMAGE = re.compile(r"(.+)-SPECTRAL_IMAGE(?:_(?:VNIR|SWIR))?", re.IGNORECASE)
+_IMAGE = re.compile(r"(.+)-SPECTRAL_IMAGE(?:_(?:VNIR|SWIR))?(?:_COG)?", re.IGNORECASE)
 _OF_BANDS = {
     "wavelength": "wavelengthCenterOfBand",
     "fwhm": "FWHMOfBand",
@@ -18,20 +18,25 @@ _OF_BANDS = {
 }
 
 
+def metadata_of(image: Path) -> Path | None:
+    """``...-METADATA.XML`` beside ``...-SPECTRAL_IMAGE.TIF``; None for other images, and where there is none."""
+    found = _IMAGE.fullmatch(image.stem)
+    names = () if found is None else (f"{found[1]}-METADATA.XML", f"{found[1]}-METADATA.xml")
+    return next((path for path in map(image.with_name, names) if path.is_file()), None)
+
+
 def header_of(image: Path, bands: int) -> dict[str, str] | None:
-    """What lies beside ``...-SPECTRAL_IMAGE.TIF`` in ``...-METADATA.XML``, as the entries of an ENVI header.
+    """What the metadata beside an image say, as the entries of an ENVI header.
 
     None for other images, and where the metadata are missing, damaged or of another number of ``bands`` (those of level
     1B list the bands of both of its images).
     """
-    found = _IMAGE.fullmatch(image.stem)
-    if found is None:
+    file = metadata_of(image)
+    if file is None:
         return None
-    name = f"{found[1]}-METADATA.XML".lower()
     try:
-        file = next(path for path in image.parent.iterdir() if path.name.lower() == name)
         root = ElementTree.parse(file).getroot()
-    except (StopIteration, OSError, ElementTree.ParseError):
+    except (OSError, ElementTree.ParseError):
         return None
     listed = [entry for entry in root.iter() if entry.tag.rpartition("}")[2] == "bandID"]
     listed = [entry for entry in listed if entry.findtext(_OF_BANDS["wavelength"]) is not None]

@@ -13,9 +13,10 @@ from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
 
-SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr"}
+SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr", ".he5"}
 """Extensions of what a folder is looked through for. Others are read where they are named: data files of ENVI stand
-behind their headers, containers such as NetCDF hold several images, and a VRT is made of others."""
+behind their headers, containers such as NetCDF hold several images (.he5 are the products of PRISMA), and a VRT is made
+of others."""
 
 _OF_IMAGES = {*SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES}
 LAST = ("_summary.json", "_ranking.json", "_explain.json")

@@ -29,10 +29,11 @@ def header_of(path: str, bands: int) -> dict[str, str] | None:
             if len(found) != 1:
                 return None
             (lists,) = found
-            units = lists["wavelength"].attrs.get("units", "")
+            texts = np.ravel(lists["wavelength"].attrs.get("units", ""))
+            units = texts[0] if texts.size and not isinstance(texts[0], h5py.Empty) else ""
             header = {key: "{" + ", ".join(f"{v:.9g}" for v in np.ravel(data[()])) + "}" for key, data in lists.items()}
             return {**header, "wavelength_units": units.decode() if isinstance(units, bytes) else str(units)}
-    except (OSError, RuntimeError, UnicodeDecodeError):  # h5py raises both for what is damaged
+    except (OSError, RuntimeError, KeyError, ValueError):  # which h5py raises for what is damaged
         return None
 
 

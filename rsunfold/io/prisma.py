@@ -1,12 +1,18 @@
-"""Products of PRISMA: HDF5 with the axes (rows, bands, columns) and what else is known of the cubes at the root.
+"""Products of PRISMA: HDF5 whose cubes have the bands as their second axis, and what is known of these at the root.
+
+The first axis of maps (level 2D) are their rows. Of images as they were taken (levels 1, 2B, 2C) it is the line of
+detectors, from right to left, and the last axis are the rows.
 
 Source: ASI, PRISMA products specification document, 2.3 (2020).
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -20,9 +26,14 @@ from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.reader import CubeReader
 
-_CUBE = re.compile(r"HDFEOS/SWATHS/PRS_L\w+_HCO/Data Fields/(VNIR|SWIR)_Cube")
+_CUBE = re.compile(r"HDFEOS/SWATHS/PRS_L(?P<level>\w+)_HCO/Data Fields/(?:VNIR|SWIR)_Cube")
+_NAMED = re.compile(r"(?:.*[/:])?((?:VNIR|SWIR)_Cube)")
 PIXEL = 30.0
 """Metres of a pixel of the hyperspectral cubes."""
+CACHE = 2**26
+"""Bytes of decompressed chunks that are kept: with less, each window of a compressed cube decompresses whole rows."""
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, ArithmeticError)
+"""What h5py raises for files that are damaged, and NumPy for attributes that are not what they should be."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +49,14 @@ class _Cube:
     offset: float
 
 
-def is_prisma(path: str) -> bool:
-    """Whether a file is a product of PRISMA with hyperspectral cubes."""
+def is_prisma(path: str, var: str | None) -> bool:
+    """Whether a file is a product of PRISMA with hyperspectral cubes, and ``var``, where it is given, one of these."""
+    if var is not None and not _NAMED.fullmatch(var):
+        return False
     try:
         with h5py.File(path, "r") as file:
             return "List_Cw_Vnir" in file.attrs and bool(_cubes(file))
-    except OSError:
+    except _DAMAGED:
         return False
 
 
@@ -60,36 +73,42 @@ class PrismaReader(CubeReader):
 
     Reflectances (level 2) and radiances (level 1) are made with the scale that the file gives. Bands that are not in
     use are left out. A pixel is valid unless the first, the middle and the last band of each cube that is read are 0,
-    as they are outside the swath of a map. Raises InputError for a file that is damaged.
+    as they are outside the swath of a map. There samples are 0, the nodata value; where a valid one is 0, it is 1.
+    Raises InputError for a file that is damaged.
     """
 
     def __init__(self, path: str, var: str | None = None) -> None:
         self.path = path
-        self._file = h5py.File(path, "r")
+        self._file = h5py.File(path, "r", rdcc_nbytes=CACHE)
         try:
             self._describe(var)
-        except (KeyError, ValueError) as error:
-            self.close()
-            raise InputError(f"{path} is no complete PRISMA product ({error}).") from None
-        except BaseException:
+        except InputError:
             self.close()
             raise
+        except _DAMAGED as error:
+            self.close()
+            raise InputError(f"{path} is no complete PRISMA product ({error}).") from None
 
     def _describe(self, var: str | None) -> None:
         found = _cubes(self._file)
-        if var is not None:
-            found = {name: data for name, data in found.items() if name == var.rpartition("/")[2]}
+        if var is not None and (named := _NAMED.fullmatch(var)):
+            found = {name: data for name, data in found.items() if name == named[1]}
         self._parts = [self._cube(name.partition("_")[0].capitalize(), data) for name, data in found.items()]
         sizes = {part.data.shape[::2] for part in self._parts}
         if len(sizes) != 1 or not any(part.places for part in self._parts):
-            raise InputError(f"the cubes of {self.path} differ in size or have no band in use; choose one with --var.")
+            raise InputError(
+                f"the cubes of {self.path} differ in size or have no band in use; choose one with --var VNIR_Cube or "
+                "SWIR_Cube."
+            )
+        level = _CUBE.fullmatch(self._parts[0].data.name.strip("/"))
+        self._map = level is not None and level["level"] == "2D"
         bands = [(w, n, k) for n, part in enumerate(self._parts) for k, w in enumerate(part.wavelengths)]
         self._bands = [(n, k) for _, n, k in sorted(bands)]
-        rows, cols = sizes.pop()
+        rows, cols = sizes.pop() if self._map else sizes.pop()[::-1]
         self.shape = (len(self._bands), rows, cols)
         self.dtype = np.result_type(*(part.data.dtype for part in self._parts))
-        chunks = self._parts[0].data.chunks
-        self.block_shape = (1, cols) if chunks is None else (chunks[0], chunks[2])
+        chunks = self._parts[0].data.chunks or (1, 1, cols)
+        self.block_shape = (chunks[0], chunks[2]) if self._map else (chunks[2], chunks[0])
         crs, transform, notes = self._place(rows, cols)
         of = [self._parts[n] for n, _ in self._bands]
         self.meta = Meta(
@@ -97,6 +116,7 @@ class PrismaReader(CubeReader):
             dtype=self.dtype.name,
             wavelengths=tuple(self._parts[n].wavelengths[k] for n, k in self._bands),
             fwhm=tuple(self._parts[n].fwhm[k] for n, k in self._bands),
+            nodata=(0.0,) * len(of),
             scales=tuple(part.scale for part in of),
             offsets=tuple(part.offset for part in of),
             crs=crs,
@@ -110,55 +130,77 @@ class PrismaReader(CubeReader):
             raise InputError(f"{self.path}: the cube {data.name} has {data.ndim} axes instead of three.")
         known = self._file.attrs
         centres, widths = (np.ravel(known[f"List_{kind}_{sensor}"]).astype(float) for kind in ("Cw", "Fwhm"))
-        used = np.ravel(known.get(f"List_Cw_{sensor}_Flags", np.ones(len(centres)))) > 0
+        used = np.ravel(known.get(f"List_Cw_{sensor}_Flags", np.ones(len(centres)))).astype(float) > 0
         if not len(centres) == len(widths) == len(used) == data.shape[1]:
             raise InputError(f"{self.path}: the cube {data.name} has not the bands that the file lists.")
         places = np.flatnonzero(used & (centres > 0))
         if f"L2Scale{sensor}Max" in known:
-            low, high = (float(np.ravel(known[f"L2Scale{sensor}{end}"])[0]) for end in ("Min", "Max"))
+            low, high = (self._number(f"L2Scale{sensor}{end}") for end in ("Min", "Max"))
             scale, offset = (high - low) / 65535, low
         else:
-            scale = 1 / float(np.ravel(known[f"ScaleFactor_{sensor}"])[0])
-            offset = -float(np.ravel(known[f"Offset_{sensor}"])[0])
+            scale, offset = 1 / self._number(f"ScaleFactor_{sensor}"), 0.0 - self._number(f"Offset_{sensor}")
+        if not (0 < scale < math.inf and math.isfinite(offset)):
+            raise InputError(f"{self.path}: the scale {scale:g} and offset {offset:g} of {sensor} give no values.")
         return _Cube(data, places.tolist(), centres[places].tolist(), widths[places].tolist(), scale, offset)
 
+    def _number(self, name: str) -> float:
+        return float(np.ravel(self._file.attrs[name])[0])
+
     def _place(self, rows: int, cols: int) -> tuple[CRS | None, Affine | None, list[str]]:
-        """CRS and transform of a map (level 2D); of other levels a note."""
-        known = self._file.attrs
+        """CRS and transform of a map (level 2D); without them a note."""
         names = [f"Product_{corner}corner_{axis}" for corner in ("UL", "LR") for axis in ("easting", "northing")]
-        if "Epsg_Code" not in known or not all(name in known for name in names):
+        if not self._map or not all(name in self._file.attrs for name in ("Epsg_Code", *names)):
             return None, None, [Aside("the product is no map, so the result has no coordinates")]
-        left, top, right, bottom = (float(np.ravel(known[name])[0]) for name in names)
         try:
-            crs = CRS.from_epsg(int(np.ravel(known["Epsg_Code"])[0]))
-        except (CRSError, ValueError):
-            return None, None, ["the EPSG code of the product is not known, so the result has no coordinates"]
-        # The corners are centres of pixels in some versions of the processor, outer corners in others.
-        for half in (PIXEL / 2, 0.0):
-            size = (round((right - left + 2 * half) / PIXEL), round((top - bottom + 2 * half) / PIXEL))
-            if size == (cols, rows):
-                return crs, Affine(PIXEL, 0, left - half, 0, -PIXEL, top + half), []
+            left, top, right, bottom = map(self._number, names)
+            crs = CRS.from_epsg(int(self._number("Epsg_Code")))
+            # The corners are centres of pixels in some versions of the processor, outer corners in others.
+            for half in (PIXEL / 2, 0.0):
+                size = (round((right - left + 2 * half) / PIXEL), round((top - bottom + 2 * half) / PIXEL))
+                if size == (cols, rows):
+                    return crs, Affine(PIXEL, 0, left - half, 0, -PIXEL, top + half), []
+        except (CRSError, *_DAMAGED):
+            return None, None, ["the coordinates of the product cannot be read, so the result has none"]
         return None, None, ["the corners of the product do not fit its size, so the result has no coordinates"]
 
-    def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    @cached_property
+    def _outside(self) -> NDArray[np.bool_]:
+        """bool (rows, cols): what is not seen."""
+        outside = np.ones(self.shape[1:], bool)
+        whole = Window(0, 0, *self.shape[1:])
+        for part in self._parts:
+            for k in {0, len(part.places) // 2, len(part.places) - 1} if part.places else ():
+                for _, plane in self._planes(part, whole, [part.places[k]]):
+                    outside &= plane == 0
+        return outside
+
+    def _planes(self, part: _Cube, window: Window, places: list[int]) -> Iterator[tuple[int, NDArray[Any]]]:
+        """(number among ``places``, the band there), neighbours read together."""
         rows, cols = window.slices
+        if not self._map:
+            last = self.shape[2]
+            rows, cols = slice(last - cols.stop, last - cols.start), rows
+        order = np.argsort(places)
+        for run in np.split(order, np.flatnonzero(np.diff(np.array(places)[order]) > 1) + 1):
+            first = places[run[0]]
+            block = part.data[rows, first : places[run[-1]] + 1, cols]
+            for i in run:
+                plane = block[:, places[i] - first]
+                yield int(i), plane if self._map else plane[::-1].T
+
+    def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         out = np.empty((len(bands), window.height, window.width), self.dtype)
-        outside = np.ones((window.height, window.width), bool)
         try:
+            valid = ~self._outside[window.slices]
             for n, part in enumerate(self._parts):
                 wanted = [(i, part.places[k]) for i, (m, k) in enumerate(self._bands[b] for b in bands) if m == n]
-                telling = [part.places[k] for k in (0, len(part.places) // 2, -1)] if part.places else []
-                if wanted:
-                    places = [place for _, place in wanted]
-                    first = min(places)
-                    block = part.data[rows, first : max(places) + 1, cols]
-                    for i, place in wanted:
-                        out[i] = block[:, place - first]
-                for place in telling:
-                    outside &= part.data[rows, place, cols] == 0
-        except OSError as error:
+                for i, plane in self._planes(part, window, [place for _, place in wanted]) if wanted else ():
+                    out[wanted[i][0]] = plane
+        except _DAMAGED as error:
             raise InputError(f"{self.path} is truncated or damaged ({error}).") from None
-        return out, ~outside
+        np.maximum(out, 1, out=out, where=valid)
+        out[:, ~valid] = 0
+        return out, valid
 
     def close(self) -> None:
         """Close the file."""

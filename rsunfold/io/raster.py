@@ -23,7 +23,7 @@ from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
-from rsunfold.io import enmap, envi, hdf5
+from rsunfold.io import enmap, envi
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
 
@@ -33,6 +33,7 @@ _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "lin
 _SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
 """Names of NetCDF dimensions that are no bands."""
 _BESIDE = {"GTiff": "what lies beside the TIFF, an ENVI header or the metadata of EnMAP"}
+_OF_PRISMA = re.compile(r"SWATHS/PRS_L\w+_H\w+/+Data.Fields/\w+(?:_Cube|_MATRIX)")
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar"}
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
@@ -80,6 +81,7 @@ class RasterReader(CubeReader):
             raise
 
     def _describe_dataset(self, source: str, var: str | None) -> None:
+        _refuse_parts_of_prisma(source)
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
         elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:
@@ -113,6 +115,8 @@ class RasterReader(CubeReader):
         header = self._envi_header(source) if ds.driver == "ENVI" else None
         self._beside = None
         if ds.driver in ("netCDF", "HDF5", "HDF5Image") and bands > 1:
+            from rsunfold.io import hdf5
+
             self._beside = next((hdf5.header_of(file, bands) for file in ds.files[:1]), None)
         if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
             self._beside, notes = envi.beside_tiff(Path(source), *self.shape)
@@ -144,6 +148,7 @@ class RasterReader(CubeReader):
         if var is None:
             self._notes.append(Aside(f"the only variable, {names[wanted[0]]}, was read"))
         self._ds.close()
+        _refuse_parts_of_prisma(wanted[0])
         with gdal(lambda words: InputError(f"{self.path} cannot be read ({words}).")):
             self._ds = rasterio.open(wanted[0])
 
@@ -378,6 +383,15 @@ def _short_names(subdatasets: Sequence[str]) -> dict[str, str]:
         others = [re.sub("[:/]", "/", f"/{other}") for other in subdatasets if other != name]
         short.setdefault(name, next((end for end in ends if not any(o.endswith(f"/{end}") for o in others)), name))
     return short
+
+
+def _refuse_parts_of_prisma(name: str) -> None:
+    """Raise InputError for a cube of PRISMA under one of GDAL's names, which knows neither its axes nor its bands."""
+    if _OF_PRISMA.search(name):
+        raise InputError(
+            f"{name} is part of a PRISMA product, whose axes GDAL does not know: give the .he5 file itself, out of its "
+            "archive, with --var VNIR_Cube or SWIR_Cube for one of its cubes."
+        )
 
 
 def _not_opened(path: str, source: str, words: str) -> InputError:

@@ -194,7 +194,7 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
     if start.startswith(b"\x89HDF"):
         from rsunfold.io.prisma import PrismaReader, is_prisma
 
-        if var in (None, "VNIR_Cube", "SWIR_Cube") and is_prisma(name):
+        if is_prisma(name, var):
             return PrismaReader(name, var)
     if file.suffix.lower() == ".hdr":
         from rsunfold.io.envi import resolve

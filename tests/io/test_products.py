@@ -58,7 +58,15 @@ def test_bands_of_both_cubes_rise_by_wavelength(product):
     assert meta.crs == CRS.from_epsg(32633) and tuple(meta.transform)[:6] == (30, 0, 500000, 0, -30, 5000015)
 
 
-@pytest.mark.parametrize(("var", "waves"), [("VNIR_Cube", (450, 700, 1000)), ("SWIR_Cube", (950, 1500, 2400))])
+@pytest.mark.parametrize(
+    ("var", "waves"),
+    [
+        ("VNIR_Cube", (450, 700, 1000)),
+        ("SWIR_Cube", (950, 1500, 2400)),
+        ("Data Fields/VNIR_Cube", (450, 700, 1000)),
+        ("//HDFEOS/SWATHS/PRS_L2D_HCO/Data_Fields/SWIR_Cube", (950, 1500, 2400)),
+    ],
+)
 def test_one_of_the_cubes(product, var, waves):
     with open_cube(product()[0], var=var) as reader:
         assert reader.meta.wavelengths == waves
@@ -73,10 +81,24 @@ def test_corners_may_be_those_of_the_image(product):
         assert reader.meta.crs is None and any("do not fit its size" in note for note in reader.meta.notes)
 
 
-def test_radiances_have_no_coordinates(product):
-    path, cubes = product("1")
+def test_gdal_is_not_asked_for_cubes_whose_axes_it_does_not_know(product):
+    path, _ = product()
+    for name in (
+        f'HDF5:"{path}"://HDFEOS/SWATHS/PRS_L2D_HCO/Data_Fields/VNIR_Cube',
+        f"HDF5:{path}://HDFEOS/SWATHS/PRS_L2D_HCO/Data_Fields/SWIR_Cube",
+    ):
+        with pytest.raises(InputError, match=r"part of a PRISMA product.*give the \.he5 file itself"):
+            open_cube(name)
+
+
+@pytest.mark.parametrize("level", ["1", "2B", "2C"])
+def test_the_first_axis_of_swaths_are_the_detectors_from_right_to_left(product, level):
+    path, cubes = product(level)
     with open_cube(path, var="VNIR_Cube") as reader:
-        np.testing.assert_allclose(reader.read().data[0], cubes["VNIR"][:, 3] / 100 - 0.5, rtol=1e-5)
+        assert reader.shape == (3, COLS, ROWS)
+        expected = cubes["VNIR"][:, 3][::-1].T / 100 - 0.5
+        np.testing.assert_allclose(reader.read().data[0], expected, rtol=1e-5)
+        np.testing.assert_allclose(reader.read(Window(1, 2, 3, 2), [0]).data[0], expected[1:4, 2:4], rtol=1e-5)
         assert reader.meta.crs is None and any("no map" in note for note in reader.meta.notes)
 
 
@@ -89,8 +111,40 @@ def test_pixels_outside_the_swath_are_not_valid_whatever_bands_are_read(product)
             cube[1, 1, 1] = 0  # one dark band
     for bands in (None, [0], [5, 1]):
         with open_cube(path) as reader:
-            valid = reader.read(bands=bands).valid
-        assert not valid[0, 0] and valid.sum() == valid.size - 1
+            found = reader.read(bands=bands, scaled=False)
+        assert not found.valid[0, 0] and found.valid.sum() == found.valid.size - 1
+        assert found.meta.nodata == (0,) * len(found.data) and (found.data[:, 0, 0] == 0).all()
+        np.testing.assert_array_equal((found.data > 0).all(axis=0), found.valid)  # also once it is written
+
+
+def test_reads_in_any_order_and_of_any_window_agree(product):
+    for level in ("1", "2D"):
+        with open_cube(product(level)[0]) as reader:
+            whole = reader.read(scaled=False).data
+            for window in (Window(0, 0, 2, 3), Window(2, 1, 3, 4), Window(3, 2, 1, 1)):
+                for bands in ([3, 1, 0], [5], [2, 2, 4]):
+                    part = reader.read(window, bands, scaled=False).data
+                    np.testing.assert_array_equal(part, whole[bands][:, *window.slices])
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"L2ScaleVnirMax": np.nan},
+        {"L2ScaleVnirMax": 0.1},
+        {"List_Cw_Vnir_Flags": np.array([b"a", b"b", b"c", b"d"])},
+        {"List_Fwhm_Vnir": h5py.Empty("f4")},
+    ],
+)
+def test_attributes_that_give_no_values(product, odd):
+    with pytest.raises(InputError):
+        open_cube(product(**odd)[0])
+
+
+@pytest.mark.parametrize("odd", [{"Product_ULcorner_easting": np.nan}, {"Product_LRcorner_northing": np.inf}])
+def test_corners_that_are_no_numbers_leave_no_coordinates(product, odd):
+    with open_cube(product(**odd)[0]) as reader:
+        assert reader.meta.crs is None and any("coordinates" in note for note in reader.meta.notes)
 
 
 def test_products_that_are_not_complete(product):
@@ -119,10 +173,11 @@ BAND = (
 
 
 @pytest.mark.parametrize("listed", [2, 3])
-def test_the_metadata_of_enmap(tmp_path, write_tif, cube, listed):
+@pytest.mark.parametrize("name", ["ENMAP01-x-SPECTRAL_IMAGE.TIF", "ENMAP01-x-SPECTRAL_IMAGE_COG.tiff"])
+def test_the_metadata_of_enmap(tmp_path, write_tif, cube, listed, name):
     bands = "".join(BAND.format(n=n + 1, w=420.5 + n) for n in range(listed))
     (tmp_path / "ENMAP01-x-METADATA.XML").write_text(ENMAP.format(bands=bands))
-    with open_cube(write_tif(cube.astype(np.int16), name="ENMAP01-x-SPECTRAL_IMAGE.TIF")) as reader:
+    with open_cube(write_tif(cube.astype(np.int16), name=name)) as reader:
         meta = reader.meta
         if listed != len(cube):
             assert not meta.wavelengths and not meta.scales
@@ -158,8 +213,10 @@ def emit(tmp_path):
         yield file
 
 
-def test_bands_that_a_group_of_the_file_describes(emit):
+@pytest.mark.parametrize("units", ["um", b"um", np.array([b"um"]), np.array(["um"], h5py.string_dtype())])
+def test_bands_that_a_group_of_the_file_describes(emit, units):
     path = emit.filename
+    emit["sensor_band_parameters/wavelengths"].attrs["units"] = units
     emit.close()
     for name, var in ((path, "reflectance"), (f'NETCDF:"{path}":reflectance', None)):
         with open_cube(name, var=var) as reader:
