@@ -20,6 +20,8 @@ _callers: torch.dtype
 def _begin_anew() -> None:
     """In a process that was forked while another thread was inside: that thread is not there."""
     global _lock, _numbers, _inside
+    if _inside:
+        sys.modules["torch"].set_default_dtype(_callers)
     _lock, _numbers, _inside = threading.Lock(), threading.RLock(), 0
 
 
@@ -57,7 +59,7 @@ def _float32(torch: Any) -> Iterator[None]:
         yield
     finally:
         with _lock:
-            _inside -= 1
+            _inside = max(0, _inside - 1)  # a process may have been forked inside
             if not _inside and torch.get_default_dtype() == torch.float32:
                 torch.set_default_dtype(_callers)
 

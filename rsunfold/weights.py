@@ -109,9 +109,9 @@ def shipped() -> dict[str, dict[str, str]]:
         raise WeightsError(f"the installation is damaged: {path}: {error}; reinstall rsunfold.") from None
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: str | os.PathLike[str]) -> str:
     """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as f:
+    with Path(path).open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 

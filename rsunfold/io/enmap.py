@@ -21,7 +21,8 @@ _OF_BANDS = {
 def metadata_of(image: Path) -> Path | None:
     """``...-METADATA.XML`` beside ``...-SPECTRAL_IMAGE.TIF``; None for other images, and where there is none."""
     found = _IMAGE.fullmatch(image.stem)
-    names = () if found is None else (f"{found[1]}-METADATA.XML", f"{found[1]}-METADATA.xml")
+    ends = ("METADATA.XML", "METADATA.xml", "metadata.xml")
+    names = () if found is None else (f"{found[1]}-{end}" for end in ends)
     return next((path for path in map(image.with_name, names) if path.is_file()), None)
 
 

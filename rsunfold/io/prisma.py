@@ -32,7 +32,7 @@ PIXEL = 30.0
 """Metres of a pixel of the hyperspectral cubes."""
 CACHE = 2**26
 """Bytes of decompressed chunks that are kept: with less, each window of a compressed cube decompresses whole rows."""
-_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, ValueError, ArithmeticError)
+_DAMAGED = (OSError, RuntimeError, LookupError, TypeError, ValueError, ArithmeticError)
 """What h5py raises for files that are damaged, and NumPy for attributes that are not what they should be."""
 
 
@@ -64,7 +64,8 @@ def _cubes(file: h5py.File) -> dict[str, h5py.Dataset]:
     """The cubes by name."""
     swaths = file.get("HDFEOS/SWATHS", {})
     names = (f"HDFEOS/SWATHS/{swath}/Data Fields/{kind}_Cube" for swath in swaths for kind in ("VNIR", "SWIR"))
-    return {name.rpartition("/")[2]: file[name] for name in names if _CUBE.fullmatch(name) and name in file}
+    found = {name.rpartition("/")[2]: file.get(name) for name in names if _CUBE.fullmatch(name)}
+    return {name: item for name, item in found.items() if isinstance(item, h5py.Dataset)}
 
 
 class PrismaReader(CubeReader):
@@ -107,7 +108,7 @@ class PrismaReader(CubeReader):
         rows, cols = sizes.pop() if self._map else sizes.pop()[::-1]
         self.shape = (len(self._bands), rows, cols)
         self.dtype = np.result_type(*(part.data.dtype for part in self._parts))
-        chunks = self._parts[0].data.chunks or (1, 1, cols)
+        chunks = self._parts[0].data.chunks or (1, 1, self._parts[0].data.shape[2])
         self.block_shape = (chunks[0], chunks[2]) if self._map else (chunks[2], chunks[0])
         crs, transform, notes = self._place(rows, cols)
         of = [self._parts[n] for n, _ in self._bands]
@@ -131,6 +132,8 @@ class PrismaReader(CubeReader):
         known = self._file.attrs
         centres, widths = (np.ravel(known[f"List_{kind}_{sensor}"]).astype(float) for kind in ("Cw", "Fwhm"))
         used = np.ravel(known.get(f"List_Cw_{sensor}_Flags", np.ones(len(centres)))).astype(float) > 0
+        if data.dtype.kind != "u":
+            raise InputError(f"{self.path}: the cube {data.name} has samples of type {data.dtype}, not counts.")
         if not len(centres) == len(widths) == len(used) == data.shape[1]:
             raise InputError(f"{self.path}: the cube {data.name} has not the bands that the file lists.")
         places = np.flatnonzero(used & (centres > 0))
@@ -150,7 +153,8 @@ class PrismaReader(CubeReader):
         """CRS and transform of a map (level 2D); without them a note."""
         names = [f"Product_{corner}corner_{axis}" for corner in ("UL", "LR") for axis in ("easting", "northing")]
         if not self._map or not all(name in self._file.attrs for name in ("Epsg_Code", *names)):
-            return None, None, [Aside("the product is no map, so the result has no coordinates")]
+            turned = "" if self._map else "; rows and columns are exchanged and detectors run from left to right"
+            return None, None, [Aside(f"the product is no map, so the result has no coordinates{turned}")]
         try:
             left, top, right, bottom = map(self._number, names)
             crs = CRS.from_epsg(int(self._number("Epsg_Code")))
@@ -167,21 +171,24 @@ class PrismaReader(CubeReader):
     def _outside(self) -> NDArray[np.bool_]:
         """bool (rows, cols): what is not seen."""
         outside = np.ones(self.shape[1:], bool)
-        whole = Window(0, 0, *self.shape[1:])
-        for part in self._parts:
-            for k in {0, len(part.places) // 2, len(part.places) - 1} if part.places else ():
-                for _, plane in self._planes(part, whole, [part.places[k]]):
-                    outside &= plane == 0
+        height = max(1, self.block_shape[0])
+        for row in range(0, self.shape[1], height):
+            window = Window(row, 0, min(height, self.shape[1] - row), self.shape[2])
+            for part in self._parts:
+                ends = sorted({0, len(part.places) // 2, len(part.places) - 1}) if part.places else []
+                for _, plane in self._planes(part, window, [part.places[k] for k in ends]) if ends else ():
+                    outside[window.slices] &= plane == 0
         return outside
 
     def _planes(self, part: _Cube, window: Window, places: list[int]) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(number among ``places``, the band there), neighbours read together."""
+        """(number among ``places``, the band there); what is near each other is read together."""
         rows, cols = window.slices
         if not self._map:
             last = self.shape[2]
             rows, cols = slice(last - cols.stop, last - cols.start), rows
         order = np.argsort(places)
-        for run in np.split(order, np.flatnonzero(np.diff(np.array(places)[order]) > 1) + 1):
+        near = part.data.chunks[1] if part.data.chunks else 1  # what one chunk holds is decompressed together
+        for run in np.split(order, np.flatnonzero(np.diff(np.array(places)[order]) > near) + 1):
             first = places[run[0]]
             block = part.data[rows, first : places[run[-1]] + 1, cols]
             for i in run:

@@ -389,8 +389,8 @@ def _refuse_parts_of_prisma(name: str) -> None:
     """Raise InputError for a cube of PRISMA under one of GDAL's names, which knows neither its axes nor its bands."""
     if _OF_PRISMA.search(name):
         raise InputError(
-            f"{name} is part of a PRISMA product, whose axes GDAL does not know: give the .he5 file itself, out of its "
-            "archive, with --var VNIR_Cube or SWIR_Cube for one of its cubes."
+            f"{name} is part of a PRISMA product, whose axes GDAL does not know: give the .he5 file itself, complete "
+            "and out of its archive; --var VNIR_Cube or SWIR_Cube takes one of its cubes."
         )
 
 

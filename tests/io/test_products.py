@@ -134,6 +134,7 @@ def test_reads_in_any_order_and_of_any_window_agree(product):
         {"L2ScaleVnirMax": 0.1},
         {"List_Cw_Vnir_Flags": np.array([b"a", b"b", b"c", b"d"])},
         {"List_Fwhm_Vnir": h5py.Empty("f4")},
+        {"L2ScaleSwirMax": np.array([])},
     ],
 )
 def test_attributes_that_give_no_values(product, odd):
@@ -141,7 +142,10 @@ def test_attributes_that_give_no_values(product, odd):
         open_cube(product(**odd)[0])
 
 
-@pytest.mark.parametrize("odd", [{"Product_ULcorner_easting": np.nan}, {"Product_LRcorner_northing": np.inf}])
+@pytest.mark.parametrize(
+    "odd",
+    [{"Product_ULcorner_easting": np.nan}, {"Product_LRcorner_northing": np.inf}, {"Epsg_Code": np.array([])}],
+)
 def test_corners_that_are_no_numbers_leave_no_coordinates(product, odd):
     with open_cube(product(**odd)[0]) as reader:
         assert reader.meta.crs is None and any("coordinates" in note for note in reader.meta.notes)
@@ -154,6 +158,21 @@ def test_products_that_are_not_complete(product):
         open_cube(product(List_Cw_Swir=[1.0])[0])
     with pytest.raises(InputError, match=r"contains several images"):  # HDF5 of another kind
         open_cube(product(drop=["List_Cw_Vnir"])[0])
+
+
+def test_cubes_that_are_none(product):
+    path, _ = product()
+    name = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields/VNIR_Cube"
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file.create_group(name)
+    with open_cube(path) as reader:
+        assert reader.shape[0] == 3
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = np.ones((ROWS, 4, COLS))
+    with pytest.raises(InputError, match="samples of type float64, not counts"):
+        open_cube(path)
 
 
 def test_a_truncated_product(product):
