@@ -7,12 +7,23 @@ from typing import Any
 import h5py
 import numpy as np
 
+from rsunfold.errors import InputError
+
 _LISTS = {
     "wavelength": ("wavelengths", "wavelength", "central_wavelength", "wl"),
     "fwhm": ("fwhm", "bandwidth"),
     "bbl": ("good_wavelengths", "bbl"),
 }
 """Names of arrays, by the entry of an ENVI header that says the same."""
+
+
+def refuse_damaged(path: str) -> None:
+    """Raise InputError for an HDF5 file that is truncated or damaged, about which GDAL would print many lines."""
+    try:
+        h5py.File(path, "r").close()
+    except OSError as error:
+        if "lock" not in str(error):  # another program writes it, or the file system has no locks
+            raise InputError(f"{path} is truncated or damaged ({error}).") from None
 
 
 def header_of(path: str, bands: int) -> dict[str, str] | None:

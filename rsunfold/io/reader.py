@@ -192,16 +192,12 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
 
         return MatReader(name, var)
     if start.startswith(b"\x89HDF"):
+        from rsunfold.io.hdf5 import refuse_damaged
         from rsunfold.io.prisma import PrismaReader, is_prisma
 
+        refuse_damaged(name)
         if is_prisma(name, var):
             return PrismaReader(name, var)
-        try:
-            return RasterReader(name, name, var, palette)
-        except InputError as error:
-            if "known format" in str(error):  # whose first bytes are there
-                raise InputError(f"{name} is truncated or damaged: it begins as HDF5, but cannot be opened.") from None
-            raise
     if file.suffix.lower() == ".hdr":
         from rsunfold.io.envi import resolve
 

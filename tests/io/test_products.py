@@ -180,7 +180,7 @@ def test_a_truncated_product(product, left):
     path, _ = product()
     content = path.read_bytes()
     path.write_bytes(content[: int(left * len(content))])
-    with pytest.raises(InputError, match="truncated or damaged|contains"), open_cube(path) as reader:
+    with pytest.raises(InputError, match=r"truncated or damaged|contains"), open_cube(path) as reader:
         reader.read()
 
 
