@@ -22,7 +22,7 @@ def refuse_damaged(path: str) -> None:
     try:
         h5py.File(path, "r").close()
     except OSError as error:
-        if "lock" not in str(error):  # another program writes it, or the file system has no locks
+        if "unable to lock" not in str(error):  # another program writes it, or the file system has no locks
             raise InputError(f"{path} is truncated or damaged ({error}).") from None
 
 
