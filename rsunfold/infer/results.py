@@ -28,7 +28,6 @@ from rsunfold.io.names import of_gdal
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
 from rsunfold.io.writer import (
     ENVI_SUFFIXES,
-    GEOTIFF_SUFFIXES,
     refuse_header_of_tiff,
     refuse_in_envi,
     refuse_shared_header,
@@ -194,7 +193,7 @@ def refuse_results(folder: Path, names: Collection[str], spec: ModelSpec, source
     for name in names:
         if Path(name).suffix.lower() in ENVI_SUFFIXES and Path(name).suffix != ".hdr":
             refuse_shared_header(folder / name)
-        if Path(name).suffix.lower() in GEOTIFF_SUFFIXES:
+        if Path(name).suffix.lower() in TIFF_SUFFIXES:
             refuse_header_of_tiff(folder / name)
         path = folder / name
         task = _told(path).get("task") if path.suffix == ".json" else None

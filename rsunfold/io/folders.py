@@ -11,7 +11,7 @@ from typing import Any
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff
 from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
-from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
+from rsunfold.io.writer import ENVI_SUFFIXES
 
 SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr", ".he5"}
 """Extensions of what a folder is looked through for. Others are read where they are named: data files of ENVI stand
@@ -23,7 +23,7 @@ LAST = ("_summary.json", "_ranking.json", "_explain.json")
 """How the file ends that is written after all others of a result."""
 _RASTER = "score|mask|stages|residual|denoised|selected"
 _TABLE = "summary|targets|anomalies|spectra|ranking|explain|selected"
-_KINDS = dict.fromkeys(GEOTIFF_SUFFIXES + ENVI_SUFFIXES, _RASTER)
+_KINDS = dict.fromkeys(TIFF_SUFFIXES + ENVI_SUFFIXES, _RASTER)
 _KINDS |= {".png": "quicklook|spectra|stages|explain|report|bands|noise|selected"}
 _KINDS |= dict.fromkeys((".csv", ".npy", ".json", ".geojson"), _TABLE)
 """What the names of results say behind that of the image, by extension."""

@@ -19,7 +19,6 @@ from rsunfold.io import envi
 from rsunfold.io.atomic import atomic_path, refuse_existing, write_failure
 from rsunfold.io.reader import PER_BAND
 
-GEOTIFF_SUFFIXES = (".tif", ".tiff")
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
 _OF_CONTAINERS = re.compile(r"^NETCDF_DIM_|#(scale_factor|add_offset|_FillValue|missing_value)$")
 """Tags of NetCDF and HDF5 that are true of the axes and samples in the container alone."""
@@ -171,8 +170,8 @@ class RasterWriter:
     ) -> None:
         self.path = Path(path)
         suffix = self.path.suffix.lower()
-        if suffix not in GEOTIFF_SUFFIXES + ENVI_SUFFIXES:
-            known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
+        if suffix not in envi.TIFF_SUFFIXES + ENVI_SUFFIXES:
+            known = " ".join(envi.TIFF_SUFFIXES + ENVI_SUFFIXES)
             raise UsageError(f"{path} has an unsupported extension; use one of {known}.")
         self._envi = suffix in ENVI_SUFFIXES
         if suffix == ".hdr":

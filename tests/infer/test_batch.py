@@ -12,8 +12,9 @@ from rsunfold.infer.features import run as features
 from rsunfold.infer.hsi import run as hsi
 from rsunfold.infer.infrared import explain
 from rsunfold.infer.infrared import run as infrared
+from rsunfold.io.envi import TIFF_SUFFIXES
 from rsunfold.io.folders import LAST, is_result
-from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES
+from rsunfold.io.writer import ENVI_SUFFIXES
 from rsunfold.registry import all_models
 
 SURROGATE = UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
@@ -103,7 +104,7 @@ def test_patterns_leave_out_what_lies_beside_an_image(tmp_path, monkeypatch):
         expand(["f_*"])
 
 
-TARGETS = [hsi.target_of(Path(f"a_denoised{suffix}"), "a") for suffix in GEOTIFF_SUFFIXES + ENVI_SUFFIXES]
+TARGETS = [hsi.target_of(Path(f"a_denoised{suffix}"), "a") for suffix in TIFF_SUFFIXES + ENVI_SUFFIXES]
 RESULTS = {
     "detect-ir": infrared.replaced_names("a", infrared.Options()),
     "explain": set(explain.output_names("a").values()),

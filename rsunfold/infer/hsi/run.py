@@ -35,10 +35,11 @@ from rsunfold.infer.results import (
 from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
+from rsunfold.io.envi import TIFF_SUFFIXES
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
-from rsunfold.io.writer import ENVI_SUFFIXES, GEOTIFF_SUFFIXES, the_nodata
+from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
 from rsunfold.subspace import Subspace
 
 DENOISED = "_denoised"
@@ -81,12 +82,12 @@ class Cleaned(Result):
 
 def target_of(output: Path, stem: str, envi: bool = False) -> Path:
     """The raster that one input gives: ``output`` itself when it has the extension of a raster, else a file in it."""
-    if output.suffix.lower() in GEOTIFF_SUFFIXES + ENVI_SUFFIXES and not output.is_dir():
-        if envi and output.suffix.lower() in GEOTIFF_SUFFIXES:
+    if output.suffix.lower() in TIFF_SUFFIXES + ENVI_SUFFIXES and not output.is_dir():
+        if envi and output.suffix.lower() in TIFF_SUFFIXES:
             raise UsageError(f"--envi cannot be combined with {output}; give a name that ends in .hdr, or a folder.")
         return output.with_suffix(".img") if output.suffix.lower() == ".hdr" else output
     if output.suffix.lower() in FILES and not output.is_dir():
-        known = " ".join(GEOTIFF_SUFFIXES + ENVI_SUFFIXES)
+        known = " ".join(TIFF_SUFFIXES + ENVI_SUFFIXES)
         raise UsageError(f"{output} has an unsupported extension; use one of {known}.")
     return output / f"{stem}{DENOISED}{'.img' if envi else '.tif'}"
 
