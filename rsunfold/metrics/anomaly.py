@@ -124,7 +124,7 @@ def _checked(score: NDArray[Any], truth: Mask, valid: Mask | None) -> tuple[Valu
         )
     if truth.dtype != np.bool_ or valid.dtype != np.bool_:
         raise InputError(f"truth and valid mask must be boolean, got {truth.dtype} and {valid.dtype}.")
-    valid = np.ma.getdata(valid) & counted(score, truth, valid)
+    valid = counted(valid, score, truth)
     s, anomalous = np.ma.getdata(score)[valid].astype(np.float64), np.ma.getdata(truth)[valid]
     if not anomalous.any():
         raise InputError("no valid pixel is an anomaly in the truth; there is nothing to detect.")

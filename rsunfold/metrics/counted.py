@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_]
 
-def counted(*arrays: NDArray[Any]) -> NDArray[np.bool_]:
-    """bool (rows, cols), False where a masked array among ``arrays``, each (rows, cols) or (bands, rows, cols) of one
-    size, masks a pixel in any band."""
-    known = np.ones(arrays[0].shape[-2:], dtype=bool)
-    for array in arrays:
+
+def counted(valid: Mask, *arrays: NDArray[Any]) -> Mask:
+    """``valid``, bool (rows, cols), without the pixels that it or one of ``arrays``, each (rows, cols) or (bands, rows,
+    cols), masks in any band where it is a masked array."""
+    known = np.array(np.ma.getdata(valid))
+    for array in (valid, *arrays):
         if np.ma.is_masked(array):
-            masked = np.ma.getmaskarray(array)
-            known &= ~masked.reshape(-1, *known.shape).any(axis=0)
+            known &= ~np.ma.getmaskarray(array).reshape(-1, *known.shape).any(axis=0)
     return known

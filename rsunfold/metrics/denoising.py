@@ -147,7 +147,7 @@ def _checked(first: NDArray[Any], second: NDArray[Any], data_range: float, valid
         raise InputError(
             f"the valid mask must be boolean with shape {first.shape[1:]}, got {valid.dtype} of shape {valid.shape}."
         )
-    valid = np.ma.getdata(valid) & counted(first, second, valid)
+    valid = counted(valid, first, second)
     if not valid.any():
         raise InputError("no pixel is valid; there is nothing to compare.")
     return valid

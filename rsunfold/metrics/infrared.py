@@ -42,7 +42,7 @@ def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
     the maximum is 0 or less. Every other image gets at least one detection, so an empty scene is never empty. Raises
     InputError for a valid mask that is not boolean and where the score is NaN at a valid pixel.
     """
-    valid = _counting(score, score, valid)
+    valid = _counting(valid, score)
     score = np.ma.getdata(score)
     inside = score[valid]
     if np.isnan(inside).any():
@@ -51,15 +51,12 @@ def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
     return np.asarray(valid & (score > 0.5 * top)) if top > 0 else np.zeros(score.shape, dtype=bool)
 
 
-def _counting(score: NDArray[Any], truth: NDArray[Any], valid: Mask | None) -> Mask:
-    """``valid``, None for all pixels, without those that it, ``score`` or ``truth``, all of one shape, mask; InputError
-    where it is not boolean."""
-    if valid is None:
-        return counted(score, truth)
-    known = counted(score, truth, valid)
+def _counting(valid: Mask | None, *arrays: NDArray[Any]) -> Mask:
+    """What is :func:`counted`, of all pixels (H, W) where ``valid`` is None; InputError where it is not boolean."""
+    valid = np.ones(arrays[0].shape, dtype=bool) if valid is None else valid
     if valid.dtype != np.bool_:
         raise InputError(f"the valid mask must be boolean, got {valid.dtype}.")
-    return np.asarray(known & np.ma.getdata(valid))
+    return counted(valid, *arrays)
 
 
 def roc_thresholds(threshold: float = 0.5, count: int = 97) -> NDArray[np.float64]:
@@ -120,10 +117,10 @@ class InfraredMetrics:
             )
         if any(a is not None and a.dtype != np.bool_ for a in (truth, known)):
             raise InputError(f"the truth of {name} and its mask of known pixels must be boolean.")
-        valid = _counting(score, truth, valid)
+        valid = _counting(valid, score, truth)
         score, truth = np.ma.getdata(score), np.ma.getdata(truth)
         predicted = self._predicted(name, score, valid)
-        valid = valid if known is None else valid & np.ma.getdata(known) & counted(known)
+        valid = valid if known is None else valid & counted(known)
         truth, predicted = truth & valid, predicted & valid
         g, p = Components.of(truth), Components.of(predicted)
         _, matched = match(g, p)
