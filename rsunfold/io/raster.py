@@ -32,7 +32,6 @@ _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
 _SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
 """Names of NetCDF dimensions that are no bands."""
-_BESIDE = {"GTiff": "what lies beside the TIFF, an ENVI header or the metadata of EnMAP"}
 _OF_PRISMA = re.compile(r"SWATHS/PRS_L\w+_H\w+/+Data.Fields/\w+(?:_Cube|_MATRIX)")
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar"}
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
@@ -114,10 +113,6 @@ class RasterReader(CubeReader):
         self.block_shape = ds.block_shapes[0]
         header = self._envi_header(source) if ds.driver == "ENVI" else None
         self._beside = None
-        if ds.driver in ("netCDF", "HDF5", "HDF5Image") and bands > 1:
-            from rsunfold.io import hdf5
-
-            self._beside = next((hdf5.header_of(file, bands) for file in ds.files[:1]), None)
         if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
             self._beside, notes = envi.beside_tiff(Path(source), *self.shape)
             self._beside = self._beside or enmap.header_of(Path(source), bands)
@@ -224,7 +219,7 @@ class RasterReader(CubeReader):
             }
             neutral = {"scales": 1, "offsets": 0, "band_names": "", "units": ""}
             fields = {key: values for key, values in fields.items() if set(values) != {neutral[key]}}
-        if self._beside is not None and ds.driver == "GTiff":
+        if self._beside is not None:
             fields |= self._from_beside(self._beside, bands, fields)
         if self._lut is None and set(self._nodata) != {None}:
             fields["nodata"] = self._nodata
@@ -301,11 +296,14 @@ class RasterReader(CubeReader):
             of_axis = {key.lower(): unit for key, unit in own.items()}.get(f"{next(names, None)}#units", "")
             units = [band.get("wavelength_units", of_axis) for band in lowered]
             return {**found, "units": units}
-        if self._beside is not None:
-            self._notes.append(
-                Aside(f"wavelengths were taken from {_BESIDE.get(ds.driver, 'other arrays of the file')}")
-            )
-            return self._spectral_texts(self._beside)
+        beside, where = self._beside, "what lies beside the TIFF, an ENVI header or the metadata of EnMAP"
+        if ds.driver in ("netCDF", "HDF5", "HDF5Image") and len(self._indexes) > 1 and ds.files:
+            from rsunfold.io import hdf5
+
+            beside, where = hdf5.header_of(ds.files[0], len(self._indexes)), "other arrays of the file"
+        if beside is not None:
+            self._notes.append(Aside(f"wavelengths were taken from {where}"))
+            return self._spectral_texts(beside)
         imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
         found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
