@@ -334,9 +334,9 @@ def use_threads(count: int | None) -> None:
     """
     if count is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if any(name in os.environ for name in THREADS_OF_LIBRARIES) or cores_in_groups() >= cores:
-            return
         count = cores_in_groups()
+        if any(name in os.environ for name in THREADS_OF_LIBRARIES) or count >= cores:
+            return
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(count)

@@ -293,7 +293,6 @@ class _Made:
     def summary(self, started: float) -> dict[str, Any]:
         """The JSON report: everything that is needed to do it again, and what came of it."""
         s, w, o = self.source, self.wanted, self.options
-        chosen = self.ranking[: self.selection.count]
         return {
             "rsunfold": __version__,
             "input": s.path,
@@ -308,7 +307,7 @@ class _Made:
             "features_in": o.features,
             "ignored_columns": list(o.ignore),
             "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
-            "selected": len(chosen),
+            "selected": len(self.indices),
             "selected_indices_zero_based": self.indices,
             f"selected_{s.noun}s_one_based": [i + 1 for i in self.indices],
             "selected_names": [s.names[i] for i in self.indices] if s.names else None,
