@@ -23,6 +23,24 @@ def bottleneck(first: int, depth: int, c: int, C: int, *, norm: bool) -> Operato
     return Operator(layers, nn.Conv2d(C, 1, 3, padding=1), SqueezeExcite(C, max(2, C // 16)))
 
 
+def pass_through(F: Operator) -> None:
+    """Give a bottleneck of two channels or more, without normalisation, weights with which F(x) = x.
+
+    Two channels carry max(x, 0) and max(-x, 0) past the rectifiers. The others keep their weights; the projection does
+    not see them yet.
+    """
+    layers = [m for m in (*F.features, F.head) if isinstance(m, nn.Conv2d)]
+    split, join, twice = torch.tensor([[1.0], [-1.0]]), torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0]])
+    for layer, taps in zip(layers, [split, *[torch.eye(2)] * (len(layers) - 3), join, twice], strict=True):
+        rows, columns = taps.shape
+        middle = layer.kernel_size[0] // 2
+        layer.weight[:rows] = 0
+        layer.weight[:rows, :columns, middle, middle] = taps
+        layer.bias[:rows] = 0  # type: ignore[index]
+    gate: Any = F.se.excitation[-2]  # type: ignore[union-attr]
+    gate.weight[0], gate.bias[0] = 0, 0  # the sigmoid of which is 1/2
+
+
 class Stage(nn.Module):
     """One iteration on D = B + T + N, in the order B, T, N, D::
 
@@ -104,6 +122,27 @@ class LRPCANet(TargetNetwork):
             if not self.arch["carry_noise"]:
                 N = 0.0
         return T, D
+
+    def add_stage(self) -> None:
+        """Add a stage that leaves T as it is: F_B = 0, so that x = 2 T, and eps F_T(x) = x / 2.
+
+        F_B, F_N and F_D are those of the stage before, F_B with a projection of zero. Two channels of F_T carry x and
+        -x through its rectifiers; the others have random weights that its projection does not see yet.
+        """
+        last: Any = self.stages[-1]
+        c, C, R = self.arch["c"], self.arch["C"], self.arch["R"]
+        if c < 2 or self.arch["carry_noise"]:
+            raise ValueError("a stage can be added only with two channels or more, and where N starts at 0")
+        stage = Stage(c, C, R)
+        for part in ("FB", "FN", "FD"):
+            getattr(stage, part).load_state_dict(getattr(last, part).state_dict())
+        stage.sig.copy_(last.sig)
+        stage.eps.fill_(0.5)
+        for p in stage.FB.head.parameters():
+            nn.init.zeros_(p)
+        pass_through(stage.FT)
+        self.stages.append(stage)
+        self.arch["K"] += 1
 
     @classmethod
     def from_published(cls, state: Mapping[str, Tensor]) -> Self:

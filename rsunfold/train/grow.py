@@ -1,4 +1,4 @@
-"""Networks that begin as what another has learned: wider ones, and ones whose dead operators live again."""
+"""Networks that begin as what another has learned: larger ones, and ones whose dead operators live again."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from rsunfold.unfold.unrolled import TargetNetwork, Unrolled
 
 
 @torch.no_grad()
-def grown(narrow: Unrolled, wide: Unrolled) -> Unrolled:
-    """``wide``, whose weights are random, with those of ``narrow`` in it, so that it computes the same.
+def grown(small: Unrolled, large: Unrolled) -> Unrolled:
+    """``large``, whose weights are random, with those of ``small`` in it, so that it computes the same.
 
     Each layer keeps its channels in the first places; they do not see the added ones (weights of zero), which keep
-    their random weights, and so differ from each other from the first step on. After Chen, Goodfellow and Shlens,
-    Net2Net, ICLR 2016, where added channels are copies.
+    their random weights, and so differ from each other from the first step on. Stages are added at the end, where the
+    model says how one leaves T as it is (:meth:`TargetNetwork.add_stage`). After Chen, Goodfellow and Shlens, Net2Net,
+    ICLR 2016, where added channels are copies.
 
     Raises ValueError where a layer is missing, is narrower than it was, or the two networks do not compute the same.
     """
-    if not isinstance(wide, TargetNetwork):
-        raise ValueError("only networks for infrared targets can be widened")
-    learned, state = narrow.state_dict(), wide.state_dict()  # whose tensors are those of wide
+    if not isinstance(large, TargetNetwork) or not isinstance(small, TargetNetwork):
+        raise ValueError("only networks for infrared targets can grow")
+    deep = copy.deepcopy(small)
+    for _ in range(large.arch.get("K", 0) - small.arch.get("K", 0)):
+        deep.add_stage()
+    learned, state = deep.state_dict(), large.state_dict()  # whose tensors are those of large
     if learned.keys() != state.keys():
-        raise ValueError("only channels can be added, not layers or stages")
+        raise ValueError("only channels and stages can be added, not layers")
     for name, value in state.items():
         old = learned[name]
         if old.ndim != value.ndim or any(n < m for n, m in zip(value.shape, old.shape, strict=True)):
@@ -35,10 +39,10 @@ def grown(narrow: Unrolled, wide: Unrolled) -> Unrolled:
             value[: len(old)] = 0
         value[tuple(slice(n) for n in old.shape)] = old
     image = torch.rand(1, 1, 48, 40, generator=torch.Generator().manual_seed(0))
-    (before, _), (after, _) = (copy.deepcopy(net).cpu().eval()(image) for net in (narrow, wide))
+    (before, _), (after, _) = (copy.deepcopy(net).cpu().eval()(image) for net in (small, large))
     if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
         raise ValueError("with these weights in it, the one would not compute what the other does")
-    return wide
+    return large
 
 
 @torch.no_grad()

@@ -107,6 +107,10 @@ class TargetNetwork(Unrolled):
         """
         raise NotImplementedError
 
+    def add_stage(self) -> None:
+        """Add a stage at the end that leaves T^K as it is; raises ValueError where none can."""
+        raise ValueError("this network says of no stage that it would leave T as it is")
+
 
 class DenoisingNetwork(Unrolled):
     """A network of the task ``denoise-hsi``.

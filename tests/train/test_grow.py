@@ -1,4 +1,4 @@
-"""A wider network begins as the narrower one, or is refused."""
+"""A wider or deeper network begins as the one it comes from, or is refused."""
 
 import copy
 
@@ -47,12 +47,29 @@ def test_bottlenecks_grow_too_and_the_added_channels_learn(random_network):
     assert torch.cdist(rows, rows).fill_diagonal_(1).min() > 0.01  # no two added channels are the same
 
 
+@pytest.mark.parametrize("channels", [8, 12])
+def test_added_stages_leave_the_targets_as_they_are_and_learn(channels, random_network):
+    small = random_network("l-rpcanet", carry_noise=False)
+    made = grown(small, wider("l-rpcanet", K=5, C=channels, carry_noise=False))
+    assert len(made.stages) == made.arch["K"] == 5 and len(small.stages) == small.arch["K"] == 2
+    targets = {}
+    T, D = made(IMAGE, keep=lambda k, name, x: targets.setdefault((k, name), x), reconstruct=True)
+    expected, _ = small(IMAGE)
+    for k in range(1, 5):
+        found = targets[k, "T"].detach()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+    (T.square().mean() + D.square().mean()).backward()
+    for stage in made.stages[2:]:
+        assert (stage.FT.head.weight.grad[:, 1:8] != 0).any()  # channels that the projection does not see yet
+        assert (stage.FB.head.weight.grad != 0).any()
+
+
 @pytest.mark.parametrize(
     ("arch", "said"),
     [
         ({"C": 4}, "would shrink from"),
-        ({"K": 3}, "only channels can be added"),
-        ({"R": 2}, "would shrink|only channels"),
+        ({"K": 3}, "only with two channels or more"),
+        ({"R": 2}, "would shrink|only channels and stages"),
         ({"carry_noise": False}, "would not compute"),
     ],
 )
@@ -61,7 +78,7 @@ def test_refused(arch, said, random_network):
         grown(random_network("l-rpcanet"), wider("l-rpcanet", **arch))
 
 
-def test_denoisers_are_not_widened():
+def test_denoisers_do_not_grow():
     net = wider("smds-net")
     assert not isinstance(net, TargetNetwork)
     with pytest.raises(ValueError, match="infrared"):
