@@ -27,6 +27,8 @@ APART = 1e-4
 """Sum of the squared weights that bands left out at a time may have in one of them."""
 FEW = 9
 """With fewer bands than this, noise is estimated from neighbouring pixels instead of from the other bands."""
+ENOUGH = 1.5
+"""With fewer pixels than this times the bands likewise."""
 ROUNDS, ALONE = 5, 0.1
 """Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.11 dB at most. A band of which less than the
 share ALONE lies in the noise directions says too little there and keeps its estimate."""
@@ -35,8 +37,12 @@ CONFIDENCE = 1.02
 
 
 def tells_little(bands: int, count: int) -> bool:
-    """Whether the noise of a band cannot be told from the others in ``count`` spectra."""
-    return bands < FEW or count <= bands
+    """Whether the noise of a band cannot be told from the others in ``count`` spectra.
+
+    A regression on p others leaves the share 1 - p / count of the variance of noise. Where that is little, signal and
+    noise are mixed, which :func:`residual_noise` does not undo.
+    """
+    return bands < FEW or count < ENOUGH * bands
 
 
 def regression_noise(covariance: Real) -> Real:

@@ -340,6 +340,15 @@ class TestBandNoise:
         assert found.repeated.sum() == 8
         np.testing.assert_allclose(found.noise, np.tile(spatial_noise(cube), 2))
 
+    @pytest.mark.parametrize("pixels", [(13, 15), (14, 16), (16, 17), (18, 20)])
+    def test_hardly_more_pixels_than_bands_do_not_seem_quieter(self, pixels):
+        """A regression with as many regressors as samples leaves no residual."""
+        bands, (rows, cols) = 180, pixels
+        cube = scene(bands=bands)[:, :rows, :cols]
+        found = subspace_of(cube + np.random.default_rng(4).normal(0, 0.05, cube.shape))
+        assert 0.85 < np.median(found.sigma) / 0.05 < 1.4
+        assert found.rank <= RANK + 3
+
     def test_no_more_pixels_than_bands_tell_little_of_each_other(self):
         noise = 0.5 * np.random.default_rng(0).standard_normal((BANDS, 6, 10))
         assert np.median(subspace_of(noise).sigma) == pytest.approx(0.5, rel=0.1)

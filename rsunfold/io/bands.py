@@ -16,6 +16,12 @@ _NANOMETRES = {
     **dict.fromkeys(("centimeters", "cm"), 1e7),
     **dict.fromkeys(("meters", "m"), 1e9),
 }
+_PER_NANOMETRE = {
+    **dict.fromkeys(("wavenumber", "wavenumbers", "cm-1", "1/cm"), 1e7),
+    **dict.fromkeys(("ghz", "gigahertz"), 2.99792458e8),
+    **dict.fromkeys(("mhz", "megahertz"), 2.99792458e11),
+}
+"""What a wavenumber or a frequency is divided into to give the wavelength in nanometres."""
 
 
 def split_list(text: str | None) -> list[str]:
@@ -60,6 +66,13 @@ def _of_one_unit(
     return centres, widths, "nm"
 
 
+def _of_waves(centres: list[float], widths: list[float], product: float) -> tuple[list[float], list[float]]:
+    """Wavelengths and widths in nanometres of wavenumbers or frequencies; 0 stays 0, as it stands for unknown."""
+    lengths = [product / value if value else 0.0 for value in centres]
+    scales = [product / value**2 if value else 0.0 for value in centres]
+    return lengths, [scale * width for scale, width in zip(scales, widths, strict=bool(widths))]
+
+
 def spectral_fields(
     bands: int,
     wavelength: Sequence[Any] = (),
@@ -70,8 +83,8 @@ def spectral_fields(
     """The fields ``wavelengths``, ``fwhm`` and ``bad_bands`` of a Meta, and notes on what was assumed or ignored.
 
     ``wavelength``, ``fwhm`` and ``bbl`` (1 good, 0 bad) are numbers or their text, one per band or none. ``units``
-    is the file's name for the unit of both, or one per band; without it, wavelengths below 100 are taken as
-    micrometres.
+    is the file's name for the unit of both, a length, wavenumber or frequency, or one per band, lengths; without it,
+    wavelengths below 100 are taken as micrometres.
     """
     notes: list[str] = []
     centres = _numbers("wavelength", wavelength, bands, notes)
@@ -80,10 +93,13 @@ def spectral_fields(
         centres, widths, units = _of_one_unit(centres, widths, units, notes)
     flags = _numbers("bbl", bbl, bands, notes)
     unit = units.strip().lower()
+    if unit in _PER_NANOMETRE and centres:
+        centres, widths = _of_waves(centres, widths, _PER_NANOMETRE[unit])
+        unit = "nm"
     factor = _NANOMETRES.get(unit)
     if factor is None and unit not in ("", "unknown"):
         if centres or widths:
-            notes.append(f"wavelengths are given in {units.strip()}, which is not a length, and were ignored")
+            notes.append(f"wavelengths are given in {units.strip()}, not a length, and were ignored; results have none")
         centres, widths = [], []
     elif factor is None and centres:
         factor = 1e3 if max(centres) < 100 else 1.0

@@ -315,7 +315,10 @@ class RasterReader(CubeReader):
         indexes = [self._indexes[band] for band in bands] if self._lut is None else self._indexes
         valid = np.ones((window.height, window.width), dtype=bool)
         with gdal(lambda words: InputError(f"{self.path} is truncated or damaged ({words}).")):
-            data = ds.read(indexes, window=where, out_dtype=None if self._lut is not None else self.dtype)
+            if len({ds.dtypes[index - 1] for index in indexes}) == 1:
+                data = ds.read(indexes, window=where, out_dtype=None if self._lut is not None else self.dtype)
+            else:  # rasterio reads bands of different types one by one only
+                data = np.stack([ds.read(index, window=where, out_dtype=self.dtype) for index in indexes])
             for index in self._masked(indexes):
                 valid &= ds.read_masks(index, window=where) > 0
             for index in set(ds.indexes) - set(self._indexes):

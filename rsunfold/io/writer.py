@@ -101,6 +101,11 @@ def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
             )
 
 
+def _survey_feet(crs: Any) -> bool:
+    """Whether a CRS or None counts in US survey feet, 2 millionths longer than international ones."""
+    return crs is not None and crs.is_projected and 1e-7 < crs.linear_units_factor[1] / 0.3048 - 1 < 1e-5
+
+
 def _refuse_points(path: Path, given: tuple[Sequence[Any], Any], instead: str) -> None:
     """Raise UsageError where an ENVI header cannot hold ground control points: it has at most four, in degrees."""
     points, crs = given
@@ -357,6 +362,8 @@ class RasterWriter:
             text = header.read_text("utf-8").replace(str(self._temporary), self.path.name)
             if not self.meta.band_names:  # GDAL numbers them, which says nothing, or of a selection what is not true
                 text = re.sub(r"band names = \{[^}]*\}\n", "", text)
+            if _survey_feet(self.meta.crs):  # GDAL reads its own "Feet" as international ones, metres away
+                text = text.replace(", units=Feet", "", 1)
             header.write_text(text, "utf-8")
         else:
             whole = self._blocks_whole()

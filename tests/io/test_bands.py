@@ -43,6 +43,20 @@ def test_units_that_are_no_length_are_ignored_and_said():
     assert "Index" in notes[0]
 
 
+@pytest.mark.parametrize(
+    ("units", "values", "widths", "centres", "fwhm"),
+    [
+        ("Wavenumber", [1250, 1000, 0], [4, 5, 5], (8000, 10000, 0), (25.6, 50, 0)),
+        ("GHz", [30000, 29979.2458], [], (9993.081933, 10000), ()),
+        ("MHz", ["29979245.8"], ["2997.92458"], (10000,), (1,)),
+    ],
+)
+def test_wavenumbers_and_frequencies_become_wavelengths(units, values, widths, centres, fwhm):
+    fields, notes = spectral_fields(len(values), values, widths, units=units)
+    assert fields["wavelengths"] == pytest.approx(centres) and fields["fwhm"] == pytest.approx(fwhm)
+    assert not notes
+
+
 def test_fwhm_alone_needs_units():
     assert spectral_fields(1, fwhm=["9.5"], units="nm")[0]["fwhm"] == (9.5,)
     fields, notes = spectral_fields(1, fwhm=["9.5"])

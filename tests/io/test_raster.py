@@ -369,6 +369,22 @@ def test_one_of_geotransform_and_control_points_places_the_image(tmp_path):
     assert len(meta.gcps[0]) == 4 and meta.transform is None and "its geotransform was ignored" in meta.notes[0]
 
 
+def test_bands_of_different_types_get_the_type_that_holds_all(tmp_path, write_tif):
+    kinds = {"uint16": np.uint16([[[3, 0], [65535, 7]]]), "float32": np.float32([[[0.5, -1], [2, 4]]])}
+    lines = [
+        f'<VRTRasterBand dataType="{"UInt16" if kind == "uint16" else "Float32"}" band="{i}"><SimpleSource>'
+        f"<SourceFilename>{write_tif(data, name=f'{kind}.tif')}</SourceFilename>"
+        f"<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>"
+        for i, (kind, data) in enumerate(kinds.items(), 1)
+    ]
+    (tmp_path / "a.vrt").write_text(f'<VRTDataset rasterXSize="2" rasterYSize="2">{"".join(lines)}</VRTDataset>')
+    with open_cube(tmp_path / "a.vrt") as reader:
+        whole, part = reader.read(), reader.read(bands=[1])
+    assert whole.data.dtype == part.data.dtype == reader.dtype == np.float32
+    np.testing.assert_array_equal(whole.data, np.concatenate(list(kinds.values())))
+    np.testing.assert_array_equal(part.data, kinds["float32"])
+
+
 def test_geo_points_of_an_envi_header_are_in_wgs84(write_tif, tmp_path):
     points = "{1, 1, 50, 10, 7, 1, 50, 16, 1, 7, 44, 10, 7, 7, 44, 16}"
     header = f"ENVI\nsamples = 6\nlines = 6\nbands = 1\ndata type = 1\ninterleave = bsq\ngeo points = {points}\n"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
+from rasterio.warp import transform
 from spectral.io import envi as spectral_envi
 
 from rsunfold.cube import Meta, Window
@@ -431,6 +432,18 @@ def test_envi_places_pixels_rightly_or_is_refused(tmp_path, cube, name):
             write(tmp_path / "a.img", cube, meta)
     with open_cube(write(tmp_path / "a.tif", cube, meta)) as reader:
         assert reader.meta.transform.almost_equals(where, 1e-6)
+
+
+@pytest.mark.parametrize("code", [2225, 2914])
+def test_feet_of_an_envi_header_are_those_of_the_crs_also_for_gdal_alone(tmp_path, cube, code):
+    """2225 counts in US survey feet, 2914 in international ones."""
+    crs = CRS.from_epsg(code)
+    place = Affine(3, 0, 6_500_000, 0, -3, 2_200_000)
+    write(tmp_path / "a.img", cube, Meta(crs=crs, transform=place))
+    with rasterio.open(tmp_path / "a.img") as ds:
+        assert ds.crs.linear_units_factor[1] == pytest.approx(crs.linear_units_factor[1], rel=1e-9)
+        there = [transform(c, CRS.from_epsg(4326), [6_500_000], [2_200_000]) for c in (ds.crs, crs)]
+    np.testing.assert_allclose(*there, atol=1e-8)
 
 
 def test_envi_refuses_a_crs_whose_datum_shift_it_would_lose(tmp_path, cube):

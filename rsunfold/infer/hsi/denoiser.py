@@ -16,7 +16,7 @@ from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_de
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
-from rsunfold.noise import FEW, tells_little, whole_squares
+from rsunfold.noise import ENOUGH, FEW, tells_little, whole_squares
 from rsunfold.registry import chosen_model
 from rsunfold.subspace import Subspace, published_subspace
 
@@ -144,8 +144,8 @@ class Denoiser(Budgeted):
         found = image.subspace(sigma=given, robust=self.robust)
         if given is None and self.by_wavelets(image, found) and not whole_squares(image.mosaic[1]).any():
             raise InputError(
-                f"{image.path} is too small to estimate its noise: with fewer than {FEW} bands, or no more pixels than "
-                "bands, squares of 2 x 2 valid pixels are needed; give --sigma."
+                f"{image.path} is too small to estimate its noise: with fewer than {FEW} bands, or fewer than "
+                f"{ENOUGH:g} pixels per band, squares of 2 x 2 valid pixels are needed; give --sigma."
             )
         return found
 

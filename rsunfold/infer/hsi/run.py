@@ -43,6 +43,8 @@ from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
 from rsunfold.subspace import Subspace
 
 DENOISED = "_denoised"
+EXCESS = 1.5
+"""Times its noise that may be removed of a band without a note: 0.6 to 1.1 where only noise is."""
 """What follows the name of the image in that of the raster in a folder."""
 
 
@@ -316,6 +318,7 @@ def _summary(
             f"the image appears to have {subspace.rank} directions of signal, of which {denoiser.spec.name} keeps "
             f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
         )
+    notes += _excess(denoiser, subspace, passage)
     if passage.unmarked:
         notes.append(
             f"{passage.unmarked} pixels are invalid because of a mask in the file, or of a number that it does not "
@@ -344,6 +347,21 @@ def _summary(
         "seconds": round(time.monotonic() - started, 3),
         "notes": notes,
     }
+
+
+def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[str]:
+    """A note where much more was removed than there is noise, as models do whose error is a share of the signal."""
+    noisy = subspace.noise > 0
+    if denoiser.published or not noisy.any():
+        return []
+    times = float(np.median(passage.removed.rms[noisy] / subspace.noise[noisy]))
+    if times < EXCESS:
+        return []
+    what = "stripes or impulses, if there are any, else signal" if denoiser.robust else "signal"
+    return [
+        f"what {denoiser.spec.name} removed is {times:.1f} times the noise of the band, in half of the bands or more: "
+        f"{what}; compare with star-net or fasthyde, which lose less where there is little noise"
+    ]
 
 
 def _how(image: SpectralImage, denoiser: Denoiser, subspace: Subspace) -> str:

@@ -603,3 +603,11 @@ def test_signal_in_more_directions_than_the_network_keeps_is_told(make, monkeypa
     assert told("fasthyde") == []  # keeps them all
     (note,) = told("star-net")
     assert "30 directions of signal, of which star-net keeps 12 and removes the others as noise" in note
+
+
+@pytest.mark.parametrize(("model", "level", "told"), [("lrtdtv", 5e-4, True), ("lrtdtv", 0.08, False)])
+def test_signal_that_was_removed_with_little_noise_is_told(model, level, told, clean, make):
+    data = clean + np.random.default_rng(0).normal(0, level, clean.shape).astype(np.float32)
+    notes = {m: denoised(data, make(m)).summary["notes"] for m in (model, "fasthyde")}
+    assert any(f"what {model} removed is" in note and "stripes or impulses" in note for note in notes[model]) == told
+    assert not any("removed is" in note for note in notes["fasthyde"])
