@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,12 @@ from rsunfold.cube import Cube
 from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
+
+
+_WRITTEN = ("log.csv", "validation.txt")
+"""Files by which a folder that training has written is recognised."""
+_OTHERS = re.compile(r"mask|label|annotation|(?:^|_)gt$|ground.?truth|^images$", re.IGNORECASE)
+"""What folders of masks, or of images beside them, are called in published sets."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     stored in wider types too. Of a palette with colours, such as that of an ENVI Classification, the indices count.
     Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
     InputError when the file has several bands that differ, and for values above 0 but nowhere above half of the range,
-    such as those of a file that numbers its targets; a prediction may be unsure of all, but not number them.
+    such as those of a file that numbers its targets; a prediction may be unsure of all, but not number them. A truth of
+    which most is target is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and read as pictures
+    they are inverted.
     """
     with open_cube(path, palette="grays") as reader:
         reader.refuse_complex()
@@ -71,6 +80,11 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
             f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."
         )
     known = cube.valid if (cube.valid & ~mask).any() else np.ones_like(cube.valid)
+    if truth and 2 * mask.sum() > known.sum():
+        raise InputError(
+            f"{path} marks {mask.sum() / known.sum():.0%} of the pixels as targets; if targets and background are "
+            "exchanged, invert it, and store it with 8 bits (0 and 255)."
+        )
     return mask, known
 
 
@@ -118,14 +132,18 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     """All samples below ``root``, in a fixed order.
 
     ``root`` is one set (folders ``images`` and ``masks``) or holds one set per sub-folder; a sub-folder with image
-    files and no ``images`` folder is a set without targets. ``split`` names a text file of stems, one a line, in
-    each set's folder; sets without that file are used whole.
+    files and no ``images`` folder is a set without targets. Hidden folders and those of training runs are passed over.
+    ``split`` names a text file of stems, one a line, in each set's folder; sets without that file are used whole.
 
-    Raises InputError for a folder that holds no set, masks without images, and a split file that no set has.
+    Raises InputError for a folder that holds no set, masks without images, folders that are named like a set's but
+    otherwise, and a split file that no set has.
     """
     if not root.is_dir():
         raise InputError(f"the data folder {root} does not exist.")
-    folders = [root] if (root / "images").is_dir() else sorted(p for p in root.iterdir() if p.is_dir())
+    folders = [root]
+    if not (root / "images").is_dir():
+        _refuse_other_names(root)
+        folders = _folders_in(root)
     listed = [folder for folder in folders if split and (folder / split).is_file()]
     samples: list[Sample] = []
     for folder in folders:
@@ -133,8 +151,6 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
         only = _names(folder / split) if split and folder in listed else None
         if (folder / "images").is_dir():
             samples += pair(group, folder / "images", folder / "masks", only)
-        elif folder.name == "masks" or (folder / "masks").is_dir():
-            raise InputError(f"{folder.parent if folder.name == 'masks' else folder} contains masks/ but no images/.")
         else:
             samples += [Sample(group, n, p, None) for n, p in _listed(folder, inputs_in(folder), only).items()]
     if not samples:
@@ -145,6 +161,24 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
             "with --set data.split="
         )
     return samples
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Sub-folders, without hidden ones and what training has written."""
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return [p for p in found if not all((p / name).is_file() for name in _WRITTEN)]
+
+
+def _refuse_other_names(root: Path) -> None:
+    """Raise InputError where folders below ``root``, which is no set, hold masks or images of a set by other names:
+    they would count as images without targets."""
+    for folder in (root, *(p for p in _folders_in(root) if not (p / "images").is_dir())):
+        for part in _folders_in(folder):
+            if not (part / "images").is_dir() and _OTHERS.search(part.name) and images_in(part):
+                raise InputError(
+                    f"{folder} contains {part.name}/ but no images/; the folders of a set have to be called images and "
+                    "masks."
+                )
 
 
 def _names(listing: Path) -> list[str]:

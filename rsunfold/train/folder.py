@@ -73,10 +73,13 @@ class RunFolder:
             temporary.write_text(held, encoding="utf-8")
         rows: list[dict[str, str]] = []
         if step and self.log.is_file():
-            with self.log.open(newline="", encoding="utf-8") as f:
-                rows = [row for row in csv.DictReader(f) if row["step"].isdecimal() and int(row["step"]) <= step]
+            with self.log.open(newline="", encoding="utf-8-sig", errors="replace") as f:
+                read = csv.DictReader(f)
+                if not {"step"} <= set(read.fieldnames or ()) <= {*LOG, *self.task.columns}:
+                    raise InputError(f"the log {self.log} was changed, perhaps by a spreadsheet; move it away to go on.")
+                rows = [row for row in read if (row["step"] or "").isdecimal() and int(row["step"]) <= step]
         with atomic_path(self.log, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, LOG + self.task.columns)
+            writer = csv.DictWriter(f, LOG + self.task.columns, extrasaction="ignore")  # of a damaged row
             writer.writeheader()
             writer.writerows(rows)
 

@@ -106,12 +106,45 @@ def test_folders_that_hold_no_set(tmp_path):
         find_samples(tmp_path)
 
 
-@pytest.mark.parametrize("wrong", ["image", "set/image"])
-def test_masks_without_images_are_not_taken_for_target_free_pictures(tmp_path, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "masks"),
+    [
+        ("image", "masks"),
+        ("set/image", "masks"),
+        ("IRSTD1k_Img", "IRSTD1k_Label"),
+        ("set/IRSTD1k_Img", "IRSTD1k_Label"),
+        ("img", "ground truth"),
+        ("Pictures", "Masks"),
+    ],
+)
+def test_masks_without_images_are_not_taken_for_target_free_pictures(tmp_path, wrong, masks):
+    make_set(tmp_path / "good")
     write(tmp_path / wrong / "a.png")
-    write((tmp_path / wrong).parent / "masks" / "a.png")
-    with pytest.raises(InputError, match="contains masks/ but no images/"):
+    write((tmp_path / wrong).parent / masks / "a.png")
+    with pytest.raises(InputError, match=f"contains {masks}/ but no images/; the folders of a set"):
         find_samples(tmp_path)
+
+
+def test_hidden_folders_and_those_of_training_runs_are_no_sets(tmp_path):
+    make_set(tmp_path / "b", ("x",))
+    write(tmp_path / ".trash" / "y.png")
+    write(tmp_path / "run" / "log.png")
+    for name in ("log.csv", "validation.txt"):
+        (tmp_path / "run" / name).touch()
+    assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x")]
+
+
+@pytest.mark.parametrize("kind", ["inverted", "miniswhite"])
+def test_a_truth_that_is_mostly_target_is_refused(tmp_path, kind):
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4, 3] = 1
+    if kind == "inverted":
+        path = write(tmp_path / "m.png", 255 * (1 - mask))
+    else:  # as tifffile and scikit-image write boolean arrays
+        path = write(tmp_path / "m.tif", mask, nbits=1, photometric="MINISWHITE")
+    with pytest.raises(InputError, match=r"marks 97% of the pixels as targets; .* invert it, and store it with 8 bits"):
+        read_mask(path, truth=True)
+    assert read_mask(path)[0].sum() == 62  # a prediction may be anything
 
 
 def test_an_image_without_mask(tmp_path):

@@ -388,6 +388,18 @@ def test_rows_that_a_killed_run_logged_after_its_checkpoint_are_dropped(data, tm
     assert float(log(tmp_path)[1]["lr"]) != 0.1
 
 
+def test_a_log_that_was_changed_does_not_end_a_run_in_an_internal_error(data, tmp_path):
+    recipe = tiny_recipe(4, 2)
+    stop_after(trainer(recipe, data, tmp_path), 3).run()
+    kept = (tmp_path / "log.csv").read_bytes()
+    (tmp_path / "log.csv").write_bytes(kept.replace(b",", b";"))
+    with pytest.raises(InputError, match=r"the log .*log\.csv was changed, perhaps by a spreadsheet; move it away"):
+        trainer(recipe, data, tmp_path).run(resume=True)
+    (tmp_path / "log.csv").write_bytes(b"\xef\xbb\xbf" + kept + b"\x00\xff,,,\n3,1,1,1,1,1,1,1,1,1\n")
+    trainer(recipe, data, tmp_path).run(resume=True)
+    assert [row["step"] for row in log(tmp_path)] == ["2", "3", "4"]
+
+
 @pytest.fixture
 def begun(data, tmp_path):
     """A folder that holds a run of the returned recipe."""
