@@ -16,7 +16,6 @@ from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
 
-
 _WRITTEN = ("log.csv", "validation.txt")
 """Files by which a folder that training has written is recognised."""
 _OTHERS = re.compile(r"mask|label|annotation|(?:^|_)gt$|ground.?truth|^images$", re.IGNORECASE)

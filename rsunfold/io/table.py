@@ -51,18 +51,25 @@ class Table:
 def is_table(path: str | Path, var: str | None = None) -> bool:
     """Whether a file is a table, not an image: by its extension; a MAT file is an image where it holds a cube.
 
-    A cube is an array of three dimensions, or a matrix of bands x pixels with the size of the image beside it. Raises
-    InputError when a MAT file cannot be read.
+    A cube is an array of three dimensions, or a matrix of bands x pixels with the size of the image beside it; where
+    a vector of labels is as long as the other axis of that matrix, it holds samples whose features are the pixels of a
+    picture. Raises InputError when a MAT file cannot be read.
     """
     suffix = Path(path).suffix.lower()
     if suffix != ".mat":
         return suffix in SUFFIXES
     _require(path)
-    from rsunfold.io.mat import MatFile
+    from rsunfold.io.mat import MatFile, Variable
 
     with MatFile(str(path)) as file:
         shown = [v for v in (*file.variables, *file.sparse) if var in (None, v.name)]
-        return bool(shown) and not any(len(v.shape) == 3 or file.image_size(v) is not None for v in shown)
+        labels = {max(v.shape) for v in file.variables if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
+
+        def cube(v: Variable) -> bool:
+            size = file.image_size(v)
+            return len(v.shape) == 3 if size is None else v.shape[1 - size[0]] not in labels
+
+        return bool(shown) and not any(cube(v) for v in shown)
 
 
 def read_table(
@@ -101,7 +108,7 @@ def read_table(
         if suffix == ".npy":
             raw = _from_npy(name)
         elif suffix == ".npz":
-            raw = _from_arrays(name, var, _npz(name))
+            raw = _from_arrays(name, var, _npz(name, var))
         elif suffix == ".mat":
             raw = _from_mat(name, var)
         else:
@@ -180,14 +187,22 @@ def _from_npy(path: str) -> Raw:
     return Raw(values, "the array")
 
 
-def _npz(path: str) -> dict[str, NDArray[Any]]:
+def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
+    """The arrays of an archive; those of Python objects, such as names, are left out unless ``var`` asks for one."""
     import zipfile
 
+    found: dict[str, NDArray[Any]] = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
                 raise InputError(f"{path} is a single array, not an archive; give it the extension .npy.")
-            return {name: archive[name] for name in archive.files}
+            for name in archive.files:
+                try:
+                    found[name] = archive[name]
+                except ValueError as error:
+                    if "Object arrays" not in str(error) or name == var:
+                        raise
+            return found
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         if isinstance(error, InputError):
             raise
@@ -198,9 +213,10 @@ def _from_mat(path: str, var: str | None) -> Raw:
     from rsunfold.io.mat import MatFile
 
     with MatFile(path) as file:
-        # A sparse matrix may be the table; beside another matrix it is the graph of its samples.
+        # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = any(len(v.shape) == 2 and min(v.shape) > 1 for v in file.variables)
-        held = file.variables if flat and var is None else [*file.variables, *file.sparse]
+        beside = [v for v in file.sparse if not flat or var is not None or v.leaf in DATA_NAMES]
+        held = [*file.variables, *beside]
         arrays = {}
         chosen = _chosen(path, var, {v.name: v.shape for v in held})
         for v in held:

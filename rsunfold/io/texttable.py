@@ -181,8 +181,13 @@ def _roles(
     index: list[int] = []
     notes: list[str] = []
     unnamed = table.top[:1] in ([""], ["Unnamed: 0"])  # as pandas writes an index, and reads and writes it again
-    if unnamed and len(first) > 1 and all(cell.isdecimal() for cell in first) and len({*first}) == len(first):
-        notes.append(f"the first {axis} has no name and numbers the samples, so it is not a feature")
+    numbers = [int(cell) for cell in first if cell.isdecimal()]
+    counts = len(numbers) == len(first) > 1 and len({*numbers}) == len(numbers)
+    # The first line of a file whose features are rows is its header, which no sample stands in.
+    in_turn = axis == "row" and all(b == a + 1 for a, b in pairwise(numbers))
+    if counts and (unnamed or in_turn):
+        why = "has no name and" if unnamed else "counts up and so"
+        notes.append(f"the first {axis} {why} numbers the samples, so it is not a feature")
         index = [0]
     aside = [*index, *places(path, names, ignore, axis)]
     place = label_place(path, names, label, axis)

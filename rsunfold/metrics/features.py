@@ -26,7 +26,7 @@ Labels = NDArray[Any]
 FORMULAS = {
     "acc": "ACC = (1/n) max over one-to-one maps m of clusters to classes of the count of m(cluster_i) = class_i, "
     "found by the Hungarian method",
-    "nmi": "NMI = I(cluster; class) / ((H(cluster) + H(class)) / 2), 0 where both have one member",
+    "nmi": "NMI = I(cluster; class) / ((H(cluster) + H(class)) / 2)",
     "oa": "OA = correctly classified test samples / test samples",
     "aa": "AA = mean over the classes among the test samples of the share of the class that is classified correctly",
     "kappa": "kappa = (OA - p) / (1 - p), p = sum over classes of (test share of the class) (predicted share of it)",
@@ -46,13 +46,15 @@ def clustering(X: Real, labels: Labels, seeds: Iterable[int], plain: bool = True
     scikit-learn's greedy k-means++. X is taken as it is, not standardised.
 
     Returns {"acc": .., "nmi": ..}, each {"mean", "deviation", "runs"}, shares in [0, 1]; deviation divides by the
-    number of runs. Raises InputError for NaN, fewer samples than classes or labels that do not fit.
+    number of runs. Raises InputError for NaN, fewer samples than classes, one class only or labels that do not fit.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score
 
     X, y = _checked(X, labels)
     classes = int(y.max()) + 1
+    if classes == 1:
+        raise InputError("clustering needs samples of two classes or more; all labels are the same.")
     runs: dict[str, list[float]] = {"acc": [], "nmi": []}
     for seed in seeds:
         start = plain_centres(X, classes, seed) if plain else "k-means++"
@@ -68,12 +70,13 @@ def plain_centres(X: Real, k: int, seed: int) -> Real:
     Where fewer than k rows differ, further ones are drawn evenly.
     """
     rng = np.random.default_rng(seed)
-    squares = np.einsum("ij,ij->i", X, X)
+    centred = X - X.mean(axis=0)  # of distances far from the origin, few digits would be left
+    squares = np.einsum("ij,ij->i", centred, centred)
     chosen = [int(rng.integers(len(X)))]
     distance = np.full(len(X), np.inf)
     while len(chosen) < k:
-        c = X[chosen[-1]]
-        np.minimum(distance, np.maximum(squares - 2 * (X @ c) + c @ c, 0), out=distance)
+        c = centred[chosen[-1]]
+        np.minimum(distance, np.maximum(squares - 2 * (centred @ c) + c @ c, 0), out=distance)
         distance[chosen[-1]] = 0
         total = float(distance.sum())
         chosen.append(int(rng.choice(len(X), p=distance / total if total > 0 else None)))

@@ -76,7 +76,9 @@ class RunFolder:
             with self.log.open(newline="", encoding="utf-8-sig", errors="replace") as f:
                 read = csv.DictReader(f)
                 if not {"step"} <= set(read.fieldnames or ()) <= {*LOG, *self.task.columns}:
-                    raise InputError(f"the log {self.log} was changed, perhaps by a spreadsheet; move it away to go on.")
+                    raise InputError(
+                        f"the log {self.log} was changed, perhaps by a spreadsheet; move it away to go on."
+                    )
                 rows = [row for row in read if (row["step"] or "").isdecimal() and int(row["step"]) <= step]
         with atomic_path(self.log, overwrite=True) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, LOG + self.task.columns, extrasaction="ignore")  # of a damaged row

@@ -53,6 +53,15 @@ def test_features_in_rows(csv):
         assert table.names == ("f0", "f1", "f2")
 
 
+@pytest.mark.parametrize("first", [0, 1, 101])
+def test_numbers_of_samples_above_features_in_rows_are_no_feature(first, csv):
+    header = ("wavelength", *range(first, first + len(DATA)))
+    path = csv(header, *([f"{400 + 10 * i}", *row] for i, row in enumerate(DATA.T)))
+    table = read_table(path, features="rows", ignore=[])
+    assert table.names == ("400", "410", "420") and "counts up and so numbers the samples" in table.notes[0]
+    np.testing.assert_array_equal(table.data, DATA)
+
+
 def test_text_columns_are_named_and_can_be_left_out(csv):
     rows = [("site", "a", "soil type", "b", "c"), *([f"s{i}", r[0], "clay", *r[1:]] for i, r in enumerate(DATA))]
     path = csv(*rows)
@@ -213,6 +222,21 @@ def test_what_is_an_image(tmp_path):
     assert not is_table(path)
     with pytest.raises(InputError, match="does not exist"):
         is_table(tmp_path / "absent.mat")
+
+
+@pytest.mark.parametrize("beside", [{"nrow": 2, "ncol": 3}, {"faces": np.ones((2, 3, 5))}])
+def test_pictures_as_rows_with_a_label_each_are_a_table(beside, tmp_path):
+    pictures = np.arange(30.0).reshape(5, 6)
+    scipy.io.savemat(tmp_path / "a.mat", {"fea": pictures, "gnd": LABELS, **beside})
+    assert is_table(tmp_path / "a.mat", "fea" if "faces" in beside else None)
+    np.testing.assert_array_equal(read_table(tmp_path / "a.mat", var="fea").data, pictures)
+
+
+def test_names_as_python_objects_in_an_archive_are_passed_over(tmp_path):
+    np.savez(tmp_path / "a.npz", X=DATA, names=np.array(["a", "b", "c"], dtype=object))
+    np.testing.assert_array_equal(read_table(tmp_path / "a.npz").data, DATA)
+    with pytest.raises(InputError, match="Object arrays cannot be loaded"):
+        read_table(tmp_path / "a.npz", var="names")
 
 
 BAD = {
@@ -403,3 +427,9 @@ def test_a_sparse_graph_beside_the_table_is_left_alone(tmp_path):
     graph = scipy.sparse.csc_array((10**6, 10**6))  # far too large to be filled
     scipy.io.savemat(tmp_path / "a.mat", {"genes": DATA, "W": graph})
     np.testing.assert_array_equal(read_table(tmp_path / "a.mat").data, DATA)
+
+
+@pytest.mark.parametrize(("name", "var"), [("fea", None), ("docs", "docs")])
+def test_a_sparse_table_beside_another_matrix(name, var, tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {name: scipy.sparse.csc_array(DATA), "places": np.ones((5, 2))})
+    np.testing.assert_array_equal(read_table(tmp_path / "a.mat", var=var).data, DATA)

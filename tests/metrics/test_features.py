@@ -63,6 +63,8 @@ class TestClustering:
             clustering(np.where(X > 1, np.nan, X), y, [0])
         with pytest.raises(InputError, match="do not go with"):
             clustering(X, y[:-1], [0])
+        with pytest.raises(InputError, match="two classes or more; all labels are the same"):
+            clustering(X, np.ones_like(y), [0])
         with pytest.raises(InputError, match="no labelled"):
             clustering(X[:0], y[:0], [0])
         with pytest.raises(UsageError, match="seed"):
@@ -75,6 +77,13 @@ def test_centres_are_drawn_by_squared_distance():
     second = [c[1, 0] for c in (plain_centres(X, 2, s) for s in range(3000)) if c[0, 0] == 0]
     assert np.mean(np.array(second) == 3) == pytest.approx(0.9, abs=0.03)
     assert 0 not in second
+
+
+def test_centres_are_those_of_the_same_points_far_from_the_origin():
+    X, _ = groups()
+    X = np.round(X * 8) / 8  # what is added changes no digit
+    for seed in range(20):
+        np.testing.assert_array_equal(plain_centres(X + 2.0**40, 4, seed) - 2.0**40, plain_centres(X, 4, seed))
 
 
 def test_accuracy_is_that_of_the_best_map():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -129,7 +129,8 @@ class FeatureRanker(Budgeted):
         if len(ranking.order) < d <= RANKED_WHOLE:
             # What comes after the chosen ones, where the method would have chosen these first anyway.
             whole = self.rank(scene, d, conflicts)
-            ranking = whole if np.array_equal(whole.order[:count], ranking.order[:count]) else ranking
+            if np.array_equal(whole.order[:count], ranking.order[:count]):
+                ranking = replace(whole, about=ranking.about)
         explained = explained_variance(scene.covariance, ranking.order)
         return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
 

@@ -128,3 +128,9 @@ def test_unknown_models_and_options():
         FeatureRanker("css", options={"nothing": 3})
     about = FeatureRanker("css", options={"nothing": None}, seed=4).describe()
     assert (about["model"], about["options"], about["seed"]) == ("css", {}, 4)
+
+
+def test_what_is_said_of_the_choice_is_that_of_its_own_ranking(scene):
+    """The bands behind the chosen ones come from a ranking of all, of which nothing is left unexplained."""
+    found = FeatureRanker("onr").select(scene, Wanted(count=1))
+    assert found.ranking.about["unexplained"] > 0.01
