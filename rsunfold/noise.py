@@ -65,7 +65,7 @@ def regression_noise(covariance: Real) -> Real:
     return sigma
 
 
-def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUNDS) -> Real:
+def residual_noise(covariance: Real, sigma: Real, count: int) -> Real:
     """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma``.
 
     The regressors of :func:`regression_noise` are noisy themselves: a band with less noise than the others seems
@@ -88,7 +88,7 @@ def residual_noise(covariance: Real, sigma: Real, count: int, rounds: int = ROUN
         return sigma
     # What RIDGE leaves where there is no noise: it has to be divided by something.
     least = np.sqrt(RIDGE * np.diag(covariance))
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         values, vectors = eigen(covariance / np.outer(sigma, sigma))
         rank = signal_rank(values, count)
         share = vectors[:, rank:] ** 2
@@ -223,13 +223,13 @@ def spatial_noise(cube: Samples, valid: NDArray[np.bool_] | None = None) -> Real
 
 
 def robust_statistics(
-    spectra: NDArray[np.floating], missing: NDArray[np.bool_] | None = None, rounds: int = 4, reach: float = 3.0
+    spectra: NDArray[np.floating], missing: NDArray[np.bool_] | None = None
 ) -> tuple[Real, Real, Real]:
     """(mean, noise, spectra without outliers) of ``spectra`` (bands, n) of which some samples are outliers.
 
     The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
-    its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds ``reach`` of
-    it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
+    its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds three
+    of it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
     estimator; Huber, Robust Statistics, 1981, section 4.8). Where outliers are too many to stand out, such as salt in
     most pixels of a dark band, they pull the mean, which the median of the residuals takes back, and count as noise.
 
@@ -239,7 +239,7 @@ def robust_statistics(
     if missing is not None:
         start = [np.median(line[~lost]) for line, lost in zip(y, missing, strict=True)]
         y = np.where(missing, np.array(start)[:, None], y)
-    for _ in range(rounds):
+    for _ in range(4):
         mean = y.mean(axis=1)
         x = y - mean[:, None]
         covariance = x @ x.T / x.shape[1]
@@ -249,7 +249,7 @@ def robust_statistics(
         residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
         middle = np.median(residual, axis=1)
         sigma = 1.4826 * np.median(np.abs(residual - middle[:, None]), axis=1)
-        outlying = np.abs(residual) > reach * sigma[:, None]
+        outlying = np.abs(residual) > 3 * sigma[:, None]
         y -= np.where(outlying if missing is None else outlying | missing, residual, 0)
     return y.mean(axis=1) + middle, np.maximum(sigma, band_noise(np.cov(y, bias=True))), y
 

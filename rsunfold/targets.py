@@ -212,29 +212,6 @@ class TargetCollector:
         return replace(target, scr=_scr(t["image"] / t["area"], around, read))
 
 
-def find_targets(
-    score: NDArray[Any],
-    mask: Bool,
-    image: NDArray[Any] | None = None,
-    valid: Bool | None = None,
-    *,
-    min_area: int = 1,
-    margin: int = MARGIN,
-) -> list[Target]:
-    """The targets of a whole image: :class:`TargetCollector` with one strip.
-
-    score : (H, W) real. mask : (H, W) bool. image : (H, W) grey values for the contrast, or None.
-    valid : (H, W) bool, or None when every pixel counts. Raises what :meth:`TargetCollector.add` raises.
-    """
-    rows, cols = mask.shape
-    collector = TargetCollector(rows, cols, min_area=min_area, margin=margin)
-    collector.add(0, score, mask, image, valid)
-    if image is None:
-        return collector.finish()
-    usable = np.ones(mask.shape, bool) if valid is None else valid
-    return collector.finish(lambda w: (image[w.slices], usable[w.slices], mask[w.slices]))
-
-
 def _combine(group: NDArray[Any], count: int, columns: dict[str, Any]) -> dict[str, NDArray[np.float64]]:
     """Each column reduced over the members of each of ``count`` groups, in the way that ``_HOW`` names."""
     out = {}

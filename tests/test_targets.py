@@ -10,7 +10,7 @@ from rsunfold import targets
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.rule import Rule
-from rsunfold.targets import MARGIN, MIN_RING, Target, TargetCollector, find_targets
+from rsunfold.targets import MARGIN, MIN_RING, Target, TargetCollector
 
 INTEGERS = ("id", "row_min", "row_max", "col_min", "col_max", "area")
 REALS = ("row", "col", "peak", "mean", "scr")
@@ -23,6 +23,16 @@ def same(a: list[Target], b: list[Target]) -> None:
         np.testing.assert_allclose(
             [getattr(x, k) for k in REALS], [getattr(y, k) for k in REALS], rtol=1e-9, equal_nan=True
         )
+
+
+def find_targets(score, mask, image=None, valid=None, **options) -> list[Target]:
+    """The targets of a whole image: a collector with one strip."""
+    collector = TargetCollector(*mask.shape, **options)
+    collector.add(0, score, mask, image, valid)
+    if image is None:
+        return collector.finish()
+    usable = np.ones(mask.shape, bool) if valid is None else valid
+    return collector.finish(lambda w: (image[w.slices], usable[w.slices], mask[w.slices]))
 
 
 def by_hand(score, mask, image, valid, margin):

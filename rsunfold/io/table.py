@@ -311,21 +311,21 @@ def _pyarrow(path: str) -> Any:
 # ---------------------------------------------------------------- writing
 
 
-def write_columns(path: Path, table: Table, chosen: Sequence[int], *, overwrite: bool = False) -> None:
+def write_columns(path: Path, table: Table, chosen: Sequence[int]) -> None:
     """Write some features (by index) of a table, in the order given: ``.csv`` with names, ``.npy`` in the type of the
     file, samples in rows.
 
-    The columns that are no features stand before the features in a CSV. Raises OutputError when the file exists and
-    ``overwrite`` is False, or cannot be written.
+    The columns that are no features stand before the features in a CSV. Raises OutputError when the file exists or
+    cannot be written.
     """
     values = np.ascontiguousarray(table.stored[:, chosen])
     if path.suffix.lower() == ".npy":
-        with atomic_path(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
             np.save(file, values)
     elif path.suffix.lower() == ".csv":
         header = [name for name, _ in table.kept] + [table.name(i) for i in chosen]
         aside = zip_longest(*(cells for _, cells in table.kept)) if table.kept else ((),) * len(values)
         rows = ([*before, *row] for before, row in zip(aside, values.tolist(), strict=True))
-        write_rows(path, header, rows, overwrite=overwrite)
+        write_rows(path, header, rows)
     else:
         raise OutputError(f"{path} has an unsupported extension; tables are written as .csv or .npy.")

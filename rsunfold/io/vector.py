@@ -60,7 +60,6 @@ def write_geojson(
     *,
     rows: int,
     cols: int,
-    overwrite: bool = False,
     properties: dict[str, Any] | None = None,
     more: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
@@ -75,7 +74,7 @@ def write_geojson(
     carries ``rows``, ``cols`` and the CRS of the image and all of ``properties``.
     A target that the projection cannot place (off the Earth's disk in a geostationary view) has a null geometry.
 
-    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
+    Raises OutputError when the file exists or cannot be written.
     """
     table = _table(targets, meta, more)
     place, crs = _placement(meta)
@@ -98,7 +97,7 @@ def write_geojson(
         "crs": None if crs is None else crs.to_string(),
         **(properties or {}),
     }
-    write_json(path, {"type": "FeatureCollection", "rsunfold": about, "features": features}, overwrite=overwrite)
+    write_json(path, {"type": "FeatureCollection", "rsunfold": about, "features": features})
 
 
 def write_csv(
@@ -106,7 +105,6 @@ def write_csv(
     targets: Sequence[Target],
     meta: Meta,
     *,
-    overwrite: bool = False,
     more: Sequence[Mapping[str, Any]] | None = None,
     names: Sequence[str] = (),
 ) -> None:
@@ -114,11 +112,11 @@ def write_csv(
 
     more : as in :func:`write_geojson`; names : their keys, which the header needs where there is no target.
 
-    Raises OutputError when the file exists and ``overwrite`` is False, or cannot be written.
+    Raises OutputError when the file exists or cannot be written.
     """
     columns = COLUMNS if more is None else (*(c for c in COLUMNS if c != "scr"), *names)
     rows = ([row[name] for name in columns] for row in _table(targets, meta, more))
-    write_rows(path, columns, rows, overwrite=overwrite)
+    write_rows(path, columns, rows)
 
 
 def _placement(meta: Meta) -> tuple[Any, Any]:

@@ -39,14 +39,14 @@ DRAWS = 50
 """Splits by tile looked at, of which the first whose training tiles hold every class is taken."""
 
 
-def clustering(X: Real, labels: Labels, seeds: Iterable[int], plain: bool = True) -> dict[str, Any]:
+def clustering(X: Real, labels: Labels, seeds: Iterable[int], plain: bool = True) -> dict[str, list[float]]:
     """Agreement of k-means on X (n, k) with ``labels`` (n,), one start for each of ``seeds``.
 
     The number of clusters is that of the classes. plain : one draw a centre, see the head of this file; otherwise
     scikit-learn's greedy k-means++. X is taken as it is, not standardised.
 
-    Returns {"acc": .., "nmi": ..}, each {"mean", "deviation", "runs"}, shares in [0, 1]; deviation divides by the
-    number of runs. Raises InputError for NaN, fewer samples than classes, one class only or labels that do not fit.
+    Returns {"acc": .., "nmi": ..}, shares in [0, 1], one for each seed. Raises InputError for NaN, fewer samples than
+    classes, one class only or labels that do not fit.
     """
     from sklearn.cluster import KMeans
     from sklearn.metrics import normalized_mutual_info_score
@@ -61,7 +61,7 @@ def clustering(X: Real, labels: Labels, seeds: Iterable[int], plain: bool = True
         found = _quiet(KMeans(classes, init=start, n_init=1, random_state=seed), X)
         runs["acc"].append(clustering_accuracy(y, found))
         runs["nmi"].append(float(normalized_mutual_info_score(y, found, average_method="arithmetic")))
-    return _summary(runs)
+    return runs
 
 
 def plain_centres(X: Real, k: int, seed: int) -> Real:
@@ -96,7 +96,7 @@ def clustering_accuracy(labels: Labels, clusters: Labels) -> float:
 
 def classification(
     X: Real, labels: Labels, train_share: float, seeds: Iterable[int], tiles: Labels | None = None
-) -> dict[str, Any]:
+) -> dict[str, list[float]]:
     """OA, AA and kappa of a support vector machine with an RBF kernel on X (n, k), one draw for each of ``seeds``.
 
     train_share : in (0, 1), of every class by chance: at least 2 of its samples, all but one of them at most, and the
@@ -119,7 +119,7 @@ def classification(
         predicted = _predict(X, y, train, seed)
         for name, value in agreement(y[~train], predicted).items():
             runs[name].append(value)
-    return _summary(runs)
+    return runs
 
 
 def agreement(truth: Labels, predicted: Labels) -> dict[str, float]:
@@ -196,12 +196,6 @@ def _checked(X: Real, labels: Labels) -> tuple[Real, NDArray[np.intp]]:
 
 def _codes(labels: Labels) -> NDArray[np.intp]:
     return np.asarray(np.unique(np.asarray(labels).ravel(), return_inverse=True)[1], np.intp)
-
-
-def _summary(runs: dict[str, list[float]]) -> dict[str, Any]:
-    if not runs[next(iter(runs))]:
-        raise UsageError("at least one seed is needed.")
-    return {k: {"mean": float(np.mean(v)), "deviation": float(np.std(v)), "runs": v} for k, v in runs.items()}
 
 
 def _quiet(model: Any, X: Real) -> NDArray[np.intp]:

@@ -26,6 +26,8 @@ from rsunfold.metrics.components import Components, match
 from rsunfold.metrics.counted import counted
 from rsunfold.rule import Rule
 
+AUC_FA = 1e-3
+"""The area under the ROC is taken over pixel false-alarm rates 0 to this, and divided by it."""
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
     "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",
@@ -59,14 +61,14 @@ def _counting(valid: Mask | None, *arrays: NDArray[Any]) -> Mask:
     return counted(valid, *arrays)
 
 
-def roc_thresholds(threshold: float = 0.5, count: int = 97) -> NDArray[np.float64]:
-    """Ascending thresholds for scores in [0, 1]: 0, then ``count`` within +-10 around ``threshold`` in log-odds.
+def roc_thresholds(threshold: float) -> NDArray[np.float64]:
+    """Ascending thresholds for scores in [0, 1]: 0, then 97 within +-10 around ``threshold`` in log-odds.
 
     They depend on the stored threshold of a model alone, so curves of several data sets can be compared.
     """
     if not 0 < threshold < 1:
         raise UsageError(f"thresholds can be laid out around a value between 0 and 1 only, got {threshold}.")
-    odds = np.log(threshold / (1 - threshold)) + np.linspace(-10, 10, count)
+    odds = np.log(threshold / (1 - threshold)) + np.linspace(-10, 10, 97)
     return np.concatenate([[0.0], 1 / (1 + np.exp(-odds))])
 
 
@@ -79,17 +81,10 @@ class InfraredMetrics:
 
     rule : what is a target among the scores, or None when the predictions are boolean masks (which have no ROC).
     thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
-    auc_fa : the ROC's area is taken over pixel false-alarm rates 0 to ``auc_fa`` and divided by it.
     """
 
-    def __init__(
-        self,
-        rule: Rule | None,
-        thresholds_for_roc: ArrayLike | None = None,
-        auc_fa: float = 1e-3,
-    ) -> None:
+    def __init__(self, rule: Rule | None, thresholds_for_roc: ArrayLike | None = None) -> None:
         self.rule = rule
-        self.auc_fa = auc_fa
         self.rows: list[dict[str, Any]] = []
         self.roc: _Roc | None = None
         if thresholds_for_roc is not None:
@@ -224,7 +219,7 @@ class InfraredMetrics:
             },
         }
         if self.roc is not None:
-            answer["roc"] = self.roc.result(pixels, self.auc_fa)
+            answer["roc"] = self.roc.result(pixels)
         return answer
 
     def threshold_for_pfa(self, pfa: float) -> float:
@@ -287,11 +282,11 @@ class _Roc:
     def _above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
         return counts[::-1].cumsum()[::-1][1:]
 
-    def result(self, pixels: int, auc_fa: float) -> dict[str, Any]:
+    def result(self, pixels: int) -> dict[str, Any]:
         background, targets = int(self.background_above.sum()), int(self.targets_above.sum())
         answer: dict[str, Any] = {
             "thresholds": self.thresholds.tolist(),
-            "overlap": {"pd": None, "fa": None, "auc": None, "auc_fa_range": [0.0, auc_fa]},
+            "overlap": {"pd": None, "fa": None, "auc": None, "auc_fa_range": [0.0, AUC_FA]},
             "centroid": {"pd": None, "false_components_per_megapixel": None},
         }
         if targets:
@@ -302,7 +297,7 @@ class _Roc:
         if pixels:
             answer["centroid"]["false_components_per_megapixel"] = (1e6 * self.false_components / pixels).tolist()
         if targets and background:
-            answer["overlap"]["auc"] = partial_auc(answer["overlap"]["fa"], answer["overlap"]["pd"], auc_fa)
+            answer["overlap"]["auc"] = partial_auc(answer["overlap"]["fa"], answer["overlap"]["pd"], AUC_FA)
         return answer
 
 

@@ -103,7 +103,7 @@ class Stage(nn.Module):
         """The variables after the stage, of any pixels X (M, B)."""
         D, Gamma, Theta, l3, W, c = shared
         L = _codes(X, state, Gamma, Theta)
-        S = group_soft_threshold(X - L @ D, l3, dim=1)  # (8, 16-18)
+        S = group_soft_threshold(X - L @ D, l3)  # (8, 16-18)
         J = (L - state.d if self.literal else L + state.d) @ W  # (9-11, 19-20)
         d = state.d + (L - J)  # (12, 21)
         return State(L / c, S, J / c, d / c)

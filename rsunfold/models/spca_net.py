@@ -67,7 +67,7 @@ class Stage(nn.Module):
         """The variables after the stage, for S (d, d)."""
         W, _, _, Lam, Pi = state
         n = self.numbers()
-        Y = group_soft_threshold(W + Lam / n["alpha"], n["lam"] / n["alpha"], dim=1)
+        Y = group_soft_threshold(W + Lam / n["alpha"], n["lam"] / n["alpha"])
         Z = soft_threshold(W + Pi / n["beta"], n["mu"] / n["beta"])
         Lam, Pi = Lam + n["alpha"] * (W - Y), Pi + n["beta"] * (W - Z)
         G = -(S @ W) + Lam + n["alpha"] * (W - Y) + Pi + n["beta"] * (W - Z)
@@ -94,7 +94,7 @@ class PublishedStage(nn.Module):
         n = self.numbers()
         G = S @ W + Lam + n["alpha"] * (W - Y) + Pi + n["beta"] * (W - Z)
         W = procrustes(W - n["eta"] * G)
-        Y = group_soft_threshold(W + Lam / n["alpha"], n["lam"] / n["alpha"], dim=1)
+        Y = group_soft_threshold(W + Lam / n["alpha"], n["lam"] / n["alpha"])
         Z = soft_threshold(W + Pi / n["beta"], n["mu"] / n["beta"])
         return State(W, Y, Z, Lam + n["alpha"] * (W - Y), Pi + n["beta"] * (W - Z))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from rsunfold.report.drawing import (
     DPI,
     NO_DATA,
     PREDICTION,
-    TRUTH,
     Array,
     Bool,
     curve_style,
@@ -32,6 +31,7 @@ MOST_SPECTRA = 8
 _QUANTILES = ("p10", "p25", "p50", "p75", "p90")
 _KINDS = {"anomaly": COLOURS[1], "background": COLOURS[0]}
 _BACKGROUND = "#606060"
+_GREY = ("background", "reconstruction")
 _WIDE = 2.5  # columns / rows beyond which panels lie below, not beside one another
 _DECADES = 4.0  # of the score below its maximum, at most
 _SEEN = 5  # dots of the picture below which an object needs a ring to be seen
@@ -39,16 +39,14 @@ _RING = 14  # dots
 _MOST_RINGS = 300  # more of them hide the picture
 
 
-def separability_picture(
-    path: Path, boxes: Mapping[str, Mapping[str, Any]], *, title: str = "", overwrite: bool = False
-) -> None:
+def separability_picture(path: Path, boxes: Mapping[str, Mapping[str, Any]], *, title: str = "") -> None:
     """Scores of anomalies and of background, one pair of boxes per model: P25 to P75, median, whiskers P10 and P90.
 
     boxes : name -> ``separability`` of :func:`rsunfold.metrics.anomaly.detection`, or the mean of several, percentiles
         of scores scaled to [0, 1]. Beside each pair stands its gap, P10 of the anomalies - P90 of the background.
 
     The picture is 1000 pixels wide and 60 pixels high for each model, plus 130. Raises InputError for no model or a
-    model without the percentiles, OutputError when the file exists and ``overwrite`` is False.
+    model without the percentiles, OutputError when the file exists.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -81,7 +79,7 @@ def separability_picture(
     axes.set_axisbelow(True)
     handles = [Patch(facecolor=(c, 0.35), edgecolor=c, label=kind) for kind, c in _KINDS.items()]
     fig.legend(handles=handles, loc="outside lower right", ncols=2, fontsize=9, frameon=False)
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def anomaly_quicklook(
@@ -89,61 +87,53 @@ def anomaly_quicklook(
     image: Array,
     score: Array,
     mask: Bool,
-    truth: Bool | None = None,
     *,
     title: str = "",
     shape: tuple[int, int] | None = None,
     pixels: int | None = None,
     objects: int | None = None,
-    overwrite: bool = False,
 ) -> None:
-    """The image with the mask outlined, the same with the truth outlined where it is given, and the score.
+    """The image with the mask outlined, and the score.
 
     image : (h, w) grey or (h, w, 3) red, green, blue, stretched to [0, 1]; score (h, w); NaN where there is no data.
-        mask, truth : (h, w). All of a large image may be decimated copies. shape : (rows, cols) of the image, (h, w)
+        mask : (h, w). All of a large image may be decimated copies. shape : (rows, cols) of the image, (h, w)
         unless it was decimated. pixels, objects : of the whole mask, for its title; of a mask that is not decimated
         None counts them.
 
     The score is on a logarithmic scale up to its maximum, over four decades at most; on a linear one where it is
     negative somewhere. Objects too small for their outline to be seen have a ring. Panels stand side by side, or one
     below the other for wide images. The picture is 1400 pixels wide; its height follows the image. Raises InputError
-    when the sizes do not belong together, OutputError when the file exists and ``overwrite`` is False.
+    when the sizes do not belong together, OutputError when the file exists.
     """
     from matplotlib.figure import Figure
 
     size = score.shape
-    others = [mask.shape, image.shape[:2], *([] if truth is None else [truth.shape])]
-    if len(size) != 2 or any(s != size for s in others) or image.shape[2:] not in ((), (3,)):
+    if len(size) != 2 or mask.shape != size or image.shape not in (size, (*size, 3)):
         raise InputError(
-            f"{path.name}: image {image.shape}, score {size}, mask {mask.shape}"
-            f"{'' if truth is None else f' and truth {truth.shape}'} do not have the same rows and columns."
+            f"{path.name}: image {image.shape}, score {size} and mask {mask.shape} do not have the same rows and "
+            "columns."
         )
     rows, cols = shape or size
-    overlays = [("mask", mask, PREDICTION)] + ([] if truth is None else [("truth", truth, TRUTH)])
-    count, wide = len(overlays) + 1, cols > _WIDE * rows
-    width = 12.8 if wide else 13.0 / count - 0.7
+    wide = cols > _WIDE * rows
+    width = 12.8 if wide else 5.8
     panel = width * min(1.6, max(0.03, rows / cols))
-    height = count * (panel + 0.75) + 1.3 if wide else panel + 1.6
+    height = 2 * (panel + 0.75) + 1.3 if wide else panel + 1.6
     fig = Figure(figsize=(14, round(height, 2)), dpi=DPI, layout="constrained")
     fig.suptitle(title, fontsize=13)
-    panels = fig.subplots(*((count, 1) if wide else (1, count)), squeeze=False).ravel()
+    panels = scene, scores = fig.subplots(*((2, 1) if wide else (1, 2)))
 
-    dots = DPI * min(width / cols, panel / rows)
-    for axes, (name, overlay, colour) in zip(panels, overlays, strict=False):
-        _show_scene(axes, image, (rows, cols))
-        components = Components.of(overlay)
-        draw_outline(axes, overlay, colour, (rows, cols))
-        _draw_rings(axes, components, colour, (rows, cols), dots)
-        told = (pixels, objects) if overlay is mask else (None, None)
-        axes.set_title(f"{name}{_counted(overlay, len(components.area), *told, decimated=(rows, cols) != size)}")
-    shown = _show_score(panels[-1], score, (rows, cols))
-    # Below or beside all panels, so that it takes as much room of each.
+    _show_scene(scene, image, (rows, cols))
+    components = Components.of(mask)
+    draw_outline(scene, mask, PREDICTION, (rows, cols))
+    _draw_rings(scene, components, (rows, cols), DPI * min(width / cols, panel / rows))
+    scene.set_title(f"mask{_counted(mask, len(components.area), pixels, objects, decimated=(rows, cols) != size)}")
+    shown = _show_score(scores, score, (rows, cols))
+    # Below or beside both panels, so that it takes as much room of each.
     where = {"location": "bottom", "shrink": 0.5, "aspect": 50} if wide else {"shrink": 0.9, "pad": 0.015}
     fig.colorbar(shown, ax=list(panels), label="score" if wide else "", **where)
-    for axes in panels:
-        axes.set_xlabel("" if wide and axes is not panels[-1] else "column")
-        axes.set_ylabel("row" if wide or axes is panels[0] else "")
-    save(fig, path, overwrite)
+    scene.set(xlabel="" if wide else "column", ylabel="row")
+    scores.set(xlabel="column", ylabel="row" if wide else "")
+    save(fig, path)
 
 
 def _counted(mask: Bool, found: int, pixels: int | None, objects: int | None, *, decimated: bool) -> str:
@@ -181,7 +171,7 @@ def _show_score(axes: Any, score: Array, shape: tuple[int, int]) -> Any:
     return shown
 
 
-def _draw_rings(axes: Any, objects: Components, colour: str, shape: tuple[int, int], dots: float) -> None:
+def _draw_rings(axes: Any, objects: Components, shape: tuple[int, int], dots: float) -> None:
     """Rings about objects of fewer than _SEEN dots on the picture, where a pixel of the image has ``dots`` of them."""
     from scipy import ndimage
 
@@ -194,29 +184,25 @@ def _draw_rings(axes: Any, objects: Components, colour: str, shape: tuple[int, i
             centres.append((np.array([rows.start, cols.start]) + extent / 2) * scale - 0.5)
     if 0 < len(centres) <= _MOST_RINGS:
         y, x = np.array(centres).T
-        axes.scatter(
-            x, y, s=(_RING * 72 / DPI) ** 2, facecolors="none", edgecolors=colour, linewidths=1.2, clip_on=False
-        )
+        size = (_RING * 72 / DPI) ** 2
+        axes.scatter(x, y, s=size, facecolors="none", edgecolors=PREDICTION, linewidths=1.2, clip_on=False)
 
 
 def anomaly_stages_picture(
     path: Path,
     stages: Sequence[Mapping[str, Array]],
     *,
-    grey: Collection[str] = ("background", "reconstruction"),
     title: str = "",
-    overwrite: bool = False,
 ) -> None:
     """What an unrolled detector computes: one row per stage, one column per name, in the order in which they appear.
 
-    stages : per stage a mapping from name to (h, w) map; what a stage did not compute stays blank. Maps called as in
-    ``grey`` are grey; others run from blue (negative) over white (0) to red, or from black (0) over red to pale yellow
-    where no value of any stage is negative. A column has one scale, up to the 99.9th percentile of its last map, so
-    that stages can be compared.
-    Below each map stand its own smallest and largest value.
+    stages : per stage a mapping from name to (h, w) map; what a stage did not compute stays blank. Background and
+    reconstruction are grey; others run from blue (negative) over white (0) to red, or from black (0) over red to pale
+    yellow where no value of any stage is negative. A column has one scale, up to the 99.9th percentile of its last map,
+    so that stages can be compared. Below each map stand its own smallest and largest value.
 
     The picture is 250 pixels wide for each column, plus 60. Raises InputError when no stage holds a map, OutputError
-    when the file exists and ``overwrite`` is False.
+    when the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -231,7 +217,7 @@ def anomaly_stages_picture(
     grid = fig.subplots(len(stages), len(names), squeeze=False)
     for column, name in enumerate(names):
         maps = [stage.get(name) for stage in stages]
-        draw = _painter([data for data in maps if data is not None], grey=name in grey)
+        draw = _painter([data for data in maps if data is not None], grey=name in _GREY)
         grid[0, column].set_title(name, fontsize=11)
         for axes, data in zip(grid[:, column], maps, strict=True):
             if data is None:
@@ -242,7 +228,7 @@ def anomaly_stages_picture(
             axes.set_xlabel(f"{finite(data).min():.3g} to {finite(data).max():.3g}".replace("-", "−"), fontsize=8)
     for k, line in enumerate(grid, start=1):
         line[0].set_ylabel(f"stage {k}")
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def _painter(maps: Sequence[Array], *, grey: bool) -> Callable[[Any, Array], Any]:
@@ -266,7 +252,6 @@ def spectra_picture(
     *,
     units: str = "",
     title: str = "",
-    overwrite: bool = False,
 ) -> None:
     """Mean spectra of anomalies over the mean of the background and the band of one standard deviation about it.
 
@@ -275,7 +260,7 @@ def spectra_picture(
         number of the band, from 1. units : of the values.
 
     The picture is 1000 x 600 pixels. Raises InputError when there is not one value for each band, OutputError when
-    the file exists and ``overwrite`` is False.
+    the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -301,4 +286,4 @@ def spectra_picture(
     axis.finish(axes)
     say_if_empty(axes, mean, *shown.values())
     fig.legend(loc="outside lower center", ncols=min(4, len(shown) + 2), fontsize=8)
-    save(fig, path, overwrite)
+    save(fig, path)

@@ -37,7 +37,6 @@ def denoising_picture(
     units: str = "",
     title: str = "",
     shape: tuple[int, int] | None = None,
-    overwrite: bool = False,
 ) -> None:
     """One band before and after and what was removed from it; below, the spectra of some pixels before and after.
 
@@ -49,7 +48,7 @@ def denoising_picture(
         values.
 
     The picture is 1400 pixels wide; its height follows the image. Raises InputError when the sizes do not belong
-    together, OutputError when the file exists and ``overwrite`` is False.
+    together, OutputError when the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -79,7 +78,7 @@ def denoising_picture(
         axes.axvline(axis.x[band - 1], color="black", linewidth=1, linestyle=":", label="band shown above")
         axes.set_ylabel(f"value{unit}")
         below[0].legend(loc="outside right upper", fontsize=9, title="thin: before, strong: after")
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def _checked(path: Path, before: Array, after: Array, pixels: int, band: int, wavelengths: Sequence[float]) -> BandAxis:
@@ -168,13 +167,12 @@ def worst_bands_picture(
     units: str = "",
     title: str = "",
     shape: tuple[int, int] | None = None,
-    overwrite: bool = False,
 ) -> None:
     """One row per band, in the order given: before, after and what was removed, the ends of each scale below it.
 
     shape : (rows, cols) of the image that the bands are decimated copies of; their own size when None. The picture is
     1000 pixels wide; its height follows the image. Raises InputError for no band or one of two sizes, OutputError
-    when the file exists and ``overwrite`` is False.
+    when the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -194,7 +192,7 @@ def worst_bands_picture(
             low, high = scale.get_clim()
             axes.set(xticks=[], yticks=[])
             axes.set_xlabel(f"{_number(low)} to {_number(high)} {units}", fontsize=8)
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def _sigma(value: float) -> str:

@@ -161,7 +161,7 @@ def draw_outline(
     axes.add_collection(LineCollection(paths, colors=colour, linewidths=width, capstyle="round"), autolim=False)
 
 
-def save(figure: Any, path: Path, overwrite: bool) -> None:
+def save(figure: Any, path: Path, overwrite: bool = False) -> None:
     """Write a figure as PNG; raises OutputError when the file exists and ``overwrite`` is False."""
     with atomic_path(path, overwrite=overwrite) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)

@@ -27,7 +27,6 @@ def selection_picture(
     wavelengths: Sequence[float] = (),
     noun: str = "band",
     title: str = "",
-    overwrite: bool = False,
 ) -> None:
     """The mean spectrum and one standard deviation about it with the chosen bands marked, and their correlations.
 
@@ -36,7 +35,7 @@ def selection_picture(
     (B,) in nanometres, or nothing: then the axis is the number of the band, from 1. noun : what a feature is called.
 
     The picture is 1500 x 620 pixels. Raises InputError when the sizes do not belong together, OutputError when the
-    file exists and ``overwrite`` is False.
+    file exists.
     """
     from matplotlib.figure import Figure
 
@@ -76,7 +75,7 @@ def selection_picture(
     mean_of = f": mean {others.mean():.2f} between two of them" if k > 1 else ""
     right.set_title(f"|correlation|{mean_of}", fontsize=11)
     fig.colorbar(shown, ax=right, shrink=0.9, pad=0.015)
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def _name_ticks(axes: Any, axis: BandAxis, chosen: Sequence[int], noun: str) -> None:

@@ -55,7 +55,6 @@ def quicklook(
     title: str = "",
     shape: tuple[int, int] | None = None,
     read: Callable[[Window], Array] | None = None,
-    overwrite: bool = False,
 ) -> None:
     """The image with its targets boxed and numbered, the score map beside it, the strongest targets enlarged below.
 
@@ -65,8 +64,7 @@ def quicklook(
     read : gives the (height, width) grey values of a Window of the full image, for the four targets of highest peak.
         Without it they come from ``image``, or are left out when that is decimated.
 
-    The picture is 1400 pixels wide; its height follows the image. Raises OutputError when the file exists and
-    ``overwrite`` is False.
+    The picture is 1400 pixels wide; its height follows the image. Raises OutputError when the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -94,7 +92,7 @@ def quicklook(
     left.set_ylabel("row")
     if read is not None and below:
         _insets(below[0], strongest, read, (rows, cols))
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def _insets(figure: Any, targets: Sequence[Target], read: Callable[[Window], Array], shape: tuple[int, int]) -> None:
@@ -225,7 +223,6 @@ def stages_picture(
     *,
     notes: Sequence[str] | None = None,
     title: str = "",
-    overwrite: bool = False,
 ) -> None:
     """What an unrolled network computes: one row per stage, columns B, T, N, D as far as the network has them.
 
@@ -235,8 +232,7 @@ def stages_picture(
     text that stands to the right of each stage, or None.
 
     The picture is 250 pixels wide for each column, plus 60, and 220 more for notes, and 250 pixels high for each stage,
-    plus 60. Raises InputError when no stage holds any of the letters, OutputError when the file exists and
-    ``overwrite`` is False.
+    plus 60. Raises InputError when no stage holds any of the letters, OutputError when the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -268,4 +264,4 @@ def stages_picture(
             values, scale = f"{finite(data).min():.3g} to {finite(data).max():.3g}", f"{low:.3g} to {high:.3g}"
             axes.set_xlabel(f"{values}\n(colours: {scale})".replace("-", "−"), fontsize=8)
         line[0].set_ylabel(f"stage {k}")
-    save(fig, path, overwrite)
+    save(fig, path)

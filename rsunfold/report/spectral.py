@@ -128,7 +128,6 @@ def noise_picture(
     bad: Bool | None = None,
     units: str = "",
     title: str = "",
-    overwrite: bool = False,
 ) -> None:
     """The noise of each band before and after, the share that was removed, and whether it was noise.
 
@@ -137,7 +136,7 @@ def noise_picture(
         noise alone was removed. Either may be None. wavelengths, bad : as :func:`denoising_picture`.
 
     The picture is 1000 pixels wide; 380 high, and 220 more for the share and the autocorrelation each. Raises
-    InputError when the sizes do not belong together, OutputError when the file exists and ``overwrite`` is False.
+    InputError when the sizes do not belong together, OutputError when the file exists.
     """
     from matplotlib.figure import Figure
 
@@ -171,7 +170,7 @@ def noise_picture(
     say_if_empty(noise, before, *([] if sigma_after is None else [_positive(sigma_after)]))
     # above the curves, where it cannot hide one
     noise.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, frameon=False, borderaxespad=0.1)
-    save(fig, path, overwrite)
+    save(fig, path)
 
 
 def _positive(sigma: Array) -> Array:
@@ -184,17 +183,13 @@ def quality_picture(
     curves: Mapping[str, Array],
     *,
     wavelengths: Sequence[float] = (),
-    bad: Bool | None = None,
-    label: str = "PSNR",
-    units: str = "dB",
     title: str = "",
     overwrite: bool = False,
 ) -> None:
-    """A measure of quality band by band, one curve per method, 1000 x 600 pixels.
+    """The PSNR band by band, one curve per method, 1000 x 600 pixels.
 
-    curves : name -> (B,), such as PSNR in dB; values that are not finite (a band without error) are gaps and do not
-        count in the mean that the legend gives, nor do the bands of ``bad``. wavelengths : as
-        :func:`denoising_picture`. label, units : of the measure.
+    curves : name -> (B,) in dB; values that are not finite (a band without error) are gaps and do not count in the mean
+        that the legend gives. wavelengths : as :func:`denoising_picture`.
 
     Raises InputError for no curve or curves of different lengths, OutputError when the file exists and ``overwrite``
     is False.
@@ -207,14 +202,12 @@ def quality_picture(
     fig = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
     axes = fig.subplots()
     axes.set_title(title)
-    axis.shade(axes, bad, PASSED_BAND)
-    counted = np.ones(axis.count, bool) if bad is None else ~np.asarray(bad, bool)
     for i, (name, values) in enumerate(curves.items()):
         colour, dash = curve_style(i)
-        used = axis.fitting(values)[counted & np.isfinite(values)]
-        mean = f"mean {used.mean():.4g} {units}".rstrip() if used.size else "no finite value"
+        used = axis.fitting(values)[np.isfinite(values)]
+        mean = f"mean {used.mean():.4g} dB" if used.size else "no finite value"
         axis.curve(axes, values, color=colour, linestyle=dash, linewidth=1.8, label=f"{name}: {mean}")
-    axes.set_ylabel(f"{label} ({units})" if units else label)
+    axes.set_ylabel("PSNR (dB)")
     axis.finish(axes)
     say_if_empty(axes, *curves.values())
     fig.legend(loc="outside lower center", ncols=2, fontsize=9)

@@ -24,13 +24,13 @@ def soft_threshold(x: Tensor, lam: Tensor | float) -> Tensor:
     return torch.sign(x) * torch.relu(x.abs() - lam)
 
 
-def group_soft_threshold(x: Tensor, lam: Tensor | float, dim: int) -> Tensor:
-    """prox of lam sum_g ||z_g||_2: each vector along ``dim`` keeps its direction and loses lam of its length.
+def group_soft_threshold(x: Tensor, lam: Tensor | float) -> Tensor:
+    """prox of lam sum_g ||z_g||_2: each row z_g of a matrix keeps its direction and loses lam of its length.
 
-    x : any shape, real. lam : >= 0, a number or a tensor that broadcasts against x with ``dim`` of length 1.
+    x : (..., n), real. lam : >= 0, a number or a tensor that broadcasts against (..., 1).
     Vectors shorter than lam become 0; no division by zero for vectors that are 0 already.
     """
-    norm: Tensor = torch.linalg.vector_norm(x, dim=dim, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
     return x * (torch.relu(norm - lam) / norm.clamp_min(torch.finfo(x.dtype).tiny))
 
 

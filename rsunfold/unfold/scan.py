@@ -28,23 +28,6 @@ CELLS = 2**13
 """An image of more cells is worked on in strips when no gradients are asked for: its memory stays bounded."""
 
 
-def two_way_scan(x: Tensor, delta: Tensor, A: Tensor, b: Tensor, c: Tensor, D: Tensor, *, chunk: int = CHUNK) -> Tensor:
-    """Sum of a scan from the first step to the last, one from the last to the first, and D x.
-
-    x : (S, L, H, P), S sequences of L steps with H heads of P channels. delta : (2, S, L, H), >= 0. A : (2, H), > 0.
-    b, c : (S, L, N), of both ways. D : (H,). The leading 2 are the two ways. Result: (S, L, H, P), float32 whatever
-    the autocast.
-
-    Both triangles of one matrix hold the two ways, so that they share one product with x. Decays are exponentials of
-    differences of summed logarithms that are never above 0, so that nothing overflows; delta_j stands in there, too.
-    """
-    x, delta, A, b, c, D = at_least_single(x, delta, A, b, c, D)
-    with without_autocast(x):
-        total = x.new_empty(x.shape[2], *x.shape[:2], x.shape[3])
-        _scan([_Lines(x, delta, A, b, c, total)], D, chunk)
-        return total.movedim(0, 2)
-
-
 @functools.lru_cache(maxsize=16)
 def _there(Q: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """(Q, Q): 1 where step j comes before step i, or is it, else 0."""
@@ -54,10 +37,11 @@ def _there(Q: int, dtype: torch.dtype, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class _Lines:
-    """The rows or the columns of an image as sequences, in the shapes of :func:`two_way_scan`; views, not copies.
+    """The rows or the columns of an image as S sequences of L steps with H heads of P channels; views, not copies.
 
-    total : (H, S, L, P), or the transposed image of it for columns, to which the result is added; where ``first`` it
-    holds nothing yet.
+    x : (S, L, H, P). delta : (2, S, L, H), >= 0. A : (2, H), > 0. b, c : (S, L, N), of both ways. The leading 2 are the
+    ways from the first step to the last, and back. total : (H, S, L, P), or the transposed image of it for columns, to
+    which the result is added; where ``first`` it holds nothing yet.
     """
 
     x: Tensor
@@ -92,8 +76,10 @@ class _Lines:
 
 
 def _scan(lines: list[_Lines], D: Tensor, chunk: int) -> None:
-    """Add :func:`two_way_scan` of each set of S sequences of L steps, all of one shape, to its y.
+    """Add to the y of each set of sequences, all of one shape, a scan there, one back, and D x, for D (H,).
 
+    Both triangles of one matrix hold the two ways, so that they share one product with x. Decays are exponentials of
+    differences of summed logarithms that are never above 0, so that nothing overflows; delta_j stands in there, too.
     All sets in one go: for a small image it is the number of operations that takes the time.
     """
     S, L, H, P = lines[0].x.shape
@@ -161,7 +147,7 @@ def _chunks(L: int, chunk: int) -> tuple[int, int]:
 
 
 def scan_macs(S: int, L: int, H: int, P: int, N: int, *, chunk: int = CHUNK) -> int:
-    """Multiply-accumulates of the matrix products of :func:`two_way_scan`."""
+    """Multiply-accumulates of the matrix products of the scans of S sequences of L steps, both ways."""
     chunks, Q = _chunks(L, chunk)
     within = Q * Q * N + Q * Q * H * P
     between = 2 * 2 * Q * N * H * P if chunks > 1 else 0

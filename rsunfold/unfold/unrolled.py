@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -91,10 +90,6 @@ class Unrolled(nn.Module):
         owners = [m for m in self.modules() if any(m.children())]
         return [p for m in owners for p in m.parameters(recurse=False) if p.numel() == 1]
 
-    def describe(self) -> str:
-        """The architecture as one line of JSON."""
-        return json.dumps(self.arch, sort_keys=True)
-
 
 class TargetNetwork(Unrolled):
     """A network of the task ``detect-ir``, whose variables are images of one channel; the last one is T."""
@@ -145,13 +140,10 @@ class DenoisingNetwork(Unrolled):
         raise NotImplementedError
 
 
-def macs_per_pixel(net: nn.Module, *, skip: tuple[str, ...] = ()) -> int:
-    """Multiply-accumulates per pixel of all convolutions on the full grid, the 1x1 of pooled vectors left out.
-
-    ``skip`` names prefixes of sub-modules that do not run.
-    """
+def macs_per_pixel(net: nn.Module) -> int:
+    """Multiply-accumulates per pixel of all convolutions on the full grid, the 1x1 of pooled vectors left out."""
     total = 0
     for name, m in net.named_modules():
-        if isinstance(m, nn.Conv2d) and ".se." not in name and not name.startswith(skip):
+        if isinstance(m, nn.Conv2d) and "se" not in name.split("."):
             total += m.out_channels * (m.in_channels // m.groups) * m.kernel_size[0] * m.kernel_size[1]
     return total

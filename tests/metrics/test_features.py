@@ -27,22 +27,20 @@ class TestClustering:
     def test_separate_groups_are_found_by_any_start(self):
         X, y = groups(spread=0.01)
         found = clustering(X, y, range(20))
-        assert max(found["acc"]["runs"]) == max(found["nmi"]["runs"]) == pytest.approx(1)
-        assert len(found["acc"]["runs"]) == 20
-        assert found["acc"]["mean"] == pytest.approx(np.mean(found["acc"]["runs"]))
-        assert found["acc"]["deviation"] == pytest.approx(np.std(found["acc"]["runs"]))
+        assert max(found["acc"]) == max(found["nmi"]) == pytest.approx(1)
+        assert len(found["acc"]) == 20
 
     def test_features_without_the_classes_score_low(self):
         X, y = groups(spread=5)
         found = clustering(X, y, range(3))
-        assert found["acc"]["mean"] < 0.5
-        assert found["nmi"]["mean"] < 0.2
+        assert np.mean(found["acc"]) < 0.5
+        assert np.mean(found["nmi"]) < 0.2
 
     @pytest.mark.parametrize("plain", [True, False])
     def test_the_seed_decides(self, plain):
         X, y = groups(spread=0.5)
         assert clustering(X, y, [3, 4], plain) == clustering(X, y, [3, 4], plain)
-        runs = clustering(X, y, range(8), plain)["acc"]["runs"]
+        runs = clustering(X, y, range(8), plain)["acc"]
         assert len(set(runs)) > 1
 
     def test_the_greedy_start_is_better_on_average(self):
@@ -50,12 +48,12 @@ class TestClustering:
         rng = np.random.default_rng(0)
         y = np.repeat(np.arange(25), 12)
         X = np.stack([y % 5, y // 5], axis=1) + rng.normal(0, 0.05, (len(y), 2))
-        plain, greedy = (clustering(X, y, range(15), plain=p)["acc"]["mean"] for p in (True, False))
+        plain, greedy = (np.mean(clustering(X, y, range(15), plain=p)["acc"]) for p in (True, False))
         assert plain < greedy - 0.02
 
     def test_fewer_distinct_samples_than_classes(self):
         X = np.repeat([[0.0], [1.0]], 6, axis=0)
-        assert clustering(X, np.arange(12) % 3, [0])["acc"]["mean"] <= 1
+        assert np.mean(clustering(X, np.arange(12) % 3, [0])["acc"]) <= 1
 
     def test_bad_input(self):
         X, y = groups()
@@ -67,8 +65,6 @@ class TestClustering:
             clustering(X, np.ones_like(y), [0])
         with pytest.raises(InputError, match="no labelled"):
             clustering(X[:0], y[:0], [0])
-        with pytest.raises(UsageError, match="seed"):
-            clustering(X, y, [])
 
 
 def test_centres_are_drawn_by_squared_distance():
@@ -95,7 +91,7 @@ def test_accuracy_is_that_of_the_best_map():
 
 def test_nmi_is_divided_by_the_mean_entropy():
     X, y = np.array([[0.0], [0], [1], [1]]), np.array([0, 0, 0, 1])
-    found = clustering(X, y, [0])["nmi"]["mean"]
+    (found,) = clustering(X, y, [0])["nmi"]
     assert found == pytest.approx(normalized_mutual_info_score(y, [0, 0, 1, 1]))
     h = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
     shared = h + np.log(2) + sum(p * np.log(p) for p in (0.5, 0.25, 0.25))
@@ -118,9 +114,9 @@ class TestClassification:
         X, y = groups(60, spread=0.2)
         both = classification(X, y, 0.2, range(3))
         one = classification(X[:, :1], y, 0.2, range(3))
-        assert both["oa"]["mean"] > 0.9
-        assert one["oa"]["mean"] < 0.7
-        assert both["kappa"]["mean"] == pytest.approx((both["oa"]["mean"] - 0.25) / 0.75, abs=0.02)
+        assert np.mean(both["oa"]) > 0.9
+        assert np.mean(one["oa"]) < 0.7
+        assert np.mean(both["kappa"]) == pytest.approx((np.mean(both["oa"]) - 0.25) / 0.75, abs=0.02)
 
     def test_units_do_not_matter(self):
         X, y = groups(spread=0.3)
@@ -131,19 +127,19 @@ class TestClassification:
         tiles = np.repeat(np.arange(12), 20)
         y = rng.permutation(np.arange(12) % 2)[tiles]
         X = rng.permutation(12)[tiles][:, None] + rng.normal(0, 0.05, (240, 1))
-        assert classification(X, y, 0.5, range(3))["oa"]["mean"] > 0.95
-        assert classification(X, y, 0.5, range(3), tiles)["oa"]["mean"] < 0.8
+        assert np.mean(classification(X, y, 0.5, range(3))["oa"]) > 0.95
+        assert np.mean(classification(X, y, 0.5, range(3), tiles)["oa"]) < 0.8
 
     def test_training_tiles_hold_every_class_where_they_can(self):
         X, y = groups(20, spread=0.02)
         tiles = np.repeat(np.arange(8), 10)
-        assert classification(X, y, 0.5, range(5), tiles)["oa"]["mean"] == pytest.approx(1)
+        assert np.mean(classification(X, y, 0.5, range(5), tiles)["oa"]) == pytest.approx(1)
 
     def test_a_class_of_one_sample_is_learned_from_and_not_tested(self):
         X, y = groups(10, spread=0.01)
         X, y = np.append(X, [[9, 9]], axis=0), np.append(y, "rare")
         found = classification(X, y, 0.2, [0])
-        assert found["oa"]["mean"] == found["aa"]["mean"] == 1
+        assert found["oa"] == found["aa"] == [1]
 
     def test_bad_input(self):
         X, y = groups()

@@ -291,10 +291,10 @@ def test_partial_auc_by_hand():
 
 
 def test_auc_is_one_when_scores_separate_and_states_its_range():
-    metrics = InfraredMetrics(Rule(0.5), roc_thresholds(0.5), auc_fa=0.01)
+    metrics = InfraredMetrics(Rule(0.5), roc_thresholds(0.5))
     metrics.update("x", np.where(TRUTH, 0.9, 0.1), TRUTH)
     assert metrics.result()["roc"]["overlap"]["auc"] == pytest.approx(1)
-    assert metrics.result()["roc"]["overlap"]["auc_fa_range"] == [0.0, 0.01]
+    assert metrics.result()["roc"]["overlap"]["auc_fa_range"] == [0.0, 0.001]
 
 
 def test_roc_thresholds_ascend_around_the_stored_one():

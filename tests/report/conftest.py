@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from rsunfold.targets import find_targets
+from rsunfold.targets import TargetCollector
 
 
 @pytest.fixture
@@ -21,7 +21,10 @@ def scene():
         mask[row : row + 3, col : col + 3] = True
     image[mask] = 0.9
     score = np.where(mask, 0.95, 0.01).astype(np.float32)
-    return image, score, mask, find_targets(score, mask, image)
+    collector = TargetCollector(90, 120)
+    collector.add(0, score, mask, image)
+    targets = collector.finish(lambda w: (image[w.slices], np.ones((w.height, w.width), bool), mask[w.slices]))
+    return image, score, mask, targets
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 from rsunfold import report
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import inset_window, outline
-from rsunfold.targets import find_targets
+from rsunfold.targets import Target
 
 TRUTH, PREDICTION = "#2ee66b", "#ff6a3d"
 
@@ -47,7 +47,9 @@ def test_quicklook_of_thin_and_empty_images(tmp_path, shape, size_of, shows):
     assert size_of(tmp_path / "q.png")[0] == 1400
     assert shows(tmp_path / "q.png", "#CFE3F2")
     on = np.ones(shape, bool)
-    report.quicklook(tmp_path / "r.png", on * 1.0, on * 1.0, on, find_targets(on * 1.0, on, on * 1.0))
+    rows, cols = shape
+    target = Target(1, (rows - 1) / 2, (cols - 1) / 2, 0, rows - 1, 0, cols - 1, rows * cols, 1.0, 1.0, np.nan)
+    report.quicklook(tmp_path / "r.png", on * 1.0, on * 1.0, on, [target])
     assert size_of(tmp_path / "r.png")[1] > size_of(tmp_path / "q.png")[1]  # the inset
 
 

@@ -3,7 +3,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from rsunfold import report
-from rsunfold.errors import InputError
+from rsunfold.errors import InputError, OutputError
 from rsunfold.report.spectral import BandAxis
 
 BLUE, ORANGE, GREEN, PINK, SHADE = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#F3E6C8"
@@ -116,20 +116,30 @@ def test_noise_of_nothing_of_one_band_and_of_zeros(tmp_path, shows):
 def test_quality_draws_every_method(tmp_path, size_of, shows):
     path = tmp_path / "q.png"
     curves = {"a": np.linspace(30, 40, 30), "b": np.where(np.arange(30) == 4, np.inf, 35), "c": np.full(30, np.nan)}
-    report.quality_picture(path, curves, title="t", wavelengths=np.linspace(400, 1000, 30), bad=np.arange(30) > 27)
+    report.quality_picture(path, curves, title="t", wavelengths=np.linspace(400, 1000, 30))
     assert size_of(path) == (1000, 600)
-    assert shows(path, BLUE) and shows(path, ORANGE) and shows(path, SHADE, within=0)
-    report.quality_picture(tmp_path / "one.png", {"a": np.array([0.9])}, label="SSIM", units="")
+    assert shows(path, BLUE) and shows(path, ORANGE)
+    report.quality_picture(tmp_path / "one.png", {"a": np.array([0.9])})
     assert shows(tmp_path / "one.png", BLUE)
     report.quality_picture(tmp_path / "nan.png", {"a": np.full(3, np.nan)})
     assert size_of(tmp_path / "nan.png") == (1000, 600)
 
 
-def test_the_legend_states_the_mean_of_the_good_and_finite_bands(tmp_path, figures):
-    curves = {"a": np.array([30.0, 31, 35, 99]), "b": np.array([20, np.inf, np.nan, 99]), "c": np.full(4, np.inf)}
-    report.quality_picture(tmp_path / "q.png", curves, bad=np.arange(4) == 3)
+def test_a_picture_of_quality_is_overwritten_only_when_asked(tmp_path, size_of):
+    path = tmp_path / "mine.png"
+    path.write_text("mine")
+    with pytest.raises(OutputError):
+        report.quality_picture(path, {"a": np.ones(30)})
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["mine"]
+    report.quality_picture(path, {"a": np.ones(30)}, overwrite=True)
+    assert size_of(path)[0] >= 1000 and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_legend_states_the_mean_of_the_finite_bands(tmp_path, figures):
+    curves = {"a": np.array([30.0, 31, 35]), "b": np.array([20, np.inf, np.nan]), "c": np.full(3, np.inf)}
+    report.quality_picture(tmp_path / "q.png", curves)
     legend = [text.get_text() for text in figures[0].legends[0].get_texts()]
-    assert legend == ["band passed through", "a: mean 32 dB", "b: mean 20 dB", "c: no finite value"]
+    assert legend == ["a: mean 32 dB", "b: mean 20 dB", "c: no finite value"]
     (axes,) = figures[0].axes
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), curves["a"])
 

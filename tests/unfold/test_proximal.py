@@ -15,12 +15,12 @@ def nuclear(z: torch.Tensor) -> torch.Tensor:
 
 CASES = {
     "soft": (soft_threshold, lambda z: z.abs().sum()),
-    "group": (lambda x, lam: group_soft_threshold(x, lam, dim=0), lambda z: z.norm(dim=0).sum()),
+    "group": (group_soft_threshold, lambda z: z.norm(dim=1).sum()),
     "singular": (singular_value_threshold, nuclear),
 }
 DUALS = {  # the dual norm, whose ball of radius lam the residual x - prox(x) is the projection onto
     "soft": lambda z: z.abs().max(),
-    "group": lambda z: z.norm(dim=0).max(),
+    "group": lambda z: z.norm(dim=1).max(),
     "singular": lambda z: torch.linalg.matrix_norm(z, 2),
 }
 
@@ -91,13 +91,13 @@ def test_batches_and_thresholds_that_broadcast(rng):
         torch.testing.assert_close(y[i], singular_value_threshold(x[i], lam[i, 0].item()))
     y.sum().backward()
     assert lam.grad is not None and lam.grad.shape == lam.shape
-    grouped = group_soft_threshold(x, lam[:, :, None], dim=1)
-    torch.testing.assert_close(grouped[1], group_soft_threshold(x[1], 2.0, dim=0))
+    grouped = group_soft_threshold(x, lam[:, :, None])
+    torch.testing.assert_close(grouped[1], group_soft_threshold(x[1], 2.0))
 
 
 def test_known_values():
     torch.testing.assert_close(soft_threshold(torch.tensor([-3.0, 0.5, 2.0]), 1.0), torch.tensor([-2.0, 0.0, 1.0]))
-    torch.testing.assert_close(group_soft_threshold(torch.tensor([3.0, 4.0]), 1.0, dim=0), torch.tensor([2.4, 3.2]))
+    torch.testing.assert_close(group_soft_threshold(torch.tensor([3.0, 4.0]), 1.0), torch.tensor([2.4, 3.2]))
     torch.testing.assert_close(
         singular_value_threshold(torch.diag(torch.tensor([5.0, 2.0, 0.5])), 1.0),
         torch.diag(torch.tensor([4.0, 1.0, 0.0])),

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from rsunfold.unfold import scan
-from rsunfold.unfold.scan import FourWayScan, scan_macs, two_way_scan
+from rsunfold.unfold.scan import CHUNK, FourWayScan, _Lines, _scan, scan_macs
 
 INPUTS = ("x", "delta", "A", "b", "c", "D")
 
@@ -28,6 +28,13 @@ def both_ways(x, delta, A, b, c, D):
     return there + back.flip(1) + D[:, None] * x
 
 
+def two_ways(x, delta, A, b, c, D, chunk: int = CHUNK) -> Tensor:
+    """What the layer makes of its rows, or its columns."""
+    total = x.new_empty(x.shape[2], *x.shape[:2], x.shape[3])
+    _scan([_Lines(x, delta, A, b, c, total)], D, chunk)
+    return total.movedim(0, 2)
+
+
 def inputs(L: int, S: int = 3, H: int = 2, P: int = 5, N: int = 4, seed: int = 0, largest: float = 0.5) -> list[Tensor]:
     draw = torch.Generator().manual_seed(seed)
     shapes = {"x": (S, L, H, P), "delta": (2, S, L, H), "A": (2, H), "b": (S, L, N), "c": (S, L, N), "D": (H,)}
@@ -43,7 +50,7 @@ def test_equals_the_recurrence_with_gradients(L, chunk):
     given = inputs(L)
     results, slopes = [], []
     weights = torch.randn(3, L, 2, 5, generator=torch.Generator().manual_seed(1))
-    for function, kind in ((lambda *a: two_way_scan(*a, chunk=chunk), torch.float32), (both_ways, torch.float64)):
+    for function, kind in ((lambda *a: two_ways(*a, chunk=chunk), torch.float32), (both_ways, torch.float64)):
         leaves = [t.to(kind, copy=True).requires_grad_() for t in given]
         y = function(*leaves)
         (y * weights).sum().backward()
@@ -59,13 +66,13 @@ def test_derivatives_are_those_of_the_function():
     given = [t.double().requires_grad_() for t in inputs(7, S=1, H=2, P=2, N=2, largest=2.0)]
     with torch.no_grad():
         given[1].clamp_(min=1e-2)
-    assert torch.autograd.gradcheck(lambda *a: two_way_scan(*a, chunk=3), given)
+    assert torch.autograd.gradcheck(lambda *a: two_ways(*a, chunk=3), given)
 
 
 @pytest.mark.parametrize(("largest", "close"), [(1e-7, 1e-5), (100.0, 5e-5)])
 def test_all_is_remembered_or_nothing_without_overflow(largest, close):
     given = [t.requires_grad_() for t in inputs(150, largest=largest)]
-    y = two_way_scan(*given, chunk=32)
+    y = two_ways(*given, chunk=32)
     exact = both_ways(*(t.detach().double() for t in given))
     torch.testing.assert_close(y.double(), exact, rtol=0, atol=close * float(exact.abs().max()))
     y.square().sum().backward()
@@ -76,7 +83,7 @@ def test_a_step_of_no_length_changes_nothing():
     x, delta, A, b, c, D = inputs(20)
     delta[:, :, 8] = 0
     delta.requires_grad_()
-    y = two_way_scan(x, delta, A, b, c, D, chunk=8)
+    y = two_ways(x, delta, A, b, c, D, chunk=8)
     torch.testing.assert_close(y, both_ways(x, delta, A, b, c, D), rtol=1e-4, atol=1e-5)
     y.sum().backward()
     assert delta.grad.isfinite().all()
@@ -84,19 +91,20 @@ def test_a_step_of_no_length_changes_nothing():
 
 def test_sequences_do_not_see_each_other():
     x, delta, A, b, c, D = inputs(40)
-    together = two_way_scan(x, delta, A, b, c, D)
-    alone = two_way_scan(x[1:2], delta[:, 1:2], A, b[1:2], c[1:2], D)
+    together = two_ways(x, delta, A, b, c, D)
+    alone = two_ways(x[1:2], delta[:, 1:2], A, b[1:2], c[1:2], D)
     torch.testing.assert_close(together[1:2], alone)
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 def test_autocast_leaves_the_scan_in_single_precision(kind):
-    given = inputs(50)
-    expected = two_way_scan(*given)
-    with torch.autocast("cpu", kind):
-        torch.testing.assert_close(two_way_scan(*given), expected)
     layer, x = FourWayScan(6, 2, 3), torch.randn(2, 5, 9, 6, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
+        u, _ = layer.inner(x)
+        steps = layer.steps(u)
+        expected = layer.scan(u, *steps)
+        with torch.autocast("cpu", kind):
+            torch.testing.assert_close(layer.scan(u, *steps), expected)
         expected = layer(x)
         with torch.autocast("cpu", kind):
             torch.testing.assert_close(layer(x).float(), expected, rtol=0.05, atol=0.05)
@@ -163,7 +171,7 @@ def test_a_square_image_is_no_special_case(monkeypatch):
 
 def test_arithmetic_is_counted(flops):
     for L in (5, 64, 150):
-        assert flops(two_way_scan, *inputs(L)) == 2 * scan_macs(3, L, 2, 5, 4)
+        assert flops(two_ways, *inputs(L)) == 2 * scan_macs(3, L, 2, 5, 4)
     layer = FourWayScan(6, 2, 3)
     assert flops(layer, torch.randn(1, 70, 9, 6)) == 2 * layer.macs(70, 9)
 

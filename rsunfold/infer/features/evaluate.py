@@ -32,8 +32,8 @@ from rsunfold.report import Curve
 from rsunfold.scene import Scene
 
 Columns = Sequence[int] | NDArray[np.intp]
-Measure = Callable[[Columns, Sequence[int]], dict[str, Any]]
-"""(columns, seeds) -> by figure the ``runs``, one for each seed, in [0, 1]."""
+Measure = Callable[[Columns, Sequence[int]], dict[str, list[float]]]
+"""(columns, seeds) -> by figure its values, one for each seed, in [0, 1]."""
 
 ALL = "all"
 SHORT_NAMES = {"acc": "ACC", "nmi": "NMI", "oa": "OA", "aa": "AA", "kappa": "kappa"}
@@ -58,11 +58,11 @@ class Evaluation:
     runs: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, data: str, model: str, features: int, found: list[dict[str, Any]], seconds: float) -> None:
+    def add(self, data: str, model: str, features: int, found: list[dict[str, list[float]]], seconds: float) -> None:
         """Enter what a Measure gave, once or for each repeat; seconds : of the ranking."""
         run: dict[str, Any] = {"data": data, "model": model, "features": features, "seconds_ranking": seconds}
         for name in self.figures:
-            percent = 100 * np.concatenate([part[name]["runs"] for part in found])
+            percent = 100 * np.concatenate([part[name] for part in found])
             run["repeats"] = len(percent)
             run[name] = {"mean": float(percent.mean()), "deviation": float(percent.std()), "values": percent}
         self.runs.append(run)
@@ -174,7 +174,7 @@ def evaluate_tables(
             say(f"{path}: {note}")
         X, labels = table.data, table.labels
 
-        def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, Any]:
+        def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, list[float]]:
             return clustering(X[:, columns], labels, seeds, plain)
 
         _enter(done, name, TableColumns(table, rankers[0]), rankers, numbers, range(seed, seed + repeats), measure, say)
@@ -228,7 +228,7 @@ def evaluate_images(
             place = {band: i for i, band in enumerate(bands.inside)}
             groups = tiles[known] if split == "tiles" else None
 
-            def measure(columns: Columns, seeds: Sequence[int]) -> dict[str, Any]:
+            def measure(columns: Columns, seeds: Sequence[int]) -> dict[str, list[float]]:
                 X = pixels[:, [place[int(c)] for c in columns]].astype(np.float64)
                 return classification(X, y[known], share, seeds, groups)
 

@@ -31,6 +31,8 @@ FEWEST = 2000
 """Valid samples in these; the estimate of fewer is mostly chance."""
 TRIES = 16
 """Windows that are looked at for one that is valid in half of its pixels or more."""
+SEED = 0
+"""Of the windows and the probes."""
 CODES = 50
 """Tensors of the size of the codes that each stage leaves for its gradient."""
 
@@ -91,7 +93,6 @@ def adapted(
     context: Any,
     *,
     side: int = SIDE,
-    seed: int = 0,
     name: str = "the image",
 ) -> tuple[DenoisingNetwork, Adaptation]:
     """(the network with numbers adapted to the image of rows x cols pixels, or as it was; what came of it).
@@ -110,7 +111,7 @@ def adapted(
     pixels for the estimate to mean anything, DeviceError where a GPU has too little memory.
     """
     begun = time.monotonic()
-    rng, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    rng, draw = np.random.default_rng(SEED), torch.Generator().manual_seed(SEED)
 
     def look() -> Look:
         y, valid = _window(read, rng, rows, cols, side, net.stride)

@@ -84,15 +84,15 @@ class DenoisingComparison:
                 lines.append(line)
         return lines
 
-    def curves(self, noise: str | None = None) -> dict[str, NDArray[np.float64]]:
-        """Mean PSNR of each model (under one noise) in every band of the first cube, NaN in those that take no part."""
+    def curves(self) -> dict[str, NDArray[np.float64]]:
+        """Mean PSNR of each model in every band of the first cube, NaN in those that take no part."""
         first = self.runs[0]
         found = {}
         for model in self.about:
             some = [
                 [np.nan if v is None else v for v in run["quality"]["psnr_per_band"]]
                 for run in self.runs
-                if run["model"] == model and run["cube"] == first["cube"] and noise in (None, run["noise"])
+                if run["model"] == model and run["cube"] == first["cube"]
             ]
             found[model] = np.full(self.count, np.nan)
             found[model][[b - 1 for b in first["bands"]]] = np.mean(some, axis=0)
