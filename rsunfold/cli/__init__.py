@@ -25,7 +25,9 @@ from rsunfold.cli import (
     train,
     weights,
 )
-from rsunfold.cli.options import Commands, Quiet, Verbose, set_level
+from rsunfold.cli.command import Commands
+from rsunfold.cli.messages import set_level
+from rsunfold.cli.options import Quiet, Verbose
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import (
     Device,
     Memory,
@@ -17,16 +19,10 @@ from rsunfold.cli.options import (
     Var,
     Verbose,
     Weights,
-    counted,
-    each_input,
-    handled,
     refuse_contradiction,
-    say,
-    say_notes,
-    show,
-    use_threads,
-    whole_numbers,
 )
+from rsunfold.cli.running import each_input, use_threads
+from rsunfold.cli.words import whole_numbers
 
 
 @handled

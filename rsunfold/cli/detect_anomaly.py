@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import (
     ComponentCount,
     Device,
@@ -26,17 +28,10 @@ from rsunfold.cli.options import (
     Var,
     Verbose,
     WindowSide,
-    counted,
-    each_input,
-    handled,
-    model_options,
-    prior_names,
     refuse_contradiction,
-    say,
-    say_notes,
-    show,
-    use_threads,
 )
+from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.words import model_options, prior_names
 
 
 @handled
@@ -90,8 +85,7 @@ def detect_anomaly(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names, replaced_names
-    from rsunfold.infer.batch import expand
-    from rsunfold.infer.results import is_done, refuse_inputs, results_folder
+    from rsunfold.infer.results import is_done, results_folder
 
     options = Options(
         var=var,
@@ -104,10 +98,7 @@ def detect_anomaly(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    files = expand(inputs)
-    if overwrite:
-        written = (folder / name for stem in files for name in replaced_names(stem, options))
-        refuse_inputs(written, files.values())
+    files = input_files(inputs, overwrite, lambda stem: (folder / name for name in replaced_names(stem, options)))
     use_threads(threads)
     detector = AnomalyDetector(
         model,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import (
     Band,
     Confidence,
@@ -24,16 +26,10 @@ from rsunfold.cli.options import (
     Var,
     Verbose,
     Weights,
-    counted,
-    each_input,
-    handled,
-    pair_of_numbers,
     refuse_contradiction,
-    say,
-    say_notes,
-    show,
-    use_threads,
 )
+from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.words import pair_of_numbers
 
 
 @handled
@@ -87,10 +83,9 @@ def detect_ir(
     with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
-    from rsunfold.infer.batch import expand
     from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.run import Detection, Options, about, detect_file, output_names, replaced_names
-    from rsunfold.infer.results import is_done, refuse_inputs, results_folder
+    from rsunfold.infer.results import is_done, results_folder
 
     options = Options(
         threshold=threshold,
@@ -107,10 +102,7 @@ def detect_ir(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    files = expand(inputs)
-    if overwrite:
-        written = (folder / name for stem in files for name in replaced_names(stem, options))
-        refuse_inputs(written, files.values())
+    files = input_files(inputs, overwrite, lambda stem: (folder / name for name in replaced_names(stem, options)))
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
     if stages:

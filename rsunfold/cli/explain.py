@@ -7,25 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import (
-    Band,
-    Device,
-    Images,
-    Overwrite,
-    Quiet,
-    Threads,
-    Var,
-    Verbose,
-    Weights,
-    counted,
-    each_input,
-    handled,
-    pair_of_numbers,
-    say,
-    show,
-    use_threads,
-    whole_numbers,
-)
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import counted, say, show
+from rsunfold.cli.options import Band, Device, Images, Overwrite, Quiet, Threads, Var, Verbose, Weights
+from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
 
 app = typer.Typer(help="Inspect what a network does to an image, stage by stage.", no_args_is_help=True)
@@ -66,9 +52,8 @@ def detect_ir(
     Each image yields NAME_explain.png and NAME_explain.json, which defines every number. The gain of a learned operator
     is how much it can amplify a small change in this image, estimated from below and bounded from above.
     """
-    from rsunfold.infer.batch import expand
     from rsunfold.infer.infrared.explain import Explainer, Options, explain_file, output_names
-    from rsunfold.infer.results import refuse_inputs, results_folder
+    from rsunfold.infer.results import results_folder
 
     part = None if window is None else whole_numbers(window, "--window")
     if part is not None and len(part) != 3:
@@ -81,9 +66,7 @@ def detect_ir(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    files = expand(inputs)
-    if overwrite:
-        refuse_inputs((folder / name for stem in files for name in output_names(stem).values()), files.values())
+    files = input_files(inputs, overwrite, lambda stem: (folder / name for name in output_names(stem).values()))
     use_threads(threads)
     explainer = Explainer(model, weights=weights, device=device)
 

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Overwrite, Quiet, Var, Verbose, handled, show_facts
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import show_facts
+from rsunfold.cli.options import Overwrite, Quiet, Var, Verbose
 
 
 @handled

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import Quiet, Verbose, handled, show, show_facts
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import show, show_facts
+from rsunfold.cli.options import Quiet, Verbose
 from rsunfold.errors import RsunfoldError, UsageError
 
 if TYPE_CHECKING:

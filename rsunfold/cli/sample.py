@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import Overwrite, Quiet, Verbose, counted, handled, show
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import counted, show
+from rsunfold.cli.options import Overwrite, Quiet, Verbose
 
 app = typer.Typer(help="Write synthetic scenes with ground truth.", no_args_is_help=True)
 

@@ -7,26 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import (
-    Envi,
-    Memory,
-    Overwrite,
-    Quiet,
-    SkipExisting,
-    Threads,
-    Verbose,
-    counted,
-    each_input,
-    handled,
-    model_options,
-    names_of,
-    ranges,
-    refuse_contradiction,
-    say,
-    say_notes,
-    show,
-    use_threads,
-)
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import counted, say, say_notes, show
+from rsunfold.cli.options import Envi, Memory, Overwrite, Quiet, SkipExisting, Threads, Verbose, refuse_contradiction
+from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.words import model_options, names_of, ranges
 
 
 @handled
@@ -105,10 +90,9 @@ def select_features(
     Existing files are replaced only with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
-    from rsunfold.infer.batch import expand
     from rsunfold.infer.features.run import Options, Selected, about, replaced_names, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
-    from rsunfold.infer.results import is_done, refuse_inputs, results_folder
+    from rsunfold.infer.results import is_done, results_folder
 
     folder = results_folder(output)
     wanted = Wanted(count=count, variance=variance, min_gap=min_gap)
@@ -124,10 +108,7 @@ def select_features(
         picture=picture,
         overwrite=overwrite,
     )
-    files = expand(inputs)
-    if overwrite:
-        written = (folder / name for stem in files for name in replaced_names(stem, options))
-        refuse_inputs(written, files.values())
+    files = input_files(inputs, overwrite, lambda stem: (folder / name for name in replaced_names(stem, options)))
     use_threads(threads)
     chosen = model_options(rank=rank, norms=norms, published=published)
     ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)

@@ -10,7 +10,10 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import Device, Quiet, Threads, Verbose, handled, say, show, use_threads, watched
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import say, show
+from rsunfold.cli.options import Device, Quiet, Threads, Verbose
+from rsunfold.cli.running import use_threads, watched
 
 
 @partial(handled, left="continue with --resume where --out contains a checkpoint")

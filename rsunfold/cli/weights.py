@@ -8,19 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rsunfold.cli.options import (
-    Device,
-    MaxArea,
-    Overwrite,
-    Quiet,
-    Threads,
-    Verbose,
-    handled,
-    show,
-    show_facts,
-    use_threads,
-    watched,
-)
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import show, show_facts
+from rsunfold.cli.options import Device, MaxArea, Overwrite, Quiet, Threads, Verbose
+from rsunfold.cli.running import use_threads, watched
 from rsunfold.errors import RsunfoldError, UsageError, WeightsError
 
 app = typer.Typer(help="List, inspect, verify, import and calibrate weights.", no_args_is_help=True)

@@ -109,7 +109,7 @@ def test_classical_methods_need_no_torch(scene, tmp_path):
 def test_threads_are_those_of_all_libraries_whenever_they_are_loaded():
     program = (
         "import numpy\n"
-        "from rsunfold.cli.options import use_threads\n"
+        "from rsunfold.cli.running import use_threads\n"
         "use_threads(1)\n"
         "import scipy.linalg, torch\n"
         "from threadpoolctl import threadpool_info\n"
@@ -124,10 +124,10 @@ def test_threads_are_those_of_all_libraries_whenever_they_are_loaded():
 def test_threads_are_no_more_than_a_container_allows(given, threads):
     program = (
         "import os\n"
-        "import rsunfold.cli.options as options\n"
+        "import rsunfold.cli.running as running\n"
         "os.sched_getaffinity = lambda process: range(64)\n"
-        "options.cores_in_groups = lambda: 1\n"
-        "options.use_threads(None)\n"
+        "running.cores_in_groups = lambda: 1\n"
+        "running.use_threads(None)\n"
         "import torch\n"
         "print(torch.get_num_threads())\n"
     )

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from rsunfold.cli import options
+from rsunfold.cli import messages
+from rsunfold.cli.running import watched
 from rsunfold.progress import tracked
 
 
@@ -19,14 +20,14 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def loud(monkeypatch):
-    monkeypatch.setattr(options, "_level", 0)
+    monkeypatch.setattr(messages, "_level", 0)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
 
 
 def said(monkeypatch, stream, run):
     monkeypatch.setattr(sys, "stderr", stream)
-    with options.watched("a[0].tif"):
+    with watched("a[0].tif"):
         run()
     return stream.getvalue()
 
@@ -35,7 +36,7 @@ def test_a_terminal_gets_a_bar_and_the_messages_above_it(monkeypatch, capsys):
     def run():
         for k in tracked(range(4), "computing"):
             if k == 2:
-                options.say("half")
+                messages.say("half")
                 print("result")
                 time.sleep(0.3)  # longer than the bar waits before it is drawn again
 
@@ -66,18 +67,18 @@ def test_a_log_gets_a_line_a_minute(monkeypatch):
 
 
 def test_who_wants_silence_gets_it(monkeypatch):
-    monkeypatch.setattr(options, "_level", -1)
+    monkeypatch.setattr(messages, "_level", -1)
     assert said(monkeypatch, Terminal(), lambda: list(tracked(range(9), "computing"))) == ""
 
 
 def test_a_closed_stream_is_no_error(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
-    with options.watched("a.tif"):
+    with watched("a.tif"):
         assert list(tracked(range(2), "computing")) == [0, 1]
-    options.say("to nobody")
-    options._report("to nobody")
+    messages.say("to nobody")
+    messages.report("to nobody")
     monkeypatch.setattr(sys, "stdout", None)
-    options.show("to nobody")
+    messages.show("to nobody")
 
 
 def test_a_dumb_terminal_gets_lines(monkeypatch):

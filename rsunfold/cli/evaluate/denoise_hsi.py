@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import say, show
 from rsunfold.cli.options import (
     Device,
     Json,
@@ -16,16 +18,11 @@ from rsunfold.cli.options import (
     Threads,
     Verbose,
     Weights,
-    handled,
-    numbers,
     refuse_given,
     refuse_outputs,
-    say,
-    show,
-    use_threads,
-    watched,
-    whole_numbers,
 )
+from rsunfold.cli.running import use_threads, watched
+from rsunfold.cli.words import numbers, whole_numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import model_names
 

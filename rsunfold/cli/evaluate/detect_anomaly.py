@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     ComponentCount,
     Device,
@@ -24,18 +26,11 @@ from rsunfold.cli.options import (
     Threads,
     Verbose,
     WindowSide,
-    handled,
-    model_options,
-    prior_names,
     refuse_given,
     refuse_outputs,
-    say,
-    say_notes,
-    show,
-    use_threads,
-    watched,
-    whole_numbers,
 )
+from rsunfold.cli.running import use_threads, watched
+from rsunfold.cli.words import model_options, prior_names, whole_numbers
 from rsunfold.registry import model_names
 
 SEPARABILITY = "separability.png"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import say, show
 from rsunfold.cli.options import (
     Confidence,
     Device,
@@ -20,15 +22,11 @@ from rsunfold.cli.options import (
     Threshold,
     Verbose,
     Weights,
-    handled,
-    numbers,
     refuse_given,
     refuse_outputs,
-    say,
-    show,
-    use_threads,
-    watched,
 )
+from rsunfold.cli.running import use_threads, watched
+from rsunfold.cli.words import numbers
 from rsunfold.errors import UsageError
 
 

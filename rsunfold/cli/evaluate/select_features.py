@@ -7,24 +7,11 @@ from typing import Annotated
 
 import typer
 
-from rsunfold.cli.options import (
-    Json,
-    Memory,
-    Overwrite,
-    Quiet,
-    Threads,
-    Verbose,
-    handled,
-    names_of,
-    refuse_given,
-    refuse_outputs,
-    say,
-    say_notes,
-    show,
-    use_threads,
-    watched,
-    whole_numbers,
-)
+from rsunfold.cli.command import handled
+from rsunfold.cli.messages import say, say_notes, show
+from rsunfold.cli.options import Json, Memory, Overwrite, Quiet, Threads, Verbose, refuse_given, refuse_outputs
+from rsunfold.cli.running import use_threads, watched
+from rsunfold.cli.words import names_of, whole_numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import model_names
 

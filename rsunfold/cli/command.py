@@ -1,0 +1,96 @@
+"""What makes a function a subcommand: errors turned into one sentence and an exit code, help in panels."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import typer
+import typer.core
+
+from rsunfold.cli.messages import report
+from rsunfold.cli.options import PANELS
+from rsunfold.errors import DeviceError, RsunfoldError, UsageError
+
+F = TypeVar("F", bound=Callable[..., Any])
+SIGNALLED = 128
+"""Exit codes above it say which signal ended a program."""
+EMPTY_OPTION = re.compile(r"--?[\w-]+=")
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise UsageError for an argument that is empty: it would be the current folder, or the default."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or EMPTY_OPTION.fullmatch(argument):
+            name = argument.removesuffix("=") or (before if before.startswith("-") else "")
+            what = f"the value of {name}" if name else "an argument"
+            raise UsageError(f"{what} is empty; check that your shell variables are set.")
+
+
+class Commands(typer.core.TyperGroup):
+    """The root command, which looks at all arguments first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See :func:`refuse_empty`; the rest is click's."""
+        try:
+            refuse_empty([] if ctx.resilient_parsing else args)  # while a line is completed much is missing
+        except UsageError as error:
+            report(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        return super().parse_args(ctx, args)
+
+
+def handled(command: F, *, left: str = "no partial results were left") -> F:
+    """A subcommand that ends with one sentence on standard error and the documented exit code, never a traceback.
+
+    left : what an interrupted one leaves.
+
+    With -v the traceback is shown as well. Options are shown in PANELS. Each paragraph of the docstring, which is the
+    help text, becomes one line, since typer keeps line breaks, wherever the terminal ends.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except RsunfoldError as error:
+            report(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            report(f"interrupted; {left}.")
+            raise typer.Exit(130) from None
+        except SystemExit as error:
+            if isinstance(error.code, int) and error.code > SIGNALLED:
+                report(f"terminated; {left}.")
+            raise
+        except BrokenPipeError:
+            raise typer.Exit(0) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if isinstance(error, ImportError) and re.search("failed to map segment|allocate memory", str(error)):
+                report("error: there is too little memory to load the libraries; raise the limit of this process.")
+                raise typer.Exit(DeviceError.exit_code) from None
+            report(
+                f"error: internal error in rsunfold: {type(error).__name__}: {error}; run again with -v and report it."
+            )
+            raise typer.Exit(1) from None
+
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    run.__doc__ = "\n\n".join(" ".join(text.split()) for text in paragraphs)
+    run.__signature__ = _in_panels(command)  # type: ignore[attr-defined]
+    return run  # type: ignore[return-value]
+
+
+def _in_panels(command: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a subcommand, whose options name the panel that shows them."""
+    panels = {name: panel for panel, names in PANELS.items() for name in names.split()}
+    signature = inspect.signature(command, eval_str=True)
+    for parameter in signature.parameters.values():
+        for option in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(option, typer.models.OptionInfo):
+                option.rich_help_panel = panels.get(parameter.name)
+    return signature

@@ -1,0 +1,66 @@
+"""The words of options as numbers, ranges and names."""
+
+from __future__ import annotations
+
+from rsunfold.errors import UsageError
+
+
+def numbers(text: str | None, option: str) -> list[float]:
+    """``1,2,3`` as numbers, none of None; raises UsageError."""
+    if text is None:
+        return []
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} takes numbers such as 10,30,50, not {text!r}.") from None
+
+
+def whole_numbers(text: str, option: str, *, once: bool = False) -> list[int]:
+    """``0,1,2`` as integers from 0, none of them twice where ``once`` says so; raises UsageError."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{option} takes non-negative integers such as 0,1,2, not {text!r}.")
+    found = [int(part) for part in parts]
+    twice = next((n for n in found if once and found.count(n) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{option} lists {twice} twice; list each value once.")
+    return found
+
+
+def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None:
+    """``low,high`` as two numbers; raises UsageError."""
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{option} takes two numbers such as 0,1000, not {text!r}.") from None
+    return low, high
+
+
+def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
+    """``1340-1450,1800-1960`` as pairs of numbers, none of None; raises UsageError."""
+    found = []
+    for part in (text or "").split(",") if text is not None else []:
+        ends = part.strip().split("-")
+        try:
+            low, high = (float(end) for end in ends)
+        except ValueError:
+            raise UsageError(f"{option} takes ranges such as 1340-1450,1800-1960, not {text!r}.") from None
+        found.append((low, high))
+    return tuple(found)
+
+
+def names_of(text: str | None) -> tuple[str, ...]:
+    """``a,b`` as names, none of None or of nothing between commas."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def model_options(**given: int | bool | None) -> dict[str, int | bool | None]:
+    """Those that were given; a switch that is off was not."""
+    return {name: value for name, value in given.items() if value is not None and value is not False}
+
+
+def prior_names(text: str | None) -> list[str] | None:
+    """``kernel,small-object`` as names."""
+    return None if text is None else [part.strip() for part in text.split(",")]
