@@ -77,9 +77,10 @@ def denoise_hsi(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.errors import UsageError
     from rsunfold.infer.batch import expand
+    from rsunfold.infer.earlier import is_done
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Cleaned, Options, about, denoise_file, output_names, replaced_names, target_of
-    from rsunfold.infer.results import is_done, refuse_inputs
+    from rsunfold.infer.results import refuse_inputs
 
     pixels = []
     for text in pixel or []:

@@ -85,7 +85,8 @@ def detect_anomaly(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names, replaced_names
-    from rsunfold.infer.results import is_done, results_folder
+    from rsunfold.infer.earlier import is_done
+    from rsunfold.infer.results import results_folder
 
     options = Options(
         var=var,

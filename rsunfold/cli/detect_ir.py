@@ -83,9 +83,10 @@ def detect_ir(
     with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
+    from rsunfold.infer.earlier import is_done
     from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.run import Detection, Options, about, detect_file, output_names, replaced_names
-    from rsunfold.infer.results import is_done, results_folder
+    from rsunfold.infer.results import results_folder
 
     options = Options(
         threshold=threshold,

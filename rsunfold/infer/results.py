@@ -1,11 +1,10 @@
-"""What the runs of all tasks share: what their results are called, whether they are there, and their surroundings."""
+"""What the runs of all tasks share: what their results are called, what they may replace, and their surroundings."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import json
-import os
 import re
 import reprlib
 import textwrap
@@ -32,7 +31,7 @@ from rsunfold.io.writer import (
     refuse_in_envi,
     refuse_shared_header,
 )
-from rsunfold.registry import ModelSpec, get_model
+from rsunfold.registry import ModelSpec
 from rsunfold.torchstate import usual_torch
 
 Options = TypeVar("Options")
@@ -42,9 +41,6 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
-DEFAULT = "the default"
-_SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
-"""Entries of a summary that the command line decides, beside what was "asked"."""
 
 
 class Result:
@@ -86,57 +82,6 @@ def of_files(default: Any, *others: Any) -> Any:
     """A field of options that no sample depends on. Where it decides which files there are, ``others`` are the other
     values that it may have."""
     return dataclasses.field(default=default, metadata={OF_FILES: (default, *others) if others else ()})
-
-
-def is_done(folder: Path, names: dict[str, str], source: str, about: Mapping[str, Any]) -> bool:
-    """Whether the results ``names``, file names by kind, of the image ``source`` are there: their "summary" is written
-    last.
-
-    about : what the model says of itself, see ``describe`` of each, and "asked", see :func:`asked_for`. Raises
-    OutputError when another image, another model, other weights or other options gave them, or a run that was asked
-    for less.
-    """
-    summary = folder / names["summary"]
-    if not summary.exists():
-        return False
-    told = _told(summary)
-    image, made_by, model = told.get("input"), told.get("model"), about["model"]
-    if isinstance(image, str) and not _the_place(image, source):
-        raise OutputError(
-            f"{summary} was made from {image}, not from {source}; choose another folder, or pass --overwrite."
-        )
-    if made_by not in (None, model):
-        raise OutputError(
-            f"{summary} was made with {made_by}, not {model}; choose another folder, or pass --overwrite."
-        )
-    defaults = get_model(model).options
-    for what, key, unsaid in (("weights", "weights_sha256", {}), ("options", "options", defaults)):
-        if key in told and key in about:
-            before, now = (unsaid | x[key] if isinstance(x[key], dict) else x[key] for x in (told, about))
-            if _plain(before) != _plain(now):
-                raise OutputError(
-                    f"{summary} was made with other {what} of {model}; choose another folder, or pass --overwrite."
-                )
-    before, now = _settings(told), _settings(about)
-    known = before.keys() & now.keys()
-    later = about.get("asked", {}).keys() - known if "asked" in told else ()  # options there were not then
-    for name in [*sorted(known), *sorted(name for name in later if _shown(now[name]) != DEFAULT)]:
-        if name not in before or _plain(before[name]) != _plain(now[name]):
-            raise OutputError(
-                f"{summary} was made with --{name.replace('_', '-')} at {_shown(before.get(name))}, not at "
-                f"{_shown(now[name])}; choose another folder, or pass --overwrite."
-            )
-    if told.get("input_bytes") not in (None, input_bytes(source)):
-        raise OutputError(
-            f"{summary} was made when {source} had another size; choose another folder, or pass --overwrite."
-        )
-    missing = [name for name in names.values() if not (folder / name).exists()]
-    if missing:
-        raise OutputError(
-            f"{summary} exists but {missing[0]} does not, so other options were used; choose another folder, "
-            "or pass --overwrite."
-        )
-    return True
 
 
 def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
@@ -196,7 +141,7 @@ def refuse_results(folder: Path, names: Collection[str], spec: ModelSpec, source
         if Path(name).suffix.lower() in TIFF_SUFFIXES:
             refuse_header_of_tiff(folder / name)
         path = folder / name
-        task = _told(path).get("task") if path.suffix == ".json" else None
+        task = told_by(path).get("task") if path.suffix == ".json" else None
         if task not in (None, spec.task):
             raise OutputError(f"{path} was written by {task}, whose files have the same names; choose another folder.")
         refuse_existing(path, overwrite)
@@ -240,44 +185,7 @@ def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
         refuse_in_envi(path, image.meta, image.rows, image.cols)
 
 
-def _the_place(told: str, source: str) -> bool:
-    """Whether an image that a summary names may lie where ``source`` does; its name is known to fit.
-
-    Summaries hold names as they were given, so one that is not absolute counts from a folder that nobody knows.
-    """
-    if of_gdal(told) or of_gdal(source):
-        return told == source
-    here, there = Path(source).parent, Path(os.path.normpath(told)).parent
-    if there.is_absolute():
-        return here.resolve() == there.resolve()
-    known = tuple(part for part in there.parts if part != "..")
-    # Of a link both names are good.
-    return not known or any(
-        p.parts[-len(known) :] == known for p in (here.resolve(), Path(os.path.normpath(here.absolute())))
-    )
-
-
-def _plain(value: Any) -> Any:
-    """As it comes back from a summary, with 5 like 5.0."""
-    return json.loads(json.dumps(value, default=str), parse_int=float)
-
-
-def _settings(entries: Mapping[str, Any]) -> dict[str, Any]:
-    """What the command line decided, by option, of the entries of a summary."""
-    asked: dict[str, Any] = entries.get("asked", {})
-    return {k.removesuffix("_px"): entries[k] for k in _SETTINGS & entries.keys()} | asked
-
-
-def _shown(value: Any) -> str:
-    """A setting about as a user writes it: ``1340-1450,1800-1960`` of pairs of numbers."""
-    if value is None or value is False or value in ([], ()):
-        return DEFAULT
-    if isinstance(value, list | tuple):
-        return ",".join("-".join(map(_shown, v)) if isinstance(v, list | tuple) else _shown(v) for v in value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _told(summary: Path) -> dict[str, Any]:
+def told_by(summary: Path) -> dict[str, Any]:
     """What a summary holds; nothing where it is none, or cannot be read."""
     try:
         found = json.loads(summary.read_text(encoding="utf-8"))

@@ -1,0 +1,100 @@
+"""Whether an earlier run has made the results that are asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rsunfold.errors import OutputError
+from rsunfold.infer.results import input_bytes, told_by
+from rsunfold.io.names import of_gdal
+from rsunfold.registry import get_model
+
+DEFAULT = "the default"
+_SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
+"""Entries of a summary that the command line decides, beside what was "asked"."""
+
+
+def is_done(folder: Path, names: Mapping[str, str], source: str, about: Mapping[str, Any]) -> bool:
+    """Whether the results ``names``, file names by kind, of the image ``source`` are there: their "summary" is written
+    last.
+
+    about : what the model says of itself, see ``describe`` of each, and "asked", see
+    :func:`rsunfold.infer.results.asked_for`. Raises OutputError when another image, another model, other weights or
+    other options gave them, or a run that was asked for less.
+    """
+    summary = folder / names["summary"]
+    if not summary.exists():
+        return False
+    for difference in _differences(told_by(summary), source, about):
+        raise OutputError(f"{summary} was made {difference}; choose another folder, or pass --overwrite.")
+    missing = [name for name in names.values() if not (folder / name).exists()]
+    if missing:
+        raise OutputError(
+            f"{summary} exists but {missing[0]} does not, so other options were used; choose another folder, "
+            "or pass --overwrite."
+        )
+    return True
+
+
+def _differences(told: Mapping[str, Any], source: str, about: Mapping[str, Any]) -> Iterator[str]:
+    """How what a summary tells differs from ``source`` and ``about``; what it does not tell fits."""
+    image, made_by, model = told.get("input"), told.get("model"), about["model"]
+    if isinstance(image, str) and not _the_place(image, source):
+        yield f"from {image}, not from {source}"
+    if made_by not in (None, model):
+        yield f"with {made_by}, not {model}"
+    defaults = get_model(model).options
+    for what, key, unsaid in (("weights", "weights_sha256", {}), ("options", "options", defaults)):
+        if key in told and key in about:
+            before, now = (unsaid | x[key] if isinstance(x[key], dict) else x[key] for x in (told, about))
+            if _plain(before) != _plain(now):
+                yield f"with other {what} of {model}"
+    before, now = _settings(told), _settings(about)
+    known = before.keys() & now.keys()
+    later = about.get("asked", {}).keys() - known if "asked" in told else ()  # options there were not then
+    for name in [*sorted(known), *sorted(name for name in later if _shown(now[name]) != DEFAULT)]:
+        if name not in before or _plain(before[name]) != _plain(now[name]):
+            yield f"with --{name.replace('_', '-')} at {_shown(before.get(name))}, not at {_shown(now[name])}"
+    if told.get("input_bytes") not in (None, input_bytes(source)):
+        yield f"when {source} had another size"
+
+
+def _the_place(told: str, source: str) -> bool:
+    """Whether an image that a summary names may lie where ``source`` does; its name is known to fit.
+
+    Summaries hold names as they were given, so one that is not absolute counts from a folder that nobody knows.
+    """
+    if of_gdal(told) or of_gdal(source):
+        return told == source
+    here, there = Path(source).parent, Path(os.path.normpath(told)).parent
+    if there.is_absolute():
+        return here.resolve() == there.resolve()
+    known = tuple(part for part in there.parts if part != "..")
+    # Of a link both names are good.
+    return not known or any(
+        p.parts[-len(known) :] == known for p in (here.resolve(), Path(os.path.normpath(here.absolute())))
+    )
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from a summary, with 5 like 5.0."""
+    return json.loads(json.dumps(value, default=str), parse_int=float)
+
+
+def _settings(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """What the command line decided, by option, of the entries of a summary."""
+    asked: dict[str, Any] = entries.get("asked", {})
+    return {k.removesuffix("_px"): entries[k] for k in _SETTINGS & entries.keys()} | asked
+
+
+def _shown(value: Any) -> str:
+    """A setting about as a user writes it: ``1340-1450,1800-1960`` of pairs of numbers."""
+    if value is None or value is False or value in ([], ()):
+        return DEFAULT
+    if isinstance(value, list | tuple):
+        return ",".join("-".join(map(_shown, v)) if isinstance(v, list | tuple) else _shown(v) for v in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

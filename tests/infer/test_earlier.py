@@ -1,0 +1,72 @@
+import json
+
+import pytest
+
+from rsunfold.errors import OutputError
+from rsunfold.infer.earlier import is_done
+from rsunfold.infer.results import input_bytes
+
+ASKED = {"threshold": 0.5, "drop": ((1340, 1450),), "var": None}
+ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab", "seed": 0, "asked": ASKED}
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"model": "rx"}, "was made with rx, not mpcm"),
+        ({"model": "mpcm", "options": {}}, "was made with other options of mpcm"),
+        ({"model": "mpcm", "weights_sha256": "cd"}, "was made with other weights of mpcm"),
+        ({"model": "mpcm", "options": {"scales": [3, 5]}, "weights_sha256": "ab"}, None),
+        ({"model": "mpcm", "options": {"dark": False, "scales": [3, 5]}}, None),
+        ({"model": "mpcm", "options": {"dark": True, "scales": [3, 5]}}, "was made with other options of mpcm"),
+        ({"model": "mpcm", "asked": {"threshold": 0.5, "drop": [[1340.0, 1450.0]], "later": 1}}, None),
+        ({"model": "mpcm", "asked": {"threshold": 0.1}}, "with --threshold at 0.1, not at 0.5; choose another"),
+        ({"model": "mpcm", "asked": {"drop": []}}, "with --drop at the default, not at 1340-1450; choose"),
+        (
+            {"model": "mpcm", "asked": {"var": None, "drop": [[1340, 1450]]}},
+            "with --threshold at the default, not at 0.5",
+        ),
+        ({"model": "mpcm", "asked": {"threshold": 0.5, "drop": [[1340, 1450]]}}, None),  # before there was --var
+        ({"model": "mpcm", "asked": {"var": "b"}}, "with --var at b, not at the default; choose"),
+        ({"model": "mpcm", "seed": 3}, "with --seed at 3, not at 0; choose"),
+        ({"model": "mpcm", "input": "elsewhere/a.tif"}, "was made from elsewhere/a.tif, not from .*/in/a.tif; choose"),
+        ({"model": "mpcm", "input": "/elsewhere/a.tif"}, "was made from /elsewhere/a.tif, not"),
+        ({"model": "mpcm", "input": "in/a.img"}, None),  # from the folder above
+        ({"model": "mpcm", "input": "../in/a.tif"}, None),
+        ({"model": "mpcm", "input": "a.tif"}, None),
+        ({"model": "mpcm", "input": "/vsizip/z.zip/a.tif"}, "was made from /vsizip/z.zip/a.tif, not"),
+        ({"model": "mpcm"}, None),
+        ({}, None),
+        ([], None),
+    ],
+)
+def test_results_of_another_image_model_or_other_weights_and_options_are_not_done(tmp_path, told, words):
+    names, source = {"summary": "a_summary.json"}, str(tmp_path / "in" / "a.tif")
+    assert not is_done(tmp_path, names, source, ABOUT)
+    (tmp_path / "a_summary.json").write_text(json.dumps(told))
+    if words is None:
+        assert is_done(tmp_path, names, source, ABOUT)
+    else:
+        with pytest.raises(OutputError, match=words):
+            is_done(tmp_path, names, source, ABOUT)
+
+
+def test_an_image_behind_a_link_is_done(tmp_path, monkeypatch):
+    (tmp_path / "deep" / "in").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "in")
+    monkeypatch.chdir(tmp_path)
+    for told in ("link/a.tif", "./link/a.tif", "deep/../link/a.tif", "deep/in/a.tif", str(tmp_path / "link" / "a.tif")):
+        (tmp_path / "a_summary.json").write_text(json.dumps({"model": "mpcm", "input": told}))
+        assert is_done(tmp_path, {"summary": "a_summary.json"}, "link/a.tif", ABOUT)
+
+
+def test_an_input_of_another_size_is_not_done(tmp_path):
+    source = tmp_path / "a.tif"
+    source.write_bytes(bytes(9))
+    told = {"model": "mpcm", "input": str(source), "input_bytes": input_bytes(str(source))}
+    (tmp_path / "a_summary.json").write_text(json.dumps(told))
+    names = {"summary": "a_summary.json"}
+    assert is_done(tmp_path, names, str(source), ABOUT)
+    source.write_bytes(bytes(10))
+    with pytest.raises(OutputError, match=r"was made when .*a\.tif had another size"):
+        is_done(tmp_path, names, str(source), ABOUT)
