@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsunfold.arguments import checked
 from rsunfold.errors import UsageError
+from rsunfold.registry import DEFAULTS
 
 if TYPE_CHECKING:
     from rsunfold.infer.anomaly.run import Found
@@ -27,7 +28,7 @@ __all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "select_
 def detect_ir(
     image: Any,
     *,
-    model: str = "l-rpcanet",
+    model: str = DEFAULTS["detect-ir"],
     weights: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     confidence: float | None = None,
@@ -83,7 +84,7 @@ def detect_ir(
 def denoise_hsi(
     image: Any,
     *,
-    model: str = "star-net",
+    model: str = DEFAULTS["denoise-hsi"],
     weights: str | os.PathLike[str] | None = None,
     sigma: float | None = None,
     adapt: bool = False,
@@ -121,7 +122,7 @@ def denoise_hsi(
 def detect_anomaly(
     image: Any,
     *,
-    model: str = "lrr-net-plus",
+    model: str = DEFAULTS["detect-anomaly"],
     pfa: float | None = None,
     percentile: float | None = None,
     priors: Sequence[str] | None = None,
@@ -179,7 +180,7 @@ def select_features(
     *,
     k: int | None = None,
     variance: float | None = None,
-    model: str = "spca-net",
+    model: str = DEFAULTS["select-features"],
     options: dict[str, Any] | None = None,
     min_gap: float | None = None,
     drop: Sequence[tuple[float, float]] = (),

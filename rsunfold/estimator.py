@@ -10,6 +10,8 @@ from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from rsunfold.registry import DEFAULTS
+
 
 class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Chooses the features that keep the information of X, without looking at labels.
@@ -31,7 +33,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         n_features: int | None = None,
         *,
         variance: float = 0.99,
-        model: str = "spca-net",
+        model: str = DEFAULTS["select-features"],
         options: dict[str, Any] | None = None,
         random_state: int | np.random.RandomState | np.random.Generator | None = None,
         memory: str | int | None = None,

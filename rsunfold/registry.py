@@ -20,6 +20,13 @@ from rsunfold.errors import UsageError, unknown
 
 Task = Literal["denoise-hsi", "detect-ir", "detect-anomaly", "select-features"]
 Kind = Literal["network", "classical"]
+DEFAULTS: dict[Task, str] = {
+    "denoise-hsi": "star-net",
+    "detect-ir": "l-rpcanet",
+    "detect-anomaly": "lrr-net-plus",
+    "select-features": "spca-net",
+}
+"""The model of each task unless the user names one."""
 C = TypeVar("C", bound=type)
 KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((numbers.Integral,), "a whole number"),

@@ -23,6 +23,7 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import each_input, use_threads
 from rsunfold.cli.words import whole_numbers
+from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -34,7 +35,10 @@ def denoise_hsi(
         Path,
         typer.Option("-o", "--output", help="Output raster (.tif, .hdr, .img, ...), or a folder for the results."),
     ],
-    model: Annotated[str, typer.Option(help="Network or classical method (see rsunfold models).")] = "star-net",
+    model: Annotated[
+        str,
+        typer.Option(help="Network or classical method (see rsunfold models)."),
+    ] = DEFAULTS["denoise-hsi"],
     weights: Weights = None,
     var: Var = None,
     sigma: Annotated[

@@ -32,6 +32,7 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import each_input, input_files, use_threads
 from rsunfold.cli.words import model_options, prior_names
+from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -43,7 +44,7 @@ def detect_anomaly(
     model: Annotated[
         str,
         typer.Option(help="Network or classical method (see rsunfold models); options may follow, as in crd:lam=1e-5."),
-    ] = "lrr-net-plus",
+    ] = DEFAULTS["detect-anomaly"],
     var: Var = None,
     pfa: Annotated[
         float | None, typer.Option(help="Desired share of background pixels in the mask; default: 0.01.")

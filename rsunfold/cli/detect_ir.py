@@ -30,6 +30,7 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import each_input, input_files, use_threads
 from rsunfold.cli.words import pair_of_numbers
+from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -41,7 +42,7 @@ def detect_ir(
         typer.Option(
             help="Network or classical method (see rsunfold models); options may follow, as in top-hat:disk=7."
         ),
-    ] = "l-rpcanet",
+    ] = DEFAULTS["detect-ir"],
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,

@@ -13,6 +13,7 @@ from rsunfold.cli.options import Band, Device, Images, Overwrite, Quiet, Threads
 from rsunfold.cli.running import each_input, input_files, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
+from rsunfold.registry import DEFAULTS
 
 app = typer.Typer(help="Inspect what a network does to an image, stage by stage.", no_args_is_help=True)
 
@@ -27,7 +28,7 @@ def group() -> None:
 def detect_ir(
     inputs: Images,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
-    model: Annotated[str, typer.Option(help="Unrolled network (see rsunfold models).")] = "l-rpcanet",
+    model: Annotated[str, typer.Option(help="Unrolled network (see rsunfold models).")] = DEFAULTS["detect-ir"],
     weights: Weights = None,
     window: Annotated[
         str | None,

@@ -12,6 +12,7 @@ from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import Envi, Memory, Overwrite, Quiet, SkipExisting, Threads, Verbose, refuse_contradiction
 from rsunfold.cli.running import each_input, input_files, use_threads
 from rsunfold.cli.words import model_options, names_of, ranges
+from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -32,7 +33,7 @@ def select_features(
         typer.Option(
             help="Network or classical method (see rsunfold models); options may follow, as in css:standardised=false."
         ),
-    ] = "spca-net",
+    ] = DEFAULTS["select-features"],
     var: Annotated[str | None, typer.Option(help="Variable of a MAT or NPZ file, or a GDAL subdataset.")] = None,
     min_gap: Annotated[
         float | None, typer.Option(metavar="NM", help="Images: minimum distance between chosen bands, in nm.")

@@ -24,7 +24,7 @@ from rsunfold.io.enmap import metadata_of
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, header_of_tiff, resolve
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.names import of_gdal
-from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
+from rsunfold.io.table import TABLE_SUFFIXES
 from rsunfold.io.writer import (
     ENVI_SUFFIXES,
     refuse_header_of_tiff,

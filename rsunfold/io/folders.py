@@ -10,7 +10,7 @@ from typing import Any
 
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff
-from rsunfold.io.table import SUFFIXES as TABLE_SUFFIXES
+from rsunfold.io.table import TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
 
 SUFFIXES = {".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".jp2", ".mat", ".hdr", ".he5"}

@@ -19,7 +19,7 @@ from rsunfold.io.csvfile import write_rows
 from rsunfold.io.texttable import Raw, label_place, places, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
-SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz", ".parquet")
+TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz", ".parquet")
 """Extensions of files that are tables; a MAT file is one or an image, see :func:`is_table`."""
 DATA_NAMES = ("x", "fea", "data", "features")
 LABEL_NAMES = ("y", "gnd", "label", "labels", "gt")
@@ -57,7 +57,7 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
     """
     suffix = Path(path).suffix.lower()
     if suffix != ".mat":
-        return suffix in SUFFIXES
+        return suffix in TABLE_SUFFIXES
     _require(path)
     from rsunfold.io.mat import MatFile, Variable
 
@@ -112,7 +112,7 @@ def read_table(
         elif suffix == ".mat":
             raw = _from_mat(name, var)
         else:
-            known = " ".join((*SUFFIXES, ".mat"))
+            known = " ".join((*TABLE_SUFFIXES, ".mat"))
             raise InputError(f"{name} does not have the extension of a table; use one of {known}.")
     return _checked(name, raw, features, turned=suffix in TEXT_SUFFIXES)
 

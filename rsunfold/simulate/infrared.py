@@ -30,7 +30,7 @@ Field = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Target:
+class SimulatedTarget:
     """One target: centre in pixels (0-based, 0.0 is the middle of the first pixel), Gaussian sigma in pixels.
 
     peak : gray levels that the target adds to its brightest pixel. snr : peak / local standard deviation of the image
@@ -50,7 +50,7 @@ class InfraredScene:
 
     image: NDArray[np.float32]
     mask: NDArray[np.bool_]
-    targets: tuple[Target, ...]
+    targets: tuple[SimulatedTarget, ...]
     background: Background
     seed: int
 
@@ -89,7 +89,7 @@ def infrared_scene(
     columns = rng.normal(0, COLUMN_SHARE * noise, (1, cols))
     empty = np.clip(clean + columns + rng.normal(0, noise, (rows, cols)), 0, 1)
 
-    image, mask, placed = empty.copy(), np.zeros((rows, cols), dtype=bool), list[Target]()
+    image, mask, placed = empty.copy(), np.zeros((rows, cols), dtype=bool), list[SimulatedTarget]()
     for _ in range(targets):
         target, signal = _place(rng, empty, placed, snr)
         image += signal
@@ -123,7 +123,9 @@ def point_spread(rows: int, cols: int, row: float, col: float, sigma: float) -> 
     return np.asarray(spread / spread.max())
 
 
-def _place(rng: np.random.Generator, empty: Field, placed: list[Target], snr: float) -> tuple[Target, Field]:
+def _place(
+    rng: np.random.Generator, empty: Field, placed: list[SimulatedTarget], snr: float
+) -> tuple[SimulatedTarget, Field]:
     """A target at a random place that is free and dark enough, and what it adds to the image (H, W)."""
     rows, cols = empty.shape
     sigma = float(rng.uniform(0.7, 1.8))
@@ -137,7 +139,7 @@ def _place(rng: np.random.Generator, empty: Field, placed: list[Target], snr: fl
         peak = snr * float(around.std())
         signal = peak * point_spread(rows, cols, row, col, sigma)
         if (around + signal[window]).max() <= 1:
-            return Target(row, col, sigma, peak, snr), signal
+            return SimulatedTarget(row, col, sigma, peak, snr), signal
     raise UsageError(
         f"no room is left for target {len(placed) + 1} with SNR {snr:g} in {rows} x {cols} pixels; "
         "ask for fewer targets, a smaller SNR or a larger scene."

@@ -24,7 +24,7 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import numbers, whole_numbers
 from rsunfold.errors import UsageError
-from rsunfold.registry import model_names
+from rsunfold.registry import DEFAULTS, model_names
 
 
 @handled
@@ -39,7 +39,7 @@ def denoise_hsi(
         str | None, typer.Option(help="Noise levels on the 0 to 255 scale, comma-separated, such as 10,30,50,70.")
     ] = None,
     seeds: Annotated[str, typer.Option(help="Random seeds for the noise, comma-separated.")] = "0",
-    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = "star-net",
+    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = DEFAULTS["denoise-hsi"],
     weights: Weights = None,
     truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
     restored: Annotated[Path | None, typer.Option(help="Result from another program, instead of a model.")] = None,

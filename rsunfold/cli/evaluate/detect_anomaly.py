@@ -31,7 +31,7 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import model_options, prior_names, whole_numbers
-from rsunfold.registry import model_names
+from rsunfold.registry import DEFAULTS, model_names
 
 SEPARABILITY = "separability.png"
 
@@ -51,7 +51,7 @@ def detect_anomaly(
     ] = None,
     model: Annotated[
         str, typer.Option(help="One or more models, comma-separated; options may follow, as in crd:lam=1e-5.")
-    ] = "lrr-net-plus",
+    ] = DEFAULTS["detect-anomaly"],
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
     priors: Priors = None,
     object_size: ObjectSize = None,

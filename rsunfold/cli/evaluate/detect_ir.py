@@ -28,6 +28,7 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import numbers
 from rsunfold.errors import UsageError
+from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -54,7 +55,7 @@ def detect_ir(
             help="One or more models, comma-separated; or all, for every model that can run. Options may follow, as in "
             "top-hat:disk=3,top-hat:disk=5."
         ),
-    ] = "l-rpcanet",
+    ] = DEFAULTS["detect-ir"],
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,

@@ -13,7 +13,7 @@ from rsunfold.cli.options import Json, Memory, Overwrite, Quiet, Threads, Verbos
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import names_of, whole_numbers
 from rsunfold.errors import UsageError
-from rsunfold.registry import model_names
+from rsunfold.registry import DEFAULTS, model_names
 
 
 @handled
@@ -45,7 +45,7 @@ def select_features(
     ] = "random",
     model: Annotated[
         str, typer.Option(help="One or more models, comma-separated; options may follow, as in spca-net:published.")
-    ] = "spca-net",
+    ] = DEFAULTS["select-features"],
     repeats: Annotated[
         int | None,
         typer.Option(help="Number of k-means starts (default: 20) or of random training sets (default: 10)."),

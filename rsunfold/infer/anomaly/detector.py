@@ -29,12 +29,11 @@ from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, ref
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, spans, strips
 from rsunfold.io import CubeReader
-from rsunfold.registry import chosen_model, get_model
+from rsunfold.registry import DEFAULTS, chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
 
 Bool = NDArray[np.bool_]
 
-DEFAULT = "lrr-net-plus"
 OBJECT_SIZE = 100
 """Pixels of the largest object, unless the user says otherwise."""
 SPECTRA = 6
@@ -110,7 +109,7 @@ class AnomalyDetector(Budgeted):
 
     def __init__(
         self,
-        model: str = DEFAULT,
+        model: str = DEFAULTS["detect-anomaly"],
         *,
         options: dict[str, Any] | None = None,
         priors: Sequence[str] | None = None,

@@ -43,7 +43,7 @@ BLOCK = 16
 
 
 @dataclass
-class Evaluation:
+class FeatureComparison:
     """Figures of several models: one entry per data set, model and number of features in ``runs``.
 
     figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
@@ -148,7 +148,7 @@ def evaluate_tables(
     label: str | None = None,
     ignore: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
-) -> Evaluation:
+) -> FeatureComparison:
     """ACC and NMI of k-means on the first 10, 20, ... ranked features of tables (path by name) with labels.
 
     numbers : of features. repeats : starts of k-means, seeds ``seed`` and on. plain : one draw for each centre, as in
@@ -160,7 +160,7 @@ def evaluate_tables(
     how = "plain k-means++, one draw for each centre" if plain else "greedy k-means++ of scikit-learn"
     protocol = {"task": "clustering", "start": how, "seeds": [seed, seed + repeats - 1], "features": numbers}
     protocol["best"] = "best of the means over the numbers of features, chosen with the labels, as in the literature"
-    done = Evaluation(("acc", "nmi"), "feature", protocol)
+    done = FeatureComparison(("acc", "nmi"), "feature", protocol)
     for name, path in tables.items():
         table = read_table(path, var=var, features=None, label=label, ignore=ignore)
         if table.labels is None:
@@ -194,7 +194,7 @@ def evaluate_images(
     var: str | None = None,
     labels_var: str | None = None,
     say: Callable[[str], None] = lambda text: None,
-) -> Evaluation:
+) -> FeatureComparison:
     """OA, AA and kappa of an RBF SVM on the first 3, 5, ... ranked bands of images (path by stem), pooled.
 
     labels : path by the same stems; 0 is unlabelled, and of several bands (abundances) the largest is the class.
@@ -222,7 +222,7 @@ def evaluate_images(
             "seeds": [seed, seed + repeats - 1],
             "bands": numbers,
         }
-        done = Evaluation(("oa", "aa", "kappa"), "band", protocol)
+        done = FeatureComparison(("oa", "aa", "kappa"), "band", protocol)
         with ImageBands(reader, rankers[0]) as bands:
             pixels = reader.read(bands=bands.inside).data.reshape(len(bands.inside), -1)[:, known].T
             place = {band: i for i, band in enumerate(bands.inside)}
@@ -325,7 +325,7 @@ def _check_repeats(repeats: int) -> None:
 
 
 def _enter(
-    done: Evaluation,
+    done: FeatureComparison,
     data: str,
     source: FeatureSource,
     rankers: Sequence[FeatureRanker],

@@ -14,10 +14,9 @@ from rsunfold.contracts import Selector
 from rsunfold.errors import UsageError
 from rsunfold.infer.device import Budgeted, held, parse_memory
 from rsunfold.ranking import Mask, Ranking, Real
-from rsunfold.registry import chosen_model
+from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.scene import Scene
 
-DEFAULT = "spca-net"
 RANKED_WHOLE = 512
 """Up to so many features all are ranked; of more, only as many as are asked for: the time grows with the cube."""
 FIRST_GUESS = 32
@@ -83,7 +82,7 @@ class FeatureRanker(Budgeted):
 
     def __init__(
         self,
-        model: str = DEFAULT,
+        model: str = DEFAULTS["select-features"],
         *,
         options: dict[str, Any] | None = None,
         seed: int = 0,

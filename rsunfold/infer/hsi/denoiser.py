@@ -17,7 +17,7 @@ from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
 from rsunfold.noise import ENOUGH, FEW, tells_little, whole_squares
-from rsunfold.registry import chosen_model
+from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.subspace import Subspace, published_subspace
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Denoiser(Budgeted):
 
     def __init__(
         self,
-        model: str = "star-net",
+        model: str = DEFAULTS["denoise-hsi"],
         *,
         weights: str | None = None,
         sigma: float | None = None,
@@ -183,7 +183,7 @@ class Denoiser(Budgeted):
         run = self._classical(subspace) if net is None else self._network(net, image, subspace, made)
 
         def compute(window: Window) -> Spectra:
-            grown = _aligned(window.grown(margin, image.rows, image.cols), stride)
+            grown = _begun_at_stride(window.grown(margin, image.rows, image.cols), stride)
             columns = np.arange(grown.col, grown.col + grown.width)
             found = run(subspace.whiten(image.read(grown)[0], columns))
             return subspace.colour(found[:, *window.within(grown)], image.kind)
@@ -265,7 +265,7 @@ class Denoiser(Budgeted):
         return np.concatenate(parts, axis)
 
 
-def _aligned(window: Window, stride: int) -> Window:
+def _begun_at_stride(window: Window, stride: int) -> Window:
     """``window`` begun at multiples of ``stride``, so that its patches are those of the whole image."""
     row, col = window.row // stride * stride, window.col // stride * stride
     return Window(row, col, window.height + window.row - row, window.width + window.col - col)

@@ -18,7 +18,7 @@ from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_PIXEL_BYTES, Plan, plan, strips
-from rsunfold.registry import chosen_model
+from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.rule import Rule
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ HALF_TOLERANCE = 0.01
 
 
 @dataclass
-class Scored:
+class LazyScores:
     """Scores of one image, computed where they are asked for.
 
     strips() yields (first row, score float32 (h, cols) in [0, 1]) from top to bottom. stages is filled with readers
@@ -79,7 +79,7 @@ class Detector(Budgeted):
 
     def __init__(
         self,
-        model: str = "l-rpcanet",
+        model: str = DEFAULTS["detect-ir"],
         *,
         weights: str | None = None,
         device: str = "auto",
@@ -196,7 +196,7 @@ class Detector(Budgeted):
         return np.asarray(torch.sigmoid(T[0, 0].float() / self.record.temperature).cpu().numpy())
 
     @contextmanager
-    def scored(self, image: GrayImage, scratch: Path, *, stages: bool = False) -> Iterator[Scored]:
+    def scored(self, image: GrayImage, scratch: Path, *, stages: bool = False) -> Iterator[LazyScores]:
         """Scores of a file within the memory budget; maps that do not fit are kept in the folder ``scratch``.
 
         Runs in one piece when that fits, else by tiles with the same result. On a GPU whose memory runs out the
@@ -239,7 +239,7 @@ class Detector(Budgeted):
             finally:
                 close()
 
-    def _classical(self, rows: int, cols: int, read: Compute, made: Plan) -> Scored:
+    def _classical(self, rows: int, cols: int, read: Compute, made: Plan) -> LazyScores:
         overlap = 0
         if isinstance(self.method, PieceMethod):
             tile = min(made.tile, self.method.tile or made.tile)
@@ -254,9 +254,11 @@ class Detector(Budgeted):
             grown = window.grown(self.margin, rows, cols)
             return np.clip(self.method.score(read(grown)), 0, 1)[window.within(grown)]
 
-        return Scored(made, lambda: strips(rows, cols, made.tile, compute, overlap), overlap=overlap)
+        return LazyScores(made, lambda: strips(rows, cols, made.tile, compute, overlap), overlap=overlap)
 
-    def _network(self, image: GrayImage, made: Plan, scratch: Path, stages: bool) -> tuple[Scored, Callable[[], None]]:
+    def _network(
+        self, image: GrayImage, made: Plan, scratch: Path, stages: bool
+    ) -> tuple[LazyScores, Callable[[], None]]:
         import torch
 
         from rsunfold.infer.outofcore import Canvas
@@ -275,7 +277,7 @@ class Detector(Budgeted):
                 return lambda w: array[w.slices]
 
             found = {(k + 1, n): read_tensor(v) for k, s in enumerate(record.stages) for n, v in s.items()}
-            return Scored(made, lambda: iter([(0, score)]), found), lambda: None
+            return LazyScores(made, lambda: iter([(0, score)]), found), lambda: None
         if self.half:
             raise UsageError(f"{image.path} needs tiles, which half precision does not support; run without --half.")
         canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device, len(self.net.stages))
@@ -298,4 +300,4 @@ class Detector(Budgeted):
 
         found = {(k + 1, n): read_map(v) for k, s in enumerate(record.stages) for n, v in s.items()}
         compute = lambda w: self._sigmoid(T.read(w))  # noqa: E731
-        return Scored(made, lambda: strips(image.rows, image.cols, made.tile, compute), found), canvas.close
+        return LazyScores(made, lambda: strips(image.rows, image.cols, made.tile, compute), found), canvas.close

@@ -16,6 +16,7 @@ from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import environment, head_of, reserved
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io.jsonfile import write_json
+from rsunfold.registry import DEFAULTS
 from rsunfold.report import stages_picture
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Explainer:
     Raises UsageError for a classical method, and what :class:`Detector` raises.
     """
 
-    def __init__(self, model: str = "l-rpcanet", *, weights: str | None = None, device: str = "auto") -> None:
+    def __init__(self, model: str = DEFAULTS["detect-ir"], *, weights: str | None = None, device: str = "auto") -> None:
         from rsunfold.weights import load
 
         self.detector = Detector(model, weights=weights, device=device)

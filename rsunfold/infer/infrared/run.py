@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import UsageError
-from rsunfold.infer.infrared.detector import Detector, Scored
+from rsunfold.infer.infrared.detector import Detector, LazyScores
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import (
     Result,
@@ -187,7 +187,7 @@ class _Passage:
         self.packed: dict[int, NDArray[np.uint8]] = {}
         self.valid_pixels = self.target_pixels = 0
 
-    def strips(self, scored: Scored) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def strips(self, scored: LazyScores) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """(first row, score, NaN where invalid) of each strip; only after the last one is the rest known."""
         for row, score in scored.strips():
             window = Window(row, 0, *score.shape)
@@ -234,7 +234,7 @@ class _Passage:
         return [*(np.concatenate(parts) for parts in zip(*self.small, strict=True)), np.concatenate(self.small_masks)]
 
 
-def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: dict[str, Path]) -> list[Target]:
+def _write_rasters(image: GrayImage, passage: _Passage, scored: LazyScores, paths: dict[str, Path]) -> list[Target]:
     """Write the rasters, and return the targets, which have to be known before their mask can be written."""
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
     rule = replace(passage.rule, min_area=passage.collector.min_area)
@@ -273,7 +273,7 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: Scored, paths: d
 def _write_reports(
     image: GrayImage,
     passage: _Passage,
-    scored: Scored,
+    scored: LazyScores,
     targets: list[Target],
     summary: dict[str, Any],
     options: Options,
@@ -311,7 +311,7 @@ def _summary(
     detector: Detector,
     options: Options,
     passage: _Passage,
-    scored: Scored,
+    scored: LazyScores,
     targets: list[Target],
     started: float,
 ) -> dict[str, Any]:
