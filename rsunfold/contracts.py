@@ -95,6 +95,11 @@ class AnomalyModel(Protocol):
         memory as a whole."""
         ...
 
+    @property
+    def takes_priors(self) -> bool:
+        """Whether it was designed for spectra with priors: it has all of them unless the user names others."""
+        ...
+
     def bytes_per_pixel(self, bands: int) -> float:
         """Working memory in bytes per pixel beside the input."""
         ...

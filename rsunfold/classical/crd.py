@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,8 @@ class CRD:
 
     Raises UsageError for sides that are even, or not in order, and for lam of 0 or less.
     """
+
+    takes_priors: ClassVar[bool] = False
 
     def __init__(self, *, inner: int = 11, outer: int = 15, lam: float = 1e-6) -> None:
         check_windows("crd", inner, outer)

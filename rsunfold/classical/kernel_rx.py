@@ -58,6 +58,7 @@ class KernelRX:
     """
 
     radius: ClassVar[int] = 0
+    takes_priors: ClassVar[bool] = False
 
     def __init__(self, *, components: int = 20, landmarks: int = 500) -> None:
         if components < 1 or landmarks < 1:

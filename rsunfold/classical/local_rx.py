@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ class LocalRX:
 
     Raises UsageError for sides that are even, or not in order.
     """
+
+    takes_priors: ClassVar[bool] = False
 
     def __init__(self, *, inner: int = 15, outer: int = 23) -> None:
         check_windows("local-rx", inner, outer)

@@ -81,6 +81,7 @@ class LRASR:
     """
 
     radius: ClassVar[None] = None
+    takes_priors: ClassVar[bool] = False
 
     def __init__(self, *, clusters: int = 15, atoms: int = 20, beta: float = 0.1, lam: float = 0.5) -> None:
         if clusters < 1 or atoms < 1:

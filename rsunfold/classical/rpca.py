@@ -72,6 +72,7 @@ class RPCA:
     """
 
     radius: ClassVar[None] = None
+    takes_priors: ClassVar[bool] = False
 
     def __init__(self, *, outliers: float = 0.01) -> None:
         if not 0 < outliers <= 1:

@@ -44,6 +44,7 @@ class GlobalRX:
     """
 
     radius: ClassVar[int] = 0
+    takes_priors: ClassVar[bool] = False
 
     def __init__(self, *, components: int | None = None) -> None:
         if components is not None and components < 1:

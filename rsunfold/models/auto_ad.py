@@ -115,6 +115,7 @@ class AutoAD:
     """
 
     radius: ClassVar[int | None] = None
+    takes_priors: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -122,7 +122,7 @@ class AnomalyDetector(Budgeted):
         self.name = model
         self.spec, self.options = chosen_model(model, "detect-anomaly", options)
         self.model: AnomalyModel = self.spec.build(**self.options)
-        self.priors = _known_priors(priors, tuple(PRIORS) if getattr(self.model, "takes_priors", False) else ())
+        self.priors = _known_priors(priors, tuple(PRIORS) if self.model.takes_priors else ())
         object_size = OBJECT_SIZE if object_size is None else object_size
         if object_size < 1:
             raise UsageError(f"--object-size must be at least 1 pixel, not {object_size}.")

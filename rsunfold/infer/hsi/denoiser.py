@@ -76,7 +76,7 @@ class Denoiser(Budgeted):
         self.spec, self.options = chosen_model(model, "denoise-hsi")
         if sigma is not None and not 0 < sigma < np.inf:
             raise UsageError(f"--sigma must be above 0, not {sigma}.")
-        if adapt and not getattr(self.spec.factory, "adaptable", False):
+        if adapt and not (self.spec.kind == "network" and self.spec.factory.adaptable):
             raise UsageError(f"--adapt works only with star-net, not with {model}.")
         self.sigma, self.adapt, self.memory = sigma, adapt, parse_memory(memory)
         self.net: DenoisingNetwork | None = None
