@@ -269,14 +269,7 @@ def spectra_picture(
     fig = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
     axes = fig.subplots()
     fig.suptitle(title)
-    for edge in (mean - deviation, mean + deviation):
-        axis.curve(axes, edge, color=_BACKGROUND, linewidth=0.6, alpha=0.5)
-    # The curves know where the spectrum is interrupted, and so does what lies between them.
-    low, high = axes.lines[0], axes.lines[2]
-    axes.fill_between(
-        low.get_xdata(), low.get_ydata(), high.get_ydata(), color=_BACKGROUND, alpha=0.25, linewidth=0,
-        label="background, mean ± std",
-    )  # fmt: skip
+    axis.spread(axes, mean, deviation, color=_BACKGROUND, alpha=0.25, label="background, mean ± std")
     axis.curve(axes, mean, color=_BACKGROUND, linewidth=3, label="background, mean")
     shown = dict(list(spectra.items())[:MOST_SPECTRA])
     for i, (name, values) in enumerate(shown.items()):

@@ -40,7 +40,7 @@ def selection_picture(
     from matplotlib.figure import Figure
 
     axis = BandAxis(len(mean), wavelengths)
-    middle, spread = axis.fitting(mean), axis.fitting(deviation)
+    middle, deviation = axis.fitting(mean), axis.fitting(deviation)
     k = len(chosen)
     if not k or np.shape(correlation) != (k, k) or not all(0 <= i < axis.count for i in chosen):
         raise InputError(
@@ -50,13 +50,7 @@ def selection_picture(
     fig = Figure(figsize=(15, 6.2), dpi=DPI, layout="constrained")
     fig.suptitle(title)
     left, right = fig.subplots(1, 2, width_ratios=(1.75, 1))
-    for edge in (middle - spread, middle + spread):
-        axis.curve(left, edge, color=_SPECTRUM, linewidth=0.6, alpha=0.5)
-    # The curves know where the spectrum is interrupted, and so does what lies between them.
-    low, high = left.lines[0], left.lines[2]
-    left.fill_between(
-        low.get_xdata(), low.get_ydata(), high.get_ydata(), color=_SPECTRUM, alpha=0.2, linewidth=0, label="± std"
-    )
+    axis.spread(left, middle, deviation, color=_SPECTRUM, alpha=0.2, label="± std")
     axis.curve(left, middle, color=_SPECTRUM, linewidth=1.6, label="mean")
     x = axis.x[list(chosen)]
     for position in x:

@@ -57,8 +57,8 @@ class BandAxis:
             raise InputError(f"values of shape {np.shape(values)} do not fit {self.count} bands; give one per band.")
         return np.asarray(values, np.float64)
 
-    def curve(self, axes: Any, values: Array, **style: Any) -> None:
-        """Plot ``values`` (B,) with gaps where the module says; a band between two gaps is a dot."""
+    def curve(self, axes: Any, values: Array, **style: Any) -> Any:
+        """Plot ``values`` (B,) with gaps where the module says; a band between two gaps is a dot. Returns the line."""
         x, y = self.x, self.fitting(values)
         if np.count_nonzero(np.diff(x) < 0) > (self.count - 1) / 2:  # the file lists its bands backwards
             x, y = x[::-1], y[::-1]
@@ -71,6 +71,15 @@ class BandAxis:
         known = np.pad(np.isfinite(y), 1)
         alone = known[1:-1] & ~known[:-2] & ~known[2:]
         axes.plot(x[alone], y[alone], ".", color=line.get_color(), alpha=style.get("alpha"))
+        return line
+
+    def spread(self, axes: Any, middle: Array, deviation: Array, *, color: str, alpha: float, label: str) -> None:
+        """Fill what lies within ``deviation`` (B,) of ``middle`` (B,), between thin curves of both ends."""
+        edges = (middle - deviation, middle + deviation)
+        low, high = (self.curve(axes, edge, color=color, linewidth=0.6, alpha=0.5) for edge in edges)
+        # The curves know where the spectrum is interrupted, and so does what lies between them.
+        ends = low.get_xdata(), low.get_ydata(), high.get_ydata()
+        axes.fill_between(*ends, color=color, alpha=alpha, linewidth=0, label=label)
 
     def shade(self, axes: Any, bad: Bool | None, label: str = "") -> None:
         """Shade the width of the bands that are True in ``bad`` (B,), behind the curves."""
