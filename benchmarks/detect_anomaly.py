@@ -49,7 +49,7 @@ def compare_rx(path: Path) -> list[dict[str, Any]]:
     from rsunfold.registry import get_model
     from rsunfold.scene import scene_of
 
-    with SpectralImage(str(path), near=False) as image:
+    with SpectralImage(str(path)) as image:
         cube, valid = image.scaled(Window(0, 0, image.rows, image.cols))
     theirs_cube = np.ascontiguousarray(np.moveaxis(cube, 0, -1), np.float64)
 

@@ -98,7 +98,7 @@ def test_windows_are_repaired_as_the_whole_image():
 def test_an_image_in_a_file_gives_the_lines_of_the_cube_in_memory():
     cube, *_ = spoiled()
     for room in (None, 4 * cube.size + STRIP_COPIES_NEAR * 4 * BANDS * 2 * BLOCK * 13):
-        image = SpectralImage(ArrayReader(np.ma.array(cube)), room=room)
+        image = SpectralImage(ArrayReader(np.ma.array(cube)), near=True, room=room)
         with image:
             found, expected = image.subspace(robust=True).lines, subspace_of(cube, robust=True).lines
         np.testing.assert_array_equal(found.dead, expected.dead)
@@ -123,7 +123,7 @@ def test_an_image_with_a_row_without_data_keeps_its_lines():
     cube, *_ = spoiled()
     holed = np.ma.array(cube, mask=np.zeros(cube.shape, bool))
     holed.mask[:, 40] = True
-    with SpectralImage(ArrayReader(holed)) as image:
+    with SpectralImage(ArrayReader(holed), near=True) as image:
         found, expected = image.subspace(robust=True).lines, subspace_of(cube, robust=True).lines
     np.testing.assert_array_equal(found.dead, expected.dead)
     np.testing.assert_array_equal(found.offset != 0, expected.offset != 0)
@@ -148,7 +148,7 @@ def test_pixels_without_data_do_not_count():
     cube, *_ = spoiled()
     half = np.ma.array(cube, mask=np.zeros(cube.shape, bool))
     half.mask[:, :, 25:] = True
-    with SpectralImage(ArrayReader(half)) as image:
+    with SpectralImage(ArrayReader(half), near=True) as image:
         found, expected = image.subspace(robust=True), subspace_of(np.ascontiguousarray(cube[:, :, :25]), robust=True)
     assert found.rank == expected.rank
     np.testing.assert_allclose(found.sigma, expected.sigma, rtol=0.05)

@@ -88,13 +88,13 @@ class SpectralImage(Source):
 
     Bands that the file calls bad (``bbl``), that have no valid sample, that many pixels alone lack (GAPS) or that are
     constant take no part. A pixel is valid where every band that takes part is. near : gather the moments with the
-    smoothed image too. left_out : reason by zero-based band of others that are to take no part. room : bytes that may
-    be held, None for any number; kept : those of them that are for something else. spikes : what becomes of rare
-    samples more than FAR robust deviations (1.4826 times the median absolute deviation) from the median of their band,
-    taken from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild
-    sample in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such
-    samples, where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far from all others:
-    they stand for no data though the file does not say so, and these pixels are not valid.
+    smoothed image too, for :meth:`subspace`. left_out : reason by zero-based band of others that are to take no part.
+    room : bytes that may be held, None for any number; kept : those of them that are for something else. spikes : what
+    becomes of rare samples more than FAR robust deviations (1.4826 times the median absolute deviation) from the median
+    of their band, taken from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels
+    invalid. One wild sample in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands
+    that have such samples, where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far
+    from all others: they stand for no data though the file does not say so, and these pixels are not valid.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -105,7 +105,7 @@ class SpectralImage(Source):
         source: str | CubeReader,
         *,
         var: str | None = None,
-        near: bool = True,
+        near: bool = False,
         left_out: Mapping[int, str] | None = None,
         room: int | None = None,
         kept: int = 0,

@@ -207,7 +207,7 @@ class AnomalyDetector(Budgeted):
 
     def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
         """An image ready to be scored: within the memory budget, its spikes limited; to be closed."""
-        return SpectralImage(source, var=var, near=False, room=self.room, spikes="limited")
+        return SpectralImage(source, var=var, room=self.room, spikes="limited")
 
     def scored(self, image: SpectralImage, *, stages: bool = False) -> Scored:
         """The scores of ``image`` within the memory budget.

@@ -255,7 +255,7 @@ def read_pixels(
     meta: Meta | None = None
     common: set[int] = set()
     for path in images.values():
-        with SpectralImage(path, var=var, near=False) as image:
+        with SpectralImage(path, var=var) as image:
             if meta is None:
                 meta, common, count = image.meta, set(image.bands), image.count
             if image.count != count:

@@ -137,9 +137,7 @@ class ImageBands(FeatureSource):
             self._room = ranker.room
             _, rows, cols = reader.shape
             sample = SAMPLE_COPIES * 4 * self.count * min(SAMPLE, rows * cols) + SQUARES * 8 * self.count**2
-            self.image = SpectralImage(
-                reader, near=False, left_out=beside, room=self._room, kept=sample, spikes="limited"
-            )
+            self.image = SpectralImage(reader, left_out=beside, room=self._room, kept=sample, spikes="limited")
             stack.pop_all()
         s = self.image.statistics
         self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels

@@ -131,7 +131,7 @@ class Denoiser(Budgeted):
 
     def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
         """An image ready to be denoised: within the memory budget, see :attr:`spikes`; to be closed."""
-        return SpectralImage(source, var=var, room=self.room, spikes=self.spikes)
+        return SpectralImage(source, var=var, near=True, room=self.room, spikes=self.spikes)
 
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.

@@ -28,7 +28,7 @@ def opened(cube, *, nodata=None, **meta) -> SpectralImage:
     reader = ArrayReader(cube, nodata=nodata)
     if meta:
         reader.meta = Meta(driver="array", **meta)
-    return SpectralImage(reader, near=False)
+    return SpectralImage(reader)
 
 
 def scored(cube, detector, *, stages=False, nodata=None, **meta):
@@ -292,7 +292,7 @@ def test_one_wild_sample_changes_little_elsewhere(model):
     found, below = [], []
     for data in (cube, spiked):
         detector = AnomalyDetector(model, memory="4GB")
-        with SpectralImage(ArrayReader(data), near=False, spikes="limited") as image:
+        with SpectralImage(ArrayReader(data), spikes="limited") as image:
             score = detector.scored(image).score
             assert ("were limited" in str(image.remarks())) == (data is spiked)
         below.append(float((score < score[3, 4]).mean()))

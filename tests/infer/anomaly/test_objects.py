@@ -16,7 +16,7 @@ from rsunfold.io.memory import ArrayReader
 def opened(cube: np.ndarray, wavelengths: tuple[float, ...] = (), **about) -> SpectralImage:
     reader = ArrayReader(cube)
     reader.meta = Meta(driver="array", wavelengths=wavelengths, **about)
-    return SpectralImage(reader, near=False)
+    return SpectralImage(reader)
 
 
 @pytest.fixture

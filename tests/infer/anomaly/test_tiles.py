@@ -22,7 +22,7 @@ LOCAL = [name for name in MODELS if name not in WHOLE]
 
 
 def opened(cube) -> SpectralImage:
-    return SpectralImage(ArrayReader(cube), near=False)
+    return SpectralImage(ArrayReader(cube))
 
 
 def scored(cube, detector, *, stages=False):

@@ -205,7 +205,7 @@ def test_a_hole_reaches_no_farther_than_the_margin(large, make):
     """Beyond the statistics, which are the whole image's: with the noise and the subspace kept, nothing changes."""
     denoiser, holed = make(), large.copy()
     holed[:, 70:75, 60:66] = np.nan
-    with image_module.SpectralImage(ArrayReader(large)) as image:
+    with image_module.SpectralImage(ArrayReader(large), near=True) as image:
         subspace = denoiser.subspace(image)
     denoiser.subspace = lambda image: subspace
     a, b = denoised(large, denoiser), denoised(holed, denoiser)

@@ -18,7 +18,7 @@ from rsunfold.io.memory import ArrayReader
 
 
 def opened(data, **extra):
-    return SpectralImage(ArrayReader(data, **extra))
+    return SpectralImage(ArrayReader(data, **extra), near=True)
 
 
 def test_statistics_of_the_valid_pixels(noisy):
@@ -307,10 +307,10 @@ def test_lamps_that_saturate_and_single_pixels_are_data(noisy):
 
 def test_what_may_be_held_bounds_the_strips(noisy):
     row, mosaic = 4 * 16 * 20, 4 * 16 * 20 * 24
-    image = SpectralImage(ArrayReader(noisy), room=mosaic + module.STRIP_COPIES_NEAR * row * 3)
+    image = SpectralImage(ArrayReader(noisy), near=True, room=mosaic + module.STRIP_COPIES_NEAR * row * 3)
     assert [w.height for w in image.strips(16)] == [3] * 8
     with pytest.raises(DeviceError, match=r"16 bands of 20 columns need \d+ MB .*--memory leaves 0 MB"):
-        SpectralImage(ArrayReader(noisy), room=mosaic + module.STRIP_COPIES_NEAR * row - 1)
+        SpectralImage(ArrayReader(noisy), near=True, room=mosaic + module.STRIP_COPIES_NEAR * row - 1)
 
 
 def test_swapped_axes(clean, noisy, tmp_path):
@@ -356,7 +356,9 @@ def test_an_offset_that_float32_cannot_carry_changes_nothing(noisy, dtype, unit)
     near = (noisy * unit).astype(np.float64)
     near = np.rint(near) if np.issubdtype(dtype, np.integer) else near
     offset = 1e9 * (1 if unit > 1 else 1e-3)
-    images = [SpectralImage(ArrayReader((near + o).astype(dtype), nodata=o + near.max())) for o in (0, offset)]
+    images = [
+        SpectralImage(ArrayReader((near + o).astype(dtype), nodata=o + near.max()), near=True) for o in (0, offset)
+    ]
     assert [image.kind for image in images] == [np.float32, np.float64]
     whole = Window(0, 0, *noisy.shape[1:])
     plain, shifted = (image.subspace() for image in images)
