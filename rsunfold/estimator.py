@@ -84,23 +84,19 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         from rsunfold.cube import measured
         from rsunfold.errors import InputError, UsageError
         from rsunfold.infer.features.select import FeatureRanker, Wanted
-        from rsunfold.infer.features.source import refuse_large
-        from rsunfold.scene import scene_of
+        from rsunfold.infer.features.source import refuse_large, table_scene
 
         wanted = Wanted(count=self.n_features, variance=None if self.n_features is not None else self.variance)
         if self.n_features is not None and self.n_features > data.shape[1]:
             raise UsageError(f"n_features={self.n_features} is more than the {data.shape[1]} features of X.")
         if not measured(data).all():
             raise InputError("X has values of 1e30 or more, which mean that there is no number; remove these samples.")
-        low, high = data.min(axis=0), data.max(axis=0)
-        inside = np.flatnonzero(high > low)
+        inside = np.flatnonzero(data.max(axis=0) > data.min(axis=0))
         if not inside.size:
             raise InputError("every feature of X is constant; there is nothing to choose from.")
         ranker = FeatureRanker(self.model, options=self.options, seed=self._seed(), memory=self.memory)
         refuse_large(data, ranker.room)
-        start, span = low[inside].min(), high[inside].max() - low[inside].min()
-        scaled = (data[:, inside] - start) / span
-        chosen = ranker.select(scene_of(scaled.T[:, None], seed=ranker.seed), wanted)
+        chosen = ranker.select(table_scene(data, inside, ranker.seed), wanted)
         self.order_: NDArray[np.intp] = inside[chosen.ranking.order]
         self.ranking_ = np.full(data.shape[1], len(self.order_) + 1)
         self.ranking_[self.order_] = np.arange(1, len(self.order_) + 1)

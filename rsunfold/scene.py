@@ -34,12 +34,12 @@ class Scene:
     mean: Real
     covariance: Real
     count: int
-    sample: Floats
+    sample: NDArray[np.floating]
     seed: int = 0
     noise: Real | None = None
 
 
-def scene_of(cube: Floats, valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:
+def scene_of(cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:
     """The scene of a cube (bands, rows, cols) in memory, samples in [0, 1]; valid (rows, cols), None for all.
 
     Raises InputError when no pixel is valid.

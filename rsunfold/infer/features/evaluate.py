@@ -177,7 +177,8 @@ def evaluate_tables(
         def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, list[float]]:
             return clustering(X[:, columns], labels, seeds, plain)
 
-        _enter(done, name, TableColumns(table, rankers[0]), rankers, numbers, range(seed, seed + repeats), measure, say)
+        columns = TableColumns(table, rankers[0].room)
+        _enter(done, name, columns, rankers, numbers, range(seed, seed + repeats), measure, say)
     return done
 
 
@@ -223,7 +224,7 @@ def evaluate_images(
             "bands": numbers,
         }
         done = FeatureComparison(("oa", "aa", "kappa"), "band", protocol)
-        with ImageBands(reader, rankers[0]) as bands:
+        with ImageBands(reader, room=rankers[0].room) as bands:
             pixels = reader.read(bands=bands.inside).data.reshape(len(bands.inside), -1)[:, known].T
             place = {band: i for i, band in enumerate(bands.inside)}
             groups = tiles[known] if split == "tiles" else None

@@ -141,7 +141,7 @@ def select_array(
     nodata, wavelengths : of an array, see :class:`rsunfold.io.memory.ArrayReader`.
     """
     started = time.monotonic()
-    with environment(), _opened(array, ranker, wanted, options, nodata, wavelengths) as source:
+    with environment(), _opened(array, ranker.room, wanted, options, nodata, wavelengths) as source:
         made = _Made(source, ranker, wanted, options)
         data = source.reduced(made.indices)
         return made.result(started, data=data)
@@ -158,7 +158,7 @@ def select_file(
     started = time.monotonic()
     folder = Path(folder)
     last = output_names(stem, "", options)["summary"]  # known before the input is read
-    with claimed(folder, last), environment(), _opened(path, ranker, wanted, options) as source:
+    with claimed(folder, last), environment(), _opened(path, ranker.room, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
         refuse_results(folder, names.values(), ranker.spec, path, overwrite=options.overwrite)
         if isinstance(source, ImageBands):
@@ -179,7 +179,7 @@ def select_file(
 
 def _opened(
     given: NDArray[Any] | str,
-    ranker: FeatureRanker,
+    room: int,
     wanted: Wanted,
     options: Options,
     nodata: float | None = None,
@@ -194,13 +194,13 @@ def _opened(
             if wavelengths is not None:
                 raise UsageError("wavelengths apply to cubes; a table has none.")
             table = _array_table(turned, nodata)
-            return _table_source(table, ranker, wanted, options)
+            return _table_source(table, room, wanted, options)
         source = ArrayReader(given, nodata=nodata, wavelengths=wavelengths)
     elif is_table(given, options.var):
         table = read_table(
             given, var=options.var, features=options.features, ignore=options.ignore, label=options.label
         )
-        return _table_source(table, ranker, wanted, options)
+        return _table_source(table, room, wanted, options)
     else:
         source = given
     asked = [o for o, v in (("--ignore", options.ignore), ("--label", options.label)) if v]
@@ -209,15 +209,15 @@ def _opened(
         raise UsageError(
             f"{asked[0]} applies to tables, but {given if isinstance(given, str) else 'a cube'} is an image."
         )
-    return ImageBands(source, ranker, var=options.var, drop=options.drop, keep=options.keep, gap=wanted.min_gap)
+    return ImageBands(source, room=room, var=options.var, drop=options.drop, keep=options.keep, gap=wanted.min_gap)
 
 
-def _table_source(table: Table, ranker: FeatureRanker, wanted: Wanted, options: Options) -> TableColumns:
+def _table_source(table: Table, room: int, wanted: Wanted, options: Options) -> TableColumns:
     asked = [o for o, v in (("--drop", options.drop), ("--keep", options.keep), ("--min-gap", wanted.min_gap)) if v]
     asked += ["--envi"] if options.envi else []
     if asked:
         raise UsageError(f"{asked[0]} applies to images, but {table.path} is a table, which has no wavelengths.")
-    return TableColumns(table, ranker)
+    return TableColumns(table, room)
 
 
 def _array_table(array: NDArray[Any], nodata: float | None) -> Table:

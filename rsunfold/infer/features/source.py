@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
-from rsunfold.infer.features.select import FeatureRanker, outside
+from rsunfold.infer.features.select import outside
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
@@ -92,8 +92,7 @@ class FeatureSource(ABC):
 
 class ImageBands(FeatureSource):
     """The bands of an image; bad, empty and constant ones, and those outside ``drop`` and ``keep`` (ranges of
-    wavelengths in nm), take no part. Statistics come from one pass by strips of rows that fit in the memory of
-    ``ranker``.
+    wavelengths in nm), take no part. Statistics come from one pass by strips of rows that fit in ``room`` bytes.
 
     Raises InputError when the image cannot be read, has a single band or no wavelengths where ranges or a gap ask for
     them; DeviceError when the memory does not suffice.
@@ -104,8 +103,8 @@ class ImageBands(FeatureSource):
     def __init__(
         self,
         source: str | CubeReader,
-        ranker: FeatureRanker,
         *,
+        room: int,
         var: str | None = None,
         drop: Ranges = (),
         keep: Ranges = (),
@@ -134,10 +133,10 @@ class ImageBands(FeatureSource):
             for low, high in (*drop, *keep):
                 if not any(low <= w <= high for w in self.wavelengths):
                     self.notes.append(f"no band lies in the range {low:g}-{high:g} nm")
-            self._room = ranker.room
+            self._room = room
             _, rows, cols = reader.shape
             sample = SAMPLE_COPIES * 4 * self.count * min(SAMPLE, rows * cols) + SQUARES * 8 * self.count**2
-            self.image = SpectralImage(reader, left_out=beside, room=self._room, kept=sample, spikes="limited")
+            self.image = SpectralImage(reader, left_out=beside, room=room, kept=sample, spikes="limited")
             stack.pop_all()
         s = self.image.statistics
         self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels
@@ -240,30 +239,37 @@ def refuse_large(data: NDArray[np.float64], room: int) -> None:
         )
 
 
+def table_scene(data: NDArray[np.float64], inside: Sequence[int] | NDArray[np.intp], seed: int) -> Scene:
+    """The scene of the features ``inside``, not all constant, of a table (samples, features): from 0 to 1 by the
+    smallest and the largest of their values."""
+    scaled = data[:, inside]  # a copy, scaled in place: refuse_large counts it and the sample
+    scaled -= scaled.min()
+    scaled /= scaled.max()
+    return scene_of(scaled.T[:, None], seed=seed)
+
+
 class TableColumns(FeatureSource):
-    """The features of a table; constant ones take no part.
+    """The features of a table; constant ones take no part. room : bytes that may be held beside the table.
 
     Raises InputError when all of them are constant, or one alone is not; DeviceError when the memory does not suffice.
     """
 
     noun = "feature"
 
-    def __init__(self, table: Table, ranker: FeatureRanker) -> None:
+    def __init__(self, table: Table, room: int) -> None:
         self.table, self.path, self.notes = table, table.path, list(table.notes)
         data = table.data
         self.samples, self.count = data.shape
         self.names = table.names
-        refuse_large(data, ranker.room)
-        low, high = data.min(axis=0), data.max(axis=0)
-        self.inside = [int(i) for i in np.flatnonzero(high > low)]
-        self.left_out = {int(i): "constant" for i in np.flatnonzero(high <= low)}
+        refuse_large(data, room)
+        varies = data.max(axis=0) > data.min(axis=0)
+        self.inside = [int(i) for i in np.flatnonzero(varies)]
+        self.left_out = {int(i): "constant" for i in np.flatnonzero(~varies)}
         if len(self.inside) < 2:
             many = "every feature is constant" if not self.inside else "every feature but one is constant"
             raise InputError(f"{self.path}: {many}; there is nothing to choose from.")
-        self.low = float(low[self.inside].min())
-        self.span = float(high[self.inside].max()) - self.low
-        self.mean = np.where(high > low, data.mean(axis=0), np.nan)
-        self.deviation = np.where(high > low, data.std(axis=0), np.nan)
+        self.mean = np.where(varies, data.mean(axis=0), np.nan)
+        self.deviation = np.where(varies, data.std(axis=0), np.nan)
         self.notes += self._duplicates()
 
     def _duplicates(self) -> list[str]:
@@ -279,8 +285,7 @@ class TableColumns(FeatureSource):
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`."""
-        scaled = (self.table.data[:, self.inside] - self.low) / self.span
-        return scene_of(scaled.T[:, None], seed=seed)  # type: ignore[arg-type]  # float64 until its moments are known
+        return table_scene(self.table.data, self.inside, seed)
 
     def about(self) -> dict[str, Any]:
         """Size."""

@@ -349,7 +349,7 @@ def test_wavelengths_of_an_array(write):
 
 def test_the_scene_is_that_of_the_pixels(counts, ranker):
     """Scaled by the smallest and largest sample of all bands, whatever is left out."""
-    with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), ranker) as bands:
+    with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), room=ranker.room) as bands:
         scene = bands.scene(5)
     x = counts[bands.inside][:, counts[0] != NODATA].astype(float)
     x = (x - x.min()) / (x.max() - x.min())
@@ -365,7 +365,7 @@ def test_the_sample_is_spread_evenly(counts, monkeypatch):
     for rows in (40, 3):
         monkeypatch.setattr(image_module, "STRIP_BYTES", 4 * BANDS * 33 * rows)
         ranker = FeatureRanker("css", memory="4GB")
-        with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), ranker) as bands:
+        with source_module.ImageBands(ArrayReader(counts, nodata=NODATA), room=ranker.room) as bands:
             sample, (low, span) = bands.image.scene().sample, bands.image.range
         np.testing.assert_array_equal(sample, (x[bands.inside][:, ::13] - np.float32(low)) / np.float32(span))
 
@@ -385,4 +385,4 @@ def test_several_nodata_values_are_refused_before_anything_is_ranked(counts):
     reader = ArrayReader(counts)
     reader.meta = replace(reader.meta, nodata=(-1.0, *(-99.0,) * (BANDS - 1)))
     with pytest.raises(InputError, match="array has several nodata values, which the output cannot represent"):
-        source_module.ImageBands(reader, FeatureRanker(memory="4GB"))
+        source_module.ImageBands(reader, room=2**32)
