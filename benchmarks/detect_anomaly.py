@@ -44,13 +44,12 @@ def compare_rx(path: Path) -> list[dict[str, Any]]:
     """Seconds (best of five) of our RX and of spectral's on a scene in memory, and how far they are apart."""
     import spectral
 
-    from rsunfold.cube import Window
     from rsunfold.infer.spectral import SpectralImage
     from rsunfold.registry import get_model
     from rsunfold.scene import scene_of
 
     with SpectralImage(str(path)) as image:
-        cube, valid = image.scaled(Window(0, 0, image.rows, image.cols))
+        cube, valid = image.scaled(image.whole)
     theirs_cube = np.ascontiguousarray(np.moveaxis(cube, 0, -1), np.float64)
 
     def ours() -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +29,13 @@ class Window:
         r0, c0 = max(0, self.row - margin), max(0, self.col - margin)
         r1, c1 = min(rows, self.row + self.height + margin), min(cols, self.col + self.width + margin)
         return Window(r0, c0, r1 - r0, c1 - c0)
+
+    def parts(self, height: int, width: int | None = None) -> Iterator[Window]:
+        """Windows of at most height x width pixels (None: whole rows) that cover this one once, row by row."""
+        bottom, right = self.row + self.height, self.col + self.width
+        for row in range(self.row, bottom, height):
+            for col in range(self.col, right, width or self.width):
+                yield Window(row, col, min(height, bottom - row), min(width or self.width, right - col))
 
     def within(self, outer: Window) -> tuple[slice, slice]:
         """The slices of this window in an array that holds the window ``outer``."""

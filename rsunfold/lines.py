@@ -69,8 +69,7 @@ class ColumnSummary:
         count = max(rows // BLOCK, 2 if rows >= FEWEST else 1)
         for k in range(count):
             top, bottom = k * rows // count, (k + 1) * rows // count
-            for left in range(0, cols, width):
-                yield Window(top, left, bottom - top, min(width, cols - left))
+            yield from Window(top, 0, bottom - top, cols).parts(bottom - top, width)
 
     def add(self, block: NDArray[np.floating], valid: Bool, at: Window) -> None:
         """Take a block (bands, h, w) of the window ``at``; of each column the pixels that are valid (h, w)."""

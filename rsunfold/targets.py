@@ -8,7 +8,7 @@ same ones that the whole image would give.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -224,7 +224,7 @@ def _combine(group: NDArray[Any], count: int, columns: dict[str, Any]) -> dict[s
 def _scr(target_mean: float, outer: Window, read: Read) -> float:
     """|mu_t - mu_b| / sigma_b with the background read from ``outer`` band by band of rows."""
     n, first, sum1, sum2 = 0, math.nan, 0.0, 0.0
-    for window in _bands(outer):
+    for window in outer.parts(max(1, _READ_PIXELS // outer.width)):
         image, valid, mask = read(window)
         x = image[valid & ~mask].astype(np.float64)
         if not x.size:
@@ -240,9 +240,3 @@ def _scr(target_mean: float, outer: Window, read: Read) -> float:
     mean = sum1 / n
     variance = sum2 / n - mean * mean
     return abs(target_mean - first - mean) / math.sqrt(variance) if variance > 0 else math.nan
-
-
-def _bands(window: Window) -> Iterator[Window]:
-    step = max(1, _READ_PIXELS // window.width)
-    for row in range(window.row, window.row + window.height, step):
-        yield Window(row, window.col, min(step, window.row + window.height - row), window.width)

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rsunfold.cube import Window
-from rsunfold.infer.tiles import spans
 from rsunfold.progress import tracked
 from rsunfold.unfold.operators import MapOperator, Place, exact
 
@@ -95,9 +94,7 @@ class Canvas:
     def windows(self, stride: int = 1) -> Iterator[Window]:
         """Tiles that cover the image once, row by row, and begin at multiples of ``stride``."""
         tile = max(stride, self.tile // stride * stride)
-        for top, bottom in spans(self.rows, tile):
-            for left, right in spans(self.cols, tile):
-                yield Window(top, left, bottom - top, right - left)
+        return Window(0, 0, self.rows, self.cols).parts(tile, tile)
 
     def take(self, channels: int = 1) -> Room:
         """Room for one map, used again when the map that had it is forgotten."""
@@ -115,8 +112,7 @@ class Canvas:
         """A map filled from ``read(window) -> (height, width)``, in strips of whole rows as files like to be read."""
         stored = Stored(self, self.take())
         height = max(1, min(self.tile, self.tile * self.tile // self.cols))
-        for top, bottom in spans(self.rows, height):
-            window = Window(top, 0, bottom - top, self.cols)
+        for window in Window(0, 0, self.rows, self.cols).parts(height):
             stored.room.write(window, read(window)[None])
         return stored
 

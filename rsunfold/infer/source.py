@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from rsunfold.cube import Meta
+from rsunfold.cube import Meta, Window
 from rsunfold.io import CubeReader, open_cube
 
 
@@ -37,6 +37,11 @@ class Source:
     def meta(self) -> Meta:
         """What the file says."""
         return self.reader.meta
+
+    @property
+    def whole(self) -> Window:
+        """All of the image."""
+        return Window(0, 0, self.rows, self.cols)
 
     @property
     def path(self) -> str:

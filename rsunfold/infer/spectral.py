@@ -242,8 +242,7 @@ class SpectralImage(Source):
         block = self.reader.block_shape[0]
         height = max(1, self.strip_bytes // (4 * bands * self.cols))
         height = height // block * block or min(height, block)
-        for row in range(0, self.rows, height):
-            yield Window(row, 0, min(height, self.rows - row), self.cols)
+        return self.whole.parts(height)
 
     def _gather(self) -> Statistics:
         flagged = self.meta.bad_bands or (False,) * self.count
@@ -372,7 +371,7 @@ class SpectralImage(Source):
         covariance is taken from there, so that it is the same however the image is cut for computing.
         """
         if self.rows * self.cols <= MOSAIC_SIDE**2:
-            return *self.read(Window(0, 0, self.rows, self.cols)), np.arange(self.cols)
+            return *self.read(self.whole), np.arange(self.cols)
         pixels = min(self.rows, MOSAIC_TILE) * min(self.cols, MOSAIC_TILE)
         windows = self.spread(MOSAIC_TILE, MOSAIC_SIDE**2 // pixels)
         parts = [[self.read(window) for window in line] for line in windows]

@@ -172,8 +172,7 @@ class PrismaReader(CubeReader):
         """bool (rows, cols): what is not seen."""
         outside = np.ones(self.shape[1:], bool)
         height = max(1, self.block_shape[0])
-        for row in range(0, self.shape[1], height):
-            window = Window(row, 0, min(height, self.shape[1] - row), self.shape[2])
+        for window in Window(0, 0, *self.shape[1:]).parts(height):
             for part in self._parts:
                 ends = sorted({0, len(part.places) // 2, len(part.places) - 1}) if part.places else []
                 for _, plane in self._planes(part, window, [part.places[k] for k in ends]) if ends else ():

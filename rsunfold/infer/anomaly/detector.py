@@ -27,7 +27,7 @@ from rsunfold.infer.anomaly.priors import (
 )
 from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.infer.tiles import Plan, plan, spans, strips
+from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
 from rsunfold.registry import DEFAULTS, chosen_model, get_model
 from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
@@ -224,9 +224,8 @@ class AnomalyDetector(Budgeted):
                 f"{self.spec.name} needs the whole image at once ({rows} x {cols} pixels, {len(image.bands)} bands), "
                 "which does not fit in --memory; increase it, or process windows separately with --window."
             )
-        whole = Window(0, 0, rows, cols)
         if made.whole:
-            cube, valid = image.scaled(whole)
+            cube, valid = image.scaled(image.whole)
             chain, score, guide = self._in_memory(cube, valid)
             found = Scored(self._finished(score, guide, valid), valid, made)
             if stages and chain.fitted is not None:
@@ -339,16 +338,14 @@ class AnomalyDetector(Budgeted):
         margin = (self.object_size if "small-object" in steps else 0) + 2 * RADIUS
         rows, cols = score.shape
         out = np.empty_like(score)
-        for top, bottom in spans(rows, POST_TILE):
-            for left, right in spans(cols, POST_TILE):
-                window = Window(top, left, bottom - top, right - left)
-                grown = window.grown(margin, rows, cols)
-                part = score[grown.slices]
-                if "small-object" in steps:
-                    part = small_object(part, self.object_size)
-                if "edge-preserving" in steps:
-                    part = edge_preserving(part, guide[grown.slices], valid[grown.slices])
-                out[window.slices] = part[window.within(grown)]
+        for window in Window(0, 0, rows, cols).parts(POST_TILE, POST_TILE):
+            grown = window.grown(margin, rows, cols)
+            part = score[grown.slices]
+            if "small-object" in steps:
+                part = small_object(part, self.object_size)
+            if "edge-preserving" in steps:
+                part = edge_preserving(part, guide[grown.slices], valid[grown.slices])
+            out[window.slices] = part[window.within(grown)]
         out[~valid] = np.nan
         return out
 

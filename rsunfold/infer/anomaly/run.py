@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Aside, Window
+from rsunfold.cube import Aside
 from rsunfold.errors import UsageError
 from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
@@ -189,8 +189,7 @@ def _write_rasters(image: SpectralImage, found: Found, scored: Scored, paths: Ma
         layers["stages"] = (replace(meta, band_names=names, nodata=(math.nan,) * len(names)), stack)
     for kind, (about, data) in layers.items():
         with RasterWriter(paths[kind], bands=len(data), dtype=data.dtype, meta=about, **size) as file:
-            for row in range(0, image.rows, ROWS):
-                window = Window(row, 0, min(ROWS, image.rows - row), image.cols)
+            for window in image.whole.parts(ROWS):
                 file.write(data[:, *window.slices], window)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -202,7 +202,7 @@ class ImageBands(FeatureSource):
                 f"{lost} pixels are invalid because of a mask in the file, which is not copied to {path.name}"
             )
 
-    def _windows(self, bands: int, itemsize: int, block: tuple[int, int]) -> list[Window]:
+    def _windows(self, bands: int, itemsize: int, block: tuple[int, int]) -> Iterator[Window]:
         """Whole blocks of the raster that is written, as many side by side as the memory allows, row by row."""
         rows, cols = self.image.rows, self.image.cols
         # Read, written and compressed.
@@ -213,11 +213,7 @@ class ImageBands(FeatureSource):
         width = min(cols, max(width, pixels // height // width * width))
         if width == cols:
             height = min(rows, max(height, pixels // width // height * height))
-        return [
-            Window(row, col, min(height, rows - row), min(width, cols - col))
-            for row in range(0, rows, height)
-            for col in range(0, cols, width)
-        ]
+        return self.image.whole.parts(height, width)
 
     def reduced(self, chosen: Sequence[int]) -> NDArray[Any]:
         """(bands, rows, cols)."""

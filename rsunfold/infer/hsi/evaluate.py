@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError, unknown
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options, denoise_array
@@ -106,7 +105,7 @@ class DenoisingComparison:
 def read_clean(path: str, var: str | None = None) -> Clean:
     """The cube of a file divided by its largest valid value; InputError unless that is above 0."""
     with environment(), SpectralImage(path, var=var) as image:
-        data, valid = image.read(Window(0, 0, image.rows, image.cols))
+        data, valid = image.read(image.whole)
         top = float(data[:, valid].max())
         if top <= 0:
             raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")

@@ -72,7 +72,7 @@ class Options:
                     f"{image.path} has {image.rows} x {image.cols} pixels, but at most {LARGEST} x {LARGEST} can be "
                     "explained; choose a part with --window ROW,COL,SIZE."
                 )
-            return Window(0, 0, image.rows, image.cols)
+            return image.whole
         row, col, size = self.window
         if row + size > image.rows or col + size > image.cols:
             raise UsageError(

@@ -100,9 +100,8 @@ class GrayImage(Source):
 
     def _sample(self) -> NDArray[Any]:
         """Valid values of the whole image; of a large one, of evenly spaced windows, or of all if those hold none."""
-        whole = Window(0, 0, self.rows, self.cols)
         if self.rows * self.cols <= SAMPLE_PIXELS:
-            values, valid = self._values(whole)
+            values, valid = self._values(self.whole)
             return values[valid]
         side, n = 512, int(np.sqrt(SAMPLE_PIXELS) // 512)
         parts = []
@@ -115,8 +114,8 @@ class GrayImage(Source):
             return np.concatenate(parts)
         every = -(-self.rows * self.cols // SAMPLE_PIXELS)
         height = max(1, SAMPLE_PIXELS // self.cols)
-        for row in range(0, self.rows, height):
-            values, valid = self._values(Window(row, 0, min(height, self.rows - row), self.cols))
+        for window in self.whole.parts(height):
+            values, valid = self._values(window)
             parts.append(values[valid][::every])
         return np.concatenate(parts)
 
@@ -150,7 +149,7 @@ class GrayImage(Source):
         The fill is the mean of the valid pixels at most 16 pixels away, which depends on no window, so that windows
         agree with the whole image; farther away it is ``scale.fill``.
         """
-        window = window or Window(0, 0, self.rows, self.cols)
+        window = window or self.whole
         values, valid = self._values(window)
         if valid.all():
             return self.scale.apply(values), valid

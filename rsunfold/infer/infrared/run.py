@@ -129,8 +129,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
         score = np.concatenate([strip for _, strip in passage.strips(scored)])
         targets = passage.targets()
         mask = np.concatenate([strip for _, strip in passage.masks()])
-        whole = Window(0, 0, image.rows, image.cols)
-        stages = {key: np.where(np.isnan(score), score, read(whole)) for key, read in scored.stages.items()}
+        stages = {key: np.where(np.isnan(score), score, read(image.whole)) for key, read in scored.stages.items()}
         return Detection(
             targets,
             passage.rule.threshold,
@@ -260,13 +259,12 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: LazyScores, path
                 RasterWriter(paths["stages"], bands=len(names), dtype=np.float32, meta=meta, **size)
             )
             height = max(1, min(512, 2**24 // (4 * len(names) * image.cols)))
-            for row in range(0, image.rows, height):
-                window = Window(row, 0, min(height, image.rows - row), image.cols)
+            for window in image.whole.parts(height):
                 _, valid = image.read(window)
                 maps = np.stack([read(window) for read in scored.stages.values()])
                 maps = np.where(valid, maps, np.float32(np.nan))
                 stages_file.write(maps, window)
-                passage.small_stages.append(maps[:, *passage.seen(row)].copy())
+                passage.small_stages.append(maps[:, *passage.seen(window.row)].copy())
     return targets
 
 

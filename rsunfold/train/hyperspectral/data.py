@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.folders import inputs_in
@@ -47,7 +46,7 @@ def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
             )
         for name, path in found.items():
             with SpectralImage(str(path)) as image:
-                data, valid = image.read(Window(0, 0, image.rows, image.cols))
+                data, valid = image.read(image.whole)
             if not valid.all():
                 raise InputError(
                     f"{path} has {int((~valid).sum())} pixels without data, which no network can be trained on; write "
