@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from rsunfold.cube import Meta, Window
 from rsunfold.io import CubeReader, open_cube
 
 
-class Source:
-    """A file, or an open reader; a context manager that closes it.
+@contextmanager
+def closed_on_failure(reader: CubeReader) -> Iterator[None]:
+    """Close ``reader`` where the block fails, which works out what is to be known of the image."""
+    try:
+        yield
+    except BaseException:
+        reader.close()
+        raise
 
-    A subclass works out in :meth:`prepare` what it needs to know of the image; the reader is closed when that fails.
-    """
+
+class Source:
+    """A file, or an open reader; a context manager that closes it."""
 
     def __init__(self, source: str | CubeReader, var: str | None) -> None:
         self.reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
         self.count, self.rows, self.cols = self.reader.shape
-        try:
-            self.prepare()
-        except BaseException:
-            self.reader.close()
-            raise
-
-    def prepare(self) -> None:
-        """Look at the open image; raises the errors of the subclass."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self

@@ -26,7 +26,7 @@ from rsunfold.infer.defects import (
     undeclared_fill,
 )
 from rsunfold.infer.holes import FILL_REACH, fill_holes
-from rsunfold.infer.source import Source
+from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.infer.tiles import evenly_spread
 from rsunfold.io import CubeReader
 from rsunfold.lines import BLOCK, ColumnSummary
@@ -111,6 +111,7 @@ class SpectralImage(Source):
         kept: int = 0,
         spikes: Spikes = "kept",
     ) -> None:
+        super().__init__(source, var)
         self.limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self.spikes: Spikes = spikes
         self.spiked: list[int] = []
@@ -118,9 +119,10 @@ class SpectralImage(Source):
         self._varying_bands: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
-        super().__init__(source, var)
+        with closed_on_failure(self.reader):
+            self._prepare()
 
-    def prepare(self) -> None:
+    def _prepare(self) -> None:
         """Gather the statistics."""
         self.reader.refuse_complex()
         if self.room is not None:

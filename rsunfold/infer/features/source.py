@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +16,7 @@ from rsunfold import __version__
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.features.select import outside
+from rsunfold.infer.source import closed_on_failure
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
@@ -110,8 +110,8 @@ class ImageBands(FeatureSource):
         keep: Ranges = (),
         gap: float | None = None,
     ) -> None:
-        with ExitStack() as stack:
-            reader = stack.enter_context(source if isinstance(source, CubeReader) else open_cube(source, var=var))
+        reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
+        with closed_on_failure(reader):
             self.path, self.count = str(reader.path), reader.shape[0]
             if self.count < 2:
                 raise InputError(f"{self.path} has a single band; there is nothing to choose from.")
@@ -137,19 +137,17 @@ class ImageBands(FeatureSource):
             _, rows, cols = reader.shape
             sample = SAMPLE_COPIES * 4 * self.count * min(SAMPLE, rows * cols) + SQUARES * 8 * self.count**2
             self.image = SpectralImage(reader, left_out=beside, room=room, kept=sample, spikes="limited")
-            stack.pop_all()
-        s = self.image.statistics
-        self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels
-        self.mean, self.deviation = np.full(self.count, np.nan), np.full(self.count, np.nan)
-        self.mean[s.bands] = s.moments.mean
-        self.deviation[s.bands] = np.sqrt(np.maximum(np.diagonal(s.moments.covariance), 0))
-        if len(s.bands) < 2:
-            self.close()
-            raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
-        self.notes += self.image.remarks()
-        if not self.wavelengths:
-            narrow = f"{NO_WAVELENGTHS}; its bands were taken as narrow, and are compared in units of their noise"
-            self.notes.append(narrow if self._narrow() else NO_WAVELENGTHS)
+            s = self.image.statistics
+            self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels
+            self.mean, self.deviation = np.full(self.count, np.nan), np.full(self.count, np.nan)
+            self.mean[s.bands] = s.moments.mean
+            self.deviation[s.bands] = np.sqrt(np.maximum(np.diagonal(s.moments.covariance), 0))
+            if len(s.bands) < 2:
+                raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
+            self.notes += self.image.remarks()
+            if not self.wavelengths:
+                narrow = f"{NO_WAVELENGTHS}; its bands were taken as narrow, and are compared in units of their noise"
+                self.notes.append(narrow if self._narrow() else NO_WAVELENGTHS)
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""

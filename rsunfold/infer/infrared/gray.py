@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.holes import FILL_REACH, fill_holes
-from rsunfold.infer.source import Source
+from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -66,14 +66,10 @@ class GrayImage(Source):
         scale: tuple[float, float] | None = None,
         var: str | None = None,
     ) -> None:
-        self._asked = band, scale
         super().__init__(source, var)
-
-    def prepare(self) -> None:
-        """Choose band and scale."""
-        band, scale = self._asked
-        self.band_used, self._bands = self._choose(band, self.count)
-        self.scale = self._make_scale(scale)
+        with closed_on_failure(self.reader):
+            self.band_used, self._bands = self._choose(band, self.count)
+            self.scale = self._make_scale(scale)
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()
