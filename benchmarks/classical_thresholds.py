@@ -20,7 +20,7 @@ from rsunfold.registry import all_models
 from rsunfold.report import table
 from rsunfold.train.infrared.data import carve
 from rsunfold.train.infrared.recipe import InfraredRecipe
-from rsunfold.train.recipe import load_recipe, recipe_path
+from rsunfold.train.recipefile import load_recipe, recipe_path
 
 
 def main() -> None:

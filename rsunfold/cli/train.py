@@ -48,7 +48,7 @@ def train(
 ) -> None:
     """Train a network from a recipe; use torchrun for several GPUs."""
     from rsunfold.train.loop import Trainer, training_device
-    from rsunfold.train.recipe import load_recipe, recipe_path
+    from rsunfold.train.recipefile import load_recipe, recipe_path
 
     path = recipe_path(recipe)
     say(f"recipe: {path}")

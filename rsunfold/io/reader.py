@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Cube, Meta, Window, measured
 from rsunfold.errors import InputError, UsageError
-from rsunfold.io.envi import DEFAULT_BANDS
+from rsunfold.io.envi import DEFAULT_BANDS, resolve
 
 Palette = Literal["colours", "grays", "indices"]
 NO_STDIN = "standard input cannot be read as an image; give a file."
@@ -199,7 +199,5 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
         if is_prisma(name, var):
             return PrismaReader(name, var)
     if file.suffix.lower() == ".hdr":
-        from rsunfold.io.envi import resolve
-
         return RasterReader(name, str(resolve(file)[0]), var, palette)
     return RasterReader(name, name, var, palette)

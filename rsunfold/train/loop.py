@@ -24,7 +24,8 @@ from rsunfold.train.folder import RunFolder
 from rsunfold.train.grow import revived
 from rsunfold.train.network import compiled, mix, networks, parameter_groups
 from rsunfold.train.recipe import Recipe
-from rsunfold.train.task import Verdict, task_of
+from rsunfold.train.task import Verdict
+from rsunfold.train.tasks import task_of
 from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import read_record, verify
 

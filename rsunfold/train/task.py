@@ -6,18 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rsunfold.errors import InputError
-from rsunfold.registry import Task, get_model
-
-if TYPE_CHECKING:
-    from rsunfold.train.recipe import Recipe
-    from rsunfold.unfold.unrolled import Unrolled
-    from rsunfold.weights import WeightRecord
+from rsunfold.train.recipe import Recipe
+from rsunfold.unfold.unrolled import Unrolled
+from rsunfold.weights import WeightRecord
 
 Forward = Callable[..., Any]
 
@@ -93,16 +89,3 @@ class TrainingTask(ABC):
     @abstractmethod
     def validate(self, net: Unrolled) -> Verdict:
         """Judge ``net``, the averaged network, in evaluation and inference mode, on the images held out."""
-
-
-def task_of(model: str) -> type[TrainingTask]:
-    """The training task of a model; raises UsageError for an unknown one, InputError where its task has no training."""
-    # Here and not above: the modules of the tasks import this one.
-    from rsunfold.train.hyperspectral.task import HyperspectralTask
-    from rsunfold.train.infrared.task import InfraredTask
-
-    tasks: dict[Task, type[TrainingTask]] = {"detect-ir": InfraredTask, "denoise-hsi": HyperspectralTask}
-    spec = get_model(model)
-    if spec.task not in tasks:
-        raise InputError(f"{model!r} cannot be trained: training is not available for {spec.task}.")
-    return tasks[spec.task]

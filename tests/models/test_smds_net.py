@@ -16,7 +16,7 @@ from rsunfold.registry import get_model
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import subspace_of
 from rsunfold.train.hyperspectral.data import whitened
-from rsunfold.train.recipe import SHIPPED, load_recipe
+from rsunfold.train.recipefile import SHIPPED, load_recipe
 from rsunfold.unfold.unrolled import Record
 
 SPEC = get_model("smds-net", "denoise-hsi")

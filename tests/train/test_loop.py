@@ -531,7 +531,7 @@ WORKER = """
 import sys, torch
 from pathlib import Path
 from rsunfold.train.loop import Trainer
-from rsunfold.train.recipe import load_recipe
+from rsunfold.train.recipefile import load_recipe
 
 torch.set_num_threads(1)
 recipe, data, out, start = map(Path, sys.argv[1:])

@@ -6,7 +6,8 @@ from rsunfold import registry
 from rsunfold.errors import InputError, UsageError
 from rsunfold.registry import ModelSpec, get_model
 from rsunfold.train.infrared.recipe import InfraredRecipe
-from rsunfold.train.recipe import SHIPPED, Recipe, load_recipe, recipe_path
+from rsunfold.train.recipe import Recipe
+from rsunfold.train.recipefile import SHIPPED, load_recipe, recipe_path
 
 HEAD = 'name = "r"\nmodel = "l-rpcanet"\n'
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from rsunfold import registry, weights
+from rsunfold.errors import InputError
 from rsunfold.registry import ModelSpec
-from rsunfold.train import loop, recipe
+from rsunfold.train import loop, recipefile
 from rsunfold.train.folder import LOG
 from rsunfold.train.loop import Trainer
-from rsunfold.train.recipe import Recipe, check_values, load_recipe
+from rsunfold.train.recipe import Recipe, check_values
+from rsunfold.train.recipefile import load_recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
 from rsunfold.unfold.unrolled import Unrolled
 
@@ -103,7 +105,7 @@ def load(monkeypatch, tmp_path):
     """``load(text)``: the recipe of that text; the model ``gain`` and its task are known."""
     spec = ModelSpec(name="gain", task="denoise-hsi", kind="network", factory=Gain, paper="", bands=(1, None))
     monkeypatch.setitem(registry._MODELS, "gain", spec)
-    for module in (loop, recipe):
+    for module in (loop, recipefile):
         monkeypatch.setattr(module, "task_of", lambda model: GainTask)
 
     def read(text: str) -> GainRecipe:
@@ -184,5 +186,5 @@ def test_tables_of_any_task_are_checked(load):
         ("split = 3", r"\[data\] has no key 'split' \(known: level\)"),
         ("[loss]", r"the top level has no key 'loss' \(known: name, .*, optim, data\)"),
     ):
-        with pytest.raises(recipe.InputError, match=message):
+        with pytest.raises(InputError, match=message):
             load(TOML.replace("level = 0.5", change))

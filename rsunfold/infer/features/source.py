@@ -20,7 +20,7 @@ from rsunfold.infer.source import closed_on_failure
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
 from rsunfold.io.reader import select_bands
-from rsunfold.io.table import Table, write_columns
+from rsunfold.io.table import TEXT_SUFFIXES, Table, write_columns
 from rsunfold.noise import band_noise, steps
 from rsunfold.scene import SAMPLE, Scene, scene_of
 
@@ -287,8 +287,6 @@ class TableColumns(FeatureSource):
 
     def suffix(self, envi: bool) -> str:
         """CSV for a table of text, else NumPy's own."""
-        from rsunfold.io.table import TEXT_SUFFIXES
-
         return ".csv" if Path(self.path).suffix.lower() in (*TEXT_SUFFIXES, ".parquet") else ".npy"
 
     def write(self, path: Path, chosen: Sequence[int], about: dict[str, str]) -> None:

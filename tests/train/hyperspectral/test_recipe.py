@@ -5,7 +5,7 @@ import pytest
 from rsunfold.errors import InputError
 from rsunfold.registry import get_model
 from rsunfold.train.hyperspectral.recipe import HyperspectralRecipe
-from rsunfold.train.recipe import SHIPPED, load_recipe
+from rsunfold.train.recipefile import SHIPPED, load_recipe
 
 HEAD = 'name = "r"\nmodel = "star-net"\n'
 HELD = '[data]\nvalidation = "a, b"\n'
