@@ -108,6 +108,8 @@ class RasterReader(CubeReader):
         wide = structure.get("MINISWHITE") == "YES" and self.dtype.kind == "u" and self.dtype.itemsize > 1
         self._white = 2 ** (self.bits or 8 * self.dtype.itemsize) - 1 if wide and self._shown == "colours" else None
         self._lut = self._palette()
+        if self._lut is not None:
+            self.bits, self.dtype = None, self._lut.dtype
         bands = len(self._indexes) if self._lut is None else self._lut.shape[1] - 1
         self.shape = (bands, ds.height, ds.width)
         self.block_shape = ds.block_shapes[0]
@@ -117,7 +119,8 @@ class RasterReader(CubeReader):
             self._beside, notes = envi.beside_tiff(Path(source), *self.shape)
             self._beside = self._beside or enmap.header_of(Path(source), bands)
             self._notes += notes
-        self.meta = self._make_meta(bands, header)
+        fields, self._nodata = self._fields(header)
+        self.meta = self._make_meta(header, fields)
 
     def _open_subdataset(self, var: str | None) -> None:
         names = _short_names(self._ds.subdatasets)
@@ -162,7 +165,6 @@ class RasterReader(CubeReader):
         coloured = bool(np.any(lut[:, :1] != lut[:, 1:3]))
         if coloured and self._shown == "grays":
             return None
-        self.bits, self.dtype = None, np.dtype(np.uint8)
         if coloured:
             self._notes.append(Aside("the palette was expanded to red, green and blue"))
             return lut
@@ -190,13 +192,14 @@ class RasterReader(CubeReader):
             self._notes.append("some text in the file is not valid UTF-8 and was ignored")
             return default
 
-    def _make_meta(self, bands: int, header: dict[str, str] | None) -> Meta:
-        ds = self._ds
+    def _fields(self, header: dict[str, str] | None) -> tuple[dict[str, Any], tuple[float | None, ...]]:
+        """(fields of Meta: nodata, scales, offsets, names and units of the bands; nodata of the bands as stored)."""
+        ds, bands = self._ds, self.shape[0]
         fields: dict[str, Any] = {}
-        self._nodata = tuple(ds.nodatavals[index - 1] for index in self._indexes)
+        nodata: tuple[float | None, ...] = tuple(ds.nodatavals[index - 1] for index in self._indexes)
         if header is not None:
             value, notes = envi.ignore_value(header, self.dtype)
-            self._nodata = (value,) * len(self._indexes)
+            nodata = (value,) * len(self._indexes)
             self._notes += notes
             fields["scales"], fields["offsets"], notes = envi.scaling(header, bands)
             self._notes += notes
@@ -205,7 +208,7 @@ class RasterReader(CubeReader):
                 self._notes.append(f"band names lists {len(listed)} names for {bands} bands and was ignored")
             fields["band_names"] = tuple(listed) if len(listed) == bands else ()
         if self._white is not None:
-            self._nodata = tuple(None if value is None else self._white - value for value in self._nodata)
+            nodata = tuple(None if value is None else self._white - value for value in nodata)
         if header is None and self._lut is None:
             places = [index - 1 for index in self._indexes]
             nothing = (None,) * ds.count
@@ -219,12 +222,24 @@ class RasterReader(CubeReader):
             }
             neutral = {"scales": 1, "offsets": 0, "band_names": "", "units": ""}
             fields = {key: values for key, values in fields.items() if set(values) != {neutral[key]}}
-        if self._beside is not None:
-            fields |= self._from_beside(self._beside, bands, fields)
-        if self._lut is None and set(self._nodata) != {None}:
-            fields["nodata"] = self._nodata
-        spectral, notes = spectral_fields(bands, **self._spectral_texts(header))
-        self._notes += notes
+        if self._beside is not None:  # says what the tags of the TIFF do not
+            if set(nodata) == {None}:
+                value, notes = envi.ignore_value(self._beside, self.dtype)
+                nodata = (value,) * len(self._indexes)
+                self._notes += notes
+            if not {"scales", "offsets"} & fields.keys():
+                fields["scales"], fields["offsets"], notes = envi.scaling(self._beside, bands)
+                self._notes += notes
+            listed = split_list(self._beside.get("band_names"))
+            if "band_names" not in fields and len(listed) == bands:
+                fields["band_names"] = tuple(listed)
+        if self._lut is None and set(nodata) != {None}:
+            fields["nodata"] = nodata
+        return fields, nodata
+
+    def _place(self, header: dict[str, str] | None) -> dict[str, Any]:
+        """Fields of Meta that say where the pixels lie, in one way where the file says two: crs, transform, gcps."""
+        ds = self._ds
         gcps, gcp_crs = ds.gcps
         if header is not None and "geo_points" in header:
             gcp_crs = gcp_crs or CRS.from_epsg(4326)  # what they are in by definition, which GDAL does not say
@@ -232,9 +247,6 @@ class RasterReader(CubeReader):
             self._notes.append(
                 "the ground control points do not place the image: they are too few, or on too few lines"
             )
-        tags: dict[str, str] = self._readable(ds.tags, {})
-        if header is not None:
-            tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
         crs = None if header is not None and envi.is_arbitrary(header) else ds.crs or None
         if header is not None and crs is not None:
             crs = _with_its_feet(crs, header)
@@ -246,37 +258,34 @@ class RasterReader(CubeReader):
             else:
                 transform = Affine.identity()
                 self._notes.append("the image has ground control points with a CRS, so its geotransform was ignored")
+        return {
+            "crs": crs,
+            "transform": None if transform.is_identity and not crs else transform,
+            "gcps": (gcps, gcp_crs) if gcps else None,
+        }
+
+    def _make_meta(self, header: dict[str, str] | None, fields: Mapping[str, Any]) -> Meta:
+        """What the file says; ``fields`` of its bands, see :meth:`_fields`."""
+        ds, bands = self._ds, self.shape[0]
+        spectral, notes = spectral_fields(bands, **self._spectral_texts(header))
+        self._notes += notes
+        place = self._place(header)
+        tags: dict[str, str] = self._readable(ds.tags, {})
+        if header is not None:
+            tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
         rgb = self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB
         return Meta(
             driver=ds.driver,
             dtype=self.dtype.name,
             colour=bands == 3 and rgb,
-            crs=crs,
-            transform=None if transform.is_identity and not crs else transform,
-            gcps=(gcps, gcp_crs) if gcps else None,
             rpcs=ds.rpcs,
             # what GDAL derives from an ENVI header is in the fields already
             tags={k: v for k, v in tags.items() if not re.fullmatch(r"Band_\d+|wavelength_units", k)},
             notes=tuple(dict.fromkeys(self._notes)),
+            **place,
             **fields,
             **spectral,
         )
-
-    def _from_beside(self, header: dict[str, str], bands: int, own: Mapping[str, Any]) -> dict[str, Any]:
-        """What the ENVI header of a TIFF says and its own tags do not: nodata, scales and names of the bands."""
-        found: dict[str, Any] = {}
-        if set(self._nodata) == {None}:
-            value, notes = envi.ignore_value(header, self.dtype)
-            self._nodata = (value,) * len(self._indexes)
-            self._notes += notes
-        if not {"scales", "offsets"} & own.keys():
-            scales, offsets, notes = envi.scaling(header, bands)
-            found = {key: values for key, values in (("scales", scales), ("offsets", offsets)) if values}
-            self._notes += notes
-        listed = split_list(header.get("band_names"))
-        if "band_names" not in own and len(listed) == bands:
-            found["band_names"] = tuple(listed)
-        return found
 
     def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:
         """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else IMAGERY."""
