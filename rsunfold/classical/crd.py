@@ -45,7 +45,7 @@ class CRD:
 
     Beyond the border of the image there are no neighbours: in a mirrored image a pixel near the border would find
     itself in its ring, and represent itself. Pixels that are not valid are left out too. Without any neighbour the
-    score is 0.
+    score is NaN.
 
     Raises UsageError for sides that are even, or not in order, and for lam of 0 or less.
     """
@@ -94,7 +94,7 @@ class CRD:
         R, r = self.outer // 2, self.inner // 2
         position = np.arange(rows * cols).reshape(rows, cols)
         height, width = min(BLOCK, rows - top), min(BLOCK, cols - left)
-        score = np.zeros((height, width))
+        score = np.full((height, width), np.nan)
         for i in range(height):
             for j in range(width):
                 row, col = top + i, left + j

@@ -39,7 +39,10 @@ class LocalRX:
 
     C is divided by the count minus 1; load = 1e-3 tr(C) / bands, without which a ring of fewer pixels than bands has
     no inverse. Beyond its border the image is mirrored, as often as it takes, so there is no window too large. Pixels
-    that are not valid are left out of the ring; a pixel without any ring scores 0.
+    that are not valid are left out of the ring; the score of a pixel without any ring is NaN. In the mirror a pixel
+    less than outer / 2 from the border may find itself in its ring, which lowers its score by as much as ten times
+    where it is 4 or 5 pixels away (15/23). Rings without such pixels, cut or moved inwards, had a lower AUC on most of
+    six public scenes.
 
     inner, outer : sides of the windows in pixels, odd, inner < outer.
 
@@ -107,6 +110,7 @@ class LocalRX:
                 S = dsyrk(-1.0, leaves.T, beta=1.0, c=S, lower=1, overwrite_c=1)
             count = round(S[B, B])
             if not count:
+                score[k] = np.nan
                 continue
             m = S[B, :B] / count
             d = strip[k + R, R, :B] - m

@@ -54,6 +54,13 @@ def test_the_baselines_are_registered():
     assert {"rx", "local-rx", "kernel-rx", "crd", "lrasr", "rpca"} <= set(MODELS)
 
 
+def _alone(rows, cols, model) -> np.ndarray:
+    """Pixels whose inner window holds the whole image."""
+    r = model.inner // 2
+    near = [(np.arange(n) <= r) & (np.arange(n) >= n - 1 - r) for n in (rows, cols)]
+    return np.logical_and.outer(*near)
+
+
 @pytest.mark.parametrize("spec", MODELS.values(), ids=MODELS)
 class TestEveryModel:
     @pytest.mark.parametrize("bands", [1, 5, 200])
@@ -62,8 +69,9 @@ class TestEveryModel:
         found = score(build(spec), background(bands, *size))
         assert found.shape == size
         assert found.dtype == np.float32
-        assert np.isfinite(found).all()
-        assert (found >= 0).all()
+        alone = np.isnan(found)
+        assert not alone.any() or (spec.name == "crd" and (alone == _alone(*size, build(spec))).all())
+        assert (found[~alone] >= 0).all() and np.isfinite(found[~alone]).all()
 
     def test_a_long_strip(self, spec):
         assert np.isfinite(score(build(spec), background(4, 3, 200))).all()
@@ -71,7 +79,7 @@ class TestEveryModel:
     @pytest.mark.parametrize("level", [0.0, 0.1, 1.0])
     def test_a_constant_scene_scores_zero(self, spec, level):
         cube = np.full((5, 9, 11), level, np.float32) * np.linspace(0.3, 1, 5, dtype=np.float32)[:, None, None]
-        assert not score(build(spec), cube).any()
+        assert not np.nan_to_num(score(build(spec), cube)).any()
 
     def test_constant_and_duplicate_bands(self, spec):
         cube = background(6)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rsunfold.contracts import AnomalyMethod, AnomalyModel, AnomalyNetwork, FittedStages, StagedNetwork
 from rsunfold.cube import Window
-from rsunfold.errors import DeviceError, UsageError, unknown
+from rsunfold.errors import DeviceError, InputError, UsageError, unknown
 from rsunfold.infer.anomaly.priors import (
     COMPONENTS,
     GUIDE_SPREAD,
@@ -52,7 +52,8 @@ FEATURE_WINDOWS, FEATURE_SIDE = 8, 128
 class Scored:
     """Scores of one image.
 
-    score float32 (rows, cols) >= 0, NaN where a pixel is not valid. plan : how it was cut. stages : by stage the norms
+    score float32 (rows, cols) >= 0, NaN where a pixel is not valid. alone : how many are not because the model found
+    nothing to compare them with. plan : how the image was cut. stages : by stage the norms
     by letter, float32 (rows, cols), where they were asked for. learned : what the network says of itself. windowed :
     whether windows were scenes of their own.
     """
@@ -60,6 +61,7 @@ class Scored:
     score: Floats
     valid: Bool
     plan: Plan
+    alone: int = 0
     stages: list[dict[str, Floats]] = field(default_factory=list)
     learned: dict[str, Any] | None = None
     windowed: bool = False
@@ -227,7 +229,7 @@ class AnomalyDetector(Budgeted):
         if made.whole:
             cube, valid = image.scaled(image.whole)
             chain, score, guide = self._in_memory(cube, valid)
-            found = Scored(self._finished(score, guide, valid), valid, made)
+            found = self._finished(image, score, guide, valid, made)
             if stages and chain.fitted is not None:
                 found.stages = chain.fitted.stages(chain.features(cube))
                 for maps in found.stages:
@@ -251,7 +253,7 @@ class AnomalyDetector(Budgeted):
                 return chain.score(cube, inside)[:, *inner]
 
             score, guide = self._collected(rows, cols, made.tile, compute)
-            found = Scored(self._finished(score, guide, valid), valid, made)
+            found = self._finished(image, score, guide, valid, made)
         if chain.fitted is not None:
             found.learned = chain.fitted.describe()
         return found
@@ -285,13 +287,13 @@ class AnomalyDetector(Budgeted):
             if not inside.any():
                 return np.zeros((2, window.height, window.width), np.float32)
             _, score, guide = self._in_memory(cube, inside)
-            middle = float(np.median(score[inside]))
+            given = score[inside & ~np.isnan(score)]
             # Where most of a window is alike the median is 0, and its mean stands for it.
-            unit = middle or float(score[inside].mean()) or 1.0
+            unit = (float(np.median(given)) or float(given.mean()) or 1.0) if given.size else 1.0
             return np.stack([score / unit, guide])[:, *part].astype(np.float32)
 
         score, guide = self._collected(rows, cols, side, compute, overlap=side // 4)
-        return Scored(self._finished(score, guide, valid), valid, Plan(False, side), windowed=True)
+        return self._finished(image, score, guide, valid, Plan(False, side), windowed=True)
 
     def _collected(
         self, rows: int, cols: int, tile: int, compute: Callable[[Window], Floats], overlap: int = 0
@@ -323,16 +325,40 @@ class AnomalyDetector(Budgeted):
         return made
 
     def _features(self, image: SpectralImage, profile: AttributeProfile) -> Scene:
-        """The scene of the profile of a large image, from evenly spaced windows."""
-        parts = []
-        for window in itertools.chain(*image.spread(FEATURE_SIDE, FEATURE_WINDOWS)):
+        """The scene of the profile of an image that is worked on in tiles: from all of it, as where it is not, or of a
+        large one from evenly spaced windows."""
+
+        def part(window: Window) -> tuple[Floats, Bool]:
             grown = window.grown(profile.radius, image.rows, image.cols)
             cube, valid = image.scaled(grown)
             inner = window.within(grown)
-            parts.append(profile(cube)[:, *inner][:, valid[inner]])
-        return scene_of(np.concatenate(parts, axis=1)[:, None], seed=self.seed)
+            return profile(cube)[:, *inner], valid[inner]
 
-    def _finished(self, score: Floats, guide: Floats, valid: Bool) -> Floats:
+        if image.rows * image.cols > SAMPLE:
+            some = [part(window) for window in itertools.chain(*image.spread(FEATURE_SIDE, FEATURE_WINDOWS))]
+            return scene_of(np.concatenate([x[:, valid] for x, valid in some], axis=1)[:, None], seed=self.seed)
+        features = np.empty((profile.count, image.rows, image.cols), np.float32)
+        known = np.empty((image.rows, image.cols), bool)
+        for window in image.whole.parts(FEATURE_SIDE, FEATURE_SIDE):
+            features[:, *window.slices], known[window.slices] = part(window)
+        return scene_of(features, known, seed=self.seed)
+
+    def _finished(
+        self, image: SpectralImage, score: Floats, guide: Floats, valid: Bool, made: Plan, windowed: bool = False
+    ) -> Scored:
+        """The score after the last priors. Pixels that the model found nothing to compare with, whose score is NaN,
+        count as not valid; raises InputError where these are all."""
+        alone = valid & np.isnan(score)
+        valid = valid & ~alone
+        if not valid.any():
+            raise InputError(
+                f"{image.path} has no pixel with others between the two windows of {self.spec.name}; make them smaller "
+                "(--inner, --outer)."
+            )
+        score = self._last_priors(np.where(valid, score, np.float32(0)), guide, valid)
+        return Scored(score, valid, made, int(alone.sum()), windowed=windowed)
+
+    def _last_priors(self, score: Floats, guide: Floats, valid: Bool) -> Floats:
         """The map after the last priors, window by window; NaN where a pixel is not valid."""
         steps = [p for p in ("small-object", "edge-preserving") if p in self.priors]
         margin = (self.object_size if "small-object" in steps else 0) + 2 * RADIUS

@@ -258,6 +258,11 @@ def _summary(
         notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
     if len(anomalies.spectra) < len(anomalies.targets):
         notes.append(Aside(f"mean spectra are given only for the {len(anomalies.spectra)} strongest anomalies"))
+    if scored.alone:
+        notes.append(
+            f"{scored.alone} valid pixels have no score: {detector.spec.name} finds no others between its two windows "
+            "to compare them with"
+        )
     plan = scored.plan
     apart = f"windows of {plan.tile} pixels, each with its own background model"
     return {

@@ -34,12 +34,15 @@ class Scale:
     fill: float
     how: str
 
-    def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
-        """Gray values float32 of an array of any real dtype and shape."""
+    def unlimited(self, values: NDArray[Any]) -> NDArray[np.floating[Any]]:
+        """(value - low) / (high - low) of an array of any real dtype and shape, not cut at the limits."""
         # float64 where float32 cannot tell neighbouring counts apart (32-bit integers)
         kind = np.result_type(values.dtype, np.float32).type
-        gray = (values.astype(kind) - kind(self.low)) / kind(self.high - self.low)
-        return np.asarray(np.clip(gray, *LIMITS), np.float32)
+        return np.asarray((values.astype(kind) - kind(self.low)) / kind(self.high - self.low))
+
+    def apply(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Gray values float32 of an array of any real dtype and shape."""
+        return np.asarray(np.clip(self.unlimited(values), *LIMITS), np.float32)
 
     def as_dict(self) -> dict[str, Any]:
         """For the JSON summary."""
@@ -138,6 +141,12 @@ class GrayImage(Source):
                 high, how = low + 1.0, "constant image"
         fill = float(np.clip((middle - low) / (high - low), *LIMITS))
         return Scale(low, high, fill, how)
+
+    def unlimited(self, window: Window) -> tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]:
+        """(gray, valid bool) of a window as :meth:`read`, but not cut at the limits of the scale, and 0 where it is not
+        valid: contrasts are those of the image."""
+        values, valid = self._values(window)
+        return self.scale.unlimited(np.where(valid, values, 0)), valid
 
     def read(self, window: Window | None = None) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(gray float32, valid bool) of a window; pixels that are not valid hold a smooth fill.

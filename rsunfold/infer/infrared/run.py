@@ -192,7 +192,7 @@ class _Passage:
             window = Window(row, 0, *score.shape)
             gray, valid = self.image.read(window)
             mask = (score > self.rule.threshold) & valid
-            self.collector.add(row, score, mask, gray, valid)
+            self.collector.add(row, score, mask, self.image.unlimited(window)[0] if mask.any() else gray, valid)
             self.packed[row] = np.packbits(mask, axis=1)
             self.valid_pixels += int(valid.sum())
             some = self.seen(row)
@@ -209,7 +209,7 @@ class _Passage:
         packed = np.concatenate(list(self.packed.values()))
 
         def read(w: Window) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-            gray, valid = self.image.read(w)
+            gray, valid = self.image.unlimited(w)
             first = w.col // 8 * 8
             rows = packed[w.row : w.row + w.height, first // 8 : (w.col + w.width + 7) // 8]
             bits = np.unpackbits(rows, axis=1)[:, w.col - first : w.col - first + w.width]

@@ -12,6 +12,7 @@ from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.anomaly import detector as module
 from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of
 from rsunfold.infer.anomaly.priors import PRIORS, AttributeProfile, edge_preserving, guide_of, small_object
+from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.anomaly import detection
@@ -236,9 +237,14 @@ def test_duplicate_bands(name, scene, make):
 def test_fewer_pixels_than_bands_and_thin_images(name, priors, shape, make):
     rows, cols = shape
     cube = scenery(50, *(max(30, n) for n in shape)).cube[:, :rows, :cols]
+    detector = make(name, priors=priors, options=tiny(name), object_size=9)
+    if name == "crd" and max(shape) <= detector.model.inner // 2 + 1:
+        with pytest.raises(InputError, match="no pixel with others between the two windows"):
+            scored(cube, detector)
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = scored(cube, make(name, priors=priors, options=tiny(name), object_size=9)).score
+        found = scored(cube, detector).score
     assert found.shape == shape and np.isfinite(found).all() and (found >= 0).all()
 
 
@@ -300,3 +306,24 @@ def test_one_wild_sample_changes_little_elsewhere(model):
     assert below[1] > max(below[0], 0.5)
     ranks = [np.argsort(np.argsort(score)) for score in found]
     assert np.corrcoef(*ranks)[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("model", ["crd", "local-rx"])
+def test_pixels_with_nothing_to_compare_them_with_have_no_score(model, scene):
+    """An island in a lake of nodata, smaller than the inner window."""
+    cube = scene.cube.copy()
+    cube[:, 4:26, 4:26] = np.nan
+    cube[:, 14:17, 14:17] = scene.cube[:, 14:17, 14:17]
+    detector = AnomalyDetector(f"{model}:inner=9:outer=11", memory="4GB")
+    found = scored(cube, detector)
+    island = np.zeros(found.valid.shape, bool)
+    island[14:17, 14:17] = True
+    assert found.alone == 9 and not found.valid[island].any() and np.isnan(found.score[island]).all()
+    assert np.isfinite(found.score[found.valid]).all() and found.valid.sum() == np.isfinite(cube[0]).sum() - 9
+    (note,) = [n for n in detect_array(ArrayReader(cube), detector, Options()).summary["notes"] if "no score" in n]
+    assert note.startswith(f"9 valid pixels have no score: {model} finds no others between its two windows")
+
+
+def test_an_image_inside_the_inner_window(scene):
+    with pytest.raises(InputError, match="no pixel with others between the two windows of crd; make them smaller"):
+        scored(scene.cube[:, :5, :5], AnomalyDetector("crd", memory="4GB"))

@@ -122,7 +122,7 @@ def test_masks_in_a_folder(two, mats, make, write, tmp_path):
     (masks / "b_mask.tif").unlink()
     with pytest.raises(InputError, match=r"no ground truth found for .*b.tif in .*masks; expected b or b_mask"):
         scenes_in(images, masks)
-    write(masks / "b.tif", np.ones((1, 30, 33), np.uint8))
+    write(masks / "b.tif", np.eye(30, 33, dtype=np.uint8)[None])
     with pytest.raises(InputError, match=r"the truth in .*b.tif is \(30, 33\), but .*b.tif is \(30, 34\)"):
         evaluate_models(scenes_in(images, masks), [make("rx")], [0], pfa=0.01, say=silent)
 

@@ -311,6 +311,26 @@ def test_16_bits_are_scaled_by_percentiles_and_the_summary_says_so(tmp_path, tin
     np.testing.assert_allclose(read(found.files["score"])[0], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("rise", [80, 2000, 30_000])
+def test_contrast_is_that_of_the_image_however_it_is_scaled(rise):
+    """The target is far beyond the limits that the gray values of networks have."""
+    stored = np.random.default_rng(0).normal(1000, 10, (60, 70)).round().astype(np.uint16)
+    stored[30:33, 40:43] += rise
+    box = np.zeros(stored.shape, bool)
+    box[30:33, 40:43] = True
+    around = np.zeros_like(box)
+    around[20:43, 30:53] = True
+    ring = stored[around & ~box].astype(float)
+    scr = abs(stored[box].mean() - ring.mean()) / ring.std()
+    model = Detector("top-hat", memory="4GB")
+    for scale, width in ((None, 60), ((950.0, 1040.0), 90), ((0.0, 65535.0), 65535)):
+        above = 0.6 * min(1, rise / width)
+        found = detect_array(ArrayReader(stored[None]), model, Options(scale=scale, threshold=above, min_area=4))
+        (target,) = found.targets
+        assert (target.window.row, target.window.col, target.area) == (30, 40, 9)
+        assert target.scr == pytest.approx(scr, rel=0.01)
+
+
 def holed(gray: np.ndarray) -> np.ndarray:
     """True where data are to be missing: a block, a line, and one pixel in the middle of the strongest spot."""
     hole = np.zeros(gray.shape, bool)
