@@ -59,6 +59,7 @@ class Meta:
     scales, offsets : physical value = stored * scale + offset.
     crs : a ``rasterio.crs.CRS`` or None; transform : an ``affine.Affine`` or None (pixel to CRS).
     gcps : (list of ``rasterio.control.GroundControlPoint``, CRS) or None; rpcs : ``rasterio.rpc.RPC`` or None.
+    geolocated : whether arrays of coordinates, one for each pixel, place the image; they are not read.
     dtype : the numpy name of the stored samples.
     colour : True where the three bands are red, green and blue.
     notes : sentences on what the reader assumed (units guessed, bands chosen, variable taken, ...).
@@ -78,13 +79,15 @@ class Meta:
     transform: Any = None
     gcps: Any = None
     rpcs: Any = None
+    geolocated: bool = False
     tags: dict[str, str] = field(default_factory=dict)
     colour: bool = False
     notes: tuple[str, ...] = ()
 
     def spatial(self, **changes: Any) -> Meta:
         """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs), plus ``changes``."""
-        return replace(Meta(crs=self.crs, transform=self.transform, gcps=self.gcps, rpcs=self.rpcs), **changes)
+        place = {name: getattr(self, name) for name in ("crs", "transform", "gcps", "rpcs", "geolocated")}
+        return replace(Meta(**place), **changes)
 
     @property
     def nodata_values(self) -> dict[str, float]:

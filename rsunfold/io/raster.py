@@ -238,7 +238,8 @@ class RasterReader(CubeReader):
         return fields, nodata
 
     def _place(self, header: dict[str, str] | None) -> dict[str, Any]:
-        """Fields of Meta that say where the pixels lie, in one way where the file says two: crs, transform, gcps."""
+        """Fields of Meta that say where the pixels lie, in one way where the file says two: crs, transform, gcps,
+        geolocated."""
         ds = self._ds
         gcps, gcp_crs = ds.gcps
         if header is not None and "geo_points" in header:
@@ -258,10 +259,18 @@ class RasterReader(CubeReader):
             else:
                 transform = Affine.identity()
                 self._notes.append("the image has ground control points with a CRS, so its geotransform was ignored")
+        placed = bool(gcps) or not transform.is_identity
+        geolocated = not placed and bool(self._readable(lambda: ds.tags(ns="GEOLOCATION"), {}))
+        if geolocated:
+            self._notes.append(
+                "the image is placed by arrays of coordinates (geolocation), which are not used: positions are in "
+                "pixels, rows as GDAL reads them"
+            )
         return {
             "crs": crs,
             "transform": None if transform.is_identity and not crs else transform,
             "gcps": (gcps, gcp_crs) if gcps else None,
+            "geolocated": geolocated,
         }
 
     def _make_meta(self, header: dict[str, str] | None, fields: Mapping[str, Any]) -> Meta:

@@ -122,6 +122,7 @@ class CubeReader(ABC):
             "gcps": len(gcps) or None,
             "gcp_crs": str(gcp_crs) if gcp_crs else None,
             "rpcs": True if meta.rpcs else None,
+            "geolocation_arrays": True if meta.geolocated else None,
             "tags": meta.tags,
             "notes": list(meta.notes),
         }

@@ -51,6 +51,14 @@ _RPCS = _PIXEL.replace(
     "the image has no georeferencing",
     "the image has no georeferencing but rational polynomial coefficients (RPCs), which need the height of the ground",
 )
+_ARRAYS = _PIXEL.replace(
+    "the image has no georeferencing",
+    "the image has no georeferencing but arrays of coordinates (geolocation), which are not read",
+)
+
+
+def _unplaced(meta: Meta) -> str:
+    return _RPCS if meta.rpcs else _ARRAYS if meta.geolocated else _PIXEL
 
 
 def write_geojson(
@@ -91,7 +99,7 @@ def write_geojson(
         geometry = None if None in point else {"type": "Point", "coordinates": point}
         features.append({"type": "Feature", "id": record["id"], "geometry": geometry, "properties": record})
     about = {
-        "coordinates": _WGS84 if placed else _OWN if place is not None else _RPCS if meta.rpcs else _PIXEL,
+        "coordinates": _WGS84 if placed else _OWN if place is not None else _unplaced(meta),
         "rows": rows,
         "cols": cols,
         "crs": None if crs is None else crs.to_string(),

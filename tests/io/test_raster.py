@@ -369,6 +369,18 @@ def test_one_of_geotransform_and_control_points_places_the_image(tmp_path):
     assert len(meta.gcps[0]) == 4 and meta.transform is None and "its geotransform was ignored" in meta.notes[0]
 
 
+def test_geolocation_arrays_are_told_but_not_read(tmp_path):
+    arrays = {"X_DATASET": "x.tif", "X_BAND": 1, "Y_DATASET": "y.tif", "Y_BAND": 1, "PIXEL_STEP": 1, "LINE_STEP": 1}
+    items = "".join(f'<MDI key="{key}">{value}</MDI>' for key, value in arrays.items())
+    text = VRT.format(place=f'<Metadata domain="GEOLOCATION">{items}</Metadata>', points="")
+    (tmp_path / "a.vrt").write_text(re.sub(r"<GCPList.*</GCPList>", "", text, flags=re.DOTALL))
+    with open_cube(tmp_path / "a.vrt") as reader:
+        meta = reader.meta
+        assert reader.describe()["geolocation_arrays"] is True
+    assert meta.geolocated and meta.spatial().geolocated and meta.transform is None
+    assert "arrays of coordinates (geolocation), which are not used" in meta.notes[0]
+
+
 def test_bands_of_different_types_get_the_type_that_holds_all(tmp_path, write_tif):
     kinds = {"uint16": np.uint16([[[3, 0], [65535, 7]]]), "float32": np.float32([[[0.5, -1], [2, 4]]])}
     lines = [

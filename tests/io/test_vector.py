@@ -130,6 +130,8 @@ def test_ground_control_points_around_a_pole(tmp_path, crs, sign):
 def test_an_image_with_rpcs_alone_is_told_apart(tmp_path):
     one = {f"{axis}_{part}": 1.5 for axis in ("height", "lat", "line", "long", "samp") for part in ("off", "scale")}
     polynomials = {f"{axis}_{part}_coeff": [2.0] * 20 for axis in ("line", "samp") for part in ("num", "den")}
+    doc = written(tmp_path / "a.geojson", [TARGET], Meta(geolocated=True))
+    assert "no georeferencing but arrays of coordinates" in doc["rsunfold"]["coordinates"]
     doc = written(tmp_path / "t.geojson", [TARGET], Meta(rpcs=RPC(**one, **polynomials)))
     assert doc["rsunfold"]["coordinates"].startswith("pixels, because the image has no georeferencing but rational")
     assert doc["features"][0]["geometry"]["coordinates"] == [21.0, -10.75]
