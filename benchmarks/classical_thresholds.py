@@ -33,9 +33,9 @@ def main() -> None:
     recipe = load_recipe(recipe_path(args.recipe))
     assert isinstance(recipe, InfraredRecipe)
     samples = find_samples(args.data, recipe.data.split)
-    contents = [read_sample(s) for s in samples]
-    held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
-    train = [c for c, h in zip(contents, held, strict=True) if not h][:: args.every]
+    images = [read_sample(s) for s in samples]
+    held = carve(samples, [im.gray for im in images], recipe.data.validation_of, recipe.data.validation, recipe.seed)
+    train = [im for im, h in zip(images, held, strict=True) if not h][:: args.every]
     cuts = np.geomspace(1e-4, 1, 400)
     rows = []
     for spec in all_models("detect-ir", "classical"):
@@ -43,9 +43,9 @@ def main() -> None:
             continue
         method = Detector(spec.name)  # not the bare method: large images go by tiles where it says so
         tp, fp, fn = np.zeros((3, cuts.size))
-        for gray, truth, valid, known in train:
-            score = method.score(gray)
-            hit, miss = (np.sort(score[valid & known & (truth == y)]) for y in (True, False))
+        for image in train:
+            score = method.score(image.gray)
+            hit, miss = (np.sort(score[image.counted & (image.truth == y)]) for y in (True, False))
             above = hit.size - np.searchsorted(hit, cuts, side="right")
             tp += above
             fn += hit.size - above

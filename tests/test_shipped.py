@@ -76,8 +76,8 @@ def test_weights_of_one_set_find_the_targets_of_their_set(name, shared):
     detector = Detector(record.model, weights=name, device="cpu")
     metrics = InfraredMetrics(detector.own)
     for sample in samples:
-        gray, truth, valid, known = read_sample(sample)
-        metrics.update(sample.name, detector.score(gray), truth, valid, known)
+        image = read_sample(sample)
+        metrics.update(sample.name, detector.score(image.gray), image.truth, image.valid, image.known)
     assert metrics.result()["iou_pooled"] > 0.65 * record.figures[samples[0].group]["iou_pooled"]
 
 

@@ -42,6 +42,30 @@ class Sample:
         return truth, known
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """A sample in memory: gray float32 (rows, cols), and of its shape, bool, truth, valid and known.
+
+    valid : what the image does not mark as nodata. known : what the mask does not. truth says nothing elsewhere.
+    """
+
+    sample: Sample
+    gray: NDArray[np.float32]
+    truth: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Pixels that count: valid and known."""
+        return self.valid & self.known
+
+    @property
+    def targets(self) -> NDArray[np.bool_]:
+        """Target pixels that count."""
+        return self.truth & self.counted
+
+
 def _numbers(values: NDArray[Any]) -> bool:
     """Whether the values above 0 number connected groups of pixels: 1, 2, ..., each of them in one place."""
     from scipy.ndimage import label

@@ -181,11 +181,11 @@ def test_log_and_messages(learned):
 def test_validation_images_are_listed_and_never_trained_on(learned, data):
     made, out, _ = learned
     held = keep_only(find_samples(data), out / "validation.txt")
-    assert held == [s for s, _ in made.task.validation]
+    assert held == [image.sample for image in made.task.validation]
     assert [s.group for s in held] == ["blobs", "blobs", "sky"] and len(made.task.crops.images) == 9
     pictures = [x.float() for x in made.task.crops.images]
-    for _, (gray, *_) in made.task.validation:
-        assert not any(torch.allclose(torch.from_numpy(gray), p, atol=1e-3) for p in pictures)
+    for image in made.task.validation:
+        assert not any(torch.allclose(torch.from_numpy(image.gray), p, atol=1e-3) for p in pictures)
 
 
 def test_weight_file_holds_the_averaged_network_and_a_true_record(learned):
@@ -797,7 +797,7 @@ def test_only_the_named_sets_are_used_and_the_split_stays(data, tmp_path):
     assert {line.partition("/")[0] for line in every.task.held_out} == {"blobs", "sky"}
     one = trainer(tiny_recipe(1, 1, data={"sets": "blobs"}), data, tmp_path / "one")
     assert one.task.held_out == [line for line in every.task.held_out if line.startswith("blobs/")]
-    assert {s.group for s, _ in one.task.train} == {"blobs"}
+    assert {image.sample.group for image in one.task.train} == {"blobs"}
     with pytest.raises(InputError, match=r"names the set 'other', but .* contains blobs, sky; "):
         trainer(tiny_recipe(1, 1, data={"sets": "blobs, other"}), data, tmp_path / "none")
 
@@ -808,7 +808,7 @@ def test_targets_larger_than_those_of_the_first_weights_are_targets(learned, dat
     weights.save(file, net, dataclasses.replace(record, max_area=2))
     made = trainer(tiny_recipe(1, 1), data, tmp_path / "out", start=file)
     made.run()
-    largest = max(int((t & v).sum()) for _, (_, t, v, _) in made.task.train)
+    largest = max(int(image.targets.sum()) for image in made.task.train)
     assert weights.read_record(str(tmp_path / "out" / "tiny.safetensors")).max_area == largest > 2
     assert "1 in 200" not in (tmp_path / "out" / "tiny.md").read_text()
 

@@ -23,7 +23,7 @@ from rsunfold.infer.work import work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.samples import Sample, find_samples, keep_only, pair, read_mask, read_score
+from rsunfold.io.samples import LabelledImage, Sample, find_samples, keep_only, pair, read_mask, read_score
 from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.progress import tracked
 from rsunfold.registry import all_models, model_names
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import TargetNetwork
 
 Score = NDArray[Any]
-Mask = NDArray[np.bool_]
-Result = tuple[Sample, Score, Mask, Mask, Mask, NDArray[np.float32] | None]
-"""A sample, its score, and truth, valid pixels and gray of it, all (H, W)."""
+Result = tuple[LabelledImage, Score, str]
+"""An image, its score (H, W), and what its gray shows."""
 
 WORST = 6
 
@@ -243,22 +242,18 @@ def evaluate_detector(
     def scores() -> Iterable[Result]:
         nonlocal scoring
         for sample in tracked(samples, detector.name):
-            gray, truth, valid, known = read_sample(sample, side, corruption)
-            score, seconds = score_of(detector, gray)
+            image = read_sample(sample, side, corruption)
+            score, seconds = score_of(detector, image.gray)
             scoring += seconds
-            yield sample, legacy_half_maximum(score, valid) if rule is None else score, truth, valid, known, gray
+            yield image, legacy_half_maximum(score, image.valid) if rule is None else score, "image"
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)
     evaluation.scoring = scoring
     return evaluation
 
 
-def read_sample(
-    sample: Sample, resize: int | None = None, corruption: Corruption | None = None
-) -> tuple[NDArray[np.float32], Mask, Mask, Mask]:
-    """(gray, truth, valid, known), all (H, W), of a sample, resampled to ``resize`` pixels a side, with noise.
-
-    Valid is what the image does not mark as nodata, known what the mask does not.
+def read_sample(sample: Sample, resize: int | None = None, corruption: Corruption | None = None) -> LabelledImage:
+    """The image and the mask of a sample, resampled to ``resize`` pixels a side, with noise.
 
     Raises InputError when image and mask differ in size.
     """
@@ -267,7 +262,9 @@ def read_sample(
     truth, known = sample.truth(gray.shape)
     if resize:
         gray, truth, valid, known = (_resized(a, resize) for a in (gray, truth, valid, known))
-    return gray if corruption is None else corruption.apply(gray, valid, label_of(sample)), truth, valid, known
+    if corruption is not None:
+        gray = corruption.apply(gray, valid, label_of(sample))
+    return LabelledImage(sample, gray, truth, valid, known)
 
 
 def label_of(sample: Sample) -> str:
@@ -320,12 +317,13 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
         for sample, path in tracked(paths.items(), "comparing"):
             prediction = _read_mask(path) if rule is None else _read_scores(path, rule, asked)
             truth, known = sample.truth(prediction.shape)
-            valid, gray = np.ones(prediction.shape, bool), None
+            valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
+            shown = "prediction, no image given"
             if sample.image != sample.mask:
                 with open_cube(sample.image) as reader:
                     cube = reader.read(scaled=False)
-                valid, gray = cube.valid, np.abs(cube.data).mean(axis=0, dtype=np.float32)
-            yield sample, prediction, truth, valid, known, gray
+                valid, gray, shown = cube.valid, np.abs(cube.data).mean(axis=0, dtype=np.float32), "image"
+            yield LabelledImage(sample, gray, truth, valid, known), prediction, shown
 
     about = {
         "model": str(predictions),
@@ -381,15 +379,13 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
     grid = None if rule is None or not roc else roc_thresholds(min(max(rule.threshold, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
-    for number, (sample, score, truth, valid, known, gray) in enumerate(results):
-        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid))
-        row = metrics.update(label_of(sample), score, truth, valid, known)
+    for number, (image, score, shown) in enumerate(results):
+        metrics = evaluation.sets.setdefault(image.sample.group, InfraredMetrics(rule, grid))
+        row = metrics.update(label_of(image.sample), score, image.truth, image.valid, image.known)
         if row["iou"] is None or (len(worst) == WORST and (-row["iou"], -number) < worst[0][:2]):
             continue
-        predicted = score & valid if rule is None else rule.detected(score, valid)
-        what, shown = ("prediction, no image given", np.asarray(score, np.float32)) if gray is None else ("image", gray)
-        counts = valid & known
-        case = Case(row["image"], shown, truth & counts, predicted & counts, row["iou"], what)
+        predicted = score if rule is None else rule.detected(score, image.valid)
+        case = Case(row["image"], image.gray, image.targets, predicted & image.counted, row["iou"], shown)
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)

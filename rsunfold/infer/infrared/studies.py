@@ -28,13 +28,13 @@ def _case(
     protocol: EvaluationProtocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str
 ) -> Case:
     """The image, truth and prediction of a sample, named after the level."""
-    gray, truth, valid, known = read_sample(sample, protocol.resize, corruption)
-    score, _ = score_of(detector, gray)
+    image = read_sample(sample, protocol.resize, corruption)
+    score, _ = score_of(detector, image.gray)
     rule = protocol.rule(detector)
-    predicted = legacy_half_maximum(score, valid) if rule is None else rule.detected(score, valid)
-    truth, predicted = truth & valid & known, predicted & known
+    predicted = legacy_half_maximum(score, image.valid) if rule is None else rule.detected(score, image.valid)
+    truth, predicted = image.targets, predicted & image.known
     either = int((predicted | truth).sum())
-    return Case(level, gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)
+    return Case(level, image.gray, truth, predicted, int((predicted & truth).sum()) / either if either else 1.0)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from scipy import ndimage
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
+from rsunfold.io.samples import LabelledImage
 from rsunfold.metrics.components import Components
 from rsunfold.rule import Rule, around, log_odds, middles, sure
 
@@ -19,7 +20,8 @@ QUIET = 0.9
 REACHES = (None, 128)
 """Pixels around a component within which others make it less sure (:func:`rsunfold.rule.sure`), of which
 the better ones are taken."""
-Result = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], str]
+Result = tuple[LabelledImage, NDArray[np.float32]]
+"""An image and its logits (H, W)."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,7 @@ class Calibration:
 
 
 def temperature_of(results: list[Result]) -> float:
-    """The temperature that minimises the mean cross-entropy of sigmoid(logit / temperature) over all pixels that are
-    valid and known.
+    """The temperature that minimises the mean cross-entropy of sigmoid(logit / temperature) over all pixels that count.
 
     At least 0.1: on few images, which logits separate without an error, it would go to 0.
 
@@ -51,9 +52,10 @@ def temperature_of(results: list[Result]) -> float:
     edges = np.sinh(np.linspace(-12, 12, 4001))
     middle = (edges[1:] + edges[:-1]) / 2
     counts = np.zeros((2, middle.size))
-    for logits, truth, valid, known, _ in results:
+    for image, logits in results:
         for y in (0, 1):
-            counts[y] += np.histogram(logits[valid & known & (truth == bool(y))].clip(edges[0], edges[-1]), edges)[0]
+            chosen = image.counted & (image.truth == bool(y))
+            counts[y] += np.histogram(logits[chosen].clip(edges[0], edges[-1]), edges)[0]
 
     def loss(log_t: float) -> float:
         z = middle / np.exp(log_t)
@@ -80,8 +82,8 @@ def calibrate(
     quiet: float = QUIET,
     reaches: Sequence[int | None] = REACHES,
 ) -> Calibration:
-    """Temperature, threshold and confidence from validation results (logits, truth, valid, known, set), all (H, W):
-    the rule looks at what is valid, of which what is known counts.
+    """Temperature, threshold and confidence from validation results: the rule looks at what is valid, of which what is
+    known counts.
 
     Of all pairs threshold <= confidence of a grid with each of ``reaches`` (see :class:`Rule`), the rule with the best
     geometric mean of the pooled IoU over the sets with targets among those that leave at least ``quiet`` of the
@@ -92,12 +94,12 @@ def calibrate(
     grid = np.unique(np.round(expit(np.arange(-2.5, 9.0, 0.1)), 4))
     high = log_odds(grid)
     lows = range(0, int((grid < 0.97).sum()), 5)
-    groups = sorted({g for _, truth, valid, known, g in results if (truth & valid & known).any()})
+    groups = sorted({image.sample.group for image, _ in results if image.targets.any()})
     tp, fp = np.zeros((2, len(reaches), len(lows), len(groups), high.size))
     targets = np.zeros(len(groups))
     silent = []
-    for logits, truth, valid, known, group in results:
-        known, truth = known & valid, truth & known & valid
+    for image, logits in results:
+        group, counted, truth = image.sample.group, image.counted, image.targets
         quiet_at = np.ones((len(reaches), len(lows), high.size), bool)
         counts = group in groups
         g = groups.index(group) if counts else 0
@@ -105,8 +107,8 @@ def calibrate(
             targets[g] += truth.sum()
         odds = log_odds(expit(logits / np.float32(t)).astype(np.float32))
         for i, low in enumerate(lows):
-            labels, count = ndimage.label((odds > high[low]) & valid, np.ones((3, 3)))
-            inside, judged = (np.bincount(labels[part], minlength=count + 1)[1:] for part in (truth, known))
+            labels, count = ndimage.label((odds > high[low]) & image.valid, np.ones((3, 3)))
+            inside, judged = (np.bincount(labels[part], minlength=count + 1)[1:] for part in (truth, counted))
             area = np.bincount(labels.ravel(), minlength=count + 1)[1:]
             total = np.bincount(labels.ravel(), odds.ravel(), count + 1)[1:]
             mean, middle = total / area, middles(labels)
@@ -121,7 +123,7 @@ def calibrate(
                 if counts:
                     tp[r, i, g] += inside @ above
                     fp[r, i, g] += (judged - inside) @ above
-        if known.any() and not truth.any():
+        if counted.any() and not truth.any():
             silent.append(quiet_at)
     iou = tp / np.maximum(targets[:, None] + fp, 1)
     shape = (len(reaches), len(lows), high.size)

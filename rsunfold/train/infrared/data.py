@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from rsunfold.errors import InputError
-from rsunfold.io.samples import Sample
+from rsunfold.io.samples import LabelledImage, Sample
 from rsunfold.simulate.corruption import ends, with_gaussian, with_salt_pepper
 from rsunfold.train.infrared.recipe import Augment
 
@@ -110,16 +110,13 @@ class Crops:
 
     Batch ``step`` depends on the seed and the step alone, so that a resumed run sees what the uninterrupted one
     would have seen. ``weights`` maps a set's name to how often it is drawn; nothing is taken from one with weight 0.
-    Pixels that are not valid are no targets, and marked in the crops. ``errors`` may be given afterwards: for each
+    Pixels that do not count are no targets, and marked in the crops. ``errors`` may be given afterwards: for each
     image the :func:`error_places` that ``augment.on_error`` draws from.
     """
 
     def __init__(
         self,
-        samples: list[Sample],
-        images: list[NDArray[np.float32]],
-        truths: list[NDArray[np.bool_]],
-        valids: list[NDArray[np.bool_]],
+        images: list[LabelledImage],
         augment: Augment,
         weights: dict[str, float],
         seed: int,
@@ -127,19 +124,20 @@ class Crops:
     ) -> None:
         self.augment, self.seed = augment, seed
         self.errors: list[NDArray[np.float32]] = []
-        self.images = [torch.from_numpy(im).to(device, torch.float16) for im in images]
-        truths = [truth & valid for truth, valid in zip(truths, valids, strict=True)]
-        self.truths = [torch.from_numpy(t).to(device) for t in truths]
-        self.valids = [None if v.all() else torch.from_numpy(v).to(device) for v in valids]
+        self.images = [torch.from_numpy(image.gray).to(device, torch.float16) for image in images]
+        self.truths = [torch.from_numpy(image.targets).to(device) for image in images]
+        self.valids = [None if (v := image.counted).all() else torch.from_numpy(v).to(device) for image in images]
         self.centres: list[list[tuple[float, float]]] = []
         self.chips: list[tuple[Tensor, Tensor]] = []
-        for sample, image, truth in zip(samples, images, truths, strict=True):
+        for image in images:
+            truth = image.targets
             parts, count = label(truth, np.ones((3, 3)))
             self.centres.append([(float(r), float(c)) for r, c in center_of_mass(truth, parts, range(1, count + 1))])
-            for k, box in enumerate(find_objects(parts) if weights.get(sample.group, 1.0) else (), 1):
-                self._cut_chip(image, parts == k, box, device)
-        groups = sorted({s.group for s in samples})
-        self.members = [[i for i, s in enumerate(samples) if s.group == g] for g in groups]
+            for k, box in enumerate(find_objects(parts) if weights.get(image.sample.group, 1.0) else (), 1):
+                self._cut_chip(image.gray, parts == k, box, device)
+        of = [image.sample.group for image in images]
+        groups = sorted(set(of))
+        self.members = [[i for i, group in enumerate(of) if group == g] for g in groups]
         share = np.array([weights.get(g, 1.0) for g in groups], float)
         if not share.any():
             raise InputError(f"the recipe draws nothing: every one of the sets {', '.join(groups)} has weight 0.")

@@ -5,36 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from rsunfold.io.samples import Sample
+from rsunfold.io.samples import LabelledImage
 from rsunfold.metrics.infrared import InfraredMetrics
-from rsunfold.train.infrared.calibrate import Calibration
+from rsunfold.train.infrared.calibrate import Calibration, Result
 from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Unrolled
 
-Mask = NDArray[np.bool_]
-Content = tuple[NDArray[np.float32], Mask, Mask, Mask]
-Result = tuple[Sample, NDArray[np.float32], Mask, Mask, Mask]
 
-
-def results_of(net: Unrolled, contents: Iterable[tuple[Sample, Content]], device: torch.device) -> Iterator[Result]:
-    """(sample, logits, truth, valid, known), all (H, W), of samples with their (gray, truth, valid, known), as
-    :func:`rsunfold.infer.infrared.evaluate.read_sample` gives them, each whole."""
+def results_of(net: Unrolled, images: Iterable[LabelledImage], device: torch.device) -> Iterator[Result]:
+    """Images with their logits (H, W), each computed whole."""
     fast = for_inference(net).to(device)
-    for sample, (gray, truth, valid, known) in contents:
-        x = torch.from_numpy(gray)[None, None].to(device)
-        yield sample, fast(x)[0][0, 0].float().cpu().numpy(), truth, valid, known
+    for image in images:
+        x = torch.from_numpy(image.gray)[None, None].to(device)
+        yield image, fast(x)[0][0, 0].float().cpu().numpy()
 
 
 def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:
     """Figures of merit of each set under the calibrated rule, by name of the set."""
     metrics: dict[str, InfraredMetrics] = {}
-    for sample, logits, truth, valid, known in results:
-        m = metrics.setdefault(sample.group, InfraredMetrics(found.rule))
-        m.update(sample.name, found.score_of(logits), truth, valid, known)
+    for image, logits in results:
+        m = metrics.setdefault(image.sample.group, InfraredMetrics(found.rule))
+        m.update(image.sample.name, found.score_of(logits), image.truth, image.valid, image.known)
     return {group: m.result() for group, m in metrics.items()}
 
 

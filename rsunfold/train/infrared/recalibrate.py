@@ -47,13 +47,12 @@ def recalibrate(
         raise UsageError(f"the weights {weights} are not for detect-ir; only its scores have a threshold.")
     limit = (record.max_area if max_area is None else max_area) or None
 
-    contents = ((sample, read_sample(sample)) for sample in tracked(samples, "scoring"))
+    images = (read_sample(sample) for sample in tracked(samples, "scoring"))
     with torch.inference_mode():
-        results = list(results_of(net, contents, device))
-    if not any((truth & valid & known).any() for _, _, truth, valid, known in results):
+        results = list(results_of(net, images, device))
+    if not any(image.targets.any() for image, _ in results):
         raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
-    pixels = [(logits, truth, valid, known, s.group) for s, logits, truth, valid, known in results]
-    found = calibrate(pixels, limit, reaches=REACHES if reach is None else [reach or None])
+    found = calibrate(results, limit, reaches=REACHES if reach is None else [reach or None])
     figures = figures_of(results, found)
     changed = dataclasses.replace(
         record,
@@ -67,7 +66,7 @@ def recalibrate(
         origin=f"{record.origin}; recalibrated, before {sha[:12]}",
     )
     save(output, net, changed, overwrite=overwrite)
-    areas = np.concatenate([Components.of(truth & valid & known).area for _, _, truth, valid, known in results])
+    areas = np.concatenate([Components.of(image.targets).area for image, _ in results])
     larger = int((areas > limit).sum()) if limit else 0
     told = [
         f"{larger} of the {areas.size} targets have more than {limit} pixels and cannot be found; see --max-area",

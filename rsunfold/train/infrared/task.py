@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from rsunfold.errors import InputError
-from rsunfold.infer.infrared.evaluate import read_sample
-from rsunfold.io.samples import Sample, find_samples
+from rsunfold.infer.infrared.evaluate import label_of, read_sample
+from rsunfold.io.samples import LabelledImage, find_samples
 from rsunfold.progress import tracked
 from rsunfold.train.infrared.calibrate import calibrate, largest_area
 from rsunfold.train.infrared.data import Crops, carve, error_places
-from rsunfold.train.infrared.figures import Content, figures_of, kept_of, results_of, table_of, usage_of
+from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, table_of, usage_of
 from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
@@ -32,7 +32,7 @@ SHOWN, SIDE = 8, 256
 class InfraredTask(TrainingTask):
     """Sets of images with masks, and of images without targets; see :func:`rsunfold.io.samples.find_samples`.
 
-    validation : the samples held out, with (gray, truth, valid, known). crops : augmented crops of all others.
+    validation : the images held out. crops : augmented crops of all others.
     """
 
     recipe_class: ClassVar[type[Recipe]] = InfraredRecipe
@@ -42,9 +42,11 @@ class InfraredTask(TrainingTask):
         self.weights, self.steps, self.device = recipe.loss, recipe.optim.steps, device
         self.on_error = recipe.augment.on_error
         samples = find_samples(data, recipe.data.split)
-        contents = [read_sample(s) for s in samples]
-        self.data_hash = _hash(samples, contents)
-        held = carve(samples, [c[0] for c in contents], recipe.data.validation_of, recipe.data.validation, recipe.seed)
+        images = [read_sample(s) for s in samples]
+        self.data_hash = _hash(images)
+        held = carve(
+            samples, [im.gray for im in images], recipe.data.validation_of, recipe.data.validation, recipe.seed
+        )
         there, named = {s.group for s in samples}, recipe.data.named
         if not there.issuperset(named):
             lacking = next(name for name in named if name not in there)
@@ -53,8 +55,8 @@ class InfraredTask(TrainingTask):
                 "change data.sets."
             )
         used = [not named or s.group in named for s in samples]
-        self.validation = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if h and u]
-        train = [(s, c) for s, c, h, u in zip(samples, contents, held, used, strict=True) if u and not h]
+        self.validation = [im for im, h, u in zip(images, held, used, strict=True) if h and u]
+        train = [im for im, h, u in zip(images, held, used, strict=True) if u and not h]
         count, where = sum(used), f"{data} ({recipe.data.sets})" if named else str(data)
         if count > 3 and not self.validation:
             raise InputError(
@@ -66,26 +68,17 @@ class InfraredTask(TrainingTask):
             raise InputError(f"{where} contains {count} images, too few to hold out validation images.")
         self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
         for what, some in (("train on", train), ("validate on", self.validation)):
-            if not any((truth & valid & known).any() for _, (_, truth, valid, known) in some):
+            if not any(im.targets.any() for im in some):
                 raise InputError(
                     f"none of the {len(some)} images of {data} to {what} contains a target; check the masks."
                 )
-        masks = [truth & valid & known for _, (_, truth, valid, known) in train]
+        masks = [im.targets for im in train]
         self.max_area = self.own_area = largest_area(masks)
         self.largest = largest_area(masks, share=1.0)
-        self.trained_on = f"{len(train)} images of {', '.join(sorted({s.group for s, _ in train}))}"
-        self.held_out = [f"{s.group}/{s.name}" for s, _ in self.validation]
+        self.trained_on = f"{len(train)} images of {', '.join(sorted({im.sample.group for im in train}))}"
+        self.held_out = [label_of(im.sample) for im in self.validation]
         self.train = train
-        self.crops = Crops(
-            [s for s, _ in train],
-            [c[0] for _, c in train],
-            [c[1] for _, c in train],
-            [c[2] & c[3] for _, c in train],
-            recipe.augment,
-            recipe.data.weights,
-            recipe.seed,
-            device,
-        )
+        self.crops = Crops(train, recipe.augment, recipe.data.weights, recipe.seed, device)
 
     def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
         """:func:`infrared_loss` of the last stage, and SoftIoU of the earlier ones where the recipe weighs them."""
@@ -117,8 +110,8 @@ class InfraredTask(TrainingTask):
             self.crops.errors = []
             say(f"looking for errors of {record.name} in {len(self.train)} images")
             results = results_of(net, self.train, self.device)
-            for _, logits, truth, valid, known in tracked(results, "looking for errors", len(self.train)):
-                self.crops.errors.append(error_places(logits, truth & valid & known, valid & known))
+            for image, logits in tracked(results, "looking for errors", len(self.train)):
+                self.crops.errors.append(error_places(logits, image.targets, image.counted))
 
     def dead(self, net: Unrolled) -> dict[str, float] | None:
         """Operators whose output is one number all over some validation images; None where all of these are small."""
@@ -140,8 +133,7 @@ class InfraredTask(TrainingTask):
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
         results = list(results_of(net, self.validation, self.device))
-        pixels = [(logits, truth, valid, known, s.group) for s, logits, truth, valid, known in results]
-        found = calibrate(pixels, self.max_area)
+        found = calibrate(results, self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}
         iou = sum(by_set.values()) / max(1, len(by_set))
@@ -167,18 +159,18 @@ class InfraredTask(TrainingTask):
 
     def _shown(self) -> Iterator[Tensor]:
         """The middle of some validation images, (1, 1, H, W)."""
-        large = [gray for _, (gray, *_) in self.validation if min(gray.shape) > 4 * MARGIN]
+        large = [im.gray for im in self.validation if min(im.gray.shape) > 4 * MARGIN]
         for gray in large[:: max(1, len(large) // SHOWN)]:
             down, across = (slice(max(0, n // 2 - SIDE // 2), n // 2 + SIDE // 2) for n in gray.shape)
             yield torch.from_numpy(gray[down, across])[None, None].to(self.device)
 
 
-def _hash(samples: list[Sample], contents: list[Content]) -> str:
+def _hash(images: list[LabelledImage]) -> str:
     digest = hashlib.sha256()
-    for sample, (gray, truth, valid, known) in zip(samples, contents, strict=True):
-        digest.update(f"{sample.group}/{sample.name}".encode())
-        digest.update(gray.tobytes())
-        digest.update(truth.tobytes())
-        if not (used := valid & known).all():
-            digest.update(used.tobytes())
+    for image in images:
+        digest.update(label_of(image.sample).encode())
+        digest.update(image.gray.tobytes())
+        digest.update(image.truth.tobytes())
+        if not (counted := image.counted).all():
+            digest.update(counted.tobytes())
     return digest.hexdigest()

@@ -1,9 +1,12 @@
 """Temperature and threshold from validation logits."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
+from rsunfold.io.samples import LabelledImage, Sample
 from rsunfold.metrics.infrared import InfraredMetrics
 from rsunfold.rule import Rule
 from rsunfold.train.infrared.calibrate import Calibration, calibrate, largest_area, temperature_of
@@ -15,7 +18,7 @@ def result(logits, truth, group="a", valid=None, known=None):
     valid, known = (
         np.ones(truth.shape, bool) if part is None else np.atleast_2d(np.asarray(part, bool)) for part in (valid, known)
     )
-    return logits, truth, valid, known, group
+    return LabelledImage(Sample(group, "x", Path("x"), None), logits, truth, valid, known), logits
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 6.0, 40.0])
@@ -72,8 +75,8 @@ def test_where_no_threshold_is_quiet_the_quietest_is_taken_with_its_best_iou():
 def test_confidence_drops_clutter_with_one_good_pixel_and_threshold_keeps_the_extent():
     target = result([-9.0, 3.0, 8.0, 3.0, -9.0, 1.0, 9.0, 1.0, 1.0, -9.0], [0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
     found = calibrate([target, result([1.0, 9.0, 1.0, 1.0], [0, 0, 0, 0], "sky")], reaches=[None])
-    score = found.score_of(target[0])
-    np.testing.assert_array_equal(found.rule.detected(score, target[2]), target[1])
+    image, logits = target
+    np.testing.assert_array_equal(found.rule.detected(found.score_of(logits), image.valid), image.truth)
     assert found.score == pytest.approx(1.1) and found.silent == 1
     assert found.rule.threshold < expit(1 / found.temperature) and expit(3 / found.temperature) <= found.rule.confidence
 
@@ -89,8 +92,8 @@ def test_others_around_are_counted_where_that_separates_targets_from_clutter():
     alone, best = calibrate(results, reaches=[None]), calibrate(results)
     assert alone.silent == 1 and alone.score < 0.2 and alone.rule.reach is None
     assert best.score == pytest.approx(1.1) and best.rule.reach == 128
-    for logits, truth, valid, _, _ in results:
-        np.testing.assert_array_equal(best.rule.detected(best.score_of(logits), valid), truth)
+    for image, logits in results:
+        np.testing.assert_array_equal(best.rule.detected(best.score_of(logits), image.valid), image.truth)
     assert calibrate(results[:2]).rule.reach is None  # where it makes no difference, each is judged alone
 
 
@@ -119,8 +122,8 @@ def test_what_nobody_has_labelled_counts_for_nothing_but_as_clutter(monkeypatch)
     assert best.score == pytest.approx(1.1) and best.rule.reach is None
     assert around.score < 0.7  # a rule that the target meets among nine leaves the clutter that is alone
     metrics = InfraredMetrics(best.rule)
-    logits, truths, valid, labelled, _ = result(row, truth, known=known)
-    metrics.update("a", best.score_of(logits), truths, valid, labelled)
+    image, logits = result(row, truth, known=known)
+    metrics.update("a", best.score_of(logits), image.truth, image.valid, image.known)
     assert metrics.result()["iou_pooled"] == 1
     assert calibrate([result(row, truth, valid=known), clutter], reaches=[128]).score == pytest.approx(1.1)
 

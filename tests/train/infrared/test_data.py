@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import zoom
 
 from rsunfold.errors import InputError
-from rsunfold.io.samples import Sample
+from rsunfold.io.samples import LabelledImage, Sample
 from rsunfold.train.infrared.data import Crops, carve, error_places, near_duplicates
 from rsunfold.train.infrared.recipe import Augment
 
@@ -92,11 +92,16 @@ def scene(seed: int, side: int = 64) -> tuple[np.ndarray, np.ndarray]:
     return np.where(truth, 0.9, 0.1).astype(np.float32), truth
 
 
+def labelled(name: str, gray: np.ndarray, truth: np.ndarray, valid=None, known=None) -> LabelledImage:
+    every = np.ones_like(truth)
+    return LabelledImage(
+        *samples(name), gray, truth, every if valid is None else valid, every if known is None else known
+    )
+
+
 def crops(augment: Augment = PLAIN, *, count: int = 4, seed: int = 0, weights=None, make=scene) -> Crops:
-    images, truths = zip(*(make(i) for i in range(count)), strict=True)
-    named = samples(*(f"{'ab'[i % 2]}/{i}" for i in range(count)))
-    valids = [np.ones_like(t) for t in truths]
-    return Crops(named, list(images), list(truths), valids, augment, weights or {}, seed, torch.device("cpu"))
+    images = [labelled(f"{'ab'[i % 2]}/{i}", *make(i)) for i in range(count)]
+    return Crops(images, augment, weights or {}, seed, torch.device("cpu"))
 
 
 def test_batches_depend_on_seed_rank_and_step_alone():
@@ -193,19 +198,20 @@ def test_noise_is_drawn_where_asked():
     assert (x == 0).any() and (x == 1).any()
 
 
-def test_what_is_not_valid_is_marked_and_no_target():
+@pytest.mark.parametrize("part", ["valid", "known"])
+def test_what_does_not_count_is_marked_and_no_target(part):
     """An L-shaped target that is known, beside a brighter one that is not."""
     image, truth = scene(0)
-    image, truth, valid = image.copy(), truth.copy(), np.ones_like(truth)
-    image[:6, :6], truth[:6, :6], valid[:7, :7] = 0.98, True, False
-    named, full = samples("a/x"), replace(PLAIN, paste=0.0, contrast=0.0, brightness=0.0)
-    made = Crops(named, [image], [truth], [valid], full, {}, 0, torch.device("cpu"))
+    image, truth, counted = image.copy(), truth.copy(), np.ones_like(truth)
+    image[:6, :6], truth[:6, :6], counted[:7, :7] = 0.98, True, False
+    images, full = [labelled("a/x", image, truth, **{part: counted})], replace(PLAIN, contrast=0.0, brightness=0.0)
+    made = Crops(images, replace(full, paste=0.0), {}, 0, torch.device("cpu"))
     assert len(made.centres[0]) == 1 and len(made.chips) == 1
     x, y, v = made.batch(0, 300)
     unknown = x > 0.95
     assert unknown.any() and not v[unknown].any() and not y[unknown].any()
     assert y.any() and v[y.bool()].all()
-    pasted = Crops(named, [image], [truth], [valid], replace(full, paste=1.0), {}, 0, torch.device("cpu"))
+    pasted = Crops(images, replace(full, paste=1.0), {}, 0, torch.device("cpu"))
     _, y, v = pasted.batch(0, 300)
     assert not y[v == 0].any()
 
@@ -254,11 +260,11 @@ def test_errors_are_where_the_scores_are_wrong():
 
 
 def test_crops_are_drawn_on_errors_of_their_set():
-    images = [np.full((96, 96), level, np.float32) for level in (0.1, 0.3, 0.6)]
-    truths = [np.zeros((96, 96), bool) for _ in images]
+    levels = {"a/x": 0.1, "a/y": 0.3, "b/z": 0.6}
+    nothing = np.zeros((96, 96), bool)
+    images = [labelled(name, np.full((96, 96), level, np.float32), nothing) for name, level in levels.items()]
     augment = replace(PLAIN, on_error=1.0, scale=(1.0, 1.0), paste=0.0)
-    valids = [np.ones_like(t) for t in truths]
-    made = Crops(samples("a/x", "a/y", "b/z"), images, truths, valids, augment, {"b": 0.0}, 0, torch.device("cpu"))
+    made = Crops(images, augment, {"b": 0.0}, 0, torch.device("cpu"))
     for image, (row, col) in zip(made.images, ((8, 8), (88, 88), (40, 40)), strict=True):
         image[row, col] = 1.0
     made.errors = [np.zeros((0, 3), np.float32), np.array([[88, 88, 2.0]], np.float32), np.array([[40, 40, 1]], "f4")]
