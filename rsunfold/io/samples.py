@@ -222,6 +222,9 @@ def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:
     absent = [n for n in names if n not in known]
     if absent or not names:
         what = f"lists {absent[0]!r}, which is not among the images" if absent else "lists no images"
+        others = sorted({s.group for s in samples} - {n.rpartition("/")[0] for n in names})
+        if absent and "/" in absent[0] and others:
+            what += f"; the sets here are called as their folders, {', '.join(others)}"
         raise InputError(f"the list {listing} {what}.")
     wanted = set(names)
     return [s for s in samples if s.name in wanted or f"{s.group}/{s.name}" in wanted]

@@ -66,6 +66,8 @@ class Recipe:
             shares={"ema": o.ema, "start_share": o.start_share},
             others={"weight_decay": o.weight_decay, "seed": self.seed, "warmup": o.warmup},
         )
+        if self.seed >= 2**63:
+            raise ValueError("seed must be below 2^63")
         if o.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, not {o.precision!r}")
 

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -175,7 +176,11 @@ def test_log_and_messages(learned):
     for row in rows:
         assert json.loads(row["val_sets"]).keys() == {"blobs"} and 0 <= float(row["val_silent"]) <= 1
         assert float(row["lr"]) == pytest.approx(made.lr_at(int(row["step"])), rel=1e-2)
-    assert len(said) == 4 and said[-1].startswith(f"step 80: validation {float(rows[-1]['val_score']):.4f}, threshold")
+    assert said[0].startswith("blobs: ") and said[0].endswith(" to validate on")
+    assert said[1].startswith("sky: ") and said[1].endswith(", without masks and so taken to be free of targets")
+    assert len(said) == 2 + 4 and said[-1].startswith(
+        f"step 80: validation {float(rows[-1]['val_score']):.4f}, threshold"
+    )
 
 
 def test_validation_images_are_listed_and_never_trained_on(learned, data):
@@ -386,6 +391,13 @@ def test_rows_that_a_killed_run_logged_after_its_checkpoint_are_dropped(data, tm
     trainer(recipe, data, tmp_path).run(resume=True)
     assert [row["step"] for row in log(tmp_path)] == ["2", "4"]
     assert float(log(tmp_path)[1]["lr"]) != 0.1
+
+
+def test_a_set_that_was_copied_to_another_folder_is_the_same(data, tmp_path):
+    recipe = tiny_recipe(2, 2)
+    stop_after(trainer(recipe, data / "blobs", tmp_path / "out"), 1).run()
+    shutil.copytree(data / "blobs", tmp_path / "copy")
+    assert trainer(recipe, tmp_path / "copy", tmp_path / "out").run(resume=True)
 
 
 def test_a_log_that_was_changed_does_not_end_a_run_in_an_internal_error(data, tmp_path):

@@ -66,6 +66,7 @@ def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
         (HEAD + "[optim]\nlr = nan\n", "lr must be above 0, not nan"),
         (HEAD + "[optim]\nclip = inf\n", "clip must be above 0, not inf"),
         (HEAD + "seed = -1\n", "seed must be at least 0, not -1"),
+        (HEAD + "seed = 9223372036854775808\n", "seed must be below 2.63"),
         (HEAD + "[data]\nvalidation = 1.5\n", "validation must be at most 1, not 1.5"),
         (HEAD + "[data]\nvalidation_of = {a = -0.1}\n", "validation_of.a must be at least 0, not -0.1"),
         (HEAD + "[data]\nweights = {a = -1}\n", "weights.a must be at least 0, not -1"),

@@ -9,6 +9,9 @@ import numpy as np
 from rsunfold.simulate.noise import KINDS, make_noise
 from rsunfold.train.recipe import Recipe, check_values
 
+LEAST_SCENE = 8
+"""Fewest pixels on a side of the part whose statistics give the subspace: of fewer, noise cannot be told."""
+
 
 @dataclass
 class Data:
@@ -85,6 +88,8 @@ class HyperspectralRecipe(Recipe):
             others={f"kinds.{kind}": share for kind, share in n.kinds.items()}
             | {f"weights.{name}": weight for name, weight in self.data.weights.items()},
         )
+        if a.scene[0] < LEAST_SCENE:
+            raise ValueError(f"scene must be at least {LEAST_SCENE} pixels, not {a.scene[0]:g}")
         for name, (low, high) in {"scene": a.scene, "bright": a.bright, "sigma": n.sigma}.items():
             if low > high:
                 raise ValueError(f"{name} must be an ascending range, not {low} to {high}")

@@ -98,6 +98,11 @@ class InfraredTask(TrainingTask):
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
         """Targets may be as large as those of ``record``, and as those trained on; where the recipe draws crops on
         errors, those of ``net``."""
+        for group in sorted({im.sample.group for im in self.train + self.validation}):
+            train, held = ([im for im in some if im.sample.group == group] for some in (self.train, self.validation))
+            free = all(im.sample.mask is None for im in train + held)
+            what = ", without masks and so taken to be free of targets" if free else ""
+            say(f"{group}: {len(train)} images to train on, {len(held)} to validate on{what}")
         if self.absent:
             say(f"sets that the recipe names and the data do not contain: {', '.join(self.absent)}")
         if record is not None and record.max_area is not None:
@@ -167,8 +172,9 @@ class InfraredTask(TrainingTask):
 
 def _hash(images: list[LabelledImage]) -> str:
     digest = hashlib.sha256()
+    alone = len({im.sample.group for im in images}) == 1  # whose name is that of the folder, wherever it was copied to
     for image in images:
-        digest.update(label_of(image.sample).encode())
+        digest.update((image.sample.name if alone else label_of(image.sample)).encode())
         digest.update(image.gray.tobytes())
         digest.update(image.truth.tobytes())
         if not (counted := image.counted).all():

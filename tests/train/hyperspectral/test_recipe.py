@@ -59,6 +59,7 @@ def test_values_land_where_they_belong(tmp_path):
         (HEAD + HELD + "[noise]\nsigma = [50, 10]\n", "sigma must be an ascending range, not 50 to 10"),
         (HEAD + HELD + "[noise]\nknown = 1.5\n", "known must be at most 1, not 1.5"),
         (HEAD + HELD + "[augment]\ncrop = 0\n", "crop must be at least 1, not 0"),
+        (HEAD + HELD + "[augment]\nscene = [2, 9]\n", "scene must be at least 8 pixels, not 2"),
         (HEAD + HELD + "[augment]\nscene = [9, 8]\n", "scene must be an ascending range, not 9 to 8"),
         (HEAD + HELD + "[loss]\n", "the top level has no key 'loss'"),
     ],
