@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,8 @@ class Asked:
 
 ITS_OWN = Asked()
 """Nothing: the rule is the model's own."""
+SETTINGS = tuple(f.name for f in fields(Asked))
+"""What is chosen of a rule, by users and by calibration."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,11 @@ class Rule:
             self.min_area,
             (reach if given.reach is None else given.reach) or None,
         )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The SETTINGS of the rule, as users give them and as the records of weights keep them."""
+        return {name: getattr(self, name) for name in SETTINGS}
 
     @property
     def odds(self) -> float | None:

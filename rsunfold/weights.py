@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
 from rsunfold.registry import ModelSpec, all_models, get_model
+from rsunfold.rule import SETTINGS, Rule
 from rsunfold.torchstate import drawing, usual_torch
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 COST_SIDE = 256
 """Rows and columns of the image whose arithmetic is told, as papers do."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
-OF_SCORES = ("threshold", "confidence", "max_area", "reach", "temperature")
+OF_SCORES = (*SETTINGS, "temperature")
 """What the record of a network says that gives scores of targets."""
 
 
@@ -89,6 +90,11 @@ class WeightRecord:
                 raise WeightsError(
                     f"the record of {self.name} has {name} {getattr(self, name)!r}, but it must be {what}."
                 )
+
+    @property
+    def rule(self) -> Rule:
+        """What is a target among scores of the network."""
+        return Rule(**{name: getattr(self, name) for name in SETTINGS})
 
 
 def weights_folder() -> Path:

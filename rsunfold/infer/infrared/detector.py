@@ -113,7 +113,7 @@ class Detector(Budgeted):
         if half and self.device.type != "cuda":
             raise UsageError(f"half precision needs a CUDA device, but this run uses {self.device}.")
         net, self.record, self.sha256 = load(name, self.spec.name)
-        self.own = Rule(self.record.threshold, self.record.confidence, self.record.max_area, reach=self.record.reach)
+        self.own = self.record.rule
         self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         self.held = held()
 

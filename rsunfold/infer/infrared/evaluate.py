@@ -28,7 +28,7 @@ from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_
 from rsunfold.progress import tracked
 from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
-from rsunfold.rule import ITS_OWN, Asked, Rule
+from rsunfold.rule import ITS_OWN, SETTINGS, Asked, Rule
 from rsunfold.simulate.corruption import Corruption
 from rsunfold.weights import COST_SIDE
 
@@ -356,11 +356,10 @@ def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[np.float32]:
         raise InputError(f"{path} contains a mask where the other predictions are scores; evaluate them separately.")
     named = Rule.of_tags(cube.meta.tags).asked(asked)
     if named != rule:
-        given = ("threshold", "confidence", "max_area", "reach")
-        differ = {n for n in given if getattr(named, n) != getattr(rule, n)}
+        differ = {n for n, value in named.settings.items() if value != rule.settings[n]}
         if "threshold" in differ:  # which alone would set the others too
             differ |= {"confidence"} | ({"reach"} if named.reach or rule.reach else set())
-        options = " and ".join(f"--{n.replace('_', '-')}" for n in given if n in differ)
+        options = " and ".join(f"--{n.replace('_', '-')}" for n in SETTINGS if n in differ)
         what = "evaluate them separately" if named.min_area != rule.min_area else f"give {options} for all"
         raise InputError(
             f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "

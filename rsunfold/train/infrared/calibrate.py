@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,11 @@ class Calibration:
     rule: Rule
     score: float
     silent: float | None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the record of the weights says of it."""
+        return {**self.rule.settings, "temperature": self.temperature}
 
     def score_of(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of logits."""

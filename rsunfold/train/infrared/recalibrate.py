@@ -57,11 +57,7 @@ def recalibrate(
     changed = dataclasses.replace(
         record,
         name=output.stem,
-        threshold=found.rule.threshold,
-        confidence=found.rule.confidence,
-        temperature=found.temperature,
-        max_area=limit,
-        reach=found.rule.reach,
+        **found.record,
         figures=kept_of(figures),
         origin=f"{record.origin}; recalibrated, before {sha[:12]}",
     )

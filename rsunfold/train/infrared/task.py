@@ -149,14 +149,7 @@ class InfraredTask(TrainingTask):
             message=f"threshold {found.rule.threshold:.3f}, confidence {found.rule.confidence:.3f}"
             + ("" if found.silent is None else f", silent on {found.silent:.0%} of target-free images")
             + (f", without effect: {', '.join(dead)}" if dead else ""),
-            record={
-                "threshold": found.rule.threshold,
-                "confidence": found.rule.confidence,
-                "max_area": found.rule.max_area,
-                "reach": found.rule.reach,
-                "temperature": found.temperature,
-                "figures": kept_of(figures),
-            },
+            record={**found.record, "figures": kept_of(figures)},
             usage=[usage_of(found, cut=found.rule.max_area == self.own_area)]
             + ([f"operators that give one number for all pixels: {', '.join(f'`{d}`' for d in dead)}"] if dead else []),
             results=table_of(figures, found),
