@@ -263,8 +263,7 @@ def _cost(net: Any) -> dict[str, str]:
 def _reason(error: Exception) -> str:
     """The last line of an error, where torch puts what does not fit."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    last = textwrap.shorten(lines[-1], 200, placeholder=" ...")
-    return f"no entry {last}" if isinstance(error, KeyError) else last
+    return textwrap.shorten(lines[-1], 200, placeholder=" ...")
 
 
 def save(path: Path, net: Unrolled, record: WeightRecord, *, overwrite: bool = False) -> str:
@@ -317,7 +316,7 @@ def import_published(
     state = {k.removeprefix("module."): v for k, v in state.items()}
     try:
         net: Unrolled = spec.factory.from_published(state)
-    except (ValueError, KeyError, RuntimeError, IndexError) as error:
+    except ValueError as error:
         why = _reason(error).rstrip(".")
         raise WeightsError(f"{path} does not contain published weights of {model} ({why}).") from None
     _refuse_values(net.state_dict(), net, f"the tensors of {path}")

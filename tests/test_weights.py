@@ -14,6 +14,7 @@ from rsunfold import weights
 from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
 from rsunfold.models.l_rpcanet import LRPCANet
 from rsunfold.models.rpcanet import RPCANet
+from rsunfold.registry import all_models
 from rsunfold.weights import WeightRecord
 
 ARCH = {"K": 1, "C": 4}
@@ -347,6 +348,32 @@ def test_published_tensors_of_something_else(tmp_path, model, change, message):
     with pytest.raises(WeightsError, match=rf"theirs\.pkl does not contain published weights of {model} \(.*{message}"):
         weights.import_published(tmp_path / "theirs.pkl", model, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
+
+
+FIRST_LOOKED_AT = {
+    "drpca-net": "decos.0.sparse.gamma_generator.generator.1.weight",
+    "l-rpcanet": "decos.0.residual.convs.0.weight",
+    "rpcanet": "decos.0.lowrank.convs.0.weight",
+    "rpcanet-pp": "decos.0.lowrank.ConvLSTM.conv_xi.weight",
+    "smds-net": "lmbda.0",
+}
+
+
+@pytest.mark.parametrize("spec", [s for s in all_models(kind="network") if s.weighted], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("shape", [None, (), (0,), (8,), (8, 1, 3, 3), (1, 1, 1, 1, 729)], ids=str)
+def test_tensors_that_do_not_fit_are_a_value_error(spec, shape):
+    name = FIRST_LOOKED_AT.get(spec.name, "decos.0.weight")
+    with pytest.raises(ValueError, match="." if shape == (0,) or spec.name in FIRST_LOOKED_AT else "no published"):
+        spec.factory.from_published({} if shape is None else {name: torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("net", [RPCANet(**ARCH), LRPCANet(K=1, c=4, C=4, R=1)], ids=lambda net: type(net).__name__)
+def test_each_tensor_has_to_be_there_in_its_shape(net):
+    state = published(net)
+    for name in (n for n in state if not n.endswith("num_batches_tracked")):
+        for wrong in ({}, {name: state[name][None]}, {name: state[name].flatten()[:0]}, {name: torch.tensor(1.0)}):
+            with pytest.raises(ValueError, match=r"."):
+                type(net).from_published({n: x for n, x in state.items() if n != name} | wrong)
 
 
 def test_published_l_rpcanet_is_no_rpcanet(tmp_path):

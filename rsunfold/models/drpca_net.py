@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsunfold.registry import register
 from rsunfold.unfold.operators import MapOperator, Place, conv, exact, image_mean, plain
 from rsunfold.unfold.published import rename_stages, stages_of
-from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, macs_per_pixel
 
 
 class StepSize(nn.Module):
@@ -190,13 +190,6 @@ class DRPCANet(TargetNetwork):
         self.arch = {"K": K, "C": C}
         self.stages = nn.ModuleList(Stage(C, first=k == 0) for k in range(K))
 
-    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
-        T: Any = 0.0
-        for k, stage in enumerate(self.stages):
-            D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)
-        return T, D
-
     def step_sizes(self) -> list[nn.Parameter]:
         """The parameters that gamma and eps are computed with."""
         return [p for m in self.modules() if isinstance(m, (StepSize, Constant)) for p in m.parameters()]
@@ -207,12 +200,11 @@ class DRPCANet(TargetNetwork):
         return rows * cols * (macs_per_pixel(self) + kernels)
 
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+    def _of_published(cls, state: Mapping[str, Tensor]) -> Self:
         """The network of a published checkpoint (tensors ``decos.K.{lowrank,sparse,merge}...``).
 
         The names are those that the published code gives its modules, the arithmetic is tested against the equations
-        under these names; no published file has been at hand, so that reading one is untested. Whatever tensor is
-        missing, left over or of another shape raises ValueError.
+        under these names; no published file has been at hand, so that reading one is untested.
         """
         if "decos.0.sparse.gamma_generator.generator.1.weight" not in state:
             raise ValueError("the tensors are not those of a DRPCA-Net checkpoint")
@@ -221,10 +213,7 @@ class DRPCANet(TargetNetwork):
         a, c, d = (tensors.pop(f"stages.0.gamma.se.{name}") for name in ("2.weight", "0.bias", "2.bias"))
         del tensors["stages.0.gamma.se.0.weight"]
         tensors["stages.0.gamma.d"] = a.flatten() @ c.relu() + d
-        try:
-            net.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(f"the tensors do not fit: {error}") from None
+        net.load_state_dict(tensors)
         return net
 
 

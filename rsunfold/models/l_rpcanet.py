@@ -145,7 +145,7 @@ class LRPCANet(TargetNetwork):
         self.arch["K"] += 1
 
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+    def _of_published(cls, state: Mapping[str, Tensor]) -> Self:
         """The network of a published checkpoint (tensors ``decos.K.{lowrank,sparse,residual,merge}...``)."""
         names = {"lowrank": "FB", "sparse": "FT", "residual": "FN", "merge": "FD"}
         if "decos.0.residual.convs.0.weight" not in state:

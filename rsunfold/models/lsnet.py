@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rsunfold.registry import register
 from rsunfold.unfold.operators import MapOperator, Place, conv, plain
 from rsunfold.unfold.scan import FourWayScan
-from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
+from rsunfold.unfold.unrolled import Keep, TargetNetwork, macs_per_pixel
 
 Cells = list[tuple[int, int, Tensor]]
 """Parts (B, h, w, d) of a map of cells, each with the row and column where it begins."""
@@ -214,13 +214,6 @@ class LSNet(TargetNetwork):
         super().__init__()
         self.arch = {"K": K, "C": C, "s": s, "d": d, "heads": heads, "states": states}
         self.stages = nn.ModuleList(Stage(C, s, d, heads, states) for _ in range(K))
-
-    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
-        T: Any = 0.0
-        for k, stage in enumerate(self.stages):
-            D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)
-        return T, D
 
     def macs(self, rows: int, cols: int) -> int:
         """Multiply-accumulates for an image of rows x cols pixels, those of the scans included."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rsunfold.registry import register
 from rsunfold.unfold.operators import plain
 from rsunfold.unfold.published import rename_operators, stages_of
-from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is
+from rsunfold.unfold.unrolled import Keep, TargetNetwork
 
 
 class Stage(nn.Module):
@@ -61,15 +61,8 @@ class RPCANet(TargetNetwork):
         self.arch = {"K": K, "C": C}
         self.stages = nn.ModuleList(Stage(C) for _ in range(K))
 
-    def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
-        """(T^K, D^K or None); see :meth:`TargetNetwork.forward`."""
-        T: Any = 0.0
-        for k, stage in enumerate(self.stages):
-            D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)
-        return T, D
-
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+    def _of_published(cls, state: Mapping[str, Tensor]) -> Self:
         """The network of a published checkpoint (tensors ``decos.K.{lowrank,sparse,merge}...``)."""
         first = state.get("decos.0.lowrank.convs.0.weight")
         if first is None or any(".residual." in n for n in state):

@@ -241,23 +241,19 @@ class RPCANetPP(TargetNetwork):
         return rows * cols * (macs_per_pixel(self) + len(self.stages) * int(self.arch["C"]) ** 2)
 
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+    def _of_published(cls, state: Mapping[str, Tensor]) -> Self:
         """The network of a published checkpoint (tensors ``decos.K.{lowrank,sparse,merge}...``).
 
         The names are those that the published code gives its modules, the arithmetic is tested against the equations
-        under these names; no published file has been at hand, so that reading one is untested. Whatever tensor is
-        missing, left over or of another shape raises ValueError. The five convolutions of the first cell that never
-        run are left out.
+        under these names; no published file has been at hand, so that reading one is untested. The
+        five convolutions of the first cell that never run are left out.
         """
         if "decos.0.lowrank.ConvLSTM.conv_xi.weight" not in state:
             raise ValueError("the tensors are not those of an RPCANet++ checkpoint")
         never_run = re.compile(r"decos\.0\.lowrank\.ConvLSTM\.conv_(xf|h.)\.")
         tensors = rename_stages({n: t for n, t in state.items() if not never_run.match(n)}, _PUBLISHED)
         net = cls(K=stages_of(tensors), C=state["decos.0.lowrank.ConvLSTM.conv_xi.weight"].shape[0])
-        try:
-            net.load_state_dict(tensors)
-        except RuntimeError as error:
-            raise ValueError(f"the tensors do not fit: {error}") from None
+        net.load_state_dict(tensors)
         return net
 
 

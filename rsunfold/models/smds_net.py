@@ -161,7 +161,7 @@ class SMDSNet(DenoisingNetwork):
         return PatchGrid(rows, cols, max(rank, SIDE), step=int(self.arch["step"]), border=int(self.arch["border"]))
 
     @classmethod
-    def from_published(cls, state: Mapping[str, Tensor]) -> Self:
+    def _of_published(cls, state: Mapping[str, Tensor]) -> Self:
         """The network of a published checkpoint of SMDS-Net or, known by its first threshold ``l``, of STAR-Net.
 
         The latter's gamma_2 and beta belong to a loop that never runs, and are left out.

@@ -66,8 +66,21 @@ class Unrolled(nn.Module):
     def from_published(cls, state: Mapping[str, Tensor]) -> Self:
         """The network of a published checkpoint, its architecture inferred from the tensors.
 
-        Raises ValueError with what does not fit.
+        Raises ValueError with what does not fit, whatever is missing, left over or of another shape.
         """
+        empty = next((name for name, tensor in state.items() if not tensor.numel()), None)
+        if empty is not None:  # layers of no channels cannot be begun
+            raise ValueError(f"the tensor {empty} is empty")
+        try:
+            return cls._of_published(state)
+        except KeyError as error:
+            raise ValueError(f"no entry {error}") from None
+        except (RuntimeError, IndexError) as error:
+            raise ValueError(f"the tensors do not fit:\n{error}") from None
+
+    @classmethod
+    def _of_published(cls, state: Mapping[str, Tensor]) -> Self:
+        """What :meth:`from_published` gives; errors of tensors that do not fit may be torch's own."""
         raise ValueError(f"no published checkpoint of {cls.__name__} is known")
 
     @property
@@ -99,8 +112,13 @@ class TargetNetwork(Unrolled):
 
         D may be a tensor, or a map that the out-of-core executor keeps elsewhere. D^K is None unless ``reconstruct``:
         the branches of the last stage that never reach T^K are skipped.
+
+        By default a stage makes (D^k, T^k) of (D^{k-1}, T^{k-1}), from D and T^0 = 0.
         """
-        raise NotImplementedError
+        T: Any = 0.0
+        for k, stage in enumerate(self.stages):
+            D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)
+        return T, D
 
     def add_stage(self) -> None:
         """Add a stage at the end that leaves T^K as it is; raises ValueError where none can."""
