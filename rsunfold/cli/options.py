@@ -109,12 +109,21 @@ def refuse_contradiction(overwrite: bool, skip_existing: bool) -> None:
         raise UsageError("--overwrite and --skip-existing contradict each other; use only one of them.")
 
 
-def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:
-    """Raise UsageError, "--model ``why``.", for the first of the parameters ``names`` that the command line gives."""
+def given_in(context: typer.Context) -> dict[str, str]:
+    """The option of each parameter that the command line gives, by the parameter's name, in the order of the help."""
+    given = {}
     for parameter in context.command.params:
         source = context.get_parameter_source(parameter.name or "")
-        if parameter.name in names and source is not None and source.name == "COMMANDLINE":
-            raise UsageError(f"{parameter.opts[0]} {why}.")
+        if parameter.name and source is not None and source.name == "COMMANDLINE":
+            given[parameter.name] = parameter.opts[0]
+    return given
+
+
+def refuse_given(context: typer.Context, names: Collection[str], why: str) -> None:
+    """Raise UsageError, "--model ``why``.", for the first of the parameters ``names`` that the command line gives."""
+    for name, option in given_in(context).items():
+        if name in names:
+            raise UsageError(f"{option} {why}.")
 
 
 def refuse_outputs(overwrite: bool, *paths: Path | None, pictures: Mapping[str, Path | None] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,7 @@ from rsunfold.cli.options import (
     Threshold,
     Verbose,
     Weights,
+    given_in,
     refuse_given,
     refuse_outputs,
 )
@@ -29,6 +30,10 @@ from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
+
+if TYPE_CHECKING:
+    from rsunfold.infer.infrared.evaluate import Evaluation
+    from rsunfold.infer.infrared.studies import Study
 
 
 @handled
@@ -109,7 +114,6 @@ def detect_ir(
     One fixed threshold is used for all images. The JSON report defines every metric.
     """
     from rsunfold.infer.infrared.evaluate import (
-        Evaluation,
         EvaluationProtocol,
         detectors_of,
         evaluate_detector,
@@ -117,69 +121,93 @@ def detect_ir(
         samples_from,
     )
     from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
-    from rsunfold.io.jsonfile import write_json
-    from rsunfold.report import roc_picture, study_picture, table, worst_images
     from rsunfold.rule import Asked
 
     refuse_outputs(overwrite, json_file, pictures={"--roc": roc, "--worst": worst, "--picture": picture})
-    if predictions is not None:
-        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
-        refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
-    if legacy and any(option is not None for option in (threshold, confidence, max_area, reach, pfa, roc)):
-        raise UsageError(
-            "--half-maximum replaces the threshold and cannot be combined with --threshold, --confidence, --max-area, "
-            "--reach, --pfa or --roc."
-        )
+    _refuse_combinations(context, ablate, pfa)
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
-    if seed is not None and not noises:
-        raise UsageError("--seed sets the noise of --corrupt; add --corrupt.")
-    if ablate not in (None, "stages"):
-        raise UsageError(f"--ablate accepts only stages, not {ablate!r}.")
-    own = all(option is None for option in (threshold, confidence, max_area, reach))
-    if ablate is not None and (noises or legacy or not own):
-        raise UsageError(
-            "--ablate cannot be combined with --corrupt, --threshold, --confidence, --max-area, --reach or "
-            "--half-maximum."
-        )
-    if (noises or ablate is not None) and any(option is not None for option in (pfa, roc, worst)):
-        raise UsageError("--pfa, --roc and --worst cannot be combined with --corrupt or --ablate.")
-    if pfa is not None and not 0 < pfa < 1:
-        raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
-    if picture is not None and not noises and ablate is None:
-        raise UsageError("--picture requires --corrupt or --ablate.")
     asked = Asked(threshold, confidence, max_area, reach)
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
         with watched("evaluating"):
-            done: list[Evaluation] = [evaluate_files(predictions, samples, asked)]
+            done = [evaluate_files(predictions, samples, asked)]
     else:
         protocol = EvaluationProtocol(asked, resize, legacy, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
+        if ablate is not None and model.strip() == "all":
+            classical = [d.name for d in detectors if not d.net]
+            say(f"skipped, because classical methods have no stages: {', '.join(classical)}")
+            detectors = [d for d in detectors if d.net]
         if noises or ablate is not None:
-            if ablate is not None and model.strip() == "all":
-                say(
-                    "skipped, because classical methods have no stages: "
-                    + ", ".join(d.name for d in detectors if not d.net)
-                )
-                detectors = [d for d in detectors if d.net]
             with watched("evaluating"):
-                study = (
+                study: Study = (
                     robustness(detectors, samples, noises, protocol)
                     if noises
                     else ablation(detectors, samples, protocol)
                 )
-            show(table(study.rows()))
-            if json_file is not None:
-                write_json(json_file, study.report(), overwrite=overwrite)
-            if picture is not None:
-                study_picture(
-                    picture, study.courses(), study.strips, title=study.title, example=study.example,
-                    overwrite=overwrite,
-                )  # fmt: skip
+            _study(study, json_file, picture, overwrite)
             return
         with watched("evaluating"):
             done = [evaluate_detector(d, samples, protocol) for d in detectors]
+    _figures(done, json_file, worst, roc, pfa, overwrite)
+
+
+def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float | None) -> None:
+    """Raise UsageError for options that do not go together."""
+    given = given_in(context).keys()
+    rule = given & {"threshold", "confidence", "max_area", "reach"}
+    if "predictions" in given:
+        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
+        refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
+    if "legacy" in given and (rule or given & {"pfa", "roc"}):
+        raise UsageError(
+            "--half-maximum replaces the threshold and cannot be combined with --threshold, --confidence, --max-area, "
+            "--reach, --pfa or --roc."
+        )
+    if "seed" in given and "corrupt" not in given:
+        raise UsageError("--seed sets the noise of --corrupt; add --corrupt.")
+    if ablate not in (None, "stages"):
+        raise UsageError(f"--ablate accepts only stages, not {ablate!r}.")
+    if "ablate" in given and (rule or given & {"corrupt", "legacy"}):
+        raise UsageError(
+            "--ablate cannot be combined with --corrupt, --threshold, --confidence, --max-area, --reach or "
+            "--half-maximum."
+        )
+    study = given & {"corrupt", "ablate"}
+    if study and given & {"pfa", "roc", "worst"}:
+        raise UsageError("--pfa, --roc and --worst cannot be combined with --corrupt or --ablate.")
+    if pfa is not None and not 0 < pfa < 1:
+        raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
+    if "picture" in given and not study:
+        raise UsageError("--picture requires --corrupt or --ablate.")
+
+
+def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite: bool) -> None:
+    """Show and write a study."""
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import study_picture, table
+
+    show(table(study.rows()))
+    if json_file is not None:
+        write_json(json_file, study.report(), overwrite=overwrite)
+    if picture is not None:
+        courses = study.courses()
+        study_picture(picture, courses, study.strips, title=study.title, example=study.example, overwrite=overwrite)
+
+
+def _figures(
+    done: list[Evaluation],
+    json_file: Path | None,
+    worst: Path | None,
+    roc: Path | None,
+    pfa: float | None,
+    overwrite: bool,
+) -> None:
+    """Show and write evaluations."""
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import roc_picture, table, worst_images
+
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))
