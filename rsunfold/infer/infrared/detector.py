@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -221,12 +221,13 @@ class Detector(Budgeted):
             return
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), ExitStack() as stack:
             while True:
                 try:
-                    scored, close = self._network(image, made, scratch, stages)
+                    scored = self._network(image, made, scratch, stages, stack)
                     break
                 except torch.OutOfMemoryError:
+                    stack.close()
                     smaller = min(made.tile, max(image.rows, image.cols)) // 2
                     if smaller < 64:
                         raise DeviceError(
@@ -234,10 +235,7 @@ class Detector(Budgeted):
                         ) from None
                     torch.cuda.empty_cache()
                     made = Plan(False, smaller)
-            try:
-                yield scored
-            finally:
-                close()
+            yield scored
 
     def _classical(self, rows: int, cols: int, read: Compute, made: Plan) -> LazyScores:
         overlap = 0
@@ -256,9 +254,8 @@ class Detector(Budgeted):
 
         return LazyScores(made, lambda: strips(rows, cols, made.tile, compute, overlap), overlap=overlap)
 
-    def _network(
-        self, image: GrayImage, made: Plan, scratch: Path, stages: bool
-    ) -> tuple[LazyScores, Callable[[], None]]:
+    def _network(self, image: GrayImage, made: Plan, scratch: Path, stages: bool, stack: ExitStack) -> LazyScores:
+        """The scores by a plan; ``stack`` closes what they are read from."""
         import torch
 
         from rsunfold.infer.outofcore import Canvas
@@ -277,27 +274,24 @@ class Detector(Budgeted):
                 return lambda w: array[w.slices]
 
             found = {(k + 1, n): read_tensor(v) for k, s in enumerate(record.stages) for n, v in s.items()}
-            return LazyScores(made, lambda: iter([(0, score)]), found), lambda: None
+            return LazyScores(made, lambda: iter([(0, score)]), found)
         if self.half:
             raise UsageError(f"{image.path} needs tiles, which half precision does not support; run without --half.")
         canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device, len(self.net.stages))
-        try:
-            D = canvas.load(lambda w: image.read(w)[0])
-            last = len(self.net.stages) - 1
+        stack.callback(canvas.close)
+        D = canvas.load(lambda w: image.read(w)[0])
+        last = len(self.net.stages) - 1
 
-            def store(k: int, letter: str, value: Any) -> Any:
-                if k == last and letter == "T" and not stages:
-                    return value  # the result is computed where the caller reads it
-                return keep(k, letter, canvas.keep(k, letter, value))
+        def store(k: int, letter: str, value: Any) -> Any:
+            if k == last and letter == "T" and not stages:
+                return value  # the result is computed where the caller reads it
+            return keep(k, letter, canvas.keep(k, letter, value))
 
-            T = self.net(D, keep=store, reconstruct=stages)[0]
-        except BaseException:
-            canvas.close()
-            raise
+        T = self.net(D, keep=store, reconstruct=stages)[0]
 
         def read_map(value: Any) -> Compute:
             return lambda w: value.read(w)[0, 0].float().cpu().numpy()
 
         found = {(k + 1, n): read_map(v) for k, s in enumerate(record.stages) for n, v in s.items()}
         compute = lambda w: self._sigmoid(T.read(w))  # noqa: E731
-        return LazyScores(made, lambda: strips(image.rows, image.cols, made.tile, compute), found), canvas.close
+        return LazyScores(made, lambda: strips(image.rows, image.cols, made.tile, compute), found)
