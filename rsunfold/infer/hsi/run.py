@@ -126,9 +126,9 @@ def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options
     started = time.monotonic()
     with environment(), denoiser.open(source, options.var) as image:
         passage = _Passage(image, denoiser, options)
-        strips = list(passage.strips())
-        data = np.concatenate([strip for _, strip, _ in strips], axis=1)
-        valid = np.concatenate([valid for _, _, valid in strips])
+        strips = [(samples, valid) for _, samples, valid, _ in passage.strips()]
+        data = np.concatenate([samples for samples, _ in strips], axis=1)
+        valid = np.concatenate([valid for _, valid in strips])
         return Cleaned(_summary(image, denoiser, options, passage, started), data=data, valid=valid)
 
 
@@ -159,11 +159,11 @@ def denoise_file(source: str, target: str | os.PathLike[str], denoiser: Denoiser
             if options.residual:
                 meta = replace(meta, nodata=(math.nan,) * image.count, scales=(), offsets=(), dtype="float32")
                 residual = stack.enter_context(RasterWriter(paths["residual"], dtype=np.float32, meta=meta, **size))
-            for row, strip, valid in passage.strips():
+            for row, samples, valid, gone in passage.strips():
                 window = Window(row, 0, *valid.shape)
-                raster.write(strip, window)
+                raster.write(samples, window)
                 if residual is not None:
-                    residual.write(passage.removed_from(valid), window)
+                    residual.write(passage.of_all_bands(gone, valid), window)
         summary = _summary(image, denoiser, options, passage, started)
         if options.report:
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
@@ -195,7 +195,6 @@ class _Passage:
         self.denoised: Denoised = denoiser.denoised(image)
         self.clipped = self.unmarked = 0
         self.removed = Removed(image, self.denoised.subspace, options.pixels, pictures=options.report)
-        self._last: Spectra | None = None
 
     def _nodata(self) -> float | None:
         """The value of invalid samples of the output: the input's own where it has one that fits, else NaN."""
@@ -218,16 +217,17 @@ class _Passage:
         meta = replace(self.image.meta, nodata=nodata, dtype=self.dtype.name, notes=())
         return meta if self.same else replace(meta, scales=(), offsets=())
 
-    def strips(self) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_]]]:
-        """(first row, samples (bands, h, cols) as they are written, valid bool (h, cols)) of each strip."""
+    def strips(self) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_], Spectra]]:
+        """(first row, samples (bands, h, cols) as they are written, valid bool (h, cols), what was removed (bands that
+        take part, h, cols) in physical units) of each strip."""
         image = self.image
         for row, found in self.denoised.strips():
             window = Window(row, 0, *found.shape[1:])
             stored = image.reader.read(window, scaled=False).data
             before, valid = image.read(window)
-            self._last = before - found
             self.removed.add(row, before, found, valid)
-            yield row, self._assembled(stored, found, valid, valid | image.only_spiked(window, valid)), valid
+            samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid))
+            yield row, samples, valid, before - found
 
     def _assembled(
         self, stored: NDArray[Any], found: Spectra, valid: NDArray[np.bool_], known: NDArray[np.bool_]
@@ -287,11 +287,11 @@ class _Passage:
             out[hit] = self.nodata + 1 if self.nodata < high else self.nodata - 1
         return out
 
-    def removed_from(self, valid: NDArray[np.bool_]) -> Spectra:
-        """What the last strip lost, float32 (all bands, h, cols) in physical units; NaN where nothing was computed."""
-        assert self._last is not None
+    def of_all_bands(self, some: Spectra, valid: NDArray[np.bool_]) -> Spectra:
+        """float32 (all bands, h, cols) of the bands that take part (bands, h, cols); NaN elsewhere and where not
+        ``valid``."""
         out = np.full((self.image.count, *valid.shape), np.nan, np.float32)
-        out[self.image.bands] = np.where(valid, self._last, np.nan)
+        out[self.image.bands] = np.where(valid, some, np.nan)
         return out
 
 

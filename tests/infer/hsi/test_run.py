@@ -537,7 +537,7 @@ def test_no_cube_is_replaced_by_its_result(noisy, make, write, tmp_path):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
-@pytest.mark.parametrize("place", ["_assembled", "removed_from"])
+@pytest.mark.parametrize("place", ["_assembled", "of_all_bands"])
 def test_an_interrupted_run_leaves_nothing(error, place, noisy, make, write, tmp_path, monkeypatch):
     source = write(tmp_path / "a.tif", noisy)
 
