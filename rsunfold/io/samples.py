@@ -16,9 +16,10 @@ from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
 
+MOST = 0.9
 _WRITTEN = ("log.csv", "validation.txt")
 """Files by which a folder that training has written is recognised."""
-_OTHERS = re.compile(r"mask|label|annotation|(?:^|_)gt$|ground.?truth|^images$", re.IGNORECASE)
+_OTHERS = re.compile(r"(?:^|[-_ ])(?:masks?|labels?|annotations?|gt|ground.?truth)$|^images$", re.IGNORECASE)
 """What folders of masks, or of images beside them, are called in published sets."""
 
 
@@ -83,8 +84,8 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
     InputError when the file has several bands that differ, and for values above 0 but nowhere above half of the range,
     such as those of a file that numbers its targets; a prediction may be unsure of all, but not number them. A truth of
-    which most is target is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and read as pictures
-    they are inverted.
+    which more than the share MOST is target is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and
+    are inverted when they are read as pictures.
     """
     with open_cube(path, palette="grays") as reader:
         reader.refuse_complex()
@@ -103,7 +104,7 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
             f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."
         )
     known = cube.valid if (cube.valid & ~mask).any() else np.ones_like(cube.valid)
-    if truth and 2 * mask.sum() > known.sum():
+    if truth and mask.sum() > MOST * known.sum():
         raise InputError(
             f"{path} marks {mask.sum() / known.sum():.0%} of the pixels as targets; if targets and background are "
             "exchanged, invert it, and store it with 8 bits (0 and 255)."
@@ -192,12 +193,23 @@ def _folders_in(folder: Path) -> list[Path]:
     return [p for p in found if not all((p / name).is_file() for name in _WRITTEN)]
 
 
+def _holds_images(folder: Path) -> bool:
+    try:
+        return any(p.suffix.lower() in SUFFIXES for p in folder.iterdir())
+    except OSError:
+        return False
+
+
 def _refuse_other_names(root: Path) -> None:
     """Raise InputError where folders below ``root``, which is no set, hold masks or images of a set by other names:
     they would count as images without targets."""
     for folder in (root, *(p for p in _folders_in(root) if not (p / "images").is_dir())):
-        for part in _folders_in(folder):
-            if not (part / "images").is_dir() and _OTHERS.search(part.name) and images_in(part):
+        inside = _folders_in(folder)
+        holding = [p for p in (folder, *inside) if _holds_images(p)]
+        for part in inside:
+            # Of sub-folders the images are not read: those of a set would be left out.
+            lost = part in holding and (folder == root or len(holding) > 1) and _OTHERS.search(part.name)
+            if part.name == "masks" or (lost and not (part / "images").is_dir()):
                 raise InputError(
                     f"{folder} contains {part.name}/ but no images/; the folders of a set have to be called images and "
                     "masks."

@@ -51,9 +51,9 @@ class Table:
 def is_table(path: str | Path, var: str | None = None) -> bool:
     """Whether a file is a table, not an image: by its extension; a MAT file is an image where it holds a cube.
 
-    A cube is an array of three dimensions, or a matrix of bands x pixels with the size of the image beside it; where
-    a vector of labels is as long as the other axis of that matrix, it holds samples whose features are the pixels of a
-    picture. Raises InputError when a MAT file cannot be read.
+    A cube is an array of three dimensions, or a matrix of bands x pixels with the size of the image beside it. One that
+    is called as data are, or asked for, with a vector of labels as long as its other axis alone, holds samples whose
+    features are the pixels of a picture. Raises InputError when a MAT file cannot be read.
     """
     suffix = Path(path).suffix.lower()
     if suffix != ".mat":
@@ -67,7 +67,11 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
 
         def cube(v: Variable) -> bool:
             size = file.image_size(v)
-            return len(v.shape) == 3 if size is None else v.shape[1 - size[0]] not in labels
+            if size is None:
+                return len(v.shape) == 3
+            pixels, others = v.shape[size[0]], v.shape[1 - size[0]]
+            called = v.leaf in DATA_NAMES or v.name == var
+            return not (called and others in labels and pixels not in labels)
 
         return bool(shown) and not any(cube(v) for v in shown)
 
@@ -200,8 +204,10 @@ def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
                 try:
                     found[name] = archive[name]
                 except ValueError as error:
-                    if "Object arrays" not in str(error) or name == var:
+                    if "Object arrays" not in str(error) or name == var or name.lower() in DATA_NAMES + LABEL_NAMES:
                         raise
+            if not found:
+                raise ValueError("its arrays are Python objects")
             return found
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         if isinstance(error, InputError):
@@ -210,13 +216,19 @@ def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
 
 
 def _from_mat(path: str, var: str | None) -> Raw:
-    from rsunfold.io.mat import MatFile
+    from rsunfold.io.mat import MatFile, Variable
 
     with MatFile(path) as file:
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
-        flat = any(len(v.shape) == 2 and min(v.shape) > 1 for v in file.variables)
-        beside = [v for v in file.sparse if not flat or var is not None or v.leaf in DATA_NAMES]
-        held = [*file.variables, *beside]
+        flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
+        named = any(v.leaf in DATA_NAMES for v in flat)
+        sides = {n for v in flat for n in v.shape}
+
+        def table(v: Variable) -> bool:
+            graph = v.shape[0] == v.shape[1] and v.shape[0] in sides
+            return not flat or var is not None or (v.leaf in DATA_NAMES and not named and not graph)
+
+        held = [*file.variables, *(v for v in file.sparse if table(v))]
         arrays = {}
         chosen = _chosen(path, var, {v.name: v.shape for v in held})
         for v in held:

@@ -184,7 +184,8 @@ def _roles(
     numbers = [int(cell) for cell in first if cell.isdecimal()]
     counts = len(numbers) == len(first) > 1 and len({*numbers}) == len(numbers)
     # The first line of a file whose features are rows is its header, which no sample stands in.
-    in_turn = axis == "row" and all(b == a + 1 for a, b in pairwise(numbers))
+    in_turn = axis == "row" and len(numbers) > 3 and all(b == a + 1 for a, b in pairwise(numbers))
+    in_turn &= len(names) > 1 and label_place(path, names, label, axis) != 0
     if counts and (unnamed or in_turn):
         why = "has no name and" if unnamed else "counts up and so"
         notes.append(f"the first {axis} {why} numbers the samples, so it is not a feature")

@@ -104,7 +104,10 @@ class RunFolder:
         if made_by != json.loads(json.dumps(dataclasses.asdict(self.recipe))):
             raise InputError(f"{self.checkpoint} was made with another recipe; use that one, or another --out.")
         if state["data"] != self.task.data_hash:
-            raise InputError(f"{self.checkpoint} was made with other images; use those, or another --out.")
+            raise InputError(
+                f"{self.checkpoint} was made with other images, or in a folder of another name; use those, or another "
+                "--out."
+            )
         made = state.get("begun")  # checkpoints of 0.1 do not say
         if self.begun and made is not None and made != self.begun:
             raise InputError(

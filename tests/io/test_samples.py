@@ -134,6 +134,23 @@ def test_hidden_folders_and_those_of_training_runs_are_no_sets(tmp_path):
     assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x")]
 
 
+def test_folders_that_only_sound_like_masks_are_sets_without_targets(tmp_path):
+    make_set(tmp_path / "b", ("x",))
+    for name in ("unlabelled", "masked sky", "results/labels"):
+        write(tmp_path / name / "y.png")
+    write(tmp_path / "results" / "labels" / "y.tif")  # of the same stem, but never read
+    assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x"), ("masked sky", "y"), ("unlabelled", "y")]
+
+
+@pytest.mark.parametrize("inside", ["train/a.png", "readme.txt"])
+def test_masks_that_are_not_where_they_should_be(inside, tmp_path):
+    write(tmp_path / "set" / "a.png")
+    (tmp_path / "set" / "masks" / inside).parent.mkdir(parents=True)
+    (tmp_path / "set" / "masks" / inside).touch()
+    with pytest.raises(InputError, match="set contains masks/ but no images/"):
+        find_samples(tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["inverted", "miniswhite"])
 def test_a_truth_that_is_mostly_target_is_refused(tmp_path, kind):
     mask = np.zeros((8, 8), np.uint8)
@@ -145,6 +162,8 @@ def test_a_truth_that_is_mostly_target_is_refused(tmp_path, kind):
     with pytest.raises(InputError, match=r"marks 97% of the pixels as targets; .* invert it, and store it with 8 bits"):
         read_mask(path, truth=True)
     assert read_mask(path)[0].sum() == 62  # a prediction may be anything
+    chip = write(tmp_path / "chip.png", 255 * np.pad(np.ones((6, 6), np.uint8), 1))
+    assert read_mask(chip, truth=True)[0].sum() == 36
 
 
 def test_an_image_without_mask(tmp_path):

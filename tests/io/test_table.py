@@ -62,6 +62,12 @@ def test_numbers_of_samples_above_features_in_rows_are_no_feature(first, csv):
     np.testing.assert_array_equal(table.data, DATA)
 
 
+def test_numbers_in_the_first_of_few_rows_may_be_a_feature(csv):
+    assert read_table(csv((5, 6), (1, 8), (1, 1)), features="rows").data.shape == (2, 3)
+    table = read_table(csv(("label", *range(5)), ("a", 1, 8, 3, 4, 9), ("b", 1, 1, 2, 5, 7)), features="rows")
+    assert table.labels.tolist() == ["0", "1", "2", "3", "4"] and table.names == ("a", "b")
+
+
 def test_text_columns_are_named_and_can_be_left_out(csv):
     rows = [("site", "a", "soil type", "b", "c"), *([f"s{i}", r[0], "clay", *r[1:]] for i, r in enumerate(DATA))]
     path = csv(*rows)
@@ -232,11 +238,21 @@ def test_pictures_as_rows_with_a_label_each_are_a_table(beside, tmp_path):
     np.testing.assert_array_equal(read_table(tmp_path / "a.mat", var="fea").data, pictures)
 
 
+def test_an_image_with_a_vector_as_long_as_its_bands_stays_one(tmp_path):
+    for name, side in (("V", 20), ("V", 6), ("fea", 6)):
+        scipy.io.savemat(tmp_path / "a.mat", {name: np.ones((side, 6)), "nRow": 2, "nCol": 3, "label": np.ones(side)})
+        assert not is_table(tmp_path / "a.mat")
+
+
 def test_names_as_python_objects_in_an_archive_are_passed_over(tmp_path):
     np.savez(tmp_path / "a.npz", X=DATA, names=np.array(["a", "b", "c"], dtype=object))
     np.testing.assert_array_equal(read_table(tmp_path / "a.npz").data, DATA)
     with pytest.raises(InputError, match="Object arrays cannot be loaded"):
         read_table(tmp_path / "a.npz", var="names")
+    for given in ({"X": DATA, "y": LABELS.astype(object)}, {"X": DATA.astype(object)}):
+        np.savez(tmp_path / "a.npz", **given)
+        with pytest.raises(InputError, match="Object arrays cannot be loaded"):
+            read_table(tmp_path / "a.npz")
 
 
 BAD = {
@@ -433,3 +449,9 @@ def test_a_sparse_graph_beside_the_table_is_left_alone(tmp_path):
 def test_a_sparse_table_beside_another_matrix(name, var, tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {name: scipy.sparse.csc_array(DATA), "places": np.ones((5, 2))})
     np.testing.assert_array_equal(read_table(tmp_path / "a.mat", var=var).data, DATA)
+
+
+@pytest.mark.parametrize(("dense", "graph"), [("M", "X"), ("X", "data")])
+def test_a_sparse_graph_called_as_data_are_is_left_alone(dense, graph, tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {dense: DATA, graph: scipy.sparse.eye_array(5, format="csc"), "y": LABELS})
+    np.testing.assert_array_equal(read_table(tmp_path / "a.mat").data, DATA)

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import math
-import shutil
 import signal
 import subprocess
 import sys
@@ -391,13 +390,6 @@ def test_rows_that_a_killed_run_logged_after_its_checkpoint_are_dropped(data, tm
     trainer(recipe, data, tmp_path).run(resume=True)
     assert [row["step"] for row in log(tmp_path)] == ["2", "4"]
     assert float(log(tmp_path)[1]["lr"]) != 0.1
-
-
-def test_a_set_that_was_copied_to_another_folder_is_the_same(data, tmp_path):
-    recipe = tiny_recipe(2, 2)
-    stop_after(trainer(recipe, data / "blobs", tmp_path / "out"), 1).run()
-    shutil.copytree(data / "blobs", tmp_path / "copy")
-    assert trainer(recipe, tmp_path / "copy", tmp_path / "out").run(resume=True)
 
 
 def test_a_log_that_was_changed_does_not_end_a_run_in_an_internal_error(data, tmp_path):

@@ -170,6 +170,8 @@ def evaluate_tables(
         unlabelled = sum(missing_labels(table.labels))
         if unlabelled:
             raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
+        if len(set(table.labels.tolist())) == 1:
+            raise InputError(f"{path} has a single class, {table.labels[0]}; clustering needs two or more.")
         for note in table.notes:
             say(f"{path}: {note}")
         X, labels = table.data, table.labels

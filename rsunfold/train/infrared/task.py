@@ -165,9 +165,8 @@ class InfraredTask(TrainingTask):
 
 def _hash(images: list[LabelledImage]) -> str:
     digest = hashlib.sha256()
-    alone = len({im.sample.group for im in images}) == 1  # whose name is that of the folder, wherever it was copied to
     for image in images:
-        digest.update((image.sample.name if alone else label_of(image.sample)).encode())
+        digest.update(label_of(image.sample).encode())
         digest.update(image.gray.tobytes())
         digest.update(image.truth.tobytes())
         if not (counted := image.counted).all():
