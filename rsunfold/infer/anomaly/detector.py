@@ -285,23 +285,29 @@ class AnomalyDetector(Budgeted):
             part = window.within(full)
             valid[window.slices] = inside[part]
             if not inside.any():
-                return np.zeros((2, window.height, window.width), np.float32)
+                return np.zeros((3, window.height, window.width), np.float32)
             _, score, guide = self._in_memory(cube, inside)
-            given = score[inside & ~np.isnan(score)]
+            has = inside & ~np.isnan(score)
+            given = score[has]
             # Where most of a window is alike the median is 0, and its mean stands for it.
             unit = (float(np.median(given)) or float(given.mean()) or 1.0) if given.size else 1.0
-            return np.stack([score / unit, guide])[:, *part].astype(np.float32)
+            return np.stack([np.where(has, score / unit, 0), guide, has])[:, *part].astype(np.float32)
 
-        score, guide = self._collected(rows, cols, side, compute, overlap=side // 4)
+        score, guide, share = self._collected(rows, cols, side, compute, overlap=side // 4)
+        # Of the windows over a pixel those count that have a score for it.
+        score = np.divide(score, share, out=np.full_like(score, np.nan), where=share > 0)
         return self._finished(image, score, guide, valid, Plan(False, side), windowed=True)
 
     def _collected(
         self, rows: int, cols: int, tile: int, compute: Callable[[Window], Floats], overlap: int = 0
-    ) -> tuple[Floats, Floats]:
-        maps = np.empty((2, rows, cols), np.float32)
+    ) -> list[Floats]:
+        """The maps that ``compute`` gives of each window, (maps, h, w), of the whole image."""
+        maps = np.empty((0, rows, cols), np.float32)
         for row, strip in strips(rows, cols, tile, compute, overlap):
+            if not len(maps):
+                maps = np.empty((len(strip), rows, cols), np.float32)
             maps[:, row : row + strip.shape[1]] = strip
-        return maps[0], maps[1]
+        return list(maps)
 
     def _plan(self, image: SpectralImage, rows: int, cols: int, *, whole: bool = False) -> Plan:
         """How the image, or one window of it, is cut; DeviceError where ``whole`` and it does not fit."""

@@ -43,9 +43,9 @@ from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
 from rsunfold.subspace import Subspace
 
 DENOISED = "_denoised"
+"""What follows the name of the image in that of the raster in a folder."""
 EXCESS = 1.5
 """Times its noise that may be removed of a band without a note: 0.6 to 1.1 where only noise is."""
-"""What follows the name of the image in that of the raster in a folder."""
 
 
 @dataclass(frozen=True)
@@ -358,9 +358,10 @@ def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[s
     if times < EXCESS:
         return []
     what = "stripes or impulses, if there are any, else signal" if denoiser.robust else "signal"
+    others = " or ".join(name for name in ("star-net", "fasthyde") if name != denoiser.spec.name)
     return [
         f"what {denoiser.spec.name} removed is {times:.1f} times the noise of the band, in half of the bands or more: "
-        f"{what}; compare with star-net or fasthyde, which lose less where there is little noise"
+        f"{what}; compare with {others}"
     ]
 
 

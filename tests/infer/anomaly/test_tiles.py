@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError
@@ -177,6 +178,18 @@ def test_windows_without_pixels_or_contrast(name, make):
     assert np.isfinite(found.score[found.valid]).all() and np.isnan(found.score[~found.valid]).all()
     assert found.valid.sum() + found.alone == np.isfinite(cube).all(0).sum()
     assert found.alone <= (name in ("crd", "local-rx"))  # the single pixel
+
+
+@pytest.mark.parametrize("model", ["crd:inner=5:outer=7", "local-rx:inner=5:outer=7"])
+def test_a_pixel_has_a_score_if_a_window_has_one_for_it(model, make):
+    """Islands of valid pixels: at the edge of a window some have nothing around them that the next window has."""
+    cube = scenery(5, 60, 64).cube
+    islands = np.random.default_rng(0).random((60, 64)) < 0.04
+    cube[:, ~ndimage.maximum_filter(islands, 2)] = np.nan
+    whole, windows = (scored(cube, make(model, window=w)) for w in (None, 20))
+    assert whole.alone > 0 and windows.alone < 1.3 * whole.alone + 5
+    known = whole.valid & windows.valid
+    assert np.isfinite(windows.score[known]).all() and (windows.score[known] >= 0).all()
 
 
 def test_windows_with_every_prior(make):
