@@ -11,12 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.ranking import Mask, Ranking
+from rsunfold.arrays import Floats, Mask
+from rsunfold.ranking import Ranking
 from rsunfold.scene import Scene, Scorer
 from rsunfold.subspace import Subspace
-
-Floats = NDArray[np.float32]
-
 
 # ---------------------------------------------------------------------- detect-ir
 

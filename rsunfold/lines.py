@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.cube import Window
-
-Real = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
 BLOCK = 64
 """Rows whose median is taken at a time; the median of a column is the mean of its blocks'."""
@@ -39,7 +37,7 @@ RIDGE = 1e-6
 class Lines:
     """dead bool, offset float64, both (bands, cols): columns of bands that hold nothing, and what stripes add there."""
 
-    dead: Bool
+    dead: Mask
     offset: Real
 
     @property
@@ -71,7 +69,7 @@ class ColumnSummary:
             top, bottom = k * rows // count, (k + 1) * rows // count
             yield from Window(top, 0, bottom - top, cols).parts(bottom - top, width)
 
-    def add(self, block: NDArray[np.floating], valid: Bool, at: Window) -> None:
+    def add(self, block: NDArray[np.floating], valid: Mask, at: Window) -> None:
         """Take a block (bands, h, w) of the window ``at``; of each column the pixels that are valid (h, w)."""
         some = np.flatnonzero(valid.any(axis=0))
         if not some.size:
@@ -89,14 +87,14 @@ class ColumnSummary:
             self._low[:, cols] = np.fmin(self._low[:, cols], np.nanmin(values, axis=1))
             self._high[:, cols] = np.fmax(self._high[:, cols], np.nanmax(values, axis=1))
 
-    def select(self, bands: Bool) -> ColumnSummary:
+    def select(self, bands: Mask) -> ColumnSummary:
         """The summary of some of the bands, bool (bands,)."""
         out = copy.copy(self)
         out._median, out._low, out._high = self._median[:, bands], self._low[bands], self._high[bands]
         return out
 
     @property
-    def seen(self) -> Bool:
+    def seen(self) -> Mask:
         """(cols,): columns of which at least FEWEST rows were seen."""
         return np.asarray(self._weight.sum(axis=0) >= FEWEST)
 
@@ -106,12 +104,12 @@ class ColumnSummary:
         return np.asarray(self._median.sum(axis=0) / np.maximum(self._weight.sum(axis=0), 1))
 
     @property
-    def halves(self) -> tuple[Real, Bool]:
+    def halves(self) -> tuple[Real, Mask]:
         """(2, bands, cols) of the upper and the lower half, and (cols,): columns with FEWEST / 2 rows in each."""
         own = self._median / np.maximum(self._weight, 1)[:, None]
         return np.asarray(own), np.asarray((self._weight >= FEWEST / 2).all(axis=0))
 
-    def dead(self) -> Bool:
+    def dead(self) -> Mask:
         """(bands, cols): columns of one value in bands where few are."""
         seen = self.seen
         if seen.sum() < FEWEST:
@@ -173,7 +171,7 @@ def find_lines(columns: ColumnSummary, mean: Real, covariance: Real) -> Lines:
     return Lines(dead, np.where(stripes, offset, 0) * scale[:, None])
 
 
-def _solved(K: Real, m: Real, free: Bool, columns: NDArray[np.intp]) -> Real:
+def _solved(K: Real, m: Real, free: Mask, columns: NDArray[np.intp]) -> Real:
     """(bands, n): the offsets of the bands that are free in each of the n ``columns``, 0 elsewhere."""
     out, told = np.zeros((len(K), columns.size)), K @ m[:, columns]
     for n, column in enumerate(columns):

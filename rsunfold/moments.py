@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Real
 from rsunfold.errors import InputError
-
-Real = NDArray[np.float64]
 
 
 class Moments:

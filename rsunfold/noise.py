@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Real = NDArray[np.float64]
-Samples = NDArray[np.floating]
+from rsunfold.arrays import Real, Samples
 
 RIDGE = 1e-9
 """Added to the correlations of the bands before they are inverted; keeps duplicate bands from making them singular."""

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
 from rsunfold.scene import Scene
 
-Real = NDArray[np.float64]
 Indices = NDArray[np.intp]
-Mask = NDArray[np.bool_]
 
 CONSTANT = 1e-12
 """Deviation of a feature, in units of its root mean square, that the rounding of its mean may make up."""

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats, Real
 from rsunfold.moments import Moments
-
-Real = NDArray[np.float64]
-Floats = NDArray[np.float32]
 
 Scorer = Callable[[Floats, NDArray[np.bool_]], Floats]
 """(cube float32 (bands, rows, cols), samples scaled as the scene's, holes filled; valid (rows, cols)) -> score float32

@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.fft import dct
 from scipy.ndimage import binary_erosion, correlate1d, median_filter
 
+from rsunfold.arrays import Real, Samples
 from rsunfold.lines import ColumnSummary, Lines, column_summary, find_lines
 from rsunfold.moments import Moments
 from rsunfold.noise import (
@@ -31,9 +32,6 @@ from rsunfold.noise import (
     steps,
     tells_little,
 )
-
-Real = NDArray[np.float64]
-Samples = NDArray[np.floating]
 
 CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
 """Weight of the pixel itself in :func:`smooth`, and the sum of its squared weights: mean and variance of the product of

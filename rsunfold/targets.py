@@ -18,12 +18,12 @@ from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from rsunfold.arrays import Mask
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.rule import Rule, log_odds
 
-Bool = NDArray[np.bool_]
-Read = Callable[[Window], tuple[NDArray[Any], Bool, Bool]]
+Read = Callable[[Window], tuple[NDArray[Any], Mask, Mask]]
 
 MARGIN = 10
 """Pixels by which the box of a target is grown on each side to get its local background (our choice)."""
@@ -107,9 +107,9 @@ class TargetCollector:
         self,
         row: int,
         score: NDArray[Any],
-        mask: Bool,
+        mask: Mask,
         image: NDArray[Any] | None = None,
-        valid: Bool | None = None,
+        valid: Mask | None = None,
     ) -> None:
         """Take the strip whose first row is ``row``.
 
@@ -185,7 +185,7 @@ class TargetCollector:
         self._ids = np.concatenate([[0], ids[group]])
         return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]
 
-    def ids(self, row: int, mask: Bool) -> NDArray[np.int64]:
+    def ids(self, row: int, mask: Mask) -> NDArray[np.int64]:
         """The id of the listed target that each pixel of the strip that begins at ``row`` belongs to, 0 for none; after
         :meth:`finish`.
 

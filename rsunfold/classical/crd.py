@@ -7,13 +7,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats, Real
 from rsunfold.classical.local_rx import check_windows
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
-
-Floats = NDArray[np.float32]
-Real = NDArray[np.float64]
 
 BLOCK = 8  # side of the blocks of pixels that share one matrix of products
 RIDGE = 1e-13  # share of tr(N N') on the diagonal: what Cholesky's factors need where neighbours are alike

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rsunfold import ranking
-from rsunfold.ranking import Mask, Ranking
+from rsunfold.arrays import Mask
+from rsunfold.ranking import Ranking
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 

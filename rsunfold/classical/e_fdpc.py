@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.ranking import Mask, Ranking, by_score, check_most
+from rsunfold.arrays import Mask
+from rsunfold.ranking import Ranking, by_score, check_most
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 

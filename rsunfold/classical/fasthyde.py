@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats
 from rsunfold.registry import register
 from rsunfold.subspace import Subspace
-
-Floats = NDArray[np.float32]
 
 # Chosen once, by the mean PSNR over six training cubes with i.i.d. noise of sigma 10, 30, 50 and 70.
 PATCH = 5  # pixels, side of the patches that non-local means is asked to compare

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
-from rsunfold.ranking import EXHAUSTED, Indices, Mask, Ranking, by_score, check_most, standardised
+from rsunfold.ranking import EXHAUSTED, Indices, Ranking, by_score, check_most, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 STEPS = 100
 """Most proxies; the choice repeats itself after a few."""

@@ -8,11 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats
 from rsunfold.classical.rpca import outlier_pursuit, shrink_entries
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
-
-Floats = NDArray[np.float32]
 
 GROWTH = 1.3  # of the penalty: 1.5 leaves 0.006 gray levels of error in the score, 1.3 0.002, in 35 iterations not 25
 ARRAYS = 7  # of the size of the patch-image that live at a time, float32

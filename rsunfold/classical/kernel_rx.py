@@ -8,13 +8,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats, Real
 from rsunfold.classical.rx import ROUNDING
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
-
-Floats = NDArray[np.float32]
-Real = NDArray[np.float64]
 
 CHUNK = 2048  # pixels taken at a time
 RIDGE = 1e-3  # lam as a share of the whole variance in feature space

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations, feature_samples
+from rsunfold.ranking import Ranking, by_score, check_most, deviations, feature_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 LANDMARKS = 2000
 """Most samples, evenly spread, that a graph of neighbours is made of: its cost grows with their square."""

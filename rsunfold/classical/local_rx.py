@@ -8,12 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats, Real
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
-
-Floats = NDArray[np.float32]
-Real = NDArray[np.float64]
 
 LOADING = 1e-3
 """Diagonal loading as a share of the mean variance of the ring; where the ring has fewer pixels than bands, much less

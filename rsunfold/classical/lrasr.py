@@ -10,13 +10,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats
 from rsunfold.classical.rpca import STILL, norms, shrink_columns, shrink_singular
 from rsunfold.errors import UsageError
 from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
-
-Floats = NDArray[np.float32]
 
 MU, RHO, MU_MAX = 1e-2, 1.2, 1e6  # first penalty, its growth where the variables hardly move, and its limit
 ITERATIONS = 150

@@ -12,11 +12,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats
 from rsunfold.classical.rpca import shrink_entries
 from rsunfold.registry import register
 from rsunfold.subspace import Subspace
 
-Floats = NDArray[np.float32]
 Bases = tuple[Floats, Floats, Floats]
 
 # Weights for noise of standard deviation 1, chosen once on six training cubes with the noise of case2 and case5.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, deviations
+from rsunfold.arrays import Mask
+from rsunfold.ranking import Ranking, by_score, check_most, deviations
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours, neighbour_graph
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, eigenvectors, standardised_samples
+from rsunfold.ranking import Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 APART = 1e-10
 """Weight of an edge, in units of the geometric mean of its ends' degrees, that joins nothing: as small as rounding."""

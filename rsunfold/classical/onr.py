@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.ranking import Mask, Ranking, check_most, greedy_columns, standardised, without_conflicts
+from rsunfold.arrays import Mask, Real
+from rsunfold.ranking import Ranking, check_most, greedy_columns, standardised, without_conflicts
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 
 @register(

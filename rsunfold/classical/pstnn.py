@@ -8,11 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats
 from rsunfold.classical.ipi import Patches
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
-
-Floats = NDArray[np.float32]
 
 LEVELS = 255.0  # white, in the gray levels that the constants below are meant for
 MU, RHO = 2e-3, 1.05  # first penalty and its growth

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.ranking import Mask, Ranking, check_most, without_conflicts
+from rsunfold.arrays import Mask
+from rsunfold.ranking import Ranking, check_most, without_conflicts
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
+from rsunfold.ranking import Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 STEPS, REFINEMENTS = 50, 30
 """Rounds of H, M and Y, and multiplicative steps for H in each, as the paper's code has them."""

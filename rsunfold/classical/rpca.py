@@ -11,12 +11,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats
 from rsunfold.errors import UsageError
 from rsunfold.progress import tracked
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
-
-Floats = NDArray[np.float32]
 
 MU, RHO, MU_MAX = 1.25, 1.2, 1e7  # first penalty in units of 1 / largest singular value of X; growth; limit in the same
 ITERATIONS, TOLERANCE = 100, 1e-6

@@ -8,12 +8,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats, Real
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
-
-Floats = NDArray[np.float32]
-Real = NDArray[np.float64]
 
 CHUNK = 4096  # pixels taken at a time: their float64 copies stay in the cache
 ROUNDING = 1e-15  # variance that the rounding of float32 samples in [0, 1] may make up

@@ -6,16 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse, span
 from rsunfold.errors import UsageError
-from rsunfold.ranking import EXHAUSTED, Mask, Ranking, by_score, check_most, eigenvectors, standardised_samples
+from rsunfold.ranking import EXHAUSTED, Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 LANDMARKS = 1000
 """Most samples, evenly spread: every step takes eigenvectors of a matrix of them by them."""

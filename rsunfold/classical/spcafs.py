@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, eigenvectors, standardised
+from rsunfold.ranking import Ranking, by_score, check_most, eigenvectors, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 STEPS, TOLERANCE = 30, 1e-6
 """Most reweightings, and the change of the row norms below which they end."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse, span
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, standardised_samples
+from rsunfold.ranking import Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
-
-Real = NDArray[np.float64]
 
 LANDMARKS = 1000
 """Most samples, evenly spread, each with its neighbours among them."""

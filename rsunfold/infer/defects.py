@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Real, Samples
 from rsunfold.cube import Cube, Window
 from rsunfold.io import CubeReader
 from rsunfold.moments import Moments
-
-Real = NDArray[np.float64]
-Samples = NDArray[np.floating]
 
 FAR = 1000.0
 """Robust deviations from the median of its band beyond which a sample is a spike."""

@@ -35,8 +35,6 @@ from rsunfold.progress import tracked
 from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
-Real = NDArray[np.float64]
-
 STRIP_BYTES = 2**27
 """Most bytes of float32 samples that are read at a time for statistics."""
 STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask
 from rsunfold.errors import InputError, UsageError
 from rsunfold.metrics.counted import counted
 from rsunfold.metrics.infrared import partial_auc
@@ -43,7 +44,6 @@ FORMULAS = {
 }
 
 Values = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
 def detection(score: NDArray[Any], truth: Mask, valid: Mask | None = None) -> dict[str, Any]:

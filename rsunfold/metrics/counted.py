@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
+from rsunfold.arrays import Mask
 
 
 def counted(valid: Mask, *arrays: NDArray[Any]) -> Mask:

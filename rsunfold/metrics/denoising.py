@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask
 from rsunfold.errors import InputError, UsageError
 from rsunfold.metrics.counted import counted
 
@@ -39,7 +40,6 @@ PUBLISHED_ERGAS = (
     "the restored band, not squared; bands whose restored mean is 0 or less left out"
 )
 
-Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
 
 

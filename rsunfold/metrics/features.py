@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Real
 from rsunfold.errors import InputError, UsageError
 
-Real = NDArray[np.float64]
 Labels = NDArray[Any]
 
 FORMULAS = {

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rsunfold.arrays import Mask
 from rsunfold.errors import InputError, UsageError
 from rsunfold.metrics.components import Components, match
 from rsunfold.metrics.counted import counted
@@ -32,9 +33,6 @@ CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
     "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",
 }
-
-
-Mask = NDArray[np.bool_]
 
 
 def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:

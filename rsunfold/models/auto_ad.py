@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rsunfold.arrays import Floats
 from rsunfold.errors import UsageError
 from rsunfold.progress import tracked
 from rsunfold.registry import register
-from rsunfold.scene import Floats, Scene, Scorer
+from rsunfold.scene import Scene, Scorer
 from rsunfold.torchstate import drawing
 from rsunfold.unfold.unrolled import gradients
 

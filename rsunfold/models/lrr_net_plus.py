@@ -9,10 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rsunfold.arrays import Floats
 from rsunfold.errors import UsageError
 from rsunfold.progress import tracked
 from rsunfold.registry import register
-from rsunfold.scene import Floats, Scene, Scorer
+from rsunfold.scene import Scene, Scorer
 from rsunfold.unfold.proximal import group_soft_threshold
 from rsunfold.unfold.unrolled import Keep, Record, Unrolled, as_is, gradients
 

@@ -7,17 +7,15 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Mask, Ranking, by_score, check_most, greedy_columns, noise_scaled, standardised
+from rsunfold.ranking import Ranking, by_score, check_most, greedy_columns, noise_scaled, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 from rsunfold.unfold.proximal import group_soft_threshold, procrustes, soft_threshold
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, gradients
-
-Real = NDArray[np.float64]
 
 SHARE, COMPONENTS = 0.99, 30
 """Of the variance that the components explain, and the most components, unless their number is given."""

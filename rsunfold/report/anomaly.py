@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rsunfold.arrays import Mask
 from rsunfold.errors import InputError
 from rsunfold.metrics.components import Components
 from rsunfold.report.drawing import (
@@ -16,7 +17,6 @@ from rsunfold.report.drawing import (
     NO_DATA,
     PREDICTION,
     Array,
-    Bool,
     curve_style,
     draw_outline,
     finite,
@@ -86,7 +86,7 @@ def anomaly_quicklook(
     path: Path,
     image: Array,
     score: Array,
-    mask: Bool,
+    mask: Mask,
     *,
     title: str = "",
     shape: tuple[int, int] | None = None,
@@ -136,7 +136,7 @@ def anomaly_quicklook(
     save(fig, path)
 
 
-def _counted(mask: Bool, found: int, pixels: int | None, objects: int | None, *, decimated: bool) -> str:
+def _counted(mask: Mask, found: int, pixels: int | None, objects: int | None, *, decimated: bool) -> str:
     """What a title tells of a mask: nothing where only a decimated copy of it is known."""
     if decimated and (pixels is None or objects is None):
         return ""

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from rsunfold.arrays import Mask
 from rsunfold.errors import InputError
-from rsunfold.report.drawing import DPI, Array, Bool, curve_style, finite, save, show, show_difference, stretch
+from rsunfold.report.drawing import DPI, Array, curve_style, finite, save, show, show_difference, stretch
 from rsunfold.report.spectral import PASSED_BAND, BandAxis, say_if_empty
 
 _WIDE, _TALL = 0.1, 1.4  # rows / columns beyond which a panel no longer follows the shape of the image
@@ -33,7 +34,7 @@ def denoising_picture(
     band: int,
     pixels: Sequence[tuple[int, int]],
     wavelengths: Sequence[float] = (),
-    bad: Bool | None = None,
+    bad: Mask | None = None,
     units: str = "",
     title: str = "",
     shape: tuple[int, int] | None = None,
@@ -130,7 +131,7 @@ def _mark(axes: Any, pixels: Sequence[tuple[int, int]], shape: tuple[int, int]) 
 
 
 def _spectra(
-    axes: Any, axis: BandAxis, before: Array, after: Array, pixels: Sequence[tuple[int, int]], bad: Bool | None
+    axes: Any, axis: BandAxis, before: Array, after: Array, pixels: Sequence[tuple[int, int]], bad: Mask | None
 ) -> None:
     axis.shade(axes, bad, PASSED_BAND)
     good = np.ones(axis.count, bool) if bad is None else ~np.asarray(bad, bool)

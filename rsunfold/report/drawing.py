@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask
 from rsunfold.cube import Window
 from rsunfold.io.atomic import atomic_path
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from rsunfold.targets import Target
 
 Array = NDArray[Any]
-Bool = NDArray[np.bool_]
 
 DPI = 100
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe and Ito, 2008
@@ -49,7 +49,7 @@ def boxes(targets: Sequence[Target], least: float = 0.0) -> NDArray[np.float64]:
     return np.concatenate([box[:, :2] - 0.5 - (grown - size) / 2, grown], axis=1)
 
 
-def outline(mask: Bool) -> NDArray[np.float64]:
+def outline(mask: Mask) -> NDArray[np.float64]:
     """(n, 2, 2): the pixel edges between True and False, each from (x, y) to (x, y); closed at the image's border."""
     padded = np.pad(mask, 1)
     y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1]) - np.array([[0.0], [0.5]])
@@ -149,7 +149,7 @@ _EDGES = 1000
 
 
 def draw_outline(
-    axes: Any, mask: Bool, colour: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0), width: float = 1.5
+    axes: Any, mask: Mask, colour: str, shape: tuple[int, int], corner: tuple[int, int] = (0, 0), width: float = 1.5
 ) -> None:
     """Outline of a mask that covers ``shape`` pixels from the pixel ``corner`` (row, col) on; ``width`` in points."""
     from matplotlib.collections import LineCollection

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rsunfold.arrays import Mask
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.report.curves import Courses, draw_courses
@@ -23,7 +24,6 @@ from rsunfold.report.drawing import (
     PREDICTION,
     TRUTH,
     Array,
-    Bool,
     crowding,
     draw_boxes,
     draw_outline,
@@ -49,7 +49,7 @@ def quicklook(
     path: Path,
     image: Array,
     score: Array,
-    mask: Bool,
+    mask: Mask,
     targets: Sequence[Target],
     *,
     title: str = "",
@@ -114,8 +114,8 @@ class Case:
 
     name: str
     image: Array
-    truth: Bool
-    prediction: Bool
+    truth: Mask
+    prediction: Mask
     iou: float
     shown: str = "image"
 

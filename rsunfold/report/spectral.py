@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask
 from rsunfold.errors import InputError
-from rsunfold.report.drawing import COLOURS, DPI, Array, Bool, curve_style, finite, save
+from rsunfold.report.drawing import COLOURS, DPI, Array, curve_style, finite, save
 
 PASSED_BAND = "band passed through"
 _SHADE = "#F3E6C8"  # no grey: that is the grid
@@ -81,7 +82,7 @@ class BandAxis:
         ends = low.get_xdata(), low.get_ydata(), high.get_ydata()
         axes.fill_between(*ends, color=color, alpha=alpha, linewidth=0, label=label)
 
-    def shade(self, axes: Any, bad: Bool | None, label: str = "") -> None:
+    def shade(self, axes: Any, bad: Mask | None, label: str = "") -> None:
         """Shade the width of the bands that are True in ``bad`` (B,), behind the curves."""
         if bad is None or not self.fitting(bad).any():
             return
@@ -134,7 +135,7 @@ def noise_picture(
     autocorrelation: Array | None = None,
     *,
     wavelengths: Sequence[float] = (),
-    bad: Bool | None = None,
+    bad: Mask | None = None,
     units: str = "",
     title: str = "",
 ) -> None:

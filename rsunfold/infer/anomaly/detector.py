@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rsunfold.arrays import Floats, Mask
 from rsunfold.contracts import AnomalyMethod, AnomalyModel, AnomalyNetwork, FittedStages, StagedNetwork
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError, unknown
@@ -30,9 +30,7 @@ from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
 from rsunfold.registry import DEFAULTS, chosen_model, get_model
-from rsunfold.scene import SAMPLE, Floats, Scene, Scorer, scene_of
-
-Bool = NDArray[np.bool_]
+from rsunfold.scene import SAMPLE, Scene, Scorer, scene_of
 
 OBJECT_SIZE = 100
 """Pixels of the largest object, unless the user says otherwise."""
@@ -59,7 +57,7 @@ class Scored:
     """
 
     score: Floats
-    valid: Bool
+    valid: Mask
     plan: Plan
     alone: int = 0
     stages: list[dict[str, Floats]] = field(default_factory=list)
@@ -85,7 +83,7 @@ class Chain:
         """What the model sees."""
         return cube if self.profile is None else self.profile(cube)
 
-    def score(self, cube: Floats, valid: Bool, features: Floats | None = None) -> Floats:
+    def score(self, cube: Floats, valid: Mask, features: Floats | None = None) -> Floats:
         """(2, rows, cols): the score, kernel term in, and the guide (0 without); ``features`` where they are known."""
         score = self.scorer(self.features(cube) if features is None else features, valid)
         if self.kernel is not None:
@@ -258,7 +256,7 @@ class AnomalyDetector(Budgeted):
             found.learned = chain.fitted.describe()
         return found
 
-    def _in_memory(self, cube: Floats, valid: Bool) -> tuple[Chain, Floats, Floats]:
+    def _in_memory(self, cube: Floats, valid: Mask) -> tuple[Chain, Floats, Floats]:
         """(what was fitted, score, guide) of a scene that fits, spectra in [0, 1]."""
         scene = scene_of(cube, valid, seed=self.seed)
         features: list[Floats] = []
@@ -334,7 +332,7 @@ class AnomalyDetector(Budgeted):
         """The scene of the profile of an image that is worked on in tiles: from all of it, as where it is not, or of a
         large one from evenly spaced windows."""
 
-        def part(window: Window) -> tuple[Floats, Bool]:
+        def part(window: Window) -> tuple[Floats, Mask]:
             grown = window.grown(profile.radius, image.rows, image.cols)
             cube, valid = image.scaled(grown)
             inner = window.within(grown)
@@ -350,7 +348,7 @@ class AnomalyDetector(Budgeted):
         return scene_of(features, known, seed=self.seed)
 
     def _finished(
-        self, image: SpectralImage, score: Floats, guide: Floats, valid: Bool, made: Plan, windowed: bool = False
+        self, image: SpectralImage, score: Floats, guide: Floats, valid: Mask, made: Plan, windowed: bool = False
     ) -> Scored:
         """The score after the last priors. Pixels that the model found nothing to compare with, whose score is NaN,
         count as not valid; raises InputError where these are all."""
@@ -364,7 +362,7 @@ class AnomalyDetector(Budgeted):
         score = self._last_priors(np.where(valid, score, np.float32(0)), guide, valid)
         return Scored(score, valid, made, int(alone.sum()), windowed=windowed)
 
-    def _last_priors(self, score: Floats, guide: Floats, valid: Bool) -> Floats:
+    def _last_priors(self, score: Floats, guide: Floats, valid: Mask) -> Floats:
         """The map after the last priors, window by window; NaN where a pixel is not valid."""
         steps = [p for p in ("small-object", "edge-preserving") if p in self.priors]
         margin = (self.object_size if "small-object" in steps else 0) + 2 * RADIUS

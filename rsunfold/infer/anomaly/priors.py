@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.scene import Floats, Scene
+from rsunfold.arrays import Floats
+from rsunfold.scene import Scene
 
 PRIORS = {
     "attribute-profile": "the detector sees the small structures of the leading components instead of the spectra",

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.contracts import Selector
 from rsunfold.errors import UsageError
 from rsunfold.infer.device import Budgeted, held, parse_memory
-from rsunfold.ranking import Mask, Ranking, Real
+from rsunfold.ranking import Ranking
 from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.scene import Scene
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
+from rsunfold.arrays import Real
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.features.select import outside
@@ -24,7 +25,6 @@ from rsunfold.io.table import TEXT_SUFFIXES, Table, write_columns
 from rsunfold.noise import band_noise, steps
 from rsunfold.scene import SAMPLE, Scene, scene_of
 
-Real = NDArray[np.float64]
 Ranges = Sequence[tuple[float, float]]
 
 SAMPLE_COPIES = 2
