@@ -19,7 +19,9 @@ from rsunfold.io.reader import full_range, open_cube
 MOST = 0.9
 _WRITTEN = ("log.csv", "validation.txt")
 """Files by which a folder that training has written is recognised."""
-_OTHERS = re.compile(r"(?:^|[-_ ])(?:masks?|labels?|annotations?|gt|ground.?truth)$|^images$", re.IGNORECASE)
+_OTHERS = re.compile(
+    r"mask(?!ed|ing)|(?<!un)label(?!l?ed)|annotation|(?:^|[-_ ])gts?(?![a-z])|ground.?truth|^images$", re.IGNORECASE
+)
 """What folders of masks, or of images beside them, are called in published sets."""
 
 
@@ -195,7 +197,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 def _holds_images(folder: Path) -> bool:
     try:
-        return any(p.suffix.lower() in SUFFIXES for p in folder.iterdir())
+        return any(p.suffix.lower() in SUFFIXES and not p.name.startswith(".") for p in folder.iterdir())
     except OSError:
         return False
 
@@ -209,7 +211,7 @@ def _refuse_other_names(root: Path) -> None:
         for part in inside:
             # Of sub-folders the images are not read: those of a set would be left out.
             lost = part in holding and (folder == root or len(holding) > 1) and _OTHERS.search(part.name)
-            if part.name == "masks" or (lost and not (part / "images").is_dir()):
+            if (part.name == "masks" or lost) and not (part / "images").is_dir():
                 raise InputError(
                     f"{folder} contains {part.name}/ but no images/; the folders of a set have to be called images and "
                     "masks."

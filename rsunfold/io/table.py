@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,7 @@ def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
     import zipfile
 
     found: dict[str, NDArray[Any]] = {}
+    objects: dict[str, ValueError] = {}
     try:
         with np.load(path, allow_pickle=False) as archive:
             if isinstance(archive, np.ndarray):
@@ -204,10 +205,12 @@ def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
                 try:
                     found[name] = archive[name]
                 except ValueError as error:
-                    if "Object arrays" not in str(error) or name == var or name.lower() in DATA_NAMES + LABEL_NAMES:
+                    if "Object arrays" not in str(error):
                         raise
-            if not found:
-                raise ValueError("its arrays are Python objects")
+                    objects[name] = error
+            read, left = ({name.lower() for name in some} for some in (found, objects))
+            if var in objects or (var is None and (left & {*LABEL_NAMES} or (left and not read & {*DATA_NAMES}))):
+                raise next(iter(objects.values()))
             return found
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         if isinstance(error, InputError):
@@ -221,20 +224,22 @@ def _from_mat(path: str, var: str | None) -> Raw:
     with MatFile(path) as file:
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
-        named = any(v.leaf in DATA_NAMES for v in flat)
         sides = {n for v in flat for n in v.shape}
 
         def table(v: Variable) -> bool:
             graph = v.shape[0] == v.shape[1] and v.shape[0] in sides
-            return not flat or var is not None or (v.leaf in DATA_NAMES and not named and not graph)
+            return not flat or var is not None or (v.leaf in DATA_NAMES and not graph)
 
         held = [*file.variables, *(v for v in file.sparse if table(v))]
+        left = [v.name for v in file.sparse if not table(v) and v.leaf in DATA_NAMES]
         arrays = {}
         chosen = _chosen(path, var, {v.name: v.shape for v in held})
         for v in held:
             if v.name == chosen or _is_vector(v.shape):
                 arrays[v.name] = v.native(v.reversed_[()]).T
-    return _from_arrays(path, chosen, arrays)
+    raw = _from_arrays(path, chosen, arrays)
+    notes = [f"the sparse matrix {name} was taken for a graph of the samples; --var {name} reads it" for name in left]
+    return replace(raw, notes=(*raw.notes, *notes))
 
 
 def _is_vector(shape: Sequence[int]) -> bool:

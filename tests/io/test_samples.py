@@ -115,6 +115,9 @@ def test_folders_that_hold_no_set(tmp_path):
         ("set/IRSTD1k_Img", "IRSTD1k_Label"),
         ("img", "ground truth"),
         ("Pictures", "Masks"),
+        ("img", "PixelwiseMasks"),
+        ("img", "masks_1"),
+        ("img", "LabelImages"),
     ],
 )
 def test_masks_without_images_are_not_taken_for_target_free_pictures(tmp_path, wrong, masks):
@@ -138,6 +141,8 @@ def test_folders_that_only_sound_like_masks_are_sets_without_targets(tmp_path):
     make_set(tmp_path / "b", ("x",))
     for name in ("unlabelled", "masked sky", "results/labels"):
         write(tmp_path / name / "y.png")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "._y.png").touch()
     write(tmp_path / "results" / "labels" / "y.tif")  # of the same stem, but never read
     assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x"), ("masked sky", "y"), ("unlabelled", "y")]
 

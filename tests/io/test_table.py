@@ -249,6 +249,9 @@ def test_names_as_python_objects_in_an_archive_are_passed_over(tmp_path):
     np.testing.assert_array_equal(read_table(tmp_path / "a.npz").data, DATA)
     with pytest.raises(InputError, match="Object arrays cannot be loaded"):
         read_table(tmp_path / "a.npz", var="names")
+    names = np.array(["a", "b", "c"], dtype=object)
+    np.savez(tmp_path / "a.npz", X=DATA, features=names)
+    np.testing.assert_array_equal(read_table(tmp_path / "a.npz").data, DATA)
     for given in ({"X": DATA, "y": LABELS.astype(object)}, {"X": DATA.astype(object)}):
         np.savez(tmp_path / "a.npz", **given)
         with pytest.raises(InputError, match="Object arrays cannot be loaded"):
@@ -452,6 +455,14 @@ def test_a_sparse_table_beside_another_matrix(name, var, tmp_path):
 
 
 @pytest.mark.parametrize(("dense", "graph"), [("M", "X"), ("X", "data")])
-def test_a_sparse_graph_called_as_data_are_is_left_alone(dense, graph, tmp_path):
+def test_a_sparse_graph_called_as_data_are_is_left_alone_with_a_note(dense, graph, tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {dense: DATA, graph: scipy.sparse.eye_array(5, format="csc"), "y": LABELS})
-    np.testing.assert_array_equal(read_table(tmp_path / "a.mat").data, DATA)
+    table = read_table(tmp_path / "a.mat")
+    np.testing.assert_array_equal(table.data, DATA)
+    assert table.notes == (f"the sparse matrix {graph} was taken for a graph of the samples; --var {graph} reads it",)
+
+
+def test_of_a_sparse_and_a_dense_table_one_has_to_be_chosen(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"X": scipy.sparse.csc_array(np.eye(5, 9)), "features": DATA})
+    with pytest.raises(InputError, match="several matrices"):
+        read_table(tmp_path / "a.mat")

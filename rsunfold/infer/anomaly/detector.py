@@ -38,8 +38,9 @@ SPECTRA = 6
 """Copies of the spectra of a window that are held beside."""
 PROFILE_BYTES = 160
 """Bytes per pixel that area openings hold for one component at a time."""
-MAPS_BYTES = 16
-"""Bytes per pixel of the whole image: score, guide, valid pixels, targets."""
+MAPS_BYTES = 24
+"""Bytes per pixel of the whole image: score, guide, share of the windows, valid pixels, targets, and the finished
+score."""
 POST_TILE = 1024
 """Side of the windows in which the finished map goes through the last priors."""
 FEATURE_WINDOWS, FEATURE_SIDE = 8, 128
@@ -293,7 +294,8 @@ class AnomalyDetector(Budgeted):
 
         score, guide, share = self._collected(rows, cols, side, compute, overlap=side // 4)
         # Of the windows over a pixel those count that have a score for it.
-        score = np.divide(score, share, out=np.full_like(score, np.nan), where=share > 0)
+        np.divide(score, share, out=score, where=share > 0)
+        score[share <= 0] = np.nan
         return self._finished(image, score, guide, valid, Plan(False, side), windowed=True)
 
     def _collected(
