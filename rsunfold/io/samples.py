@@ -190,8 +190,11 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
 
 
 def _folders_in(folder: Path) -> list[Path]:
-    """Sub-folders, without hidden ones and what training has written."""
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Sub-folders, without hidden ones and what training has written; InputError where they cannot be listed."""
+    try:
+        found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
     return [p for p in found if not all((p / name).is_file() for name in _WRITTEN)]
 
 

@@ -137,6 +137,21 @@ def test_hidden_folders_and_those_of_training_runs_are_no_sets(tmp_path):
     assert [(s.group, s.name) for s in find_samples(tmp_path)] == [("b", "x")]
 
 
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    make_set(tmp_path / "b")
+    (tmp_path / "closed").mkdir()
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(InputError, match=r"the folder .*closed cannot be read .Permission denied"):
+        find_samples(tmp_path)
+
+
 def test_folders_that_only_sound_like_masks_are_sets_without_targets(tmp_path):
     make_set(tmp_path / "b", ("x",))
     for name in ("unlabelled", "masked sky", "results/labels"):
