@@ -17,8 +17,9 @@ from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
 
 MOST = 0.9
-_WRITTEN = ("log.csv", "validation.txt")
-"""Files by which a folder that training has written is recognised."""
+"""Largest share of a truth mask that may be target."""
+TRAINING_LOG, HELD_OUT = "log.csv", "validation.txt"
+"""Files that training writes, and by which its folders are recognised."""
 _OTHERS = re.compile(
     r"mask(?!ed|ing)|(?<!un)label(?!l?ed)|annotation|(?:^|[-_ ])gts?(?![a-z])|ground.?truth|^images$", re.IGNORECASE
 )
@@ -195,7 +196,7 @@ def _folders_in(folder: Path) -> list[Path]:
         found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
-    return [p for p in found if not all((p / name).is_file() for name in _WRITTEN)]
+    return [p for p in found if not all((p / name).is_file() for name in (TRAINING_LOG, HELD_OUT))]
 
 
 def _holds_images(folder: Path) -> bool:

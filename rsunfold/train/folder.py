@@ -14,6 +14,7 @@ import torch
 
 from rsunfold.errors import InputError, OutputError
 from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
+from rsunfold.io.samples import HELD_OUT, TRAINING_LOG
 from rsunfold.report import training_picture
 from rsunfold.train.card import card
 from rsunfold.train.recipe import Recipe
@@ -36,7 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path, recipe: Recipe, task: TrainingTask, begun: str) -> None:
         self.path, self.recipe, self.task, self.begun = path, recipe, task, begun
-        self.checkpoint, self.log = path / "checkpoint.pt", path / "log.csv"
+        self.checkpoint, self.log = path / "checkpoint.pt", path / TRAINING_LOG
         self.weights = path / f"{recipe.name}.safetensors"
         self.card = self.weights.with_suffix(".md")
 
@@ -69,7 +70,7 @@ class RunFolder:
         """Write the list of validation images and a log with the rows up to ``step``: a run that was killed has logged
         more than it kept."""
         held = "".join(f"{line}\n" for line in self.task.held_out)
-        with atomic_path(self.path / "validation.txt", overwrite=True) as temporary:
+        with atomic_path(self.path / HELD_OUT, overwrite=True) as temporary:
             temporary.write_text(held, encoding="utf-8")
         rows: list[dict[str, str]] = []
         if step and self.log.is_file():

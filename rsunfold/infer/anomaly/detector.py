@@ -52,9 +52,9 @@ class Scored:
     """Scores of one image.
 
     score float32 (rows, cols) >= 0, NaN where a pixel is not valid. alone : how many are not because the model found
-    nothing to compare them with. plan : how the image was cut. stages : by stage the norms
-    by letter, float32 (rows, cols), where they were asked for. learned : what the network says of itself. windowed :
-    whether windows were scenes of their own.
+    nothing to compare them with. plan : how the image was cut. stages : by stage the norms by letter, float32 (rows,
+    cols), where they were asked for. learned : what the network says of itself. windowed : whether windows were scenes
+    of their own.
     """
 
     score: Floats
