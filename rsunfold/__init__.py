@@ -50,10 +50,12 @@ def detect_ir(
         given. Not finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
     model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
-    confidence : score of the mean log odds that a target must exceed; None takes that of the weights, or ``threshold``.
+    confidence : score of the mean log odds that a target must exceed; None takes that of the weights, or ``threshold``
+        where that is given.
     min_area, max_area : fewest and most pixels of a target; None takes the most of the weights, 0 is any number.
     reach : pixels around a candidate within which others make it less sure: the logarithm of their number is asked of
-        its mean log odds in addition; None takes that of the weights, 0 asks nothing.
+        its mean log odds in addition; None takes that of the weights, 0 asks nothing, as None does where ``threshold``
+        is given without ``confidence``.
     stages : also return every variable of every stage.
 
     Returns a :class:`rsunfold.infer.infrared.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid),
@@ -98,7 +100,7 @@ def denoise_hsi(
 
     image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid: it is
-        passed through.
+        passed through. Of integers without ``nodata``, such a pixel is NaN in all bands of a float32 result.
     sigma : standard deviation of the noise in the units of the image; None estimates it for each band.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
     adapt : adapt the network to the image first, which takes minutes; see
@@ -144,7 +146,8 @@ def detect_anomaly(
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid.
     wavelengths : nm, of the bands of an array.
     pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it.
-    priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus and none with others.
+    priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus unless it is
+        ``literal``, and none with others.
     options : of the model, such as ``epochs=40`` or ``outer=23``; one that is called as an argument above goes after a
         colon in ``model``: ``lrr-net-plus:stages=4``.
     model, object_size, seed, window, min_area, var, device, memory : see ``rsunfold detect-anomaly --help``.

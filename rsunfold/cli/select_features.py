@@ -53,7 +53,9 @@ def select_features(
     ] = "columns",
     ignore: Annotated[
         str | None,
-        typer.Option(help="Tables: columns to exclude, as names or numbers from 1, comma-separated."),
+        typer.Option(
+            help="Tables: columns that are not features, kept in the output; names or numbers from 1, comma-separated."
+        ),
     ] = None,
     label: Annotated[
         str | None,

@@ -29,6 +29,14 @@ from rsunfold.rule import Rule
 
 AUC_FA = 1e-3
 """The area under the ROC is taken over pixel false-alarm rates 0 to this, and divided by it."""
+FORMULAS = {
+    "iou_pooled": "TP / (TP + FP + FN), pixels of all images together",
+    "niou": "mean over images of the image's IoU, 1 for an image with neither target nor detection",
+    "f1_pooled": "2 TP / (2 TP + FP + FN), pixels of all images together",
+    "roc": "pd over fa for thresholds of the score alone, without the other tests of the rule; auc: area under it for "
+    f"fa from 0 to {AUC_FA:g}, divided by {AUC_FA:g}",
+}
+"""What the figures of a report are that have no convention beside them; None where a denominator is zero."""
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
     "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -209,6 +209,7 @@ class LSNet(TargetNetwork):
     """
 
     letters: ClassVar[tuple[str, ...]] = ("B", "T", "D")
+    heads: ClassVar[Mapping[str, str]] = {"B": "SSM.head", "T": "H.W_t.4", "D": "FD.head"}
 
     def __init__(self, K: int = 6, C: int = 16, s: int = 8, d: int = 104, heads: int = 2, states: int = 64) -> None:
         super().__init__()

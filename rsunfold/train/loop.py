@@ -115,7 +115,12 @@ class Trainer:
 
     def _begin(self) -> None:
         """What the task learns beforehand, once for all processes, and kept: it may take as long as much training."""
-        o = self.recipe.optim
+        o, pupil = self.recipe.optim, self.recipe.begins_with != self.recipe.model
+        if self.start is None and pupil:
+            raise InputError(
+                f"by the recipe, {self.recipe.model} begins as a pupil of {self.recipe.begins_with}; give its "
+                "weights with --from."
+            )
         if self.start is None and (o.fixed_norm or o.start_share or o.revive):
             raise InputError(
                 "the recipe needs weights to begin with (fixed_norm, start_share, revive); give them with --from."
@@ -126,6 +131,10 @@ class Trainer:
         if self.rank == 0:
             with torch.inference_mode():
                 self.task.begin(self.start, self.origin, self.say)
+                if pupil:
+                    self.say(f"fitting the operators of {self.recipe.model} to those of {self.recipe.begins_with}")
+                    self.task.teach(self.origin, self.ema)
+            self.net.load_state_dict(self.ema.state_dict())
         if self.world > 1:
             found = [self.task.state() if self.rank == 0 else None]
             torch.distributed.broadcast_object_list(found, 0, device=self.device)
@@ -137,7 +146,7 @@ class Trainer:
     def _revive(self) -> None:
         """Operators of the weights begun with that have no effect begin anew."""
         with torch.inference_mode():
-            dead = self.task.dead(self.origin)
+            dead = self.task.dead(self.ema)
         if dead is None:
             raise InputError(
                 "the recipe asks for optim.revive, but which operators have no effect cannot be told of denoising "
@@ -207,9 +216,9 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = self.lr_at(self.step) * group["factor"]
 
-        def forward(*args: Any, **options: Any) -> Any:
+        def forward(*args: Any, by: nn.Module = net, **options: Any) -> Any:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                return net(*args, **options)
+                return by(*args, **options)
 
         loss = self.task.loss(forward, self.step, o.batch // self.world, self.rank)
         value = float(loss.detach())

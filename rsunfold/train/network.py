@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rsunfold.errors import InputError, WeightsError
 from rsunfold.registry import get_model
 from rsunfold.train.grow import grown
+from rsunfold.train.imitate import taken_over
 from rsunfold.train.recipe import Optim, Recipe
 from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import load
@@ -36,7 +37,12 @@ def networks(recipe: Recipe, start: str | None = None) -> tuple[Unrolled, Unroll
         ) from None
     if start is None:
         return net, net
-    begun, _, _ = load(start, recipe.model)
+    begun, _, _ = load(start, recipe.begins_with)
+    if recipe.begins_with != recipe.model:
+        try:
+            return taken_over(begun, net), begun
+        except ValueError as error:
+            raise WeightsError(f"{recipe.model} cannot begin as a pupil of {start}: {error}.") from None
     if begun.arch == net.arch:
         return begun, begun
     try:

@@ -55,6 +55,11 @@ class Recipe:
     validate_every: int = 1000
     optim: Optim = field(default_factory=Optim)
 
+    @property
+    def begins_with(self) -> str:
+        """The model of the weights that training begins with, if it begins with any."""
+        return self.model
+
     def check(self) -> None:
         """Raise ValueError for a value of the right kind that no training can run with."""
         if not self.name.strip() or Path(self.name).name != self.name or "\\" in self.name:

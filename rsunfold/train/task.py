@@ -74,6 +74,13 @@ class TrainingTask(ABC):
         needs others.
         """
 
+    def teach(self, teacher: Unrolled, pupil: Unrolled) -> None:
+        """Make the weights of ``pupil`` what training begins with; both are in evaluation and inference mode.
+
+        Called, after :meth:`begin`, for recipes whose ``begins_with`` is another model, the teacher's.
+        """
+        raise NotImplementedError
+
     def dead(self, net: Unrolled) -> dict[str, float] | None:
         """Names of the operators of ``net``, in evaluation mode, that give one number whatever the image, and that
         number; None where the task cannot tell."""

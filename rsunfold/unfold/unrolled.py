@@ -105,7 +105,12 @@ class Unrolled(nn.Module):
 
 
 class TargetNetwork(Unrolled):
-    """A network of the task ``detect-ir``, whose variables are images of one channel; the last one is T."""
+    """A network of the task ``detect-ir``, whose variables are images of one channel; the last one is T.
+
+    heads : where in a stage the last layer of a variable's operator is, a convolution in which the variable is affine.
+    """
+
+    heads: ClassVar[Mapping[str, str]] = {"B": "FB.head", "T": "FT.head", "D": "FD.head"}
 
     def forward(self, D: Any, *, keep: Keep = as_is, reconstruct: bool = False) -> tuple[Any, Any]:
         """(T^K, D^K) for D float32 (B, 1, H, W), gray in [0, 1], of any size; T^K holds logits.

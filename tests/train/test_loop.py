@@ -20,7 +20,7 @@ from rsunfold.io.samples import find_samples, keep_only
 from rsunfold.progress import listening
 from rsunfold.train.folder import LOG
 from rsunfold.train.infrared.loss import soft_iou_loss
-from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss
+from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss, Teacher
 from rsunfold.train.infrared.task import InfraredTask
 from rsunfold.train.loop import Trainer, training_device
 from rsunfold.train.recipe import Optim, Recipe
@@ -60,6 +60,7 @@ def tiny_recipe(steps: int, validate_every: int, **changes) -> InfraredRecipe:
         data=Data(validation=0.25, **changes.pop("data", {})),
         augment=Augment(crop=24, salt=0.0, **changes.pop("augment", {})),
         optim=Optim(**settings),
+        teacher=changes.pop("teacher", Teacher()),
         loss=Loss(pixel=(0.1, 0.1), fidelity=0.1, **changes),
     )
 
@@ -325,6 +326,54 @@ def test_weights_of_another_architecture_or_model_are_no_beginning(learned, data
         trainer(tiny_recipe(1, 1), data, tmp_path, start=tmp_path / "absent.safetensors")
     with pytest.raises(UsageError, match="unknown weights 'absent'"):
         trainer(tiny_recipe(1, 1), data, tmp_path, start="absent")
+
+
+def pupil_recipe(steps: int, every: int, **changes):
+    changes = {"teacher": Teacher("l-rpcanet"), "optim": {"fixed_norm": True}, **changes}
+    return tiny_recipe(steps, every, model="rpcanet", arch={"K": 2, "C": 8}, **changes)
+
+
+def test_a_network_begins_as_a_pupil_of_another_model(learned, data, tmp_path):
+    file, said = learned[1] / "tiny.safetensors", []
+    made = trainer(pupil_recipe(2, 2, augment={"on_error": 0.5}), data, tmp_path / "pupil", said, start=file)
+    made.run()
+    assert "fitting the operators of rpcanet to those of l-rpcanet" in said
+    sha = weights.verify(str(file))
+    assert origin(tmp_path / "pupil") == f"rsunfold train tiny --from tiny ({sha[:12]}), seed 1, step 2 of 2"
+    trainer(pupil_recipe(2, 2, teacher=Teacher(), optim={}), data, tmp_path / "random").run()
+    again = trainer(tiny_recipe(2, 2, augment={"on_error": 0.5}), data, tmp_path / "again", start=file)
+    again.run()
+    first = {out: float(log(tmp_path / out)[-1]["train_loss"]) for out in ("pupil", "random", "again")}
+    assert first["pupil"] < 0.5 * first["random"] and first["pupil"] < 2 * first["again"]
+    for a, b in zip(made.task.crops.errors, again.task.crops.errors, strict=True):
+        assert (a == b).all()  # of the teacher
+
+
+def test_the_first_steps_are_of_imitation_alone_and_resuming_goes_on_with_them(learned, data, tmp_path):
+    file = learned[1] / "tiny.safetensors"
+    optim = {"fixed_norm": True, "lr": 1e-4}
+    recipe = pupil_recipe(6, 6, teacher=Teacher("l-rpcanet", steps=4), optim=optim)
+    whole, losses = trainer(recipe, data, tmp_path / "whole", start=file), []
+    loss = whole.task.loss
+    whole.task.loss = lambda *batch: losses.append(loss(*batch)) or losses[-1]
+    whole.run()
+    assert len(losses) == 6 and max(losses[:4]) < min(losses[4:])
+    stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 2).run()
+    resumed = trainer(recipe, data, tmp_path / "parts")
+    resumed.run(resume=True)
+    assert_same(dict(resumed.net.state_dict()), dict(whole.net.state_dict()))
+
+
+def test_a_pupil_needs_a_teacher_of_the_model_that_the_recipe_names(learned, data, tmp_path):
+    file = learned[1] / "tiny.safetensors"
+    with pytest.raises(InputError, match="rpcanet begins as a pupil of l-rpcanet; give its weights with --from"):
+        trainer(pupil_recipe(1, 1, optim={}), data, tmp_path).run()
+    with pytest.raises(WeightsError, match="belong to the model 'l-rpcanet', not to 'lsnet'"):
+        trainer(pupil_recipe(1, 1, teacher=Teacher("lsnet")), data, tmp_path, start=file)
+    deep = pupil_recipe(1, 1)
+    deep.arch["K"] = 3
+    with pytest.raises(WeightsError, match=r"cannot begin as a pupil of .*: it has 3 stages, and the teacher 2"):
+        trainer(deep, data, tmp_path, start=file)
 
 
 def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):

@@ -24,6 +24,12 @@ from rsunfold.progress import tracked
 
 TRUTH = ("map", "gt", "truth", "mask", "groundtruth")
 """Variables of a MAT file that hold the truth, in the order in which they are looked for."""
+MASK = {
+    "mask.pfa_wanted": "the share of background pixels that the threshold is chosen for",
+    "mask.pfa": "the share of background pixels above that threshold, the table's mask PF",
+    "mask.pd": "the share of anomalous pixels above that threshold, the table's mask PD",
+}
+"""What the figures of the mask are."""
 FIGURES = {
     **{"AUC(D,F)": "auc_df", "AUC(D,tau)": "auc_dtau", "AUC(F,tau)": "auc_ftau", "AUC_TD": "auc_td"},
     **{"AUC_BS": "auc_bs", "AUC_SNPR": "auc_snpr", "AUC_TDBS": "auc_tdbs", "AUC_ODP": "auc_odp"},
@@ -201,7 +207,7 @@ class AnomalyComparison:
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
         return {
-            "formulas": FORMULAS,
+            "formulas": FORMULAS | MASK,
             "models": self.about,
             "summary": self.rows(),
             "per_scene": self.rows(per_scene=True),

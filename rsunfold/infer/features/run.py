@@ -33,7 +33,7 @@ from rsunfold.infer.results import (
 from rsunfold.infer.work import claimed, move_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.csvfile import write_rows
-from rsunfold.io.jsonfile import plain, write_json
+from rsunfold.io.jsonfile import plain_dict, write_json
 from rsunfold.io.memory import ArrayReader, as_array
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
 from rsunfold.io.writer import the_nodata
@@ -148,7 +148,12 @@ def select_array(
 
 
 def select_file(
-    path: str, folder: str | os.PathLike[str], stem: str, ranker: FeatureRanker, wanted: Wanted, options: Options
+    path: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    stem: str,
+    ranker: FeatureRanker,
+    wanted: Wanted,
+    options: Options,
 ) -> Selected:
     """Select from a file of any size and write to ``folder`` what :func:`output_names` lists for ``stem``.
 
@@ -156,7 +161,7 @@ def select_file(
     nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    folder = Path(folder)
+    path, folder = os.fspath(path), Path(folder)
     last = output_names(stem, "", options)["summary"]  # known before the input is read
     with claimed(folder, last), environment(), _opened(path, ranker.room, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)
@@ -293,38 +298,40 @@ class _Made:
     def summary(self, started: float) -> dict[str, Any]:
         """The JSON report: everything that is needed to do it again, and what came of it."""
         s, w, o = self.source, self.wanted, self.options
-        return {
-            "rsunfold": __version__,
-            "input": s.path,
-            "input_bytes": input_bytes(s.path),
-            "var": o.var,
-            f"{s.noun}s": s.count,
-            **s.about(),
-            **about(self.ranker, w, o),
-            "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
-            "drop_nm": [list(r) for r in o.drop],
-            "keep_nm": [list(r) for r in o.keep],
-            "features_in": o.features,
-            "ignored_columns": list(o.ignore),
-            "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
-            "selected": len(self.indices),
-            "selected_indices_zero_based": self.indices,
-            f"selected_{s.noun}s_one_based": [i + 1 for i in self.indices],
-            "selected_names": [s.names[i] for i in self.indices] if s.names else None,
-            "selected_wavelengths_nm": [s.wavelengths[i] for i in self.indices] if s.wavelengths else None,
-            "explained_variance": float(self.selection.explained[self.selection.count - 1]),
-            "ranking_indices_zero_based": self.ranking,
-            "scores_by_index": plain(self.scores),
-            "explained_variance_by_rank": plain(self.selection.explained),
-            "largest_correlation_by_rank": plain(self.selection.correlation),
-            f"{s.noun}s_left_out": {str(i + 1): why for i, why in s.left_out.items()},
-            "samples_in_covariance": self.scene.count,
-            "samples_in_sample": self.scene.sample.shape[1],
-            "about_the_ranking": self.selection.ranking.about,
-            "columns_of_the_ranking": {s.noun if k == "band" else k: v for k, v in COLUMNS.items() if v},
-            "seconds": round(time.monotonic() - started, 3),
-            "notes": s.notes,
-        }
+        return plain_dict(
+            {
+                "rsunfold": __version__,
+                "input": s.path,
+                "input_bytes": input_bytes(s.path),
+                "var": o.var,
+                f"{s.noun}s": s.count,
+                **s.about(),
+                **about(self.ranker, w, o),
+                "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
+                "drop_nm": [list(r) for r in o.drop],
+                "keep_nm": [list(r) for r in o.keep],
+                "features_in": o.features,
+                "ignored_columns": list(o.ignore),
+                "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
+                "selected": len(self.indices),
+                "selected_indices_zero_based": self.indices,
+                f"selected_{s.noun}s_one_based": [i + 1 for i in self.indices],
+                "selected_names": [s.names[i] for i in self.indices] if s.names else None,
+                "selected_wavelengths_nm": [s.wavelengths[i] for i in self.indices] if s.wavelengths else None,
+                "explained_variance": float(self.selection.explained[self.selection.count - 1]),
+                "ranking_indices_zero_based": self.ranking,
+                "scores_by_index": self.scores,
+                "explained_variance_by_rank": self.selection.explained,
+                "largest_correlation_by_rank": self.selection.correlation,
+                f"{s.noun}s_left_out": {str(i + 1): why for i, why in s.left_out.items()},
+                "samples_in_covariance": self.scene.count,
+                "samples_in_sample": self.scene.sample.shape[1],
+                "about_the_ranking": self.selection.ranking.about,
+                "columns_of_the_ranking": {s.noun if k == "band" else k: v for k, v in COLUMNS.items() if v},
+                "seconds": round(time.monotonic() - started, 3),
+                "notes": s.notes,
+            }
+        )
 
     def draw(self, path: Path) -> None:
         """The picture of the choice."""

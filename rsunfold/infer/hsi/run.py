@@ -36,7 +36,7 @@ from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.envi import TIFF_SUFFIXES
-from rsunfold.io.jsonfile import write_json
+from rsunfold.io.jsonfile import plain_dict, write_json
 from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
@@ -132,14 +132,16 @@ def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options
         return Cleaned(_summary(image, denoiser, options, passage, started), data=data, valid=valid)
 
 
-def denoise_file(source: str, target: str | os.PathLike[str], denoiser: Denoiser, options: Options) -> Cleaned:
+def denoise_file(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], denoiser: Denoiser, options: Options
+) -> Cleaned:
     """Denoise a file of any size and write ``target`` and what goes with it, see :func:`output_names`.
 
     Everything is written to a hidden folder beside the target first and moved when it is complete, so that an
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    target = Path(target)
+    source, target = os.fspath(source), Path(target)
     folder, names = target.parent, output_names(target, options)
     with (
         reserved(folder, names, denoiser.spec, source, overwrite=options.overwrite),
@@ -325,28 +327,30 @@ def _summary(
             "declare, which --dtype same does not mark; they have values in the result, but are NaN without "
             "--dtype same"
         )
-    return {
-        **head_of(image),
-        **about(denoiser, options),
-        "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
-        "dtype": passage.dtype.name,
-        "units": _one(meta.units),
-        "bands_denoised": [b + 1 for b in s.bands],
-        "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
-        "adapted": None if passage.denoised.adaptation is None else passage.denoised.adaptation.summary(),
-        "bands_that_repeat_others": [b + 1 for b, told in zip(s.bands, subspace.repeated, strict=True) if told],
-        "signal_rank": subspace.rank,
-        "eigen_images": subspace.A.shape[1],
-        "stripes": None if subspace.lines is None else subspace.lines.stripes,
-        "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
-        "computed": plan.words,
-        "valid_pixels": s.valid_pixels,
-        "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
-        "samples_clipped": passage.clipped if passage.same else None,
-        "per_band": passage.removed.table(),
-        "seconds": round(time.monotonic() - started, 3),
-        "notes": notes,
-    }
+    return plain_dict(
+        {
+            **head_of(image),
+            **about(denoiser, options),
+            "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
+            "dtype": passage.dtype.name,
+            "units": _one(meta.units),
+            "bands_denoised": [b + 1 for b in s.bands],
+            "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
+            "adapted": None if passage.denoised.adaptation is None else passage.denoised.adaptation.summary(),
+            "bands_that_repeat_others": [b + 1 for b, told in zip(s.bands, subspace.repeated, strict=True) if told],
+            "signal_rank": subspace.rank,
+            "eigen_images": subspace.A.shape[1],
+            "stripes": None if subspace.lines is None else subspace.lines.stripes,
+            "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
+            "computed": plan.words,
+            "valid_pixels": s.valid_pixels,
+            "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
+            "samples_clipped": passage.clipped if passage.same else None,
+            "per_band": passage.removed.table(),
+            "seconds": round(time.monotonic() - started, 3),
+            "notes": notes,
+        }
+    )
 
 
 def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[str]:

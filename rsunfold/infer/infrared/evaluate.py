@@ -24,7 +24,7 @@ from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import LabelledImage, Sample, find_samples, keep_only, pair, read_mask, read_score
-from rsunfold.metrics.infrared import InfraredMetrics, legacy_half_maximum, roc_thresholds
+from rsunfold.metrics.infrared import FORMULAS, InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.progress import tracked
 from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
@@ -61,6 +61,13 @@ class EvaluationProtocol:
         return None if self.legacy else detector.own.asked(self.asked)
 
 
+COST = {
+    "gflop": f"2e-9 times the multiply-accumulates for {COST_SIDE} x {COST_SIDE} pixels, every branch counted",
+    "ms_per_image": "time of the scores alone, without reading and comparing, mean over images",
+}
+"""What the figures of a report are that have no formula."""
+
+
 @dataclass
 class Evaluation:
     """Figures of one model (or set of files) over sets of images.
@@ -80,7 +87,8 @@ class Evaluation:
         """Everything as plain types, the per-image table included."""
         results = {name: metrics.result() for name, metrics in self.sets.items()}
         timing = {"seconds": round(self.seconds, 3), "ms_per_image": self.ms_per_image}
-        return {**self.about, **timing, "sets": results, "per_image": self.sets["all"].rows}
+        formulas = FORMULAS | COST
+        return {**self.about, **timing, "formulas": formulas, "sets": results, "per_image": self.sets["all"].rows}
 
     @property
     def ms_per_image(self) -> float | None:

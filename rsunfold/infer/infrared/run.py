@@ -34,7 +34,7 @@ from rsunfold.infer.results import (
 )
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
-from rsunfold.io.jsonfile import write_json
+from rsunfold.io.jsonfile import plain_dict, write_json
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture
 from rsunfold.rule import Asked
@@ -141,7 +141,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
 
 
 def detect_file(
-    source: str, stem: str, folder: str | os.PathLike[str], detector: Detector, options: Options
+    source: str | os.PathLike[str], stem: str, folder: str | os.PathLike[str], detector: Detector, options: Options
 ) -> Detection:
     """Detect targets in a file of any size and write ``STEM_score``, ``_mask``, ``_targets``, ... to ``folder``.
 
@@ -149,7 +149,7 @@ def detect_file(
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    folder = Path(folder)
+    source, folder = os.fspath(source), Path(folder)
     names = output_names(stem, options)
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
@@ -314,17 +314,19 @@ def _summary(
     started: float,
 ) -> dict[str, Any]:
     meta: Meta = image.meta
-    return {
-        **head_of(image),
-        "band": image.band_used,
-        "scale": image.scale.as_dict(),
-        **about(detector, options),
-        **passage.rule.as_dict(),
-        "min_area_px": options.min_area,
-        "computed": scored.computed,
-        "valid_pixels": passage.valid_pixels,
-        "target_pixels": passage.target_pixels,
-        "targets": len(targets),
-        "seconds": round(time.monotonic() - started, 3),
-        "notes": list(meta.notes),
-    }
+    return plain_dict(
+        {
+            **head_of(image),
+            "band": image.band_used,
+            "scale": image.scale.as_dict(),
+            **about(detector, options),
+            **passage.rule.as_dict(),
+            "min_area_px": options.min_area,
+            "computed": scored.computed,
+            "valid_pixels": passage.valid_pixels,
+            "target_pixels": passage.target_pixels,
+            "targets": len(targets),
+            "seconds": round(time.monotonic() - started, 3),
+            "notes": list(meta.notes),
+        }
+    )

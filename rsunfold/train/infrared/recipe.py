@@ -65,12 +65,31 @@ class Loss:
 
 
 @dataclass
+class Teacher:
+    """What the network begins as a pupil of, see :mod:`rsunfold.train.imitate`.
+
+    model : the model of the weights to begin with, which has as many stages; "" where they are of the recipe's own
+    model and training goes on with them. steps : the first ones, in which the loss is that of the imitation alone; 0
+    for networks of the same layers as the teacher's.
+    """
+
+    model: str = ""
+    steps: int = 0
+
+
+@dataclass
 class InfraredRecipe(Recipe):
     """A recipe for infrared small targets; ``seed`` decides weights, split and crops."""
 
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     loss: Loss = field(default_factory=Loss)
+    teacher: Teacher = field(default_factory=Teacher)
+
+    @property
+    def begins_with(self) -> str:
+        """The model of the weights that training begins with, if it begins with any."""
+        return self.teacher.model or self.model
 
     def check(self) -> None:
         """Raise ValueError for a value of the right kind that no training can run with."""
@@ -80,9 +99,15 @@ class InfraredRecipe(Recipe):
         shares |= {"on_target": a.on_target, "on_error": a.on_error}
         shares |= {f"validation_of.{name}": share for name, share in d.validation_of.items()}
         others = {"contrast": a.contrast, "brightness": a.brightness, "gauss": a.gauss}
-        others |= {"fidelity": loss.fidelity, "stages": loss.stages}
+        others |= {"fidelity": loss.fidelity, "stages": loss.stages, "teacher.steps": self.teacher.steps}
         others |= {"pixel at first": loss.pixel[0], "pixel at last": loss.pixel[1]}
         others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
         check_values(counts={"crop": a.crop}, positive={"scale": a.scale[0]}, shares=shares, others=others)
+        if self.teacher.model and self.optim.start_share:
+            raise ValueError("with a teacher there are no weights of this model to have a start_share of")
+        if self.teacher.model == self.model:
+            raise ValueError(f"the teacher must be of another model than the network, {self.model}")
+        if self.teacher.steps and not self.teacher.model:
+            raise ValueError("steps of imitation need the model of a teacher")
         if not a.scale[0] <= a.scale[1] < math.inf:
             raise ValueError(f"scale must be an ascending range, not {a.scale[0]} to {a.scale[1]}")

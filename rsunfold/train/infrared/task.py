@@ -14,6 +14,8 @@ from rsunfold.errors import InputError
 from rsunfold.infer.infrared.evaluate import label_of, read_sample
 from rsunfold.io.samples import LabelledImage, find_samples
 from rsunfold.progress import tracked
+from rsunfold.registry import get_model
+from rsunfold.train.imitate import Led, heads_fitted
 from rsunfold.train.infrared.calibrate import calibrate, largest_area
 from rsunfold.train.infrared.data import Crops, carve, error_places
 from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, table_of, usage_of
@@ -22,9 +24,11 @@ from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
 from rsunfold.train.task import Forward, TrainingTask, Verdict
 from rsunfold.unfold.operators import MARGIN, dead_operators
-from rsunfold.unfold.unrolled import Record, Unrolled
+from rsunfold.unfold.unrolled import Record, TargetNetwork, Unrolled
 from rsunfold.weights import WeightRecord
 
+TAUGHT = 8
+"""Batches, and crops of each, by which a pupil is fitted to its teacher."""
 SHOWN, SIDE = 8, 256
 """Validation images, at most twice as many, on which operators have to have an effect, and the side of their middle."""
 
@@ -40,7 +44,8 @@ class InfraredTask(TrainingTask):
 
     def __init__(self, recipe: InfraredRecipe, data: Path, device: torch.device) -> None:
         self.weights, self.steps, self.device = recipe.loss, recipe.optim.steps, device
-        self.on_error = recipe.augment.on_error
+        self.on_error, self.taught = recipe.augment.on_error, recipe.teacher
+        self.teacher: Unrolled | None = None
         samples = find_samples(data, recipe.data.split)
         images = [read_sample(s) for s in samples]
         self.data_hash = _hash(images)
@@ -83,6 +88,8 @@ class InfraredTask(TrainingTask):
     def loss(self, forward: Forward, step: int, size: int, rank: int) -> Tensor:
         """:func:`infrared_loss` of the last stage, and SoftIoU of the earlier ones where the recipe weighs them."""
         image, truth, valid = self.crops.batch(step, size, rank)
+        if step < self.taught.steps:
+            return self._imitation(forward, image)
         known = None if bool(valid.all()) else valid
         record = Record()
         T, D = forward(image.contiguous(memory_format=torch.channels_last), keep=record, reconstruct=True)
@@ -94,6 +101,22 @@ class InfraredTask(TrainingTask):
                 soft_iou_loss(s["T"].float(), truth, known) for s in record.stages[:-1]
             )
         return loss
+
+    def _imitation(self, forward: Forward, image: Tensor) -> Tensor:
+        """How far the variables are from the teacher's (:class:`~rsunfold.train.imitate.Led`)."""
+        assert self.teacher is not None
+        image, shown = image.contiguous(memory_format=torch.channels_last), Record()
+        with torch.no_grad():
+            forward(image, by=self.teacher, keep=shown, reconstruct=True)
+        led = Led(shown.stages)
+        forward(image, keep=led, reconstruct=True)
+        return led.loss()
+
+    def teach(self, teacher: Unrolled, pupil: Unrolled) -> None:
+        """Fit the operators of the pupil to those of the teacher, on crops that are not trained on."""
+        assert isinstance(teacher, TargetNetwork) and isinstance(pupil, TargetNetwork)
+        heads_fitted(teacher, pupil, [self.crops.batch(self.steps + n, TAUGHT)[0] for n in range(TAUGHT)])
+        self.teacher = teacher
 
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
         """Targets may be as large as those of ``record``, and as those trained on; where the recipe draws crops on
@@ -124,14 +147,22 @@ class InfraredTask(TrainingTask):
         return dead_operators(net, shown) if shown else None
 
     def state(self) -> dict[str, Any]:
-        """The largest area, and the places of errors of each image."""
+        """The largest area, the places of errors of each image, and the teacher."""
         errors = [torch.from_numpy(places) for places in self.crops.errors]
-        return {"max_area": self.max_area, "errors": errors}
+        state: dict[str, Any] = {"max_area": self.max_area, "errors": errors}
+        if self.teacher is not None:
+            state["teacher"] = {"arch": self.teacher.arch, "tensors": self.teacher.state_dict()}
+        return state
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take back what :meth:`state` gave."""
         self.max_area = state.get("max_area", self.max_area)
         self.crops.errors = [places.numpy() for places in state.get("errors", [])]
+        if self.taught.model:
+            kept = state["teacher"]
+            net = get_model(self.taught.model).build(**kept["arch"])
+            net.load_state_dict(kept["tensors"])
+            self.teacher = net.to(self.device).eval().requires_grad_(False)
         if self.on_error and not self.crops.errors:
             raise InputError("the checkpoint contains no places for on_error; start again in another --out.")
 
