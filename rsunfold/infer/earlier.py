@@ -29,7 +29,10 @@ def is_done(folder: Path, names: Mapping[str, str], source: str, about: Mapping[
     summary = folder / names["summary"]
     if not summary.exists():
         return False
-    for difference in _differences(told_by(summary), source, about):
+    told = told_by(summary)
+    if not told:
+        raise OutputError(f"{summary} is empty or damaged; check the results, and pass --overwrite to replace them.")
+    for difference in _differences(told, source, about):
         raise OutputError(f"{summary} was made {difference}; choose another folder, or pass --overwrite.")
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:

@@ -131,8 +131,8 @@ def training_picture(
 ) -> None:
     """The course of a training, 900 x 700 pixels: training loss and a figure of the validation against the step.
 
-    log : CSV with the columns ``step`` and ``train_loss`` or ``figure`` or both; empty cells are left out. Of a figure
-    higher values are better.
+    log : CSV with the columns ``step`` and ``train_loss`` or ``figure`` or both; empty cells are left out. The weights
+    kept are those of the highest ``val_score``, or figure in a log without it.
     Raises InputError when the log cannot be read or holds none of the two, OutputError when
     the file exists and ``overwrite`` is False.
     """
@@ -156,8 +156,9 @@ def training_picture(
         if name == "train_loss" and (xy[1] > 0).all():
             axes.set_yscale("log")
         if name == figure:
-            step, best = xy[:, xy[1].argmax()]
-            axes.plot(step, best, "o", color=COLOURS[1], label=f"best: {best:.4f} at step {step:g}")
+            score = dict(_read_series(log, "val_score").T.tolist())
+            step, value = max(xy.T.tolist(), key=lambda point: score.get(point[0], point[1]))
+            axes.plot(step, value, "o", color=COLOURS[1], label=f"weights kept: {value:.4f} at step {step:g}")
             axes.legend(loc="lower right")
     axes.set_xlabel("step")
     save(fig, path, overwrite)

@@ -55,7 +55,7 @@ def denoising_picture(
 
     rows, cols = shape or band_before.shape
     axis = _checked(path, spectra_before, spectra_after, len(pixels), band, wavelengths)
-    panel = 4.2 * min(_TALL, max(_WIDE, rows / cols))
+    panel = 4.5 * min(_TALL, max(_WIDE, rows / cols))
     heights = [panel + 1.4, 4.0] if len(pixels) else [panel + 1.4]
     fig = Figure(figsize=(14, round(sum(heights) + 0.4, 2)), dpi=DPI, layout="constrained")
     fig.suptitle(title, fontsize=13)
@@ -151,7 +151,8 @@ def _spectra(
 
 @dataclass(frozen=True)
 class NoisyBand:
-    """One band for :func:`worst_bands_picture`: number from 1, before and after (h, w), noise and wavelength (nm)."""
+    """One band for :func:`worst_bands_picture`: number from 1, before and after (h, w), the standard
+    deviations of the finest detail of both, and the wavelength (nm)."""
 
     number: int
     before: Array
@@ -180,7 +181,7 @@ def worst_bands_picture(
     if not bands:
         raise InputError(f"there is no band to show in {path.name}; give at least one.")
     rows, cols = shape or bands[0].before.shape
-    panel = 3.0 * min(_TALL, max(_WIDE, rows / cols)) + 0.7
+    panel = max(1.6, 3.0 * min(_TALL, max(_WIDE, rows / cols)) + 0.7)  # for the name of the band beside it
     fig = Figure(figsize=(10, round(panel * len(bands) + 0.5, 2)), dpi=DPI, layout="constrained")
     fig.suptitle(title)
     for case, line in zip(bands, fig.subplots(len(bands), 3, squeeze=False), strict=True):
@@ -197,4 +198,4 @@ def worst_bands_picture(
 
 
 def _sigma(value: float) -> str:
-    return f": noise σ {_number(value)}" if isfinite(value) else ""
+    return f": finest detail σ {_number(value)}" if isfinite(value) else ""

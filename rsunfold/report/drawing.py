@@ -7,6 +7,7 @@ covers the image with fewer samples, a decimated copy, is stretched over it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -163,5 +164,11 @@ def draw_outline(
 
 def save(figure: Any, path: Path, overwrite: bool = False) -> None:
     """Write a figure as PNG; raises OutputError when the file exists and ``overwrite`` is False."""
-    with atomic_path(path, overwrite=overwrite) as temporary:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text() and not text.get_text().startswith("$\\mathdefault"):  # but for numbers of an axis
+            text.set_parse_math(False)  # names of files are no formulas
+    with atomic_path(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # boxes in their place say it
         figure.savefig(temporary, format="png", dpi=DPI)

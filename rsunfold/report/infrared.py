@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 STAGE_LETTERS = {"B": "B background", "T": "T target", "N": "N noise", "D": "D reconstruction"}
 _MOST_INSETS = 4
+_WIDE = 4  # times longer than high or the other way round
 STRIP = 80  # pixels of the image that a strip of images shows along each side
 
 
@@ -72,24 +73,27 @@ def quicklook(
     if read is None and (rows, cols) == image.shape:
         read = lambda window: image[window.slices]  # noqa: E731
     strongest = sorted(targets, key=lambda t: -t.peak)[:_MOST_INSETS] if read is not None else []
-    panel = 6.4 * min(1.4, max(0.25, rows / cols))
-    fig = Figure(figsize=(14, round(panel + 1.1 + (3.7 if strongest else 0), 2)), dpi=DPI, layout="constrained")
-    heights = [panel + 0.8, 3.7] if strongest else [1.0]
+    wide = cols > _WIDE * rows  # panels below each other, so that there is something to see of a strip
+    panel = 2 * max(0.8, 12.5 * rows / cols) + 1.4 if wide else 6.4 * min(1.4, max(0.25, rows / cols))
+    inset = 4.0 if strongest else 0.0
+    fig = Figure(figsize=(14, round(panel + 1.1 + inset, 2)), dpi=DPI, layout="constrained")
+    heights = [panel + 0.8, inset] if strongest else [1.0]
     top, *below = fig.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     fig.suptitle(title, fontsize=13)
 
-    left, right = top.subplots(1, 2)
+    left, right = top.subplots(2, 1) if wide else top.subplots(1, 2)
     show_image(left, image, (rows, cols))
     count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
     left.set_title(f"image, {rows} × {cols} pixels: {count}")
-    draw_boxes(left, targets, 0.025 * max(rows, cols))
+    draw_boxes(left, targets, min(0.025 * max(rows, cols), 0.5 * min(rows, cols)))
     shown = show(right, score, "magma", (0.0, 1.0), (rows, cols))
-    right.set_title("score, outlines of the target mask")
+    right.set_title("score, target mask" if rows > _WIDE * cols else "score, outlines of the target mask")
     draw_outline(right, mask, TRUTH, (rows, cols), width=1.5 * crowding(len(targets)))
     top.colorbar(shown, ax=right, shrink=0.9, pad=0.02)
-    for axes in (left, right):
+    for axes in (right,) if wide else (left, right):
         axes.set_xlabel("column")
-    left.set_ylabel("row")
+    for axes in (left, right) if wide else (left,):
+        axes.set_ylabel("row")
     if read is not None and below:
         _insets(below[0], strongest, read, (rows, cols))
     save(fig, path)

@@ -134,16 +134,18 @@ def noise_picture(
     sigma_after: Array | None = None,
     autocorrelation: Array | None = None,
     *,
+    noise: Array | None = None,
     wavelengths: Sequence[float] = (),
     bad: Mask | None = None,
     units: str = "",
     title: str = "",
 ) -> None:
-    """The noise of each band before and after, the share that was removed, and whether it was noise.
+    """The finest detail of each band before and after, the share that was removed, and whether it was noise.
 
-    sigma_before, sigma_after : (B,) estimated standard deviations in ``units``, on a logarithmic axis; NaN and 0 are
-        gaps. autocorrelation : (B,) in [-1, 1], of the residual with itself one pixel further; where it is near 0,
-        noise alone was removed. Either may be None. wavelengths, bad : as :func:`denoising_picture`.
+    sigma_before, sigma_after : (B,) standard deviations of the finest detail, noise and texture, by the same estimate,
+        in ``units``, on a logarithmic axis; NaN and 0 are gaps. noise : (B,) estimate of the noise alone, before.
+        autocorrelation : (B,) in [-1, 1], of the residual with itself one pixel further; where it is near 0,
+        noise alone was removed. Each but the first may be None. wavelengths, bad : as :func:`denoising_picture`.
 
     The picture is 1000 pixels wide; 380 high, and 220 more for the share and the autocorrelation each. Raises
     InputError when the sizes do not belong together, OutputError when the file exists.
@@ -159,15 +161,20 @@ def noise_picture(
         axis.shade(axes, bad, PASSED_BAND)
         axis.finish(axes, label=axes is panels[-1])
 
-    noise, before = panels[0], _positive(sigma_before)
-    noise.set(yscale="log", ylabel=f"noise σ ({units})" if units else "noise σ")
-    axis.curve(noise, before, color=COLOURS[1], linewidth=1.4, label="before")
+    detail, curves = panels[0], [_positive(sigma_before)]
+    before = curves[0]
+    detail.set(yscale="log", ylabel=f"σ ({units})" if units else "σ")
+    axis.curve(detail, before, color=COLOURS[1], linewidth=1.4, label="finest detail before")
+    if noise is not None:
+        curves.append(_positive(noise))
+        axis.curve(detail, curves[-1], color="black", linewidth=1, linestyle=":", label="noise, as estimated")
     if sigma_after is not None:
-        axis.curve(noise, _positive(sigma_after), color=COLOURS[0], linewidth=1.8, label="after")
+        curves.append(_positive(sigma_after))
+        axis.curve(detail, curves[-1], color=COLOURS[0], linewidth=1.8, label="finest detail after")
         share = 100 * (1 - np.asarray(sigma_after, float) / before)
         axis.curve(panels[1], share, color=COLOURS[2], linewidth=1.6)
         # a band made much worse must not flatten the others
-        panels[1].set(ylabel="σ removed (%)", ylim=(max(-100.0, min(0.0, 1.1 * finite(share).min())), 104))
+        panels[1].set(ylabel="detail removed (%)", ylim=(max(-100.0, min(0.0, 1.1 * finite(share).min())), 104))
         say_if_empty(panels[1], share)
     if autocorrelation is not None:
         known = finite(np.asarray(autocorrelation, float))
@@ -177,9 +184,9 @@ def noise_picture(
         panels[-1].set_ylabel("lag-1 autocorrelation\nof the residual")
         panels[-1].set_title("near 0: only noise was removed", fontsize=9, loc="right")
         say_if_empty(panels[-1], autocorrelation)
-    say_if_empty(noise, before, *([] if sigma_after is None else [_positive(sigma_after)]))
+    say_if_empty(detail, *curves)
     # above the curves, where it cannot hide one
-    noise.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=9, frameon=False, borderaxespad=0.1)
+    detail.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=9, frameon=False, borderaxespad=0.1)
     save(fig, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -108,5 +109,7 @@ def save_png(path: Path, data: NDArray[np.uint8], overwrite: bool) -> None:
     """Write a gray picture (rows, cols)."""
     from skimage.io import imsave
 
+    encoded = io.BytesIO()  # what the library does on a full disk is no single error
+    imsave(encoded, data, check_contrast=False, format="png")
     with atomic_path(path, overwrite=overwrite) as temporary:
-        imsave(temporary, data, check_contrast=False)
+        temporary.write_bytes(encoded.getbuffer())

@@ -36,8 +36,8 @@ ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab",
         ({"model": "mpcm", "input": "a.tif"}, None),
         ({"model": "mpcm", "input": "/vsizip/z.zip/a.tif"}, "was made from /vsizip/z.zip/a.tif, not"),
         ({"model": "mpcm"}, None),
-        ({}, None),
-        ([], None),
+        ({}, "a_summary.json is empty or damaged; check the results, and pass --overwrite"),
+        ([], "is empty or damaged"),
     ],
 )
 def test_results_of_another_image_model_or_other_weights_and_options_are_not_done(tmp_path, told, words):

@@ -70,8 +70,15 @@ def test_the_training_picture_marks_the_highest_figure(tmp_path, figures):
     curve, best = figure.lines
     assert curve.get_xydata().tolist() == [[10, 0.3], [20, 0.6], [30, 0.2], [40, 0.4]]
     assert best.get_xydata().tolist() == [[20, 0.6]]
-    assert [text.get_text() for text in figure.get_legend().get_texts()] == ["best: 0.6000 at step 20"]
+    assert [text.get_text() for text in figure.get_legend().get_texts()] == ["weights kept: 0.6000 at step 20"]
     assert (loss.get_ylabel(), figure.get_ylabel()) == ("training loss", "validation IoU")
+
+
+def test_the_training_picture_marks_the_weights_that_were_kept(tmp_path, figures):
+    log = tmp_path / "log.csv"
+    log.write_text("step,train_loss,val_score,val_iou\n50,0.9,0.8,0.62\n100,0.5,0.6,0.64\n")
+    report.training_picture(tmp_path / "log.png", log)
+    assert figures[0].axes[1].lines[1].get_xydata().tolist() == [[50, 0.62]]
 
 
 def test_the_training_picture_of_a_denoiser_has_its_psnr(tmp_path, shows):

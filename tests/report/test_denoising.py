@@ -39,7 +39,7 @@ def draw(cubes):
 def test_a_band_and_spectra_before_and_after(tmp_path, draw, size_of, shows):
     path = tmp_path / "d.png"
     draw(path, wavelengths=WAVELENGTHS, units="reflectance", title="scene")
-    assert size_of(path) == (1400, 895)
+    assert size_of(path) == (1400, 918)
     assert all(shows(path, colour) for colour in (BLUE, ORANGE, GREEN))
     assert not any(shows(path, colour, within=0) for colour in (PINK, SHADE, NO_DATA))
 
@@ -106,7 +106,7 @@ def test_bad_bands_are_shaded_and_do_not_stretch_the_spectra(tmp_path, draw, cub
 
 def test_without_pixels_there_are_no_spectra(tmp_path, draw, size_of, shows):
     draw(tmp_path / "n.png", pixels=[], spectra_before=np.empty((0, 30)), spectra_after=np.empty((0, 30)))
-    assert size_of(tmp_path / "n.png") == (1400, 495)
+    assert size_of(tmp_path / "n.png") == (1400, 518)
     assert not shows(tmp_path / "n.png", BLUE)
 
 
@@ -168,7 +168,7 @@ def test_worst_bands_state_their_noise_and_their_scales(tmp_path, cubes, figures
     for axes, data in zip(line, (before, after, before - after), strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), data)
     assert line[0].get_ylabel() == "band 3, 450.0 nm"
-    assert [axes.get_title() for axes in line[:2]] == ["before: noise σ 0.1", "after: noise σ 0.01"]
+    assert [axes.get_title() for axes in line[:2]] == ["before: finest detail σ 0.1", "after: finest detail σ 0.01"]
     low, high = np.percentile(after, (0.5, 99.5))
     largest = np.percentile(np.abs(before - after), 99.5)
     grey, difference = f"{low:.3g} to {high:.3g} DN", f"−{largest:.3g} to {largest:.3g} DN"

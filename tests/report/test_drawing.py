@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -11,6 +12,7 @@ from rsunfold.report.drawing import (
     curve_style,
     inset_window,
     outline,
+    save,
     show_difference,
     square,
     stretch,
@@ -51,6 +53,19 @@ def test_missing_differences_are_grey_and_none_is_white():
     missing, none, low, high = (to_hex(shown.to_rgba(v)) for v in shown.get_array()[0])
     assert missing == NO_DIFFERENCE.lower() and min(int(none[i : i + 2], 16) for i in (1, 3, 5)) > 240
     assert int(low[5:], 16) > int(low[1:3], 16) and int(high[1:3], 16) > int(high[5:], 16)  # blue, red
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_no_formulas_and_may_hold_any_character(tmp_path):
+    figure = Figure()
+    axes = figure.subplots()
+    axes.plot([1, 1e4], [1, 1e4], label="$_$")
+    axes.set(title="cost_$5_vs_$6.tif 図", xscale="log", yscale="log")
+    axes.legend()
+    save(figure, tmp_path / "a.png")
+    assert (tmp_path / "a.png").stat().st_size > 0
+    assert not axes.title.get_parse_math() and not axes.get_legend().get_texts()[0].get_parse_math()
+    assert all(label.get_parse_math() for label in axes.get_xticklabels())  # powers of ten
 
 
 def test_a_stretch_always_has_two_ends():

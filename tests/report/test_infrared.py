@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 
 from rsunfold import report
@@ -13,7 +14,7 @@ TRUTH, PREDICTION = "#2ee66b", "#ff6a3d"
 def test_quicklook_shows_boxes_and_outlines(tmp_path, scene, size_of, shows):
     path = tmp_path / "q.png"
     report.quicklook(path, *scene, title="scene")
-    assert size_of(path) == (1400, 960)
+    assert size_of(path) == (1400, 990)
     assert shows(path, "#FFB000") and shows(path, "#2EE66B")
 
 
@@ -38,6 +39,36 @@ def test_quicklook_of_a_decimated_image_reads_its_insets_from_the_full_one(tmp_p
     assert asked == [inset_window(t, 90, 120) for t in targets]
     report.quicklook(tmp_path / "b.png", *small, shape=(90, 120))
     assert size_of(tmp_path / "a.png")[1] > size_of(tmp_path / "b.png")[1]
+
+
+@pytest.mark.parametrize("shape", [(20, 400), (400, 20), (60, 240)])
+def test_quicklook_of_strips_shows_them_large_and_whole(tmp_path, shape, figures):
+    image = np.random.default_rng(0).random(shape)
+    rows, cols = shape
+    target = Target(1, rows / 2, cols / 2, rows // 2, rows // 2 + 2, cols // 2, cols // 2 + 2, 9, 1.0, 1.0, np.nan)
+    report.quicklook(tmp_path / "q.png", image, image, image > 0.999, [target])
+    figures[0].draw_without_rendering()
+    left, right = figures[0].axes[:2]
+    a, b = (axes.get_window_extent() for axes in (left, right))
+    stacked = cols > 4 * rows
+    assert (a.y0 > b.y1) == stacked and (a.width > 900) == stacked
+    (box,) = left.collections[0].get_paths()
+    assert np.ptp(box.vertices, axis=0).max() <= min(rows, cols)
+    bounds = figures[0].bbox
+    for axes in (left, right):
+        title = axes.title.get_window_extent()
+        assert bounds.x0 <= title.x0 and title.x1 <= bounds.x1
+
+
+def test_the_numbers_of_a_single_inset_are_inside_the_picture(tmp_path, scene, figures):
+    image, score, mask, targets = scene
+    report.quicklook(tmp_path / "q.png", image, score, mask, targets[:1])
+    figures[0].draw_without_rendering()
+    bounds = figures[0].bbox
+    labels = [
+        tick.get_window_extent() for axes in figures[0].findobj(Axes) if axes.axison for tick in axes.get_xticklabels()
+    ]
+    assert all(box.y0 >= bounds.y0 for box in labels)
 
 
 @pytest.mark.parametrize("shape", [(1, 40), (40, 1), (1, 1)])

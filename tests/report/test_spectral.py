@@ -82,18 +82,24 @@ def test_noise_has_a_panel_for_each_measure(tmp_path, size_of, shows):
 
 def test_the_share_of_the_noise_that_was_removed(tmp_path, figures):
     before, after, lag = np.array([0.4, 0.2, 0.1, 0]), np.array([0.1, 0.1, 0.15, 0.1]), np.array([0, 0.1, -0.2, 0.3])
-    report.noise_picture(tmp_path / "n.png", before, after, lag)
+    estimate = np.array([0.3, 0.1, 0.1, 0.05])
+    report.noise_picture(tmp_path / "n.png", before, after, lag, noise=estimate)
     noise, share, correlation = figures[0].axes
     known = np.array([0.4, 0.2, 0.1, np.nan])
     for axes, number, expected in (
         (noise, 0, known),
-        (noise, 2, after),
+        (noise, 2, estimate),
+        (noise, 4, after),
         (share, 0, [75, 50, -50, np.nan]),
         (correlation, 1, lag),  # the line at 0 lies below it
     ):
         np.testing.assert_array_equal(axes.lines[number].get_xdata(), [1, 2, 3, 4])
         np.testing.assert_allclose(axes.lines[number].get_ydata(), expected)
-    assert [text.get_text() for text in noise.get_legend().get_texts()] == ["before", "after"]
+    assert [text.get_text() for text in noise.get_legend().get_texts()] == [
+        "finest detail before",
+        "noise, as estimated",
+        "finest detail after",
+    ]
     low, high = share.get_ylim()
     assert low < -50 and high > 100
 

@@ -254,6 +254,8 @@ class _Made:
         conflicts = None if gap is None else gap_conflicts(np.asarray(source.wavelengths)[inside], gap)
         self.scene = source.scene(ranker.seed)
         self.selection: Selection = ranker.select(self.scene, wanted, conflicts, source.noun)
+        if self.selection.ranking.about.get("features_scaled_by") == "noise" and not source.wavelengths:
+            source.notes.append("the bands were taken as narrow, and are compared in units of their noise")
         order = self.selection.ranking.order
         self.ranking = [int(i) for i in inside[order]]
         self.near = set() if conflicts is None else set(inside[conflicts[:, order].any(axis=1)].tolist())

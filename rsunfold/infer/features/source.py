@@ -146,8 +146,7 @@ class ImageBands(FeatureSource):
                 raise InputError(f"{self.path} has a single usable band; there is nothing to choose from.")
             self.notes += self.image.remarks()
             if not self.wavelengths:
-                narrow = f"{NO_WAVELENGTHS}; its bands were taken as narrow, and are compared in units of their noise"
-                self.notes.append(narrow if self._narrow() else NO_WAVELENGTHS)
+                self.notes.append(NO_WAVELENGTHS)
 
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""

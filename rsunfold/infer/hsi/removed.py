@@ -26,8 +26,8 @@ class Removed:
     """Sums over strips, fed from top to bottom.
 
     subspace : of the image, with its noise. pixels : (row, col), all inside the image, whose spectra are kept; empty
-    chooses valid ones spread over it. pictures : also keep what the pictures need, and the structure of what was
-    removed.
+    chooses valid ones, those next to places spread over it. pictures : also keep what the pictures need, and the
+    structure of what was removed.
     """
 
     def __init__(
@@ -46,11 +46,12 @@ class Removed:
         self.spatial: list[tuple[int, Any, Any]] = []
         self.small: list[tuple[Spectra, Spectra]] = []
         self.spectra: dict[tuple[int, int], tuple[Spectra, Spectra]] = {}
+        self.nearest: dict[tuple[int, int], tuple[int, tuple[int, int], Spectra, Spectra]] = {}
         self.given = list(pixels)
         share = (np.arange(SHOWN_PIXELS) + 0.5) / SHOWN_PIXELS
         # Spread over rows, and over columns in another order.
         rows, cols = (share * image.rows).astype(int), (np.roll(share[::-1], 1) * image.cols).astype(int)
-        self.wanted = self.given or list(zip(rows.tolist(), cols.tolist(), strict=True))
+        self.places = [] if self.given else list(zip(rows.tolist(), cols.tolist(), strict=True))
 
     def add(self, row: int, before: Spectra, after: Spectra, valid: NDArray[np.bool_]) -> None:
         """Take the strip whose first row is ``row``: (bands that take part, h, cols) before and after."""
@@ -64,10 +65,17 @@ class Removed:
         squares = int(whole_squares(valid).sum())
         if squares:
             self.spatial.append((squares, spatial_noise(before, valid), spatial_noise(after, valid)))
-        for pixel in self.wanted:
+        for pixel in self.given:
             r = pixel[0] - row
-            if 0 <= r < valid.shape[0] and (valid[r, pixel[1]] or self.given):
+            if 0 <= r < valid.shape[0]:
                 self.spectra[pixel] = before[:, r, pixel[1]].copy(), after[:, r, pixel[1]].copy()
+        places = np.argwhere(valid) if self.places else np.empty((0, 2), int)
+        for place in self.places if len(places) else ():
+            apart = np.square(places - (place[0] - row, place[1])).sum(axis=1)
+            i = int(apart.argmin())
+            if place not in self.nearest or apart[i] < self.nearest[place][0]:
+                r, c = (int(n) for n in places[i])
+                self.nearest[place] = int(apart[i]), (row + r, c), before[:, r, c].copy(), after[:, r, c].copy()
         some = np.s_[-row % self.step :: self.step, :: self.step]
         hole = ~valid[some]
         small = before[(slice(None), *some)][self.shown], after[(slice(None), *some)][self.shown]
@@ -128,7 +136,7 @@ class Removed:
         image, bands = self.image, np.array(self.image.bands)
         shape = image.rows, image.cols
         before, after = (np.concatenate(parts, axis=1) for parts in zip(*self.small, strict=True))
-        noise, middle = self.subspace.noise, self.shown[0]
+        middle = self.shown[0]
         units = image.meta.units[0] if image.meta.units else ""
         wavelengths = image.meta.wavelengths
         bad = np.ones(image.count, bool)
@@ -139,10 +147,9 @@ class Removed:
             out[..., bands] = values
             return out
 
-        pixels = [p for p in self.wanted if p in self.spectra]
-        spectra = [
-            whole(np.array([self.spectra[p][i] for p in pixels]).reshape(len(pixels), len(bands))) for i in (0, 1)
-        ]
+        found = self.spectra | {pixel: spectra for _, pixel, *spectra in self.nearest.values()}
+        pixels = [p for p in self.given if p in found] or list(found)
+        spectra = [whole(np.array([found[p][i] for p in pixels]).reshape(len(pixels), len(bands))) for i in (0, 1)]
         denoising_picture(
             paths["report"],
             before[0],
@@ -156,7 +163,7 @@ class Removed:
             title=f"{title}; a band of medium noise",
             shape=shape,
         )
-        texture = self._texture()[1]
+        was, now = self._texture()
         worst_bands_picture(
             paths["bands"],
             [
@@ -164,8 +171,8 @@ class Removed:
                     int(bands[k]) + 1,
                     before[i],
                     after[i],
-                    float(noise[k]),
-                    float(texture[k]),
+                    float(was[k]),
+                    float(now[k]),
                     wavelengths[bands[k]] if wavelengths else math.nan,
                 )
                 for i, k in enumerate(self.shown[1:], start=1)
@@ -176,9 +183,10 @@ class Removed:
         )
         noise_picture(
             paths["noise"],
-            whole(noise),
-            whole(texture),
+            whole(was),
+            whole(now),
             whole(self.autocorrelation),
+            noise=whole(self.subspace.noise),
             wavelengths=wavelengths,
             bad=bad,
             title=title,
