@@ -113,6 +113,7 @@ def test_all_models_that_can_run(report, scenes, shipped, tiny):
     assert [m["model"] for m in found["models"]] == names and len(names) > 3
     assert f"skipped, because no weights are shipped: {', '.join(absent)}" in result.stderr
     for model in found["models"]:
+        assert model["formulas"].keys() >= {"iou_pooled", "niou", "f1_pooled", "roc", "gflop", "ms_per_image"}
         network = model["model"] == "l-rpcanet"
         assert model["parameters"] == (tiny.net.parameters_count if network else None)
         assert (model["gflop"] is not None) == network and model["ms_per_image"] > 0

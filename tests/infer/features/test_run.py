@@ -381,6 +381,15 @@ def test_narrow_bands_are_scaled_by_their_noise(write, counts, bands, gap, sampl
     assert found.summary["about_the_ranking"]["features_scaled_by"].startswith(scale)
 
 
+@pytest.mark.parametrize("model", ["spca-net", "variance"])
+def test_only_what_compares_bands_in_units_of_noise_says_so(counts, model):
+    ranker = FeatureRanker(model, memory="4GB")
+    found = select_array(counts[:30, 5:].copy(), ranker, Wanted(count=4), Options(), nodata=NODATA)
+    notes = found.summary["notes"]
+    assert any("no wavelengths" in note for note in notes)
+    assert any("in units of their noise" in note for note in notes) == (model == "spca-net")
+
+
 def test_several_nodata_values_are_refused_before_anything_is_ranked(counts):
     reader = ArrayReader(counts)
     reader.meta = replace(reader.meta, nodata=(-1.0, *(-99.0,) * (BANDS - 1)))

@@ -13,6 +13,7 @@ from rsunfold.cube import Meta
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.infer import spectral as image_module
 from rsunfold.infer.hsi import denoiser as denoiser_module
+from rsunfold.infer.hsi import removed as removed_module
 from rsunfold.infer.hsi import run as module
 from rsunfold.infer.hsi.run import Options, denoise_array, denoise_file, target_of
 from rsunfold.infer.tiles import Plan
@@ -499,6 +500,24 @@ def test_the_report(noisy, make, write, tmp_path, monkeypatch):
     row = json.loads(done.files["summary"].read_text())["per_band"][0]
     assert row["finest_wavelets_after"] < row["finest_wavelets_before"] and abs(row["residual_autocorrelation"]) < 0.3
     assert row["noise_sigma"] == pytest.approx(SIGMA, rel=0.3)
+
+
+def test_a_report_shows_spectra_of_pixels_that_have_data(noisy, make, write, tmp_path, monkeypatch):
+    monkeypatch.setattr(denoiser_module, "plan", lambda *args, **kwargs: Plan(False, 7))  # several strips
+    data, shown, draw = noisy.copy(), [], removed_module.denoising_picture
+
+    def picture(path, *panels, **options):
+        shown.append((options["pixels"], panels[2:]))
+        draw(path, *panels, **options)
+
+    monkeypatch.setattr(removed_module, "denoising_picture", picture)
+    data[:, :, :10] = data[:, 8:16] = np.nan  # all places at which spectra are looked for first
+    denoise_file(write(tmp_path / "a.tif", data), tmp_path / "b.tif", make(), Options(report=True))
+    ((pixels, (before, after)),) = shown
+    assert 2 <= len(pixels) == len(before) == len(set(pixels))
+    for (row, col), old, new in zip(pixels, before, after, strict=True):
+        np.testing.assert_allclose(old, data[:, row, col], rtol=1e-5)
+        assert np.isfinite(new).all()
 
 
 def test_a_report_of_an_image_with_hardly_a_valid_pixel(noisy, make):

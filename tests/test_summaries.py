@@ -1,0 +1,50 @@
+"""What the public functions say of a result is what its JSON holds, whatever kinds of numbers they were given."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rsunfold
+from rsunfold.cube import Meta
+from rsunfold.infer.features.run import Options as SelectOptions
+from rsunfold.infer.features.run import select_file
+from rsunfold.infer.features.select import FeatureRanker, Wanted
+from rsunfold.infer.hsi.denoiser import Denoiser
+from rsunfold.infer.hsi.run import Options as DenoiseOptions
+from rsunfold.infer.hsi.run import denoise_file
+from rsunfold.io.writer import RasterWriter
+
+CUBE = np.random.default_rng(0).normal(100, 10, (12, 30, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("call", "key", "value"),
+    [
+        (lambda: rsunfold.detect_ir(CUBE[0], model="top-hat", threshold=np.float32(0.5)), "threshold", 0.5),
+        (lambda: rsunfold.detect_ir(CUBE[0], model="top-hat", min_area=np.int64(2)), "min_area_px", 2),
+        (lambda: rsunfold.detect_ir(CUBE[0], model="top-hat", scale=np.array([0, 200])), "targets", 0),
+        (lambda: rsunfold.denoise_hsi(CUBE, model="fasthyde", sigma=np.float32(10)), "noise", "given"),
+        (
+            lambda: rsunfold.detect_anomaly(CUBE, model="rx", min_area=np.int64(2)),
+            "min_area_px",
+            2,
+        ),
+        (lambda: rsunfold.select_features(CUBE, model="variance", k=np.int64(3)), "selected", 3),
+    ],
+)
+def test_summaries_hold_what_json_holds(call, key, value):
+    summary = call().summary
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary[key] == value
+
+
+def test_files_may_be_paths(tmp_path):
+    source = tmp_path / "a.tif"
+    with RasterWriter(source, bands=12, rows=30, cols=32, dtype=np.float32, meta=Meta()) as raster:
+        raster.write(CUBE)
+    done = denoise_file(source, tmp_path / "b.tif", Denoiser("fasthyde", memory="4GB"), DenoiseOptions())
+    assert done.summary["input"] == str(source) and done.files["denoised"] == Path(tmp_path / "b.tif")
+    chosen = select_file(source, tmp_path, "a", FeatureRanker("variance"), Wanted(count=2), SelectOptions())
+    assert chosen.summary["input"] == str(source) and len(chosen.indices) == 2
