@@ -33,8 +33,8 @@ FORMULAS = {
     "iou_pooled": "TP / (TP + FP + FN), pixels of all images together",
     "niou": "mean over images of the image's IoU, 1 for an image with neither target nor detection",
     "f1_pooled": "2 TP / (2 TP + FP + FN), pixels of all images together",
-    "roc": "pd over fa for thresholds of the score alone, without the other tests of the rule; auc: area under it for "
-    f"fa from 0 to {AUC_FA:g}, divided by {AUC_FA:g}",
+    "roc": "for thresholds of the score alone, without the other tests of the rule: pd over fa by overlap (auc: the "
+    f"area for fa from 0 to {AUC_FA:g}, divided by {AUC_FA:g}), pd over false components by centroid",
 }
 """What the figures of a report are that have no convention beside them; None where a denominator is zero."""
 CONVENTIONS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -109,7 +108,5 @@ def save_png(path: Path, data: NDArray[np.uint8], overwrite: bool) -> None:
     """Write a gray picture (rows, cols)."""
     from skimage.io import imsave
 
-    encoded = io.BytesIO()  # what the library does on a full disk is no single error
-    imsave(encoded, data, check_contrast=False, format="png")
     with atomic_path(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(encoded.getbuffer())
+        imsave(temporary, data, check_contrast=False)

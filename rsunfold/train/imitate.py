@@ -54,12 +54,13 @@ def taken_over(teacher: Unrolled, net: Unrolled) -> Unrolled:
     An operator takes over one layer after the other up to the first that is of another kind or has other channels;
     smaller kernels lie in the middle of larger ones. Step sizes that both have are taken over too.
 
-    Raises ValueError for networks of other tasks, or of different numbers of stages.
+    Raises ValueError for networks of other tasks, of different numbers of stages, or where no layer fits.
     """
     if not isinstance(net, TargetNetwork) or not isinstance(teacher, TargetNetwork):
         raise ValueError("only networks for infrared targets can imitate")
     if len(net.stages) != len(teacher.stages):
         raise ValueError(f"it has {len(net.stages)} stages, and the teacher {len(teacher.stages)}")
+    taken = 0
     for own, theirs in zip(net.stages, teacher.stages, strict=True):
         sizes = dict(theirs.named_parameters(recurse=False))
         for name, size in own.named_parameters(recurse=False):
@@ -68,24 +69,30 @@ def taken_over(teacher: Unrolled, net: Unrolled) -> Unrolled:
         parts = dict(theirs.named_children())
         for name, operator in own.named_children():
             if isinstance(operator, Operator) and isinstance(parts.get(name), Operator):
-                _take_layers(parts[name], operator)
+                taken += _take_layers(parts[name], operator)
+    if not taken:
+        raise ValueError(f"no layer has the channels of the teacher's, whose architecture is {teacher.arch}")
     return net
 
 
-def _take_layers(theirs: Any, own: Any) -> None:
+def _take_layers(theirs: Any, own: Any) -> int:
+    """Take over the layers that fit; how many they are."""
+    taken = 0
     for old, new in zip((*theirs.features, theirs.head), (*own.features, own.head), strict=False):
         if type(old) is not type(new):
-            return
+            break
         if isinstance(new, nn.Conv2d):
             margin = [(m - n) // 2 for m, n in zip(new.kernel_size, old.kernel_size, strict=True)]
             if old.weight.shape[:2] != new.weight.shape[:2] or min(margin) < 0:
-                return
+                break
             nn.init.zeros_(new.weight)
             rows, columns = (slice(m, m + n) for m, n in zip(margin, old.kernel_size, strict=True))
             new.weight[:, :, rows, columns] = old.weight
             new.bias.copy_(old.bias)  # type: ignore[union-attr]
         else:
             new.load_state_dict(old.state_dict())
+        taken += 1
+    return taken
 
 
 @torch.no_grad()
@@ -123,13 +130,13 @@ def heads_fitted(teacher: TargetNetwork, net: TargetNetwork, images: Iterable[Te
                 columns = torch.cat((columns, torch.ones_like(columns[:, :1])), 1)
                 columns *= (raised - base).flatten(2)  # -eps of T, 1 of B and D
                 for sums, with_what in ((left, columns), (right, (aim - base).flatten(2))):
-                    sums[where] = sums.get(where, 0.0) + (columns @ with_what.mT).sum(0, dtype=torch.float64)
+                    sums[where] = sums.get(where, 0.0) + (columns @ with_what.mT).cpu().sum(0, dtype=torch.float64)
     finally:
         for hook in hooks:
             hook.remove()
     for where, head in heads.items():
         A = left[where]
-        A += RIDGE * A.diagonal().mean() * torch.eye(len(A), dtype=A.dtype, device=A.device)
+        A += RIDGE * A.diagonal().mean() * torch.eye(len(A), dtype=A.dtype)
         found = torch.linalg.solve(A, right[where]).flatten()
         head.weight.copy_(found[:-1].reshape(head.weight.shape))
         head.bias.copy_(found[-1:])

@@ -134,7 +134,7 @@ class Trainer:
                 if pupil:
                     self.say(f"fitting the operators of {self.recipe.model} to those of {self.recipe.begins_with}")
                     self.task.teach(self.origin, self.ema)
-            self.net.load_state_dict(self.ema.state_dict())
+                    self.net.load_state_dict(self.ema.state_dict())
         if self.world > 1:
             found = [self.task.state() if self.rank == 0 else None]
             torch.distributed.broadcast_object_list(found, 0, device=self.device)
@@ -146,7 +146,9 @@ class Trainer:
     def _revive(self) -> None:
         """Operators of the weights begun with that have no effect begin anew."""
         with torch.inference_mode():
-            dead = self.task.dead(self.ema)
+            # What a pupil has taken over; stages that were added have operators that are still to learn an effect.
+            pupil = self.recipe.begins_with != self.recipe.model
+            dead = self.task.dead(self.ema if pupil else self.origin)
         if dead is None:
             raise InputError(
                 "the recipe asks for optim.revive, but which operators have no effect cannot be told of denoising "

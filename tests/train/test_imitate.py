@@ -92,6 +92,11 @@ def test_a_fitted_pupil_finds_what_the_teacher_finds(random_network):
     assert errors[2] < 0.5 * errors[1] and errors[2] < 0.5 * errors[0]
 
 
+def test_a_teacher_of_other_channels_throughout_is_none(random_network):
+    with pytest.raises(ValueError, match=r"no layer has the channels of the teacher's, whose architecture is .*'c': 4"):
+        taken_over(random_network("l-rpcanet", c=4, C=6), random_network("rpcanet"))
+
+
 @pytest.mark.parametrize("arch", [{"c": 4, "C": 8}, {"c": 8, "C": 6}])
 def test_layers_of_other_channels_are_not_taken_over(arch, random_network):
     teacher, pupil = random_network("l-rpcanet", **arch), random_network("rpcanet")

@@ -751,6 +751,20 @@ def test_operators_without_effect_begin_anew_where_the_recipe_asks(learned, data
     assert torch.allclose(made.net.stages[0].FT.features[0].weight, begun, atol=1e-6) is not revive
 
 
+def test_operators_of_added_stages_do_not_begin_anew(data, tmp_path, random_network, monkeypatch):
+    """The F_B of an added stage has no effect yet, but the layers of the stage before it."""
+    shown = torch.rand(1, 1, 90, 80, generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(InfraredTask, "_shown", lambda self: iter([shown]))
+    small, start, said = random_network("l-rpcanet", carry_noise=False), tmp_path / "a.safetensors", []
+    weights.save(start, small, weights.WeightRecord("a", "l-rpcanet", small.arch))
+    recipe = tiny_recipe(1, 1, arch=small.arch | {"K": 3}, optim={"revive": True})
+    made = stop_after(trainer(recipe, data, tmp_path / "out", said, start), 0)
+    made.run()
+    assert not any("stages.2" in line for line in said if line.startswith("operators that begin anew"))
+    last, before = made.ema.stages[2].FB, made.ema.stages[1].FB
+    assert torch.equal(last.features[0].weight, before.features[0].weight)
+
+
 def test_revival_needs_to_know_what_is_dead(learned, data, tmp_path):
     """The images of these tests are too small to tell."""
     recipe = tiny_recipe(1, 1, optim={"revive": True})

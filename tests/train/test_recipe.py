@@ -60,7 +60,10 @@ def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
         (HEAD + '[teacher]\nmodel = "l-rpcanet"\n', "the teacher must be of another model than the network, l-rpcanet"),
         (HEAD + "[teacher]\nsteps = 5\n", "steps of imitation need the model of a teacher"),
         (HEAD + '[teacher]\nmodel = "rpcanet"\nsteps = -1\n', "teacher.steps must be at least 0, not -1"),
-        (HEAD + '[teacher]\nmodel = "lsnet"\n[optim]\nstart_share = 0.5\n', "no weights of this model to have a start"),
+        (
+            HEAD + '[teacher]\nmodel = "lsnet"\n[optim]\nstart_share = 0.5\n',
+            "with a teacher there are no weights of this model",
+        ),
         (HEAD + "[data]\nsplit = 3\n", r"split in \[data\] must be text, not 3"),
         (HEAD + '[data]\nweights = {a = "often"}\n', r"weights in \[data\] must be a table of numbers"),
         (HEAD + "data = 3\n", r"\[data\] must be a table, not 3"),
