@@ -208,9 +208,10 @@ def select_features(
     model, features, var, seed, memory : see ``rsunfold select-features --help``.
 
     Returns a :class:`rsunfold.infer.features.run.Selected` with ``indices`` (zero-based), ``data`` (what was chosen, in
-    the type of the input), ``ranking``, ``scores``, ``explained``, ``correlation`` and ``summary``. For images larger
-    than memory use the command line, or :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines
-    there is :class:`rsunfold.estimator.FeatureSelector`. Raises the errors of :mod:`rsunfold.errors`.
+    the type of the input, masked where masked integers were given), ``ranking``, ``scores``, ``explained``,
+    ``correlation`` and ``summary``. For images larger than memory use the command line, or
+    :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines there is
+    :class:`rsunfold.estimator.FeatureSelector`. Raises the errors of :mod:`rsunfold.errors`.
     """
     from rsunfold.infer.features.run import Options, select_array
     from rsunfold.infer.features.select import FeatureRanker, Wanted

@@ -70,11 +70,11 @@ class Options:
 class Found(Result):
     """What ``detect_anomaly`` found in one image.
 
-    anomalies : connected groups in scan order. threshold : the one used. summary : what the JSON summary holds.
-    files : what was written, by kind. score float32 (rows, cols) >= 0, NaN where invalid; mask bool (rows, cols);
-    stages : per stage the norms of background, residual and S, float32 (rows, cols); spectra : by id of an anomaly its
-    mean spectrum (bands that take part,), in units of the image; differing : for each anomaly, as text, the bands and
-    wavelengths that set it apart (:data:`rsunfold.infer.anomaly.objects.NAMES`).
+    anomalies : connected groups in scan order. threshold : the one used. summary : what the JSON summary holds. files :
+    what was written, by kind. score float32 (rows, cols) >= 0, NaN where invalid; mask bool (rows, cols); stages : per
+    stage the norms of background, residual and S, float32 (rows, cols); spectra : by id of an anomaly, of the 1000
+    strongest, its mean spectrum (bands that take part,), in units of the image; differing : for each anomaly, as text,
+    the bands and wavelengths that set it apart (:data:`rsunfold.infer.anomaly.objects.NAMES`).
     """
 
     anomalies: list[Target]

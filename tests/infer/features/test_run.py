@@ -381,6 +381,18 @@ def test_narrow_bands_are_scaled_by_their_noise(write, counts, bands, gap, sampl
     assert found.summary["about_the_ranking"]["features_scaled_by"].startswith(scale)
 
 
+@pytest.mark.parametrize("nodata", [None, NODATA])
+def test_the_mask_of_an_array_of_integers_comes_back(counts, nodata):
+    given = np.ma.array(counts, mask=np.zeros(counts.shape, bool))
+    given[:, 30, 20] = np.ma.masked
+    found = select_array(given, FeatureRanker("variance", memory="4GB"), Wanted(count=4), Options(), nodata=nodata)
+    hidden = np.ma.getmaskarray(found.data)
+    assert hidden[:, 30, 20].all() and hidden.sum() == 4
+    np.testing.assert_array_equal(np.ma.getdata(found.data), counts[found.indices])
+    plain = select_array(counts, FeatureRanker("variance", memory="4GB"), Wanted(count=4), Options(), nodata=nodata)
+    assert not np.ma.isMaskedArray(plain.data)
+
+
 @pytest.mark.parametrize("model", ["spca-net", "variance"])
 def test_only_what_compares_bands_in_units_of_noise_says_so(counts, model):
     ranker = FeatureRanker(model, memory="4GB")
