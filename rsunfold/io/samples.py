@@ -35,14 +35,14 @@ class Sample:
     image: Path
     mask: Path | None
 
-    def truth(self, shape: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def truth(self, shape: tuple[int, ...], of: Path | None = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Target pixels, and where the mask says what is there, both (rows, cols); raises InputError when the mask is
-        not of that ``shape``."""
+        not of that ``shape``, that of the image unless it is ``of`` another file."""
         if self.mask is None:
             return np.zeros(shape, bool), np.ones(shape, bool)
         truth, known = read_mask(self.mask, truth=True)
         if truth.shape != shape:
-            raise InputError(f"{self.mask} is {truth.shape} but {self.image} is {shape} (rows, columns).")
+            raise InputError(f"{self.mask} is {truth.shape} but {of or self.image} is {shape} (rows, columns).")
         return truth, known
 
 
@@ -105,6 +105,10 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
         ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
         raise InputError(
             f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."
+        )
+    if _numbers(values):
+        raise InputError(
+            f"{path} numbers its targets from 1 to {largest:g}: a target mask contains 0 and 1, or 0 and {full:g}."
         )
     known = cube.valid if (cube.valid & ~mask).any() else np.ones_like(cube.valid)
     if truth and mask.sum() > MOST * known.sum():

@@ -1,6 +1,7 @@
 """rsunfold evaluate detect-ir: of a model, and of somebody else's results."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pytest
 import rasterio
 from scipy import ndimage
 
-from rsunfold.infer.infrared.evaluate import WORST, evaluate_files
+from rsunfold.infer.infrared.evaluate import WORST, _resized, evaluate_files
 from rsunfold.io.samples import find_samples
 from rsunfold.simulate.infrared import infrared_scenes
 from rsunfold.simulate.write import save_png
@@ -115,6 +116,28 @@ def test_resizing_to_the_papers_convention(report, scenes, tiny):
     native, _ = report(*folders(scenes), *TOP_HAT)
     same_size, _ = report(*folders(scenes), *TOP_HAT, "--resize", "72")
     assert same_size["sets"]["all"] == native["sets"]["all"] != found["sets"]["all"]
+
+
+def test_images_are_resized_as_the_published_code_does():
+    """By OpenCV: means of 2 x 2 pixels for half of the size, and every second pixel of a mask."""
+    rng = np.random.default_rng(0)
+    gray, mask = rng.random((36, 40)).astype(np.float32), rng.random((36, 40)) > 0.5
+    halves = [gray[i::2, :36][:, j::2] for i in (0, 1) for j in (0, 1)]
+    np.testing.assert_allclose(_resized(gray[:, :36], 18), np.mean(halves, axis=0), rtol=1e-5)
+    assert (_resized(mask[:, :36], 18) == mask[::2, :36:2]).all()
+    assert (
+        _resized(mask, 27) == mask[np.floor(np.arange(27) * 36 / 27).astype(int)][:, np.arange(27) * 40 // 27]
+    ).all()
+
+
+def test_scores_in_double_precision_are_compared_as_they_are(report, scenes, tmp_path, write_image):
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    for mask in (scenes / "masks").iterdir():
+        with rasterio.open(mask) as ds:
+            write_image(folder / f"{mask.stem}.tif", np.where(ds.read(1) > 0, 0.5 + 1e-9, 0.1))
+    found, _ = report("--predictions", folder, "--masks", scenes / "masks")
+    assert found["sets"]["all"]["iou_pooled"] == 1
 
 
 def test_half_of_the_maximum_is_never_silent(report, fails, scenes):
@@ -323,7 +346,9 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     first.unlink()
     assert f"scores contains no prediction for {stem}" in message(scores)
     write_image(first, np.zeros((72, 71), np.float32))
-    assert "(72, 71)" in message(scores)
+    assert re.search(rf"masks.{stem}.png is \(72, 72\) but .*{first.name} is \(72, 71\)", message(scores))
+    write_image(first, np.where(np.eye(72), np.inf, 0.1).astype(np.float32))
+    assert f"{first.name} contains infinite scores; they must lie between 0 and 1" in message(scores)
     write_image(first, np.full((72, 72), 200, np.float32))
     assert "contains scores from 200 to 200; they must lie between 0 and 1" in message(scores)
     two = tmp_path / "data"

@@ -255,6 +255,19 @@ def test_a_truth_that_numbers_its_targets_is_refused(tmp_path):
     assert not read_mask(write(tmp_path / "e.tif", np.zeros((1, 3), np.uint8)), truth=True)[0].any()
 
 
+@pytest.mark.parametrize("truth", [False, True])
+def test_so_many_numbers_that_some_are_above_half_of_the_range_are_refused(tmp_path, truth):
+    numbers = np.zeros((40, 60), np.uint8)
+    numbers[::3, ::3].flat[:180] = np.arange(1, 181)
+    with pytest.raises(
+        InputError, match=r"m\.tif numbers its targets from 1 to 180: a target mask contains 0 and 1, or"
+    ):
+        read_mask(write(tmp_path / "m.tif", numbers), truth=truth)
+    grey = np.arange(240, dtype=np.uint8).reshape(12, 20)  # values that are no numbers of groups
+    grey[0, 0] = 200
+    assert read_mask(write(tmp_path / "g.tif", grey))[0].sum() == (grey > 127).sum()
+
+
 def test_a_prediction_that_numbers_its_targets_is_refused(tmp_path):
     numbers = np.zeros((8, 9), np.uint8)
     numbers[1, 1], numbers[5, 5] = 1, 2

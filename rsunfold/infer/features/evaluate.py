@@ -221,7 +221,7 @@ def evaluate_images(
             "labelled_pixels": int(known.sum()),
             "train_share": share,
             "split": split,
-            "tiles": int(tiles.max()) + 1 if split == "tiles" else None,
+            "tiles": len(np.unique(tiles[known])) if split == "tiles" else None,
             "seeds": [seed, seed + repeats - 1],
             "bands": numbers,
         }

@@ -119,6 +119,8 @@ def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]
         raise unknown("--noise", kind, KINDS)
     if not all(0 < sigma < math.inf for sigma in sigmas):
         raise UsageError(f"--sigma must be above 0, not {', '.join(f'{sigma:g}' for sigma in sigmas)}.")
+    if len({f"{sigma:g}" for sigma in sigmas}) < len(sigmas):
+        raise UsageError(f"--sigma repeats a value: {', '.join(f'{sigma:g}' for sigma in sigmas)}.")
     if kind in GAUSSIAN:
         if not sigmas:
             raise UsageError(f"--noise {kind} needs --sigma, such as --sigma 10,30,50,70.")

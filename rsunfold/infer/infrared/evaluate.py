@@ -324,7 +324,7 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
     def scores() -> Iterable[Result]:
         for sample, path in tracked(paths.items(), "comparing"):
             prediction = _read_mask(path) if rule is None else _read_scores(path, rule, asked)
-            truth, known = sample.truth(prediction.shape)
+            truth, known = sample.truth(prediction.shape, path)
             valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
             shown = "prediction, no image given"
             if sample.image != sample.mask:
@@ -357,7 +357,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     return read_mask(path)[0]
 
 
-def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[np.float32]:
+def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[Any]:
     """Scores of a file, whose own rule, with what is ``asked`` in its place, must be ``rule``."""
     cube = read_score(path)
     if cube.data.dtype.kind != "f":
@@ -373,7 +373,9 @@ def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[np.float32]:
             f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
             f"{_in_words(rule)}; {what}."
         )
-    score = np.where(cube.valid, cube.data[0], 0).astype(np.float32)
+    if np.isinf(cube.data).any():
+        raise InputError(f"{path} contains infinite scores; they must lie between 0 and 1.")
+    score = np.where(cube.valid, cube.data[0], 0).astype(cube.data.dtype)
     if score.min() < 0 or score.max() > 1:
         raise InputError(
             f"{path} contains scores from {score.min():.4g} to {score.max():.4g}; they must lie between 0 and 1."
@@ -409,10 +411,17 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
 
 
 def _resized(array: NDArray[Any], side: int) -> NDArray[Any]:
+    """An image (H, W) by bilinear interpolation without smoothing, or a mask by the nearest pixel, (side, side).
+
+    As OpenCV's INTER_LINEAR and INTER_NEAREST, by which the published code (RPCANet, WACV 2024) resizes them: row i of
+    a mask is row floor(i H / side), and an image of twice the size becomes the means of 2 x 2 pixels.
+    """
     from skimage.transform import resize
 
-    exact = array.dtype == np.bool_
+    if array.dtype == np.bool_:
+        rows, cols = (np.arange(side) * n // side for n in array.shape)
+        return np.asarray(array[np.ix_(rows, cols)])
     out = resize(  # type: ignore[no-untyped-call]
-        array, (side, side), order=0 if exact else 1, anti_aliasing=not exact, preserve_range=True, mode="edge"
+        array, (side, side), order=1, anti_aliasing=False, preserve_range=True, mode="edge"
     )
     return np.asarray(out, array.dtype)

@@ -128,7 +128,7 @@ def test_images(write, counts, truth, rankers, tmp_path):
     tiles = evaluate_images(
         {"a": path}, {"a": str(tmp_path / "y.mat")}, rankers[:1], [2], share=0.3, split="tiles", repeats=2
     )
-    assert tiles.protocol["tiles"] == 9
+    assert tiles.protocol["tiles"] == 6  # of nine, those with labels
     blocks = (np.arange(40)[:, None] // 16 * 3 + np.arange(33) // 16)[known]
     expected = classification(X, truth[known], 0.3, [0, 1], blocks)
     np.testing.assert_allclose(tiles.runs[1]["oa"]["values"], 100 * np.array(expected["oa"]))

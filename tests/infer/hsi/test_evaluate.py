@@ -97,6 +97,7 @@ def test_noises():
     assert noises("case5", []) == [("case5", None)]
     for kind, sigmas, message in (
         ("iid", [], "--noise iid needs --sigma"),
+        ("iid", [10.0, 20.0, 10.0], "--sigma repeats a value: 10, 20, 10"),
         ("case2", [10.0], "--noise case2 draws its own noise levels; leave out --sigma"),
         ("bandwis", [10.0], "unknown --noise 'bandwis'; did you mean 'bandwise'"),
         ("iid", [10.0, 0.0], "--sigma must be above 0"),
