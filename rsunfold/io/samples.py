@@ -72,11 +72,14 @@ class LabelledImage:
 
 def _numbers(values: NDArray[Any]) -> bool:
     """Whether the values above 0 number connected groups of pixels: 1, 2, ..., each of them in one place."""
-    from scipy.ndimage import label
+    from scipy.ndimage import find_objects, label
 
     found = np.unique(values[values > 0])
-    counted = found.size > 1 and np.array_equal(found, np.arange(1, found.size + 1))
-    return counted and all(label(values == n, np.ones((3, 3)))[1] == 1 for n in found)
+    if found.size < 2 or not np.array_equal(found, np.arange(1, found.size + 1)):
+        return False
+    numbers = np.maximum(values, 0).astype(np.int32)
+    boxes = find_objects(numbers)
+    return all(label(numbers[box] == n, np.ones((3, 3)))[1] == 1 for n, box in enumerate(boxes, start=1))
 
 
 def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

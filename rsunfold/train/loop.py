@@ -146,14 +146,18 @@ class Trainer:
     def _revive(self) -> None:
         """Operators of the weights begun with that have no effect begin anew."""
         with torch.inference_mode():
-            # What a pupil has taken over; stages that were added have operators that are still to learn an effect.
-            pupil = self.recipe.begins_with != self.recipe.model
-            dead = self.task.dead(self.ema if pupil else self.origin)
+            dead = self.task.dead(self.ema)
         if dead is None:
             raise InputError(
                 "the recipe asks for optim.revive, but which operators have no effect cannot be told of denoising "
                 "networks and of images of 64 pixels and less; leave it out."
             )
+        # Stages that were added have operators without an effect yet, whose layers are those of the last stage before.
+        last = len(self.origin.stages) - 1
+        added = {f"stages.{k}." for k in range(last + 1, len(self.net.stages))}
+        for name in [name for name in dead if name.startswith(tuple(added))]:
+            if f"stages.{last}.{name.split('.', 2)[2]}" not in dead:
+                del dead[name]
         torch.manual_seed(self.recipe.seed)
         fresh: Unrolled = get_model(self.recipe.model).build(**self.net.arch)
         try:

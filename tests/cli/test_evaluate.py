@@ -135,7 +135,9 @@ def test_scores_in_double_precision_are_compared_as_they_are(report, scenes, tmp
     folder.mkdir()
     for mask in (scenes / "masks").iterdir():
         with rasterio.open(mask) as ds:
-            write_image(folder / f"{mask.stem}.tif", np.where(ds.read(1) > 0, 0.5 + 1e-9, 0.1))
+            score = np.where(ds.read(1) > 0, 0.5 + 1e-9, 0.1)
+        score[0, :3] = -1e-60, 1 + 2.3e-16 if score[0, 1] > 0.5 else 0.1, -np.inf  # rounding, and what is declared
+        write_image(folder / f"{mask.stem}.tif", score, nodata=-np.inf)
     found, _ = report("--predictions", folder, "--masks", scenes / "masks")
     assert found["sets"]["all"]["iou_pooled"] == 1
 

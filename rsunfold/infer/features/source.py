@@ -216,7 +216,9 @@ class ImageBands(FeatureSource):
         """(bands, rows, cols), masked where only a mask says that pixels are invalid."""
         cube = self.image.reader.read(bands=chosen, scaled=False)
         hidden = select_bands(self.image.meta, chosen).unmarked(cube.data, cube.valid)
-        return np.ma.array(cube.data, mask=np.broadcast_to(hidden, cube.data.shape)) if hidden.any() else cube.data
+        return (
+            np.ma.array(cube.data, mask=np.broadcast_to(hidden, cube.data.shape).copy()) if hidden.any() else cube.data
+        )
 
     def close(self) -> None:
         """Close the file."""

@@ -373,14 +373,13 @@ def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[Any]:
             f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
             f"{_in_words(rule)}; {what}."
         )
-    if np.isinf(cube.data).any():
+    if (np.isinf(cube.data) & ~np.isin(cube.data, list(cube.meta.nodata_values.values()))).any():
         raise InputError(f"{path} contains infinite scores; they must lie between 0 and 1.")
     score = np.where(cube.valid, cube.data[0], 0).astype(cube.data.dtype)
-    if score.min() < 0 or score.max() > 1:
-        raise InputError(
-            f"{path} contains scores from {score.min():.4g} to {score.max():.4g}; they must lie between 0 and 1."
-        )
-    return score
+    low, high = (float(np.float32(end)) for end in (score.min(), score.max()))  # 1 + 1e-16 is rounding, no other scale
+    if low < 0 or high > 1:
+        raise InputError(f"{path} contains scores from {low:.4g} to {high:.4g}; they must lie between 0 and 1.")
+    return score.clip(0, 1)
 
 
 def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | None, *, roc: bool = True) -> Evaluation:

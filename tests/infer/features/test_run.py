@@ -388,6 +388,7 @@ def test_the_mask_of_an_array_of_integers_comes_back(counts, nodata):
     found = select_array(given, FeatureRanker("variance", memory="4GB"), Wanted(count=4), Options(), nodata=nodata)
     hidden = np.ma.getmaskarray(found.data)
     assert hidden[:, 30, 20].all() and hidden.sum() == 4
+    found.data[0, 1, 1] = found.data[0, 1, 1]  # it can be written to
     np.testing.assert_array_equal(np.ma.getdata(found.data), counts[found.indices])
     plain = select_array(counts, FeatureRanker("variance", memory="4GB"), Wanted(count=4), Options(), nodata=nodata)
     assert not np.ma.isMaskedArray(plain.data)
