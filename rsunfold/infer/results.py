@@ -23,6 +23,7 @@ from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.enmap import metadata_of
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, header_of_tiff, resolve
 from rsunfold.io.folders import SUFFIXES
+from rsunfold.io.jsonfile import plain
 from rsunfold.io.names import of_gdal
 from rsunfold.io.table import TABLE_SUFFIXES
 from rsunfold.io.writer import (
@@ -44,7 +45,15 @@ OF_FILES = "of files"
 
 
 class Result:
-    """A dataclass of results, which shows what it holds, not millions of samples: notebooks print what a cell gives."""
+    """A dataclass of results, which shows what it holds, not millions of samples: notebooks print what a cell gives.
+
+    summary : what the JSON summary holds, of the types that JSON has, whatever kinds of numbers were asked with.
+    """
+
+    summary: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        self.summary = plain(self.summary)
 
     def __repr__(self) -> str:
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]

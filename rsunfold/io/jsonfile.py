@@ -38,8 +38,3 @@ def plain(obj: Any) -> Any:
     if isinstance(obj, list | tuple | set | frozenset):
         return [plain(v) for v in obj]
     return str(obj) if isinstance(obj, Path) else obj
-
-
-def plain_dict(obj: Mapping[str, Any]) -> dict[str, Any]:
-    """:func:`plain` of a dictionary."""
-    return {name: plain(value) for name, value in obj.items()}

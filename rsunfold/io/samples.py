@@ -104,12 +104,13 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     largest = values.max(initial=0)
     full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
     mask = np.asarray(values > full / 2)
-    if largest > 0 and not mask.any() and (truth or _numbers(values)):
+    numbered = _numbers(values)
+    if largest > 0 and not mask.any() and (truth or numbered):
         ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
         raise InputError(
             f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."
         )
-    if _numbers(values):
+    if numbered:
         raise InputError(
             f"{path} numbers its targets from 1 to {largest:g}: a target mask contains 0 and 1, or 0 and {full:g}."
         )

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from rsunfold.errors import InputError
 from rsunfold.train.recipe import Recipe
 from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord
@@ -77,9 +78,10 @@ class TrainingTask(ABC):
     def teach(self, teacher: Unrolled, pupil: Unrolled) -> None:
         """Make the weights of ``pupil`` what training begins with; both are in evaluation and inference mode.
 
-        Called, after :meth:`begin`, for recipes whose ``begins_with`` is another model, the teacher's.
+        Called, after :meth:`begin`, for recipes whose ``begins_with`` is another model, the teacher's. Raises
+        InputError where networks of this task have no teachers.
         """
-        raise NotImplementedError
+        raise InputError("networks of this task cannot begin as pupils of another model.")
 
     def dead(self, net: Unrolled) -> dict[str, float] | None:
         """Names of the operators of ``net``, in evaluation mode, that give one number whatever the image, and that

@@ -34,7 +34,7 @@ from rsunfold.infer.results import (
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
-from rsunfold.io.jsonfile import plain_dict, write_json
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture
 from rsunfold.targets import Target
@@ -265,21 +265,19 @@ def _summary(
         )
     plan = scored.plan
     apart = f"windows of {plan.tile} pixels, each with its own background model"
-    return plain_dict(
-        {
-            **head_of(image),
-            **about(detector, options),
-            "bands_used": [b + 1 for b in s.bands],
-            "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
-            "valid_pixels": s.valid_pixels,
-            "invalid_pixels": s.pixels - s.valid_pixels,
-            "threshold": threshold,
-            "threshold_rule": rule,
-            "min_area_px": options.min_area,
-            "anomalies": len(anomalies.targets),
-            "anomaly_pixels": int(anomalies.mask.sum()),
-            "learned": scored.learned,
-            "computed": apart if scored.windowed else plan.words,
-            "notes": notes,
-        }
-    )
+    return {
+        **head_of(image),
+        **about(detector, options),
+        "bands_used": [b + 1 for b in s.bands],
+        "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
+        "valid_pixels": s.valid_pixels,
+        "invalid_pixels": s.pixels - s.valid_pixels,
+        "threshold": threshold,
+        "threshold_rule": rule,
+        "min_area_px": options.min_area,
+        "anomalies": len(anomalies.targets),
+        "anomaly_pixels": int(anomalies.mask.sum()),
+        "learned": scored.learned,
+        "computed": apart if scored.windowed else plan.words,
+        "notes": notes,
+    }

@@ -33,7 +33,7 @@ from rsunfold.infer.results import (
 from rsunfold.infer.work import claimed, move_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.csvfile import write_rows
-from rsunfold.io.jsonfile import plain_dict, write_json
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.memory import ArrayReader, as_array
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
 from rsunfold.io.writer import the_nodata
@@ -300,40 +300,38 @@ class _Made:
     def summary(self, started: float) -> dict[str, Any]:
         """The JSON report: everything that is needed to do it again, and what came of it."""
         s, w, o = self.source, self.wanted, self.options
-        return plain_dict(
-            {
-                "rsunfold": __version__,
-                "input": s.path,
-                "input_bytes": input_bytes(s.path),
-                "var": o.var,
-                f"{s.noun}s": s.count,
-                **s.about(),
-                **about(self.ranker, w, o),
-                "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
-                "drop_nm": [list(r) for r in o.drop],
-                "keep_nm": [list(r) for r in o.keep],
-                "features_in": o.features,
-                "ignored_columns": list(o.ignore),
-                "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
-                "selected": len(self.indices),
-                "selected_indices_zero_based": self.indices,
-                f"selected_{s.noun}s_one_based": [i + 1 for i in self.indices],
-                "selected_names": [s.names[i] for i in self.indices] if s.names else None,
-                "selected_wavelengths_nm": [s.wavelengths[i] for i in self.indices] if s.wavelengths else None,
-                "explained_variance": float(self.selection.explained[self.selection.count - 1]),
-                "ranking_indices_zero_based": self.ranking,
-                "scores_by_index": self.scores,
-                "explained_variance_by_rank": self.selection.explained,
-                "largest_correlation_by_rank": self.selection.correlation,
-                f"{s.noun}s_left_out": {str(i + 1): why for i, why in s.left_out.items()},
-                "samples_in_covariance": self.scene.count,
-                "samples_in_sample": self.scene.sample.shape[1],
-                "about_the_ranking": self.selection.ranking.about,
-                "columns_of_the_ranking": {s.noun if k == "band" else k: v for k, v in COLUMNS.items() if v},
-                "seconds": round(time.monotonic() - started, 3),
-                "notes": s.notes,
-            }
-        )
+        return {
+            "rsunfold": __version__,
+            "input": s.path,
+            "input_bytes": input_bytes(s.path),
+            "var": o.var,
+            f"{s.noun}s": s.count,
+            **s.about(),
+            **about(self.ranker, w, o),
+            "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
+            "drop_nm": [list(r) for r in o.drop],
+            "keep_nm": [list(r) for r in o.keep],
+            "features_in": o.features,
+            "ignored_columns": list(o.ignore),
+            "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
+            "selected": len(self.indices),
+            "selected_indices_zero_based": self.indices,
+            f"selected_{s.noun}s_one_based": [i + 1 for i in self.indices],
+            "selected_names": [s.names[i] for i in self.indices] if s.names else None,
+            "selected_wavelengths_nm": [s.wavelengths[i] for i in self.indices] if s.wavelengths else None,
+            "explained_variance": float(self.selection.explained[self.selection.count - 1]),
+            "ranking_indices_zero_based": self.ranking,
+            "scores_by_index": self.scores,
+            "explained_variance_by_rank": self.selection.explained,
+            "largest_correlation_by_rank": self.selection.correlation,
+            f"{s.noun}s_left_out": {str(i + 1): why for i, why in s.left_out.items()},
+            "samples_in_covariance": self.scene.count,
+            "samples_in_sample": self.scene.sample.shape[1],
+            "about_the_ranking": self.selection.ranking.about,
+            "columns_of_the_ranking": {s.noun if k == "band" else k: v for k, v in COLUMNS.items() if v},
+            "seconds": round(time.monotonic() - started, 3),
+            "notes": s.notes,
+        }
 
     def draw(self, path: Path) -> None:
         """The picture of the choice."""

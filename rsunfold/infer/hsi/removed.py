@@ -45,13 +45,12 @@ class Removed:
         self.structure: list[tuple[int, list[float | None]]] = []
         self.spatial: list[tuple[int, Any, Any]] = []
         self.small: list[tuple[Spectra, Spectra]] = []
-        self.spectra: dict[tuple[int, int], tuple[Spectra, Spectra]] = {}
         self.nearest: dict[tuple[int, int], tuple[int, tuple[int, int], Spectra, Spectra]] = {}
         self.given = list(pixels)
         share = (np.arange(SHOWN_PIXELS) + 0.5) / SHOWN_PIXELS
         # Spread over rows, and over columns in another order.
         rows, cols = (share * image.rows).astype(int), (np.roll(share[::-1], 1) * image.cols).astype(int)
-        self.places = [] if self.given else list(zip(rows.tolist(), cols.tolist(), strict=True))
+        self.places = self.given or list(zip(rows.tolist(), cols.tolist(), strict=True))
 
     def add(self, row: int, before: Spectra, after: Spectra, valid: NDArray[np.bool_]) -> None:
         """Take the strip whose first row is ``row``: (bands that take part, h, cols) before and after."""
@@ -65,16 +64,12 @@ class Removed:
         squares = int(whole_squares(valid).sum())
         if squares:
             self.spatial.append((squares, spatial_noise(before, valid), spatial_noise(after, valid)))
-        for pixel in self.given:
-            r = pixel[0] - row
-            if 0 <= r < valid.shape[0]:
-                self.spectra[pixel] = before[:, r, pixel[1]].copy(), after[:, r, pixel[1]].copy()
-        places = np.argwhere(valid) if self.places else np.empty((0, 2), int)
-        for place in self.places if len(places) else ():
-            apart = np.square(places - (place[0] - row, place[1])).sum(axis=1)
+        pixels = np.argwhere(np.ones_like(valid) if self.given else valid)
+        for place in self.places if len(pixels) else ():
+            apart = np.square(pixels - (place[0] - row, place[1])).sum(axis=1)
             i = int(apart.argmin())
             if place not in self.nearest or apart[i] < self.nearest[place][0]:
-                r, c = (int(n) for n in places[i])
+                r, c = (int(n) for n in pixels[i])
                 self.nearest[place] = int(apart[i]), (row + r, c), before[:, r, c].copy(), after[:, r, c].copy()
         some = np.s_[-row % self.step :: self.step, :: self.step]
         hole = ~valid[some]
@@ -147,8 +142,8 @@ class Removed:
             out[..., bands] = values
             return out
 
-        found = self.spectra | {pixel: spectra for _, pixel, *spectra in self.nearest.values()}
-        pixels = [p for p in self.given if p in found] or list(found)
+        found = {pixel: spectra for _, pixel, *spectra in self.nearest.values()}
+        pixels = self.given or list(found)
         spectra = [whole(np.array([found[p][i] for p in pixels]).reshape(len(pixels), len(bands))) for i in (0, 1)]
         denoising_picture(
             paths["report"],

@@ -36,7 +36,7 @@ from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.envi import TIFF_SUFFIXES
-from rsunfold.io.jsonfile import plain_dict, write_json
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
@@ -327,30 +327,28 @@ def _summary(
             "declare, which --dtype same does not mark; they have values in the result, but are NaN without "
             "--dtype same"
         )
-    return plain_dict(
-        {
-            **head_of(image),
-            **about(denoiser, options),
-            "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
-            "dtype": passage.dtype.name,
-            "units": _one(meta.units),
-            "bands_denoised": [b + 1 for b in s.bands],
-            "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
-            "adapted": None if passage.denoised.adaptation is None else passage.denoised.adaptation.summary(),
-            "bands_that_repeat_others": [b + 1 for b, told in zip(s.bands, subspace.repeated, strict=True) if told],
-            "signal_rank": subspace.rank,
-            "eigen_images": subspace.A.shape[1],
-            "stripes": None if subspace.lines is None else subspace.lines.stripes,
-            "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
-            "computed": plan.words,
-            "valid_pixels": s.valid_pixels,
-            "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
-            "samples_clipped": passage.clipped if passage.same else None,
-            "per_band": passage.removed.table(),
-            "seconds": round(time.monotonic() - started, 3),
-            "notes": notes,
-        }
-    )
+    return {
+        **head_of(image),
+        **about(denoiser, options),
+        "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
+        "dtype": passage.dtype.name,
+        "units": _one(meta.units),
+        "bands_denoised": [b + 1 for b in s.bands],
+        "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
+        "adapted": None if passage.denoised.adaptation is None else passage.denoised.adaptation.summary(),
+        "bands_that_repeat_others": [b + 1 for b, told in zip(s.bands, subspace.repeated, strict=True) if told],
+        "signal_rank": subspace.rank,
+        "eigen_images": subspace.A.shape[1],
+        "stripes": None if subspace.lines is None else subspace.lines.stripes,
+        "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
+        "computed": plan.words,
+        "valid_pixels": s.valid_pixels,
+        "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
+        "samples_clipped": passage.clipped if passage.same else None,
+        "per_band": passage.removed.table(),
+        "seconds": round(time.monotonic() - started, 3),
+        "notes": notes,
+    }
 
 
 def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[str]:

@@ -375,7 +375,7 @@ def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[Any]:
         )
     if (np.isinf(cube.data) & ~np.isin(cube.data, list(cube.meta.nodata_values.values()))).any():
         raise InputError(f"{path} contains infinite scores; they must lie between 0 and 1.")
-    score = np.where(cube.valid, cube.data[0], 0).astype(cube.data.dtype)
+    score = np.where(cube.valid, cube.data[0], 0)
     low, high = (float(np.float32(end)) for end in (score.min(), score.max()))  # 1 + 1e-16 is rounding, no other scale
     if low < 0 or high > 1:
         raise InputError(f"{path} contains scores from {low:.4g} to {high:.4g}; they must lie between 0 and 1.")

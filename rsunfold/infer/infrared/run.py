@@ -34,7 +34,7 @@ from rsunfold.infer.results import (
 )
 from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
-from rsunfold.io.jsonfile import plain_dict, write_json
+from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.report import quicklook, stages_picture
 from rsunfold.rule import Asked
@@ -314,19 +314,17 @@ def _summary(
     started: float,
 ) -> dict[str, Any]:
     meta: Meta = image.meta
-    return plain_dict(
-        {
-            **head_of(image),
-            "band": image.band_used,
-            "scale": image.scale.as_dict(),
-            **about(detector, options),
-            **passage.rule.as_dict(),
-            "min_area_px": options.min_area,
-            "computed": scored.computed,
-            "valid_pixels": passage.valid_pixels,
-            "target_pixels": passage.target_pixels,
-            "targets": len(targets),
-            "seconds": round(time.monotonic() - started, 3),
-            "notes": list(meta.notes),
-        }
-    )
+    return {
+        **head_of(image),
+        "band": image.band_used,
+        "scale": image.scale.as_dict(),
+        **about(detector, options),
+        **passage.rule.as_dict(),
+        "min_area_px": options.min_area,
+        "computed": scored.computed,
+        "valid_pixels": passage.valid_pixels,
+        "target_pixels": passage.target_pixels,
+        "targets": len(targets),
+        "seconds": round(time.monotonic() - started, 3),
+        "notes": list(meta.notes),
+    }
