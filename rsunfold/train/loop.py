@@ -97,9 +97,11 @@ class Trainer:
 
         Raises OutputError when ``out`` holds a run or its results already and ``resume`` is off, or cannot be written;
         InputError when the run there was made by another recipe, with other images or from other weights than ``start``
-        where that is given, or the loss is no longer finite.
+        where that is given, the recipe needs weights to begin with and there are none, or the loss is no longer finite.
         """
         end = time.monotonic() + 60 * minutes
+        if self.start is None and not resume:
+            self._refuse_random()
         self._open(resume)
         if self.world == 1:
             if not resume:
@@ -113,18 +115,23 @@ class Trainer:
         finally:
             torch.distributed.destroy_process_group()
 
-    def _begin(self) -> None:
-        """What the task learns beforehand, once for all processes, and kept: it may take as long as much training."""
-        o, pupil = self.recipe.optim, self.recipe.begins_with != self.recipe.model
-        if self.start is None and pupil:
+    def _refuse_random(self) -> None:
+        """Raise InputError for a recipe that does not begin with random weights."""
+        r, o = self.recipe, self.recipe.optim
+        if r.begins_with != r.model:
             raise InputError(
-                f"by the recipe, {self.recipe.model} begins as a pupil of {self.recipe.begins_with}; give its "
-                "weights with --from."
+                f"by the recipe, {r.model} begins as a pupil of {r.begins_with}; give its weights with --from."
             )
-        if self.start is None and (o.fixed_norm or o.start_share or o.revive):
+        if r.continued:
+            raise InputError(f"the recipe {r.name} goes on with weights that are trained; give them with --from.")
+        if o.fixed_norm or o.start_share or o.revive:
             raise InputError(
                 "the recipe needs weights to begin with (fixed_norm, start_share, revive); give them with --from."
             )
+
+    def _begin(self) -> None:
+        """What the task learns beforehand, once for all processes, and kept: it may take as long as much training."""
+        o, pupil = self.recipe.optim, self.recipe.begins_with != self.recipe.model
         begun = time.monotonic()
         if o.revive:
             self._revive()

@@ -44,6 +44,8 @@ class Optim:
 class Recipe:
     """What the recipes of all tasks have; ``validate_every`` counts steps, ``seed`` decides all that is random.
 
+    continued : the recipe goes on with weights, and is none for random ones.
+
     Each task has a subclass that adds its tables, such as [data] and [loss], as fields that are dataclasses.
     """
 
@@ -52,6 +54,7 @@ class Recipe:
     licence: str = ""
     arch: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
+    continued: bool = False
     validate_every: int = 1000
     optim: Optim = field(default_factory=Optim)
 

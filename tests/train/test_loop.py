@@ -56,6 +56,7 @@ def tiny_recipe(steps: int, validate_every: int, **changes) -> InfraredRecipe:
         model=changes.pop("model", "l-rpcanet"),
         arch=changes.pop("arch", {"K": 2, "c": 8, "C": 8, "R": 1}),
         seed=changes.pop("seed", 1),
+        continued=changes.pop("continued", False),
         validate_every=validate_every,
         data=Data(validation=0.25, **changes.pop("data", {})),
         augment=Augment(crop=24, salt=0.0, **changes.pop("augment", {})),
@@ -362,6 +363,16 @@ def test_the_first_steps_are_of_imitation_alone_and_resuming_goes_on_with_them(l
     resumed = trainer(recipe, data, tmp_path / "parts")
     resumed.run(resume=True)
     assert_same(dict(resumed.net.state_dict()), dict(whole.net.state_dict()))
+
+
+def test_recipes_that_go_on_with_weights_refuse_random_ones(data, tmp_path):
+    for changes, message in (
+        ({"continued": True}, "the recipe tiny goes on with weights that are trained; give them with --from"),
+        ({"optim": {"fixed_norm": True}}, "needs weights to begin with .* give them with --from"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trainer(tiny_recipe(1, 1, **changes), data, tmp_path / "out").run()
+        assert not (tmp_path / "out").exists()
 
 
 def test_a_pupil_needs_a_teacher_of_the_model_that_the_recipe_names(learned, data, tmp_path):

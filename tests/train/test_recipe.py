@@ -23,6 +23,7 @@ def test_shipped_recipes_load_and_build_their_network(path):
     recipe = load_recipe(path)
     assert recipe.name == path.stem
     assert get_model(recipe.model).build(**recipe.arch).parameters_count > 0
+    assert (recipe.continued or recipe.begins_with != recipe.model) == ("--from" in path.read_text())
 
 
 def test_values_land_where_they_belong(tmp_path):
