@@ -25,7 +25,7 @@ Cells = list[list[str]]
 
 @dataclass
 class Raw:
-    """What a file holds before anything is checked: features in columns, except where transposed says otherwise."""
+    """What a file holds before anything is checked: the features of text are its columns, arrays are as they are."""
 
     values: NDArray[Any]
     what: str

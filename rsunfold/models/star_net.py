@@ -249,10 +249,9 @@ class STARNet(DenoisingNetwork):
     K : stages. stride : pixels from patch to patch. literal : the paper's iteration to the letter, but for B^0, which
     is shrunk from the adjoint D' instead of the pseudo-inverse. Otherwise, each for the reason given with the class:
     patch cubes begin every 9th eigen-image instead of at each, a ninth of the work; a logarithmic penalty with weights
-    from the image (:class:`Shrinkage`), weighted
-    aggregation (:class:`Aggregation`), dictionaries of each stage's own that need not be separable in the pixels
-    (:class:`Dictionary`), and a proximal term rho in the Procrustes step, without which directions that hold hardly
-    any signal would turn at will.
+    from the image (:class:`Shrinkage`), weighted aggregation (:class:`Aggregation`), dictionaries of each stage's own
+    that need not be separable in the pixels (:class:`Dictionary`), and a proximal term rho in the Procrustes step,
+    without which directions that hold hardly any signal would turn at will.
 
     The published code is another network (SMDS-Net with nine stages); its checkpoint is imported as ``smds-net``.
     """

@@ -119,8 +119,8 @@ class InfraredTask(TrainingTask):
         self.teacher = teacher
 
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
-        """Targets may be as large as those of ``record``, and as those trained on; where the recipe draws crops on
-        errors, those of ``net``."""
+        """Say how many images of each set there are, and which sets the data lack; targets may be as large as those of
+        ``record``, and as those trained on; where the recipe draws crops on errors, look for those of ``net``."""
         for group in sorted({im.sample.group for im in self.train + self.validation}):
             train, held = ([im for im in some if im.sample.group == group] for some in (self.train, self.validation))
             free = all(im.sample.mask is None for im in train + held)
