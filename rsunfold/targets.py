@@ -78,23 +78,13 @@ class Target:
 class TargetCollector:
     """Targets of an image of ``rows`` x ``cols`` pixels, fed from top to bottom in strips of any height.
 
-    Targets of fewer than ``min_area`` pixels, or that are none by ``rule`` (None: any scores, also such as are no
-    probabilities; its threshold is not asked here), are left out of the list, but count as target pixels, not as
-    background, in the contrast of their neighbours.
-    Memory: one strip, plus the pieces found.
+    Targets that are none by ``rule`` (None: all are; its threshold is not asked here) are left out of the list, but
+    count as target pixels, not as background, in the contrast of their neighbours. Memory: one strip, plus the pieces
+    found.
     """
 
-    def __init__(
-        self,
-        rows: int,
-        cols: int,
-        *,
-        min_area: int = 1,
-        rule: Rule | None = None,
-        margin: int = MARGIN,
-    ) -> None:
-        self.rows, self.cols, self.min_area, self.margin = rows, cols, min_area, margin
-        self.rule = rule
+    def __init__(self, rows: int, cols: int, *, rule: Rule | None = None, margin: int = MARGIN) -> None:
+        self.rows, self.cols, self.rule, self.margin = rows, cols, rule, margin
         self._before: dict[int, int] = {}  # pieces in the strips above the one that begins at a row
         self._ids = np.zeros(1, np.int64)  # of the targets that the pieces, from 1, belong to; 0 for none
         self._next_row = 0
@@ -175,15 +165,13 @@ class TargetCollector:
         joined = {k: np.concatenate([np.empty(0), *(p[k] for p in self._pieces)]) for k in _HOW}
         t = _combine(group, count, joined)
         order = np.argsort(t["first"])
-        listed = t["area"] >= self.min_area
         if self.rule is not None:
             middle = np.stack([t["row_min"] + t["row_max"], t["col_min"] + t["col_max"]], axis=1) / 2
-            listed &= self.rule.keeps(t["area"], t["odds"], middle)
-        kept = order[listed[order]]
+            order = order[self.rule.keeps(t["area"], t["odds"], middle)[order]]
         ids = np.zeros(count, np.int64)
-        ids[kept] = np.arange(1, len(kept) + 1)
+        ids[order] = np.arange(1, len(order) + 1)
         self._ids = np.concatenate([[0], ids[group]])
-        return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(kept, start=1)]
+        return [self._target(n, {k: float(v[i]) for k, v in t.items()}, read) for n, i in enumerate(order, start=1)]
 
     def ids(self, row: int, mask: Mask) -> NDArray[np.int64]:
         """The id of the listed target that each pixel of the strip that begins at ``row`` belongs to, 0 for none; after

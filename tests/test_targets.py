@@ -77,14 +77,14 @@ def scenes(draw):
 @given(scenes(), st.integers(1, 6), st.integers(1, 4))
 def test_strips_give_the_targets_of_the_whole_image(scene, margin, min_area):
     score, mask, image, valid, heights = scene
-    collector = TargetCollector(*mask.shape, margin=margin, min_area=min_area)
+    collector = TargetCollector(*mask.shape, margin=margin, rule=Rule(0, min_area=min_area))
     row = 0
     for h in heights:
         s = slice(row, row + h)
         collector.add(row, score[s], mask[s], image[s], valid[s])
         row += h
     strips = collector.finish(lambda w: (image[w.slices], valid[w.slices], mask[w.slices]))
-    same(strips, find_targets(score, mask, image, valid, margin=margin, min_area=min_area))
+    same(strips, find_targets(score, mask, image, valid, margin=margin, rule=Rule(0, min_area=min_area)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -145,7 +145,7 @@ def test_ids_follow_the_scan_and_min_area_leaves_no_gap():
     mask = np.zeros((9, 12), bool)
     mask[4, 0] = mask[2, 9] = True
     mask[2, 3:5] = mask[7, 5:8] = True
-    big = find_targets(mask.astype(np.float32), mask, min_area=2)
+    big = find_targets(mask.astype(np.float32), mask, rule=Rule(0, min_area=2))
     assert [(t.id, t.row_min, t.col_min, t.area) for t in big] == [(1, 2, 3, 2), (2, 7, 5, 3)]
     assert [(t.id, t.row_min, t.col_min) for t in find_targets(mask.astype(np.float32), mask)] == [
         (1, 2, 3), (2, 2, 9), (3, 4, 0), (4, 7, 5)
@@ -177,7 +177,8 @@ def test_contrast_is_measured_on_the_ring_without_other_targets_and_invalid_pixe
     found = find_targets(mask.astype(np.float32), mask, image, valid)
     assert [t.scr for t in found if t.area == 4] == pytest.approx([expected])
     # a neighbour below min_area is no target, but no background either
-    assert find_targets(mask.astype(np.float32), mask, image, valid, min_area=2)[0].scr == pytest.approx(expected)
+    (large,) = find_targets(mask.astype(np.float32), mask, image, valid, rule=Rule(0, min_area=2))
+    assert large.scr == pytest.approx(expected)
 
 
 def test_contrast_is_nan_on_a_constant_or_too_small_ring():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.csvfile import write_rows
 from rsunfold.moments import Moments
+from rsunfold.rule import Rule
 from rsunfold.targets import Target, TargetCollector
 
 PICTURE_SIDE = 1000
@@ -54,7 +55,8 @@ def find_anomalies(image: SpectralImage, score: NDArray[np.float32], threshold: 
     valid = np.isfinite(score)
     above = np.zeros(score.shape, bool)
     above[valid] = score[valid] > threshold
-    collector = TargetCollector(*score.shape, min_area=min_area)
+    # The threshold twice, so that odds are asked of no score: they are no probabilities.
+    collector = TargetCollector(*score.shape, rule=Rule(threshold, threshold, min_area=min_area))
     collector.add(0, np.where(valid, score, 0), above)
     targets = collector.finish()
     groups = collector.ids(0, above)

@@ -172,13 +172,13 @@ class _Passage:
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
         self.image, self.model = image, detector.spec.name
-        self.rule = detector.own.asked(options.asked)
+        self.rule = replace(detector.own.asked(options.asked), min_area=options.min_area)
         if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
                 f"--min-area {options.min_area} is more than the {self.rule.max_area} pixels that the weights allow a "
                 "target; also give --max-area (0: no limit)."
             )
-        self.collector = TargetCollector(image.rows, image.cols, min_area=options.min_area, rule=self.rule)
+        self.collector = TargetCollector(image.rows, image.cols, rule=self.rule)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.small: list[tuple[NDArray[Any], NDArray[Any]]] = []
         self.small_masks: list[NDArray[Any]] = []
@@ -236,8 +236,7 @@ class _Passage:
 def _write_rasters(image: GrayImage, passage: _Passage, scored: LazyScores, paths: dict[str, Path]) -> list[Target]:
     """Write the rasters, and return the targets, which have to be known before their mask can be written."""
     size: dict[str, Any] = {"rows": image.rows, "cols": image.cols}
-    rule = replace(passage.rule, min_area=passage.collector.min_area)
-    note = {"RSUNFOLD_VERSION": __version__, "RSUNFOLD_MODEL": passage.model, **rule.tags}
+    note = {"RSUNFOLD_VERSION": __version__, "RSUNFOLD_MODEL": passage.model, **passage.rule.tags}
     score_meta = image.meta.spatial(band_names=("target score",), nodata=(math.nan,), tags=note)
     mask_meta = image.meta.spatial(band_names=("target mask",), nodata=(float(MASK_NODATA),), tags=note)
     with ExitStack() as stack:
