@@ -88,14 +88,13 @@ class Explainer:
     """
 
     def __init__(self, model: str = DEFAULTS["detect-ir"], *, weights: str | None = None, device: str = "auto") -> None:
-        from rsunfold.weights import load
+        from rsunfold.weights import chosen, load
 
         self.detector = Detector(model, weights=weights, device=device)
         self.detector.require_stages()
         self.device: torch.device = self.detector.device
-        name = weights or self.detector.spec.weights
-        assert name is not None
-        self.net: Unrolled = load(name, model)[0].requires_grad_(False).to(self.device)
+        net = load(chosen(self.detector.spec, weights), model)[0]
+        self.net: Unrolled = net.requires_grad_(False).to(self.device)
 
     def explain(self, gray: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """(numbers, variables) of each stage for an image float32 (H, W): see ``DEFINITIONS``; (H, W) by letter."""
