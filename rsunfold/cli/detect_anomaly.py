@@ -85,9 +85,9 @@ def detect_anomaly(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
-    from rsunfold.infer.anomaly.run import Found, Options, about, detect_file, output_names, replaced_names
+    from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
     from rsunfold.infer.earlier import is_done
-    from rsunfold.infer.results import results_folder
+    from rsunfold.infer.results import about, all_names, results_folder
 
     options = Options(
         var=var,
@@ -100,7 +100,9 @@ def detect_anomaly(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    files = input_files(inputs, overwrite, lambda stem: (folder / name for name in replaced_names(stem, options)))
+    files = input_files(
+        inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options))
+    )
     use_threads(threads)
     detector = AnomalyDetector(
         model,

@@ -86,8 +86,8 @@ def detect_ir(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.infrared.detector import Detector
-    from rsunfold.infer.infrared.run import Detection, Options, about, detect_file, output_names, replaced_names
-    from rsunfold.infer.results import results_folder
+    from rsunfold.infer.infrared.run import Detection, Options, detect_file, output_names
+    from rsunfold.infer.results import about, all_names, results_folder
 
     options = Options(
         threshold=threshold,
@@ -104,7 +104,9 @@ def detect_ir(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    files = input_files(inputs, overwrite, lambda stem: (folder / name for name in replaced_names(stem, options)))
+    files = input_files(
+        inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options))
+    )
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
     if stages:

@@ -94,9 +94,9 @@ def select_features(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.earlier import is_done
-    from rsunfold.infer.features.run import Options, Selected, about, replaced_names, select_file, written_names
+    from rsunfold.infer.features.run import Options, Selected, replaced_names, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
-    from rsunfold.infer.results import results_folder
+    from rsunfold.infer.results import about, results_folder
 
     folder = results_folder(output)
     wanted = Wanted(count=count, variance=variance, min_gap=min_gap)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -86,6 +86,10 @@ class Budgeted:
     def room(self) -> int:
         """Bytes of the budget beside the program itself."""
         return max(0, int(self.memory - self.held))
+
+    def describe(self) -> dict[str, Any]:
+        """The model, its options or weights, and the device, for the JSON summary."""
+        raise NotImplementedError
 
 
 def free_on(device: torch.device, budget: int) -> int:

@@ -11,12 +11,13 @@ import textwrap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from rsunfold import __version__
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.infer.device import Budgeted
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
@@ -35,7 +36,6 @@ from rsunfold.io.writer import (
 from rsunfold.registry import ModelSpec
 from rsunfold.torchstate import usual_torch
 
-Options = TypeVar("Options")
 NOT_WRITTEN = {".nc", ".h5", ".hdf", ".he5", ".vrt", ".jp2", ".xyz", ".zarr"}
 FILES = {*SUFFIXES, *ENVI_SUFFIXES, *DATA_SUFFIXES, *TABLE_SUFFIXES, *NOT_WRITTEN}
 FILES |= {".json", ".geojson", ".gpkg", ".shp"}
@@ -85,6 +85,11 @@ def asked_for(*options: Any, **more: Any) -> dict[str, Any]:
     but for those that are :func:`of_files`, and ``more``."""
     fields = ((given, f) for given in options for f in dataclasses.fields(given))
     return {f.name: getattr(given, f.name) for given, f in fields if OF_FILES not in f.metadata} | more
+
+
+def about(model: Budgeted, *options: Any, **more: Any) -> dict[str, Any]:
+    """What the summary says of the model and of what was asked for, see :func:`asked_for`."""
+    return {**model.describe(), "asked": asked_for(*options, **more)}
 
 
 def of_files(default: Any, *others: Any) -> Any:
@@ -203,14 +208,17 @@ def told_by(summary: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def all_names(names_of: Callable[[Options], dict[str, str]], options: Options) -> set[str]:
-    """Names that one input gives with any options that decide which files there are: a new result replaces them all."""
-    fields = dataclasses.fields(options)  # type: ignore[arg-type]
+def all_names(names_of: Callable[..., dict[str, str]], *given: Any, options: Any) -> set[str]:
+    """Names that one input gives with any options that decide which files there are: a new result replaces them all.
+
+    names_of : called with ``given`` and options.
+    """
+    fields = dataclasses.fields(options)
     values = {f.name: found for f in fields if (found := f.metadata.get(OF_FILES))}
     names: set[str] = set()
     for chosen in itertools.product(*values.values()):
-        other = dataclasses.replace(options, **dict(zip(values, chosen, strict=True)))  # type: ignore[type-var]
-        names |= set(names_of(other).values())
+        other = dataclasses.replace(options, **dict(zip(values, chosen, strict=True)))
+        names |= set(names_of(*given, other).values())
     return names
 
 

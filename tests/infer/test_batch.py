@@ -12,6 +12,7 @@ from rsunfold.infer.features import run as features
 from rsunfold.infer.hsi import run as hsi
 from rsunfold.infer.infrared import explain
 from rsunfold.infer.infrared import run as infrared
+from rsunfold.infer.results import all_names
 from rsunfold.io.envi import TIFF_SUFFIXES
 from rsunfold.io.folders import LAST, is_result
 from rsunfold.io.writer import ENVI_SUFFIXES
@@ -106,9 +107,9 @@ def test_patterns_leave_out_what_lies_beside_an_image(tmp_path, monkeypatch):
 
 TARGETS = [hsi.target_of(Path(f"a_denoised{suffix}"), "a") for suffix in TIFF_SUFFIXES + ENVI_SUFFIXES]
 RESULTS = {
-    "detect-ir": infrared.replaced_names("a", infrared.Options()),
+    "detect-ir": all_names(infrared.output_names, "a", options=infrared.Options()),
     "explain": set(explain.output_names("a").values()),
-    "detect-anomaly": anomaly.replaced_names("a", anomaly.Options()),
+    "detect-anomaly": all_names(anomaly.output_names, "a", options=anomaly.Options()),
     "denoise-hsi": set().union(*(hsi.replaced_names(target, hsi.Options(), kept="a") for target in TARGETS)),
     "select-features": features.replaced_names("a", features.Options()),
 }

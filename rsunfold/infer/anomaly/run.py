@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,8 @@ from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_a
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
 from rsunfold.infer.results import (
     Result,
+    about,
     all_names,
-    asked_for,
     environment,
     head_of,
     of_files,
@@ -103,16 +102,6 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_summary.json"}
 
 
-def replaced_names(stem: str, options: Options) -> set[str]:
-    """See :func:`rsunfold.infer.results.all_names`."""
-    return all_names(partial(output_names, stem), options)
-
-
-def about(detector: AnomalyDetector, options: Options) -> dict[str, Any]:
-    """What the summary says of the model and of what was asked for."""
-    return {**detector.describe(), "asked": asked_for(options)}
-
-
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
     """Detect anomalies in an image and keep everything in memory."""
     started = time.monotonic()
@@ -142,7 +131,7 @@ def detect_file(
         paths = {kind: work / name for kind, name in names.items()}
         _write_rasters(image, found, scored, paths)
         _write_reports(image, found, anomalies, paths, options)
-        move_results(work, folder, options.overwrite, replaced_names(stem, options))
+        move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
     found.files = {kind: folder / name for kind, name in names.items()}
     return found
 
@@ -187,8 +176,8 @@ def _write_rasters(image: SpectralImage, found: Found, scored: Scored, paths: Ma
         names = tuple(f"stage {k} norm of {letter}" for k, maps in enumerate(scored.stages, 1) for letter in maps)
         stack = np.stack([values for maps in scored.stages for values in maps.values()])
         layers["stages"] = (replace(meta, band_names=names, nodata=(math.nan,) * len(names)), stack)
-    for kind, (about, data) in layers.items():
-        with RasterWriter(paths[kind], bands=len(data), dtype=data.dtype, meta=about, **size) as file:
+    for kind, (placed, data) in layers.items():
+        with RasterWriter(paths[kind], bands=len(data), dtype=data.dtype, meta=placed, **size) as file:
             for window in image.whole.parts(ROWS):
                 file.write(data[:, *window.slices], window)
 

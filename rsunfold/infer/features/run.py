@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, cor
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
 from rsunfold.infer.results import (
     Result,
+    about,
     all_names,
-    asked_for,
     environment,
     input_bytes,
     of_files,
@@ -112,7 +111,7 @@ def output_names(stem: str, suffix: str, options: Options) -> dict[str, str]:
 
 def replaced_names(stem: str, options: Options) -> set[str]:
     """See :func:`rsunfold.infer.results.all_names`: whatever the input is, a table or an image."""
-    every = (all_names(partial(output_names, stem, s), options) for s in (".tif", ".img", *TABLE_KINDS))
+    every = (all_names(output_names, stem, s, options=options) for s in (".tif", ".img", *TABLE_KINDS))
     return set().union(*every)
 
 
@@ -120,11 +119,6 @@ def written_names(folder: Path, stem: str, options: Options) -> dict[str, str]:
     """Those of the input ``stem`` in ``folder``; whether it is a table tells what an earlier run has written of it."""
     table = next((s for s in TABLE_KINDS if (folder / f"{stem}_selected{s}").exists()), None)
     return output_names(stem, table or (".img" if options.envi else ".tif"), options)
-
-
-def about(ranker: FeatureRanker, wanted: Wanted, options: Options) -> dict[str, Any]:
-    """What the summary says of the model and of what was asked for."""
-    return {**ranker.describe(), "asked": asked_for(wanted, options)}
 
 
 def select_array(

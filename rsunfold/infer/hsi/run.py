@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import UsageError
+from rsunfold.infer import results
 from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
     FILES,
     Result,
     all_names,
-    asked_for,
     environment,
     head_of,
     of_files,
@@ -111,14 +110,14 @@ def replaced_names(target: Path, options: Options, *, kept: str) -> set[str]:
     stem."""
     every: set[str] = set()
     for suffix in {target.suffix, *((".tif", ".img") if target.stem.endswith(DENOISED) else ())}:
-        every |= all_names(partial(output_names, target.with_suffix(suffix)), options)
+        every |= all_names(output_names, target.with_suffix(suffix), options=options)
     own = set(output_names(target, options).values())
     return own | {name for name in every if Path(name).stem != kept}
 
 
 def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
-    """What the summary says of the model and of what was asked for."""
-    return {**denoiser.describe(), "asked": asked_for(options, sigma=denoiser.sigma, adapt=denoiser.adapt)}
+    """See :func:`rsunfold.infer.results.about`."""
+    return results.about(denoiser, options, sigma=denoiser.sigma, adapt=denoiser.adapt)
 
 
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:

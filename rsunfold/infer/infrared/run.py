@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from rsunfold.infer.infrared.detector import Detector, LazyScores
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import (
     Result,
+    about,
     all_names,
-    asked_for,
     environment,
     head_of,
     of_files,
@@ -106,16 +105,6 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
     return names | {"summary": f"{stem}_summary.json"}
 
 
-def replaced_names(stem: str, options: Options) -> set[str]:
-    """See :func:`rsunfold.infer.results.all_names`."""
-    return all_names(partial(output_names, stem), options)
-
-
-def about(detector: Detector, options: Options) -> dict[str, Any]:
-    """What the summary says of the model and of what was asked for."""
-    return {**detector.describe(), "asked": asked_for(options)}
-
-
 def detect_array(source: CubeReader | str, detector: Detector, options: Options) -> Detection:
     """Detect targets in an image that fits in memory, and keep everything in memory."""
     started = time.monotonic()
@@ -163,7 +152,7 @@ def detect_file(
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
             _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
-        move_results(work, folder, options.overwrite, replaced_names(stem, options))
+        move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
     return Detection(targets, passage.rule.threshold, summary, {k: folder / n for k, n in names.items()})
 
 
