@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.arrays import Mask
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import InputError
 from rsunfold.metrics.counted import counted
 from rsunfold.metrics.infrared import partial_auc
 
 LIMITS = (0.01, 0.1)
 """Largest false-alarm rates of the partial areas."""
 PERCENTILES = (10, 25, 50, 75, 90)
+MOST = 2000
+"""Corners of a curve, at least 4."""
 
 FORMULAS = {
     "auc_df": "AUC(D,F) = P(s of A > s of B) + P(equal) / 2 over all pairs of an anomaly and a background pixel",
@@ -93,23 +95,20 @@ def detection(score: NDArray[Any], truth: Mask, valid: Mask | None = None) -> di
     }
 
 
-def roc(score: NDArray[Any], truth: Mask, valid: Mask | None = None, *, most: int = 2000) -> tuple[Values, Values]:
+def roc(score: NDArray[Any], truth: Mask, valid: Mask | None = None) -> tuple[Values, Values]:
     """(PF, PD), both (n,) and rising from 0 to 1: the corners of the ROC; arguments and errors as in detection().
 
-    Joined by straight lines they are the ROC itself, unless it has more than ``most`` corners, at least 4. Then the
-    half of ``most`` with the smallest PF stay, and of the others as many as may, spread evenly over the logarithm of
-    PF. Raises UsageError for a smaller ``most``.
+    Joined by straight lines they are the ROC itself, unless it has more than MOST corners. Then the half of MOST with
+    the smallest PF stay, and of the others as many as may, spread evenly over the logarithm of PF.
     """
-    if most < 4:
-        raise UsageError(f"a curve needs room for 4 points or more, got {most}.")
     s, anomalous = _checked(score, truth, valid)
     found, alarms = (np.concatenate([[0], np.cumsum(counts)]) for counts in _counts(s, anomalous))
     flat = [np.concatenate([[False], (d[1:] == 0) & (d[:-1] == 0), [False]]) for d in (np.diff(found), np.diff(alarms))]
     corner = np.flatnonzero(~(flat[0] | flat[1]))
-    if corner.size > most:
-        exact = most // 2
+    if corner.size > MOST:
+        exact = MOST // 2
         rest = np.log(alarms[corner[exact:]])  # the first two corners alone may have PF = 0
-        wanted = np.searchsorted(rest, np.linspace(rest[0], rest[-1], most - exact - 1))
+        wanted = np.searchsorted(rest, np.linspace(rest[0], rest[-1], MOST - exact - 1))
         corner = corner[np.unique(np.concatenate([np.arange(exact), exact + wanted, [corner.size - 1]]))]
     return alarms[corner] / alarms[-1], found[corner] / found[-1]
 

@@ -63,7 +63,9 @@ def quality(
     Raises InputError when shapes differ, no pixel is valid, or a valid value is not finite; UsageError for a data
     range that is not above 0.
     """
-    valid = _checked(clean, restored, data_range, valid)
+    if not 0 < data_range < math.inf:
+        raise UsageError(f"the data range must be a number above 0, got {data_range}.")
+    valid = _checked(clean, restored, valid)
     from scipy import ndimage
 
     whole = ndimage.binary_erosion(valid, np.ones((WINDOW, WINDOW), dtype=bool), border_value=0)
@@ -121,7 +123,7 @@ def residual_structure(residual: NDArray[Any], valid: Mask | None = None) -> lis
     valid : bool (rows, cols); only pairs of two valid pixels count. None for a constant band and without any pair.
     Raises InputError for a wrong shape, no valid pixel, or a valid value that is not finite.
     """
-    valid = _checked(residual, residual, 1.0, valid)
+    valid = _checked(residual, residual, valid)
     pairs = [valid[1:] & valid[:-1], valid[:, 1:] & valid[:, :-1]]
     counts = [int(pair.sum()) for pair in pairs]
     answer: list[float | None] = []
@@ -136,10 +138,8 @@ def residual_structure(residual: NDArray[Any], valid: Mask | None = None) -> lis
     return answer
 
 
-def _checked(first: NDArray[Any], second: NDArray[Any], data_range: float, valid: Mask | None) -> Mask:
+def _checked(first: NDArray[Any], second: NDArray[Any], valid: Mask | None) -> Mask:
     """The valid mask, after checking everything but the values."""
-    if not 0 < data_range < math.inf:
-        raise UsageError(f"the data range must be a number above 0, got {data_range}.")
     if first.ndim != 3 or first.shape != second.shape or not first.size:
         raise InputError(f"cubes to compare need one shape (bands, rows, cols), got {first.shape} and {second.shape}.")
     valid = np.ones(first.shape[1:], dtype=bool) if valid is None else valid

@@ -123,10 +123,10 @@ class PatchGrid:
         return total
 
 
-def dct_dictionary(size: int = SIDE) -> Tensor:
-    """The orthonormal discrete cosine basis, columns of rising frequency, float32 (size, size)."""
-    n = torch.arange(size, dtype=torch.float64)
-    D = torch.cos(math.pi * (n[:, None] + 0.5) * n / size)
+def dct_dictionary() -> Tensor:
+    """The orthonormal discrete cosine basis, columns of rising frequency, float32 (SIDE, SIDE)."""
+    n = torch.arange(SIDE, dtype=torch.float64)
+    D = torch.cos(math.pi * (n[:, None] + 0.5) * n / SIDE)
     D /= torch.linalg.vector_norm(D, dim=0)
     return D.float()
 

@@ -146,9 +146,9 @@ def _chunks(L: int, chunk: int) -> tuple[int, int]:
     return chunks, -(-L // chunks)
 
 
-def scan_macs(S: int, L: int, H: int, P: int, N: int, *, chunk: int = CHUNK) -> int:
+def scan_macs(S: int, L: int, H: int, P: int, N: int) -> int:
     """Multiply-accumulates of the matrix products of the scans of S sequences of L steps, both ways."""
-    chunks, Q = _chunks(L, chunk)
+    chunks, Q = _chunks(L, CHUNK)
     within = Q * Q * N + Q * Q * H * P
     between = 2 * 2 * Q * N * H * P if chunks > 1 else 0
     return S * chunks * (within + between)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scipy.io import loadmat
 from sklearn.metrics import roc_auc_score
 
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import InputError
+from rsunfold.metrics import anomaly
 from rsunfold.metrics.anomaly import FORMULAS, LIMITS, detection, roc
 from rsunfold.scene import scene_of
 
@@ -127,16 +128,17 @@ def test_scores_that_differ_by_the_last_bit_are_not_tied():
 
 
 @pytest.mark.parametrize("share", [0.5, 0.005])
-def test_a_long_curve_is_thinned_but_not_where_false_alarms_are_few(share):
+def test_a_long_curve_is_thinned_but_not_where_false_alarms_are_few(share, monkeypatch):
     score, truth = drawn(1, 10**6, 200, 300, share)
-    whole, thin = roc(score, truth, most=10**9), roc(score, truth, most=100)
+    monkeypatch.setattr(anomaly, "MOST", 10**9)
+    whole = roc(score, truth)
+    monkeypatch.setattr(anomaly, "MOST", 100)
+    thin = roc(score, truth)
     assert len(thin[0]) == len(thin[1]) <= 100
     assert all(np.array_equal(t[:50], w[:50]) for t, w in zip(thin, whole, strict=True))
     assert set(zip(*thin, strict=True)) <= set(zip(*whole, strict=True))
     assert (thin[0][-1], thin[1][-1]) == (1, 1) and (np.diff(thin[0]) >= 0).all() and (np.diff(thin[1]) >= 0).all()
     assert len(whole[0]) > 200 and np.diff(np.log(thin[0][51:])).max() < 0.25
-    with pytest.raises(UsageError, match="4 points"):
-        roc(score, truth, most=3)
 
 
 # ---------------------------------------------------------------- left out

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from rsunfold.unfold import patches
 from rsunfold.unfold.patches import BORDER, SIDE, PatchGrid, analysis, dct_dictionary, mirrored, synthesis
 
 SIZES = [(1, 1), (1, 14), (13, 2), (5, 9), (12, 17)]
@@ -121,8 +122,9 @@ def test_synthesis_is_three_mode_products_and_analysis_its_adjoint():
 
 
 @pytest.mark.parametrize("size", [1, 4, SIDE])
-def test_the_cosine_basis_is_orthonormal_and_rises_in_frequency(size):
-    D = dct_dictionary(size)
+def test_the_cosine_basis_is_orthonormal_and_rises_in_frequency(size, monkeypatch):
+    monkeypatch.setattr(patches, "SIDE", size)
+    D = dct_dictionary()
     torch.testing.assert_close(D.mT @ D, torch.eye(size))
     torch.testing.assert_close(D[:, 0], torch.full((size,), size**-0.5))
     signs = [[float(v) > 0 for v in D[:, k] if abs(float(v)) > 1e-6] for k in range(size)]

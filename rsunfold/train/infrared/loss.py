@@ -6,6 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+HARDEST = 0.005
+"""Share of the background pixels that the loss counts, those farthest from right."""
+
 
 def soft_iou_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
     """1 - mean_b (sum p y + 1) / (sum p + sum y - sum p y + 1), p = sigmoid(logits).
@@ -20,8 +23,8 @@ def soft_iou_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) ->
     return 1 - ((both + 1) / (p.sum(1) + y.sum(1) - both + 1)).mean()
 
 
-def hard_pixel_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None, *, hardest: float = 0.005) -> Tensor:
-    """Cross-entropy averaged over target pixels plus that over the ``hardest`` share of background pixels.
+def hard_pixel_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None) -> Tensor:
+    """Cross-entropy averaged over target pixels plus that over the HARDEST share of background pixels.
 
     The background term counts on empty images too, where SoftIoU soon has no slope left, and it is not drowned by
     the 99.9 % of pixels that are easy. logits, truth, valid: see :func:`soft_iou_loss`.
@@ -29,7 +32,7 @@ def hard_pixel_loss(logits: Tensor, truth: Tensor, valid: Tensor | None = None, 
     loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="none").flatten()
     y = truth.flatten() > 0.5
     background = loss.masked_fill(y if valid is None else y | (valid.flatten() == 0), 0.0)
-    worst = background.topk(max(1, int(hardest * background.numel()))).values.mean()
+    worst = background.topk(max(1, int(HARDEST * background.numel()))).values.mean()
     return worst + (loss * y).sum() / y.sum().clamp_min(1)
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from rsunfold.train.infrared import loss
 from rsunfold.train.infrared.loss import hard_pixel_loss, infrared_loss, soft_iou_loss
 
 LARGE = 50.0
@@ -41,14 +42,16 @@ def test_soft_iou_reaches_zero_with_and_without_targets():
     assert soft_iou_loss((2 * truth - 1) * LARGE, truth).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_hard_pixels_by_hand():
+def test_hard_pixels_by_hand(monkeypatch):
     truth = picture([1.0, 0.0, 0.0], [1.0, 0.0, 0.0])
     logits = picture([logit(0.9), logit(0.3), logit(0.2)], [logit(0.6), logit(0.7), logit(0.1)])
     target = -(math.log(0.9) + math.log(0.6)) / 2
     two_worst = -(math.log(1 - 0.7) + math.log(1 - 0.3)) / 2
-    assert hard_pixel_loss(logits, truth, hardest=2 / 6).item() == pytest.approx(target + two_worst, rel=1e-5)
+    monkeypatch.setattr(loss, "HARDEST", 2 / 6)
+    assert hard_pixel_loss(logits, truth).item() == pytest.approx(target + two_worst, rel=1e-5)
     one_worst = -math.log(1 - 0.7)
-    assert hard_pixel_loss(logits, truth, hardest=1e-9).item() == pytest.approx(target + one_worst, rel=1e-5)
+    monkeypatch.setattr(loss, "HARDEST", 1e-9)
+    assert hard_pixel_loss(logits, truth).item() == pytest.approx(target + one_worst, rel=1e-5)
 
 
 def test_hard_pixels_punish_a_detection_in_an_empty_image():
@@ -84,5 +87,5 @@ def test_what_is_not_valid_counts_for_nothing():
     assert hard_pixel_loss(logits, truth, valid) == hard_pixel_loss(logits, truth)
     valid[:, :, 4:] = 0
     other = torch.where(valid == 1, logits, 30.0)
-    for loss in (soft_iou_loss, hard_pixel_loss):
-        assert loss(other, truth, valid) == loss(logits, truth, valid) != loss(other, truth)
+    for measure in (soft_iou_loss, hard_pixel_loss):
+        assert measure(other, truth, valid) == measure(logits, truth, valid) != measure(other, truth)
