@@ -67,8 +67,8 @@ class Statistics:
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
     are passed through. moments, near : of the bands that take part, and of these with their smoothed selves (None
-    where that was not asked for or no pixel has all its neighbours). pixels, valid_pixels : of the image. valid_share :
-    the share of valid pixels in each square of CELL pixels, (rows / CELL, cols / CELL), both rounded up.
+    where that was not asked for or no pixel has all its neighbours). pixels : of the image. valid_share : the share of
+    valid pixels in each square of CELL pixels, (rows / CELL, cols / CELL), both rounded up.
     """
 
     bands: list[int]
@@ -76,8 +76,17 @@ class Statistics:
     moments: Moments
     near: Moments | None
     pixels: int
-    valid_pixels: int
     valid_share: NDArray[np.float64]
+
+    @property
+    def valid_pixels(self) -> int:
+        """Those that the moments are of."""
+        return self.moments.count
+
+    @property
+    def invalid_pixels(self) -> int:
+        """All others of the image."""
+        return self.pixels - self.valid_pixels
 
 
 class SpectralImage(Source):
@@ -274,7 +283,6 @@ class SpectralImage(Source):
             moments.select(varies),
             chosen_near,
             self.rows * self.cols,
-            moments.count,
             valid_share,
         )
 

@@ -260,7 +260,7 @@ def _summary(
         "bands_used": [b + 1 for b in s.bands],
         "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
         "valid_pixels": s.valid_pixels,
-        "invalid_pixels": s.pixels - s.valid_pixels,
+        "invalid_pixels": s.invalid_pixels,
         "threshold": threshold,
         "threshold_rule": rule,
         "min_area_px": options.min_area,

@@ -168,7 +168,7 @@ class ImageBands(FeatureSource):
             "cols": self.image.cols,
             "crs": str(meta.crs) if meta.crs else None,
             "valid_pixels": s.valid_pixels,
-            "invalid_pixels": s.pixels - s.valid_pixels,
+            "invalid_pixels": s.invalid_pixels,
         }
 
     def suffix(self, envi: bool) -> str:

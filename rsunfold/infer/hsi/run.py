@@ -342,7 +342,7 @@ def _summary(
         "dead_lines": None if subspace.lines is None else int(subspace.lines.dead.sum()),
         "computed": plan.words,
         "valid_pixels": s.valid_pixels,
-        "invalid_pixels_passed_through": s.pixels - s.valid_pixels,
+        "invalid_pixels_passed_through": s.invalid_pixels,
         "samples_clipped": passage.clipped if passage.same else None,
         "per_band": passage.removed.table(),
         "seconds": round(time.monotonic() - started, 3),
