@@ -74,12 +74,10 @@ class Room:
 class Canvas:
     """Where maps of ``rows`` x ``cols`` pixels live: files in ``folder``, worked on in tiles of ``tile`` pixels.
 
-    stages : of the network, where those who wait are to hear of how many it is.
+    stages : how many the network has, for those who wait.
     """
 
-    def __init__(
-        self, rows: int, cols: int, tile: int, folder: Path, device: torch.device, stages: int | None = None
-    ) -> None:
+    def __init__(self, rows: int, cols: int, tile: int, folder: Path, device: torch.device, stages: int) -> None:
         self.rows, self.cols, self.tile, self.device, self.stages = rows, cols, tile, device, stages
         self._folder = folder
         self._rooms: list[Room] = []
@@ -119,8 +117,8 @@ class Canvas:
     def keep(self, stage: int, letter: str, value: Lazy) -> Stored:
         """Compute what was noted and store it; the ``keep`` of :class:`rsunfold.unfold.unrolled.Unrolled`."""
         stored: Stored | None = None
-        of = "" if self.stages is None else f" of {self.stages}"
-        for window in tracked(list(self.windows()), f"stage {stage + 1}{of}, {letter or 'features'}"):
+        what = f"stage {stage + 1} of {self.stages}, {letter or 'features'}"
+        for window in tracked(list(self.windows()), what):
             values = value.read(window)[0].float().cpu().numpy()
             stored = stored or Stored(self, self.take(len(values)))
             stored.room.write(window, values)

@@ -88,17 +88,16 @@ def anomaly_quicklook(
     score: Array,
     mask: Mask,
     *,
+    shape: tuple[int, int],
+    pixels: int,
+    objects: int,
     title: str = "",
-    shape: tuple[int, int] | None = None,
-    pixels: int | None = None,
-    objects: int | None = None,
 ) -> None:
     """The image with the mask outlined, and the score.
 
     image : (h, w) grey or (h, w, 3) red, green, blue, stretched to [0, 1]; score (h, w); NaN where there is no data.
         mask : (h, w). All of a large image may be decimated copies. shape : (rows, cols) of the image, (h, w)
-        unless it was decimated. pixels, objects : of the whole mask, for its title; of a mask that is not decimated
-        None counts them.
+        unless it was decimated. pixels, objects : of the whole mask, for its title.
 
     The score is on a logarithmic scale up to its maximum, over four decades at most; on a linear one where it is
     negative somewhere. Objects too small for their outline to be seen have a ring. Panels stand side by side, or one
@@ -113,7 +112,7 @@ def anomaly_quicklook(
             f"{path.name}: image {image.shape}, score {size} and mask {mask.shape} do not have the same rows and "
             "columns."
         )
-    rows, cols = shape or size
+    rows, cols = shape
     wide = cols > _WIDE * rows
     width = 12.8 if wide else 5.8
     panel = width * min(1.6, max(0.03, rows / cols))
@@ -122,12 +121,11 @@ def anomaly_quicklook(
     fig.suptitle(title, fontsize=13)
     panels = scene, scores = fig.subplots(*((2, 1) if wide else (1, 2)))
 
-    _show_scene(scene, image, (rows, cols))
-    components = Components.of(mask)
-    draw_outline(scene, mask, PREDICTION, (rows, cols))
-    _draw_rings(scene, components, (rows, cols), DPI * min(width / cols, panel / rows))
-    scene.set_title(f"mask{_counted(mask, len(components.area), pixels, objects, decimated=(rows, cols) != size)}")
-    shown = _show_score(scores, score, (rows, cols))
+    _show_scene(scene, image, shape)
+    draw_outline(scene, mask, PREDICTION, shape)
+    _draw_rings(scene, Components.of(mask), shape, DPI * min(width / cols, panel / rows))
+    scene.set_title(_counted(pixels, objects))
+    shown = _show_score(scores, score, shape)
     # Below or beside both panels, so that it takes as much room of each.
     where = {"location": "bottom", "shrink": 0.5, "aspect": 50} if wide else {"shrink": 0.9, "pad": 0.015}
     fig.colorbar(shown, ax=list(panels), label="score" if wide else "", **where)
@@ -136,12 +134,9 @@ def anomaly_quicklook(
     save(fig, path)
 
 
-def _counted(mask: Mask, found: int, pixels: int | None, objects: int | None, *, decimated: bool) -> str:
-    """What a title tells of a mask: nothing where only a decimated copy of it is known."""
-    if decimated and (pixels is None or objects is None):
-        return ""
-    pixels, objects = int(mask.sum()) if pixels is None else pixels, found if objects is None else objects
-    return f": {pixels} pixels in {objects} object{'' if objects == 1 else 's'}" if pixels else ": no pixel"
+def _counted(pixels: int, objects: int) -> str:
+    """The title of a mask."""
+    return f"mask: {pixels} pixels in {objects} object{'' if objects == 1 else 's'}" if pixels else "mask: no pixel"
 
 
 def _show_scene(axes: Any, image: Array, shape: tuple[int, int]) -> None:

@@ -53,9 +53,9 @@ def quicklook(
     mask: Mask,
     targets: Sequence[Target],
     *,
+    shape: tuple[int, int],
+    read: Callable[[Window], Array],
     title: str = "",
-    shape: tuple[int, int] | None = None,
-    read: Callable[[Window], Array] | None = None,
 ) -> None:
     """The image with its targets boxed and numbered, the score map beside it, the strongest targets enlarged below.
 
@@ -63,16 +63,13 @@ def quicklook(
         decimated copy. shape : (rows, cols) of the image that the targets' pixels refer to, (h, w) unless it was
         decimated.
     read : gives the (height, width) grey values of a Window of the full image, for the four targets of highest peak.
-        Without it they come from ``image``, or are left out when that is decimated.
 
     The picture is 1400 pixels wide; its height follows the image. Raises OutputError when the file exists.
     """
     from matplotlib.figure import Figure
 
-    rows, cols = shape or image.shape
-    if read is None and (rows, cols) == image.shape:
-        read = lambda window: image[window.slices]  # noqa: E731
-    strongest = sorted(targets, key=lambda t: -t.peak)[:_MOST_INSETS] if read is not None else []
+    rows, cols = shape
+    strongest = sorted(targets, key=lambda t: -t.peak)[:_MOST_INSETS]
     wide = cols > _WIDE * rows  # panels below each other, so that there is something to see of a strip
     panel = 2 * max(0.8, 12.5 * rows / cols) + 1.4 if wide else 6.4 * min(1.4, max(0.25, rows / cols))
     inset = 4.0 if strongest else 0.0
@@ -82,20 +79,20 @@ def quicklook(
     fig.suptitle(title, fontsize=13)
 
     left, right = top.subplots(2, 1) if wide else top.subplots(1, 2)
-    show_image(left, image, (rows, cols))
+    show_image(left, image, shape)
     count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
     left.set_title(f"image, {rows} × {cols} pixels: {count}")
     draw_boxes(left, targets, min(0.025 * max(rows, cols), 0.5 * min(rows, cols)))
-    shown = show(right, score, "magma", (0.0, 1.0), (rows, cols))
+    shown = show(right, score, "magma", (0.0, 1.0), shape)
     right.set_title("score, target mask" if rows > _WIDE * cols else "score, outlines of the target mask")
-    draw_outline(right, mask, TRUTH, (rows, cols), width=1.5 * crowding(len(targets)))
+    draw_outline(right, mask, TRUTH, shape, width=1.5 * crowding(len(targets)))
     top.colorbar(shown, ax=right, shrink=0.9, pad=0.02)
     for axes in (right,) if wide else (left, right):
         axes.set_xlabel("column")
     for axes in (left, right) if wide else (left,):
         axes.set_ylabel("row")
-    if read is not None and below:
-        _insets(below[0], strongest, read, (rows, cols))
+    if below:
+        _insets(below[0], strongest, read, shape)
     save(fig, path)
 
 

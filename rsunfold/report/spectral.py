@@ -131,10 +131,10 @@ def say_if_empty(axes: Any, *curves: Array) -> None:
 def noise_picture(
     path: Path,
     sigma_before: Array,
-    sigma_after: Array | None = None,
-    autocorrelation: Array | None = None,
+    sigma_after: Array,
+    autocorrelation: Array,
     *,
-    noise: Array | None = None,
+    noise: Array,
     wavelengths: Sequence[float] = (),
     bad: Mask | None = None,
     units: str = "",
@@ -145,48 +145,43 @@ def noise_picture(
     sigma_before, sigma_after : (B,) standard deviations of the finest detail, noise and texture, by the same estimate,
         in ``units``, on a logarithmic axis; NaN and 0 are gaps. noise : (B,) estimate of the noise alone, before.
         autocorrelation : (B,) in [-1, 1], of the residual with itself one pixel further; where it is near 0,
-        noise alone was removed. Each but the first may be None. wavelengths, bad : as :func:`denoising_picture`.
+        noise alone was removed. wavelengths, bad : as :func:`denoising_picture`.
 
-    The picture is 1000 pixels wide; 380 high, and 220 more for the share and the autocorrelation each. Raises
-    InputError when the sizes do not belong together, OutputError when the file exists.
+    The picture is 1000 x 820 pixels. Raises InputError when the sizes do not belong together, OutputError when the file
+    exists.
     """
     from matplotlib.figure import Figure
 
     axis = BandAxis(len(sigma_before), wavelengths)
-    heights = [3.8] + [2.2] * ((sigma_after is not None) + (autocorrelation is not None))
-    fig = Figure(figsize=(10, sum(heights)), dpi=DPI, layout="constrained")
+    fig = Figure(figsize=(10, 8.2), dpi=DPI, layout="constrained")
     fig.suptitle(title)
-    panels = list(fig.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
+    panels = detail, removed, correlation = fig.subplots(3, 1, sharex=True, height_ratios=[3.8, 2.2, 2.2])
     for axes in panels:
         axis.shade(axes, bad, PASSED_BAND)
-        axis.finish(axes, label=axes is panels[-1])
+        axis.finish(axes, label=axes is correlation)
 
-    detail, curves = panels[0], [_positive(sigma_before)]
-    before = curves[0]
+    before, estimate, after = (_positive(sigma) for sigma in (sigma_before, noise, sigma_after))
     detail.set(yscale="log", ylabel=f"σ ({units})" if units else "σ")
     axis.curve(detail, before, color=COLOURS[1], linewidth=1.4, label="finest detail before")
-    if noise is not None:
-        curves.append(_positive(noise))
-        axis.curve(detail, curves[-1], color="black", linewidth=1, linestyle=":", label="noise, as estimated")
-    if sigma_after is not None:
-        curves.append(_positive(sigma_after))
-        axis.curve(detail, curves[-1], color=COLOURS[0], linewidth=1.8, label="finest detail after")
-        share = 100 * (1 - np.asarray(sigma_after, float) / before)
-        axis.curve(panels[1], share, color=COLOURS[2], linewidth=1.6)
-        # a band made much worse must not flatten the others
-        panels[1].set(ylabel="detail removed (%)", ylim=(max(-100.0, min(0.0, 1.1 * finite(share).min())), 104))
-        say_if_empty(panels[1], share)
-    if autocorrelation is not None:
-        known = finite(np.asarray(autocorrelation, float))
-        panels[-1].axhline(0, color="black", linewidth=1)
-        axis.curve(panels[-1], autocorrelation, color=COLOURS[3], linewidth=1.6)
-        panels[-1].set_ylim(min(-0.3, known.min() - 0.1), max(0.6, known.max() + 0.1))
-        panels[-1].set_ylabel("lag-1 autocorrelation\nof the residual")
-        panels[-1].set_title("near 0: only noise was removed", fontsize=9, loc="right")
-        say_if_empty(panels[-1], autocorrelation)
-    say_if_empty(detail, *curves)
+    axis.curve(detail, estimate, color="black", linewidth=1, linestyle=":", label="noise, as estimated")
+    axis.curve(detail, after, color=COLOURS[0], linewidth=1.8, label="finest detail after")
+    say_if_empty(detail, before, estimate, after)
     # above the curves, where it cannot hide one
     detail.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, fontsize=9, frameon=False, borderaxespad=0.1)
+
+    share = 100 * (1 - np.asarray(sigma_after, float) / before)
+    axis.curve(removed, share, color=COLOURS[2], linewidth=1.6)
+    # a band made much worse must not flatten the others
+    removed.set(ylabel="detail removed (%)", ylim=(max(-100.0, min(0.0, 1.1 * finite(share).min())), 104))
+    say_if_empty(removed, share)
+
+    known = finite(np.asarray(autocorrelation, float))
+    correlation.axhline(0, color="black", linewidth=1)
+    axis.curve(correlation, autocorrelation, color=COLOURS[3], linewidth=1.6)
+    correlation.set_ylim(min(-0.3, known.min() - 0.1), max(0.6, known.max() + 0.1))
+    correlation.set_ylabel("lag-1 autocorrelation\nof the residual")
+    correlation.set_title("near 0: only noise was removed", fontsize=9, loc="right")
+    say_if_empty(correlation, autocorrelation)
     save(fig, path)
 
 

@@ -30,7 +30,7 @@ def picture(rows: int, cols: int) -> np.ndarray:
 
 
 def by_tiles(net, image: np.ndarray, tile: int, folder: Path, keep=None, reconstruct: bool = True):
-    canvas = Canvas(*image.shape, tile, folder, CPU)
+    canvas = Canvas(*image.shape, tile, folder, CPU, len(net.stages))
     with torch.inference_mode():
         T, D = net(canvas.load(lambda w: image[w.slices]), keep=keep or canvas.keep, reconstruct=reconstruct)
     return canvas, T, D
@@ -50,7 +50,7 @@ def test_every_variable_of_every_stage_equals_that_in_memory(name, size, tmp_pat
     with torch.inference_mode():
         T, D = net(torch.from_numpy(image)[None, None], keep=dense, reconstruct=True)
     stored = Record()
-    canvas = Canvas(*size, 24, tmp_path / "maps", CPU)
+    canvas = Canvas(*size, 24, tmp_path / "maps", CPU, len(net.stages))
     with torch.inference_mode():
         found = for_inference(net)(
             canvas.load(lambda w: image[w.slices]),
@@ -112,7 +112,7 @@ def test_room_on_disk_does_not_grow_with_the_stages(name, tmp_path, random_netwo
 
 
 def test_room_is_used_again(tmp_path):
-    canvas = Canvas(5, 7, 4, tmp_path / "maps", CPU)
+    canvas = Canvas(5, 7, 4, tmp_path / "maps", CPU, 1)
     first = canvas.load(lambda w: np.ones((w.height, w.width), np.float32))
     room = first.room
     twice = first + first
@@ -128,7 +128,7 @@ def test_room_is_used_again(tmp_path):
 
 
 def test_sums_and_products_of_maps(tmp_path):
-    canvas = Canvas(6, 5, 4, tmp_path / "maps", CPU)
+    canvas = Canvas(6, 5, 4, tmp_path / "maps", CPU, 1)
     a, b = np.arange(30, dtype=np.float32).reshape(6, 5), np.full((6, 5), 2, np.float32)
     A, B = canvas.load(lambda w: a[w.slices]), canvas.load(lambda w: b[w.slices])
     eps = torch.nn.Parameter(torch.tensor([0.5]))

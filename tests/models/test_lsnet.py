@@ -147,7 +147,7 @@ def test_windows_agree_with_the_whole_though_the_scan_is_in_strips(size, tmp_pat
     with torch.inference_mode():
         expected = net(x)[0][0, 0].numpy()
         monkeypatch.setattr(scan, "CELLS", 10)
-        canvas = outofcore.Canvas(*size, 20, tmp_path / "maps", torch.device("cpu"))
+        canvas = outofcore.Canvas(*size, 20, tmp_path / "maps", torch.device("cpu"), 1)
         D = canvas.load(lambda w: x[0, 0].numpy()[w.slices])
         T = for_inference(net)(D, keep=canvas.keep)[0]
         found = T.read(outofcore.Window(0, 0, *size))[0, 0].numpy()

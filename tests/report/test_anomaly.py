@@ -82,10 +82,16 @@ def test_boxes_without_percentiles_are_refused(tmp_path):
 # ---------------------------------------------------------------- quicklook
 
 
+def quicklook(path, image, score, mask, *, shape=None, title="") -> None:
+    """Of an image that is not decimated, unless ``shape`` says so."""
+    counts = {"pixels": int(mask.sum()), "objects": 1}
+    anomaly_quicklook(path, image, score, mask, shape=shape or mask.shape, title=title, **counts)
+
+
 def test_quicklook_outlines_the_mask(tmp_path, scene, size_of, shows):
     image, score, mask, _ = scene
     path = tmp_path / "q.png"
-    anomaly_quicklook(path, image, score, mask, title="scene")
+    quicklook(path, image, score, mask, title="scene")
     assert size_of(path)[0] == 1400 and shows(path, MASK) and not shows(path, NO_DATA, within=0)
 
 
@@ -94,10 +100,10 @@ def test_quicklook_shows_colours_and_what_has_no_data(tmp_path, scene, shows):
     image = np.zeros((*mask.shape, 3))
     image[..., 1], image[..., 2] = 1.5, 0.4  # beyond the stretch is its end
     nothing = np.zeros_like(mask)
-    anomaly_quicklook(tmp_path / "q.png", image, score, nothing)
+    quicklook(tmp_path / "q.png", image, score, nothing)
     assert shows(tmp_path / "q.png", "#00FF66") and not shows(tmp_path / "q.png", MASK)
     image[20:, :, 0] = np.nan
-    anomaly_quicklook(tmp_path / "n.png", image, score, nothing)
+    quicklook(tmp_path / "n.png", image, score, nothing)
     assert shows(tmp_path / "n.png", NO_DATA, within=0) and shows(tmp_path / "n.png", "#00FF66")
 
 
@@ -106,7 +112,7 @@ def test_a_single_pixel_is_seen_in_a_large_image(tmp_path, shape, size_of, shows
     image = np.full(shape, 0.4)
     score = np.random.default_rng(0).gamma(2, 1, shape)
     path = tmp_path / "q.png"
-    anomaly_quicklook(path, image, score, single(shape, (7, 9)))
+    quicklook(path, image, score, single(shape, (7, 9)))
     assert size_of(path)[0] == 1400 and size_of(path)[1] < 1300
     pixels = np.rint(imread(path)[..., :3] * 255)
     assert (np.abs(pixels - (0xFF, 0x6A, 0x3D)).max(axis=2) <= 8).sum() > 20
@@ -115,7 +121,7 @@ def test_a_single_pixel_is_seen_in_a_large_image(tmp_path, shape, size_of, shows
 def test_panels_of_a_wide_image_lie_below_one_another(tmp_path, figures):
     for shape in ((10, 100), (50, 100)):
         score = np.random.default_rng(0).random(shape)
-        anomaly_quicklook(tmp_path / f"{shape[0]}.png", score, score, single(shape))
+        quicklook(tmp_path / f"{shape[0]}.png", score, score, single(shape))
     grids = [figure.axes[0].get_gridspec().get_geometry() for figure in figures]
     assert grids == [(2, 1), (1, 2)]
 
@@ -125,7 +131,7 @@ def test_panels_of_a_wide_image_lie_below_one_another(tmp_path, figures):
 )
 def test_scores_without_contrast_and_thin_images(tmp_path, score, shape, size_of):
     on = np.ones(shape, bool)
-    anomaly_quicklook(tmp_path / "q.png", on * 0.5, np.full(shape, score), on)
+    quicklook(tmp_path / "q.png", on * 0.5, np.full(shape, score), on)
     assert size_of(tmp_path / "q.png")[0] == 1400
 
 
@@ -134,7 +140,7 @@ def test_the_scale_of_the_score_is_logarithmic_unless_it_is_negative(tmp_path):
     grades = np.tile(np.geomspace(1e-3, 1, 40), (40, 1))
     grey, nothing = np.full(grades.shape, 0.5), np.zeros(grades.shape, bool)
     for name, score in (("log", grades), ("linear", np.where(grades < 2e-3, -1e-3, grades))):
-        anomaly_quicklook(tmp_path / name, grey, score, nothing)
+        quicklook(tmp_path / name, grey, score, nothing)
         row = imread(tmp_path / name)[400, 700:1280, :3].sum(axis=1)
         pictures.append(np.mean(row < 0.5 * row.max()))
     # magma reaches half of its brightness in the middle of the scale: half of the columns, or all but one decade's
@@ -143,25 +149,17 @@ def test_the_scale_of_the_score_is_logarithmic_unless_it_is_negative(tmp_path):
 
 def test_quicklook_of_a_decimated_image_has_the_axes_of_the_full_one(tmp_path, scene):
     image, score, mask, _ = scene
-    anomaly_quicklook(tmp_path / "a.png", image, score, mask)
-    anomaly_quicklook(tmp_path / "b.png", image, score, mask, shape=(900, 1200))
+    quicklook(tmp_path / "a.png", image, score, mask)
+    quicklook(tmp_path / "b.png", image, score, mask, shape=(900, 1200))
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("told", "decimated", "title"),
-    [
-        ((None, None), False, ": 7 pixels in 2 objects"),
-        ((31, 3), True, ": 31 pixels in 3 objects"),
-        ((31, 1), True, ": 31 pixels in 1 object"),
-        ((None, None), True, ""),
-        ((0, 0), True, ": no pixel"),
-    ],
+    ("pixels", "objects", "title"),
+    [(31, 3, "mask: 31 pixels in 3 objects"), (31, 1, "mask: 31 pixels in 1 object"), (0, 0, "mask: no pixel")],
 )
-def test_titles_count_the_whole_mask(told, decimated, title):
-    mask = np.zeros((5, 6), bool)
-    mask.flat[:7] = True
-    assert _counted(mask, 2, *told, decimated=decimated) == title
+def test_titles_count_the_whole_mask(pixels, objects, title):
+    assert _counted(pixels, objects) == title
 
 
 def test_sizes_that_do_not_fit_are_refused(tmp_path, scene):
@@ -173,7 +171,7 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path, scene):
         (image, score[0], mask),
     ):
         with pytest.raises(InputError, match="do not have the same rows and columns"):
-            anomaly_quicklook(tmp_path / "q.png", *bad)
+            quicklook(tmp_path / "q.png", *bad)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -241,7 +239,7 @@ def test_a_file_that_exists_is_kept(tmp_path, scene):
     path.write_text("mine")
     calls = [
         lambda: separability_picture(path, {"a": separability(0)}),
-        lambda: anomaly_quicklook(path, image, score, mask),
+        lambda: quicklook(path, image, score, mask),
         lambda: anomaly_stages_picture(path, [{"S": image}]),
         lambda: spectra_picture(path, np.ones(3), np.ones(3), {}),
     ]

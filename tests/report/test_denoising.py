@@ -196,7 +196,7 @@ def test_a_file_that_exists_is_kept(tmp_path, draw, kind):
     path.write_text("mine")
     call = {
         "denoising": lambda: draw(path),
-        "noise": lambda: report.noise_picture(path, np.ones(30)),
+        "noise": lambda: report.noise_picture(path, *np.ones((3, 30)), noise=np.ones(30)),
         "worst": lambda: report.worst_bands_picture(path, [report.NoisyBand(1, *np.ones((2, 4, 5)))]),
     }[kind]
     with pytest.raises(OutputError):
