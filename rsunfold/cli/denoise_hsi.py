@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import (
+    Cubes,
     Device,
     Memory,
     Overwrite,
@@ -28,9 +29,7 @@ from rsunfold.registry import DEFAULTS
 
 @handled
 def denoise_hsi(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")
-    ],
+    inputs: Cubes,
     output: Annotated[
         Path,
         typer.Option("-o", "--output", help="Output raster (.tif, .hdr, .img, ...), or a folder for the results."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +10,7 @@ from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import (
     ComponentCount,
+    Cubes,
     Device,
     Envi,
     Epochs,
@@ -19,6 +19,7 @@ from rsunfold.cli.options import (
     Memory,
     ObjectSize,
     Outer,
+    OutputFolder,
     Overwrite,
     Priors,
     Quiet,
@@ -37,10 +38,8 @@ from rsunfold.registry import DEFAULTS
 
 @handled
 def detect_anomaly(
-    inputs: Annotated[
-        list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")
-    ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    inputs: Cubes,
+    output: OutputFolder,
     model: Annotated[
         str,
         typer.Option(help="Network or classical method (see rsunfold models); options may follow, as in crd:lam=1e-5."),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from rsunfold.cli.options import (
     Images,
     MaxArea,
     Memory,
+    OutputFolder,
     Overwrite,
     Quiet,
     Reach,
@@ -36,7 +36,7 @@ from rsunfold.registry import DEFAULTS
 @handled
 def detect_ir(
     inputs: Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    output: OutputFolder,
     model: Annotated[
         str,
         typer.Option(

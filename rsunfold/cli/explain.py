@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, show
-from rsunfold.cli.options import Band, Device, Images, Overwrite, Quiet, Threads, Var, Verbose, Weights
+from rsunfold.cli.options import Band, Device, Images, OutputFolder, Overwrite, Quiet, Threads, Var, Verbose, Weights
 from rsunfold.cli.running import each_input, input_files, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
@@ -27,7 +26,7 @@ def group() -> None:
 @handled
 def detect_ir(
     inputs: Images,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    output: OutputFolder,
     model: Annotated[str, typer.Option(help="Unrolled network (see rsunfold models).")] = DEFAULTS["detect-ir"],
     weights: Weights = None,
     window: Annotated[

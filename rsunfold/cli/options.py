@@ -21,6 +21,8 @@ Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print errors only.",
 Images = Annotated[
     list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
 ]
+Cubes = Annotated[list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")]
+OutputFolder = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")]
 Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or a GDAL subdataset.")]
 Band = Annotated[int | None, typer.Option(min=1, help="Band to use, counted from 1, if the image has several.")]
 Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]
