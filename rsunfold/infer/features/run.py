@@ -221,21 +221,20 @@ def _table_source(table: Table, room: int, wanted: Wanted, options: Options) -> 
 
 def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
     """A two-dimensional array as a table of samples x features; InputError when it cannot be one."""
-    values = as_array(array)
     if nodata is not None:
         raise UsageError("nodata applies to cubes (bands, rows, cols) only; remove samples without data from a table.")
-    if values.dtype.kind not in "buif" or len(values) < 2 or values.shape[1] < 2:
+    if array.dtype.kind not in "buif" or len(array) < 2 or array.shape[1] < 2:
         raise InputError(
-            f"an array of shape {values.shape} and type {values.dtype} is not a table of real numbers with at least "
+            f"an array of shape {array.shape} and type {array.dtype} is not a table of real numbers with at least "
             "two samples and two features."
         )
-    data = np.asarray(values, np.float64)
+    data = np.asarray(array, np.float64)
     if not measured(data).all() or np.ma.is_masked(array):
         raise InputError(
             "the array contains missing or non-finite values, or values of 1e30 and more; fill them or remove these "
             "samples."
         )
-    return Table("array", data, values)
+    return Table("array", data, array)
 
 
 class _Made:
