@@ -234,7 +234,7 @@ def evaluate_models(
     *,
     pfa: float,
     var: str | None = None,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: None,
 ) -> AnomalyComparison:
     """Every model on every scene with every seed; the truth is read when the score is there."""
     refuse_useless(scenes, var)

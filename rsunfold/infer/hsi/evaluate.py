@@ -138,7 +138,7 @@ def evaluate_models(
     *,
     var: str | None = None,
     published_ergas: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: None,
 ) -> DenoisingComparison:
     """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone."""
     done = DenoisingComparison()
@@ -170,7 +170,7 @@ def evaluate_files(
     *,
     var: str | None = None,
     published_ergas: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: None,
 ) -> DenoisingComparison:
     """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
 
