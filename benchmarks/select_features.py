@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cubes import strips
 from rich.console import Console
 
-from rsunfold.cube import Meta, Window
+from rsunfold.cube import Meta
 from rsunfold.io import RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.report import table
@@ -35,20 +36,13 @@ def write_cube(path: Path, rows: int, cols: int, bands: int) -> None:
     """An ENVI cube of int16, reflectance x 10000."""
     scene = hyperspectral_scene(TILE, TILE, bands, endmembers=7, seed=0)
     counts = np.rint(scene.data / scene.data.max() * 9000).astype(np.int16)
-    mirrored = np.concatenate([counts, counts[:, :, ::-1]], axis=2)
-    wide = np.tile(mirrored, (1, 1, -(-cols // (2 * TILE))))[:, :, :cols]
     rng = np.random.default_rng(0)
     meta = Meta(wavelengths=tuple(float(w) for w in scene.wavelengths), scales=(1e-4,) * bands, offsets=(0.0,) * bands)
     with RasterWriter(path, bands=bands, rows=rows, cols=cols, dtype=np.int16, meta=meta) as writer:
-        for number, row in enumerate(range(0, rows, TILE)):
-            height = min(TILE, rows - row)
-            strip = (wide if number % 2 == 0 else wide[:, ::-1])[:, :height]
-            for top in range(0, height, 25):
-                part = strip[:, top : top + 25]
-                # As many numbers as it takes, shifted: to draw all of a large cube would take minutes.
-                noise = np.rint(20 * rng.standard_normal((bands, 1, min(cols, 4096)), np.float32)).astype(np.int16)
-                noise = np.resize(noise, (bands, part.shape[1], cols))
-                writer.write(part + noise, Window(row + top, 0, part.shape[1], cols))
+        for window, part in strips(counts, rows, cols, 25):
+            # As many numbers as it takes, shifted: to draw all of a large cube would take minutes.
+            noise = np.rint(20 * rng.standard_normal((bands, 1, min(cols, 4096)), np.float32)).astype(np.int16)
+            writer.write(part + np.resize(noise, part.shape), window)
 
 
 def measure(path: Path, folder: Path, model: str, memory: str | None, count: int, threads: int | None) -> Any:
