@@ -21,7 +21,7 @@ from rsunfold.infer.device import Budgeted
 from rsunfold.infer.source import Source
 from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
-from rsunfold.io.enmap import metadata_of
+from rsunfold.io.dlr import metadata_of
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, header_of_tiff, resolve
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.jsonfile import plain

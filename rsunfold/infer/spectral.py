@@ -17,6 +17,7 @@ from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.defects import (
     FAR,
     GAPS,
+    LEAST_BANDS,
     LEAST_SIDE,
     bands_with_gaps,
     empty_bands,
@@ -35,6 +36,8 @@ from rsunfold.progress import tracked
 from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
+NOTABLE = 1e-2
+"""Share of the pixels that are 0 in every band above which a remark says so."""
 STRIP_BYTES = 2**27
 """Most bytes of float32 samples that are read at a time for statistics."""
 STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10
@@ -472,6 +475,11 @@ class SpectralImage(Source):
             "or data ignore value in an ENVI header)"
             for fill in self.fills
         ]
+        if zeros := self._zeros():
+            found.append(
+                f"about {zeros:.0%} of the pixels are 0 in every band and were taken as measured: where they have no "
+                "data, declare 0 in the file (nodata, or data ignore value in an ENVI header)"
+            )
         if self.spiked:
             shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")
             found.append(
@@ -479,6 +487,12 @@ class SpectralImage(Source):
                 f"the median of their band and {BECAME[self.spikes]}: check the bands for spikes or undeclared nodata"
             )
         return found
+
+    def _zeros(self) -> float:
+        """Share of the pixels that are 0 in all bands, by the mosaic; 0 where it is small, or the bands are few."""
+        data, valid, _ = self.mosaic
+        zero = (data[:, valid] == 0).all(axis=0)
+        return float(zero.mean()) if len(data) >= LEAST_BANDS and zero.size and zero.mean() > NOTABLE else 0.0
 
     def _spectral_axis(self) -> str | None:
         """See :func:`rsunfold.infer.defects.spectral_axis`; None where wavelengths tell, or an axis is short."""

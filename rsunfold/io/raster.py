@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
-from rsunfold.io import enmap, envi
+from rsunfold.io import dlr, envi
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
 
@@ -85,6 +86,7 @@ class RasterReader(CubeReader):
             self._open_subdataset(var)
         elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:
             self._notes.append(f"only the first of {len(self._ds.subdatasets)} pages was read")
+        self._keep_the_order_of_rows()
         ds = self._ds
         axis = ds.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")
         if axis.lower() in _SPATIAL:
@@ -94,7 +96,8 @@ class RasterReader(CubeReader):
             )
         types = {"complex_int16": "complex64"}
         self.dtype = np.result_type(*(types.get(name, name) for name in ds.dtypes))
-        self._indexes = [i for i, c in zip(ds.indexes, ds.colorinterp, strict=True) if c != ColorInterp.alpha]
+        colours = dict(zip(ds.indexes, ds.colorinterp, strict=True))
+        self._indexes = [index for index, colour in colours.items() if colour != ColorInterp.alpha]
         if not self._indexes:
             raise InputError(f"{self.path} contains only an alpha band.")
         if len(self._indexes) < ds.count:
@@ -117,9 +120,10 @@ class RasterReader(CubeReader):
         self._beside = None
         if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
             self._beside, notes = envi.beside_tiff(Path(source), *self.shape)
-            self._beside = self._beside or enmap.header_of(Path(source), bands)
+            self._beside = self._beside or dlr.header_of(Path(source), bands)
             self._notes += notes
-        fields, self._nodata = self._fields(header)
+        fields, nodata = self._fields(header)
+        self._nodata = dict(zip(self._indexes, nodata, strict=True))
         self.meta = self._make_meta(header, fields)
 
     def _open_subdataset(self, var: str | None) -> None:
@@ -149,6 +153,22 @@ class RasterReader(CubeReader):
         _refuse_parts_of_prisma(wanted[0])
         with gdal(lambda words: InputError(f"{self.path} cannot be read ({words}).")):
             self._ds = rasterio.open(wanted[0])
+
+    def _keep_the_order_of_rows(self) -> None:
+        """Open a swath of NetCDF anew, as it is stored: GDAL takes a file without coordinates of its rows to begin with
+        the last one, as those that GDAL wrote do; the look-up tables and coordinates of swaths count from the first."""
+        ds = self._ds
+        placed = not ds.transform.is_identity or ds.gcps[0]
+        if ds.driver != "netCDF" or placed or "NC_GLOBAL#GDAL" in self._readable(ds.tags, {}):
+            return
+        name = ds.name
+        ds.close()
+        unread = InputError(f"{self.path} cannot be read as it is stored.")
+        with gdal(lambda _: unread), rasterio.Env(GDAL_NETCDF_BOTTOMUP="NO"):
+            self._ds = rasterio.open(name)
+        self._notes.append(
+            Aside("rows are in the order of the file; GDAL and QGIS show NetCDF files without coordinates upside down")
+        )
 
     def _palette(self) -> NDArray[np.uint8] | None:
         """The colour table as (entries, 1 gray or 3 colours, and alpha), or None where there is none to apply."""
@@ -264,7 +284,7 @@ class RasterReader(CubeReader):
         if geolocated:
             self._notes.append(
                 "the image is placed by arrays of coordinates (geolocation), which are not used: positions are in "
-                "pixels, rows as GDAL reads them"
+                "pixels"
             )
         return {
             "crs": crs,
@@ -282,11 +302,11 @@ class RasterReader(CubeReader):
         tags: dict[str, str] = self._readable(ds.tags, {})
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
-        rgb = self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB
+        rgb = bands == 3 and (self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB)
         return Meta(
             driver=ds.driver,
             dtype=self.dtype.name,
-            colour=bands == 3 and rgb,
+            colour=rgb,
             rpcs=ds.rpcs,
             # what GDAL derives from an ENVI header is in the fields already
             tags={k: v for k, v in tags.items() if not re.fullmatch(r"Band_\d+|wavelength_units", k)},
@@ -307,18 +327,21 @@ class RasterReader(CubeReader):
             return {}
         tags: list[dict[str, str]] = self._readable(lambda: [ds.tags(i) for i in self._indexes], [{}])
         lowered = [{_band_key(key): value for key, value in entries.items()} for entries in tags]
-        found = {k: [band[k] for band in lowered if k in band] for k in ("wavelength", "fwhm", "bbl")}
-        if any(found.values()):
-            names = (m[1] for m in map(_WAVELENGTH_AXIS.match, map(str.lower, tags[0])) if m)
-            own: dict[str, str] = self._readable(ds.tags, {})
-            of_axis = {key.lower(): unit for key, unit in own.items()}.get(f"{next(names, None)}#units", "")
-            units = [band.get("wavelength_units", of_axis) for band in lowered]
-            return {**found, "units": units}
-        beside, where = self._beside, "what lies beside the TIFF, an ENVI header or the metadata of EnMAP"
+        found = {k: self._of_bands([band[k] for band in lowered if k in band]) for k in ("wavelength", "fwhm", "bbl")}
+        beside, where = self._beside, "what lies beside the TIFF, an ENVI header or the metadata of the product"
         if ds.driver in ("netCDF", "HDF5", "HDF5Image") and len(self._indexes) > 1 and ds.files:
             from rsunfold.io import hdf5
 
             beside, where = hdf5.header_of(ds.files[0], len(self._indexes)), "other arrays of the file"
+        if any(found.values()):
+            names = (m[1] for m in map(_WAVELENGTH_AXIS.match, map(str.lower, tags[0])) if m)
+            axis = f"{next(names, None)}#units"
+            own: dict[str, str] = self._readable(ds.tags, {})
+            of_axis = {key.lower().rpartition("/")[2]: unit for key, unit in own.items()}.get(axis, "")
+            units = [band.get("wavelength_units", of_axis) for band in lowered]
+            if beside is not None and _same_numbers(found["wavelength"], split_list(beside.get("wavelength"))):
+                found |= {key: split_list(beside.get(key)) for key in ("fwhm", "bbl") if not found[key]}
+            return {**found, "units": units}
         if beside is not None:
             self._notes.append(Aside(f"wavelengths were taken from {where}"))
             return self._spectral_texts(beside)
@@ -326,6 +349,16 @@ class RasterReader(CubeReader):
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
         found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
         return {**found, "units": "um"}
+
+    def _of_bands(self, texts: list[str]) -> list[str]:
+        """What the tags of the bands say. GDAL gives each band of a NetCDF variable its attributes, and so lists of all
+        bands, "{1, 2, 3}", too."""
+        if not texts or not texts[0].startswith("{"):
+            return texts
+        listed = split_list(texts[0])
+        if len(set(texts)) > 1 or len(listed) != self._ds.count:
+            return []
+        return [listed[index - 1] for index in self._indexes]
 
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         ds = self._ds
@@ -344,7 +377,7 @@ class RasterReader(CubeReader):
         if self._white is not None:
             data = self.dtype.type(self._white) - data
         for band, index in zip(data, indexes, strict=True):
-            value = self._nodata[self._indexes.index(index)]
+            value = self._nodata[index]
             if value is not None:
                 valid &= band != value
         if self._lut is not None:
@@ -362,14 +395,21 @@ class RasterReader(CubeReader):
         it only to images of two or four bands. A nodata value that only GDAL knows (NODATA_VALUES of several bands, the
         largest uint64) stays a mask; that of ENVI is our own, since GDAL takes "none" for 0.
         """
-        flags = {index: set(self._ds.mask_flag_enums[index - 1]) for index in indexes}
-        for index in indexes:
-            if self._nodata[self._indexes.index(index)] is None and self._ds.driver != "ENVI":
-                flags[index] -= {MaskFlags.nodata}
-        derived = {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
-        own = [index for index in indexes if not derived & flags[index]]
-        shared = [index for index in own if MaskFlags.per_dataset in flags[index]]
-        return shared[:1] + [index for index in own if index not in shared]
+        shared = [index for index in indexes if self._own_masks.get(index)]
+        return shared[:1] + [index for index in indexes if self._own_masks.get(index) is False]
+
+    @cached_property
+    def _own_masks(self) -> dict[int, bool]:
+        """The bands that have a mask which is not derived, each with whether all bands share it."""
+        own, derived = {}, {MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha}
+        every = self._ds.mask_flag_enums  # collected anew, for all bands, whenever rasterio is asked for it
+        for index, nodata in self._nodata.items():
+            flags = set(every[index - 1])
+            if nodata is None and self._ds.driver != "ENVI":
+                flags -= {MaskFlags.nodata}
+            if not derived & flags:
+                own[index] = MaskFlags.per_dataset in flags
+        return own
 
     def close(self) -> None:
         """Close the dataset; a second call does nothing."""
@@ -389,7 +429,14 @@ def _with_its_feet(crs: CRS, header: dict[str, str]) -> CRS:
 
 def _band_key(key: str) -> str:
     key = key.lower()
-    return "wavelength" if _WAVELENGTH_AXIS.match(key) else key
+    return "wavelength" if key == "wavelengths" or _WAVELENGTH_AXIS.match(key) else key
+
+
+def _same_numbers(these: Sequence[str], those: Sequence[str]) -> bool:
+    try:
+        return len(these) == len(those) and np.allclose(np.array(these, float), np.array(those, float), rtol=1e-6)
+    except ValueError:  # no numbers
+        return False
 
 
 def _short_names(subdatasets: Sequence[str]) -> dict[str, str]:

@@ -42,7 +42,7 @@ def test_interleaves_header_offset_and_windows(write_envi, cube, interleave):
     ("data", "header"),
     [
         *((f"a{suffix}", "a.hdr") for suffix in (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".cube", "")),
-        *((f"a{suffix}", "a.hdr") for suffix in (".envi", ".rfl", ".rdn")),
+        *((f"a{suffix}", "a.hdr") for suffix in (".envi", ".hyspex", ".rad", ".rdn", ".ref", ".refl", ".rfl")),
         ("a.img", "a.img.hdr"),
         ("a.IMG", "a.HDR"),
         ("scene.v2_img", "scene.v2_img.hdr"),

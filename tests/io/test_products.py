@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 from rasterio.crs import CRS
+from scipy.io import netcdf_file
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
@@ -207,6 +208,22 @@ def test_the_metadata_of_enmap(tmp_path, write_tif, cube, listed, name):
         np.testing.assert_allclose(reader.read().data, 0.5 + 1e-4 * cube, rtol=1e-6)
 
 
+DESIS = """<hsi_doc><specific><bandCharacterisation>{bands}</bandCharacterisation>
+<interiorOrientation><band><bandNumber>1</bandNumber></band></interiorOrientation></specific></hsi_doc>"""
+BAND_OF_DESIS = (
+    "<band><bandNumber>{n}</bandNumber><wavelengthCenterOfBand>{w}</wavelengthCenterOfBand><wavelengthWidthOfBand>3.5"
+    "</wavelengthWidthOfBand><gainOfBand>0.0001</gainOfBand><offsetOfBand>0.5</offsetOfBand></band>"
+)
+
+
+def test_the_metadata_of_desis(tmp_path, write_tif, cube):
+    bands = "".join(BAND_OF_DESIS.format(n=n + 1, w=420.5 + n) for n in range(len(cube)))
+    (tmp_path / "DESIS-x-METADATA.xml").write_text(DESIS.format(bands=bands))
+    with open_cube(write_tif(cube.astype(np.int16), name="DESIS-x-SPECTRAL_IMAGE.tif")) as reader:
+        assert reader.meta.wavelengths == (420.5, 421.5) and reader.meta.fwhm == (3.5, 3.5)
+        np.testing.assert_allclose(reader.read().data, 0.5 + 1e-4 * cube, rtol=1e-6)
+
+
 @pytest.mark.parametrize("text", ["", "<level_X><specific>", "<level_X/>"])
 def test_damaged_metadata_of_enmap_say_nothing(tmp_path, write_tif, cube, text):
     (tmp_path / "a-METADATA.XML").write_text(text)
@@ -245,6 +262,61 @@ def test_bands_that_a_group_of_the_file_describes(emit, units):
             np.testing.assert_allclose(reader.meta.wavelengths, [400, 900, 1400, 2400], rtol=1e-6)
             np.testing.assert_allclose(reader.meta.fwhm, [10, 10, 20, 20], rtol=1e-6)
             assert reader.meta.bad_bands == (False, False, True, False)
+
+
+def test_rows_of_a_swath_are_in_the_order_of_the_file(emit):
+    path, stored = emit.filename, emit["reflectance"][()]
+    emit.close()
+    with open_cube(path, var="reflectance") as reader:
+        np.testing.assert_array_equal(reader.read().data, np.moveaxis(stored, -1, 0))
+        assert any("in the order of the file" in note for note in reader.meta.notes)
+
+
+@pytest.mark.parametrize("gdal", [False, True])
+def test_an_image_that_gdal_wrote_to_netcdf_begins_with_the_last_row(tmp_path, cube, gdal):
+    with netcdf_file(tmp_path / "a.nc", "w") as file:
+        if gdal:
+            file.GDAL = "GDAL 3.10.0, released 2024/11/01"
+        for name, length in (("y", 3), ("x", 4)):
+            file.createDimension(name, length)
+        file.createVariable("Band1", "f4", ("y", "x"))[:] = cube[0, ::-1] if gdal else cube[0]
+    with open_cube(tmp_path / "a.nc") as reader:
+        np.testing.assert_array_equal(reader.read().data, cube[:1])
+
+
+@pytest.mark.parametrize("listed", [4, 3])
+@pytest.mark.parametrize("name", ["wavelengths", "wavelength"])
+def test_lists_of_all_bands_in_the_attributes_of_a_variable(emit, listed, name):
+    emit["reflectance"].attrs[name] = np.array([400.0, 900, 1400, 2400][:listed])
+    emit["reflectance"].attrs["fwhm"] = np.full(listed, 5.0)
+    path = emit.filename
+    emit.close()
+    with open_cube(path, var="reflectance") as reader:
+        # where they do not fit, the arrays of the file say it
+        np.testing.assert_allclose(reader.meta.wavelengths, [400, 900, 1400, 2400], rtol=1e-6)
+        np.testing.assert_allclose(reader.meta.fwhm, [5] * 4 if listed == 4 else [10, 10, 20, 20], rtol=1e-6)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_what_lies_beside_the_wavelengths_of_an_axis(tmp_path, other):
+    wavelengths = [400.0, 500.0, 600.0]
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        group = file.create_group("reflectance")
+        for place, name, values in ((group, "wavelength", wavelengths), (file, "y", range(4)), (file, "x", range(5))):
+            place[name] = np.array(values, float)
+            place[name].make_scale(name)
+        group["wavelength"].attrs["units"] = np.bytes_("nm")
+        there = file.create_group("other") if other else group
+        if other:
+            there["wavelength"] = np.array(wavelengths) + 1
+        there["fwhm"], there["good_wavelengths"] = np.full(3, 7.0), np.array([1, 0, 1])
+        group["reflectance"] = np.ones((3, 4, 5), np.float32)
+        for axis, scale in enumerate((group["wavelength"], file["y"], file["x"])):
+            group["reflectance"].dims[axis].attach_scale(scale)
+    with open_cube(tmp_path / "a.nc") as reader:
+        meta = reader.meta
+    assert meta.wavelengths == tuple(wavelengths) and not any("no unit" in note for note in meta.notes)
+    assert meta.fwhm == (() if other else (7.0,) * 3) and meta.bad_bands == (() if other else (False, True, False))
 
 
 @pytest.mark.parametrize("change", ["length", "twice"])

@@ -282,7 +282,7 @@ def label_of(sample: Sample) -> str:
 
 def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, float]:
     """(score (H, W), seconds) of a gray image in memory, by tiles where the memory budget asks for them."""
-    image = GrayImage(ArrayReader(gray), scale=(0.0, 1.0))
+    image = GrayImage(ArrayReader(gray), scale=(0.0, 1.0), undeclared=False)
     with environment(), image, work_folder(Path(tempfile.gettempdir())) as scratch:
         started = time.perf_counter()
         with detector.scored(image, scratch) as scored:

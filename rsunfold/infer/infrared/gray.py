@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.defects import FEW, LEAST_FILL, SATURATED, largest_number
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
@@ -18,6 +20,9 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PERCENTILES = (0.1, 99.9)
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS = 4_000_000
+APART, FAR_APART, BEYOND = 1.0, 3.0, 1e6
+"""How far a number that stands for no data lies from the range of the others, in units of the range: the smallest, the
+largest of an integer type, and the largest of fractions."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,9 @@ class GrayImage(Source):
     band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
     scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained (the declared
     range for fewer bits), and else the percentiles 0.1 and 99.9 of the valid pixels (all of them up to 4 megapixels,
-    else of a regular sample).
+    else of a regular sample). undeclared : look for numbers that stand for no data though the file does not say so
+    (:func:`isolated`), except in images of 8 bit, where they decide no scale; :attr:`fills` has those found, and their
+    pixels are not valid.
 
     Raises InputError when there is no valid pixel, the samples are complex or the band has to be chosen, UsageError
     for a band that does not exist or an empty scale.
@@ -68,11 +75,16 @@ class GrayImage(Source):
         band: int | None = None,
         scale: tuple[float, float] | None = None,
         var: str | None = None,
+        undeclared: bool = True,
     ) -> None:
         super().__init__(source, var)
+        self.fills: list[float] = []
         with closed_on_failure(self.reader):
             self.band_used, self._bands = self._choose(band, self.count)
-            self.scale = self._make_scale(scale)
+            sample = self._sample()
+            if undeclared and not self._of_8_bit(sample):
+                sample = self._without_fills(sample)
+            self.scale = self._make_scale(sample, scale)
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()
@@ -93,9 +105,10 @@ class GrayImage(Source):
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         cube = self.reader.read(window, self._bands)
         if len(self._bands) == 1:
-            return cube.data[0], cube.valid
-        values = np.tensordot(np.array(LUMINANCE, np.float32), cube.data.astype(np.float32), axes=1)
-        return values, cube.valid
+            values = cube.data[0]
+        else:
+            values = np.tensordot(np.array(LUMINANCE, np.float32), cube.data.astype(np.float32), axes=1)
+        return values, cube.valid & ~np.isin(values, self.fills) if self.fills else cube.valid
 
     def _sample(self) -> NDArray[Any]:
         """Valid values of the whole image; of a large one, of evenly spaced windows, or of all if those hold none."""
@@ -118,8 +131,25 @@ class GrayImage(Source):
             parts.append(values[valid][::every])
         return np.concatenate(parts)
 
-    def _make_scale(self, given: tuple[float, float] | None) -> Scale:
-        sample = self._sample()
+    def _of_8_bit(self, sample: NDArray[Any]) -> bool:
+        return bool(sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8))
+
+    def _without_fills(self, sample: NDArray[Any]) -> NDArray[Any]:
+        """The sample without the numbers that stand for no data, two of them at most (such as -9999 and 0)."""
+        while len(self.fills) < 2 and (fill := isolated(sample, largest_number(self.reader))) is not None:
+            self.fills.append(fill)
+            sample = sample[sample != fill]
+        return sample
+
+    def remarks(self) -> list[str]:
+        """Sentences on pixels that have no data though the file does not say so."""
+        return [
+            f"many pixels hold {fill:g}, far from all others, and were taken to have no data: declare it in the file "
+            "(nodata, or data ignore value in an ENVI header)"
+            for fill in self.fills
+        ]
+
+    def _make_scale(self, sample: NDArray[Any], given: tuple[float, float] | None) -> Scale:
         if sample.size == 0:
             raise InputError(f"{self.reader.path} has no valid pixel: all are nodata, masked or not finite.")
         middle = float(np.median(sample))
@@ -128,7 +158,7 @@ class GrayImage(Source):
             if not -np.inf < low < high < np.inf:
                 raise UsageError(f"--scale takes two numbers, the first smaller than the second, not {low},{high}.")
             how = "given"
-        elif sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8):
+        elif self._of_8_bit(sample):
             low, high = 0.0, full_range(self.reader)
             how = f"{self.reader.bits or 8} bit: 0 to {high:.0f}"
         else:
@@ -163,3 +193,23 @@ class GrayImage(Source):
         gray = self.scale.apply(np.where(around, values, 0))
         inner = window.within(grown)
         return fill_holes(gray, around, self.scale.fill)[inner], around[inner]
+
+
+def isolated(sample: NDArray[Any], largest: float) -> float | None:
+    """A number that many pixels of a sample (n,) of an image hold, at an end of its range and far from the others: it
+    stands for no data. None for none. largest : see :func:`rsunfold.infer.defects.largest_number`.
+
+    The smallest, such as -9999 or the 0 around a swath, in more than a thousandth of the pixels. The largest in more
+    than a hundredth, and if it is that of the type or beyond all measure: much light saturates a sensor.
+    """
+    if not sample.size:
+        return None
+    far = FAR_APART if math.isclose(sample.max(), largest, rel_tol=1e-6) else BEYOND
+    for value, share, off in ((sample.min(), LEAST_FILL, APART), (sample.max(), SATURATED, far)):
+        others = sample[sample != value]
+        if not max(FEW, share * sample.size) < sample.size - others.size < sample.size:
+            continue
+        least, most = np.percentile(others, PERCENTILES)
+        if most > least and max(least - value, value - most) > off * (most - least):
+            return float(value)
+    return None

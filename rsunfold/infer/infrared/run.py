@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Meta, Window
+from rsunfold.cube import Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector, LazyScores
 from rsunfold.infer.infrared.gray import GrayImage
@@ -301,7 +301,6 @@ def _summary(
     targets: list[Target],
     started: float,
 ) -> dict[str, Any]:
-    meta: Meta = image.meta
     return {
         **head_of(image),
         "band": image.band_used,
@@ -314,5 +313,5 @@ def _summary(
         "target_pixels": passage.target_pixels,
         "targets": len(targets),
         "seconds": round(time.monotonic() - started, 3),
-        "notes": list(meta.notes),
+        "notes": [*image.meta.notes, *image.remarks()],
     }

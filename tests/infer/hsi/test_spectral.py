@@ -251,6 +251,16 @@ def test_a_number_that_many_pixels_hold_in_every_band_is_no_data(noisy, value, k
     assert f"many pixels hold {np.float32(value):g} in every band" in image.remarks()[0] and not declared.remarks()
 
 
+def test_pixels_that_are_0_in_every_band_are_told(noisy):
+    data = noisy.copy()
+    data[:, :6, :10] = 0
+    image = opened(data)
+    (remark,) = image.remarks()
+    assert image.statistics.valid_pixels == 480 and "about 12% of the pixels are 0 in every band" in remark
+    data[0, :6, :10] = 0.1
+    assert opened(data).remarks() == []
+
+
 @pytest.mark.parametrize("seen", [False, True])
 def test_several_numbers_may_stand_for_no_data(noisy, seen, monkeypatch):
     if not seen:

@@ -282,3 +282,63 @@ def test_valid_pixels_outside_the_sampled_windows_are_found(write, monkeypatch):
     assert 0.3 < data[valid].mean() < 0.7
     with pytest.raises(InputError, match="no valid pixel"):
         GrayImage(write(np.full((700, 800), np.nan, np.float32)))
+
+
+# ------------------------------------------------------------------ nodata that the file does not declare
+
+
+@pytest.mark.parametrize(
+    ("stored", "fill"),
+    [
+        (10 * scene(), -9999),
+        (22000 + 5000 * scene(), 0),
+        (-40 + 100 * scene(), -32768),
+        (22000 + 3000 * scene(), 65535),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.float32, None])
+def test_a_number_at_the_edge_that_is_far_from_all_others_is_no_data(write, stored, fill, kind):
+    kind = kind or (np.uint16 if fill >= 0 else np.int16)
+    if kind is np.float32 and fill == 65535:
+        fill = 1e20
+    data = stored.astype(kind)
+    data[:4] = fill
+    with GrayImage(write(data)) as image:
+        found, valid = image.read()
+        assert image.fills == [np.float32(fill)] and not valid[:4].any() and valid[4:].all()
+        assert "were taken to have no data" in image.remarks()[0]
+    declared, _, scale = read(write(data, nodata=fill))
+    np.testing.assert_array_equal(found, declared)
+    assert scale == image.scale
+    with GrayImage(write(data), undeclared=False) as image:
+        assert image.fills == [] and image.read()[1].all() and image.remarks() == []
+
+
+def test_two_numbers_may_stand_for_no_data(write):
+    data = (200 + 20 * scene()).astype(np.float32)
+    data[:2], data[-2:] = -9999, 0
+    with GrayImage(write(data)) as image:
+        assert image.fills == [-9999, 0]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.clip(scene() - 0.45, 0, None).astype(np.float32),  # a background that was subtracted
+        (scene() > 0.9).astype(np.float32),
+        np.where(scene() > 0.9, 16383, 3000 + 500 * scene()).astype(np.uint16),  # a sensor that saturates
+        np.where(scene() < 0.01, 0, 255 * scene()).astype(np.uint8),
+        np.full((8, 8), 7, np.uint16),
+    ],
+    ids=["zeros", "mask", "saturated", "8 bit", "constant"],
+)
+def test_numbers_that_were_measured_are_kept(write, data):
+    with GrayImage(write(data)) as image:
+        assert image.fills == [] and image.read()[1].all()
+
+
+def test_a_few_samples_far_below_are_kept(write):
+    data = (200 + 20 * scene()).astype(np.float32)
+    data[0, :4] = -9999
+    with GrayImage(write(data)) as image:
+        assert image.fills == []

@@ -1,6 +1,7 @@
-"""What the metadata of an EnMAP product say of its image.
+"""What the metadata of a product of DLR, EnMAP or DESIS, say of its image.
 
-Source: DLR, EnMAP HSI Level 1B/1C/2A product specification, EN-PCV-ICD-2009-2.
+Source: DLR, EnMAP HSI Level 1B/1C/2A product specification, EN-PCV-ICD-2009-2. The metadata of DESIS, which are older,
+are of the same kind with other names.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 _IMAGE = re.compile(r"(.+)-SPECTRAL_IMAGE(?:_(?:VNIR|SWIR))?(?:_COG)?", re.IGNORECASE)
+_BANDS = (".//bandCharacterisation/bandID", ".//bandCharacterisation/band")
 _OF_BANDS = {
-    "wavelength": "wavelengthCenterOfBand",
-    "fwhm": "FWHMOfBand",
-    "data_gain_values": "GainOfBand",
-    "data_offset_values": "OffsetOfBand",
+    "wavelength": ("wavelengthCenterOfBand",),
+    "fwhm": ("FWHMOfBand", "wavelengthWidthOfBand"),
+    "data_gain_values": ("GainOfBand", "gainOfBand"),
+    "data_offset_values": ("OffsetOfBand", "offsetOfBand"),
 }
+"""Names of EnMAP, and of DESIS where they differ, by the entry of an ENVI header that says the same."""
 
 
 def metadata_of(image: Path) -> Path | None:
@@ -39,15 +42,15 @@ def header_of(image: Path, bands: int) -> dict[str, str] | None:
         root = ElementTree.parse(file).getroot()
     except (OSError, ElementTree.ParseError):
         return None
-    listed = [entry for entry in root.iter() if entry.tag.rpartition("}")[2] == "bandID"]
-    listed = [entry for entry in listed if entry.findtext(_OF_BANDS["wavelength"]) is not None]
+    listed = [entry for place in _BANDS for entry in root.iterfind(place)]
     if len(listed) != bands:
         return None
     header = {"wavelength_units": "Nanometers"}
-    for key, name in _OF_BANDS.items():
-        texts = [(entry.findtext(name) or "").strip() for entry in listed]
-        if all(texts):
-            header[key] = "{" + ", ".join(texts) + "}"
+    for key, names in _OF_BANDS.items():
+        for name in names:
+            texts = [(entry.findtext(name) or "").strip() for entry in listed]
+            if all(texts):
+                header[key] = "{" + ", ".join(texts) + "}"
     background = root.find(".//specific/backgroundValue")
     if background is not None and background.text:
         header["data_ignore_value"] = background.text.strip()
