@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rsunfold.arguments import checked
+from rsunfold.arguments import Numbers, checked
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
 
@@ -135,7 +135,7 @@ def detect_anomaly(
     stages: bool = False,
     var: str | None = None,
     nodata: float | None = None,
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: Numbers | None = None,
     device: str = "auto",
     memory: str | int | None = None,
     **options: Any,
@@ -192,7 +192,7 @@ def select_features(
     features: str = "columns",
     var: str | None = None,
     nodata: float | None = None,
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: Numbers | None = None,
     seed: int = 0,
     memory: str | int | None = None,
 ) -> Selected:
@@ -224,7 +224,7 @@ def select_features(
     return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)
 
 
-def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Sequence[float] | None = None) -> str | None:
+def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Numbers | None = None) -> str | None:
     """The name of a file, None for an array. Raises UsageError for what goes with the other of the two."""
     path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
     if path is not None and nodata is not None:
@@ -236,9 +236,7 @@ def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Sequen
     return path
 
 
-def _source(
-    image: Any, nodata: float | None, var: str | None, wavelengths: Sequence[float] | None = None
-) -> str | CubeReader:
+def _source(image: Any, nodata: float | None, var: str | None, wavelengths: Numbers | None = None) -> str | CubeReader:
     """What :func:`_path` gives, or a reader of the array."""
     from rsunfold.io.memory import ArrayReader
 

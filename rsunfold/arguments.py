@@ -10,10 +10,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
+
+import numpy as np
 
 from rsunfold.errors import RsunfoldError, UsageError
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Numbers = Sequence[float] | NDArray[Any]
+else:
+    Numbers = Sequence[float]
+"""Several numbers. For type checkers an array is no sequence; for :func:`checked` it is."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FLAG = re.compile(r"(?<![\w/.-])-(?:-|(?=k\b))([a-z][a-z-]*[a-z]|k\b)(?!\w|[/.-]\w)")
@@ -24,8 +33,9 @@ _WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: 
 def checked(function: Function) -> Function:
     """``function``, which raises UsageError for arguments that do not have the types that it is annotated with.
 
-    Numbers of NumPy are numbers, True and False are none; lists and arrays are sequences, text is none. What is
-    annotated with Any is not looked at. Messages name arguments, not the flags of the command line.
+    Numbers of NumPy are numbers, and are made those of Python, with which arrays compute in their own type; True and
+    False are none. Lists and arrays are sequences, text is none. What is annotated with Any is not looked at. Messages
+    name arguments, not the flags of the command line.
     """
     signature = inspect.signature(function)
     kinds = {p.name: p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
@@ -33,12 +43,15 @@ def checked(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for name, value in signature.bind(*args, **kwargs).arguments.items():
+        given = signature.bind(*args, **kwargs)
+        for name, value in given.arguments.items():
             if name in hints and not _fits(value, hints[name]):
                 shown = " ".join(repr(value).split())[:60]
                 raise UsageError(f"{name} must be {_words(hints[name])}, not {shown}.")
+            if hints.get(name, Any) is not Any and isinstance(value, np.number):
+                given.arguments[name] = value.item()
         with arguments_named():
-            return function(*args, **kwargs)
+            return function(*given.args, **given.kwargs)
 
     return call  # type: ignore[return-value]
 

@@ -53,11 +53,12 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """
         from rsunfold.arguments import arguments_named
         from rsunfold.errors import InputError
+        from rsunfold.infer.results import environment
 
         if np.ma.is_masked(X):
             raise InputError("X has masked values; fill them or remove these samples.")
         data = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        with arguments_named(k="n_features"):
+        with environment(), arguments_named(k="n_features"):
             self._check()
             self._choose(data)
         return self

@@ -119,7 +119,9 @@ class Rule:
     reach: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "confidence", max(self.threshold, self.confidence))
+        # Scores of float32 are compared with a number of Python as float32, with a double of NumPy as float64.
+        object.__setattr__(self, "threshold", float(self.threshold))
+        object.__setattr__(self, "confidence", max(self.threshold, float(self.confidence)))
 
     def asked(self, given: Asked) -> Rule:
         """This rule with what is asked for in place of its own; see :class:`Asked`."""

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
 
 _lock, _numbers = threading.Lock(), threading.RLock()
 _inside = 0
+_used = False
 _callers: torch.dtype
 
 
 def _begin_anew() -> None:
-    """In a process that was forked while another thread was inside: that thread is not there."""
+    """In a process that was forked: threads that were inside are not there, nor are those of OpenMP, for which torch
+    would wait for ever once they had been used."""
     global _lock, _numbers, _inside
     if _inside:
         sys.modules["torch"].set_default_dtype(_callers)
+    if _used and (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
     _lock, _numbers, _inside = threading.Lock(), threading.RLock(), 0
 
 
@@ -33,6 +37,8 @@ if hasattr(os, "register_at_fork"):
 def usual_torch() -> Iterator[None]:
     """torch, where it is loaded, as it is when a program begins: float32, tensors on the CPU, and no autocast there.
     What the caller has set is set again in the end, of several threads by the last."""
+    global _used
+    _used = True
     if sys.modules.get("torch") is None:
         yield
         return

@@ -1,11 +1,15 @@
 """Wrong types are named by the public functions, before anything is read."""
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import rsunfold
 from rsunfold.arguments import checked
-from rsunfold.errors import UsageError
+from rsunfold.errors import InputError, UsageError
 
 IMAGE = np.zeros((8, 8), np.float32)
 CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
@@ -61,3 +65,42 @@ def test_names_of_files_are_no_flags():
     with pytest.raises(UsageError) as caught:
         function("folder/a --scale-b.tif")
     assert str(caught.value) == "folder/a --scale-b.tif is of another kind, give min_area, or k; see scale."
+
+
+@pytest.mark.parametrize("model", ["top-hat", "max-median"])
+def test_thresholds_of_numpy_find_what_those_of_python_find(model):
+    image = np.random.default_rng(0).integers(0, 60, (48, 48)).astype(np.uint8)
+    for k in range(0, 60, 7):
+        usual = rsunfold.detect_ir(image, model=model, threshold=k / 255)
+        same = rsunfold.detect_ir(image, model=model, threshold=np.float64(k / 255))
+        np.testing.assert_array_equal(same.mask, usual.mask)
+
+
+def test_a_boolean_cube_comes_back_as_one():
+    assert rsunfold.select_features(CUBE > 0.5, k=2).data.dtype == bool
+
+
+@pytest.mark.filterwarnings("error")
+def test_nodata_may_be_a_number_that_the_samples_cannot_hold():
+    image = np.random.default_rng(0).random((16, 16), np.float32)
+    found = rsunfold.detect_ir(image, model="top-hat", nodata=-1.7976931348623157e308)
+    np.testing.assert_array_equal(found.mask, rsunfold.detect_ir(image, model="top-hat").mask)
+
+
+@pytest.mark.parametrize("model", ["top-hat", "l-rpcanet"])
+def test_an_image_in_memory_needs_no_folder(model, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/absent")
+    assert rsunfold.detect_ir(np.zeros((8, 8), np.uint8), model=model).mask.shape == (8, 8)
+
+
+def test_colour_pictures_are_refused():
+    picture = Image.new("RGB", (8, 8))
+    for function in (rsunfold.detect_ir, rsunfold.detect_anomaly, rsunfold.denoise_hsi):
+        with pytest.raises(InputError, match="a palette or colour picture is no array"):
+            function(picture)
+    with pytest.raises(InputError, match="a palette or colour picture is no array"):
+        rsunfold.select_features(picture, k=2)
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (Path(rsunfold.__file__).parent / "py.typed").is_file()

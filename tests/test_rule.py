@@ -1,5 +1,7 @@
 """What is a target among the components of a score: candidates that are surer than their surroundings demand."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +76,14 @@ def test_what_is_asked_for_replaces_what_the_rule_says():
     assert own.asked(Asked(0.7, None, None, None)) == Rule(0.7, 0.7, 30)  # a plain threshold judges each alone
     assert own.asked(Asked(0.7, None, 0, 16)) == Rule(0.7, 0.7, None, reach=16)
     assert own.asked(Asked(None, None, None, 0)) == Rule(0.6, 0.9, 30)
+
+
+def test_numbers_of_numpy_are_compared_as_those_of_python():
+    score, valid = np.float32([[k / 255 for k in range(256)]]), np.ones((1, 256), bool)
+    for k in range(256):
+        usual = Rule(k / 255).detected(score, valid)
+        np.testing.assert_array_equal(Rule(np.float64(k / 255)).detected(score, valid), usual)
+    assert json.dumps(Rule(np.float32(0.5), np.float64(0.7)).as_dict())
 
 
 def test_detected_pixels_are_those_of_candidates_that_are_sure():

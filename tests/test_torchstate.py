@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ import torch
 
 import rsunfold
 from rsunfold import weights
+from rsunfold.estimator import FeatureSelector
 from rsunfold.torchstate import drawing, usual_torch
 
 
@@ -81,6 +84,39 @@ def test_a_fork_does_not_wait_for_threads_that_it_has_not():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout == "0\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_computes_although_its_parent_has_used_several_threads():
+    program = (
+        "import os\n"
+        "import numpy as np, torch\n"
+        "import rsunfold\n"
+        "torch.set_num_threads(2)\n"
+        "image = np.random.default_rng(0).integers(0, 255, (96, 96), dtype=np.uint8)\n"
+        "rsunfold.detect_ir(image)\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    rsunfold.detect_ir(image)\n"
+        "    os._exit(0)\n"
+        "print(os.waitpid(child, 0)[1], torch.get_num_threads())\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, process_group=0) as run:
+        try:
+            assert run.communicate(timeout=120)[0] == "0 2\n"
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)  # a child that waits for ever, too
+
+
+def test_the_estimator_is_as_usual_on_the_callers_device():
+    X = np.random.default_rng(0).random((40, 6))
+    usual = FeatureSelector(3).fit(X).order_
+    torch.set_default_device("meta")
+    try:
+        np.testing.assert_array_equal(FeatureSelector(3).fit(X).order_, usual)
+    finally:
+        torch.set_default_device(None)
 
 
 def test_weights_leave_the_callers_numbers():

@@ -9,6 +9,7 @@ trap 'rm -rf "$work"' EXIT
 "$work/venv/bin/pip" install --quiet --constraint "$root/constraints.txt" "$work"/dist/*.whl
 cd "$work"
 venv/bin/rsunfold weights verify
+test -e venv/lib/python3*/site-packages/rsunfold/py.typed
 venv/bin/rsunfold sample ir scenes --count 2
 venv/bin/rsunfold detect-ir 'scenes/images/*.png' --output results
 test -s results/scene-001-clouds_summary.json

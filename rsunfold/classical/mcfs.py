@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from rsunfold.arrays import Mask, Real
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours, neighbour_graph
 from rsunfold.errors import UsageError
+from rsunfold.quiet import silenced
 from rsunfold.ranking import Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
@@ -59,9 +58,7 @@ class MCFS:
         Y = embedding(x, self.clusters, self.neighbours)
         if used.size:
             for y in Y.T:
-                with warnings.catch_warnings():
-                    # Duplicates make it drop regressors, which is what is wanted of them.
-                    warnings.simplefilter("ignore", ConvergenceWarning)
+                with silenced(ConvergenceWarning):  # duplicates make it drop regressors, as they should
                     path = lars_path(Z.T, y - y.mean(), method="lar", max_iter=most, return_path=False)[2]
                 scores[used] = np.maximum(scores[used], np.abs(path))
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "clusters": int(Y.shape[1])}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arguments import Numbers
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.bands import spectral_fields
@@ -20,7 +20,11 @@ COLOURED = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "LA
 
 def as_array(given: Any) -> NDArray[Any]:
     """What was given as a NumPy array, masked if it was, no float wider than float64; raises InputError for what is
-    none, such as lists of several lengths or tensors with gradients."""
+    none, such as lists of several lengths, tensors with gradients or pictures of PIL in colour."""
+    if getattr(given, "mode", None) in COLOURED:
+        raise InputError(
+            "a palette or colour picture is no array of samples; give its path, or convert it with .convert('L')."
+        )
     try:
         array = np.asanyarray(given)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -38,13 +42,7 @@ class ArrayReader(CubeReader):
     bands.
     """
 
-    def __init__(
-        self, array: NDArray[Any], *, nodata: float | None = None, wavelengths: Sequence[float] | None = None
-    ) -> None:
-        if getattr(array, "mode", None) in COLOURED:
-            raise InputError(
-                "a palette or colour picture is no array of samples; give its path, or convert it with .convert('L')."
-            )
+    def __init__(self, array: NDArray[Any], *, nodata: float | None = None, wavelengths: Numbers | None = None) -> None:
         data = np.asarray(as_array(array))
         if data.ndim not in (2, 3) or data.dtype.kind not in "buif" or data.size == 0:
             raise InputError(
@@ -79,7 +77,8 @@ class ArrayReader(CubeReader):
         if self._masked is not None:
             valid &= ~np.any([self._masked[band][window.slices] for band in bands], axis=0)
         if self.meta.nodata:
-            valid &= (data != self.meta.nodata[0]).all(axis=0)
+            with np.errstate(over="ignore"):  # nodata may be a number that the type of the samples has not
+                valid &= (data != self.meta.nodata[0]).all(axis=0)
         return data.astype(self.dtype.newbyteorder("="), copy=False), valid
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -27,6 +26,7 @@ from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.io import dlr, envi
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
+from rsunfold.quiet import silenced
 
 _RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
@@ -44,8 +44,7 @@ T = TypeVar("T")
 def gdal(failure: Callable[[str], RsunfoldError]) -> Iterator[None]:
     """Run GDAL calls quietly; what GDAL raises becomes ``failure(GDAL's own words)``."""
     # GDAL's fast path for 8-bit PNG fills a truncated file with zeros; libpng, row by row, reports it
-    with warnings.catch_warnings(), rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with silenced(NotGeoreferencedWarning), rasterio.Env(GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
         try:
             yield
         except (RasterioError, CPLE_BaseError, SystemError) as err:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from rsunfold.arrays import Real
 from rsunfold.errors import InputError, UsageError
+from rsunfold.quiet import silenced
 
 Labels = NDArray[Any]
 
@@ -200,10 +201,8 @@ def _codes(labels: Labels) -> NDArray[np.intp]:
 
 def _quiet(model: Any, X: Real) -> NDArray[np.intp]:
     """Clusters of X, without the warning of duplicate points that leave clusters empty."""
-    import warnings
 
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
+    with silenced(ConvergenceWarning):
         return np.asarray(model.fit(X).labels_)

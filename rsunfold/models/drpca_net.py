@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rsunfold.registry import register
 from rsunfold.unfold.operators import MapOperator, Place, conv, exact, image_mean, plain
+from rsunfold.unfold.precision import at_least_single
 from rsunfold.unfold.published import rename_stages, stages_of
 from rsunfold.unfold.unrolled import Keep, TargetNetwork, macs_per_pixel
 
@@ -102,7 +103,7 @@ class Reconstruction(MapOperator):
         z = first = self.lift(x)
         for block in self.blocks:
             f = block.f(z)
-            z = block(z, f, f.float().mean((2, 3)), f.float().amax((2, 3)))
+            z = block(z, f, f.mean((2, 3)), f.amax((2, 3)))
         return self.head(first + self.last(z))
 
     def _after(self, z: Tensor, found: Sequence[Any]) -> Tensor:
@@ -114,7 +115,7 @@ class Reconstruction(MapOperator):
     def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Sums and maxima over the inner part of the f of the block after those whose pooled things are known."""
         f: Tensor = self.blocks[len(found)].f(self._after(self.lift(x), found))[:, :, *place.inner]
-        return exact(f.float().sum((2, 3))), f.float().amax((2, 3))
+        return exact(at_least_single(f)[0].sum((2, 3))), f.amax((2, 3))
 
     def merge(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of the sums and the greater of the maxima."""
@@ -122,7 +123,7 @@ class Reconstruction(MapOperator):
 
     def finish(self, total: tuple[Tensor, Tensor], rows: int, cols: int) -> tuple[Tensor, Tensor]:
         """Means and maxima (B, C)."""
-        return (total[0] / (rows * cols)).float(), total[1]
+        return (total[0] / (rows * cols)).to(self.kind), total[1].to(self.kind)
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """F_D of a piece."""

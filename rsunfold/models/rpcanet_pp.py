@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rsunfold.registry import register
 from rsunfold.unfold.fourier import wide_conv
 from rsunfold.unfold.operators import MapOperator, Place, conv, exact, join, plain
+from rsunfold.unfold.precision import at_least_single
 from rsunfold.unfold.published import rename_stages, stages_of
 from rsunfold.unfold.unrolled import Keep, TargetNetwork, as_is, macs_per_pixel
 
@@ -148,7 +149,7 @@ class Contrast(MapOperator):
     def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """Sums of f over the inner part, :func:`exact` (B, C)."""
         f: Tensor = self.lift(x)[:, :, *place.inner]
-        return exact(f.float().sum((2, 3)))
+        return exact(at_least_single(f)[0].sum((2, 3)))
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """w of a piece."""

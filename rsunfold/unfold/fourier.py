@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rsunfold.unfold.precision import at_least_single
+
 SIDE = 48
 """Pixels a side of the blocks that are transformed: the fastest of 32 to 128 for a window of 17 pixels."""
 
@@ -14,8 +16,8 @@ def wide_conv(x: Tensor, weight: Tensor) -> Tensor:
     """``F.conv2d(x, weight, padding=k // 2)`` for a wide odd window, k <= 47, by the fastest way that is exact.
 
     x : (B, C, H, W). weight : (C', C, k, k). On a GPU it is that convolution. On the CPU products of spectra take its
-    place, in float32, block by block (overlap-save): a fifth of the time for k = 17 and 32 channels. Differences
-    are float rounding, relative to the largest values of a block.
+    place, in float32 or wider, block by block (overlap-save): a fifth of the time for k = 17 and 32 channels.
+    Differences are float rounding, relative to the largest values of a block.
     """
     if x.device.type != "cpu":
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2)
@@ -23,8 +25,9 @@ def wide_conv(x: Tensor, weight: Tensor) -> Tensor:
     batch, _, rows, cols = x.shape
     step = SIDE - k + 1  # a block of SIDE pixels gives so many that the ends of the block do not reach
     down, across = -(-rows // step), -(-cols // step)
-    padded = F.pad(x.float(), (k // 2, across * step + k // 2 - cols, k // 2, down * step + k // 2 - rows))
-    spectra = torch.fft.rfft2(weight.float(), (SIDE, SIDE)).flatten(2).permute(2, 1, 0).conj()  # (frequencies, C, C')
+    x, weight = at_least_single(x, weight)
+    padded = F.pad(x, (k // 2, across * step + k // 2 - cols, k // 2, down * step + k // 2 - rows))
+    spectra = torch.fft.rfft2(weight, (SIDE, SIDE)).flatten(2).permute(2, 1, 0).conj()  # (frequencies, C, C')
     # Products of complex numbers as those of their real and imaginary parts: batches of real matrices are faster.
     matrices = torch.view_as_real(torch.stack((spectra, 1j * spectra), 2).resolve_conj())
     matrices = matrices.reshape(len(spectra), 2 * channels, 2 * out)

@@ -79,7 +79,12 @@ class MapOperator(nn.Module):
 
     def finish(self, total: Any, rows: int, cols: int) -> Any:
         """The pooled thing of what was gathered over all of rows x cols pixels: the mean unless a subclass differs."""
-        return (total / (rows * cols)).float()
+        return (total / (rows * cols)).to(self.kind)
+
+    @property
+    def kind(self) -> torch.dtype:
+        """The type of the weights, and so of all images."""
+        return next(self.parameters()).dtype
 
     def local(self, x: Tensor, place: Place, found: Sequence[Any]) -> Tensor:
         """Output of a piece (B, C', h, w), exact in its inner part."""

@@ -110,6 +110,16 @@ def test_a_batch_gives_what_its_images_give_alone(spec):
                 torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-5, atol=1e-5)
 
 
+def test_a_network_in_double_precision_computes_in_it(spec):
+    net, x = tiny(spec).eval(), image(1, 1, 21, 30)
+    with torch.inference_mode():
+        usual = net(x, reconstruct=True)
+        double = net.double()(x.double(), reconstruct=True)
+    for a, b in zip(usual, double, strict=True):
+        assert b.dtype == torch.float64
+        torch.testing.assert_close(b.float(), a, rtol=1e-4, atol=1e-4)
+
+
 def biases_before_normalisation(net: nn.Module) -> set[str]:
     """Biases of convolutions that a batch normalisation follows: it takes any constant off, so their gradient is 0."""
     names = set()
@@ -215,6 +225,15 @@ def test_declaration_of_denoisers_is_complete(denoiser):
     assert {"tiny", "paper"} <= denoiser.sizes.keys()
     assert issubclass(denoiser.factory, Unrolled) and denoiser.factory.letters
     assert denoiser.factory.outliers is (denoiser.name == "star-net-s")
+
+
+def test_a_denoiser_in_double_precision_computes_in_it(denoiser):
+    net = tiny(denoiser).eval()
+    Y, A = spectra(12, 10)
+    with torch.inference_mode():
+        usual, _ = net(Y, A)
+        double, _ = net.double()(Y.double(), A.double())
+    assert double.dtype == torch.float64 and float((double.float() - usual).abs().mean()) < 1e-2
 
 
 @pytest.mark.parametrize(("bands", "rank"), [(12, 10), (6, 4)])

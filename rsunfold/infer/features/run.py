@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
+from rsunfold.arguments import Numbers
 from rsunfold.cube import measured
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
@@ -128,7 +129,7 @@ def select_array(
     options: Options,
     *,
     nodata: float | None = None,
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: Numbers | None = None,
 ) -> Selected:
     """Select from an array, (bands, rows, cols) or (samples, features), or a file, and keep the result in memory.
 
@@ -182,7 +183,7 @@ def _opened(
     wanted: Wanted,
     options: Options,
     nodata: float | None = None,
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: Numbers | None = None,
 ) -> FeatureSource:
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
     source: str | CubeReader

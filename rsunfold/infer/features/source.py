@@ -20,6 +20,7 @@ from rsunfold.infer.features.select import outside
 from rsunfold.infer.source import closed_on_failure
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
+from rsunfold.io.memory import ArrayReader
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import TEXT_SUFFIXES, Table, write_columns
 from rsunfold.noise import band_noise, steps
@@ -216,9 +217,9 @@ class ImageBands(FeatureSource):
         """(bands, rows, cols), masked where only a mask says that pixels are invalid."""
         cube = self.image.reader.read(bands=chosen, scaled=False)
         hidden = select_bands(self.image.meta, chosen).unmarked(cube.data, cube.valid)
-        return (
-            np.ma.array(cube.data, mask=np.broadcast_to(hidden, cube.data.shape).copy()) if hidden.any() else cube.data
-        )
+        truths = isinstance(self.image.reader, ArrayReader) and self.image.reader.bits == 1
+        data = cube.data.astype(bool) if truths else cube.data
+        return np.ma.array(data, mask=np.broadcast_to(hidden, data.shape).copy()) if hidden.any() else data
 
     def close(self) -> None:
         """Close the file."""

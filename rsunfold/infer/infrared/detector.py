@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_PIXEL_BYTES, Plan, plan, strips
+from rsunfold.infer.work import work_folder
 from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.rule import Rule
 
@@ -196,8 +198,9 @@ class Detector(Budgeted):
         return np.asarray(torch.sigmoid(T[0, 0].float() / self.record.temperature).cpu().numpy())
 
     @contextmanager
-    def scored(self, image: GrayImage, scratch: Path, *, stages: bool = False) -> Iterator[LazyScores]:
-        """Scores of a file within the memory budget; maps that do not fit are kept in the folder ``scratch``.
+    def scored(self, image: GrayImage, scratch: Path | None = None, *, stages: bool = False) -> Iterator[LazyScores]:
+        """Scores of a file within the memory budget; maps that do not fit are kept in the folder ``scratch``, None for
+        one below the system's temporary folder.
 
         Runs in one piece when that fits, else by tiles with the same result. On a GPU whose memory runs out the
         tiles are halved until they fit; raises DeviceError when they do not. A classical method that looks at the
@@ -254,7 +257,9 @@ class Detector(Budgeted):
 
         return LazyScores(made, lambda: strips(rows, cols, made.tile, compute, overlap), overlap=overlap)
 
-    def _network(self, image: GrayImage, made: Plan, scratch: Path, stages: bool, stack: ExitStack) -> LazyScores:
+    def _network(
+        self, image: GrayImage, made: Plan, scratch: Path | None, stages: bool, stack: ExitStack
+    ) -> LazyScores:
         """The scores by a plan; ``stack`` closes what they are read from."""
         import torch
 
@@ -277,6 +282,7 @@ class Detector(Budgeted):
             return LazyScores(made, lambda: iter([(0, score)]), found)
         if self.half:
             raise UsageError(f"{image.path} needs tiles, which half precision does not support; run without --half.")
+        scratch = scratch or stack.enter_context(work_folder(Path(tempfile.gettempdir())))
         canvas = Canvas(image.rows, image.cols, made.tile, scratch / "maps", self.device, len(self.net.stages))
         stack.callback(canvas.close)
         D = canvas.load(lambda w: image.read(w)[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import heapq
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,6 @@ from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import environment
-from rsunfold.infer.work import work_folder
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
@@ -283,9 +281,9 @@ def label_of(sample: Sample) -> str:
 def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, float]:
     """(score (H, W), seconds) of a gray image in memory, by tiles where the memory budget asks for them."""
     image = GrayImage(ArrayReader(gray), scale=(0.0, 1.0), undeclared=False)
-    with environment(), image, work_folder(Path(tempfile.gettempdir())) as scratch:
+    with environment(), image:
         started = time.perf_counter()
-        with detector.scored(image, scratch) as scored:
+        with detector.scored(image) as scored:
             return np.concatenate([part for _, part in scored.strips()]), time.perf_counter() - started
 
 

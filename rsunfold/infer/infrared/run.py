@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -111,8 +110,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
     with (
         environment(),
         GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
-        work_folder(Path(tempfile.gettempdir())) as scratch,
-        detector.scored(image, scratch, stages=options.stages) as scored,
+        detector.scored(image, stages=options.stages) as scored,
     ):
         passage = _Passage(image, detector, options)
         score = np.concatenate([strip for _, strip in passage.strips(scored)])
