@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, show
+from rsunfold.cli.messages import counted, say, say_notes, show
 from rsunfold.cli.options import Band, Device, Images, OutputFolder, Overwrite, Quiet, Threads, Var, Verbose, Weights
 from rsunfold.cli.running import each_input, input_files, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
@@ -75,6 +75,7 @@ def detect_ir(
 
     def tell(source: str, report: dict[str, Any]) -> None:
         say(f"{source}: {counted(len(report['stages']), 'stage')}, {report['seconds']:.1f} s")
+        say_notes(report["notes"])
 
     made, count = each_input(files, run, tell, done=None)
     show(f"{made} of {counted(count, 'image')} explained ({model}); results are in {output}")

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import rasterio
 
@@ -17,6 +18,18 @@ def test_several_images(call, scene, network, tmp_path):
         assert len(json.loads((tmp_path / "out" / f"{name}_explain.json").read_text())["stages"]) == 2
         with rasterio.open(tmp_path / "out" / f"{name}_explain.png") as ds:
             assert (ds.width, ds.height) == (1280, 560) and ds.read().std() > 10
+
+
+@pytest.mark.parametrize("command", ["explain", "detect"])
+def test_what_the_file_does_not_say_of_itself_is_told(call, network, write_image, tmp_path, command):
+    data = np.random.default_rng(0).normal(20, 1, (40, 40)).astype(np.float32)
+    data[:5] = -9999
+    scene = write_image(tmp_path / "warm.tif", data)
+    words = EXPLAIN if command == "explain" else ("detect-ir",)
+    result = call(*words, scene, "-o", tmp_path / "out", *network)
+    assert "many pixels hold -9999, far from all others, and were taken to have no data" in result.stderr
+    name = "warm_explain.json" if command == "explain" else "warm_summary.json"
+    assert "-9999" in json.loads((tmp_path / "out" / name).read_text())["notes"][0]
 
 
 def test_one_broken_image_does_not_stop_the_others(call, scene, network, tmp_path):
