@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from rsunfold import weights
 from rsunfold.cli import app
+from rsunfold.registry import all_models
 
 Call = Callable[..., Result]
 
@@ -80,14 +81,19 @@ def network(tiny) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def shipped(tmp_path, tiny, monkeypatch) -> Path:
-    """A folder of shipped weights in place of the package's own, with ``l-rpcanet`` in it."""
+def shipped(tmp_path, tiny, random_network, monkeypatch) -> Path:
+    """A folder of shipped weights in place of the package's own, tiny ones of each infrared network that has some."""
     folder = tmp_path / "shipped"
     folder.mkdir()
-    path = folder / "l-rpcanet.safetensors"
-    path.write_bytes(tiny.path.read_bytes())
-    entry = f'[l-rpcanet]\nfile = "{path.name}"\nsha256 = "{weights.sha256_of(path)}"\n'
-    (folder / "registry.toml").write_text(entry)
+    for name in (spec.weights for spec in all_models("detect-ir", "network") if spec.weights):
+        path = folder / f"{name}.safetensors"
+        if name == "l-rpcanet":
+            path.write_bytes(tiny.path.read_bytes())
+        else:
+            net = random_network(name)
+            weights.save(path, net, weights.WeightRecord(name=name, model=name, arch=net.arch, threshold=0.5))
+        with (folder / "registry.toml").open("a") as registry:
+            registry.write(f'[{name}]\nfile = "{path.name}"\nsha256 = "{weights.sha256_of(path)}"\n\n')
     monkeypatch.setattr(weights, "weights_folder", lambda: folder)
     return folder
 

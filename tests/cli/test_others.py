@@ -194,8 +194,8 @@ def test_only_detectors_have_a_threshold(call):
 
 
 def test_info_of_a_network_without_weights(call):
-    text = call("weights", "info", "rpcanet").stdout
-    assert "none shipped" in text and "679,896" in text and "673,920 multiply-accumulates per pixel" in text
+    text = call("weights", "info", "lsnet").stdout
+    assert "none shipped" in text and "2,241,414" in text and "180,156 multiply-accumulates per pixel" in text
     assert "not counted for this network" in call("weights", "info", "auto-ad").stdout
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from rsunfold.registry import all_models
+from rsunfold.registry import all_models, get_model
 from rsunfold.simulate.corruption import Corruption
 
 EVALUATE = ("evaluate", "detect-ir")
@@ -105,7 +105,7 @@ def test_pictures(call, scenes, network, tmp_path):
         assert (without.width, without.height) == (1400, 380)
 
 
-def test_all_models_that_can_run(report, scenes, shipped, tiny):
+def test_all_models_that_can_run(report, scenes, shipped):
     found, result = report("--data", scenes, "--model", "all", "--resize", "36")
     known = all_models("detect-ir")
     absent = [m.name for m in known if m.kind == "network" and m.weights is None]
@@ -114,8 +114,9 @@ def test_all_models_that_can_run(report, scenes, shipped, tiny):
     assert f"skipped, because no weights are shipped: {', '.join(absent)}" in result.stderr
     for model in found["models"]:
         assert model["formulas"].keys() >= {"iou_pooled", "niou", "f1_pooled", "roc", "gflop", "ms_per_image"}
-        network = model["model"] == "l-rpcanet"
-        assert model["parameters"] == (tiny.net.parameters_count if network else None)
+        spec = get_model(model["model"])
+        network = spec.kind == "network"
+        assert model["parameters"] == (spec.build(**spec.sizes["tiny"]).parameters_count if network else None)
         assert (model["gflop"] is not None) == network and model["ms_per_image"] > 0
     table = result.stdout[result.stdout.rindex("┏") :]
     assert "GFLOP at 256x256" in table and all(name in table for name in names)
