@@ -12,8 +12,6 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
-import numpy as np
-
 from rsunfold.errors import RsunfoldError, UsageError
 
 if TYPE_CHECKING:
@@ -48,7 +46,7 @@ def checked(function: Function) -> Function:
             if name in hints and not _fits(value, hints[name]):
                 shown = " ".join(repr(value).split())[:60]
                 raise UsageError(f"{name} must be {_words(hints[name])}, not {shown}.")
-            if hints.get(name, Any) is not Any and isinstance(value, np.number):
+            if hints.get(name, Any) is not Any and isinstance(value, Real) and hasattr(value, "item"):  # NumPy's
                 given.arguments[name] = value.item()
         with arguments_named():
             return function(*given.args, **given.kwargs)

@@ -15,9 +15,8 @@ code  meaning
 5     weights are missing, damaged or do not fit the model
 6     the requested device is unavailable, or memory is exhausted
 7     a batch finished, but some of its inputs failed
-130   interrupted (Ctrl-C)
-143   terminated (SIGTERM); like Ctrl-C, this leaves no partial results but
-      a checkpoint of training
+129   hung up (SIGHUP), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM):
+      none leaves partial results but a checkpoint of training
 ===== =========================================================================
 """
 

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -32,7 +33,7 @@ from rsunfold.cli.options import Quiet, Verbose
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
     "4 output exists or cannot be written, 5 weights missing or damaged, 6 device unavailable or out of memory, "
-    "7 some inputs of a batch failed, 130 interrupted, 143 terminated."
+    "7 some inputs of a batch failed, 129 hung up, 130 interrupted, 143 terminated."
 )
 
 SPINS = "1000"
@@ -97,5 +98,12 @@ def main() -> None:
     app()
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End the program; in the midst of an import a little later, as extension modules swallow exceptions there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib") and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            return
+        frame = frame.f_back
     sys.exit(128 + number)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import typer
 import typer.core
 
-from rsunfold.cli.messages import report
+from rsunfold.cli.messages import refuse_unshown, report
 from rsunfold.cli.options import PANELS
 from rsunfold.errors import DeviceError, RsunfoldError, UsageError
 
@@ -55,7 +55,9 @@ def handled(command: F, *, left: str = "no partial results were left") -> F:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
         try:
-            return command(*args, **kwargs)
+            result = command(*args, **kwargs)
+            refuse_unshown()
+            return result
         except RsunfoldError as error:
             report(f"error: {error}")
             raise typer.Exit(error.exit_code) from None

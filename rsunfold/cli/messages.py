@@ -11,12 +11,13 @@ from typing import Any
 from rsunfold.errors import OutputError
 
 _level = 0  # -1 quiet, 0 normal, 1 verbose
+_unshown = ""  # why standard output could not be written
 
 
 def set_level(verbose: bool, quiet: bool) -> None:
     """Start of a call: what stands before the subcommand; the subcommand's own -v and -q come on top."""
-    global _level
-    _level = -1 if quiet else int(verbose)
+    global _level, _unshown
+    _level, _unshown = -1 if quiet else int(verbose), ""
 
 
 def louder(on: bool) -> bool:
@@ -58,7 +59,12 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def show(table: Any) -> None:
-    """A result on standard output, nothing with -q: a rich table, or text."""
+    """A result on standard output, nothing with -q: a rich table, or text.
+
+    Where it cannot be written, or its reader has seen enough, the work goes on, for the sake of its files;
+    :func:`refuse_unshown` says the former in the end.
+    """
+    global _unshown
     if is_quiet() or sys.stdout is None:  # closed
         return
     from rich.console import Console
@@ -67,8 +73,7 @@ def show(table: Any) -> None:
         """A console whose reader may have seen enough."""
 
         def on_broken_pipe(self) -> None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes at the end
-            raise BrokenPipeError
+            _to_nowhere(sys.stdout.fileno())  # Python flushes at the end
 
     # A pipe or a file gets the whole width: a table that is folded at 80 columns cannot be read by a program. Names of
     # files are no markup, whatever brackets and colons they hold.
@@ -76,10 +81,19 @@ def show(table: Any) -> None:
     console = Piped(width=width, markup=False, emoji=False, highlight=False)
     try:
         console.print(table, soft_wrap=isinstance(table, str))
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise OutputError(f"standard output cannot be written ({error.strerror}).") from None
+        _unshown = str(error.strerror)
+        _to_nowhere(sys.stdout.fileno())
+
+
+def refuse_unshown() -> None:
+    """Raise OutputError where standard output could not be written."""
+    if _unshown:
+        raise OutputError(f"standard output cannot be written ({_unshown}).")
+
+
+def _to_nowhere(stream: int) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
 
 
 def show_facts(facts: Iterable[tuple[str, str]]) -> None:
@@ -108,4 +122,4 @@ def _to_stderr(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        _to_nowhere(2)

@@ -27,6 +27,8 @@ from rsunfold.io.writer import SIDECARS
 
 T = TypeVar("T")
 THERE = "it already has results"
+ANEW = "; choose another name or pass --overwrite."
+PARTIAL = ", but is no complete result of this image, model and settings; remove it or choose another folder."
 WAIT = 1.0
 """Seconds between two looks at what another run is making."""
 
@@ -128,9 +130,11 @@ def run_batch(
                 if waiting >= len(left):
                     time.sleep(WAIT)
                     waiting = 0
-            except ExistsError:
-                if done is None or not done(source, stem):
+            except ExistsError as error:
+                if done is None:
                     raise
+                if not done(source, stem):
+                    raise ExistsError(str(error).replace(ANEW, PARTIAL)) from None
                 yield Outcome(source, skipped=THERE)
         except RsunfoldError as error:
             yield Outcome(source, error=error)

@@ -19,7 +19,6 @@ from rsunfold import __version__
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer.device import Budgeted
 from rsunfold.infer.source import Source
-from rsunfold.infer.work import claimed
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.dlr import metadata_of
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, header_of_tiff, resolve
@@ -27,6 +26,7 @@ from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.jsonfile import plain
 from rsunfold.io.names import of_gdal
 from rsunfold.io.table import TABLE_SUFFIXES
+from rsunfold.io.work import claimed
 from rsunfold.io.writer import (
     ENVI_SUFFIXES,
     refuse_header_of_tiff,

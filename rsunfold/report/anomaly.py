@@ -25,6 +25,7 @@ from rsunfold.report.drawing import (
     show_difference,
     stretch,
 )
+from rsunfold.report.settings import drawn
 from rsunfold.report.spectral import BandAxis, say_if_empty
 
 MOST_SPECTRA = 8
@@ -39,6 +40,7 @@ _RING = 14  # dots
 _MOST_RINGS = 300  # more of them hide the picture
 
 
+@drawn
 def separability_picture(path: Path, boxes: Mapping[str, Mapping[str, Any]], *, title: str = "") -> None:
     """Scores of anomalies and of background, one pair of boxes per model: P25 to P75, median, whiskers P10 and P90.
 
@@ -82,6 +84,7 @@ def separability_picture(path: Path, boxes: Mapping[str, Mapping[str, Any]], *, 
     save(fig, path)
 
 
+@drawn
 def anomaly_quicklook(
     path: Path,
     image: Array,
@@ -183,6 +186,7 @@ def _draw_rings(axes: Any, objects: Components, shape: tuple[int, int], dots: fl
         axes.scatter(x, y, s=size, facecolors="none", edgecolors=PREDICTION, linewidths=1.2, clip_on=False)
 
 
+@drawn
 def anomaly_stages_picture(
     path: Path,
     stages: Sequence[Mapping[str, Array]],
@@ -238,6 +242,7 @@ def _painter(maps: Sequence[Array], *, grey: bool) -> Callable[[Any, Array], Any
     return lambda axes, data: show(axes, data, "magma", (0, largest), data.shape)
 
 
+@drawn
 def spectra_picture(
     path: Path,
     background_mean: Array,

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import COLOURS, DPI, Array, curve_style, save
+from rsunfold.report.settings import drawn
 
 
+@drawn
 def roc_picture(
     path: Path,
     curves: Mapping[str, tuple[Array, Array]],
@@ -126,6 +128,7 @@ VALIDATION = {"val_iou": "validation IoU", "val_psnr": "validation PSNR (dB)"}
 """Columns of logs that are drawn, the score of other tasks beside them, and what their axes are called."""
 
 
+@drawn
 def training_picture(
     path: Path, log: Path, *, figure: str = "val_iou", title: str = "", overwrite: bool = False
 ) -> None:

@@ -19,11 +19,13 @@ import numpy as np
 from rsunfold.arrays import Mask
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import DPI, Array, curve_style, finite, save, show, show_difference, stretch
+from rsunfold.report.settings import drawn
 from rsunfold.report.spectral import PASSED_BAND, BandAxis, say_if_empty
 
 _WIDE, _TALL = 0.1, 1.4  # rows / columns beyond which a panel no longer follows the shape of the image
 
 
+@drawn
 def denoising_picture(
     path: Path,
     band_before: Array,
@@ -162,6 +164,7 @@ class NoisyBand:
     wavelength: float = nan
 
 
+@drawn
 def worst_bands_picture(
     path: Path,
     bands: Sequence[NoisyBand],

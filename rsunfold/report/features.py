@@ -11,12 +11,14 @@ import numpy as np
 
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import COLOURS, DPI, Array, curve_style, save, show
+from rsunfold.report.settings import drawn
 from rsunfold.report.spectral import BandAxis, say_if_empty
 
 _SPECTRUM, _CHOSEN = "#404040", COLOURS[1]
 _MOST_TICKS = 24
 
 
+@drawn
 def selection_picture(
     path: Path,
     mean: Array,
@@ -94,6 +96,7 @@ class Curve:
     deviation: Sequence[float]
 
 
+@drawn
 def feature_curves_picture(
     path: Path,
     panels: Mapping[str, Mapping[str, Curve]],

@@ -36,6 +36,7 @@ from rsunfold.report.drawing import (
     square,
     stretch,
 )
+from rsunfold.report.settings import drawn
 
 if TYPE_CHECKING:
     from rsunfold.targets import Target
@@ -46,6 +47,7 @@ _WIDE = 4  # times longer than high or the other way round
 STRIP = 80  # pixels of the image that a strip of images shows along each side
 
 
+@drawn
 def quicklook(
     path: Path,
     image: Array,
@@ -121,6 +123,7 @@ class Case:
     shown: str = "image"
 
 
+@drawn
 def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrite: bool = False) -> None:
     """One row per case: the image, then enlarged the truth's and the prediction's outline; IoU beside it.
 
@@ -151,6 +154,7 @@ def worst_images(path: Path, cases: Sequence[Case], *, title: str = "", overwrit
     save(fig, path, overwrite)
 
 
+@drawn
 def study_picture(
     path: Path,
     studies: Mapping[str, Courses],
@@ -218,6 +222,7 @@ def _zoom(case: Case) -> Window:
     return square((int(r.min()) + height // 2, int(c.min()) + width // 2), size, rows, cols)
 
 
+@drawn
 def stages_picture(
     path: Path,
     stages: Sequence[Mapping[str, Array]],

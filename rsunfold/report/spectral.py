@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rsunfold.arrays import Mask
 from rsunfold.errors import InputError
 from rsunfold.report.drawing import COLOURS, DPI, Array, curve_style, finite, save
+from rsunfold.report.settings import drawn
 
 PASSED_BAND = "band passed through"
 _SHADE = "#F3E6C8"  # no grey: that is the grid
@@ -128,6 +129,7 @@ def say_if_empty(axes: Any, *curves: Array) -> None:
         axes.tick_params(axis="y", which="both", left=False, labelleft=False)
 
 
+@drawn
 def noise_picture(
     path: Path,
     sigma_before: Array,
@@ -190,6 +192,7 @@ def _positive(sigma: Array) -> Array:
     return np.where(values > 0, values, np.nan)
 
 
+@drawn
 def quality_picture(
     path: Path,
     curves: Mapping[str, Array],

@@ -15,6 +15,7 @@ from rsunfold.cube import Meta
 from rsunfold.errors import UsageError
 from rsunfold.io.atomic import atomic_path, refuse_existing
 from rsunfold.io.jsonfile import write_json
+from rsunfold.io.work import move_results, work_folder
 from rsunfold.io.writer import RasterWriter
 from rsunfold.simulate.hyperspectral import HyperspectralScene
 from rsunfold.simulate.infrared import InfraredScene
@@ -25,21 +26,24 @@ def write_infrared(folder: str | os.PathLike[str], scenes: Iterable[InfraredScen
     """Write ``images/NAME.png`` (8 bit), ``masks/NAME.png`` (0 and 255) and ``truth.json``; returns how many scenes.
 
     Scenes that an earlier run has left there, by its ``truth.json``, are removed where they are not written again.
-    Raises OutputError when a file exists and ``overwrite`` is False, or the folder cannot be written.
+    Nothing is left, or changed, unless all is written. Raises OutputError when a file exists and ``overwrite`` is
+    False, or the folder cannot be written.
     """
     folder = Path(folder)
     refuse_existing(folder / "truth.json", overwrite)
     before = _names_of(folder / "truth.json")
     truth = {}
-    for number, scene in enumerate(scenes, start=1):
-        name = f"scene-{number:03d}-{scene.background}"
-        save_png(folder / "images" / f"{name}.png", np.round(scene.image * 255).astype(np.uint8), overwrite)
-        save_png(folder / "masks" / f"{name}.png", scene.mask.astype(np.uint8) * 255, overwrite)
-        truth[name] = {"background": scene.background, "seed": scene.seed, "targets": scene.targets}
-    write_json(folder / "truth.json", truth, overwrite=overwrite)
-    for name in before - truth.keys():
-        for kind in ("images", "masks"):
-            (folder / kind / f"{name}.png").unlink(missing_ok=True)
+    with work_folder(folder) as work:
+        for number, scene in enumerate(scenes, start=1):
+            name = f"scene-{number:03d}-{scene.background}"
+            pictures = {"images": np.round(scene.image * 255), "masks": scene.mask * 255.0}
+            for kind, picture in pictures.items():
+                refuse_existing(folder / kind / f"{name}.png", overwrite)
+                save_png(work / kind / f"{name}.png", picture.astype(np.uint8))
+            truth[name] = {"background": scene.background, "seed": scene.seed, "targets": scene.targets}
+        write_json(work / "truth.json", truth)
+        gone = [f"{kind}/{name}.png" for name in before - truth.keys() for kind in ("images", "masks")]
+        move_results(work, folder, overwrite, gone, within=("images", "masks"))
     return len(truth)
 
 
@@ -77,9 +81,6 @@ def write_hyperspectral(
     bands, rows, cols = scene.data.shape
     meta = Meta(wavelengths=tuple(scene.wavelengths.tolist()))
     size = {"bands": bands, "rows": rows, "cols": cols, "dtype": np.float32}
-    for name, data in cubes.items():
-        with RasterWriter(folder / (name + suffix), **size, meta=meta, overwrite=overwrite) as writer:
-            writer.write(data)
     truth = {
         "seed": scene.seed,
         "data_range": 1.0,
@@ -95,7 +96,12 @@ def write_hyperspectral(
             "impulse_share": _share(noisy.impulse),
         },
     }
-    write_json(folder / "truth.json", truth, overwrite=overwrite)
+    with work_folder(folder) as work:
+        for name, data in cubes.items():
+            with RasterWriter(work / (name + suffix), **size, meta=meta) as writer:
+                writer.write(data)
+        write_json(work / "truth.json", truth)
+        move_results(work, folder, overwrite)
     return names
 
 
@@ -104,9 +110,9 @@ def _share(mask: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
     return None if mask is None else mask.reshape(len(mask), -1).mean(axis=1)
 
 
-def save_png(path: Path, data: NDArray[np.uint8], overwrite: bool) -> None:
+def save_png(path: Path, data: NDArray[np.uint8]) -> None:
     """Write a gray picture (rows, cols)."""
     from skimage.io import imsave
 
-    with atomic_path(path, overwrite=overwrite) as temporary:
+    with atomic_path(path) as temporary:
         imsave(temporary, data, check_contrast=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -278,6 +279,47 @@ def test_a_standard_output_that_is_full(process):
         message = done.communicate()[1]
     assert done.returncode == 4
     assert message == "error: standard output cannot be written (No space left on device).\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("code", [0, 4])
+def test_files_are_written_whoever_reads_the_table(process, scenes, tmp_path, code):
+    words = ("evaluate", "detect-ir", "--data", scenes, "--model", "top-hat", "--json", tmp_path / "a.json")
+    words += ("--corrupt", "gaussian:0.1", "--picture", tmp_path / "a.png")
+    with Path("/dev/full").open("w") as full:
+        done = process(*words, stdout=full if code else subprocess.PIPE)
+        if not code:
+            done.stdout.close()
+        done.stderr.read()
+    assert done.wait() == code
+    assert json.loads((tmp_path / "a.json").read_text()) and (tmp_path / "a.png").is_file()
+
+
+def test_damaged_weights_are_told_by_the_exit_code_whoever_reads_the_others(process, tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    done = process("weights", "verify", "l-rpcanet", tmp_path / "bad.safetensors")
+    done.stdout.close()
+    assert "bad.safetensors" in done.stderr.read() and done.wait() == 5
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX only")
+def test_an_import_is_not_cut_in_two_by_the_signal_of_a_batch_system(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.05)\n"
+        "except BaseException:\n"  # as extension modules do
+        "    print('swallowed', flush=True)\n"
+        "print('imported', flush=True)\n"
+    )
+    program = "import signal, sys, time\nfrom rsunfold import cli\nsignal.signal(signal.SIGTERM, cli._stop)\n"
+    program += "import slow\ntime.sleep(20)\nprint('went on')\n"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "imported\n", "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

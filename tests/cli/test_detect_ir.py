@@ -93,6 +93,12 @@ def test_existing_results(call, fails, scene, tmp_path):
     assert "scene_summary.json exists but scene_quicklook.png does not, so other options were used" in more
     lower = fails(4, *words, "--threshold", 0.1, "--skip-existing")
     assert "scene_summary.json was made with --threshold at the default, not at 0.1; choose another folder" in lower
+    summary = tmp_path / "out" / "scene_summary.json"
+    summary.rename(tmp_path / "kept")
+    assert "scene_score.tif already exists, but is no complete result of this image" in fails(
+        4, *words, "--skip-existing"
+    )
+    (tmp_path / "kept").rename(summary)
     namesake = tmp_path / "elsewhere" / scene.name
     namesake.parent.mkdir()
     namesake.write_bytes(scene.read_bytes())

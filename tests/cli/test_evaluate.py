@@ -303,7 +303,7 @@ def test_the_worst_cases_are_those_of_the_lowest_iou_whatever_the_order(tmp_path
     for name, rows in found.items():
         mask = np.where(np.arange(20)[:, None] < 5 + rows, truth, 0).astype(np.uint8)
         for folder, data in (("images", truth), ("masks", truth), ("predictions", mask)):
-            save_png(tmp_path / folder / f"{name}.png", data, overwrite=False)
+            save_png(tmp_path / folder / f"{name}.png", data)
     worst = evaluate_files(tmp_path / "predictions", find_samples(tmp_path)).worst
     ious = sorted(min(rows, 5) / 5 for rows in found.values())
     assert [case.iou for case in worst] == pytest.approx(ious[:WORST])

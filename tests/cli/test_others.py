@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import time
 
 import numpy as np
 import pytest
@@ -146,6 +147,24 @@ def test_a_model_that_is_not_known_or_named_beside_a_task(fails):
 def test_models_of_an_unknown_task(fails):
     text = fails(2, "models", "--task", "detect-cats")
     assert f"unknown task 'detect-cats'; choose from {', '.join(TASKS)}" in text
+
+
+@pytest.mark.parametrize("words", [("ir", "--count", 60, "--size", 128), ("hsi", "--rows", 400, "--cols", 400)])
+@pytest.mark.skipif(os.name != "posix", reason="POSIX only")
+def test_a_sample_that_is_ended_changes_nothing(call, process, words, tmp_path):
+    before = {}
+    for more in ((), ("--overwrite", "--seed", 1)):
+        running = process("sample", words[0], tmp_path / "s", *words[1:], *more)
+        while running.poll() is None and not any((tmp_path / "s").glob(".rsunfold-run-*/*")):
+            time.sleep(0.02)
+        running.terminate()
+        assert "no partial results were left" in running.communicate(timeout=60)[1]
+        assert running.returncode == 143
+        assert content(tmp_path / "s") == before
+        if not more:
+            small = ("--count", 2, "--size", 64) if words[0] == "ir" else ()
+            call("sample", words[0], tmp_path / "s", *small)
+            before = content(tmp_path / "s")
 
 
 def test_fewer_scenes_leave_none_of_the_earlier_ones(call, tmp_path):

@@ -19,7 +19,7 @@ from rsunfold.infer.results import (
     refuse_results,
     reserved,
 )
-from rsunfold.infer.work import claimed, move_results, work_folder
+from rsunfold.io.work import claimed, move_results, work_folder
 from rsunfold.registry import get_model
 
 

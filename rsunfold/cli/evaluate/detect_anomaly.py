@@ -83,8 +83,8 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of, refuse_useless_size
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
-    from rsunfold.infer.work import move_results, work_folder
     from rsunfold.io.jsonfile import write_json
+    from rsunfold.io.work import move_results, work_folder
     from rsunfold.report import roc_picture, separability_picture, table
 
     check_rule(pfa, None)

@@ -31,10 +31,10 @@ from rsunfold.infer.results import (
     with_headers,
 )
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
+from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture
 from rsunfold.targets import Target
 

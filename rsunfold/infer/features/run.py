@@ -30,12 +30,12 @@ from rsunfold.infer.results import (
     refuse_results,
     with_headers,
 )
-from rsunfold.infer.work import claimed, move_results, work_folder
 from rsunfold.io import CubeReader
 from rsunfold.io.csvfile import write_rows
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.memory import ArrayReader, as_array
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
+from rsunfold.io.work import claimed, move_results, work_folder
 from rsunfold.io.writer import the_nodata
 from rsunfold.report.features import selection_picture
 

@@ -32,12 +32,12 @@ from rsunfold.infer.results import (
     with_headers,
 )
 from rsunfold.infer.spectral import NO_WAVELENGTHS, SpectralImage
-from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.envi import TIFF_SUFFIXES
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
+from rsunfold.io.work import move_results, work_folder
 from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
 from rsunfold.subspace import Subspace
 

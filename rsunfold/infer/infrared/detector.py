@@ -19,7 +19,7 @@ from rsunfold.errors import DeviceError, UsageError
 from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_PIXEL_BYTES, Plan, plan, strips
-from rsunfold.infer.work import work_folder
+from rsunfold.io.work import work_folder
 from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.rule import Rule
 

@@ -14,8 +14,8 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import environment, head_of, reserved
-from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io.jsonfile import write_json
+from rsunfold.io.work import move_results, work_folder
 from rsunfold.registry import DEFAULTS
 from rsunfold.report import stages_picture
 

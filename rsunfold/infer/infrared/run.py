@@ -30,10 +30,10 @@ from rsunfold.infer.results import (
     reserved,
     with_headers,
 )
-from rsunfold.infer.work import move_results, work_folder
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.vector import write_csv, write_geojson
+from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import quicklook, stages_picture
 from rsunfold.rule import Asked
 from rsunfold.targets import Target, TargetCollector

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+ENDS = (*LAST, "truth.json")
+"""How the file ends that is moved after all others."""
 HIDDEN, CLAIM = ".rsunfold-run-", ".rsunfold-claim-"
 ABANDONED = 6 * 3600.0
 """Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
@@ -183,23 +185,31 @@ def _sweep(folder: Path) -> None:
                     os.close(lock)
 
 
-def move_results(work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = ()) -> None:
-    """Move every file of ``work`` to ``folder``, the summary last; ExistsError before the first when one exists.
+def move_results(
+    work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = (), *, within: Sequence[str] = ()
+) -> None:
+    """Move every file of ``work``, and of its folders ``within``, to ``folder``, the summary last; ExistsError before
+    the first when one exists.
 
     stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
     """
-    files = sorted((p for p in work.iterdir() if p.is_file()), key=lambda p: p.name.endswith(LAST))
+    places = (work, *(work / name for name in within))
+    found = (p.relative_to(work) for place in places for p in place.iterdir() if p.is_file())
+    files = sorted(found, key=lambda p: p.name.endswith(ENDS))
     for path in files:
-        refuse_existing(folder / path.name, overwrite)
+        refuse_existing(folder / path, overwrite)
+    for name in within:
+        (folder / name).mkdir(exist_ok=True)
     with deferred("SIGINT", "SIGTERM", "SIGHUP"):
-        old = [folder / p.name for p in files if p.name.endswith(LAST) and (folder / p.name).exists()]
-        gone = set(stale) - {p.name for p in files} if overwrite and old else set()
+        old = [folder / p for p in files if p.name.endswith(ENDS) and (folder / p).exists()]
+        names = {p.as_posix() for p in files}
+        gone = set(stale) - names if overwrite and old else set()
         for summary in old:  # without it nobody takes a mixture of old and new files for a result
             summary.unlink()
         for name in gone:
             (folder / name).unlink(missing_ok=True)
-        for name in gone | {p.name for p in files}:  # what a GIS has kept of what is replaced
+        for name in gone | names:  # what a GIS has kept of what is replaced
             for end in SIDECARS:
                 (folder / f"{name}{end}").unlink(missing_ok=True)
         for path in files:
-            path.replace(folder / path.name)
+            (work / path).replace(folder / path)
