@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rsunfold.errors import ClaimedError, OutputError, RsunfoldError
-from rsunfold.io.atomic import folder_failure, refuse_existing
+from rsunfold.io.atomic import atomic_path, folder_failure, refuse_existing
 from rsunfold.io.folders import LAST
 from rsunfold.io.writer import SIDECARS
 from rsunfold.signals import deferred
@@ -212,4 +213,14 @@ def move_results(
             for end in SIDECARS:
                 (folder / f"{name}{end}").unlink(missing_ok=True)
         for path in files:
-            (work / path).replace(folder / path)
+            _replace(work / path, folder / path)
+
+
+def _replace(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:  # a folder in the target may be a link to another disk
+            raise
+        with atomic_path(target, overwrite=True) as temporary:
+            shutil.copyfile(path, temporary)

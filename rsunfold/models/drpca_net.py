@@ -103,7 +103,8 @@ class Reconstruction(MapOperator):
         z = first = self.lift(x)
         for block in self.blocks:
             f = block.f(z)
-            z = block(z, f, f.mean((2, 3)), f.amax((2, 3)))
+            (wide,) = at_least_single(f)
+            z = block(z, f, wide.mean((2, 3)), wide.amax((2, 3)))
         return self.head(first + self.last(z))
 
     def _after(self, z: Tensor, found: Sequence[Any]) -> Tensor:
@@ -115,7 +116,8 @@ class Reconstruction(MapOperator):
     def gather(self, x: Tensor, place: Place, found: Sequence[Any]) -> tuple[Tensor, Tensor]:
         """Sums and maxima over the inner part of the f of the block after those whose pooled things are known."""
         f: Tensor = self.blocks[len(found)].f(self._after(self.lift(x), found))[:, :, *place.inner]
-        return exact(at_least_single(f)[0].sum((2, 3))), f.amax((2, 3))
+        (wide,) = at_least_single(f)
+        return exact(wide.sum((2, 3))), wide.amax((2, 3))
 
     def merge(self, a: tuple[Tensor, Tensor], b: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of the sums and the greater of the maxima."""

@@ -288,7 +288,7 @@ def test_the_worst_cases_show_the_image_and_what_is_evaluated(scenes, results, t
             gray = ds.read(1)
     cases = {c.name.partition("/")[2]: c for c in evaluate_files(results, samples).worst}
     shown = cases[samples[0].name]
-    assert shown.shown == "image" and np.array_equal(shown.image, gray)
+    assert shown.shown == "image" and np.allclose(shown.image, gray / 255)
     own = [replace(sample, image=sample.mask) for sample in samples]  # as where no image is given
     assert evaluate_files(results, own).worst[0].shown == "prediction, no image given"
 

@@ -326,9 +326,7 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
             valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
             shown = "prediction, no image given"
             if sample.image != sample.mask:
-                with open_cube(sample.image) as reader:
-                    cube = reader.read(scaled=False)
-                valid, gray, shown = cube.valid, np.abs(cube.data).mean(axis=0, dtype=np.float32), "image"
+                (gray, valid), shown = _image_of(sample), "image"
             yield LabelledImage(sample, gray, truth, valid, known), prediction, shown
 
     about = {
@@ -337,6 +335,17 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
         "size": "native",
     }
     return _evaluate(scores(), about, rule)
+
+
+def _image_of(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """(gray, valid) of the image, also of one of which no model here could say which band it would take."""
+    try:
+        with GrayImage(str(sample.image)) as image:
+            return image.read()
+    except InputError:
+        with open_cube(sample.image) as reader:
+            cube = reader.read(scaled=False)
+        return np.abs(cube.data).mean(axis=0, dtype=np.float32), cube.valid
 
 
 def _in_words(rule: Rule) -> str:

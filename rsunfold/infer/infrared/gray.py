@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.defects import FEW, LEAST_FILL, SATURATED, largest_number
+from rsunfold.infer.defects import FAR_OFF, FEW, LEAST_FILL, OFF
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
@@ -20,9 +19,8 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PERCENTILES = (0.1, 99.9)
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS = 4_000_000
-APART, FAR_APART, BEYOND = 1.0, 3.0, 1e6
-"""How far a number that stands for no data lies from the range of the others, in units of the range: the smallest, the
-largest of an integer type, and the largest of fractions."""
+NOTABLE = 1e-2
+"""Share of the pixels above which a number far from all others is told."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +58,9 @@ class GrayImage(Source):
     band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
     scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained (the declared
     range for fewer bits), and else the percentiles 0.1 and 99.9 of the valid pixels (all of them up to 4 megapixels,
-    else of a regular sample). undeclared : look for numbers that stand for no data though the file does not say so
-    (:func:`isolated`), except in images of 8 bit, where they decide no scale; :attr:`fills` has those found, and their
-    pixels are not valid.
+    else of a regular sample). undeclared : look for a negative number that stands for no data though the file does
+    not say so (:func:`apart`), which :attr:`fill` then is, and whose pixels are not valid. Of others, such as the 0
+    around a swath, which may as well be a cold sky, :meth:`remarks` tells.
 
     Raises InputError when there is no valid pixel, the samples are complex or the band has to be chosen, UsageError
     for a band that does not exist or an empty scale.
@@ -78,13 +76,15 @@ class GrayImage(Source):
         undeclared: bool = True,
     ) -> None:
         super().__init__(source, var)
-        self.fills: list[float] = []
+        self.fill: float | None = None
+        self._apart: dict[float, float] = {}
         with closed_on_failure(self.reader):
             self.band_used, self._bands = self._choose(band, self.count)
             sample = self._sample()
             if undeclared and not self._of_8_bit(sample):
-                sample = self._without_fills(sample)
+                sample = self._without_fill(sample)
             self.scale = self._make_scale(sample, scale)
+            self._apart = {} if scale else self._apart
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()
@@ -108,7 +108,7 @@ class GrayImage(Source):
             values = cube.data[0]
         else:
             values = np.tensordot(np.array(LUMINANCE, np.float32), cube.data.astype(np.float32), axes=1)
-        return values, cube.valid & ~np.isin(values, self.fills) if self.fills else cube.valid
+        return values, cube.valid if self.fill is None else cube.valid & (values != self.fill)
 
     def _sample(self) -> NDArray[Any]:
         """Valid values of the whole image; of a large one, of evenly spaced windows, or of all if those hold none."""
@@ -134,20 +134,29 @@ class GrayImage(Source):
     def _of_8_bit(self, sample: NDArray[Any]) -> bool:
         return bool(sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8))
 
-    def _without_fills(self, sample: NDArray[Any]) -> NDArray[Any]:
-        """The sample without the numbers that stand for no data, two of them at most (such as -9999 and 0)."""
-        while len(self.fills) < 2 and (fill := isolated(sample, largest_number(self.reader))) is not None:
-            self.fills.append(fill)
-            sample = sample[sample != fill]
+    def _without_fill(self, sample: NDArray[Any]) -> NDArray[Any]:
+        """The sample without the number that stands for no data."""
+        found = apart(sample)
+        if found and min(found) < 0:
+            self.fill = min(found)
+            sample = sample[sample != self.fill]
+            found = apart(sample)
+        self._apart = {value: share for value, share in found.items() if share > NOTABLE}
         return sample
 
     def remarks(self) -> list[str]:
-        """Sentences on pixels that have no data though the file does not say so."""
-        return [
-            f"many pixels hold {fill:g}, far from all others, and were taken to have no data: declare it in the file "
-            "(nodata, or data ignore value in an ENVI header)"
-            for fill in self.fills
+        """Sentences on pixels that have no data, or may have none, though the file does not say so."""
+        declare = "declare it in the file (nodata, or data ignore value in an ENVI header)"
+        found = [
+            f"{share:.0%} of the pixels hold {value:g}, far from all others, which decides the scale: if they have no "
+            f"data, {declare}"
+            for value, share in self._apart.items()
         ]
+        if self.fill is not None:
+            found.append(
+                f"many pixels hold {self.fill:g}, far from all others, and were taken to have no data: {declare}"
+            )
+        return found
 
     def _make_scale(self, sample: NDArray[Any], given: tuple[float, float] | None) -> Scale:
         if sample.size == 0:
@@ -195,21 +204,17 @@ class GrayImage(Source):
         return fill_holes(gray, around, self.scale.fill)[inner], around[inner]
 
 
-def isolated(sample: NDArray[Any], largest: float) -> float | None:
-    """A number that many pixels of a sample (n,) of an image hold, at an end of its range and far from the others: it
-    stands for no data. None for none. largest : see :func:`rsunfold.infer.defects.largest_number`.
-
-    The smallest, such as -9999 or the 0 around a swath, in more than a thousandth of the pixels. The largest in more
-    than a hundredth, and if it is that of the type or beyond all measure: much light saturates a sensor.
-    """
-    if not sample.size:
-        return None
-    far = FAR_APART if math.isclose(sample.max(), largest, rel_tol=1e-6) else BEYOND
-    for value, share, off in ((sample.min(), LEAST_FILL, APART), (sample.max(), SATURATED, far)):
+def apart(sample: NDArray[Any]) -> dict[float, float]:
+    """Numbers at the ends of the range of a sample (n,) of an image that are far from all others, each with its share
+    of the pixels: those that stand for no data are among them, but so are cold skies and saturated sensors."""
+    found: dict[float, float] = {}
+    for value in (sample.min(), sample.max()) if sample.size else ():
         others = sample[sample != value]
-        if not max(FEW, share * sample.size) < sample.size - others.size < sample.size:
+        held = sample.size - others.size
+        if held <= max(FEW, LEAST_FILL * sample.size) or not others.size:
             continue
         least, most = np.percentile(others, PERCENTILES)
+        off = OFF if least > -0.05 * (most - least) else FAR_OFF
         if most > least and max(least - value, value - most) > off * (most - least):
-            return float(value)
-    return None
+            found[float(value)] = held / sample.size
+    return found
