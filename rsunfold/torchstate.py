@@ -37,8 +37,6 @@ if hasattr(os, "register_at_fork"):
 def usual_torch() -> Iterator[None]:
     """torch, where it is loaded, as it is when a program begins: float32, tensors on the CPU, and no autocast there.
     What the caller has set is set again in the end, of several threads by the last."""
-    global _used
-    _used = True
     if sys.modules.get("torch") is None:
         yield
         return
@@ -75,6 +73,9 @@ def drawing(seed: int | None = None) -> Iterator[None]:
     """One thread at a time draws from torch's generator, from which layers take their first weights; with ``seed`` from
     there on. The generator is then as it was."""
     import torch
+
+    global _used
+    _used = True  # soon a network computes
 
     with _numbers, torch.random.fork_rng(devices=[]):
         if seed is not None:

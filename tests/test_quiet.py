@@ -1,6 +1,5 @@
 """Warnings that are expected are silent, and the caller's filters stay."""
 
-import os
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -44,16 +43,25 @@ def test_threads_that_come_and_go_in_turn_leave_the_filters_as_they_were():
     assert warnings.filters == before
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_process_that_was_forked_inside_hears_warnings_again():
+def test_it_is_silent_whatever_the_caller_sets_inside_and_that_stays():
+    before = list(warnings.filters)
     with silenced(UserWarning):
-        child = os.fork()
-        if not child:
-            with silenced(FutureWarning):
-                warn(FutureWarning)
-            try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with silenced(UserWarning):
                 warn(UserWarning)
-            except UserWarning:
-                os._exit(0)
-            os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0
+            with pytest.raises(UserWarning):
+                warn(UserWarning)
+        warnings.filterwarnings("ignore", "of the caller")
+        assert len(warnings.filters) == len(before) + 2
+    assert warnings.filters[1:] == before and warnings.filters[0][0] == "ignore"
+
+
+def test_a_block_of_the_caller_that_outlives_ours_keeps_nothing_of_it():
+    before, ours, theirs = list(warnings.filters), silenced(UserWarning), warnings.catch_warnings()
+    ours.__enter__()
+    theirs.__enter__()
+    ours.__exit__(None, None, None)
+    assert warnings.filters == before
+    theirs.__exit__(None, None, None)
+    assert warnings.filters == before

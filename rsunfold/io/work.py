@@ -195,7 +195,7 @@ def move_results(
     stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
     """
     places = (work, *(work / name for name in within))
-    found = (p.relative_to(work) for place in places for p in place.iterdir() if p.is_file())
+    found = (p.relative_to(work) for place in places if place.is_dir() for p in place.iterdir() if p.is_file())
     files = sorted(found, key=lambda p: p.name.endswith(ENDS))
     for path in files:
         refuse_existing(folder / path, overwrite)

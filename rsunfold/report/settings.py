@@ -13,19 +13,22 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec
 
 P = ParamSpec("P")
 
 _KEPT = {"backend", "backend_fallback", "interactive", "timezone", "toolbar"}
 """Settings that draw nothing here, and may not change for what the caller draws."""
 _drawing = threading.RLock()
+_callers: dict[str, Any] = {}
+"""Settings that are not the caller's while a picture is drawn."""
 
 
 def _begin_anew() -> None:
     """In a process that was forked while another thread was drawing: that thread is not there."""
     global _drawing
     _drawing = threading.RLock()
+    _give_back()
 
 
 if hasattr(os, "register_at_fork"):
@@ -42,13 +45,28 @@ def drawn(picture: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate
             _load(path)
             import matplotlib
 
-            with matplotlib.rc_context():
-                matplotlib.rcParams.update(
-                    {key: value for key, value in matplotlib.rcParamsDefault.items() if key not in _KEPT}
-                )
+            ours: Any = matplotlib.rcParamsDefault
+            now: Any = matplotlib.rcParams
+            changed = {key for key in ours.keys() - _KEPT if now[key] != ours[key]}
+            _callers.update({key: now[key] for key in changed})
+            try:
+                now.update({key: ours[key] for key in changed})
                 picture(path, *args, **kwargs)
+            finally:
+                _give_back()
 
     return draw
+
+
+def _give_back() -> None:
+    """Set again what the caller had set, but for what another of its threads has set meanwhile."""
+    if _callers:
+        import matplotlib
+
+        ours: Any = matplotlib.rcParamsDefault
+        now: Any = matplotlib.rcParams
+        now.update({key: value for key, value in _callers.items() if now[key] == ours[key]})
+        _callers.clear()
 
 
 def _load(path: Path) -> None:

@@ -16,7 +16,7 @@ from rsunfold.errors import UsageError
 from rsunfold.io.atomic import atomic_path, refuse_existing
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.work import move_results, work_folder
-from rsunfold.io.writer import RasterWriter
+from rsunfold.io.writer import RasterWriter, refuse_shared_header
 from rsunfold.simulate.hyperspectral import HyperspectralScene
 from rsunfold.simulate.infrared import InfraredScene
 from rsunfold.simulate.noise import NoisyCube
@@ -78,6 +78,8 @@ def write_hyperspectral(
     names = [name + end for end in ((suffix, ".hdr") if envi else (suffix,)) for name in cubes] + ["truth.json"]
     for name in names:
         refuse_existing(folder / name, overwrite)
+    for name in cubes if envi else ():
+        refuse_shared_header(folder / (name + suffix))
     bands, rows, cols = scene.data.shape
     meta = Meta(wavelengths=tuple(scene.wavelengths.tolist()))
     size = {"bands": bands, "rows": rows, "cols": cols, "dtype": np.float32}

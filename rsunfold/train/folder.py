@@ -102,7 +102,8 @@ class RunFolder:
         """Raise InputError where a checkpoint is of another run than this; take over what that was begun with."""
         # Keys that recipes did not have when the checkpoint was made had the effect of today's defaults.
         made_by = _filled(json.loads(state["recipe"]), type(self.recipe)(name="", model=""))
-        if made_by != json.loads(json.dumps(dataclasses.asdict(self.recipe))):
+        now = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
+        if made_by != now | {"continued": made_by["continued"]}:  # which decides no more than how a run begins
             raise InputError(f"{self.checkpoint} was made with another recipe; use that one, or another --out.")
         if state["data"] != self.task.data_hash:
             raise InputError(

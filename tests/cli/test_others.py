@@ -5,7 +5,9 @@ import json
 import os
 import pickle
 import re
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,6 +167,26 @@ def test_a_sample_that_is_ended_changes_nothing(call, process, words, tmp_path):
             small = ("--count", 2, "--size", 64) if words[0] == "ir" else ()
             call("sample", words[0], tmp_path / "s", *small)
             before = content(tmp_path / "s")
+
+
+def test_a_sample_shares_no_header_with_a_cube_of_the_user(fails, tmp_path):
+    (tmp_path / "clean.dat").write_bytes(b"mine")
+    (tmp_path / "clean.hdr").write_text("ENVI\n")
+    before = content(tmp_path)
+    words = ("sample", "hsi", tmp_path, "--rows", 16, "--cols", 16, "--bands", 5, "--envi", "--overwrite")
+    assert "clean.img would share clean.hdr with clean.dat" in fails(4, *words)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
+def test_a_sample_into_a_folder_on_another_disk(call, tmp_path):
+    if Path("/dev/shm").stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        (tmp_path / "images").symlink_to(other)
+        for seed in (0, 1):
+            call("sample", "ir", tmp_path, "--count", 2, "--size", 64, "--seed", seed, "--overwrite")
+        assert len(list(Path(other).iterdir())) == 2
 
 
 def test_fewer_scenes_leave_none_of_the_earlier_ones(call, tmp_path):

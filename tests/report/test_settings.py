@@ -47,14 +47,28 @@ def test_one_thread_draws_at_a_time_and_the_settings_are_the_callers_again(tmp_p
     def picture(path):
         inside.append(path)
         most.append(len(inside))
-        matplotlib.rcParams["font.size"] = 30
+        matplotlib.rcParams["axes.grid"] = True  # as another thread of the caller may do
         threading.Event().wait(0.01)
         inside.remove(path)
 
-    before = dict(matplotlib.rcParams)
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(picture, [tmp_path / str(n) for n in range(8)]))
-    assert max(most) == 1 and dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context({"font.size": 30}):
+        before = dict(matplotlib.rcParams)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(picture, [tmp_path / str(n) for n in range(8)]))
+        assert max(most) == 1 and dict(matplotlib.rcParams) == before | {"axes.grid": True}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_that_is_forked_while_a_picture_is_drawn_has_the_callers_settings(tmp_path):
+    @drawn
+    def picture(path):
+        assert matplotlib.rcParams["font.size"] == 10
+        if not (child := os.fork()):
+            os._exit(0 if matplotlib.rcParams["font.size"] == 30 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+
+    with matplotlib.rc_context({"font.size": 30}):
+        picture(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -365,6 +365,15 @@ def test_the_first_steps_are_of_imitation_alone_and_resuming_goes_on_with_them(l
     assert_same(dict(resumed.net.state_dict()), dict(whole.net.state_dict()))
 
 
+def test_a_run_of_before_recipes_said_that_they_are_continued_goes_on(learned, data, tmp_path):
+    recipe, file = tiny_recipe(2, 2), learned[1] / "tiny.safetensors"
+    stop_after(trainer(recipe, data, tmp_path, start=file), 1).run()
+    recipe.continued = True
+    made = trainer(recipe, data, tmp_path)
+    made.run(resume=True)
+    assert made.step == 2
+
+
 def test_recipes_that_go_on_with_weights_refuse_random_ones(data, tmp_path):
     for changes, message in (
         ({"continued": True}, "the recipe tiny goes on with weights that are trained; give them with --from"),
