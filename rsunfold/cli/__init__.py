@@ -27,8 +27,9 @@ from rsunfold.cli import (
     weights,
 )
 from rsunfold.cli.command import Commands
-from rsunfold.cli.messages import set_level
+from rsunfold.cli.messages import put, refuse_unshown, report, set_level
 from rsunfold.cli.options import Quiet, Verbose
+from rsunfold.errors import OutputError
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
@@ -65,7 +66,12 @@ app.add_typer(sample.app, name="sample")
 
 def _version(on: bool) -> None:
     if on:
-        print(f"rsunfold {__version__}")
+        put(f"rsunfold {__version__}")
+        try:
+            refuse_unshown()
+        except OutputError as error:
+            report(f"error: {error}")
+            raise typer.Exit(error.exit_code) from None
         raise typer.Exit
 
 

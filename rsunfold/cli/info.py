@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import show_facts
+from rsunfold.cli.messages import put, show_facts
 from rsunfold.cli.options import Overwrite, Quiet, Var, Verbose
 
 
@@ -31,7 +31,7 @@ def info(
     with open_cube(file, var=var) as reader:
         described = reader.describe()
     if str(json_file) == "-":
-        typer.echo(json.dumps(plain(described), indent=2, ensure_ascii=False, allow_nan=False))
+        put(json.dumps(plain(described), indent=2, ensure_ascii=False, allow_nan=False))
         return
     if json_file is not None:
         write_json(json_file, described, overwrite=overwrite)

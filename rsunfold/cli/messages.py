@@ -86,6 +86,16 @@ def show(table: Any) -> None:
         _to_nowhere(sys.stdout.fileno())
 
 
+def put(text: str) -> None:
+    """Text that standard output was asked for, with -q too; see :func:`show` for what cannot be written."""
+    global _unshown
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        _unshown = "" if isinstance(error, BrokenPipeError) else str(error.strerror)
+        _to_nowhere(sys.stdout.fileno())
+
+
 def refuse_unshown() -> None:
     """Raise OutputError where standard output could not be written."""
     if _unshown:

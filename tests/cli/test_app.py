@@ -273,9 +273,10 @@ def test_a_reader_that_has_seen_enough(process):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_standard_output_that_is_full(process):
+@pytest.mark.parametrize("words", [("models",), ("--version",), ("info", "SCENE", "--json", "-")])
+def test_a_standard_output_that_is_full(process, scene, words):
     with Path("/dev/full").open("w") as full:
-        done = process("models", stdout=full)
+        done = process(*(scene if word == "SCENE" else word for word in words), stdout=full)
         message = done.communicate()[1]
     assert done.returncode == 4
     assert message == "error: standard output cannot be written (No space left on device).\n"
