@@ -5,24 +5,49 @@ Threads that enter and leave ``warnings.catch_warnings`` in turn keep its filter
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+_ANY = re.compile("(?#rsunfold)")
+"""Matches every message, and equals no filter of the caller, who might else find his own already there."""
 _lock = threading.Lock()
+_inside: list[tuple[list[Any], Any]] = []
+"""Our filters, each with the list that it was put into."""
+
+
+def _begin_anew() -> None:
+    """In a process that was forked: other threads that were inside are not there."""
+    global _lock
+    _lock = threading.Lock()
+    for place in _inside:
+        _remove(*place)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 @contextmanager
 def silenced(category: type[Warning]) -> Iterator[None]:
-    """No warnings of ``category``, whatever else is set; of what others set meanwhile nothing is lost or kept."""
-    own = ("ignore", None, category, None, 0)
-    changed = warnings.filters
+    """No warnings of ``category``, whatever else is set. What the caller sets meanwhile stays."""
+    filters: Any = warnings.filters
+    own = ("ignore", _ANY, category, None, 0)
     with _lock:
-        changed.insert(0, own)  # type: ignore[attr-defined]
+        _inside.append((filters, own))
+        filters.insert(0, own)
     try:
         yield
     finally:
         with _lock:
-            for filters in (changed, warnings.filters):  # the caller may have entered a block of its own
-                filters[:] = [each for each in filters if each is not own]  # type: ignore[index]
+            _remove(filters, own)
+
+
+def _remove(filters: list[Any], own: Any) -> None:
+    for found in (filters, warnings.filters):  # the caller may have entered a block of his own
+        found[:] = [each for each in found if each is not own]  # type: ignore[index]
+    _inside[:] = [each for each in _inside if each[1] is not own]

@@ -1,11 +1,15 @@
 """Warnings that are expected are silent, and the caller's filters stay."""
 
+import os
+import signal
 import threading
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rsunfold import quiet
 from rsunfold.quiet import silenced
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -65,3 +69,40 @@ def test_a_block_of_the_caller_that_outlives_ours_keeps_nothing_of_it():
     assert warnings.filters == before
     theirs.__exit__(None, None, None)
     assert warnings.filters == before
+
+
+def test_a_filter_of_the_caller_like_ours_stays():
+    before = list(warnings.filters)
+    with silenced(FutureWarning):
+        warnings.simplefilter("ignore", FutureWarning, append=True)
+    assert warnings.filters == [*before, ("ignore", None, FutureWarning, None, 0)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_process_that_was_forked_while_other_threads_were_inside():
+    before, entered, leave = list(warnings.filters), threading.Event(), threading.Event()
+
+    def inside():
+        with silenced(UserWarning):
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    entered.wait()
+    with quiet._lock:  # as if one of them were just entering
+        child = os.fork()
+    if not child:
+        right = warnings.filters == before
+        with silenced(FutureWarning):
+            warn(FutureWarning)
+        os._exit(0 if right else 1)
+    leave.set()
+    thread.join()
+    deadline = time.monotonic() + 30
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if done == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert done == (child, 0)

@@ -109,6 +109,23 @@ def test_a_fork_computes_although_its_parent_has_used_several_threads():
                 os.killpg(run.pid, signal.SIGKILL)  # a child that waits for ever, too
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_fork_keeps_its_threads_where_no_network_was_used():
+    program = (
+        "import os\n"
+        "import numpy as np, torch\n"
+        "import rsunfold\n"
+        "torch.set_num_threads(2)\n"
+        "rsunfold.detect_ir(np.eye(16, dtype=np.uint8), model='top-hat')\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(torch.get_num_threads())\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout == "2\n"
+
+
 def test_the_estimator_is_as_usual_on_the_callers_device():
     X = np.random.default_rng(0).random((40, 6))
     usual = FeatureSelector(3).fit(X).order_

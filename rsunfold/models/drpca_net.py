@@ -104,7 +104,7 @@ class Reconstruction(MapOperator):
         for block in self.blocks:
             f = block.f(z)
             (wide,) = at_least_single(f)
-            z = block(z, f, wide.mean((2, 3)), wide.amax((2, 3)))
+            z = block(z, f, wide.mean((2, 3)).to(self.kind), wide.amax((2, 3)).to(self.kind))
         return self.head(first + self.last(z))
 
     def _after(self, z: Tensor, found: Sequence[Any]) -> Tensor:

@@ -120,6 +120,14 @@ def test_a_network_in_double_precision_computes_in_it(spec):
         torch.testing.assert_close(b.float(), a, rtol=1e-4, atol=1e-4)
 
 
+def test_a_network_in_half_precision_computes_in_it(spec):
+    if spec.name == "rpcanet-pp":
+        pytest.skip("its wide windows are computed in single precision")
+    net, x = tiny(spec).eval().bfloat16(), image(1, 1, 21, 30).bfloat16()
+    with torch.inference_mode():
+        assert all(y.dtype == torch.bfloat16 for y in net(x, reconstruct=True))
+
+
 def biases_before_normalisation(net: nn.Module) -> set[str]:
     """Biases of convolutions that a batch normalisation follows: it takes any constant off, so their gradient is 0."""
     names = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.defects import FAR_OFF, FEW, LEAST_FILL, OFF
+from rsunfold.infer.defects import FEW, LEAST_FILL, OFF
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
@@ -19,6 +20,11 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PERCENTILES = (0.1, 99.9)
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS = 4_000_000
+USUAL = (-1, -9, -99, -999, -9999, -99999, -32767, -32768, -273, -273.15)
+"""What usually stands for no data, in degrees Celsius too."""
+FAR_BELOW, BEYOND = 1.0, 10.0
+"""How far such a number lies below all others, in units of their range, and how far any other negative one that stands
+for no data: cameras measure from -20 or -40 degrees, and a cold sky holds just that."""
 NOTABLE = 1e-2
 """Share of the pixels above which a number far from all others is told."""
 
@@ -77,7 +83,7 @@ class GrayImage(Source):
     ) -> None:
         super().__init__(source, var)
         self.fill: float | None = None
-        self._apart: dict[float, float] = {}
+        self._apart: dict[float, float] = {}  # numbers that remarks tell of, each with its share of the pixels
         with closed_on_failure(self.reader):
             self.band_used, self._bands = self._choose(band, self.count)
             sample = self._sample()
@@ -137,11 +143,13 @@ class GrayImage(Source):
     def _without_fill(self, sample: NDArray[Any]) -> NDArray[Any]:
         """The sample without the number that stands for no data."""
         found = apart(sample)
-        if found and min(found) < 0:
-            self.fill = min(found)
-            sample = sample[sample != self.fill]
+        low = float(sample.min()) if found else 0.0
+        usual = any(math.isclose(low, mark, rel_tol=1e-6) for mark in USUAL)
+        if low < 0 and found.get(low, (0, 0))[1] > (FAR_BELOW if usual else BEYOND):
+            self.fill = low
+            sample = sample[sample != low]
             found = apart(sample)
-        self._apart = {value: share for value, share in found.items() if share > NOTABLE}
+        self._apart = {value: share for value, (share, _) in found.items() if share > NOTABLE}
         return sample
 
     def remarks(self) -> list[str]:
@@ -204,17 +212,20 @@ class GrayImage(Source):
         return fill_holes(gray, around, self.scale.fill)[inner], around[inner]
 
 
-def apart(sample: NDArray[Any]) -> dict[float, float]:
+def apart(sample: NDArray[Any]) -> dict[float, tuple[float, float]]:
     """Numbers at the ends of the range of a sample (n,) of an image that are far from all others, each with its share
-    of the pixels: those that stand for no data are among them, but so are cold skies and saturated sensors."""
-    found: dict[float, float] = {}
+    of the pixels and its distance in units of the range of the others.
+
+    Those that stand for no data are among them, but so are cold skies and saturated sensors.
+    """
+    found: dict[float, tuple[float, float]] = {}
     for value in (sample.min(), sample.max()) if sample.size else ():
         others = sample[sample != value]
         held = sample.size - others.size
         if held <= max(FEW, LEAST_FILL * sample.size) or not others.size:
             continue
         least, most = np.percentile(others, PERCENTILES)
-        off = OFF if least > -0.05 * (most - least) else FAR_OFF
-        if most > least and max(least - value, value - most) > off * (most - least):
-            found[float(value)] = held / sample.size
+        off = max(least - value, value - most) / (most - least) if most > least else 0.0
+        if off > OFF:
+            found[float(value)] = held / sample.size, float(off)
     return found

@@ -289,7 +289,14 @@ def test_valid_pixels_outside_the_sampled_windows_are_found(write, monkeypatch):
 
 @pytest.mark.parametrize(
     ("stored", "fill"),
-    [(10 * scene(), -9999), (-40 + 100 * scene(), -32768), (-20 + 40 * scene(), -999), (22000 + 5000 * scene(), -1)],
+    [
+        (10 * scene(), -9999),
+        (-40 + 100 * scene(), -32768),
+        (-10 + 40 * scene(), -99),
+        (-40 + 100 * scene(), -273),
+        (-10 + 40 * scene(), -5555),
+        (22000 + 5000 * scene(), -1),
+    ],
 )
 @pytest.mark.parametrize("kind", [np.float32, np.int16])
 def test_a_negative_number_that_is_far_from_all_others_is_no_data(write, stored, fill, kind):
@@ -322,6 +329,8 @@ NIGHT[30:33, 30:33] = np.linspace(800, 1000, 9).reshape(3, 3)
         (np.where(scene() > 0.9, 65535, 3000 + 500 * scene()).astype(np.uint16), False),  # a few that saturate
         (np.where(scene() > 0.55, 65535, 3000 + 500 * scene()).astype(np.uint16), True),
         (SKY.astype(np.uint16), True),
+        (np.where(SKY == 0, -20, 2 + 28 * scene()).astype(np.float32), True),  # what the camera measures at least
+        (np.where(scene() > 0.9, -20, -60 + 8 * scene()).astype(np.int16), False),  # targets
         (NIGHT.astype(np.uint16), True),
         (np.where(scene() < 0.3, 0, 20000 + 4000 * scene()).astype(np.uint16), True),  # perhaps around a swath
         (np.where(scene() < 0.3, 0, 255 * scene()).astype(np.uint8), False),
