@@ -82,5 +82,5 @@ def test_wrong_noise_is_named(fails, tmp_path, words, message):
 
 def test_an_output_that_is_a_file_is_refused(fails, tmp_path):
     (tmp_path / "s").write_text("mine")
-    assert "cannot be written" in fails(4, "sample", "hsi", tmp_path / "s", *SIZE)
+    assert "s is a file, not a folder; choose another" in fails(4, "sample", "hsi", tmp_path / "s", *SIZE)
     assert (tmp_path / "s").read_text() == "mine"

@@ -90,7 +90,7 @@ class GrayImage(Source):
             if undeclared and not self._of_8_bit(sample):
                 sample = self._without_fill(sample)
             self.scale = self._make_scale(sample, scale)
-            self._apart = {} if scale else self._apart
+            self._apart = self._apart if scale is None else {}
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()
