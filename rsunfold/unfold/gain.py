@@ -78,7 +78,7 @@ def _norm(layer: nn.Module) -> float:
         return convolution_norm(layer)
     if isinstance(layer, nn.BatchNorm2d) and layer.running_var is not None:
         scale = torch.rsqrt(layer.running_var + layer.eps)
-        return float((scale * (layer.weight if layer.affine else 1)).abs().max())
+        return float((scale * (layer.weight.detach() if layer.affine else 1)).abs().max())
     if isinstance(layer, nn.ReLU | nn.Identity):
         return 1.0
     if isinstance(layer, nn.LeakyReLU):
