@@ -31,6 +31,9 @@ ENOUGH = 1.5
 ROUNDS, ALONE = 5, 0.1
 """Rounds of :func:`residual_noise`; 20 change denoised training cubes by 0.11 dB at most. A band of which less than the
 share ALONE lies in the noise directions says too little there and keeps its estimate."""
+EXCEEDS, SEAM = 1.5, 32
+"""How often the regression leaves more of a band than its finest details have, compared with other bands, where that is
+signal; and how many pixels apart rows and columns of a sample may be of distant parts of its image."""
 CONFIDENCE = 1.02
 """Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
 
@@ -219,6 +222,30 @@ def spatial_noise(cube: Samples, valid: NDArray[np.bool_] | None = None) -> Real
         return np.zeros(len(cube))
     diagonal = (cube[:, :-1, :-1] - cube[:, :-1, 1:] - cube[:, 1:, :-1] + cube[:, 1:, 1:]) / 2
     return np.asarray(1.4826 * np.median(np.abs(diagonal)[:, whole], axis=1), np.float64)
+
+
+def without_own_signal(noise: Real, sample: Samples, valid: NDArray[np.bool_]) -> Real:
+    """``noise`` (bands,) of a regression on other bands, where it is not for the most part signal that no other has.
+
+    Such signal, as of a thermal band or an absorption one band wide, is smooth, and noise is not: the finest details of
+    a band bound its noise, too. They are the Haar wavelets of 2 x 2 pixels, of which the direction with the largest
+    root mean square counts, as stripes are noise. Where ``noise`` exceeds that EXCEEDS times as much as in the median
+    band, or as one that it equals, it is taken to exceed it as much as there. sample (bands, rows, cols), its holes
+    filled; valid (rows, cols).
+    """
+    whole = whole_squares(valid)
+    whole[SEAM - 1 :: SEAM] = whole[:, SEAM - 1 :: SEAM] = False
+    if not whole.any():
+        return noise
+    corners = (sample[:, :-1, :-1], sample[:, :-1, 1:], sample[:, 1:, :-1], sample[:, 1:, 1:])
+    squares = np.zeros(len(noise))
+    for signs in ((1, -1, -1, 1), (1, -1, 1, -1), (1, 1, -1, -1)):
+        detail = sum(sign * corner[:, whole] for sign, corner in zip(signs, corners, strict=True))
+        squares = np.maximum(squares, np.square(detail, dtype=np.float64).mean(axis=1))
+    finest = np.sqrt(squares) / 2
+    ratio = np.divide(noise, finest, where=finest > 0, out=np.ones(len(noise)))
+    usual = max(1.0, float(np.median(ratio)))
+    return np.where(ratio > EXCEEDS * usual, usual * finest, noise)
 
 
 def robust_statistics(

@@ -31,6 +31,7 @@ from rsunfold.noise import (
     spatial_noise,
     steps,
     tells_little,
+    without_own_signal,
 )
 
 CENTRE, SQUARES = (2 / 4) ** 2, (6 / 16) ** 2
@@ -284,8 +285,9 @@ def estimate_subspace(
     """The subspace of an image from the moments of its spectra, and of these with what :func:`smooth` makes of them.
 
     sample (bands, rows, cols) : the image, or a part that stands for it; its holes, False in ``valid`` (rows, cols),
-    are filled. sigma : noise (bands,) where it is known; else it is that of :func:`band_noise`, or of
-    :func:`spatial_noise` where :func:`tells_little`. lined : some samples are outliers, also along whole columns, which
+    are filled. sigma : noise (bands,) where it is known; else it is that of :func:`band_noise`, but for
+    what a band's own details contradict (:func:`without_own_signal`), or of :func:`spatial_noise` where
+    :func:`tells_little`. lined : some samples are outliers, also along whole columns, which
     are given here; mean, noise and covariance are then those of the sample without them.
 
     Bands that repeat others (:func:`rsunfold.noise.repeats`) are set aside: the subspace is that of the rest, whose
@@ -341,7 +343,7 @@ def _estimated(
         noise = spatial_noise(sample, valid)
     elif not robust:
         # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
-        noise = band_noise(covariance, count)
+        noise = without_own_signal(band_noise(covariance, count), sample, valid)
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(noise, 1e-6 * np.sqrt(np.diag(plain.covariance)))
     if near is not None and (near.count <= SQUARES * count or min(sample.shape[1:]) < 2):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import spectral
+from scipy.ndimage import gaussian_filter
 
 from rsunfold.errors import InputError
 from rsunfold.moments import Moments
@@ -13,6 +14,7 @@ from rsunfold.noise import (
     residual_noise,
     robust_statistics,
     spatial_noise,
+    without_own_signal,
 )
 from rsunfold.subspace import CENTRE, LEAST, MOST, SQUARES, hysime, signal_subspace, smooth, subspace_of
 
@@ -659,3 +661,47 @@ def test_there_are_no_more_directions_than_the_limit(shape):
     signal = rng.normal(size=(120, 80)) @ rng.normal(0, 3, (80, 3000))
     cube = (signal + rng.normal(size=signal.shape)).reshape(120, *shape).astype(np.float32)
     assert subspace_of(cube).A.shape == (120, MOST)
+
+
+def own_signal(level: float) -> np.ndarray:
+    """A smooth image that no other band holds."""
+    row, col = np.mgrid[:SIDE, :SIDE] / SIDE
+    return level * np.cos(2 * np.pi * (row + col))
+
+
+def test_signal_that_one_band_alone_holds_is_no_noise():
+    noisy = with_noise(np.full(BANDS, 0.01))
+    noisy[30] += own_signal(0.15)
+    noise = subspace_of(noisy.astype(np.float32)).noise
+    assert noise[30] < 0.04 < 0.08 < band_noise(moments_of(noisy).covariance, SIDE**2)[30]
+    np.testing.assert_allclose(np.delete(noise, 30), 0.01, rtol=0.1)
+
+
+def test_a_stripe_is_no_signal():
+    noisy = with_noise(np.full(BANDS, 0.01))
+    noisy[30] += 0.3 * (np.arange(SIDE) % 7 == 3)
+    noise = subspace_of(noisy.astype(np.float32)).noise
+    assert (
+        noise[30] == pytest.approx(band_noise(moments_of(noisy).covariance, SIDE**2)[30], rel=1e-3) and noise[30] > 0.05
+    )
+
+
+@pytest.mark.parametrize("sigma", [np.full(BANDS, 0.01), np.geomspace(0.001, 0.1, BANDS)])
+@pytest.mark.parametrize("blurred", [False, True])
+def test_noise_that_bands_have_is_left_as_it_is(sigma, blurred):
+    noisy = with_noise(sigma)
+    if blurred:
+        noisy = gaussian_filter(noisy, (0, 0.7, 0.7))
+    found = band_noise(moments_of(noisy).covariance, SIDE**2)
+    valid = np.ones((SIDE, SIDE), bool)
+    np.testing.assert_array_equal(without_own_signal(found, noisy, valid), found)
+
+
+def test_rows_and_columns_of_distant_parts_are_no_details():
+    noisy = with_noise(np.full(BANDS, 0.01))
+    noisy[30] += own_signal(0.15)
+    parts = [[noisy[:, r : r + 32, c : c + 32] for c in (32, 0)] for r in (32, 0)]
+    mosaic = np.block(parts)
+    found, valid = band_noise(moments_of(noisy).covariance, SIDE**2), np.ones((SIDE, SIDE), bool)
+    assert without_own_signal(found, mosaic, valid)[30] < 0.04 < 0.08 < found[30]
+    assert without_own_signal(found, mosaic, np.zeros_like(valid)) is found

@@ -48,3 +48,18 @@ def test_files_may_be_paths(tmp_path):
     assert done.summary["input"] == str(source) and done.files["denoised"] == Path(tmp_path / "b.tif")
     chosen = select_file(source, tmp_path, "a", FeatureRanker("variance"), Wanted(count=2), SelectOptions())
     assert chosen.summary["input"] == str(source) and len(chosen.indices) == 2
+
+
+@pytest.mark.parametrize(("spread", "told"), [(0.2, True), (3.0, False)])
+def test_rounding_that_adds_what_was_removed_is_told(tmp_path, spread, told):
+    source, rng = tmp_path / "a.tif", np.random.default_rng(0)
+    row, col = np.mgrid[:30, :32]
+    cube = 100 + 20 * np.sin(np.arange(12)[:, None, None] / 4 + row / 9) + 10 * np.cos(col / 7)
+    cube = np.round(cube + rng.normal(0, spread, cube.shape)).astype(np.uint8)
+    with RasterWriter(source, bands=12, rows=30, cols=32, dtype=np.uint8, meta=Meta()) as raster:
+        raster.write(cube)
+    for dtype in ("same", "float32"):
+        options = DenoiseOptions(dtype=dtype)
+        done = denoise_file(source, tmp_path / f"{dtype}.tif", Denoiser("fasthyde", memory="4GB"), options)
+        found = any("the noise is below the steps of uint8" in note for note in done.summary["notes"])
+        assert found == (told and dtype == "same")

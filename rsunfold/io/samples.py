@@ -16,6 +16,8 @@ from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
 
+MASK_ENDS = ("_mask", "_pixels0")
+"""How the names of masks may end, beside those of their images."""
 MOST = 0.9
 """Largest share of a truth mask that may be target."""
 TRAINING_LOG, HELD_OUT = "log.csv", "validation.txt"
@@ -153,7 +155,7 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
     found, truth = _listed(images, inputs_in(images), only), images_in(masks)
     samples = []
     for name, path in found.items():
-        mask = next((truth[n] for n in (name, f"{name}_mask", f"{name}_pixels0") if n in truth), None)
+        mask = next((truth[name + end] for end in ("", *MASK_ENDS) if name + end in truth), None)
         if mask is None:
             raise InputError(f"{masks} contains no mask for {path.name}; an image without targets needs an empty mask.")
         samples.append(Sample(group, name, path, mask))
@@ -170,8 +172,8 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     files and no ``images`` folder is a set without targets. Hidden folders and those of training runs are passed over.
     ``split`` names a text file of stems, one a line, in each set's folder; sets without that file are used whole.
 
-    Raises InputError for a folder that holds no set, masks without images, folders that are named like a set's but
-    otherwise, and a split file that no set has.
+    Raises InputError for a folder that holds no set, masks without images or beside them, folders that are named like a
+    set's but otherwise, and a split file that no set has.
     """
     if not root.is_dir():
         raise InputError(f"the data folder {root} does not exist.")
@@ -187,7 +189,14 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
         if (folder / "images").is_dir():
             samples += pair(group, folder / "images", folder / "masks", only)
         else:
-            samples += [Sample(group, n, p, None) for n, p in _listed(folder, inputs_in(folder), only).items()]
+            found = inputs_in(folder)
+            mask = next((n + end for n in found for end in MASK_ENDS if n + end in found), None)
+            if mask is not None:  # which would count as images without targets
+                raise InputError(
+                    f"{folder} contains masks beside the images, such as {found[mask].name}; put them into "
+                    f"{folder / 'images'} and {folder / 'masks'}."
+                )
+            samples += [Sample(group, n, p, None) for n, p in _listed(folder, found, only).items()]
     if not samples:
         raise InputError(f"{root} contains neither images/ and masks/ nor sub-folders that do.")
     if split and not listed:

@@ -393,6 +393,7 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
         ((), 2, "--masks is missing"),
         (("--masks", "M"), 2, "--images is missing; use it, or --predictions"),
         (("--masks", "M", "--data", "D"), 2, "--data replaces --images and --masks"),
+        (("--masks", "M", "--images", "M"), 2, "--images and --masks are the same folder"),
         (("--data", "absent"), 3, "the data folder absent does not exist"),
         (("--images", "absent", "--masks", "M"), 3, "the folder absent does not exist"),
         (("--data", "D", "--model", "top-hat", "--threshold", "7"), 2, "--threshold must lie between 0 and 1"),

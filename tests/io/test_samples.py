@@ -316,3 +316,15 @@ def test_the_indices_of_a_class_map_are_a_mask(tmp_path):
     )
     for name in ("m.hdr", "m.dat"):
         assert read_mask(tmp_path / name, truth=True)[0].ravel().tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("end", ["_mask", "_pixels0"])
+def test_masks_beside_images_are_no_images_without_targets(tmp_path, end):
+    folder = tmp_path / "flight 1"
+    folder.mkdir()
+    for name in ("a", f"a{end}", "b_mask"):
+        imsave(folder / f"{name}.png", np.zeros((8, 8), np.uint8), check_contrast=False)
+    with pytest.raises(InputError, match=rf"flight 1 contains masks beside the images, such as a{end}\.png; put them"):
+        find_samples(tmp_path)
+    (folder / f"a{end}.png").unlink()
+    assert [s.name for s in find_samples(tmp_path)] == ["a", "b_mask"]

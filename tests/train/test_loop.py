@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -372,6 +373,16 @@ def test_a_run_of_before_recipes_said_that_they_are_continued_goes_on(learned, d
     made = trainer(recipe, data, tmp_path)
     made.run(resume=True)
     assert made.step == 2
+
+
+def test_a_list_of_images_that_is_not_used_is_told(data, tmp_path):
+    shutil.copytree(data, tmp_path / "data")
+    folder = next(path.parent for path in (tmp_path / "data").rglob("images"))
+    (folder / "train.txt").write_text("".join(f"{p.stem}\n" for p in sorted((folder / "images").iterdir())))
+    told = []
+    made = Trainer(tiny_recipe(1, 1), tmp_path / "data", tmp_path / "out", device=torch.device("cpu"), say=told.append)
+    made.run()
+    assert f"{folder / 'train.txt'} is not used, as the recipe names no split; --set data.split=train.txt does" in told
 
 
 def test_recipes_that_go_on_with_weights_refuse_random_ones(data, tmp_path):

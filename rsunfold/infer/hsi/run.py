@@ -43,6 +43,8 @@ from rsunfold.subspace import Subspace
 
 DENOISED = "_denoised"
 """What follows the name of the image in that of the raster in a folder."""
+HALF_A_STEP = 0.5
+"""Noise, in steps of the type of whole numbers, below which rounding adds as much as denoising removes."""
 EXCESS = 1.5
 """Times its noise that may be removed of a band without a note: 0.6 to 1.1 where only noise is."""
 
@@ -320,6 +322,12 @@ def _summary(
             f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
         )
     notes += _excess(denoiser, subspace, passage)
+    steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(s.bands)]
+    if passage.same and passage.dtype.kind in "iu" and np.median(subspace.noise / steps) < HALF_A_STEP:
+        notes.append(
+            f"the noise is below the steps of {passage.dtype.name}: rounding to them adds as much as was removed; "
+            "without --dtype same the result is float32"
+        )
     if passage.unmarked:
         notes.append(
             f"{passage.unmarked} pixels are invalid because of a mask in the file, or of a number that it does not "

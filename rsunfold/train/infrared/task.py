@@ -29,6 +29,8 @@ from rsunfold.weights import WeightRecord
 
 TAUGHT = 8
 """Batches, and crops of each, by which a pupil is fitted to its teacher."""
+LISTING = "train.txt"
+"""What a list of the images to train on is usually called."""
 SHOWN, SIDE = 8, 256
 """Validation images, at most twice as many, on which operators have to have an effect, and the side of their middle."""
 
@@ -70,13 +72,22 @@ class InfraredTask(TrainingTask):
                 "less than one image; add images of another scene, or raise it."
             )
         if not train or not self.validation:
-            raise InputError(f"{where} contains {count} images, too few to hold out validation images.")
+            raise InputError(
+                f"{where} contains {count} image(s), too few to hold out validation images; add images, or fit the "
+                "thresholds alone with rsunfold weights calibrate."
+            )
+        listings = (folder / LISTING for folder in (data, *sorted({s.image.parent.parent for s in samples})))
+        self.unused = None if recipe.data.split else next((path for path in listings if path.is_file()), None)
         self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
         for what, some in (("train on", train), ("validate on", self.validation)):
             if not any(im.targets.any() for im in some):
-                raise InputError(
-                    f"none of the {len(some)} images of {data} to {what} contains a target; check the masks."
+                others = sum(bool(im.targets.any()) for im in train + self.validation)
+                advice = (
+                    f"{others} of all {count} do: add images with targets, or draw others with --set seed="
+                    if others
+                    else "check the masks"
                 )
+                raise InputError(f"none of the {len(some)} images of {data} to {what} contains a target; {advice}.")
         masks = [im.targets for im in train]
         self.max_area = self.own_area = largest_area(masks)
         self.largest = largest_area(masks, share=1.0)
@@ -126,6 +137,8 @@ class InfraredTask(TrainingTask):
             free = all(im.sample.mask is None for im in train + held)
             what = ", without masks and so taken to be free of targets" if free else ""
             say(f"{group}: {len(train)} images to train on, {len(held)} to validate on{what}")
+        if self.unused is not None:
+            say(f"{self.unused} is not used, as the recipe names no split; --set data.split={LISTING} does")
         if self.absent:
             say(f"sets that the recipe names and the data do not contain: {', '.join(self.absent)}")
         if record is not None and record.max_area is not None:
