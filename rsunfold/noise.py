@@ -34,6 +34,8 @@ share ALONE lies in the noise directions says too little there and keeps its est
 EXCEEDS, SEAM = 1.5, 32
 """How often the regression leaves more of a band than its finest details have, compared with other bands, where that is
 signal; and how many pixels apart rows and columns of a sample may be of distant parts of its image."""
+FEW_ALONE, LEAST_SQUARES = 0.1, 16
+"""Largest share of the bands of which that is believed, and fewest squares of 2 x 2 pixels that tell it."""
 CONFIDENCE = 1.02
 """Factor on the largest eigenvalue that pure noise gives on average; it scatters by less than that."""
 
@@ -230,12 +232,13 @@ def without_own_signal(noise: Real, sample: Samples, valid: NDArray[np.bool_]) -
     Such signal, as of a thermal band or an absorption one band wide, is smooth, and noise is not: the finest details of
     a band bound its noise, too. They are the Haar wavelets of 2 x 2 pixels, of which the direction with the largest
     root mean square counts, as stripes are noise. Where ``noise`` exceeds that EXCEEDS times as much as in the median
-    band, or as one that it equals, it is taken to exceed it as much as there. sample (bands, rows, cols), its holes
-    filled; valid (rows, cols).
+    band, or as one that it equals, it is taken to exceed it as much as there; unless more bands than the share
+    FEW_ALONE do, which have smooth noise, as those that were brought to a finer grid. sample (bands, rows, cols), its
+    holes filled; valid (rows, cols).
     """
     whole = whole_squares(valid)
     whole[SEAM - 1 :: SEAM] = whole[:, SEAM - 1 :: SEAM] = False
-    if not whole.any():
+    if whole.sum() < LEAST_SQUARES:
         return noise
     corners = (sample[:, :-1, :-1], sample[:, :-1, 1:], sample[:, 1:, :-1], sample[:, 1:, 1:])
     squares = np.zeros(len(noise))
@@ -245,7 +248,8 @@ def without_own_signal(noise: Real, sample: Samples, valid: NDArray[np.bool_]) -
     finest = np.sqrt(squares) / 2
     ratio = np.divide(noise, finest, where=finest > 0, out=np.ones(len(noise)))
     usual = max(1.0, float(np.median(ratio)))
-    return np.where(ratio > EXCEEDS * usual, usual * finest, noise)
+    alone = ratio > EXCEEDS * usual
+    return np.where(alone, usual * finest, noise) if alone.mean() <= FEW_ALONE else noise
 
 
 def robust_statistics(

@@ -677,6 +677,17 @@ def test_signal_that_one_band_alone_holds_is_no_noise():
     np.testing.assert_allclose(np.delete(noise, 30), 0.01, rtol=0.1)
 
 
+def test_smooth_noise_of_many_bands_and_few_squares_tell_nothing():
+    noisy = with_noise(np.full(BANDS, 0.01))
+    noisy[30] += own_signal(0.15)
+    found, valid = band_noise(moments_of(noisy).covariance, SIDE**2), np.zeros((SIDE, SIDE), bool)
+    valid[:4, :5] = True  # 12 squares
+    assert without_own_signal(found, noisy, valid) is found
+    noisy[40:60] = gaussian_filter(noisy[40:60], (0, 3, 3))
+    found[40:60] = 0.05
+    assert without_own_signal(found, noisy, np.ones_like(valid)) is found
+
+
 def test_a_stripe_is_no_signal():
     noisy = with_noise(np.full(BANDS, 0.01))
     noisy[30] += 0.3 * (np.arange(SIDE) % 7 == 3)

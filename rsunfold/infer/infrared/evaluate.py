@@ -172,7 +172,7 @@ def samples_from(
     else:
         if images is None and predictions is None:
             raise UsageError("--images is missing; use it, or --predictions.")
-        if images is not None and images.resolve() == masks.resolve():
+        if images is not None and predictions is None and images.resolve() == masks.resolve():
             raise UsageError(f"--images and --masks are the same folder, {images}; put the masks into another.")
         samples = pair(masks.resolve().parent.name, images or masks, masks)
         if images is None:  # a mask is then its own image, and may say in its name that it is a mask

@@ -76,7 +76,9 @@ class InfraredTask(TrainingTask):
                 f"{where} contains {count} image(s), too few to hold out validation images; add images, or fit the "
                 "thresholds alone with rsunfold weights calibrate."
             )
-        listings = (folder / LISTING for folder in (data, *sorted({s.image.parent.parent for s in samples})))
+        pairs = zip(samples, used, strict=True)
+        sets = sorted({s.image.parent if s.mask is None else s.image.parent.parent for s, u in pairs if u})
+        listings = (folder / LISTING for folder in sets)
         self.unused = None if recipe.data.split else next((path for path in listings if path.is_file()), None)
         self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
         for what, some in (("train on", train), ("validate on", self.validation)):
