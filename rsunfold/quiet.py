@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-_ANY = re.compile("(?#rsunfold)")
-"""Matches every message, and equals no filter of the caller, who might else find his own already there."""
+_OURS = "(?#rsunfold)"
+"""A comment, by which our filters equal none of the caller, who might else find his own already there."""
 _lock = threading.Lock()
 _inside: list[tuple[list[Any], Any]] = []
 """Our filters, each with the list that it was put into."""
@@ -33,10 +33,11 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextmanager
-def silenced(category: type[Warning]) -> Iterator[None]:
-    """No warnings of ``category``, whatever else is set. What the caller sets meanwhile stays."""
+def silenced(category: type[Warning], message: str = "") -> Iterator[None]:
+    """No warnings of ``category`` whose text begins with the pattern ``message``, whatever else is set. What the caller
+    sets meanwhile stays."""
     filters: Any = warnings.filters
-    own = ("ignore", _ANY, category, None, 0)
+    own = ("ignore", re.compile(_OURS + message), category, None, 0)
     with _lock:
         _inside.append((filters, own))
         filters.insert(0, own)

@@ -285,10 +285,10 @@ def estimate_subspace(
     """The subspace of an image from the moments of its spectra, and of these with what :func:`smooth` makes of them.
 
     sample (bands, rows, cols) : the image, or a part that stands for it; its holes, False in ``valid`` (rows, cols),
-    are filled. sigma : noise (bands,) where it is known; else it is that of :func:`band_noise`, but for
-    what a band's own details contradict (:func:`without_own_signal`), or of :func:`spatial_noise` where
-    :func:`tells_little`. lined : some samples are outliers, also along whole columns, which
-    are given here; mean, noise and covariance are then those of the sample without them.
+    are filled. sigma : noise (bands,) where it is known; else it is that of :func:`band_noise`, but for what a band's
+    own details contradict (:func:`without_own_signal`), or of :func:`spatial_noise` where :func:`tells_little`. lined :
+    some samples are outliers, also along whole columns, which are given here; mean, noise and covariance are then those
+    of the sample without them.
 
     Bands that repeat others (:func:`rsunfold.noise.repeats`) are set aside: the subspace is that of the rest, whose
     noise is theirs, too, whatever ``sigma`` says of them.

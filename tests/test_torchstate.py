@@ -20,6 +20,12 @@ from rsunfold.estimator import FeatureSelector
 from rsunfold.torchstate import drawing, usual_torch
 
 
+def printed(program: str) -> str:
+    """What a program prints in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout
+
+
 @pytest.fixture
 def double():
     torch.set_default_dtype(torch.float64)
@@ -82,8 +88,7 @@ def test_a_fork_does_not_wait_for_threads_that_it_has_not():
         "leave.set()\n"
         "print(os.waitpid(child, 0)[1])\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == "0\n"
+    assert printed(program) == "0\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -122,8 +127,7 @@ def test_a_fork_keeps_its_threads_where_no_network_was_used():
         "    os._exit(torch.get_num_threads())\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout == "2\n"
+    assert printed(program) == "2\n"
 
 
 def test_the_estimator_is_as_usual_on_the_callers_device():
@@ -163,8 +167,7 @@ def test_a_caller_that_is_still_importing_torch_is_waited_for():
         "while 'torch' not in sys.modules:\n    time.sleep(1e-4)\n"
         "with usual_torch():\n    print(sys.modules['torch'].get_default_dtype())\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "torch.float32\n"
+    assert printed(program) == "torch.float32\n"
 
 
 def test_numbers_of_a_seed_are_the_same_in_every_thread_and_the_callers_stay():

@@ -26,10 +26,9 @@ from rsunfold.cli import (
     train,
     weights,
 )
-from rsunfold.cli.command import Commands
-from rsunfold.cli.messages import put, refuse_unshown, report, set_level
+from rsunfold.cli.command import Commands, handled
+from rsunfold.cli.messages import put, refuse_unshown, set_level
 from rsunfold.cli.options import Quiet, Verbose
-from rsunfold.errors import OutputError
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
@@ -64,14 +63,11 @@ app.command("info")(info.info)
 app.add_typer(sample.app, name="sample")
 
 
+@handled
 def _version(on: bool) -> None:
     if on:
         put(f"rsunfold {__version__}")
-        try:
-            refuse_unshown()
-        except OutputError as error:
-            report(f"error: {error}")
-            raise typer.Exit(error.exit_code) from None
+        refuse_unshown()
         raise typer.Exit
 
 

@@ -64,7 +64,6 @@ def show(table: Any) -> None:
     Where it cannot be written, or its reader has seen enough, the work goes on, for the sake of its files;
     :func:`refuse_unshown` says the former in the end.
     """
-    global _unshown
     if is_quiet() or sys.stdout is None:  # closed
         return
     from rich.console import Console
@@ -82,18 +81,22 @@ def show(table: Any) -> None:
     try:
         console.print(table, soft_wrap=isinstance(table, str))
     except OSError as error:
-        _unshown = str(error.strerror)
-        _to_nowhere(sys.stdout.fileno())
+        _give_up(error)
 
 
 def put(text: str) -> None:
     """Text that standard output was asked for, with -q too; see :func:`show` for what cannot be written."""
-    global _unshown
     try:
         print(text, flush=True)
     except OSError as error:
-        _unshown = "" if isinstance(error, BrokenPipeError) else str(error.strerror)
-        _to_nowhere(sys.stdout.fileno())
+        _give_up(error)
+
+
+def _give_up(error: OSError) -> None:
+    """Nothing more is written to standard output."""
+    global _unshown
+    _unshown = "" if isinstance(error, BrokenPipeError) else str(error.strerror)
+    _to_nowhere(sys.stdout.fileno())
 
 
 def refuse_unshown() -> None:

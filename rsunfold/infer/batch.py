@@ -20,6 +20,7 @@ from rsunfold.errors import (
     RsunfoldError,
     UsageError,
 )
+from rsunfold.io.atomic import ANEW
 from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
 from rsunfold.io.names import exists, of_gdal, same_image, stem_of
 from rsunfold.io.reader import NO_STDIN
@@ -27,7 +28,6 @@ from rsunfold.io.writer import SIDECARS
 
 T = TypeVar("T")
 THERE = "it already has results"
-ANEW = "; choose another name or pass --overwrite."
 PARTIAL = ", but is no complete result of this image, model and settings; remove it or choose another folder."
 WAIT = 1.0
 """Seconds between two looks at what another run is making."""

@@ -22,6 +22,8 @@ is another part of the scene, such as land beside a sea whose band hardly varies
 LEAST_FILL, OFF, FAR_OFF = 1e-3, 0.5, 3.0
 """Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
 the range of the others, in units of the range: where these are hardly negative, and where they are."""
+NOTABLE = 1e-2
+"""Share of the pixels above which it is told that they hold a number that may stand for no data."""
 SATURATED = 1e-2
 """The same share for the largest number of the file's type, which sensors give, too, where there is too much light."""
 FEW_BANDS, GAPS, GAP_ROWS = 0.1, 0.1, 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -76,7 +77,7 @@ def held() -> int:
     return resident() + LATER_BYTES
 
 
-class Budgeted:
+class Budgeted(ABC):
     """What runs within a budget. memory : bytes for the whole process. held : see :func:`held`."""
 
     memory: int
@@ -87,9 +88,9 @@ class Budgeted:
         """Bytes of the budget beside the program itself."""
         return max(0, int(self.memory - self.held))
 
+    @abstractmethod
     def describe(self) -> dict[str, Any]:
         """The model, its options or weights, and the device, for the JSON summary."""
-        raise NotImplementedError
 
 
 def free_on(device: torch.device, budget: int) -> int:

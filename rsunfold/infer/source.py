@@ -38,6 +38,15 @@ class Source:
         """What the file says."""
         return self.reader.meta
 
+    def remarks(self) -> list[str]:
+        """Sentences on what the file does not say of itself."""
+        return []
+
+    @property
+    def notes(self) -> list[str]:
+        """All that is to be told of the file."""
+        return [*self.meta.notes, *self.remarks()]
+
     @property
     def whole(self) -> Window:
         """All of the image."""

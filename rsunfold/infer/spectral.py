@@ -19,6 +19,7 @@ from rsunfold.infer.defects import (
     GAPS,
     LEAST_BANDS,
     LEAST_SIDE,
+    NOTABLE,
     bands_with_gaps,
     empty_bands,
     largest_number,
@@ -36,8 +37,6 @@ from rsunfold.progress import tracked
 from rsunfold.scene import SAMPLE, Scene
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
-NOTABLE = 1e-2
-"""Share of the pixels that are 0 in every band above which a remark says so."""
 STRIP_BYTES = 2**27
 """Most bytes of float32 samples that are read at a time for statistics."""
 STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10

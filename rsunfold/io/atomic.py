@@ -12,6 +12,8 @@ from pathlib import Path
 
 from rsunfold.errors import ExistsError, OutputError
 
+ANEW = "; choose another name or pass --overwrite."
+"""What to do about a file that is there."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
@@ -44,7 +46,7 @@ def refuse_existing(target: Path, overwrite: bool) -> None:
         if target.exists() and not target.is_file():
             raise OutputError(f"{target} is a device or a pipe, which cannot be replaced; give the name of a file.")
         if not overwrite and os.path.lexists(target):
-            raise ExistsError(f"{target} already exists; choose another name or pass --overwrite.")
+            raise ExistsError(f"{target} already exists{ANEW}")
         there = next((folder for folder in target.absolute().parents if folder.exists()), None)
         as_now = os.access in os.supports_effective_ids
         if there is not None and there.is_dir() and not os.access(there, os.W_OK | os.X_OK, effective_ids=as_now):

@@ -22,8 +22,26 @@ from rsunfold.io.bands import split_list
 FACTOR, DEFAULT_BANDS = "reflectance_scale_factor", "default_bands"
 CARRIED = ("sensor_type", "acquisition_time", DEFAULT_BANDS, FACTOR)
 """Entries of a header that are carried as tags, and come back in the header of an ENVI output."""
-_OF_ANY = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", ".cube", ".envi", "")
-DATA_SUFFIXES = (*_OF_ANY, ".hyspex", ".rad", ".rdn", ".ref", ".refl", ".rfl")
+DATA_SUFFIXES = (
+    *[
+        ".img",
+        ".dat",
+        ".raw",
+        ".bin",
+        ".bsq",
+        ".bil",
+        ".bip",
+        ".cube",
+        ".envi",
+        ".hyspex",
+        ".rad",
+        ".rdn",
+        ".ref",
+        ".refl",
+        ".rfl",
+    ],
+    "",
+)
 TIFF_SUFFIXES = (".tif", ".tiff")
 _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
 

@@ -328,7 +328,8 @@ class RasterReader(CubeReader):
         lowered = [{_band_key(key): value for key, value in entries.items()} for entries in tags]
         found = {k: self._of_bands([band[k] for band in lowered if k in band]) for k in ("wavelength", "fwhm", "bbl")}
         beside, where = self._beside, "what lies beside the TIFF, an ENVI header or the metadata of the product"
-        if ds.driver in ("netCDF", "HDF5", "HDF5Image") and len(self._indexes) > 1 and ds.files:
+        arrays = ds.driver in ("netCDF", "HDF5", "HDF5Image") and len(self._indexes) > 1
+        if arrays and ds.files and not all(found.values()):
             from rsunfold.io import hdf5
 
             beside, where = hdf5.header_of(ds.files[0], len(self._indexes)), "other arrays of the file"

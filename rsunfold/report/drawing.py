@@ -7,7 +7,6 @@ covers the image with fewer samples, a decimated copy, is stretched over it.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from rsunfold.arrays import Mask
 from rsunfold.cube import Window
 from rsunfold.io.atomic import atomic_path
+from rsunfold.quiet import silenced
 
 if TYPE_CHECKING:
     from rsunfold.targets import Target
@@ -169,6 +169,8 @@ def save(figure: Any, path: Path, overwrite: bool = False) -> None:
     for text in figure.findobj(Text):
         if "$" in text.get_text() and not text.get_text().startswith("$\\mathdefault"):  # but for numbers of an axis
             text.set_parse_math(False)  # names of files are no formulas
-    with atomic_path(path, overwrite=overwrite) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # boxes in their place say it
+    with (
+        atomic_path(path, overwrite=overwrite) as temporary,
+        silenced(UserWarning, "Glyph .* missing from font"),  # boxes in their place say it
+    ):
         figure.savefig(temporary, format="png", dpi=DPI)

@@ -242,7 +242,7 @@ def _summary(
     threshold: float,
     rule: dict[str, Any],
 ) -> dict[str, Any]:
-    s, notes = image.statistics, [*image.meta.notes, *image.remarks()]
+    s, notes = image.statistics, image.notes
     if len(s.bands) > s.valid_pixels:
         notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
     if len(anomalies.spectra) < len(anomalies.targets):

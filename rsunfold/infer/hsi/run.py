@@ -310,7 +310,7 @@ def _summary(
     image: SpectralImage, denoiser: Denoiser, options: Options, passage: _Passage, started: float
 ) -> dict[str, Any]:
     meta, s, subspace, plan = image.meta, image.statistics, passage.denoised.subspace, passage.denoised.plan
-    notes = [*meta.notes, *image.remarks()]
+    notes = image.notes
     if not meta.wavelengths:
         notes.append(NO_WAVELENGTHS)
     if image.kind == np.float64 and not passage.same:

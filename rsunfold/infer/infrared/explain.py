@@ -242,7 +242,7 @@ def explain_file(
             "definitions": DEFINITIONS,
             "stages": numbers,
             "seconds": round(time.monotonic() - started, 3),
-            "notes": [*image.meta.notes, *image.remarks()],
+            "notes": image.notes,
         }
         title = f"{Path(image.path).name}: stages of {explainer.detector.spec.name}"
         if (part.height, part.width) != (image.rows, image.cols):

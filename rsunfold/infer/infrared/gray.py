@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.defects import FEW, LEAST_FILL, OFF
+from rsunfold.infer.defects import FEW, LEAST_FILL, NOTABLE, OFF
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
@@ -25,8 +25,6 @@ USUAL = (-1, -9, -99, -999, -9999, -99999, -32767, -32768, -273, -273.15)
 FAR_BELOW, BEYOND = 1.0, 10.0
 """How far such a number lies below all others, in units of their range, and how far any other negative one that stands
 for no data: cameras measure from -20 or -40 degrees, and a cold sky holds just that."""
-NOTABLE = 1e-2
-"""Share of the pixels above which a number far from all others is told."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,8 @@ class GrayImage(Source):
             if undeclared and not self._of_8_bit(sample):
                 sample = self._without_fill(sample)
             self.scale = self._make_scale(sample, scale)
-            self._apart = self._apart if scale is None else {}
+            if scale is not None:  # which no number decides
+                self._apart = {}
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()

@@ -311,5 +311,5 @@ def _summary(
         "target_pixels": passage.target_pixels,
         "targets": len(targets),
         "seconds": round(time.monotonic() - started, 3),
-        "notes": [*image.meta.notes, *image.remarks()],
+        "notes": image.notes,
     }
