@@ -69,7 +69,8 @@ class InfraredTask(TrainingTask):
             raise InputError(
                 f"none of the {count} images of {where} can be held out for validation: they are near-duplicates of "
                 "one another, such as frames of one scene, or their share (data.validation, data.validation_of) is "
-                "less than one image; add images of another scene, or raise it."
+                "less than one image; add images of another scene, raise the share, or fit the thresholds alone with "
+                "rsunfold weights calibrate."
             )
         if not train or not self.validation:
             raise InputError(

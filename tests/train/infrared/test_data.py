@@ -10,7 +10,7 @@ from scipy.ndimage import zoom
 
 from rsunfold.errors import InputError
 from rsunfold.io.samples import LabelledImage, Sample
-from rsunfold.train.infrared.data import Crops, carve, error_places, near_duplicates
+from rsunfold.train.infrared.data import Crops, carve, error_places, near_duplicates, sequences
 from rsunfold.train.infrared.recipe import Augment
 
 PLAIN = Augment(crop=24, on_target=0.75, contrast=0.0, brightness=0.0, gauss=0.0, salt=0.0, paste=0.5)
@@ -51,6 +51,26 @@ def test_frames_of_one_sequence_are_linked_by_name_and_likeness():
     assert list(near_duplicates(images, ["a/x009", "a/x010", "a/x011"])) == [0, 0, 1]
     mirrored = [frame, frame[:, ::-1].copy()]  # names that follow one another are not enough
     assert len(set(near_duplicates(mirrored, ["a/x1", "a/x2"]))) == 2
+
+
+def test_frames_of_a_camera_that_moves_stay_together_and_others_do_not():
+    scene = zoom(np.random.default_rng(0).random((25, 25)), 16, order=1).astype(np.float32)  # (400, 400)
+    noise = np.random.default_rng(1)
+
+    def flight(count: int, step: int) -> list[np.ndarray]:
+        frames = [scene[10 * k : 10 * k + 160, step * k : step * k + 200] for k in range(count)]
+        return [(f + noise.normal(0, 0.02, f.shape)).astype(np.float32) for f in frames]
+
+    frames = flight(7, 30)
+    names = [f"f/shot{5 * k}_ir" for k in range(7)]  # numbered with gaps, not padded
+    order = noise.permutation(7)
+    found = near_duplicates([frames[i] for i in order] + [sky(1), sky(2)], [names[i] for i in order] + ["f/a", "g/a"])
+    assert len(set(found[:7])) == 1 and len(set(found)) == 3
+    assert len(set(near_duplicates(frames[:3], names[:3]))) == 3  # three may be alike by chance
+    assert len(set(near_duplicates(frames, [f"{k}/x" for k in range(7)]))) == 7
+    assert len(set(near_duplicates(flight(4, 80), names[:4]))) == 4
+    flat = [np.full((40, 50), 0.3, np.float32)] * 5
+    assert not list(sequences(flat, [f"a/{k}" for k in range(5)]))
 
 
 def test_carving_keeps_near_duplicates_on_one_side_and_the_shares():
