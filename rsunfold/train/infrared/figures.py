@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,12 +15,18 @@ from rsunfold.unfold.fast import for_inference
 from rsunfold.unfold.unrolled import Unrolled
 
 
-def results_of(net: Unrolled, images: Iterable[LabelledImage], device: torch.device) -> Iterator[Result]:
-    """Images with their logits (H, W), each computed whole."""
-    fast = for_inference(net).to(device)
+def results_of(
+    net: Unrolled, images: Iterable[LabelledImage], device: torch.device, *, bfloat16: bool = False
+) -> Iterator[Result]:
+    """Images with their logits (H, W), each computed whole; in ``bfloat16`` several times faster where there is AMX,
+    and not exactly."""
+    # In bfloat16 the joint convolutions save nothing: 0.44 s plain and 0.71 s joint for 512 x 512 pixels, c = 32.
+    fast = (copy.deepcopy(net).eval() if bfloat16 else for_inference(net)).to(device)
     for image in images:
         x = torch.from_numpy(image.gray)[None, None].to(device)
-        yield image, fast(x)[0][0, 0].float().cpu().numpy()
+        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+            logits = fast(x)[0][0, 0]
+        yield image, logits.float().cpu().numpy()
 
 
 def figures_of(results: list[Result], found: Calibration) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class InfraredTask(TrainingTask):
     def __init__(self, recipe: InfraredRecipe, data: Path, device: torch.device) -> None:
         self.weights, self.steps, self.device = recipe.loss, recipe.optim.steps, device
         self.on_error, self.taught = recipe.augment.on_error, recipe.teacher
+        self.bfloat16 = recipe.optim.precision == "bfloat16"
         self.teacher: Unrolled | None = None
         samples = find_samples(data, recipe.data.split)
         images = [read_sample(s) for s in samples]
@@ -153,7 +154,7 @@ class InfraredTask(TrainingTask):
                 )
             self.crops.errors = []
             say(f"looking for errors of {record.name} in {len(self.train)} images")
-            results = results_of(net, self.train, self.device)
+            results = results_of(net, self.train, self.device, bfloat16=self.bfloat16)
             for image, logits in tracked(results, "looking for errors", len(self.train)):
                 self.crops.errors.append(error_places(logits, image.targets, image.counted))
 
