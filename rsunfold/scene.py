@@ -25,7 +25,7 @@ class Scene:
     """A scene as its statistics; samples are scaled so that the valid samples of the scene run from 0 to 1.
 
     mean (bands,), covariance (bands, bands), float64, and count : of all valid pixels. sample (bands, n), float32, of
-    tables float64 : the valid pixels themselves, row by row, or at most SAMPLE of them, evenly spread. seed : of every
+    tables float64 : the valid pixels themselves, row by row, or :func:`some_of` them, SAMPLE at most. seed : of every
     random choice. noise (bands,) : standard deviation of the noise of each band, where a selector may build on it, else
     None.
     """
@@ -38,6 +38,20 @@ class Scene:
     noise: Real | None = None
 
 
+def some_of(count: int, most: int) -> NDArray[np.intp]:
+    """Indices in rising order of at most ``most`` of ``count`` pixels: all, or one in each of equally long stretches.
+
+    Its place there moves by the golden ratio from one to the next, as otherwise an image whose width is a multiple of
+    the stretches would be seen in a few of its columns alone, and the detectors of a scanner differ by column.
+    """
+    step = -(-count // most)
+    if step <= 1:
+        return np.arange(count)
+    stretches = np.arange(-(-count // step))
+    places = (stretches * ((np.sqrt(5) - 1) / 2)) % 1 * step
+    return np.minimum(stretches * step + places.astype(np.intp), count - 1)
+
+
 def scene_of(cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:
     """The scene of a cube (bands, rows, cols) in memory, samples in [0, 1]; valid (rows, cols), None for all.
 
@@ -46,6 +60,5 @@ def scene_of(cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None,
     spectra = cube.reshape(len(cube), -1) if valid is None else cube[:, valid]
     moments = Moments(len(cube))
     moments.add(spectra)
-    step = -(-spectra.shape[1] // SAMPLE)
-    sample = np.ascontiguousarray(spectra[:, :: max(1, step)])
+    sample = np.ascontiguousarray(spectra[:, some_of(spectra.shape[1], SAMPLE)])
     return Scene(moments.mean, moments.covariance, moments.count, sample, seed)

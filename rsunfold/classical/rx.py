@@ -14,7 +14,7 @@ from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
 
 CHUNK = 4096  # pixels taken at a time: their float64 copies stay in the cache
-ROUNDING = 1e-15  # variance that the rounding of float32 samples in [0, 1] may make up
+ROUNDING = 1e-15  # share of the mean square of float32 samples that their rounding may make up as variance
 
 
 @register(
@@ -30,12 +30,13 @@ ROUNDING = 1e-15  # variance that the rounding of float32 samples in [0, 1] may 
 class GlobalRX:
     """score(x) = (x - m)' C^-1 (x - m), with m and C the mean and the covariance of the scene, 0 or more.
 
-    C is divided by the count minus 1, as in spectral.rx, whose scores these are. Where C is singular (duplicate or
-    constant bands, fewer pixels than bands) its pseudo-inverse takes the place of C^-1: eigenvectors whose eigenvalue
-    is below rounding, bands * 2.2e-16 of the largest or 1e-15, are left out. Of a constant scene nothing is left, and
-    its score is 0.
+    C is divided by the count minus 1, as in spectral.rx, whose scores these are. It is inverted as S R S with the
+    deviations S of the bands, as scores do not depend on the units of a band. Where R is singular (duplicate or
+    constant bands, fewer pixels than bands) its pseudo-inverse takes the place of R^-1: eigenvectors whose eigenvalue
+    is below rounding, bands * 2.2e-16 of the largest or what float32 samples have of it, are left out. Of a constant
+    scene nothing is left, and its score is 0.
 
-    components : the distance within the leading principal components only, sum over k <= components of
+    components : the distance within the leading principal components of C only, sum over k <= components of
     (e_k' (x - m))^2 / l_k; None for all. With more components than there are, those that there are.
 
     Raises UsageError for less than one component.
@@ -51,7 +52,14 @@ class GlobalRX:
 
     def fit(self, scene: Scene) -> Scorer:
         """The scorer of ``scene``, from its mean and covariance alone."""
-        W = whitening(scene)[: self.components]
+        C = scene.covariance * (scene.count / max(scene.count - 1, 1))
+        rounding = ROUNDING * (scene.mean**2 + np.diag(C))
+        if self.components is None:
+            s = np.sqrt(np.diag(C))
+            unit = np.divide(1, s, out=np.zeros_like(s), where=s**2 > rounding)
+            W = whitening(C * np.outer(unit, unit), rounding * unit**2) * unit
+        else:
+            W = whitening(C, rounding)[: self.components]
         return partial(_distance, W, W @ scene.mean)
 
     def bytes_per_pixel(self, bands: int) -> float:
@@ -59,11 +67,13 @@ class GlobalRX:
         return 8.0
 
 
-def whitening(scene: Scene) -> Real:
-    """W (k, bands) with W' W the inverse of C, or its pseudo-inverse; rows by descending eigenvalue of C."""
-    C = scene.covariance * (scene.count / max(scene.count - 1, 1))
+def whitening(C: Real, rounding: Real) -> Real:
+    """W (k, bands) with W' W the inverse of C (bands, bands), or its pseudo-inverse; rows by descending eigenvalue.
+
+    rounding (bands,) : the variance of each band that is rounding.
+    """
     values, vectors = np.linalg.eigh(C)
-    kept = values > max(len(values) * np.finfo(np.float64).eps * values[-1], ROUNDING)
+    kept = values > np.maximum(len(values) * np.finfo(np.float64).eps * values[-1], rounding @ vectors**2)
     return np.ascontiguousarray((vectors[:, kept] / np.sqrt(values[kept])).T[::-1])
 
 

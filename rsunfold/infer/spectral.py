@@ -34,7 +34,7 @@ from rsunfold.io import CubeReader
 from rsunfold.lines import BLOCK, ColumnSummary
 from rsunfold.moments import Moments
 from rsunfold.progress import tracked
-from rsunfold.scene import SAMPLE, Scene
+from rsunfold.scene import SAMPLE, Scene, some_of
 from rsunfold.subspace import Lined, Subspace, estimate_subspace, smooth
 
 STRIP_BYTES = 2**27
@@ -441,15 +441,17 @@ class SpectralImage(Source):
     def scene(self, seed: int = 0) -> Scene:
         """The image as its statistics, of samples in [0, 1] as of :meth:`scaled`; the sample takes one more pass.
 
-        At most SAMPLE valid pixels, evenly spread, stand for the image, however it is cut into strips.
+        :func:`some_of` the valid pixels, SAMPLE at most, stand for the image, however it is cut into strips.
         """
         moments, (low, span) = self.statistics.moments, self.range
-        step = -(-moments.count // SAMPLE)
+        chosen = some_of(moments.count, SAMPLE)
         parts, passed = [], 0
         for window in tracked(list(self.strips(len(self.bands))), "reading"):
             cube = self._cube(window, self.bands)
             some = np.flatnonzero(cube.valid.ravel())
-            parts.append(self._in_range(cube.data.reshape(len(self.bands), -1)[:, some[-passed % step :: step]]))
+            first, last = np.searchsorted(chosen, [passed, passed + some.size])
+            here = some[chosen[first:last] - passed]
+            parts.append(self._in_range(cube.data.reshape(len(self.bands), -1)[:, here]))
             passed += some.size
         mean = (moments.mean - low) / span
         return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)

@@ -169,6 +169,21 @@ class TestGlobalRX:
         twice = np.concatenate([cube, cube, np.full_like(cube[:1], 0.7)])
         np.testing.assert_allclose(score(GlobalRX(), twice), score(GlobalRX(), cube), rtol=1e-4)
 
+    @pytest.mark.parametrize("factor", [1e-7, 1e7])
+    def test_units_of_a_band_do_not_matter(self, factor):
+        """Half of the bands as reflectances, half as ten thousandths; or a layer of other units."""
+        rng = np.random.default_rng(0)
+        cube = (rng.normal(size=(40, 40)) @ rng.random((40, 900)) / 40 + rng.random((40, 900)) / 100).reshape(
+            40, 30, 30
+        )
+        cube = (cube - cube.min(axis=(1, 2), keepdims=True) + 0.1).astype(np.float32)
+        scaled = cube.copy()
+        scaled[20:] *= np.float32(factor)
+        scaled /= scaled.max()
+        expected = score(GlobalRX(), cube)
+        assert expected.mean() == pytest.approx(40 * 899 / 900, rel=1e-3)
+        np.testing.assert_allclose(score(GlobalRX(), scaled), expected, rtol=1e-3)
+
     def test_components_are_the_leading_ones(self):
         cube = background()
         x = cube.reshape(len(cube), -1).astype(np.float64)

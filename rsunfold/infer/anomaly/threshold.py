@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.errors import UsageError
+from rsunfold.scene import some_of
 
 TAIL, CENSORED = 0.9, 0.99
 """Quantiles of the score between which the tail is fitted; above the second one anomalies may lie."""
 MOST = 200_000
-"""Most scores that a fit looks at, evenly spread."""
+"""Most scores that a fit looks at."""
 SHAPES = (-0.9, 0.5)
 """Least and largest xi: below -1 likelihood has no maximum, and a logarithm has no heavier tail than an exponential."""
 
@@ -53,7 +54,7 @@ def fit_tail(scores: NDArray[Any]) -> Tail | None:
     from scipy.optimize import minimize
 
     s = np.asarray(scores, np.float64).ravel()
-    s = s[:: max(1, s.size // MOST)]
+    s = s[some_of(s.size, MOST)]
     u, top = (float(q) for q in np.quantile(s, [TAIL, CENSORED]))
     share = float((s > u).mean())
     if u <= 0:  # a map that is 0 nearly everywhere: its tail begins with what is not

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from rsunfold.errors import UsageError
+from rsunfold.infer.anomaly import threshold as module
 from rsunfold.infer.anomaly.threshold import Tail, choose_threshold, fit_tail
 
 N = 100_000
@@ -51,6 +52,14 @@ def test_anomalies_make_false_alarms_fewer(name):
     threshold, _ = choose_threshold(score, pfa=1e-2)
     alarms = float((score[~truth] > threshold).mean())
     assert 0.3e-2 < alarms < 1.1e-2 and (score[truth] > threshold).all()
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_columns_of_other_detectors_count_as_all_others(first, monkeypatch):
+    monkeypatch.setattr(module, "MOST", 25_000)
+    score = drawn("chi-square, 50 bands", 0)  # (250, 400)
+    score[:, first::4] *= 1.4
+    assert rate(score, 1e-2) == pytest.approx(1e-2, rel=0.2)
 
 
 @pytest.mark.parametrize("factor", [1e-6, 300.0])
