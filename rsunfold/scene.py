@@ -49,7 +49,7 @@ def some_of(count: int, most: int) -> NDArray[np.intp]:
         return np.arange(count)
     stretches = np.arange(-(-count // step))
     places = (stretches * ((np.sqrt(5) - 1) / 2)) % 1 * step
-    return np.minimum(stretches * step + places.astype(np.intp), count - 1)
+    return np.asarray(np.minimum(stretches * step + places.astype(np.intp), count - 1))
 
 
 def scene_of(cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import show, show_facts
+from rsunfold.cli.messages import say_notes, show, show_facts
 from rsunfold.cli.options import Device, MaxArea, Overwrite, Quiet, Threads, Verbose
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.errors import RsunfoldError, UsageError, WeightsError
@@ -162,7 +162,14 @@ def calibrate(
     samples = samples_from(None, None, data, None, only)
     with watched(name):
         record, lines = recalibrate(
-            name, samples, output, max_area=max_area, reach=reach, device=pick_device(device), overwrite=overwrite
+            name,
+            samples,
+            output,
+            max_area=max_area,
+            reach=reach,
+            device=pick_device(device),
+            overwrite=overwrite,
+            say=lambda text: say_notes([text]),
         )
     show("\n".join(lines))
     show(f"{output}: {record.model}; use it with --weights {output}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Cube
+from rsunfold.cube import Aside, Cube
 from rsunfold.errors import InputError
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
@@ -53,6 +53,7 @@ class LabelledImage:
     """A sample in memory: gray float32 (rows, cols), and of its shape, bool, truth, valid and known.
 
     valid : what the image does not mark as nodata. known : what the mask does not. truth says nothing elsewhere.
+    notes : what is to be told of the file of the image.
     """
 
     sample: Sample
@@ -60,6 +61,7 @@ class LabelledImage:
     truth: NDArray[np.bool_]
     valid: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    notes: tuple[str, ...] = ()
 
     @property
     def counted(self) -> NDArray[np.bool_]:
@@ -70,6 +72,19 @@ class LabelledImage:
     def targets(self) -> NDArray[np.bool_]:
         """Target pixels that count."""
         return self.truth & self.counted
+
+
+def notes_on(files: Iterable[tuple[Path, Iterable[str]]], shown: int = 3) -> list[str]:
+    """One list of what is to be told of many files: the notes on the first ones that have any, and how many more do.
+
+    An Aside is not told.
+    """
+    told = [(path, [note for note in notes if not isinstance(note, Aside)]) for path, notes in files]
+    told = [(path, notes) for path, notes in told if notes]
+    lines = [f"{path}: {note}" for path, notes in told[:shown] for note in notes]
+    if len(told) > shown:
+        lines.append(f"there are notes on {len(told) - shown} more files")
+    return lines
 
 
 def _numbers(values: NDArray[Any]) -> bool:
@@ -84,17 +99,13 @@ def _numbers(values: NDArray[Any]) -> bool:
     return all(label(numbers[box] == n, np.ones((3, 3)))[1] == 1 for n, box in enumerate(boxes, start=1))
 
 
-def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Target pixels of a mask file, above half of its range, and the pixels that it knows, both (rows, cols).
+def mask_values(paths: Iterable[Path]) -> NDArray[Any]:
+    """The values that occur in mask files, in rising order, nodata left out; raises InputError as :func:`read_mask`."""
+    return np.unique(np.concatenate([np.unique(_stored(path)[0]) for path in paths]))
 
-    The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
-    stored in wider types too. Of a palette with colours, such as that of an ENVI Classification, the indices count.
-    Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
-    InputError when the file has several bands that differ, and for values above 0 but nowhere above half of the range,
-    such as those of a file that numbers its targets; a prediction may be unsure of all, but not number them. A truth of
-    which more than the share MOST is target is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and
-    are inverted when they are read as pictures.
-    """
+
+def _stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], float]:
+    """(values with 0 for nodata, valid, both (rows, cols); full range of the type) of a mask file."""
     with open_cube(path, palette="grays") as reader:
         reader.refuse_complex()
         cube = reader.read(scaled=False)
@@ -102,11 +113,35 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
     data = cube.data
     if (data != data[:1])[:, cube.valid].any():
         raise InputError(f"{path} has {len(data)} bands that differ, but a mask has one.")
-    values = np.where(cube.valid, data[0], 0)
-    largest = values.max(initial=0)
+    return np.where(cube.valid, data[0], 0), cube.valid, top
+
+
+def read_mask(
+    path: Path, *, truth: bool = False, among: NDArray[Any] | None = None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Target pixels of a mask file, above half of its range, and the pixels that it knows, both (rows, cols).
+
+    The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
+    stored in wider types too. among : the values of all files that share a range (:func:`mask_values`), where this is
+    one of them. Of a palette with colours, such as that of an ENVI Classification, the indices count.
+    Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
+    InputError when the file has several bands that differ, for the values 0, 1 and 255, of which either could be the
+    targets, and for values above 0 but nowhere above half of the range, such as those of a file that numbers its
+    targets; a prediction may be unsure of all, but not number them. A truth of which more than the share MOST is target
+    is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and are inverted when they are read as
+    pictures.
+    """
+    values, valid, top = _stored(path)
+    found = np.unique(values) if among is None else among
+    largest = found.max(initial=0)
+    if np.array_equal(found, [0, 1, 255]):
+        raise InputError(
+            f"{path} contains 0, 1 and 255, of which either may be the targets: declare 255 as nodata if it marks what "
+            "is unknown, as in masks by detect-ir and detect-anomaly, or write targets as 255 and all else as 0."
+        )
     full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
     mask = np.asarray(values > full / 2)
-    numbered = _numbers(values)
+    numbered = values.max(initial=0) == largest and _numbers(values)
     if largest > 0 and not mask.any() and (truth or numbered):
         ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
         raise InputError(
@@ -116,7 +151,7 @@ def read_mask(path: Path, *, truth: bool = False) -> tuple[NDArray[np.bool_], ND
         raise InputError(
             f"{path} numbers its targets from 1 to {largest:g}: a target mask contains 0 and 1, or 0 and {full:g}."
         )
-    known = cube.valid if (cube.valid & ~mask).any() else np.ones_like(cube.valid)
+    known = valid if (valid & ~mask).any() else np.ones_like(valid)
     if truth and mask.sum() > MOST * known.sum():
         raise InputError(
             f"{path} marks {mask.sum() / known.sum():.0%} of the pixels as targets; if targets and background are "

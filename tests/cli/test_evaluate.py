@@ -10,7 +10,8 @@ import pytest
 import rasterio
 from scipy import ndimage
 
-from rsunfold.infer.infrared.evaluate import WORST, _resized, evaluate_files
+import rsunfold
+from rsunfold.infer.infrared.evaluate import WORST, Evaluation, _resized, evaluate_files
 from rsunfold.io.samples import find_samples
 from rsunfold.simulate.infrared import infrared_scenes
 from rsunfold.simulate.write import save_png
@@ -357,6 +358,66 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     shutil.copytree(scenes, two / "a")
     shutil.copytree(scenes, two / "b")
     assert f"a and b both contain {stem}; evaluate them separately" in message(masks, "--data", two, code=2)
+
+
+def test_predictions_of_integers_share_their_range(report, scenes, tmp_path):
+    """As published scripts write them: scores times 255, in some images no more than 1."""
+    (tmp_path / "theirs").mkdir()
+    paths = sorted((scenes / "masks").iterdir())
+    for n, path in enumerate(paths):
+        with rasterio.open(path) as ds:
+            truth = ds.read(1) > 0
+        save_png(tmp_path / "theirs" / path.name, np.where(truth, 200 if n else 2, 1).astype(np.uint8))
+    found, _ = report("--predictions", tmp_path / "theirs", "--masks", scenes / "masks")
+    first, *others = found["per_image"]
+    assert first["tp"] == first["fp"] == 0 and all(row["fp"] == row["fn"] == 0 for row in others)
+
+
+def test_results_beside_the_images_are_the_predictions(call, fails, report, scenes, network, tmp_path):
+    same = tmp_path / "same"
+    shutil.copytree(scenes / "images", same)
+    truth = ("--images", scenes / "images", "--masks", scenes / "masks")
+    message = fails(3, *EVALUATE, "--predictions", scenes / "images", *truth)
+    assert "is the image itself, and" in message and "contains no prediction for it" in message
+    call("detect-ir", same, "-o", same, *network)
+    found, _ = report("--predictions", same, *truth)
+    model, _ = report(*truth, *network)
+    assert found["sets"] == model["sets"]
+
+
+def test_a_report_says_what_was_evaluated(report, scenes, network, tmp_path):
+    found, result = report(*folders(scenes), *network, "--pfa", "0.01")
+    assert found["rsunfold"] == rsunfold.__version__ and found["pfa"]["wanted"] == 0.01
+    (where,) = found["data"].values()
+    assert where == {"images": str(scenes / "images"), "masks": str(scenes / "masks")}
+    assert f"from threshold {found['pfa']['threshold']:.6g}" in result.stdout
+    assert "l-rpcanet (tiny)" in result.stdout and found["model"] == "l-rpcanet"
+
+
+def test_notes_on_the_images_are_told(call, report, network, tmp_path, write_image):
+    for folder in ("images", "masks"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+    for n in range(5):
+        data = np.random.default_rng(n).integers(9000, 9100, (64, 64)).astype(np.int16)
+        data[:9] = -9999
+        truth = np.zeros((64, 64), np.uint8)
+        truth[30:33, 30:33] = 255
+        data[30:33, 30:33] += 300
+        write_image(tmp_path / "mine" / "images" / f"{n}.tif", data)
+        write_image(tmp_path / "mine" / "masks" / f"{n}.tif", truth)
+    found, result = report("--data", tmp_path / "mine", *network)
+    told = "0.tif: many pixels hold -9999, far from all others, and were taken to have no data"
+    assert told in result.stderr and "there are notes on 2 more files" in result.stderr
+    assert len(found["notes"]) == 4
+    words = ("weights", "calibrate", network[1], "--data", tmp_path / "mine", "-o", tmp_path / "mine.safetensors")
+    assert told in call(*words).stderr
+
+
+def test_the_first_image_counts_for_no_time_where_there_are_others():
+    evaluation = Evaluation({}, {"all": None}, scoring=[9.0, 1.0, 2.0])
+    assert evaluation.ms_per_image == 1500
+    evaluation.scoring = [9.0]
+    assert evaluation.ms_per_image == 9000
 
 
 def test_scores_and_masks_are_not_mixed(fails, scenes, results, tmp_path):

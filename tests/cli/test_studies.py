@@ -48,7 +48,7 @@ def test_noise_is_added_to_the_image_that_is_scored(report, scenes, network, tin
         rasterio.open(scenes / "masks" / f"{stem}.png") as m,
     ):
         gray, truth = image.read(1).astype(np.float32) / 255, m.read(1) > 0
-    noisy = Corruption("gaussian", 0.05, 3).apply(gray, np.ones_like(truth), name)
+    noisy = Corruption("gaussian", 0.05, 3).apply(gray, np.ones_like(truth), stem)
     predicted = tiny.score(noisy) > np.float32(tiny.threshold)
     assert (tp, fp, fn) == ((predicted & truth).sum(), (predicted & ~truth).sum(), (~predicted & truth).sum())
 
@@ -88,7 +88,7 @@ def test_every_stage_is_evaluated_at_the_same_threshold(report, scenes, network,
     assert found["runs"][0]["parameters"] == tiny.net.parameters_count / 2
     assert found["runs"][0]["gflop"] == pytest.approx(whole["gflop"] / 2)
     assert all(run["ms_per_image"] > 0 for run in found["runs"])
-    assert "l-rpcanet stage 1" in result.stdout and f"{tiny.net.parameters_count}" in result.stdout
+    assert "l-rpcanet (tiny) stage 1" in result.stdout and f"{tiny.net.parameters_count}" in result.stdout
 
 
 def test_all_models_with_stages_are_those_that_are_networks(report, scenes, shipped):

@@ -7,8 +7,9 @@ import pytest
 import rasterio
 from skimage.io import imsave
 
+from rsunfold.cube import Aside
 from rsunfold.errors import InputError
-from rsunfold.io.samples import find_samples, keep_only, pair, read_mask, read_score
+from rsunfold.io.samples import find_samples, keep_only, mask_values, notes_on, pair, read_mask, read_score
 
 
 def write(path: Path, data=None, **profile) -> Path:
@@ -268,6 +269,21 @@ def test_so_many_numbers_that_some_are_above_half_of_the_range_are_refused(tmp_p
     assert read_mask(write(tmp_path / "g.tif", grey))[0].sum() == (grey > 127).sum()
 
 
+def test_0_1_and_255_may_mean_two_things(tmp_path):
+    values = np.array([[0, 1, 255]], np.uint8)
+    with pytest.raises(InputError, match=r"m\.png contains 0, 1 and 255, .*: declare 255 as nodata if"):
+        read_mask(write(tmp_path / "m.png", values))
+    for among in (values, [0, 1, 2, 255]):
+        one = write(tmp_path / "one.png", np.array([[0, 1, 1]], np.uint8))
+        found = mask_values([one, write(tmp_path / "two.png", np.array([among], np.uint8).reshape(1, -1))])
+        assert found.tolist() == np.unique(among).tolist()
+        if len(found) == 3:
+            with pytest.raises(InputError, match=r"one\.png contains"):
+                read_mask(one, among=found)
+        else:  # a range that all share
+            assert not read_mask(one, among=found)[0].any() and read_mask(one)[0].sum() == 2
+
+
 def test_a_prediction_that_numbers_its_targets_is_refused(tmp_path):
     numbers = np.zeros((8, 9), np.uint8)
     numbers[1, 1], numbers[5, 5] = 1, 2
@@ -281,6 +297,15 @@ def test_a_prediction_that_numbers_its_targets_is_refused(tmp_path):
         ds.write(numbers.astype(np.float32) / 4, 1)
     with pytest.raises(InputError, match="none above half of 1: a target mask contains 0 and 1"):
         read_mask(tmp_path / "f.tif", truth=True)
+
+
+def test_notes_on_many_files():
+    files = [(Path(f"{n}.tif"), ["a", Aside("b"), "c"] if n % 2 else [Aside("b")]) for n in range(10)]
+    assert notes_on(files) == [
+        *[f"{n}.tif: {note}" for n in (1, 3, 5) for note in "ac"],
+        "there are notes on 2 more files",
+    ]
+    assert notes_on(files[:6]) == notes_on(files)[:-1] and notes_on(files[:1]) == []
 
 
 def test_a_list_of_a_set_without_targets_is_checked_too(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import say, show
+from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     Confidence,
     Device,
@@ -188,6 +188,7 @@ def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import study_picture, table
 
+    say_notes(study.runs[0].notes)
     show(table(study.rows()))
     if json_file is not None:
         write_json(json_file, study.report(), overwrite=overwrite)
@@ -208,22 +209,34 @@ def _figures(
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import roc_picture, table, worst_images
 
+    say_notes(done[0].notes)
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))
     # What cannot be drawn or told of these images comes last: the figures have been computed.
+    failed: UsageError | None = None
+    if pfa is not None:
+        for e in done:
+            try:
+                e.about["pfa"] = {"wanted": pfa, "threshold": e.sets["all"].threshold_for_pfa(pfa)}
+            except UsageError as error:
+                failed = failed or error
     if json_file is not None:
         reports = [e.report() for e in done]
         write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
     if worst is not None:
-        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].about['model']}", overwrite=overwrite)
+        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].label}", overwrite=overwrite)
     if roc is not None:
-        curves = {str(e.about["model"]): e.curve() for e in done}
-        roc_picture(roc, curves, points={str(e.about["model"]): e.point() for e in done}, overwrite=overwrite)
+        curves = {e.label: e.curve() for e in done}
+        roc_picture(roc, curves, points={e.label: e.point() for e in done}, overwrite=overwrite)
     for e in done:
-        if pfa is not None:
-            cut = e.sets["all"].threshold_for_pfa(pfa)
-            show(f"{e.about['model']}: Fa <= {pfa:g} on these images from threshold {cut:.6g}; use it on other images.")
+        if cut := e.about.get("pfa"):
+            show(
+                f"{e.label}: Fa <= {pfa:g} on these images from threshold {cut['threshold']:.6g}; use it on other "
+                "images."
+            )
+    if failed is not None:
+        raise failed
 
 
 def _levels(words: list[str]) -> dict[str, list[float]]:

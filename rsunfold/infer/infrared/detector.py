@@ -70,10 +70,10 @@ class Detector(Budgeted):
     """A model, its weights and a device, ready to score images.
 
     model : registry name of a ``detect-ir`` model; options may follow that of a classical method, as in
-    ``top-hat:disk=7``. name : ``model`` as given. weights : a shipped name or a ``.safetensors`` file; None takes the
-    model's own. device : see :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole
-    process, bytes or ``2GB``; None is half of what is free. half : float16 on a GPU, checked against float32 on the
-    first image.
+    ``top-hat:disk=7``. name : ``model`` as given. label : the same, with the weights where they are not its own.
+    weights : a shipped name or a ``.safetensors`` file; None takes the model's own. device : see :func:`pick_device`;
+    classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what
+    is free. half : float16 on a GPU, checked against float32 on the first image.
 
     own : what is a target by the weights, or by the method's own threshold. Raises UsageError, WeightsError or
     DeviceError when the model cannot run as asked.
@@ -89,6 +89,7 @@ class Detector(Budgeted):
         half: bool = False,
     ) -> None:
         self.name = model
+        self.label = model if weights is None else f"{model} ({Path(weights).name.removesuffix('.safetensors')})"
         self.spec, self.options = chosen_model(model, "detect-ir")
         self.memory = parse_memory(memory)
         self.half, self._half_checked = half, False

@@ -6,7 +6,7 @@ import copy
 import heapq
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
@@ -21,7 +22,17 @@ from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
 from rsunfold.io.memory import ArrayReader
-from rsunfold.io.samples import LabelledImage, Sample, find_samples, keep_only, pair, read_mask, read_score
+from rsunfold.io.samples import (
+    LabelledImage,
+    Sample,
+    find_samples,
+    keep_only,
+    mask_values,
+    notes_on,
+    pair,
+    read_mask,
+    read_score,
+)
 from rsunfold.metrics.infrared import FORMULAS, InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.progress import tracked
 from rsunfold.registry import all_models, model_names
@@ -61,7 +72,8 @@ class EvaluationProtocol:
 
 COST = {
     "gflop": f"2e-9 times the multiply-accumulates for {COST_SIDE} x {COST_SIDE} pixels, every branch counted",
-    "ms_per_image": "time of the scores alone, without reading and comparing, mean over images",
+    "ms_per_image": "time of the scores alone, without reading and comparing, mean over images; not of the first of "
+    "several, with which a model also loads what it needs",
 }
 """What the figures of a report are that have no formula."""
 
@@ -71,27 +83,36 @@ class Evaluation:
     """Figures of one model (or set of files) over sets of images.
 
     about : model, weights, threshold, protocol, cost. sets : the metrics by set, ``all`` over all of them. worst : the
-    images with the lowest IoU. scoring : seconds that the scores alone took, without reading and comparing; of files
-    None.
+    images with the lowest IoU. scoring : seconds that the scores of each image alone took, without reading and
+    comparing; of files None. folders : of the images and the masks of each set. notes : what is to be told of images.
     """
 
     about: dict[str, Any]
     sets: dict[str, InfraredMetrics] = field(default_factory=dict)
     worst: list[Case] = field(default_factory=list)
     seconds: float = 0.0
-    scoring: float | None = None
+    scoring: list[float] | None = None
+    folders: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types, the per-image table included."""
         results = {name: metrics.result() for name, metrics in self.sets.items()}
         timing = {"seconds": round(self.seconds, 3), "ms_per_image": self.ms_per_image}
         formulas = FORMULAS | COST
-        return {**self.about, **timing, "formulas": formulas, "sets": results, "per_image": self.sets["all"].rows}
+        data = {"rsunfold": __version__, "data": self.folders, "notes": self.notes}
+        rows = self.sets["all"].rows
+        return {**self.about, **data, **timing, "formulas": formulas, "sets": results, "per_image": rows}
+
+    @property
+    def label(self) -> str:
+        """What tables and pictures call the model."""
+        return str(self.about.get("label", self.about["model"]))
 
     @property
     def ms_per_image(self) -> float | None:
-        """Milliseconds that an image's scores took in the mean, on this machine."""
-        return None if self.scoring is None else 1e3 * self.scoring / len(self.sets["all"].rows)
+        """Milliseconds that an image's scores took in the mean, on this machine; see COST."""
+        return None if self.scoring is None else 1e3 * float(np.mean(self.scoring[1:] or self.scoring))
 
     def figures(self) -> dict[str, float | None]:
         """IoU, nIoU, F1, Pd and Fa over all images, the latter two by overlap."""
@@ -107,7 +128,7 @@ class Evaluation:
     def comparison(self) -> dict[str, Any]:
         """One line of a table of several models: figures over all images, and what the model costs."""
         return {
-            "model": self.about["model"],
+            "model": self.label,
             **self.figures(),
             "parameters": self.about["parameters"],
             f"GFLOP at {COST_SIDE}x{COST_SIDE}": self.about["gflop"],
@@ -136,7 +157,7 @@ class Evaluation:
             r = metrics.result()
             lines.append(
                 {
-                    "model": self.about["model"],
+                    "model": self.label,
                     "set": name,
                     "images": r["images"],
                     "targets": r["targets"],
@@ -241,18 +262,18 @@ def evaluate_detector(
     about = {
         **detector.describe(),
         "model": detector.name,
+        "label": detector.label,
         **cost_of(detector),
         **_shown(rule, "half of each image's maximum"),
         "size": f"resized to {side}x{side}" if side else "native",
     }
-    scoring = 0.0
+    scoring: list[float] = []
 
     def scores() -> Iterable[Result]:
-        nonlocal scoring
         for sample in tracked(samples, detector.name):
             image = read_sample(sample, side, corruption)
             score, seconds = score_of(detector, image.gray)
-            scoring += seconds
+            scoring.append(seconds)
             yield image, legacy_half_maximum(score, image.valid) if rule is None else score, "image"
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)
@@ -267,12 +288,13 @@ def read_sample(sample: Sample, resize: int | None = None, corruption: Corruptio
     """
     with environment(), GrayImage(str(sample.image)) as image:
         gray, valid = image.read()
+        notes = tuple(image.notes)
     truth, known = sample.truth(gray.shape)
     if resize:
         gray, truth, valid, known = (_resized(a, resize) for a in (gray, truth, valid, known))
     if corruption is not None:
-        gray = corruption.apply(gray, valid, label_of(sample))
-    return LabelledImage(sample, gray, truth, valid, known)
+        gray = corruption.apply(gray, valid, sample.name)
+    return LabelledImage(sample, gray, truth, valid, known, notes)
 
 
 def label_of(sample: Sample) -> str:
@@ -290,17 +312,18 @@ def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, floa
 
 
 def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_OWN) -> Evaluation:
-    """Score somebody else's results: a folder with one file per image, named like it (or with ``_score``, ``_mask``).
+    """Score somebody else's results: a folder with one file per image, named like it with ``_score``, ``_mask`` or
+    nothing, the first of these that is there.
 
     Files of floating-point samples are scores in [0, 1], in which the rule that our own files name, else a threshold of
-    0.5, finds targets, with what is ``asked`` in its place. Files of integers are masks, target above half of their
-    range. All files must be of one kind. Pixels that the mask or, where it is given, the image marks as nodata count
-    for nothing; those that a prediction alone marks are not predicted.
+    0.5, finds targets, with what is ``asked`` in its place. Files of integers are masks, target above half of the range
+    that all of them share. All files must be of one kind. Pixels that the mask or, where it is given, the image marks
+    as nodata count for nothing; those that a prediction alone marks are not predicted.
 
     Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for what is asked of masks,
     and for two images of one name.
     """
-    names = {sample: [sample.name + tail for tail in ("", "_score", "_mask")] for sample in samples}
+    names = {sample: [sample.name + tail for tail in ("_score", "_mask", "")] for sample in samples}
     looked_for = {name for several in names.values() for name in several}
     found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
     if not found:
@@ -313,6 +336,8 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
         path = next((found[n] for n in names[sample] if n in found), None)
         if path is None:
             raise InputError(f"{predictions} contains no prediction for {sample.name}.")
+        if sample.image != sample.mask and path.resolve() == sample.image.resolve():
+            raise InputError(f"{path} is the image itself, and {predictions} contains no prediction for it.")
         paths[sample] = path
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
@@ -320,10 +345,11 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
     if not scored and (given := [name for name, value in vars(asked).items() if value is not None]):
         raise UsageError(f"{predictions} contains masks, to which --{given[0].replace('_', '-')} does not apply.")
     rule = own.asked(asked) if scored else None
+    of_all = mask_values(_mask_files(paths.values())) if rule is None else None
 
     def scores() -> Iterable[Result]:
         for sample, path in tracked(paths.items(), "comparing"):
-            prediction = _read_mask(path) if rule is None else _read_scores(path, rule, asked)
+            prediction = read_mask(path, among=of_all)[0] if rule is None else _read_scores(path, rule, asked)
             truth, known = sample.truth(prediction.shape, path)
             valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
             shown = "prediction, no image given"
@@ -359,11 +385,15 @@ def _shown(rule: Rule | None, instead: str) -> dict[str, Any]:
     return rule.as_dict() if rule is not None else {**dict.fromkeys(Rule(0.5).as_dict()), "threshold": instead}
 
 
-def _read_mask(path: Path) -> NDArray[np.bool_]:
-    with open_cube(path) as reader:
-        if reader.dtype.kind == "f":
-            raise InputError(f"{path} contains scores where the other predictions are masks; evaluate them separately.")
-    return read_mask(path)[0]
+def _mask_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The same paths; raises InputError for one of scores."""
+    for path in paths:
+        with open_cube(path) as reader:
+            if reader.dtype.kind == "f":
+                raise InputError(
+                    f"{path} contains scores where the other predictions are masks; evaluate them separately."
+                )
+        yield path
 
 
 def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[Any]:
@@ -396,8 +426,13 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
     grid = None if rule is None or not roc else roc_thresholds(min(max(rule.threshold, 1e-4), 1 - 1e-4))
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
+    noted: list[tuple[Path, tuple[str, ...]]] = []
     for number, (image, score, shown) in enumerate(results):
-        metrics = evaluation.sets.setdefault(image.sample.group, InfraredMetrics(rule, grid))
+        sample = image.sample
+        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid))
+        masks = None if sample.mask is None else str(sample.mask.parent)
+        evaluation.folders.setdefault(sample.group, {"images": str(sample.image.parent), "masks": masks})
+        noted.append((sample.image, image.notes))
         row = metrics.update(label_of(image.sample), score, image.truth, image.valid, image.known)
         if row["iou"] is None or (len(worst) == WORST and (-row["iou"], -number) < worst[0][:2]):
             continue
@@ -414,6 +449,7 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
     evaluation.sets.pop("all", None)  # a set of that name is in the total, which comes last in tables
     evaluation.sets["all"] = total
     evaluation.worst = [case for _, _, case in sorted(worst, reverse=True, key=lambda entry: entry[:2])]
+    evaluation.notes = notes_on(noted)
     evaluation.seconds = time.monotonic() - started
     return evaluation
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from rsunfold import __version__
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.evaluate import (
@@ -53,7 +54,8 @@ class Study:
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
-        return {"study": self.title, **self.about, "runs": [run.report() for run in self.runs]}
+        runs = [run.report() for run in self.runs]
+        return {"rsunfold": __version__, "study": self.title, **self.about, "runs": runs}
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per evaluation for a table."""
@@ -73,9 +75,8 @@ class Robustness(Study):
         """(kind, model, evaluations by level) with the clean image first in each."""
         for kind in self.about["levels"]:
             for clean in (run for run in self.runs if run.about["corruption"] is None):
-                model = clean.about["model"]
-                noisy = [r for r in self.runs if r.about["corruption"] == kind and r.about["model"] == model]
-                yield kind, model, [clean, *noisy]
+                noisy = [r for r in self.runs if r.about["corruption"] == kind and r.label == clean.label]
+                yield kind, clean.label, [clean, *noisy]
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per model, kind and level."""
@@ -185,7 +186,8 @@ def ablation(detectors: list[Detector], samples: list[Sample], protocol: Evaluat
             short = copy.copy(detector)
             short.net = first_stages(detector.net, k)
             run = evaluate_detector(short, samples, protocol, roc=False)
-            run.about |= {"model": f"{detector.name} stage {k}", "stage": k}
+            names = {key: f"{name} stage {k}" for key, name in (("model", detector.name), ("label", detector.label))}
+            run.about |= {**names, "stage": k}
             study.runs.append(run)
     return study
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.evaluate import read_sample
-from rsunfold.io.samples import Sample
+from rsunfold.io.samples import Sample, notes_on
 from rsunfold.metrics.components import Components
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
@@ -29,13 +30,14 @@ def recalibrate(
     reach: int | None = None,
     device: torch.device | None = None,
     overwrite: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> tuple[WeightRecord, list[str]]:
     """Write ``output``, the weights of a ``detect-ir`` network with the rule that suits ``samples`` best.
 
     The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 90 % of the target-free
     images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
     weights, 0 is any number. reach : as of :class:`rsunfold.rule.Rule`; None takes the best of REACHES,
-    0 is none. device : None is the CPU.
+    0 is none. device : None is the CPU. say : is told of the images what :func:`rsunfold.io.samples.notes_on` lists.
 
     Returns the new record, and what a card says of it in lines of Markdown. Raises InputError unless some image holds
     a target, UsageError for weights of another task, and what :func:`rsunfold.weights.load` raises.
@@ -50,6 +52,8 @@ def recalibrate(
     images = (read_sample(sample) for sample in tracked(samples, "scoring"))
     with torch.inference_mode():
         results = list(results_of(net, images, device))
+    for note in notes_on((image.sample.image, image.notes) for image, _ in results):
+        say(note)
     if not any(image.targets.any() for image, _ in results):
         raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
     found = calibrate(results, limit, reaches=REACHES if reach is None else [reach or None])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsunfold.errors import InputError
 from rsunfold.infer.infrared.evaluate import label_of, read_sample
-from rsunfold.io.samples import LabelledImage, find_samples
+from rsunfold.io.samples import LabelledImage, find_samples, notes_on
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.train.imitate import Led, heads_fitted
@@ -134,13 +134,16 @@ class InfraredTask(TrainingTask):
         self.teacher = teacher
 
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:
-        """Say how many images of each set there are, and which sets the data lack; targets may be as large as those of
-        ``record``, and as those trained on; where the recipe draws crops on errors, look for those of ``net``."""
+        """Say how many images of each set there are, what is to be told of them, and which sets the data lack; targets
+        may be as large as those of ``record``, and as those trained on; where the recipe draws crops on errors, look
+        for those of ``net``."""
         for group in sorted({im.sample.group for im in self.train + self.validation}):
             train, held = ([im for im in some if im.sample.group == group] for some in (self.train, self.validation))
             free = all(im.sample.mask is None for im in train + held)
             what = ", without masks and so taken to be free of targets" if free else ""
             say(f"{group}: {len(train)} images to train on, {len(held)} to validate on{what}")
+        for note in notes_on((im.sample.image, im.notes) for im in self.train + self.validation):
+            say(f"note: {note}")
         if self.unused is not None:
             say(f"{self.unused} is not used, as the recipe names no split; --set data.split={LISTING} does")
         if self.absent:
