@@ -33,10 +33,11 @@ WAIT = 1.0
 """Seconds between two looks at what another run is making."""
 
 
-def expand(inputs: Sequence[str]) -> dict[str, str]:
+def expand(inputs: Sequence[str], *, outputs: bool = True) -> dict[str, str]:
     """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
 
-    Of an ENVI image both files may be named. Of folders and patterns, what earlier runs have written is left out
+    outputs : they are named after the stems, which have to differ; else several files of one stem are found by their
+    paths. Of an ENVI image both files may be named. Of folders and patterns, what earlier runs have written is left out
     (:func:`~rsunfold.io.folders.is_result`), and of patterns what a GIS keeps beside an image.
 
     Raises InputError where nothing matches or a folder holds two images of one name, UsageError when two files would
@@ -61,19 +62,17 @@ def expand(inputs: Sequence[str]) -> dict[str, str]:
             inside = f" (folders are searched for {', '.join(sorted(SUFFIXES))})" if exists(name) else ""
             raise InputError(f"{name} matches no image{inside}.")
         files += found
-    by_stem: dict[str, str] = {}
+    by_stem: dict[str, list[str]] = {}
     for name in dict.fromkeys(files):
-        stem = stem_of(name)
-        if stem in by_stem:
-            image = same_image(by_stem[stem], name)
-            if image is not None:
-                by_stem[stem] = image
-                continue
-            raise UsageError(
-                f"{by_stem[stem]} and {name} would write the same outputs; process them into separate folders."
-            )
-        by_stem[stem] = name
-    return by_stem
+        twins = by_stem.setdefault(stem_of(name), [])
+        same = ((n, image) for n, twin in enumerate(twins) if (image := same_image(twin, name)) is not None)
+        if known := next(same, None):
+            twins[known[0]] = known[1]
+        elif twins and outputs:
+            raise UsageError(f"{twins[0]} and {name} would write the same outputs; process them into separate folders.")
+        else:
+            twins.append(name)
+    return {stem if len(names) == 1 else name: name for stem, names in by_stem.items() for name in names}
 
 
 def _is_input(name: str) -> bool:

@@ -318,17 +318,17 @@ def test_evaluate_models(call, clean, star, write_image, tmp_path):
     words = ("--sigma", "10,30", "--seeds", "0,1", "--json", report, "--picture", picture)
     result = call(*EVALUATE, "--clean", path, *words, "--model", "fasthyde,lrtdtv")
     found = json.loads(report.read_text())
-    assert list(found["models"]) == ["fasthyde", "lrtdtv"] and len(found["runs"]) == 8
+    assert list(found["models"]) == ["noisy", "fasthyde", "lrtdtv"] and len(found["runs"]) == 12
     restored = tmp_path / "restored.tif"
     write_image(restored, make_noise(clean, "iid", sigma=30, seed=1).data)
     call("denoise-hsi", restored, "-o", tmp_path / "d.tif", *FAST)
-    run = found["runs"][3]
+    run = found["runs"][7]
     assert (run["model"], run["noise"], run["seed"], run["cube"]) == ("fasthyde", "iid 30", 1, "clean")
     expected = quality(clean, read(tmp_path / "d.tif"))
     for name in ("psnr", "psnr_global", "ssim", "sam_degrees", "ergas"):
         assert run["quality"][name] == pytest.approx(expected[name], rel=1e-6)
     lines = [line for line in result.stdout.splitlines() if "fasthyde" in line]
-    assert len(lines) == 3 and "mean" in lines[2] and f"{found['summary'][2]['PSNR']:.4g}" in lines[2]
+    assert len(lines) == 3 and "mean" in lines[2] and f"{found['summary'][5]['PSNR']:.4g}" in lines[2]
     with rasterio.open(picture) as ds:
         assert ds.read().std() > 10
     call(*EVALUATE, "--clean", path, "--noise", "case2", *star, "--published-ergas", "--json", report, "--overwrite")
@@ -351,7 +351,7 @@ def test_adapt(call, fails, clean, cube, star, write_image, monkeypatch, tmp_pat
     report, path = tmp_path / "r.json", write_image(tmp_path / "clean.tif", clean)
     call(*EVALUATE, "--clean", path, "--sigma", "20", *star, "--adapt", "--json", report)
     found = json.loads(report.read_text())
-    assert found["models"]["star-net"]["adapted_to_each_image"] and found["runs"][0]["adapted"]["steps"] == 3
+    assert found["models"]["star-net"]["adapted_to_each_image"] and found["runs"][1]["adapted"]["steps"] == 3
     assert "--adapt works only with star-net" in fails(
         2, "denoise-hsi", cube, "-o", tmp_path / "x.tif", *FAST, "--adapt"
     )

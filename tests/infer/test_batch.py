@@ -46,6 +46,18 @@ def test_a_file_may_look_like_a_pattern(tmp_path, monkeypatch):
     assert expand(["a[1].png"]) == {"a[1]": "a[1].png"}
 
 
+def test_files_of_one_name_where_nothing_is_named_after_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("a/x.mat", "b/x.mat", "y.hdr", "y.img"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).touch()
+    found = expand(["a/x.mat", "y.hdr", "b/x.mat", "y.img", "a/x.mat"], outputs=False)
+    assert {name: path for name, path in found.items() if "x" in name} == {"a/x.mat": "a/x.mat", "b/x.mat": "b/x.mat"}
+    assert len(found) == 3 and "y" in found
+    with pytest.raises(UsageError, match=r"a/x\.mat and b/x\.mat would write the same outputs"):
+        expand(["a/x.mat", "b/x.mat"])
+
+
 def test_results_are_no_inputs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.tif", "a_score.tif", "a_mask.tif", "a_summary.json", "b_mask.tif", "c.tif", "c_denoised.tif"):

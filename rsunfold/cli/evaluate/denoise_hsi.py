@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import say, show
+from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     Device,
     Json,
@@ -88,7 +88,6 @@ def denoise_hsi(
                 {**files, "restored": restored},
                 var=var,
                 published_ergas=published_ergas,
-                say=lambda text: say(f"  note: {text}"),
             )
     else:
         names = model_names(model)
@@ -99,7 +98,7 @@ def denoise_hsi(
         denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
         with watched("evaluating"):
             done = evaluate_models(
-                expand(clean or []),
+                expand(clean or [], outputs=False),
                 protocol,
                 whole_numbers(seeds, "--seeds", once=True),
                 denoisers,
@@ -107,6 +106,7 @@ def denoise_hsi(
                 published_ergas=published_ergas,
                 say=lambda text: say(text, 1),
             )
+    say_notes(done.notes)
     show(table(done.rows()))
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)

@@ -96,7 +96,7 @@ def select_features(
     if data is not None:
         with watched("evaluating"):
             done = evaluate_tables(
-                expand(data),
+                expand(data, outputs=False),
                 rankers,
                 whole_numbers(features, "--features"),
                 repeats=20 if repeats is None else repeats,

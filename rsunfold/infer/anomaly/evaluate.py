@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold import __version__
 from rsunfold.errors import InputError
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
@@ -18,6 +19,7 @@ from rsunfold.infer.anomaly.threshold import choose_threshold
 from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in, inputs_in
+from rsunfold.io.mat import MatFile
 from rsunfold.io.samples import read_mask, read_score
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
 from rsunfold.progress import tracked
@@ -79,24 +81,31 @@ def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = N
                 raise InputError(f"no ground truth found for {path} in {masks}; expected {stem} or {stem}_mask.")
             found.append(LabelledScene(stem, path, mask, None))
             continue
-        names = (truth_var,) if truth_var else TRUTH
-        var = next((v for v in names if _holds(path, v)), None)
-        if var is None:
-            raise InputError(f"{path} contains no ground truth ({', '.join(names)}); use --masks or --truth-var.")
-        found.append(LabelledScene(stem, path, path, var))
+        found.append(LabelledScene(stem, path, path, _truth_variable(path, truth_var)))
     if not found:
         raise InputError(f"{folder} contains no images.")
     return found
 
 
-def _holds(path: Path, var: str) -> bool:
-    if path.suffix.lower() != ".mat":
-        return False
-    try:
-        with open_cube(path, var=var) as reader:
-            return reader.shape[0] == 1
-    except InputError:
-        return False
+def _truth_variable(path: Path, wanted: str | None) -> str:
+    """The variable of a MAT file that holds the truth: the one ``wanted``, else one named as in TRUTH, in any case.
+
+    Raises InputError where there is none.
+    """
+    maps: list[str] = []
+    if path.suffix.lower() == ".mat":
+        with MatFile(str(path)) as mat:
+            flat = [v for v in mat.variables if len(v.shape) == 2 and mat.image_size(v) is None]
+            maps = [v.name for v in flat]
+            found = {v.leaf.lower(): v.name for v in reversed(flat)}
+        if wanted is not None and wanted in maps:
+            return wanted
+        for name in TRUTH if wanted is None else ():
+            if name in found:
+                return found[name]
+    there = f"; its maps are called {', '.join(maps)}" if maps else ""
+    names = TRUTH if wanted is None else (wanted,)
+    raise InputError(f"{path} contains no ground truth ({', '.join(names)}){there}; use --masks or --truth-var.")
 
 
 @dataclass
@@ -136,7 +145,8 @@ class AnomalyComparison:
         above = np.zeros(shape, bool)
         above[valid] = score[valid] > choose_threshold(score, pfa=pfa)[0]
         run = {
-            **{"model": model, "scene": scene.name, "seed": seed, "seconds": round(seconds, 3), "figures": figures},
+            **{"model": model, "scene": scene.name, "file": str(scene.path), "truth": str(scene.truth_path)},
+            **{"seed": seed, "seconds": round(seconds, 3), "figures": figures},
             "mask": {
                 "pfa_wanted": pfa,
                 "pfa": float(above[valid & ~truth].mean()),
@@ -207,6 +217,7 @@ class AnomalyComparison:
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
         return {
+            "rsunfold": __version__,
             "formulas": FORMULAS | MASK,
             "models": self.about,
             "summary": self.rows(),

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold import __version__
+from rsunfold.cube import Aside
 from rsunfold.errors import InputError, UsageError, unknown
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options, denoise_array
@@ -23,6 +25,10 @@ from rsunfold.metrics.denoising import quality
 from rsunfold.progress import tracked
 from rsunfold.simulate.noise import GAUSSIAN, KINDS, make_noise
 
+NOISY = "noisy"
+"""Name of the noisy cubes themselves among the models."""
+HIGH, LONELY = 0.999, 0.4
+"""A quantile of the samples of a clean cube, and below which part of the largest one it is told."""
 FIGURES = {
     "PSNR": "psnr",
     "PSNR global": "psnr_global",
@@ -37,7 +43,8 @@ FIGURES = {
 @dataclass(frozen=True)
 class Clean:
     """A clean cube: data float32 (bands that take part, rows, cols), and valid bool (rows, cols). bands : zero-based,
-    of ``count``. wavelengths : of all bands in nm, or none. top : the largest valid sample of the file."""
+    of ``count``. wavelengths : of all bands in nm, or none. top : the largest valid sample of the file. notes : what is
+    to be told of it."""
 
     data: NDArray[np.float32]
     valid: NDArray[np.bool_]
@@ -45,24 +52,27 @@ class Clean:
     count: int
     wavelengths: tuple[float, ...]
     top: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass
 class DenoisingComparison:
     """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
     :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model. count, wavelengths : of all bands of
-    the first cube; see :class:`Clean`."""
+    the first cube; see :class:`Clean`. notes : sentences on the cubes, each once."""
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     count: int = 0
     wavelengths: tuple[float, ...] = ()
+    notes: list[str] = field(default_factory=list)
 
     def add(self, clean: Clean, q: dict[str, Any], **run: Any) -> None:
         """Take the figures ``q`` of a ``run`` (model, cube, noise, seed, seconds, ...) on the cube ``clean``."""
         if not self.runs:
             self.count, self.wavelengths = clean.count, clean.wavelengths
-        self.runs.append({**run, "bands": [b + 1 for b in clean.bands], "quality": q})
+        bands = [b + 1 for b in clean.bands]
+        self.runs.append({**run, "divided_by": clean.top, "bands": bands, "quality": q})
 
     def rows(self) -> list[dict[str, Any]]:
         """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises."""
@@ -99,7 +109,8 @@ class DenoisingComparison:
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
-        return {"models": self.about, "summary": self.rows(), "runs": self.runs}
+        summary = {"rsunfold": __version__, "notes": self.notes, "models": self.about, "summary": self.rows()}
+        return {**summary, "runs": self.runs}
 
 
 def read_clean(path: str, var: str | None = None) -> Clean:
@@ -110,7 +121,14 @@ def read_clean(path: str, var: str | None = None) -> Clean:
         if top <= 0:
             raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
         scaled = (data / top).astype(np.float32)
-        return Clean(scaled, valid, image.bands, image.count, image.meta.wavelengths, top)
+        notes = [note for note in image.notes if not isinstance(note, Aside)]
+        high = float(np.quantile(scaled[:, valid], HIGH))
+        if high < LONELY:
+            notes.append(
+                f"{HIGH:.1%} of its samples lie below {high:.2g} of the largest, {top:.6g}, by which it is divided; "
+                "noise levels and PSNR are relative to it"
+            )
+        return Clean(scaled, valid, image.bands, image.count, image.meta.wavelengths, top, tuple(notes))
 
 
 def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
@@ -140,25 +158,32 @@ def evaluate_models(
     published_ergas: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> DenoisingComparison:
-    """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone."""
-    done = DenoisingComparison()
-    for denoiser in denoisers:
-        name = denoiser.name
-        done.about[name] = denoiser.describe()
+    """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone.
+
+    The noisy cubes as they are come first, under the name NOISY.
+    """
+    done = DenoisingComparison(about={NOISY: {"model": NOISY}})
+    for denoiser in [None, *denoisers]:
+        name = NOISY if denoiser is None else denoiser.name
+        if denoiser is not None:
+            done.about[name] = denoiser.describe()
         for cube, path in cubes.items():
             clean = read_clean(path, var)
+            if denoiser is None:
+                done.notes += [f"{path}: {note}" for note in clean.notes]
             holes = np.broadcast_to(~clean.valid, clean.data.shape)
             for (kind, sigma), seed in tracked(list(itertools.product(protocol, seeds)), f"{name}, {cube}"):
-                noisy = make_noise(clean.data, kind, sigma=sigma, seed=seed).data
-                with environment():
-                    cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
-                found = cleaned.data
-                assert found is not None
+                found = noisy = make_noise(clean.data, kind, sigma=sigma, seed=seed).data
+                more: dict[str, Any] = {"seconds": 0.0}
+                if denoiser is not None:
+                    with environment():
+                        cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
+                    assert cleaned.data is not None
+                    found = cleaned.data
+                    more = {key: cleaned.summary[key] for key in ("seconds", *(["adapted"] if denoiser.adapt else []))}
                 q = quality(clean.data, found, valid=clean.valid, published_ergas=published_ergas)
                 label = kind if sigma is None else f"{kind} {sigma:g}"
-                about = {"model": name, "cube": cube, "noise": label, "seed": seed}
-                adapted = {"adapted": cleaned.summary["adapted"]} if denoiser.adapt else {}
-                done.add(clean, q, **about, seconds=cleaned.summary["seconds"], **adapted)
+                done.add(clean, q, model=name, cube=cube, file=path, noise=label, seed=seed, **more)
                 psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
                 say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
     return done
@@ -170,15 +195,14 @@ def evaluate_files(
     *,
     var: str | None = None,
     published_ergas: bool = False,
-    say: Callable[[str], None] = lambda text: None,
 ) -> DenoisingComparison:
     """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
 
     The largest valid value of the truth is the data range. All files are compared on the same pixels, those that are
-    valid in each; ``say`` is told of a file that has fewer than the truth. Raises InputError where the sizes differ.
+    valid in each; a note tells of a file that has fewer than the truth. Raises InputError where the sizes differ.
     """
-    done = DenoisingComparison()
     clean = read_clean(str(truth), var)
+    done = DenoisingComparison(notes=[f"{truth}: {note}" for note in clean.notes])
     size, whole = (clean.count, *clean.valid.shape), int(clean.valid.sum())
     restored, common = {}, clean.valid
     for name, path in results.items():
@@ -193,12 +217,13 @@ def evaluate_files(
         if not shared:
             raise InputError(f"{path} and its ground truth {truth} have no valid pixel in common.")
         if shared < whole:
-            say(f"{path} has no value at {whole - shared} of the {whole} valid pixels of {truth}; they are left out")
+            lost = f"has no value at {whole - shared} of the {whole} valid pixels of {truth}"
+            done.notes.append(f"{path} {lost}; they are left out")
         restored[name], common = (cube.data / clean.top).astype(np.float32), common & cube.valid
     if not common.any():
         raise InputError(f"{' and '.join(map(str, results.values()))} have no valid pixel in common.")
     for name, path in results.items():
         q = quality(clean.data, restored[name], valid=common, published_ergas=published_ergas)
         done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": clean.top}
-        done.add(clean, q, model=name, cube=truth.stem, noise="as given", seed=None, seconds=0.0)
+        done.add(clean, q, model=name, cube=truth.stem, file=str(truth), noise="as given", seed=None, seconds=0.0)
     return done

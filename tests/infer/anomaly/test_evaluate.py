@@ -130,7 +130,7 @@ def test_masks_in_a_folder(two, mats, make, write, tmp_path):
 
 def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
     assert {s.truth_var for s in scenes_in(mats)} == {"map"}
-    with pytest.raises(InputError, match=r"a.mat contains no ground truth \(labels\); use --masks or --truth-var"):
+    with pytest.raises(InputError, match=r"a.mat contains no ground truth \(labels\); its maps are called map; use"):
         scenes_in(mats, truth_var="labels")
     scene = two["a"]
     scipy.io.savemat(mats / "b.mat", {"data": scene.cube.transpose(1, 2, 0), "labels": scene.truth * 1})
@@ -141,6 +141,9 @@ def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
     truth, known = found.truth((30, 34), found.path)
     np.testing.assert_array_equal(truth, scene.truth)
     assert known.all()
+    data = scene.cube.transpose(1, 2, 0)
+    scipy.io.savemat(mats / "b.mat", {"data": data, "other": scene.truth * 0, "groundTruth": scene.truth * 1})
+    assert [s.truth_var for s in scenes_in(mats)] == ["groundTruth"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty contains no image"):
         scenes_in(tmp_path / "empty")

@@ -1,10 +1,12 @@
 """Figures of denoisers on simulated noise, and of somebody else's results."""
 
+import re
 import time
 
 import numpy as np
 import pytest
 
+import rsunfold
 import rsunfold.infer.hsi.evaluate as module
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises, read_clean
@@ -23,7 +25,7 @@ def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
         {"a": path}, [("iid", 20.0), ("iid", 50.0)], [0, 3], [make(), make("star-net")], say=said.append
     )
     assert [(r["model"], r["noise"], r["seed"]) for r in done.runs] == [
-        (m, n, s) for m in ("fasthyde", "star-net") for n in ("iid 20", "iid 50") for s in (0, 3)
+        (m, n, s) for m in ("noisy", "fasthyde", "star-net") for n in ("iid 20", "iid 50") for s in (0, 3)
     ]
     read = read_clean(path)
     truth, valid = read.data, read.valid
@@ -32,18 +34,20 @@ def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
     masked = np.ma.array(noisy, mask=np.broadcast_to(~valid, noisy.shape))
     found = denoise_array(ArrayReader(masked), make(), Options()).data
     expected = quality(truth, found, valid=valid)
-    assert done.runs[3]["quality"] == expected and expected["nodata_pixels"] == 1
-    assert expected["psnr"] > quality(truth, noisy, valid=valid)["psnr"] + 3
-    rows = done.rows()
+    assert done.runs[7]["quality"] == expected and expected["nodata_pixels"] == 1
+    assert done.runs[3]["quality"] == quality(truth, noisy, valid=valid)
+    assert expected["psnr"] > done.runs[3]["quality"]["psnr"] + 3
+    assert {(r["file"], r["divided_by"]) for r in done.runs} == {(path, read.top)} and done.notes == []
+    rows = done.rows()[3:]
     assert [(r["model"], r["noise"], r["runs"]) for r in rows[:3]] == [
         ("fasthyde", "iid 20", 2),
         ("fasthyde", "iid 50", 2),
         ("fasthyde", "mean", 4),
     ]
-    assert rows[2]["PSNR"] == pytest.approx(np.mean([r["quality"]["psnr"] for r in done.runs[:4]]))
+    assert rows[2]["PSNR"] == pytest.approx(np.mean([r["quality"]["psnr"] for r in done.runs[4:8]]))
     curve = done.curves()["fasthyde"]
-    np.testing.assert_allclose(curve, np.mean([r["quality"]["psnr_per_band"] for r in done.runs[:4]], axis=0))
-    assert len(said) == 8 and said[0].startswith("fasthyde: a, iid 20, seed 0: ")
+    np.testing.assert_allclose(curve, np.mean([r["quality"]["psnr_per_band"] for r in done.runs[4:8]], axis=0))
+    assert len(said) == 12 and said[4].startswith("fasthyde: a, iid 20, seed 0: ")
 
 
 def test_files_have_the_figures_of_their_arrays(clean, noisy, write, tmp_path):
@@ -121,20 +125,32 @@ def test_curves_keep_the_places_of_bands_that_take_no_part(clean, make, write, t
 
 
 def test_files_are_compared_on_the_same_pixels(clean, noisy, write, tmp_path):
-    failed, said = noisy.copy(), []
+    failed = noisy.copy()
     failed[:, :, :5] = np.nan
     for name, data in (("truth", clean), ("noisy", noisy), ("restored", failed)):
         write(tmp_path / f"{name}.tif", data)
     paths = {name: tmp_path / f"{name}.tif" for name in ("noisy", "restored")}
-    done = evaluate_files(tmp_path / "truth.tif", paths, say=said.append)
+    done = evaluate_files(tmp_path / "truth.tif", paths)
     assert done.runs[0]["quality"] == done.runs[1]["quality"]
     lost = 5 * clean.shape[1]
-    assert len(said) == 1 and f"restored.tif has no value at {lost} of the {clean[0].size} valid pixels" in said[0]
+    (told,) = done.notes
+    assert f"restored.tif has no value at {lost} of the {clean[0].size} valid pixels" in told
     assert done.runs[0]["quality"]["pixels"] == clean[0].size - lost
+
+
+def test_a_largest_sample_far_from_all_others_is_told(clean, make, write, tmp_path):
+    spiked = clean.copy()
+    spiked[2, 3, 4] = 3 * clean.max()
+    path = write(tmp_path / "a.tif", spiked)
+    done = evaluate_models({"a": path}, [("iid", 20.0)], [0], [make()])
+    (told,) = done.notes
+    assert re.search(r"a\.tif: 99\.9% of its samples lie below 0\.3\d* of the largest, ", told)
+    assert done.report()["notes"] == done.notes and done.report()["rsunfold"] == rsunfold.__version__
+    assert evaluate_files(tmp_path / "a.tif", {"restored": tmp_path / "a.tif"}).notes == done.notes
 
 
 def test_seconds_are_those_of_the_model(clean, make, write, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "quality", lambda *args, **options: time.sleep(1) or quality(*args, **options))
     path = write(tmp_path / "a.tif", clean)
     done = evaluate_models({"a": path}, [("iid", 20.0)], [0], [make()], say=lambda text: None)
-    assert done.runs[0]["seconds"] < 1
+    assert 0 < done.runs[1]["seconds"] < 1
