@@ -13,6 +13,8 @@ from rsunfold.weights import WeightRecord
 def card(record: WeightRecord, sha: str, recipe: Recipe, verdict: Verdict, seconds: float) -> str:
     """The model card, in Markdown: the part common to all weights, and what the task's ``verdict`` adds."""
     bands = "any number of bands" if record.bands is None else f"{record.bands} band{'s' * (record.bands > 1)}"
+    begun = " --from " in record.origin
+    before = "; the weights that it began with: see their card, perhaps also on images that are held out here" * begun
     lines = [
         f"# {record.name}",
         "",
@@ -21,7 +23,7 @@ def card(record: WeightRecord, sha: str, recipe: Recipe, verdict: Verdict, secon
         "",
         f"- file: `{record.name}.safetensors`, sha256 `{sha}`",
         f"- origin: `{record.origin}`, {seconds / 3600:.2f} hours of training",
-        f"- trained on: {record.trained_on}",
+        f"- trained on: {record.trained_on}{before}",
         f"- input: {bands}, {record.scaling}",
         *(f"- {entry}" for entry in verdict.usage),
         "",

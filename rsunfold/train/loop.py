@@ -117,16 +117,16 @@ class Trainer:
 
     def _refuse_random(self) -> None:
         """Raise InputError for a recipe that does not begin with random weights."""
-        r, o = self.recipe, self.recipe.optim
+        r = self.recipe
         if r.begins_with != r.model:
             raise InputError(
                 f"by the recipe, {r.model} begins as a pupil of {r.begins_with}; give its weights with --from."
             )
         if r.continued:
             raise InputError(f"the recipe {r.name} goes on with weights that are trained; give them with --from.")
-        if o.fixed_norm or o.start_share or o.revive:
+        if r.needs_weights:
             raise InputError(
-                "the recipe needs weights to begin with (fixed_norm, start_share, revive); give them with --from."
+                f"the recipe needs weights to begin with ({', '.join(r.needs_weights)}); give them with --from."
             )
 
     def _begin(self) -> None:

@@ -63,6 +63,13 @@ class Recipe:
         """The model of the weights that training begins with, if it begins with any."""
         return self.model
 
+    @property
+    def needs_weights(self) -> list[str]:
+        """Keys that ask for something of the weights that training begins with."""
+        o = self.optim
+        asked = {"fixed_norm": o.fixed_norm, "start_share": o.start_share, "revive": o.revive}
+        return [name for name, value in asked.items() if value]
+
     def check(self) -> None:
         """Raise ValueError for a value of the right kind that no training can run with."""
         if not self.name.strip() or Path(self.name).name != self.name or "\\" in self.name:

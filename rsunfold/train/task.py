@@ -71,8 +71,7 @@ class TrainingTask(ABC):
     def begin(self, record: WeightRecord | None, net: Unrolled, say: Callable[[str], None]) -> None:  # noqa: B027
         """Learn what there is to know of ``net``, in evaluation and inference mode, that training begins with.
 
-        record : of its weights, None where they are random. say : told how far it is. Raises InputError where a recipe
-        needs others.
+        record : of its weights, None where they are random. say : told how far it is.
         """
 
     def teach(self, teacher: Unrolled, pupil: Unrolled) -> None:

@@ -217,7 +217,7 @@ def test_card_says_what_the_record_says(learned):
     rule = f"with scores above {record.threshold:.3f} whose mean log-odds exceed those of {record.confidence:.4g};"
     assert rule in text and record.trained_on in text and record.origin in text
     assert f"| blobs | 2 | 2 | {figures['iou_pooled']:.4f} | {figures['niou']:.4f} |" in text
-    assert "| sky | 1 | 0 | - | - | - | - |" in text
+    assert "| sky | 1 | 0 | - | - | - | - |" in text and "began with" not in text
     recipe = json.loads(text.split("```json\n")[1].split("```")[0])
     assert recipe["optim"]["steps"] == 80 and recipe["arch"].items() <= record.arch.items()
 
@@ -286,6 +286,7 @@ def test_training_begins_with_the_given_weights(learned, data, tmp_path):
     assert made.net.training and all(p.requires_grad for p in made.net.parameters())
     made.run()
     assert origin(tmp_path) == f"rsunfold train tiny --from tiny ({sha[:12]}), seed 1, step 1 of 1"
+    assert "; the weights that it began with: see their card" in (tmp_path / "tiny.md").read_text()
     assert f"`{origin(tmp_path)}`" in (tmp_path / "tiny.md").read_text()
     first = float(log(tmp_path)[0]["train_loss"])
     assert first < 0.6 * float(log(before)[0]["train_loss"])  # it does not begin anew
@@ -689,7 +690,8 @@ def test_errors_are_found_once_and_kept_before_the_first_step(learned, data, tmp
 
 def test_errors_need_weights_to_begin_with(data, tmp_path):
     with pytest.raises(InputError, match=r"on_error.*--from"):
-        trainer(tiny_recipe(1, 1, augment={"on_error": 0.5}), data, tmp_path).run()
+        trainer(tiny_recipe(1, 1, augment={"on_error": 0.5}), data, tmp_path / "out").run()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("fixed", [False, True])
@@ -727,7 +729,7 @@ def test_places_of_errors_must_be_in_the_checkpoint(learned, data, tmp_path):
 
 def test_fixed_normalisation_needs_weights_to_begin_with(data, tmp_path):
     for asked in ({"fixed_norm": True}, {"start_share": 0.5}, {"revive": True}):
-        with pytest.raises(InputError, match=r"fixed_norm, start_share, revive.*--from"):
+        with pytest.raises(InputError, match=rf"\({next(iter(asked))}\); give them with --from"):
             trainer(tiny_recipe(1, 1, optim=asked), data, tmp_path).run()
 
 

@@ -91,6 +91,11 @@ class InfraredRecipe(Recipe):
         """The model of the weights that training begins with, if it begins with any."""
         return self.teacher.model or self.model
 
+    @property
+    def needs_weights(self) -> list[str]:
+        """Keys that ask for something of the weights that training begins with."""
+        return super().needs_weights + ["on_error"] * bool(self.augment.on_error)
+
     def check(self) -> None:
         """Raise ValueError for a value of the right kind that no training can run with."""
         super().check()

@@ -151,10 +151,7 @@ class InfraredTask(TrainingTask):
         if record is not None and record.max_area is not None:
             self.max_area = max(self.max_area or self.largest or 0, record.max_area)
         if self.on_error:
-            if record is None:
-                raise InputError(
-                    "the recipe draws crops where the starting weights err (on_error); give these weights with --from."
-                )
+            assert record is not None  # the recipe needs weights
             self.crops.errors = []
             say(f"looking for errors of {record.name} in {len(self.train)} images")
             results = results_of(net, self.train, self.device, bfloat16=self.bfloat16)
