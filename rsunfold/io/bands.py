@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rsunfold.cube import Aside
@@ -30,16 +30,15 @@ def split_list(text: str | None) -> list[str]:
     return [entry.strip() for entry in inner.split(",")] if inner else []
 
 
-def _numbers(name: str, entries: Iterable[Any], bands: int, notes: list[str]) -> list[float]:
+def _numbers(name: str, entries: Sequence[Any], bands: int, notes: list[str]) -> list[float]:
+    if len(entries) not in (0, bands):
+        notes.append(f"{name} lists {len(entries)} values for {bands} bands and was ignored")
+        return []
     try:
-        values = [float(entry) for entry in entries]
+        return [float(entry) for entry in entries]
     except (TypeError, ValueError):
         notes.append(f"{name} contains something that is not a number and was ignored")
         return []
-    if values and len(values) != bands:
-        notes.append(f"{name} lists {len(values)} values for {bands} bands and was ignored")
-        return []
-    return values
 
 
 def _optical(centres: Sequence[float], factor: float) -> bool:

@@ -6,8 +6,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from rsunfold.errors import InputError
+from rsunfold.io.damage import named
+from rsunfold.io.matlab import MOST
 
 _LISTS = {
     "wavelength": ("wavelengths", "wavelength", "central_wavelength", "wl"),
@@ -17,6 +20,10 @@ _LISTS = {
 """Names of arrays, by the entry of an ENVI header that says the same."""
 
 
+LEAST = 2**26
+"""Bytes that are read however few of them are stored."""
+
+
 def refuse_damaged(path: str) -> None:
     """Raise InputError for an HDF5 file that is truncated or damaged, about which GDAL would print many lines."""
     try:
@@ -24,6 +31,40 @@ def refuse_damaged(path: str) -> None:
     except OSError as error:
         if "unable to lock" not in str(error):  # another program writes it, or the file system has no locks
             raise InputError(f"{path} is truncated or damaged ({error}).") from None
+
+
+def refuse_foreign(item: h5py.Group | h5py.Dataset) -> None:
+    """Raise InputError for a dataset whose samples lie in other files, where HDF5 takes them for zeros when there is
+    none, and for a group that links to one."""
+    if isinstance(item, h5py.Dataset):
+        foreign = (item.name or "a dataset") if item.is_virtual or item.external else None
+    else:
+        links = {name: item.get(name, getlink=True) for name in item}
+        foreign = next((name for name, link in links.items() if isinstance(link, h5py.ExternalLink)), None)
+    if foreign is not None:
+        raise InputError(
+            f"{item.file.filename} has {foreign.strip('/')} not in itself but in another file, which is not read: copy "
+            "it into the file."
+        )
+
+
+def refuse_foreign_in(path: str) -> None:
+    """Raise InputError for an HDF5 file on the disk in which :func:`refuse_foreign` finds anything."""
+    if not h5py.is_hdf5(path):  # a NetCDF file of version 3, say, or one in an archive
+        return
+    with named(path), h5py.File(path, "r") as file:
+        refuse_foreign(file)
+        file.visititems(lambda _, item: refuse_foreign(item) if not isinstance(item, h5py.Datatype) else None)
+
+
+def whole(item: Any) -> NDArray[Any]:
+    """All elements of a dataset, or of an array in memory; raises ValueError where so few of them are stored that they
+    would fill the memory with nothing."""
+    if isinstance(item, h5py.Dataset) and item.nbytes > max(LEAST, MOST * item.id.get_storage_size()):
+        raise ValueError(
+            f"{item.name.strip('/')} is declared to have {item.size} elements, but the file has few of them"
+        )
+    return np.asarray(item[()])
 
 
 def header_of(path: str, bands: int) -> dict[str, str] | None:

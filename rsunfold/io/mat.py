@@ -1,22 +1,22 @@
-"""MATLAB files: v4 and v5 through scipy, v7.3 through h5py."""
+"""MATLAB files: v4 and v5 by :mod:`rsunfold.io.matlab`, v7.3 through h5py."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import h5py
 import numpy as np
-import scipy.io
 import scipy.sparse
 from numpy.typing import NDArray
-from scipy.io.matlab import MatlabFunction, MatlabOpaque
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.bands import spectral_fields
+from rsunfold.io.damage import named
+from rsunfold.io.hdf5 import refuse_foreign, whole
+from rsunfold.io.matlab import arrays_of, sparse
 from rsunfold.io.reader import CubeReader
 
 _SIZES = (("nrow", "ncol"), ("nrows", "ncols"), ("lines", "samples"), ("lines", "cols"))
@@ -53,33 +53,14 @@ class Variable:
 
     def vector(self) -> NDArray[Any]:
         """All elements in MATLAB's order."""
-        return self.native(self.reversed_[()]).ravel()
+        return self.values().ravel()
+
+    def values(self) -> NDArray[Any]:
+        """All elements, with the axes reversed."""
+        return self.native(whole(self.reversed_))
 
     def __str__(self) -> str:
         return f"{self.name} ({' x '.join(str(n) for n in self.shape)})"
-
-
-def _v5_variables(name: str, value: Any) -> Iterator[Variable]:
-    """The numeric arrays in ``value`` as loadmat gives it: matrices, structs (fields) and cells (objects)."""
-    if scipy.sparse.issparse(value):
-        matrix: Any = value
-        if matrix.dtype.kind in "biufc" and 0 not in matrix.shape:
-            yield Variable(name, Filled(matrix), matrix.dtype.newbyteorder("="))
-        return
-    if not isinstance(value, np.ndarray) or isinstance(value, MatlabFunction | MatlabOpaque) or value.size == 0:
-        return
-    if value.dtype.names:
-        for key in value.dtype.names:
-            yield from _v5_elements(f"{name}.{key}", value[key])
-    elif value.dtype == object:
-        yield from _v5_elements(name, value, cell=True)
-    elif value.dtype.kind in "biufc":
-        yield Variable(name, value.T, value.dtype.newbyteorder("="))
-
-
-def _v5_elements(name: str, values: NDArray[Any], cell: bool = False) -> Iterator[Variable]:
-    for number, element in enumerate(values.ravel(order="F"), start=1):
-        yield from _v5_variables(name if values.size == 1 and not cell else f"{name}.{number}", element)
 
 
 class Filled:
@@ -95,19 +76,25 @@ class Filled:
         return np.asarray(self._matrix.toarray()[key])
 
 
+def _of_array(name: str, array: Any) -> Variable:
+    held = Filled(array) if scipy.sparse.issparse(array) else array.T
+    return Variable(name, held, array.dtype.newbyteorder("="))
+
+
 def _v73_sparse(group: h5py.Group) -> Any:
     """The sparse matrix that a group holds by columns."""
-    columns = group["jc"][()]
-    data = group["data"][()] if "data" in group else np.zeros(0)
-    rows = group["ir"][()] if "ir" in group else np.zeros(0, int)
-    return scipy.sparse.csc_array((data, rows, columns), shape=(int(group.attrs["MATLAB_sparse"]), len(columns) - 1))
+    columns, rows, data = (whole(group[key]) if key in group else np.zeros(0, int) for key in ("jc", "ir", "data"))
+    return sparse(data, rows, columns, (int(group.attrs["MATLAB_sparse"]), len(columns) - 1))
 
 
 def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Variable]:
     """The numeric arrays in a group (a struct) or dataset; references lead to the elements of cells."""
+    refuse_foreign(item)
     if isinstance(item, h5py.Group):
         if "MATLAB_sparse" in item.attrs:
-            yield from _v5_variables(name, _v73_sparse(item))
+            matrix = _v73_sparse(item)
+            if 0 not in matrix.shape and matrix.dtype.kind in "biufc":
+                yield _of_array(name, matrix)
             return
         for key, member in item.items():
             if not key.startswith("#"):
@@ -117,7 +104,7 @@ def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Varia
     if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
         return
     if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
-        for number, reference in enumerate(item[()].ravel(), start=1):
+        for number, reference in enumerate(whole(item).ravel(), start=1):
             yield from _v73_variables(f"{name}.{number}", item.file[reference])
     elif kind == b"logical":
         yield Variable(name, item, np.dtype(bool))
@@ -125,16 +112,6 @@ def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Varia
         yield Variable(name, item, np.result_type(item.dtype["real"], np.complex64))
     elif item.dtype.kind in "iuf":
         yield Variable(name, item, item.dtype.newbyteorder("="))
-
-
-def _load_v5(path: str) -> dict[str, Any]:
-    """Everything in a v4 or v5 file, in MATLAB's classes: a double stays one even where it was packed as bytes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", np.exceptions.ComplexWarning)
-        try:
-            return scipy.io.loadmat(path, mat_dtype=True)
-        except np.exceptions.ComplexWarning:  # scipy 1.17 drops imaginary parts under mat_dtype
-            return scipy.io.loadmat(path)
 
 
 class MatFile:
@@ -149,19 +126,15 @@ class MatFile:
         self.hdf5: h5py.File | None = None
         self.variables: list[Variable] = []
         try:
-            if h5py.is_hdf5(path):
-                self.hdf5 = h5py.File(path, "r")
-                found = list(_v73_variables("", self.hdf5))
-            else:
-                loaded = _load_v5(path)
-                names = [name for name in loaded if not name.startswith("__")]
-                found = [v for name in names for v in _v5_variables(name, loaded[name])]
-        except MemoryError:
-            raise
-        except Exception as err:  # a damaged file may break either library anywhere
+            with named(path, "is not a readable MAT file"):
+                if h5py.is_hdf5(path):
+                    self.hdf5 = h5py.File(path, "r")
+                    found = list(_v73_variables("", self.hdf5))
+                else:
+                    found = [_of_array(name, array) for name, array in arrays_of(path).items()]
+        except BaseException:
             self.close()
-            reason = (str(err).splitlines() or [type(err).__name__])[0].rstrip(".")
-            raise InputError(f"{path} is not a readable MAT file ({reason}).") from err
+            raise
         self.sparse = [v for v in found if isinstance(v.reversed_, Filled)]
         self.variables = [v for v in found if not isinstance(v.reversed_, Filled)]
 
@@ -169,7 +142,8 @@ class MatFile:
         """(rows, cols) of images, as scalars beside a matrix give them."""
         scalars = {v.leaf: v for v in self.variables if v.reversed_.size == 1 and v.dtype.kind in "iuf"}
         pairs = [(scalars[r], scalars[c]) for r, c in _SIZES if r in scalars and c in scalars]
-        return [(int(r.vector()[0]), int(c.vector()[0])) for r, c in pairs]
+        sizes = [(float(r.vector()[0]), float(c.vector()[0])) for r, c in pairs]
+        return [(int(r), int(c)) for r, c in sizes if r.is_integer() and c.is_integer()]
 
     def image_size(self, variable: Variable) -> tuple[int, int, int] | None:
         """(axis of the pixels, rows, cols) when ``variable`` is a matrix of bands x pixels or its transpose."""
@@ -208,7 +182,8 @@ class MatReader(CubeReader):
         self._mat = MatFile(path)
         self.variables = self._mat.variables
         try:
-            self._choose(var)
+            with named(path):
+                self._choose(var)
         except BaseException:
             self.close()
             raise
@@ -265,9 +240,12 @@ class MatReader(CubeReader):
         near = [v for v in self.variables if v.name.rpartition(".")[0] in ("", parent) and v is not self._variable]
         near.sort(key=lambda v: v.name.rpartition(".")[0] != parent)
 
-        def values(*names: str) -> list[float]:
+        def values(*names: str) -> Sequence[Any]:
             found = (v for v in near if v.leaf in names and max(v.shape) == v.reversed_.size and v.dtype.kind != "c")
-            return next((list(v.vector()) for v in found), [])
+            # of another number only the number is told
+            return next(
+                (v.vector().tolist() if v.reversed_.size == bands else range(v.reversed_.size) for v in found), ()
+            )
 
         return spectral_fields(bands, values(*_WAVELENGTHS), values("fwhm"), values("bbl"))
 
@@ -278,7 +256,7 @@ class MatReader(CubeReader):
         first, last = int(wanted[0]), int(wanted[-1])
         some: Any = slice(first, last + 1) if last - first + 1 == len(wanted) else wanted.tolist()
         source, variable = self._variable.reversed_, self._variable
-        try:
+        with named(self.path):
             if len(variable.shape) == 3:
                 block = variable.native(source[some, cols, rows])
             elif self._pixels is not None:
@@ -288,8 +266,6 @@ class MatReader(CubeReader):
                 block = pixels.reshape(len(wanted), window.width, height)[:, :, rows]
             else:
                 block = variable.native(source[cols, rows])[None]
-        except OSError as err:
-            raise InputError(f"{self.path} is truncated or damaged ({err}).") from err
         data = np.ascontiguousarray(block[order].transpose(0, 2, 1))
         return data, np.ones(data.shape[1:], dtype=bool)
 

@@ -37,6 +37,7 @@ _OF_PRISMA = re.compile(r"SWATHS/PRS_L\w+_H\w+/+Data.Fields/\w+(?:_Cube|_MATRIX)
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar"}
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
+_OF_HDF5 = {"netCDF", "HDF5", "HDF5Image", "BAG", "KEA", "S102", "S104", "S111"}
 T = TypeVar("T")
 
 
@@ -81,6 +82,10 @@ class RasterReader(CubeReader):
 
     def _describe_dataset(self, source: str, var: str | None) -> None:
         _refuse_parts_of_prisma(source)
+        if self._ds.driver in _OF_HDF5 and self._ds.files:
+            from rsunfold.io import hdf5
+
+            hdf5.refuse_foreign_in(self._ds.files[0])
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
         elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:

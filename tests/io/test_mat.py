@@ -1,4 +1,7 @@
+import contextlib
 import json
+import struct
+import zlib
 
 import h5py
 import numpy as np
@@ -9,6 +12,7 @@ import scipy.sparse
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.io import full_range, open_cube
+from rsunfold.io.mat import MatFile
 
 CUBE = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)  # rows, cols, bands
 CHUNKS = (1, 2, 3)  # bands, cols, rows
@@ -262,3 +266,137 @@ def test_found_by_content(tmp_path):
     write_v5(tmp_path / "a.mat", {"data": CUBE}).rename(tmp_path / "scene.data")
     with open_cube(tmp_path / "scene.data") as reader:
         assert reader.shape == (5, 3, 4)
+
+
+def matrix_of(order, kind, shape, *elements, flags=0):
+    """A matrix of version 5: its class, its shape, the name a, and (type, bytes) of what follows."""
+
+    def element(kind, data):
+        return struct.pack(f"{order}II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+    dims = np.array(shape, f"{order}i4").tobytes()
+    parts = [element(6, struct.pack(f"{order}II", flags | kind, 0)), element(5, dims), element(1, b"a")]
+    return element(14, b"".join(parts + [element(*each) for each in elements]))
+
+
+def write_elements(path, order, *matrices):
+    mark = struct.pack(f"{order}HH", 0x0100, 0x4D49)
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + mark + b"".join(matrices))
+    return path
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_byte_orders(tmp_path, order):
+    numbers = CUBE.ravel(order="F").astype(f"{order}u2").tobytes()
+    path = write_elements(tmp_path / "a.mat", order, matrix_of(order, 6, CUBE.shape, (4, numbers)))
+    with open_cube(path) as reader:
+        assert reader.dtype == np.float64
+        np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+
+
+INSIDE = [(9, np.zeros(4).tobytes())]
+NONSENSE = {
+    "type of numbers": matrix_of("<", 6, (2, 2), (0x7F09, INSIDE[0][1])),
+    "text as numbers": matrix_of("<", 6, (2, 2), (16, INSIDE[0][1])),
+    "small element": matrix_of("<", 6, (2, 2), (0x7F0009, b"")),
+    "class": matrix_of("<", 99, (2, 2), *INSIDE),
+    "shape": matrix_of("<", 6, (2, 3), *INSIDE),
+    "negative shape": matrix_of("<", 6, (-2, -2), *INSIDE),
+    "cells": matrix_of("<", 1, (2**31 - 1, 2**31 - 1), (14, b"")),
+    "fields": matrix_of("<", 2, (1, 1), (5, bytes(4)), (1, b"name"), (14, b"")),
+    "size": matrix_of("<", 6, (2, 2), *INSIDE)[:4] + b"\xff\xff\xff\xff" + matrix_of("<", 6, (2, 2), *INSIDE)[8:],
+    "element within": matrix_of("<", 1, (1, 1), (14, bytes(48))),
+    "compressed": struct.pack("<II", 15, 9) + zlib.compress(bytes(8)),
+    "rows": matrix_of("<", 5, (2, 1), (5, struct.pack("<i", 2**30)), (5, struct.pack("<ii", 0, 1)), (9, bytes(8))),
+    "columns": matrix_of("<", 5, (2, 1), (5, struct.pack("<i", 0)), (5, struct.pack("<ii", 5, 0)), (9, bytes(8))),
+    "type": struct.pack("<II", 0x7F, 8) + bytes(8),
+}
+
+
+@pytest.mark.parametrize("content", NONSENSE.values(), ids=NONSENSE)
+def test_nonsense_in_a_file_of_version_5(tmp_path, content):
+    with pytest.raises(InputError, match=r"a\.mat is not a readable MAT file"):
+        MatFile(str(write_elements(tmp_path / "a.mat", "<", content)))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_no_byte_of_a_file_ends_the_program(tmp_path, compressed):
+    cell = np.empty((1, 2), dtype=object)
+    cell[0, 0], cell[0, 1] = np.ones((2, 3)), "text"
+    held = {"s": {"x": CUBE[0], "c": cell}, "p": scipy.sparse.csc_array(np.eye(3)), "z": np.ones((2, 2)) * 1j}
+    scipy.io.savemat(tmp_path / "a.mat", held, do_compression=compressed)
+    content = (tmp_path / "a.mat").read_bytes()
+    opened, places = 0, range(100, len(content), 3)
+    for place in places:
+        (tmp_path / "a.mat").write_bytes(content[:place] + bytes([content[place] ^ 0x7F]) + content[place + 1 :])
+        with contextlib.suppress(InputError), MatFile(str(tmp_path / "a.mat")) as file:
+            some = [v for v in (*file.variables, *file.sparse) if v.reversed_.size < 10**6]
+            opened += all(v.values().shape == v.reversed_.shape for v in some)
+    assert 0 < opened < len(places)
+
+
+def test_version_4(tmp_path):
+    held = {"z": np.arange(6).reshape(2, 3) * 1j, "p": scipy.sparse.csc_array(np.eye(3)), "t": "text"}
+    scipy.io.savemat(tmp_path / "a.mat", held, format="4")
+    with MatFile(str(tmp_path / "a.mat")) as file:
+        (z,), (p,) = file.variables, file.sparse
+        np.testing.assert_array_equal(z.values().T, held["z"])
+        np.testing.assert_array_equal(p.values().T, np.eye(3))
+
+
+@pytest.mark.parametrize("code", [1000, 0])
+def test_version_4_of_another_size(tmp_path, code):
+    order = ">" if code else "<"
+    header, numbers = (code, 2, 3, 0, 2), np.arange(6, dtype=f"{order}f8").tobytes()
+    (tmp_path / "a.mat").write_bytes(struct.pack(f"{order}5i", *header) + b"a\0" + numbers)
+    with open_cube(tmp_path / "a.mat") as reader:
+        assert reader.read().data.tolist() == [[[0, 2, 4], [1, 3, 5]]]
+    (tmp_path / "a.mat").write_bytes(struct.pack(f"{order}5i", code, 2**31 - 1, 2**31 - 1, 0, 2) + b"a\0" + numbers)
+    with pytest.raises(InputError, match=r"a\.mat is not a readable MAT file"):
+        open_cube(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("name", ["wavelength", "nRow", "ir", "nested"])
+def test_more_elements_than_are_stored(tmp_path, name):
+    path = write_v73(tmp_path / "a.mat", {"data": CUBE, "nCol": np.ones((1, 1))})
+    with h5py.File(path, "r+") as file:
+        huge = {"shape": (10**10,), "chunks": (10**6,), "dtype": h5py.ref_dtype if name == "nested" else "f8"}
+        if name == "ir":
+            group = file.create_group("p")
+            group.attrs["MATLAB_sparse"], group["jc"] = np.uint64(2), [0, 1]
+            group.create_dataset("ir", **huge)
+        elif name == "nRow":
+            file["nRow"] = np.array([[np.nan]])
+        else:
+            file.create_dataset(name, **huge)
+    if name in ("ir", "nested"):
+        with pytest.raises(InputError, match=r"a\.mat .*10000000000 elements"):
+            open_cube(path)
+    else:
+        with open_cube(path, var="data") as reader:
+            assert reader.shape == (5, 3, 4)
+            assert name == "nRow" or "wavelength lists 10000000000 values" in " ".join(reader.meta.notes)
+
+
+def foreign(path, kind):
+    """A dataset called x whose samples lie in another file."""
+    (path.parent / "other.bin").write_bytes(np.arange(60.0).tobytes())
+    with h5py.File(path.parent / "other.h5", "w") as file:
+        file["y"] = np.ones((3, 4, 5))
+    with h5py.File(path, "r+" if path.exists() else "w") as file:
+        if kind == "external":
+            file.create_dataset("x", (3, 4, 5), "f8", external=[(str(path.parent / "other.bin"), 0, 480)])
+        elif kind == "link":
+            file["x"] = h5py.ExternalLink("other.h5", "y")
+        else:
+            layout = h5py.VirtualLayout((3, 4, 5), "f8")
+            layout[:] = h5py.VirtualSource("other.h5", "y", (3, 4, 5))
+            file.create_virtual_dataset("x", layout)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["external", "link", "virtual"])
+@pytest.mark.parametrize("name", ["a.mat", "a.h5", "a.nc"])
+def test_samples_in_another_file_are_not_read(tmp_path, name, kind):
+    with pytest.raises(InputError, match=rf"{name} has x not in itself but in another file"):
+        open_cube(foreign(tmp_path / name, kind))
