@@ -16,6 +16,7 @@ from rsunfold.cube import measured
 from rsunfold.errors import InputError, OutputError, UsageError
 from rsunfold.io.atomic import atomic_path
 from rsunfold.io.csvfile import write_rows
+from rsunfold.io.damage import named
 from rsunfold.io.texttable import Raw, label_place, places, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -61,7 +62,7 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
     _require(path)
     from rsunfold.io.mat import MatFile, Variable
 
-    with MatFile(str(path)) as file:
+    with MatFile(str(path)) as file, named(str(path)):
         shown = [v for v in (*file.variables, *file.sparse) if var in (None, v.name)]
         labels = {max(v.shape) for v in file.variables if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
 
@@ -180,10 +181,10 @@ def _checked(path: str, raw: Raw, features: str | None, *, turned: bool) -> Tabl
 
 
 def _from_npy(path: str) -> Raw:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} cannot be read as a NumPy array ({error}).") from None
+    with named(path, "cannot be read as a NumPy array"):
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # compares the sizes before memory is asked for
+        if isinstance(values, np.ndarray):
+            values = np.array(values)
     if not isinstance(values, np.ndarray):
         raise InputError(f"{path} is an archive of arrays; give it the extension .npz.")
     if values.ndim != 2:
@@ -193,35 +194,28 @@ def _from_npy(path: str) -> Raw:
 
 def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
     """The arrays of an archive; those of Python objects, such as names, are left out unless ``var`` asks for one."""
-    import zipfile
-
     found: dict[str, NDArray[Any]] = {}
     objects: dict[str, ValueError] = {}
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise InputError(f"{path} is a single array, not an archive; give it the extension .npy.")
-            for name in archive.files:
-                try:
-                    found[name] = archive[name]
-                except ValueError as error:
-                    if "Object arrays" not in str(error):
-                        raise
-                    objects[name] = error
-            read, left = ({name.lower() for name in some} for some in (found, objects))
-            if var in objects or (var is None and (left & {*LABEL_NAMES} or (left and not read & {*DATA_NAMES}))):
-                raise next(iter(objects.values()))
-            return found
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as an archive of NumPy arrays ({error}).") from None
+    with named(path, "cannot be read as an archive of NumPy arrays"), np.load(path, allow_pickle=False) as archive:
+        if isinstance(archive, np.ndarray):
+            raise InputError(f"{path} is a single array, not an archive; give it the extension .npy.")
+        for name in archive.files:
+            try:
+                found[name] = archive[name]
+            except ValueError as error:
+                if "Object arrays" not in str(error):
+                    raise
+                objects[name] = error
+        read, left = ({name.lower() for name in some} for some in (found, objects))
+        if var in objects or (var is None and (left & {*LABEL_NAMES} or (left and not read & {*DATA_NAMES}))):
+            raise next(iter(objects.values()))
+    return found
 
 
 def _from_mat(path: str, var: str | None) -> Raw:
     from rsunfold.io.mat import MatFile, Variable
 
-    with MatFile(path) as file:
+    with MatFile(path) as file, named(path):
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
         sides = {n for v in flat for n in v.shape}
@@ -236,7 +230,7 @@ def _from_mat(path: str, var: str | None) -> Raw:
         chosen = _chosen(path, var, {v.name: v.shape for v in held})
         for v in held:
             if v.name == chosen or _is_vector(v.shape):
-                arrays[v.name] = v.native(v.reversed_[()]).T
+                arrays[v.name] = v.values().T
     raw = _from_arrays(path, chosen, arrays)
     notes = [f"the sparse matrix {name} was taken for a graph of the samples; --var {name} reads it" for name in left]
     return replace(raw, notes=(*raw.notes, *notes))

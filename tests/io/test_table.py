@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import zipfile
 
 import h5py
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.io.table import is_table, read_table, write_columns
 
 DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
@@ -281,6 +282,44 @@ def test_bad_tables(name, tmp_path):
     with pytest.raises(InputError, match=message) as error:
         read_table(tmp_path / name)
     assert name in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize(("old", "new"), [(b"(5, 3)", b"(5, 3"), (b"(5, 3)", b"(5 +3)"), (b"(5, 3)", b"(9**9,9**9)")])
+def test_damaged_arrays(suffix, old, new, tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((5, 3)))
+    content = (tmp_path / "a.npy").read_bytes().replace(old + b", }", (new + b", }").ljust(len(old) + 3))
+    assert new in content
+    (tmp_path / "a.npy").write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.write(tmp_path / "a.npy", "a.npy")
+    with pytest.raises(InputError, match=rf"a\{suffix} cannot be read as"):
+        read_table(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("place", [30, 60, 90, -60])
+def test_damaged_archives(place, tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", X=DATA)
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[place : place + 8] = b"\xff" * 8
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.npz"):
+        read_table(tmp_path / "a.npz")
+
+
+def test_tables_larger_than_the_memory(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12, 10**4)})
+    with pytest.raises(InputError, match=r"a\.npy cannot be read as a NumPy array"):
+        read_table(tmp_path / "a.npy")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.write(tmp_path / "a.npy", "X.npy")
+    with pytest.raises(DeviceError, match=r"a\.npz needs more memory"):
+        read_table(tmp_path / "a.npz")
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file.create_dataset("X", (10**6, 10**6), "f8", chunks=(1000, 1000), compression="gzip")
+    with pytest.raises(InputError, match=r"a\.mat is truncated or damaged .X is declared to have 10+ elements"):
+        read_table(tmp_path / "a.mat")
 
 
 @pytest.mark.parametrize(
