@@ -19,6 +19,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
@@ -38,6 +39,26 @@ _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "v
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
 _OF_HDF5 = {"netCDF", "HDF5", "HDF5Image", "BAG", "KEA", "S102", "S104", "S111"}
+_REFERRING = {
+    "VRT": (".vrt",),
+    "GTI": (".gti", ".gti.gpkg", ".gti.fgb", ".gti.parquet"),
+    "WMS": (".xml", ".wms"),
+    "WMTS": (".xml", ".wmts"),
+    "WCS": (".xml", ".wcs"),
+    "STACIT": (".json", ".geojson"),
+    "STACTA": (".json",),
+    "MRF": (".mrf",),
+    "KMLSUPEROVERLAY": (".kml", ".kmz"),
+    "DIMAP": (".xml", ".dim"),
+    "MAP": (".map",),
+    "ERS": (".ers",),
+    "PDS4": (".xml", ".lblx"),
+    "PDS": (".img", ".lbl", ".dat", ".qub"),
+    "ISIS2": (".cub", ".lbl", ".qub"),
+    "ISIS3": (".cub", ".lbl"),
+}
+"""Drivers of files that say in which other file or on which server the samples are, with the extensions of these. GDAL
+knows them by their content, so that any of them called ``.png`` would be followed wherever it leads."""
 T = TypeVar("T")
 
 
@@ -71,14 +92,18 @@ class RasterReader(CubeReader):
         self._shown = palette
         self._notes: list[str] = []
         # GDAL fills truncated ENVI data with zeros; so it refuses them below half their size, for other files see below
-        check = "NO" if envi.size_of(source) else "YES"
+        check, plain = "NO" if envi.size_of(source) else "YES", Path(source).is_file()
         with gdal(lambda words: _not_opened(path, source, words)), rasterio.Env(RAW_CHECK_FILE_SIZE=check):
-            self._ds = rasterio.open(source)
+            self._ds = DatasetReader(source, driver=_drivers_for(source)) if plain else rasterio.open(source)
         try:
-            self._describe_dataset(source, var)
+            with gdal(self._damaged):
+                self._describe_dataset(source, var)
         except BaseException:
             self._ds.close()
             raise
+
+    def _damaged(self, words: str) -> InputError:
+        return InputError(f"{self.path} is truncated or damaged ({words}).")
 
     def _describe_dataset(self, source: str, var: str | None) -> None:
         _refuse_parts_of_prisma(source)
@@ -88,8 +113,8 @@ class RasterReader(CubeReader):
             hdf5.refuse_foreign_in(self._ds.files[0])
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
-        elif self._ds.driver == "GTiff" and len(self._ds.subdatasets) > 1:
-            self._notes.append(f"only the first of {len(self._ds.subdatasets)} pages was read")
+        elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
+            self._notes.append(f"only the first of {len(pages)} pages was read")
         self._keep_the_order_of_rows()
         ds = self._ds
         axis = ds.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")
@@ -131,7 +156,7 @@ class RasterReader(CubeReader):
         self.meta = self._make_meta(header, fields)
 
     def _open_subdataset(self, var: str | None) -> None:
-        names = _short_names(self._ds.subdatasets)
+        names = _short_names(_parts_of(self._ds))
         listed = ", ".join(names.values()) or "none"
         alone = _ALONE.get(self._ds.driver)
         if var is not None and not names and alone is not None:  # GDAL opens a single variable without its name
@@ -370,7 +395,7 @@ class RasterReader(CubeReader):
         where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
         indexes = [self._indexes[band] for band in bands] if self._lut is None else self._indexes
         valid = np.ones((window.height, window.width), dtype=bool)
-        with gdal(lambda words: InputError(f"{self.path} is truncated or damaged ({words}).")):
+        with gdal(self._damaged):
             if len({ds.dtypes[index - 1] for index in indexes}) == 1:
                 data = ds.read(indexes, window=where, out_dtype=None if self._lut is not None else self.dtype)
             else:  # rasterio reads bands of different types one by one only
@@ -421,6 +446,19 @@ class RasterReader(CubeReader):
         self._ds.close()
 
 
+def _drivers_for(file: str) -> list[str]:
+    """The drivers that may read a file of this name."""
+    with rasterio.Env() as env:
+        known = env.drivers()
+    return [name for name in known if file.lower().endswith(_REFERRING.get(name, ""))]
+
+
+def _parts_of(ds: DatasetReader) -> list[str]:
+    """GDAL's names of the parts of a file, without those that a tag of a TIFF makes up."""
+    pages = re.compile(rf"GTIFF_DIR:\d+:{re.escape(ds.name)}")
+    return [name for name in ds.subdatasets if ds.driver != "GTiff" or pages.fullmatch(name)]
+
+
 def _with_its_feet(crs: CRS, header: dict[str, str]) -> CRS:
     """``crs`` or, where the two differ in the kind of their feet, that of the header's coordinate system string: of
     "units=Feet" GDAL makes international feet, which are 2 millionths shorter than those of US state planes."""
@@ -465,6 +503,11 @@ def _refuse_parts_of_prisma(name: str) -> None:
         )
 
 
+def _starts_with(file: Path, marks: tuple[bytes, ...]) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(64).lstrip().startswith(marks)
+
+
 def _not_opened(path: str, source: str, words: str) -> InputError:
     file = Path(source)
     if file.is_dir():
@@ -483,6 +526,10 @@ def _not_opened(path: str, source: str, words: str) -> InputError:
         return InputError(f"{path} cannot be read ({words}).")
     if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):
         return InputError(f"{path} has no ENVI header in its folder ({file.stem}.hdr or {file.name}.hdr).")
+    if file.is_file() and _starts_with(file, (b"<", b"{")):
+        return InputError(
+            f"{path} is text, not an image; what refers to images, as a VRT does, needs its own extension."
+        )
     return InputError(
         f"{path} is not an image in a known format (ENVI, GeoTIFF, MAT, PNG, JPEG or another GDAL format)."
     )

@@ -692,3 +692,51 @@ def test_archives_are_told_how_to_be_read(tmp_path, write_envi, write_tif, cube)
             open_cube(name)
     with pytest.raises(InputError, match=r"b\.hdr is a header; inside archives, give the data file"):
         open_cube(f"/vsizip/{tmp_path}/z.zip/b.hdr")
+
+
+REFERRING = {
+    "VRT": """<VRTDataset rasterXSize="11" rasterYSize="9"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+        <SourceFilename>{0}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>""",
+    "raw VRT": """<VRTDataset rasterXSize="4" rasterYSize="4"><VRTRasterBand dataType="Byte" band="1"
+        subClass="VRTRawRasterBand"><SourceFilename>{0}</SourceFilename></VRTRasterBand></VRTDataset>""",
+    "WMS": """<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/t</ServerUrl></Service><DataWindow>
+        <UpperLeftX>0</UpperLeftX><UpperLeftY>40</UpperLeftY><LowerRightX>40</LowerRightX><LowerRightY>0</LowerRightY>
+        <SizeX>40</SizeX><SizeY>40</SizeY></DataWindow><BandsCount>1</BandsCount></GDAL_WMS>""",
+}
+
+
+@pytest.mark.parametrize("kind", REFERRING)
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ""])
+def test_what_refers_to_other_files_is_known_by_its_extension(tmp_path, kind, suffix):
+    text = REFERRING[kind].format(save(tmp_path / "secret.png", GRAY))
+    (tmp_path / f"a{suffix}").write_text(text)
+    with pytest.raises(InputError, match=rf"a{suffix} is text, not an image"):
+        open_cube(tmp_path / f"a{suffix}")
+    if kind == "VRT":
+        (tmp_path / "a.VRT").write_text(text)
+        with open_cube(tmp_path / "a.VRT") as reader:
+            np.testing.assert_array_equal(reader.read().data[0], GRAY)
+
+
+def test_tags_of_a_tiff_name_no_other_file(write_tif, tmp_path):
+    other = save(tmp_path / "secret.png", GRAY)
+    tags = {"SUBDATASET_1_NAME": str(other), "SUBDATASET_1_DESC": "x"}
+    path = write_tif(bands(GRAY), then=lambda ds: ds.update_tags(ns="SUBDATASETS", **tags))
+    with pytest.raises(InputError, match="no variable"):
+        open_cube(path, var=str(other))
+
+
+@pytest.mark.parametrize(("offset", "damaged"), [(0, False), (9, True), (2**31, True)])
+def test_damaged_directories_of_a_tiff(tmp_path, offset, damaged):
+    path = tmp_path / "a.tif"
+    Image.fromarray(GRAY).save(path, tiffinfo={65000: "of another program"})
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, first)
+    struct.pack_into("<I", content, first + 2 + 12 * count, offset)  # where the next directory is
+    path.write_bytes(content)
+    if damaged:
+        with pytest.raises(InputError, match=r"a\.tif is truncated or damaged"):
+            open_cube(path).read()
+    else:
+        np.testing.assert_array_equal(open_cube(path).read().data[0], GRAY)
