@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,10 @@ def _numbers(name: str, entries: Sequence[Any], bands: int, notes: list[str]) ->
         notes.append(f"{name} lists {len(entries)} values for {bands} bands and was ignored")
         return []
     try:
-        return [float(entry) for entry in entries]
+        values = [float(entry) for entry in entries]
+        if all(map(math.isfinite, values)):
+            return values
+        raise ValueError
     except (TypeError, ValueError):
         notes.append(f"{name} contains something that is not a number and was ignored")
         return []

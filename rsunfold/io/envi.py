@@ -7,6 +7,7 @@ factor, each without a word.
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from affine import Affine
 from rsunfold.cube import Meta
 from rsunfold.errors import InputError
 from rsunfold.io.bands import split_list
+from rsunfold.io.damage import named
 
 FACTOR, DEFAULT_BANDS = "reflectance_scale_factor", "default_bands"
 CARRIED = ("sensor_type", "acquisition_time", DEFAULT_BANDS, FACTOR)
@@ -42,6 +44,8 @@ DATA_SUFFIXES = (
     ],
     "",
 )
+LAYOUT = {"bands", "lines", "samples", "header_offset", "data_type", "interleave", "byte_order"}
+"""Entries that say how the samples are stored."""
 TIFF_SUFFIXES = (".tif", ".tiff")
 _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
 
@@ -101,7 +105,7 @@ def resolve(path: Path) -> tuple[Path, Path]:
     """The data file and the header of a pair, from either one; raises InputError unless there is exactly one pair."""
     if path.suffix.lower() == ".hdr":
         if not _is_envi(path):
-            raise InputError(f"{path} is not an ENVI header: its first line is not 'ENVI'.")
+            raise _no_envi(path)
         found = data_files_of(path)
         if not found:
             raise InputError(
@@ -114,12 +118,25 @@ def resolve(path: Path) -> tuple[Path, Path]:
         data = path
     headers = headers_of(data)
     if not headers:
-        raise InputError(f"{path} has no ENVI header in its folder ({data.stem}.hdr or {data.name}.hdr).")
+        raise no_header(data)
     if len(headers) > 1:
         raise InputError(
             f"{data} has two headers, {_names(headers)}; remove or rename the one that does not belong to it."
         )
     return data, headers[0]
+
+
+def no_header(data: Path) -> InputError:
+    """The error for a data file without an ENVI header."""
+    names = (data.with_suffix(".hdr"), data.with_name(f"{data.name}.hdr"))
+    other = next((path for path in names if path.is_file()), None)
+    if other is not None:
+        return _no_envi(other)
+    return InputError(f"{data} has no ENVI header in its folder ({names[0].name} or {names[1].name}).")
+
+
+def _no_envi(header: Path) -> InputError:
+    return InputError(f"{header} is not an ENVI header: its first bytes are not 'ENVI'.")
 
 
 def _names(paths: list[Path]) -> str:
@@ -128,13 +145,28 @@ def _names(paths: list[Path]) -> str:
 
 def read_header(path: Path) -> dict[str, str]:
     """The entries of an ENVI header; keys in lower case with underscores for spaces, lists still in their braces."""
+    return dict(_entries(path))
+
+
+def _entries(path: Path) -> list[tuple[str, str]]:
     raw = path.read_bytes()
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
         text = raw.decode("latin-1")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return normalised({m[1]: m[2] for m in _ENTRY.finditer(text)})
+    return [entry for m in _ENTRY.finditer(text) for entry in normalised({m[1]: m[2]}).items()]
+
+
+def refuse_contradictions(path: Path) -> None:
+    """Raise InputError for a header that says twice, in different words, how the samples are stored."""
+    said: dict[str, str] = {}
+    for key, value in _entries(path):
+        first = said.setdefault(key, value)
+        if key in LAYOUT and first.lower() != value.lower():
+            raise InputError(
+                f"{path} says both '{key.replace('_', ' ')} = {first}' and '{value}'; remove the one that is wrong."
+            )
 
 
 def normalised(entries: dict[str, str]) -> dict[str, str]:
@@ -160,7 +192,7 @@ def rotated(header: dict[str, str]) -> Affine | None:
         degrees = float(texts[0]) if texts else 0.0
     except ValueError:
         return None
-    if degrees in (0, 180, -180):
+    if degrees in (0, 180, -180) or not math.isfinite(degrees):
         return None
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     a, b, d, e = width * cos, height * sin, width * sin, -height * cos
@@ -181,24 +213,49 @@ def carried(tags: dict[str, str], meta: Meta, bands: int) -> dict[str, str]:
     return out
 
 
-def check_layout(path: str, header: dict[str, str], samples_bytes: int, size: int | None) -> None:
-    """Raise InputError where GDAL would hand over wrong samples: frame offsets, or a file that is too short.
+def check_layout(path: str, header: dict[str, str], shape: tuple[int, int, int]) -> None:
+    """Raise InputError where GDAL would hand over wrong samples: it takes "1e3" for 1 and "foo" for the usual, and
+    misreads frame offsets.
 
-    ``samples_bytes`` is lines x samples x bands x bytes per sample; ``size`` is the size of the data file in bytes,
-    None where it is unknown.
+    ``shape`` is the (bands, rows, cols) that GDAL read.
     """
     for key in ("major_frame_offsets", "minor_frame_offsets"):
         if any(entry.strip("0.+-") for entry in split_list(header.get(key))):
             raise InputError(f"{path} has {key.replace('_', ' ')}, which cannot be read; write it without them.")
-    text = header.get("header_offset") or "0"
-    if not text.isdecimal():
-        raise InputError(f"{path} has 'header offset = {text}' in its header, which is not a number of bytes.")
-    offset = int(text)
-    compressed = header.get("file_compression", "0") == "1"
-    if size is not None and not compressed and size < offset + samples_bytes:
-        raise InputError(
-            f"{path} is truncated: its header requires {offset + samples_bytes} bytes, but the file has {size}."
-        )
+    if not header.get("data_type"):
+        raise InputError(f"{path} has no data type in its header.")
+    sizes = dict(zip(("bands", "lines", "samples"), shape, strict=True))
+    rules = {key: (rf"0*{size}(\.0*)?", f"the number of {key}") for key, size in sizes.items()}
+    rules["data_type"] = (r"\d+(\.0*)?", "a number of a type")
+    rules["interleave"] = ("(?i:bsq|bil|bip|)", "bsq, bil or bip")
+    rules["byte_order"] = (r"([01](\.0*)?)?", "0 or 1")
+    rules["header_offset"] = (r"\d*", "a number of bytes")
+    for key, (pattern, what) in rules.items():
+        text = header.get(key, "")
+        if not re.fullmatch(rf"({pattern})(\s*;.*)?", text):
+            raise InputError(f"{path} has '{key.replace('_', ' ')} = {text}' in its header, which is not {what}.")
+
+
+def check_size(path: str, header: dict[str, str], samples_bytes: int, data: str | Path) -> None:
+    """Raise InputError for a data file that is too short, which GDAL fills up with zeros.
+
+    ``samples_bytes`` is lines x samples x bands x bytes per sample.
+    """
+    required = samples_bytes + int(header.get("header_offset", "").partition(";")[0] or 0)
+    size = size_of(data)
+    if header.get("file_compression", "0") == "1":
+        size = _decompressed(path, Path(data), required) if Path(data).is_file() else None
+    if size is not None and size < required:
+        raise InputError(f"{path} is truncated: its header requires {required} bytes, but the file has {size}.")
+
+
+def _decompressed(path: str, data: Path, enough: int) -> int:
+    """How many bytes a gzipped file has, as far as ``enough``."""
+    count = 0
+    with named(path), gzip.open(data) as stream:
+        while count < enough and (block := stream.read(2**20)):
+            count += len(block)
+    return count
 
 
 def size_of(data: str | Path) -> int | None:
@@ -238,6 +295,8 @@ def scaling(header: dict[str, str], bands: int) -> tuple[tuple[float, ...], tupl
     for key in ("data_gain_values", "data_offset_values", "reflectance_scale_factor"):
         try:
             values = tuple(float(entry) for entry in split_list(header.get(key)))
+            if not all(map(math.isfinite, values)):
+                raise ValueError
         except ValueError:
             values = ()
             notes.append(f"{key.replace('_', ' ')} contains something that is not a number and was ignored")
@@ -254,6 +313,6 @@ def scaling(header: dict[str, str], bands: int) -> tuple[tuple[float, ...], tupl
         if factor:
             notes.append("the reflectance scale factor was ignored, since there are data gain or offset values")
         return gains or (1.0,) * bands, offsets or (0.0,) * bands, notes
-    if factor and factor[0] not in (0.0, 1.0):
+    if factor and factor[0] not in (0.0, 1.0) and math.isfinite(1 / factor[0]):
         return (1 / factor[0],) * bands, (0.0,) * bands, notes
     return (), (), notes

@@ -208,6 +208,8 @@ class RasterReader(CubeReader):
             self._notes.append(Aside("0 is white in the file, so its samples were inverted"))
             return None
         table = ds.colormap(1)
+        if not table:
+            return None
         lut = np.zeros((max(table) + 1, 4), np.uint8)
         for index, colour in table.items():
             lut[index] = colour
@@ -224,13 +226,15 @@ class RasterReader(CubeReader):
     def _envi_header(self, source: str) -> dict[str, str]:
         """The header's entries, of this dataset's own header file where it is a local one; checked for layout."""
         ds = self._ds
+        data: str | Path
         if Path(source).is_file():
             data, path = envi.resolve(Path(source))
-            header, size = envi.read_header(path), envi.size_of(data)
+            envi.refuse_contradictions(path)
+            header = envi.read_header(path)
         else:
-            header, size = envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {})), envi.size_of(source)
-        stored = ds.count * ds.height * ds.width * self.dtype.itemsize
-        envi.check_layout(self.path, header, stored, size)
+            data, header = source, envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {}))
+        envi.check_layout(self.path, header, (ds.count, ds.height, ds.width))
+        envi.check_size(self.path, header, ds.count * ds.height * ds.width * self.dtype.itemsize, data)
         return header
 
     def _readable(self, get: Callable[[], T], default: T) -> T:
@@ -525,7 +529,7 @@ def _not_opened(path: str, source: str, words: str) -> InputError:
     if "not recognized" not in words:
         return InputError(f"{path} cannot be read ({words}).")
     if file.is_file() and file.suffix and file.suffix.lower() in envi.DATA_SUFFIXES and not envi.headers_of(file):
-        return InputError(f"{path} has no ENVI header in its folder ({file.stem}.hdr or {file.name}.hdr).")
+        return envi.no_header(file)
     if file.is_file() and _starts_with(file, (b"<", b"{")):
         return InputError(
             f"{path} is text, not an image; what refers to images, as a VRT does, needs its own extension."

@@ -218,10 +218,76 @@ def test_arbitrary_map_info(write_envi, cube):
         np.testing.assert_array_equal(reader.read().data, cube)
 
 
-@pytest.mark.parametrize(("key", "value"), [("data_type", 99), ("samples", None), ("header_offset", "x")])
+NONSENSE = [
+    *[("data_type", value) for value in (99, None, "4x")],
+    *[(key, value) for key in ("samples", "lines", "bands") for value in (None, "1e3", "2 3", "1.5", -1)],
+    *[("interleave", value) for value in ("foo", "bsqx", 0)],
+    *[("byte_order", value) for value in ("2", "-1", "x", "1e3")],
+    *[("header_offset", value) for value in ("x", "1e1", "-8")],
+]
+
+
+@pytest.mark.parametrize(("key", "value"), NONSENSE)
 def test_nonsense_in_the_header(write_envi, key, value):
     with pytest.raises(InputError, match=r"a\.img"):
         open_cube(write_envi(**{key: value}))
+
+
+SENSE = [("samples", "4.0"), ("bands", "02"), ("interleave", None), ("interleave", "Bsq ; by band"), ("byte_order", "")]
+
+
+@pytest.mark.parametrize(("key", "value"), SENSE)
+def test_what_may_be_written_otherwise_in_the_header(write_envi, cube, key, value):
+    with open_cube(write_envi(**{key: value})) as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+def test_a_header_that_contradicts_itself(write_envi, cube):
+    path = write_envi()
+    header = path.with_suffix(".hdr")
+    header.write_text(header.read_text() + "Interleave = BSQ\nbands = 2\n")
+    with open_cube(path) as reader:
+        np.testing.assert_array_equal(reader.read().data, cube)
+    header.write_text(header.read_text() + "bands = 1\n")
+    with pytest.raises(InputError, match=r"a\.hdr says both 'bands = 2' and '1'"):
+        open_cube(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_headers_of_other_encodings_are_named(write_envi, encoding):
+    with pytest.raises(InputError, match=r"a\.hdr is not an ENVI header"):
+        open_cube(write_envi(encoding=encoding))
+
+
+@pytest.mark.parametrize("key", ["data gain values", "data offset values", "reflectance scale factor", "wavelength"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400"])
+def test_values_that_are_no_numbers(write_envi, cube, key, value):
+    listed = value if "factor" in key else f"{{1, {value}}}"
+    with open_cube(write_envi(**{key: listed})) as reader:
+        assert f"{key} contains something that is not a number and was ignored" in reader.meta.notes
+        np.testing.assert_array_equal(reader.read().data, cube)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"map_info": "{UTM, 1, 1, 0, 0, 1, 1, 33, North, WGS-84, rotation=1e400}"},
+        {"file_type": "ENVI Classification", "classes": 3, "class_lookup": "{1, 2}", "data_type": 1, "bands": 1},
+    ],
+)
+def test_damaged_entries_beside_the_samples(write_envi, entries):
+    with open_cube(write_envi(**entries)) as reader:
+        assert reader.read().data.shape == reader.shape
+
+
+def test_truncated_gzip(write_envi, cube):
+    packed = gzip.compress(cube.tobytes())
+    for data, why in (
+        (packed[:-20], "truncated or damaged"),
+        (gzip.compress(cube.tobytes()[:-1]), "requires 96 bytes"),
+    ):
+        with pytest.raises(InputError, match=rf"a\.img is truncated.*{why}|a\.img is {why}"):
+            open_cube(write_envi(data=data, file_compression=1))
 
 
 def test_feet_are_those_of_the_coordinate_system_string(write_envi):
