@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
+from rsunfold.quiet import silenced
 from rsunfold.registry import ModelSpec, all_models, get_model
 from rsunfold.rule import SETTINGS, Rule
 from rsunfold.torchstate import drawing, usual_torch
@@ -178,7 +179,10 @@ def read_record(name: str | os.PathLike[str]) -> WeightRecord:
             raise WeightsError(
                 f"{path} uses the peak rule of an older version of rsunfold, no longer supported; train it again."
             )
-        return WeightRecord(**content)
+        try:
+            return WeightRecord(**content)
+        except WeightsError as error:
+            raise WeightsError(f"{path} cannot be used: {error}") from None
     except WeightsError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -302,7 +306,8 @@ def import_published(
     if path.suffix.lower() == ".safetensors":
         raise InputError(f"{path} is no PyTorch checkpoint; weights of rsunfold are used with --weights.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with silenced(Warning):  # about the unpickler, of files that are no checkpoints
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # bytes that are no checkpoint make torch.load raise almost anything, with unsafe advice
         raise InputError(
             f"{path} is not a PyTorch checkpoint of plain tensors, or is truncated; other objects are never unpickled."

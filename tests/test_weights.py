@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pickle
+import warnings
 from pathlib import Path
 
 import pytest
@@ -249,7 +250,7 @@ def test_impossible_threshold_or_temperature(file, changes):
     new = json.dumps(json.dumps({key: value})[1:-1])[1:-1].encode()
     assert content.count(old) == 1
     file.write_bytes(content.replace(old, new.ljust(len(old))))
-    with pytest.raises(WeightsError, match=r"record of small has (threshold|temperature)"):
+    with pytest.raises(WeightsError, match=r"small\.safetensors cannot be used: .* small has (threshold|temperature)"):
         weights.read_record(str(file))
 
 
@@ -311,6 +312,14 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, form):
     if form == "pickle":  # the payload is a real one
         pickle.loads(path.read_bytes())
         assert trace.exists()
+
+
+def test_pickles_of_other_protocols_are_refused_without_warnings(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"evil": Payload(tmp_path / "trace")}, protocol=4))
+    with warnings.catch_warnings(record=True) as told, pytest.raises(InputError, match=r"a\.pkl is not a PyTorch"):
+        warnings.simplefilter("always")
+        weights.import_published(tmp_path / "a.pkl", "rpcanet", tmp_path / "a.safetensors")
+    assert not told
 
 
 def test_files_that_are_no_checkpoints(tmp_path):

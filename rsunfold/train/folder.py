@@ -15,6 +15,7 @@ import torch
 from rsunfold.errors import InputError, OutputError
 from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
 from rsunfold.io.samples import HELD_OUT, TRAINING_LOG
+from rsunfold.quiet import silenced
 from rsunfold.report import training_picture
 from rsunfold.train.card import card
 from rsunfold.train.recipe import Recipe
@@ -90,7 +91,8 @@ class RunFolder:
         """Let ``adopt`` take what the checkpoint holds. Raises InputError where it is damaged, or of another run."""
         path = self.checkpoint
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # what is restored copies it to its device
+            with silenced(Warning):  # about the unpickler, of a file that is no checkpoint
+                state = torch.load(path, map_location="cpu", weights_only=True)  # what is restored copies it
             self._check(state)
             adopt(state)
         except InputError:
