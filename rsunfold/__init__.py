@@ -190,6 +190,7 @@ def select_features(
     keep: Sequence[tuple[float, float]] = (),
     rank_order: bool = False,
     features: str = "columns",
+    header: bool | None = None,
     var: str | None = None,
     nodata: float | None = None,
     wavelengths: Numbers | None = None,
@@ -205,6 +206,7 @@ def select_features(
     options : keyword arguments of the model. min_gap : nm between chosen bands. drop, keep : ranges of wavelengths in
         nm. rank_order : best first, instead of in the order of wavelengths or features. wavelengths : nm, of the bands
         of a cube in an array; without them its bands are taken as narrow.
+    header : whether a text table has one; None looks.
     model, features, var, seed, memory : see ``rsunfold select-features --help``.
 
     Returns a :class:`rsunfold.infer.features.run.Selected` with ``indices`` (zero-based), ``data`` (what was chosen, in
@@ -218,7 +220,9 @@ def select_features(
 
     path = _path(data, nodata, var, wavelengths)
     wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
-    chosen = Options(var=var, features=features, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order)
+    chosen = Options(
+        var=var, features=features, header=header, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order
+    )
     ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
     given = data if path is None else path
     return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)

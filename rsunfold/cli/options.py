@@ -27,6 +27,13 @@ Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or a GDAL
 Band = Annotated[int | None, typer.Option(min=1, help="Band to use, counted from 1, if the image has several.")]
 Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]
 Device = Annotated[str, typer.Option(help="auto (cuda if available, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
+Header = Annotated[
+    str | None,
+    typer.Option(
+        metavar="yes|no",
+        help="Text tables: whether the first row (with --features rows: the first column) holds names; default: looks.",
+    ),
+]
 Memory = Annotated[
     str | None, typer.Option(help="Memory limit for the whole process, such as 2GB; default: half of the free memory.")
 ]

@@ -9,9 +9,19 @@ import typer
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes, show
-from rsunfold.cli.options import Envi, Memory, Overwrite, Quiet, SkipExisting, Threads, Verbose, refuse_contradiction
+from rsunfold.cli.options import (
+    Envi,
+    Header,
+    Memory,
+    Overwrite,
+    Quiet,
+    SkipExisting,
+    Threads,
+    Verbose,
+    refuse_contradiction,
+)
 from rsunfold.cli.running import each_input, input_files, use_threads
-from rsunfold.cli.words import model_options, names_of, ranges
+from rsunfold.cli.words import model_options, names_of, ranges, yes_or_no
 from rsunfold.registry import DEFAULTS
 
 
@@ -61,6 +71,7 @@ def select_features(
         str | None,
         typer.Option(help="Tables: column with the labels, which is not used for the ranking but kept in the output."),
     ] = None,
+    header: Header = None,
     rank: Annotated[
         int | None,
         typer.Option(min=1, help="Number of components that the model looks for; default: chosen from their variance."),
@@ -105,6 +116,7 @@ def select_features(
         features=features,
         ignore=names_of(ignore),
         label=label,
+        header=yes_or_no(header, "--header"),
         drop=ranges(drop, "--drop"),
         keep=ranges(keep, "--keep"),
         rank_order=rank_order,

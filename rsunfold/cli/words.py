@@ -56,6 +56,13 @@ def names_of(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
+def yes_or_no(text: str | None, option: str) -> bool | None:
+    """``yes`` or ``no`` as True or False, None as it is; raises UsageError."""
+    if text not in (None, "yes", "no"):
+        raise UsageError(f"{option} takes yes or no, not {text!r}.")
+    return None if text is None else text == "yes"
+
+
 def model_options(**given: int | bool | None) -> dict[str, int | bool | None]:
     """Those that were given; a switch that is off was not."""
     return {name: value for name, value in given.items() if value is not None and value is not False}

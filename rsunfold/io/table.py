@@ -17,7 +17,7 @@ from rsunfold.errors import InputError, OutputError, UsageError
 from rsunfold.io.atomic import atomic_path
 from rsunfold.io.csvfile import write_rows
 from rsunfold.io.damage import named
-from rsunfold.io.texttable import Raw, label_place, places, read_text
+from rsunfold.io.texttable import Raw, label_place, numbering, places, read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz", ".parquet")
@@ -43,6 +43,11 @@ class Table:
     labels: NDArray[Any] | None = None
     kept: tuple[tuple[str, tuple[str, ...]], ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def held(self) -> int:
+        """Bytes of the values in memory."""
+        return self.data.nbytes + (0 if np.shares_memory(self.data, self.stored) else self.stored.nbytes)
 
     def name(self, index: int) -> str:
         """How the feature ``index`` (from 0) is called: by its name, else by its number from 1."""
@@ -84,16 +89,20 @@ def read_table(
     features: str | None = "columns",
     ignore: Sequence[str] = (),
     label: str | None = None,
+    header: bool | None = None,
+    room: int | None = None,
 ) -> Table:
     """Read a table, samples in rows and features in columns, or the other way with ``features`` "rows".
 
     None as ``features`` asks the labels: where they are as many as the columns and not as the rows, features are rows.
     var : array of a MAT or NPZ file; None takes the one called X, fea or data, else the only matrix. ignore : columns
     that are no features, by name or number from 1. label : the column of labels of a text or Parquet table; None takes
-    one called label, class or gnd. Labels of MAT and NPZ files are the vector called Y, gnd or label.
+    one called label, class or gnd. Labels of MAT and NPZ files are the vector called Y, gnd or label. header : whether
+    a text table has one; None looks. room : bytes that a text table may take, None for any number.
 
-    Raises InputError when the file is missing or unreadable, holds text, NaN or fewer than two samples, or when its
-    labels say that it is transposed; UsageError for a column or direction that is not known.
+    Raises InputError when the file is missing or unreadable, holds text, NaN or fewer than two samples, when its labels
+    say that it is transposed, or its first row may be a header or a sample; UsageError for a column or direction that
+    is not known; DeviceError when a text table needs more than ``room``.
     """
     name = str(path)
     if features not in (None, *DIRECTIONS):
@@ -101,7 +110,10 @@ def read_table(
     _require(path)
     suffix = Path(path).suffix.lower()
     if suffix in TEXT_SUFFIXES:
-        raw = read_text(name, ignore, label, axis="row" if features == "rows" else "column")
+        axis = "row" if features == "rows" else "column"
+        raw = read_text(name, ignore, label, axis=axis, header=header, room=room)
+    elif header is not None:
+        raise UsageError(f"--header applies to tables of text, but {name} is none.")
     elif suffix == ".parquet":
         raw = _from_parquet(name, ignore, label)
     else:
@@ -301,10 +313,14 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> Raw:
     if not inside:
         raise InputError(f"{path} contains no column that is a feature.")
     values = np.column_stack([columns[i].to_numpy(zero_copy_only=False).astype(np.float64) for i in inside])
+    found, of_numbers = numbering(values, [names[i] for i in inside], (), "column")
+    values = np.delete(values, found, axis=1)
+    out = sorted({*out, *(inside[i] for i in found)})
+    inside = [i for i in inside if i not in out]
     labels = None if place is None else np.asarray(columns[place].to_pylist())
     kept = tuple((names[i], tuple("" if v is None else str(v) for v in columns[i].to_pylist())) for i in out)
     where = "" if place is None else f"the column {names[place]!r}"
-    return Raw(values, "the table", [names[i] for i in inside], labels, where, kept, tuple(notes))
+    return Raw(values, "the table", [names[i] for i in inside], labels, where, kept, (*notes, *of_numbers))
 
 
 def _pyarrow(path: str) -> Any:

@@ -1,26 +1,38 @@
-"""Tables of text: what separates cells, which line is the header, and which columns are features."""
+"""Tables of text: which line is the header, and which columns are features."""
 
 from __future__ import annotations
 
-import csv
-import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import InputError, UsageError
+from rsunfold.io.textcells import Row, TextCells, is_missing, is_word
 
 LABEL_COLUMNS = ("label", "labels", "class", "gnd")
 """Columns of a text or Parquet table that are taken as labels unasked, in lower case; a column ``y`` may be a
 coordinate."""
-
-Cells = list[list[str]]
+UNNAMED = ("", "unnamed: 0")
+"""The name of an index as pandas writes it, and as it reads and writes it again."""
+INDEX_COLUMNS = (*UNNAMED, "id", "fid", "gid", "oid", "objectid", "index", "row", "nr", "no", "no.")
+"""Columns that are taken to number the samples where they count up, in lower case."""
+COUNTED = 4
+"""Fewest samples whose numbers tell that they count up."""
+FEW_NAMES, ALIKE = 5, 0.05
+"""Fewest numbers in a row, and largest share of the other rows that rise or fall from column to column, too, for a
+row that does so to be no sample."""
+BEYOND = 2.0
+"""How far names lie beyond all values of their columns, in units of the largest of these."""
+EVEN = 0.01
+"""Share of their step by which the steps of evenly spaced names may differ: wavelengths are rounded."""
+LOOKED_AT = 2**20
+"""Cells below the first row that are compared with it."""
+UNCLEAR = "unclear"
 
 
 @dataclass
@@ -36,105 +48,47 @@ class Raw:
     notes: tuple[str, ...] = ()
 
 
-_DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+(?:[eE][-+]?\d+)?)")
-_SEPARATING_COMMA = re.compile(r"(?<!\d),|,(?!\d)")
-
-
-def read_text(path: str, ignore: Sequence[str], label: str | None, *, axis: str) -> Raw:
+def read_text(
+    path: str,
+    ignore: Sequence[str],
+    label: str | None,
+    *,
+    axis: str,
+    header: bool | None = None,
+    room: int | None = None,
+) -> Raw:
     """A text table whose features are its columns or rows, as ``axis`` ("column" or "row") says; see
     :func:`rsunfold.io.table.read_table`."""
-    rows, notes = _cells(path)
+    cells = TextCells(path)
+    found = cells.numbers(room)
     if axis == "row":
-        rows = [list(column) for column in zip(*rows, strict=True)]
-    table, of_header = _headed(rows, [*ignore, *([] if label is None else [label])], axis)
+        top, values, words, held = cells.columns([0])[0], found.values.T, found.words_beside, cells.rows
+    else:
+        top, values, words, held = [*map(cells.text, cells.first)], found.values, found.words_below, cells.columns
+    asked = [*ignore, *([] if label is None else [label])]
+    table, of_header = _headed(path, _Columns(axis, top, values, words, held), asked, header)
     aside, place, of_roles = _roles(path, table, ignore, label)
-    inside = [i for i in range(len(table.cells)) if i not in aside]
-    values, of_numbers = _numbers(path, table, inside)
+    inside = [i for i in range(len(words)) if i not in {*aside}]
+    _refuse_words(path, table, inside)
+    kept = dict(zip(aside, table.cells(aside), strict=True))
     return Raw(
-        values,
+        _only(table.values, inside),
         "the table",
         [table.names[i] for i in inside] if table.top else (),
-        None if place is None else np.array(table.cells[place]),
+        None if place is None else np.array(kept[place]),
         "" if place is None else f"the {axis} {table.names[place]!r}",
-        tuple((table.names[i], tuple(table.cells[i])) for i in aside),
-        (*notes, *of_header, *of_roles, *of_numbers),
+        tuple((table.names[i], tuple(some)) for i, some in kept.items()),
+        (*(["decimal commas were read as points"] if found.commas else []), *of_header, *of_roles),
     )
-
-
-def _cells(path: str) -> tuple[Cells, list[str]]:
-    """Rows of equally many cells, with decimal points, and notes; raises InputError.
-
-    Of lines at the top that begin with #, as NumPy writes them, the last one is the header where it has as many cells
-    as the rows; the others are comments.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            start = file.read(2**16)
-            file.seek(0)
-            lines = [line for line in start.splitlines() if line.strip()]
-            first = next((line for line in lines if not line.startswith("#")), *lines[:1] or [""])
-            first = re.sub('"[^"]*"', '""', first)
-            # The one that the first line has most of; a table of one column has none. Where others separate numbers,
-            # commas may stand for decimal points.
-            decimal = re.search("[;\t]", first) and not _SEPARATING_COMMA.search(first)
-            delimiter = max(";\t" if decimal else ",;\t", key=first.count)
-            if not first.count(delimiter) and len(first.split()) > 1:
-                rows = [line.split() for line in file]
-            else:
-                rows = list(csv.reader(file, delimiter=delimiter))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as a table of text ({error}).") from None
-    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
-    rows = _without_comments(rows)
-    if not rows:
-        raise InputError(f"{path} is empty.")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            raise InputError(f"{path}: row {number} has {len(row)} cells, but the first has {len(rows[0])}.")
-    pointed = [[_DECIMAL_COMMA.sub(r"\1.\2", c) if _DECIMAL_COMMA.fullmatch(c) else c for c in row] for row in rows]
-    if (delimiter == "," and "," in first) or pointed == rows:
-        return rows, []
-    return pointed, ["decimal commas were read as points"]
-
-
-def _without_comments(rows: Cells) -> Cells:
-    """Rows whose first lines are no comments, see :func:`_cells`."""
-    body = next((i for i, row in enumerate(rows) if not row[0].startswith("#")), 0)
-    if not body:
-        return rows
-    for header in (rows[body - 1], rows[body - 1][1:]):  # "# a" and "#", "a"
-        named = [header[0].removeprefix("#").strip(), *header[1:]] if header else []
-        if len(named) == len(rows[body]):
-            return [named, *rows[body:]]
-    return rows[body:]
-
-
-def _is_number(cell: str) -> bool:
-    if "_" in cell:  # Python reads plot 1_2 as 12
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_text(cells: Sequence[str]) -> bool:
-    """Whether a column is one of words: some cell is neither a number nor a sign for none."""
-    return any(not _is_number(c) and c.lower() not in _NO_NUMBER for c in cells)
-
-
-_NO_NUMBER = ("", "na", "n/a", "nan", "null", "none", "-", "?")
 
 
 def missing_labels(labels: Iterable[Any]) -> list[bool]:
     """Which labels are none: None, NaN, the text of an empty cell, and beside numbers the words for none; beside other
     words, ``none`` may be a class."""
     given = list(labels)
-    numbers = any(isinstance(label, str) and _is_number(label) and label.lower() != "nan" for label in given)
-    words = _NO_NUMBER if numbers else ("", "nan")
+    numbers = any(isinstance(x, str) and not is_word(x) and not is_missing(x, beside_numbers=True) for x in given)
     return [
-        label is None or label != label or (isinstance(label, str) and label.strip().lower() in words)
+        label is None or label != label or (isinstance(label, str) and is_missing(label, beside_numbers=numbers))
         for label in given
     ]
 
@@ -143,75 +97,187 @@ def missing_labels(labels: Iterable[Any]) -> list[bool]:
 class _Columns:
     """A text table whose features are columns, which the file calls ``axis``.
 
-    top : its header; empty without one. cells : what stands below it, by column. words : which columns are no numbers.
+    top : its header; empty without one. values float64 (samples, columns), NaN where there is no number. words : which
+    columns hold words. held : gives the cells of some columns, with the header.
     """
 
     axis: str
     top: list[str]
-    cells: Cells
-    words: list[bool]
+    values: NDArray[np.float64]
+    words: Mask
+    held: Callable[[Sequence[int]], list[Row]]
 
     @property
     def names(self) -> list[str]:
         """Of all columns: those of the header, else their numbers from 1."""
-        return [name or f"{self.axis} {i}" for i, name in enumerate(self.top or [""] * len(self.cells), start=1)]
+        return [name or f"{self.axis} {i}" for i, name in enumerate(self.top or [""] * len(self.words), start=1)]
+
+    def cells(self, places: Sequence[int]) -> list[Row]:
+        """What stands in some columns, without the header."""
+        return [cells[1:] if self.top else cells for cells in self.held(places)]
 
 
-def _headed(rows: Cells, asked: Sequence[str], axis: str) -> tuple[_Columns, list[str]]:
-    """The table by columns, its first row as the header where it is one, and notes; asked : columns, some by name."""
-    top = rows[0]
-    body = [list(column) for column in zip(*rows[1:], strict=True)] or [[] for _ in top]
-    words = [_is_text(column) for column in body]
-    # A word above numbers is a name; above words it may be one of them.
-    header = any(_is_text([name]) and not below for name, below in zip(top, words, strict=True)) or all(words)
-    header |= any(name in top and not _is_place(name, len(top)) for name in asked)
-    numbered = not header and _are_numbers(top) and len(rows) > 1
-    notes = [f"the first sample numbers the {axis}s, so it was taken as their names"] if numbered else []
-    if header or numbered or _are_wavelengths(rows, words):
-        return _Columns(axis, top, body, words), notes
-    body = [[first, *column] for first, column in zip(top, body, strict=True)]
-    return _Columns(axis, [], body, [_is_text(column) for column in body]), notes
+def _headed(path: str, given: _Columns, asked: Sequence[str], header: bool | None) -> tuple[_Columns, list[str]]:
+    """The table, its first row as the header where it is one, and notes; InputError where it may as well be a sample.
+
+    given : with the first row both as the header and among the values, ``words`` below it. asked : columns, some by
+    name. header : whether there is one, where the user says so.
+    """
+    top, axis = given.top, given.axis
+    plain = _Columns(axis, [], given.values, given.words | np.array([is_word(c) for c in top]), given.held)
+    headed = _Columns(axis, top, given.values[1:], given.words, given.held)
+    if header is not None:
+        return headed if header else plain, []
+    if _has_names(top, given.words) or any(name in top and not _is_place(name, len(top)) for name in asked):
+        return headed, []
+    why = _why_names(headed, given.values[0])
+    if why == UNCLEAR:
+        line = "row" if axis == "column" else "column"
+        raise InputError(
+            f"{path}: the first {line} may hold the names of the {axis}s, such as wavelengths, or a sample; say with "
+            "--header whether it holds names."
+        )
+    return (headed, [f"the first sample {why}, so it was taken as their names"]) if why else (plain, [])
+
+
+def _has_names(top: Sequence[str], below: Mask) -> bool:
+    """Whether the first row holds words that are names: a word above numbers is one, above words it may be one of
+    them."""
+    known = any(name.lower() in (*LABEL_COLUMNS, "id") for name in top)
+    return (
+        known or bool(below.all()) or any(is_word(name) and not words for name, words in zip(top, below, strict=True))
+    )
+
+
+def _why_names(table: _Columns, first: Real) -> str:
+    """What says that a first row of numbers holds the names of the columns below; UNCLEAR where it may be a sample,
+    empty where it is one."""
+    axis, below = table.axis, table.values
+    if not len(below):
+        return ""
+    if _are_numbers(table.top):
+        return f"numbers the {axis}s"
+    unnamed = table.top[0] == "" and (table.words[0] or not np.isnan(below[:, 0]).any())
+    if unnamed and len(first) > 1 and not np.isnan(first[1:]).any():
+        return f"has no first cell but numbers above the {axis}s"
+    used = np.flatnonzero(~table.words)
+    rows = below[: max(20, LOOKED_AT // max(1, len(used)))][:, used]
+    rows = rows[~np.isnan(rows).any(axis=1)]
+    if len(used) < 2 or not len(rows) or np.isnan(first[used]).any():
+        return ""
+    found = _unlike_samples(first[used], rows, len({table.top[i] for i in used}) == len(used))
+    if found and len(used) < len(first):
+        told = [i for i in range(len(first)) if i not in {*used.tolist()}]
+        recurs = any(table.top[i] in cells for i, cells in zip(told, table.cells(told), strict=True))
+        found = UNCLEAR if recurs else found
+    return found and (found if found == UNCLEAR else f"gives numbers unlike the values of the {axis}s")
+
+
+def _unlike_samples(first: Real, rows: Real, distinct: bool) -> str:
+    """Whether the numbers ``first`` (d,) are no sample like the ``rows`` (n, d) below: UNCLEAR or empty where not.
+    distinct : whether no two of them are written alike.
+
+    Names such as wavelengths rise or fall, where samples do not; are evenly spaced; lie beyond all values of their
+    columns; are whole above fractions, or fractions above whole numbers. Two of these signs tell, one is unclear.
+    """
+    d = len(first)
+    step = np.diff(first)
+    in_turn = bool((step > 0).all() or (step < 0).all())
+    steps = np.diff(rows, axis=1)
+    alike = ((steps > 0).all(axis=1) | (steps < 0).all(axis=1)).mean()
+    away = np.maximum(rows.min(axis=0) - first, first - rows.max(axis=0))
+    beyond = bool((away > BEYOND * np.abs(rows).max(axis=0)).all())
+    whole, fractions = first == np.rint(first), (rows != np.rint(rows)).any(axis=0)
+    kind = bool((whole.all() and fractions.all()) or not (whole.any() or fractions.any()))
+    many = d >= FEW_NAMES
+    even = many and bool((np.abs(step - step.mean()) <= EVEN * abs(step.mean())).all())
+    alone = many and alike <= ALIKE
+    if in_turn and (beyond + kind + even + alone >= 2 if many else beyond and kind and d > 2):
+        return "names"
+    if in_turn:
+        unclear = beyond or (many and (kind or even)) or (alone and d > FEW_NAMES)
+    else:
+        unclear = (d > 2 and beyond) or (kind and many and distinct)
+    return UNCLEAR if unclear else ""
 
 
 def _roles(
     path: str, table: _Columns, ignore: Sequence[str], label: str | None
 ) -> tuple[list[int], int | None, list[str]]:
     """The columns that are no features, that of the labels or None, and notes; UsageError as :func:`places` raises."""
-    names, axis, first = table.names, table.axis, table.cells[0]
-    index: list[int] = []
-    notes: list[str] = []
-    unnamed = table.top[:1] in ([""], ["Unnamed: 0"])  # as pandas writes an index, and reads and writes it again
-    numbers = [int(cell) for cell in first if cell.isdecimal()]
-    counts = len(numbers) == len(first) > 1 and len({*numbers}) == len(numbers)
-    # The first line of a file whose features are rows is its header, which no sample stands in.
-    in_turn = axis == "row" and len(numbers) > 3 and all(b == a + 1 for a, b in pairwise(numbers))
-    in_turn &= len(names) > 1 and label_place(path, names, label, axis) != 0
-    if counts and (unnamed or in_turn):
-        why = "has no name and" if unnamed else "counts up and so"
-        notes.append(f"the first {axis} {why} numbers the samples, so it is not a feature")
-        index = [0]
-    aside = [*index, *places(path, names, ignore, axis)]
+    names, axis = table.names, table.axis
+    ignored = places(path, names, ignore, axis)
     place = label_place(path, names, label, axis)
-    if label is None and place in aside:
+    if label is None and place in ignored:
         place = None
+    notes = []
     if label is None and place is not None:
         notes.append(f"the {axis} {names[place]!r} was taken as labels, so it is not a feature")
-    return sorted({*aside, *([] if place is None else [place])}), place, notes
+    aside = {*ignored, *([] if place is None else [place])}
+    index, of_index = numbering(table.values, table.top, aside, axis)
+    return sorted({*aside, *index}), place, [*of_index, *notes]
 
 
-def _numbers(path: str, table: _Columns, inside: Sequence[int]) -> tuple[NDArray[np.float64], list[str]]:
-    """Values (samples, features) of the columns ``inside``, NaN where a cell has none, and notes; InputError where one
-    of them holds words."""
-    names, axis, cells = table.names, table.axis, table.cells
+def numbering(
+    values: NDArray[np.float64], names: Sequence[str], aside: Iterable[int], axis: str
+) -> tuple[list[int], list[str]]:
+    """The columns of a table (samples, columns) that number the samples, so that they are no features, and notes.
+
+    Those called as such are, where they count up; the first one without a name, where its whole numbers differ; of
+    features in rows the first, too. Of others that count up, and of those called so whose whole numbers differ, a note
+    tells. names : as the file gives them, empty for none. aside : columns that are none anyway.
+    """
+    found, notes, told = [], [], []
+    for i in sorted({*_candidates(values, names)} - {*aside}):
+        name = names[i] if names else None
+        turn = len(values) >= COUNTED and bool((np.diff(values[:, i]) == 1).all())
+        if i == 0 and name is not None and name.lower() in UNNAMED:
+            why = f"first {axis} has no name and"
+        elif turn and name is not None and name.lower() in INDEX_COLUMNS:
+            why = f"{axis} {name!r}"
+        elif turn and i == 0 and axis == "row":
+            why = "first row counts up and so"
+        else:
+            told.append(name or str(i + 1))
+            continue
+        notes.append(f"the {why} numbers the samples, so it is not a feature")
+        found.append(i)
+    if told:
+        more = f" (and {len(told) - 1} more like it)" if len(told) > 1 else ""
+        notes.append(
+            f"the {axis} {told[0]!r}{more} has another whole number in every sample; if it numbers them, leave it out "
+            f"with --ignore {shlex.quote(','.join(told[:8]))}"
+        )
+    return found, notes
+
+
+def _candidates(values: NDArray[np.float64], names: Sequence[str]) -> Iterable[int]:
+    """Columns of whole numbers from 0 on, none twice, that count up or are called as those that number samples."""
+    if len(values) < 2 or values.shape[1] < 2:
+        return
+    turn = (np.diff(values[:COUNTED], axis=0) == 1).all(axis=0) & (len(values) >= COUNTED)
+    called = np.array([name.lower() in INDEX_COLUMNS for name in names] or [False] * len(turn))
+    for i in np.flatnonzero(turn | called).tolist():
+        column = values[:, i]
+        if not (column >= 0).all() or (column != np.rint(column)).any() or len(np.unique(column)) < len(column):
+            continue
+        if called[i] or (np.diff(column) == 1).all():
+            yield i
+
+
+def _refuse_words(path: str, table: _Columns, inside: Sequence[int]) -> None:
+    """Raise InputError where one of the columns ``inside`` holds words, or there is none."""
+    names, axis = table.names, table.axis
     wrong = [i for i in inside if table.words[i]]
-    if wrong and len(wrong) == len(cells):
+    if wrong and len(wrong) == len(table.words):
         raise InputError(f"{path} contains no {axis} of numbers.")
     if wrong:
-        first = next(cell for cell in cells[wrong[0]] if _is_text([cell]))
+        cells = table.cells(wrong[:1])[0]
+        first = next(cell for cell in cells if is_word(cell))
         more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
         given = shlex.quote(",".join(names[i] if table.top else str(i + 1) for i in wrong[:8]))
         turn = ""
-        if wrong == [0] and axis == "column" and len({*cells[0]}) == len(cells[0]):
+        if wrong == [0] and axis == "column" and len({*cells}) == len(cells):
             turn = "; if these are the names of features, use --features rows"
         raise InputError(
             f"{path}: the {axis} {names[wrong[0]]!r} contains text such as {first!r}{more}; leave it out with "
@@ -219,27 +285,16 @@ def _numbers(path: str, table: _Columns, inside: Sequence[int]) -> tuple[NDArray
         )
     if not inside:
         raise InputError(f"{path} contains no {axis} that is a feature.")
-    numbers = [[cell if _is_number(cell) else "nan" for cell in cells[i]] for i in inside]
-    values = np.array(numbers, dtype=np.float64).T if cells[0] else np.empty((0, len(inside)))
-    rises = np.diff(values[0]) > 0 if len(values) and not table.top else np.zeros(0, bool)
-    if rises.size > 6 and rises.all() and not (np.diff(values[1:]) > 0).all(axis=1).any():
-        told = "the values of the first sample increase from feature to feature; if they are wavelengths, remove it"
-        return values, [told]
-    return values, []
 
 
-def _rises(cells: Sequence[str]) -> bool:
-    return all(float(low) < float(high) for low, high in pairwise(cells))
-
-
-def _are_wavelengths(rows: Cells, text: Sequence[bool]) -> bool:
-    """Whether the first row, a word and numbers, names a column of words and gives the wavelengths of the others."""
-    numbers = [[cell for cell, words in zip(row, text, strict=True) if not words] for row in rows]
-    if all(text) or not any(text) or len(numbers[0]) < 5 or not all(map(_is_number, numbers[0])):
-        return False
-    recurs = any(row[i] == rows[0][i] for row in rows[1:] for i, words in enumerate(text) if words)
-    others = [_rises(row) for row in numbers[1:] if all(map(_is_number, row))]
-    return not recurs and _rises(numbers[0]) and 2 * sum(others) < len(others)
+def _only(values: NDArray[np.float64], inside: Sequence[int]) -> NDArray[np.float64]:
+    """The columns ``inside``, rising, of an array, which they take the place of: a copy might not fit in memory."""
+    if len(inside) < values.shape[1]:
+        step = max(1, LOOKED_AT // values.shape[1])
+        for start in range(0, len(values), step):
+            part = values[start : start + step]
+            part[:, : len(inside)] = part[:, inside]
+    return values[:, : len(inside)]
 
 
 def _are_numbers(top: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import scipy.io
 
+import rsunfold
 from rsunfold.infer.features.source import ImageBands
 from rsunfold.io import open_cube
 from rsunfold.simulate.hyperspectral import hyperspectral_scene
@@ -84,6 +85,24 @@ def test_a_table(call, table, tmp_path):
     call(SELECT, table, "-k", 2, "-o", tmp_path / "all", *FAST, "--label", "a", "--ignore", "b")
     told = json.loads((tmp_path / "all" / "table_ranking.json").read_text())
     assert told["columns_kept_aside"] == ["a", "b"] and told["features"] == 5
+
+
+def test_whether_a_table_has_a_header_is_asked_where_it_is_not_clear(call, fails, tmp_path):
+    data = np.random.default_rng(0).random((9, 4)).round(3)
+    rows = ["900,410,700,label", *(",".join(map(str, [*row[:3], i % 2])) for i, row in enumerate(data))]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    (tmp_path / "b.csv").write_text("\n".join([rows[0].replace("label", "555"), *rows[1:]]))
+    call(SELECT, tmp_path / "a.csv", "-k", 2, "-o", tmp_path / "out", *FAST)
+    message = fails(3, SELECT, tmp_path / "b.csv", "-k", 2, "-o", tmp_path / "out", *FAST)
+    assert "say with --header whether it holds names" in message
+    call(SELECT, tmp_path / "b.csv", "-k", 2, "-o", tmp_path / "out", *FAST, "--header", "yes")
+    told = json.loads((tmp_path / "out" / "b_ranking.json").read_text())
+    assert (
+        told["samples"] == 9 and told["header"] is True and set(told["selected_names"]) <= {"900", "410", "700", "555"}
+    )
+    assert rsunfold.select_features(tmp_path / "b.csv", k=2, header=False).summary["samples"] == 10
+    words = ("--features", 2, "--repeats", 1, "--model", "css", "--json", tmp_path / "r.json")
+    call(*EVALUATE, "--data", tmp_path / "b.csv", "--label", "555", "--header", "yes", *words)
 
 
 def test_a_mat_file_is_an_image_or_a_table(call, fails, scene_data, tmp_path):
@@ -188,6 +207,8 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--drop and --keep leave no band"),
         (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore applies to tables"),
         (("-k", 3, "--features", "rows", *FAST), 2, "--features rows applies to tables"),
+        (("-k", 3, "--header", "no", *FAST), 2, "--header applies to tables"),
+        (("-k", 3, "--header", "maybe", *FAST), 2, "--header takes yes or no, not 'maybe'"),
         (("-k", 3, "--features", "lines", *FAST), 2, "features must be columns or rows, not 'lines'"),
         (("-k", 3, "--model", "cs"), 2, "unknown model 'cs' for select-features; did you mean 'css'?"),
         (("-k", 3, "--published", *FAST), 2, "css has no option 'published'"),

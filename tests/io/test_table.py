@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import tracemalloc
 import zipfile
 
 import h5py
@@ -11,6 +12,7 @@ import scipy.io
 import scipy.sparse
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
+from rsunfold.io import textcells
 from rsunfold.io.table import is_table, read_table, write_columns
 
 DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
@@ -153,15 +155,161 @@ def test_wavelengths_beside_a_word_are_names(csv):
     assert table.names == tuple(map(str, wavelengths)) and len(table.data) == 4
     with pytest.raises(InputError, match="'site' contains text such as 's0'; leave it out with --ignore site"):
         read_table(csv(("site", *wavelengths), *rows))
-    again = read_table(csv(("s1", *wavelengths), *rows), ignore=["1"])  # a word that comes again is no name
-    assert not again.names and len(again.data) == 5
+    again = csv(("s1", *wavelengths), *rows)  # a word that comes again is hardly a name
+    with pytest.raises(
+        InputError, match="the first row may hold the names of the columns, such as wavelengths, or a s"
+    ):
+        read_table(again, ignore=["1"])
+    assert read_table(again, ignore=["1"], header=False).data[0].tolist() == list(wavelengths)
+    assert read_table(csv(("gnd", 7, 8), ("a", 1, 2), ("b", 2, 1))).names == ("7", "8")  # the name of labels
 
 
-def test_a_first_line_of_wavelengths_is_told(csv):
-    data = np.random.default_rng(1).normal(size=(4, 9))
-    path = csv([400 + 10 * i for i in range(9)], *data)
-    assert "wavelengths" in read_table(path).notes[0]
-    assert not read_table(csv(*data)).notes
+SPECTRA = np.sort(np.random.default_rng(1).random((12, 8)), axis=1)  # of soils: every one rises
+REFLECTANCES = np.random.default_rng(1).random((12, 8))
+STEPS = np.arange(400, 480, 10)
+
+
+@pytest.mark.parametrize("count", [3, 6, 8])
+@pytest.mark.parametrize(
+    ("names", "data"),
+    [
+        (STEPS, REFLECTANCES),
+        (STEPS, SPECTRA),
+        (STEPS[::-1], SPECTRA),
+        (4000 - 1.928 * np.arange(8), REFLECTANCES * 3),
+        (STEPS, np.rint(REFLECTANCES * 1000)),
+        (np.linspace(0.4, 2.5, 8).round(3), np.rint(REFLECTANCES * 1000)),
+    ],
+    ids=["rising", "soil", "falling", "wavenumbers", "counts", "micrometres"],
+)
+def test_a_first_row_unlike_all_samples_holds_names(names, data, count, csv):
+    path = csv(names[:count], *data[:, :count])
+    if count == 3 and not (data is SPECTRA or (data is REFLECTANCES and names is STEPS)):  # three may be in turn
+        assert read_table(path, header=True).names == tuple(map(str, names[:3]))
+        return
+    table = read_table(path)
+    assert table.names == tuple(map(str, names[:count])) and len(table.data) == 12
+    assert table.notes == (
+        "the first sample gives numbers unlike the values of the columns, so it was taken as their names",
+    )
+    assert len(read_table(path, header=False).data) == 13
+
+
+@pytest.mark.parametrize(
+    ("first", "data"),
+    [
+        ([f"400.{i}" for i in range(8, 13)], REFLECTANCES[:, :5]),  # which pandas makes of columns of one name
+        ([443, 482, 561, 655, 865, 1609, 2201], np.rint(REFLECTANCES[:, :7] * 5000)),
+        ((900, 410, 700, 555), REFLECTANCES[:, :4]),  # from best to worst
+        (STEPS + 0.5, 400 + SPECTRA * 80),
+    ],
+)
+@pytest.mark.parametrize("direction", ["columns", "rows"])
+def test_whether_a_first_row_holds_names_is_asked_where_it_may_be_a_sample(first, data, direction, csv):
+    rows = [first, *data.tolist()]
+    path = csv(*(rows if direction == "columns" else zip(*rows, strict=True)))
+    line = "row" if direction == "columns" else "column"
+    with pytest.raises(
+        InputError, match=f"the first {line} may hold the names of .*; say with --header whether it holds"
+    ):
+        read_table(path, features=direction)
+    np.testing.assert_array_equal(read_table(path, features=direction, header=True).data, data)
+    assert len(read_table(path, features=direction, header=False).data) == len(data) + 1
+
+
+def test_a_first_sample_in_turn_stays_one(csv):
+    rng = np.random.default_rng(0)
+    for data in (SPECTRA, rng.normal(size=(9, 4)), np.rint(SPECTRA * 1000), rng.poisson(3, (40, 5)), REFLECTANCES):
+        for rows in (np.vstack([np.sort(data[:1]), data[1:]]), data) if data.shape[1] < 6 else (data,):
+            table = read_table(csv(*rows))
+            assert not table.names and len(table.data) == len(rows) and not table.notes
+
+
+def test_nothing_above_an_index_makes_the_others_names(csv):
+    for index in (range(5), "vwxyz", np.arange(5) + 0.5):
+        path = csv(("", 4000, 3500, 3000), *([i, *row] for i, row in zip(index, DATA, strict=True)))
+        table = read_table(path, ignore=["1"])
+        assert table.names == ("4000", "3500", "3000") and table.kept[0][1] == tuple(map(str, index))
+        assert "has no first cell but numbers above the columns" in table.notes[0]
+
+
+@pytest.mark.parametrize("name", ["id", "FID", "Unnamed: 0", "index", "no"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_column_called_so_that_counts_up_is_no_feature(name, place, csv):
+    rows = [[*row[:place], 7 + i, *row[place:]] for i, row in enumerate(DATA.tolist())]
+    header = ["a", "b", "c"]
+    header.insert(place, name)
+    table = read_table(csv(header, *rows))
+    assert table.names == ("a", "b", "c") and table.kept == ((name, ("7", "8", "9", "10", "11")),)
+    assert "numbers the samples, so it is not a feature" in table.notes[0] and len(table.notes) == 1
+
+
+def test_other_columns_that_may_number_the_samples_are_told(csv):
+    told = "has another whole number in every sample; if it numbers them, leave it out with --ignore"
+    for header, cell in ((("a", "plot"), lambda i: 3 + i), (("a", "id"), lambda i: 40 - i * i), ((), lambda i: i)):
+        table = read_table(csv(*([header] if header else []), *([row[0], cell(i)] for i, row in enumerate(DATA))))
+        called = header[1] if header else "2"
+        assert table.data.shape == (5, 2) and table.notes == (f"the column '{called}' {told} {called}",)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+def test_encodings(encoding, tmp_path):
+    (tmp_path / "a.csv").write_bytes("é,b\n1,2\n3,5\n".encode(encoding))
+    assert read_table(tmp_path / "a.csv").names == ("é", "b")
+    (tmp_path / "a.csv").write_bytes("é,b\n1,2\n3,5\n".encode("cp1252"))
+    with pytest.raises(InputError, match=r"is not encoded in UTF-8, as .*; save it as such \(in Excel: CSV UTF-8\)"):
+        read_table(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("top", ["sep=;", '"sep=;"', "SEP=;\r"])
+def test_the_delimiter_that_excel_names(top, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{top}\na,1;b\n1,5;2\n3,25;5\n")
+    table = read_table(tmp_path / "a.csv")
+    assert table.names == ("a,1", "b") and table.data.tolist() == [[1.5, 2], [3.25, 5]]
+
+
+def test_true_and_false_are_numbers(csv):
+    table = read_table(csv(("a", "flag"), (1, True), (2, "FALSE"), (4, "true")))
+    assert table.data.tolist() == [[1, 1], [2, 0], [4, 1]]
+    with pytest.raises(InputError, match="'flag' contains text such as 'maybe'"):
+        read_table(csv(("a", "flag"), (1, True), (2, "maybe")))
+
+
+def test_decimal_commas_between_quotes(csv):
+    cell = '"{}"'.format
+    path = csv(("a", "b"), (cell("0,28"), cell("1,056")), (cell("1,5"), 2))
+    assert read_table(path).data.tolist() == [[0.28, 1.056], [1.5, 2]]
+    assert read_table(path).notes == ("decimal commas were read as points",)
+    with pytest.raises(InputError, match="'b' contains text such as '1,056'"):  # which may be a thousand
+        read_table(csv(("a", "b"), (3, cell("1,056")), (4, cell("2,173"))))
+
+
+def test_cells_are_read_in_chunks(csv, monkeypatch):
+    monkeypatch.setattr(textcells, "CHUNK", 2**10)
+    data = np.random.default_rng(0).random((2000, 40)).round(5)
+    path = csv([f"b{i}" for i in range(40)], *data)
+    tracemalloc.start()
+    table = read_table(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(table.data, data)
+    assert peak < 3 * data.nbytes  # text takes ten times as much
+    site = csv(("site", "a", "b", "c"), *([f"s{i}", *row[:3]] for i, row in enumerate(data)))
+    table = read_table(site, ignore=["site"])
+    np.testing.assert_array_equal(table.data, data[:, :3])
+    assert table.kept[0][1][-1] == "s1999"
+    with pytest.raises(InputError, match="row 1500 has 2 cells, but the first has 3"):
+        read_table(csv(*([1, 2] if i == 1499 else [1, 2, i] for i in range(2000))))
+    with pytest.raises(InputError, match="the column 'c' contains text such as 'x'"):
+        read_table(csv(("a", "b", "c"), *((i * i, 2, "x" if i == 1700 else 1) for i in range(2000))))
+
+
+def test_a_table_that_does_not_fit_in_memory_is_not_read(csv):
+    with pytest.raises(
+        DeviceError, match=r"has up to 6 lines of 3 numbers, which need 1 MB .* but --memory leaves 0 MB"
+    ):
+        read_table(csv(*DATA), room=100)
+    assert read_table(csv(*DATA), room=200).data.shape == (5, 3)
 
 
 @pytest.mark.parametrize("name", ["X", "fea", "data"])
@@ -416,14 +564,14 @@ def test_writing(csv, tmp_path):
         ("a;b;c\n1,5;2,5;3,5\n2,5;3,5;4,1\n", ("a", "b", "c")),
         ("1,5;2,5;3,5\n2,5;3,5;4,1\n", ()),
         ("a b c\n1,5 2,5 3,5\n2,5 3,5 4,1\n", ("a", "b", "c")),
-        ("400,5\t405,5\t410,5\n1,5\t2,5\t3,5\n2,5\t3,5\t4,1\n", None),
+        ("4,5\t5,5\t10,5\n1,5\t2,5\t3,5\n2,5\t3,5\t4,1\n", None),
     ],
 )
 def test_decimal_commas(tmp_path, content, names):
     (tmp_path / "a.csv").write_text(content)
     table = read_table(tmp_path / "a.csv")
     if names is None:
-        assert table.data[0].tolist() == [400.5, 405.5, 410.5]
+        assert table.data[0].tolist() == [4.5, 5.5, 10.5]
     else:
         assert table.names == names
     assert table.data[-2:].tolist() == [[1.5, 2.5, 3.5], [2.5, 3.5, 4.1]]

@@ -9,9 +9,9 @@ import typer
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
-from rsunfold.cli.options import Json, Memory, Overwrite, Quiet, Threads, Verbose, refuse_given, refuse_outputs
+from rsunfold.cli.options import Header, Json, Memory, Overwrite, Quiet, Threads, Verbose, refuse_given, refuse_outputs
 from rsunfold.cli.running import use_threads, watched
-from rsunfold.cli.words import names_of, whole_numbers
+from rsunfold.cli.words import names_of, whole_numbers, yes_or_no
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS, model_names
 
@@ -56,6 +56,7 @@ def select_features(
     ] = "plain",
     label: Annotated[str | None, typer.Option(help="Text tables: column with the labels.")] = None,
     ignore: Annotated[str | None, typer.Option(help="Text tables: columns to exclude.")] = None,
+    header: Header = None,
     var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or a GDAL subdataset.")] = None,
     labels_var: Annotated[str | None, typer.Option(help="Images: variable with the labels.")] = None,
     json_file: Json = None,
@@ -82,7 +83,10 @@ def select_features(
         raise UsageError("use either --data, or --image and --labels.")
     if kmeans not in ("plain", "greedy"):
         raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
-    of_tables, of_images = {"features", "kmeans", "label", "ignore"}, {"bands", "train_share", "split", "labels_var"}
+    of_tables, of_images = (
+        {"features", "kmeans", "label", "ignore", "header"},
+        {"bands", "train_share", "split", "labels_var"},
+    )
     if image is not None:
         refuse_given(context, of_tables, "applies to --data and cannot be combined with --image")
     else:
@@ -105,6 +109,7 @@ def select_features(
                 var=var,
                 label=label,
                 ignore=names_of(ignore),
+                header=yes_or_no(header, "--header"),
                 say=told,
             )
     else:

@@ -147,13 +147,15 @@ def evaluate_tables(
     var: str | None = None,
     label: str | None = None,
     ignore: Sequence[str] = (),
+    header: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> FeatureComparison:
     """ACC and NMI of k-means on the first 10, 20, ... ranked features of tables (path by name) with labels.
 
-    numbers : of features. repeats : starts of k-means, seeds ``seed`` and on. plain : one draw for each centre, as in
-    the literature. The features are taken as they are, not standardised; where labels fit the columns, features are
-    the rows. Raises InputError for a table without labels, or samples without one.
+    numbers : of features. header : whether text tables have one, None looks. repeats : starts of k-means, seeds
+    ``seed`` and on. plain : one draw for each centre, as in the literature. The features are taken as they are, not
+    standardised; where labels fit the columns, features are the rows. Raises InputError for a table without labels, or
+    samples without one.
     """
     numbers = check_numbers(numbers, "--features")
     _check_repeats(repeats)
@@ -162,7 +164,8 @@ def evaluate_tables(
     protocol["best"] = "best of the means over the numbers of features, chosen with the labels, as in the literature"
     done = FeatureComparison(("acc", "nmi"), "feature", protocol)
     for name, path in tables.items():
-        table = read_table(path, var=var, features=None, label=label, ignore=ignore)
+        room = rankers[0].room
+        table = read_table(path, var=var, features=None, label=label, ignore=ignore, header=header, room=room)
         if table.labels is None:
             raise InputError(
                 f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
@@ -179,7 +182,7 @@ def evaluate_tables(
         def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, list[float]]:
             return clustering(X[:, columns], labels, seeds, plain)
 
-        columns = TableColumns(table, rankers[0].room)
+        columns = TableColumns(table, room - table.held)
         _enter(done, name, columns, rankers, numbers, range(seed, seed + repeats), measure, say)
     return done
 

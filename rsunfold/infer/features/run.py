@@ -59,12 +59,16 @@ TABLE_KINDS = (".csv", ".npy")
 
 @dataclass(frozen=True)
 class Options:
-    """How files are treated; see ``rsunfold select-features --help``. drop, keep : ranges of wavelengths in nm."""
+    """How files are treated; see ``rsunfold select-features --help``.
+
+    header : whether a text table has one, None looks. drop, keep : ranges of wavelengths in nm.
+    """
 
     var: str | None = None
     features: str = "columns"
     ignore: tuple[str, ...] = ()
     label: str | None = None
+    header: bool | None = None
     drop: Ranges = ()
     keep: Ranges = ()
     rank_order: bool = False
@@ -191,6 +195,8 @@ def _opened(
         given = as_array(given)
         if given.ndim == 2:
             turned = given.T if options.features == "rows" else given
+            if options.header is not None:
+                raise UsageError("header applies to tables of text; an array has none.")
             if wavelengths is not None:
                 raise UsageError("wavelengths apply to cubes; a table has none.")
             table = _array_table(turned, nodata)
@@ -198,13 +204,20 @@ def _opened(
         source = ArrayReader(given, nodata=nodata, wavelengths=wavelengths)
     elif is_table(given, options.var):
         table = read_table(
-            given, var=options.var, features=options.features, ignore=options.ignore, label=options.label
+            given,
+            var=options.var,
+            features=options.features,
+            ignore=options.ignore,
+            label=options.label,
+            header=options.header,
+            room=room,
         )
-        return _table_source(table, room, wanted, options)
+        return _table_source(table, room - table.held, wanted, options)
     else:
         source = given
     asked = [o for o, v in (("--ignore", options.ignore), ("--label", options.label)) if v]
     asked += ["--features rows"] if options.features != "columns" else []
+    asked += ["--header"] if options.header is not None else []
     if asked:
         raise UsageError(
             f"{asked[0]} applies to tables, but {given if isinstance(given, str) else 'a cube'} is an image."
@@ -307,6 +320,7 @@ class _Made:
             "keep_nm": [list(r) for r in o.keep],
             "features_in": o.features,
             "ignored_columns": list(o.ignore),
+            "header": o.header,
             "order_of_output": "rank" if o.rank_order else "wavelength" if s.wavelengths else s.noun,
             "selected": len(self.indices),
             "selected_indices_zero_based": self.indices,

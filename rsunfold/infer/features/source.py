@@ -232,8 +232,9 @@ def refuse_large(data: NDArray[np.float64], room: int) -> None:
     needed = SQUARES * 8 * count**2 + 2 * data.nbytes
     if needed > room:
         raise DeviceError(
-            f"the covariance of {count} features needs {math.ceil(needed / 2**20)} MB on top of the program itself, "
-            f"but --memory leaves {room // 2**20} MB; increase it."
+            f"a copy of {len(data)} samples beside the covariance of {count} features needs "
+            f"{math.ceil(needed / 2**20)} MB on top of the program and the table, but --memory "
+            f"leaves {max(0, room) // 2**20} MB; increase it."
         )
 
 

@@ -278,6 +278,21 @@ def test_a_table(ranker, tmp_path):
     assert turned.indices == done.indices
 
 
+def test_a_table_counts_towards_the_memory(tmp_path):
+    data = np.random.default_rng(0).random((5000, 20)).round(3)
+    np.savetxt(tmp_path / "t.csv", data, delimiter=",", fmt="%.3f")
+    ranker = FeatureRanker("css", memory="4GB")
+    for room, message in (
+        (0.9, "up to 5001 lines of 20 numbers"),
+        (2.9, "5000 samples beside the covariance of 20 features"),
+    ):
+        ranker.memory = ranker.held + int(room * data.nbytes)
+        with pytest.raises(DeviceError, match=message):
+            select_array(str(tmp_path / "t.csv"), ranker, Wanted(count=1), Options())
+    ranker.memory = ranker.held + int(3.1 * data.nbytes)
+    assert select_array(str(tmp_path / "t.csv"), ranker, Wanted(count=1), Options()).data.shape == (5000, 1)
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
 def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
     data = np.random.default_rng(1).integers(0, 99, (20, 6)).astype(np.uint8)
