@@ -6,7 +6,7 @@ import numpy as np
 
 from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
-from rsunfold.ranking import Ranking, by_score, check_most, eigenvectors, standardised
+from rsunfold.ranking import Ranking, by_score, check_most, deviations, eigenvectors, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
 
@@ -14,6 +14,8 @@ STEPS, TOLERANCE = 30, 1e-6
 """Most reweightings, and the change of the row norms below which they end."""
 SAME = 1e-10
 """Difference of eigenvalues, in units of the largest, that is rounding."""
+DIGITS = 9
+"""Decimals of a row norm that rounding, which differs between machines, leaves alone."""
 LEAST = 1e-6
 """Row norm below which a row weighs no more than one of this norm."""
 
@@ -33,6 +35,10 @@ class SPCAFS:
 
     S is the covariance divided by its largest eigenvalue. Each step takes for W the m leading eigenvectors of
     S - weight D, D_ii = p/2 ||w^i||^(p - 2), which raises no step's objective.
+
+    Where few features have nearly all of the variance, W takes exactly m of them: their norms are 1 and all others 0.
+    Norms that are equal to DIGITS decimals are ties, the larger variance first, which is what such a feature adds to
+    the objective.
 
     The paper chooses weight and p by the labels for each set; here they are fixed. components : m, at most d - 1.
     power : p in (0, 2). weight : 0 for plain principal components.
@@ -58,9 +64,9 @@ class SPCAFS:
             # With as many components as features W is square and orthogonal, and every row norm is 1.
             m = min(self.components, max(1, len(C) - 1))
             W = row_sparse(C / np.linalg.eigvalsh(C)[-1], m, self.weight, self.power)
-            scores[used] = np.linalg.norm(W, axis=1)
+            scores[used] = np.linalg.norm(W, axis=1).round(DIGITS)
         about = {"components": self.components, "power": self.power, "weight": self.weight}
-        return Ranking(by_score(scores, conflicts), scores, about)
+        return Ranking(by_score(scores, conflicts, deviations(scene)), scores, about)
 
 
 def _leading_norms(S: Real, m: int, basis: Real | None) -> Real:

@@ -298,6 +298,17 @@ class TestSPCAFS:
         other = np.linalg.norm(row_sparse(-(mirror @ M @ mirror)[np.ix_(order, order)], 5, 0.1, 1.0), axis=1)
         np.testing.assert_allclose(other, first[order], atol=1e-6)
 
+    def test_features_of_equal_norm_come_by_their_variance(self):
+        """Ten features of nearly all the variance have norms of 1, whose rounding says nothing."""
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(16, 60)) * np.where(np.arange(16) % 3 > 0, np.linspace(2, 1, 16), 1e-4)[:, None]
+        x = (x - x.min()) / np.ptp(x)
+        expected = np.argsort(-x.var(axis=1))
+        for given in (x, x[:, rng.permutation(60)], x.astype(np.float32), x / 3 + 0.1):
+            found = SPCAFS().rank(scene_of(np.asarray(given)[:, :, None]), 5)
+            np.testing.assert_array_equal(found.scores[found.order[:10]], 1)
+            assert found.order[:10].tolist() == expected[:10].tolist()
+
     def test_options(self):
         for wrong in ({"components": 0}, {"power": 2}, {"weight": -1}):
             with pytest.raises(UsageError, match="spcafs needs"):
