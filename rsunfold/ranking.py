@@ -150,7 +150,8 @@ def _apart(order: Indices, conflicts: Mask | None, most: int) -> list[int]:
 def by_score(scores: Real, conflicts: Mask | None = None, ties: Real | None = None) -> Indices:
     """Indices (m,) of ``scores`` (d,) from the largest down, ties by index, NaN last.
 
-    ties (d,) : what decides between equal scores before the index does, from the largest down. conflicts : see :meth:`rsunfold.contracts.Selector.rank`; what a better feature excludes is left out.
+    ties (d,) : what decides between equal scores before the index does, from the largest down. conflicts : see
+    :meth:`rsunfold.contracts.Selector.rank`; what a better feature excludes is left out.
     """
     known = -np.where(np.isnan(scores), -np.inf, scores)
     order = np.lexsort((known,) if ties is None else (-ties, known))

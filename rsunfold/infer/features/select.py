@@ -22,6 +22,8 @@ RANKED_WHOLE = 512
 """Up to so many features all are ranked; of more, only as many as are asked for: the time grows with the cube."""
 FIRST_GUESS = 32
 """Features ranked first where a share of the variance is asked for; twice as many until they reach it."""
+TRIED = 64
+"""Numbers of features that are tried one by one, where the choice depends on the number that is asked for."""
 SHORT = 1e-9
 """What a share of the variance may fall short by through rounding."""
 
@@ -137,7 +139,10 @@ class FeatureRanker(Budgeted):
     def _reaching(
         self, scene: Scene, wanted: Wanted, conflicts: Mask | None, nouns: str, gap: str
     ) -> tuple[int, Ranking]:
-        """(fewest features that explain the share that is wanted, the ranking when so many are asked for)."""
+        """(fewest features that explain the share that is wanted, the ranking that they are the first of).
+
+        The ranking is the one for as many, or for the next larger number whose ranking reaches the share at all.
+        """
         d, share = len(scene.mean), float(wanted.variance or 0)
 
         def ranked(most: int) -> tuple[Ranking, Real]:
@@ -154,20 +159,30 @@ class FeatureRanker(Budgeted):
                 )
             most = min(d, 2 * most)
             ranking, explained = ranked(most)
-        count = int(np.argmax(explained >= share - SHORT)) + 1
-        small, reached = ranked(count)
-        if np.array_equal(small.order[:count], ranking.order[:count]):
+        count = _first(explained, share)
+        # No features explain more than as many principal components do.
+        held = np.cumsum(np.linalg.eigvalsh(scene.covariance)[::-1]) / np.trace(scene.covariance)
+        least = min(count, int(np.count_nonzero(held < share - 2 * SHORT)) + 1)
+        if all(np.array_equal(ranked(k)[0].order[:k], ranking.order[:k]) for k in {least, count}):
             return count, ranking
-        # The choice depends on how many are asked for: the fewest that reach the share are found by halving.
-        low, high, best = 0, len(explained), ranking
+        # The choice depends on how many are asked for, and more need not explain more: numbers are tried one by one,
+        # and of very many those that halving leaves.
+        low, high = least - 1, len(explained)
         while high - low > 1:
-            if reached[-1] >= share - SHORT:
-                high, best = count, small
-            else:
-                low = count
-            count = (low + high) // 2
-            small, reached = ranked(max(1, count))
-        return min(high, len(best.order)), best
+            middle = low + 1 if low + 1 < least + TRIED else (low + high) // 2
+            small, reached = ranked(middle)
+            if reached[-1] < share - SHORT:
+                low = middle
+                continue
+            high, count, ranking = middle, _first(reached, share), small
+            if middle < least + TRIED:
+                break
+        return count, ranking
+
+
+def _first(explained: Real, share: float) -> int:
+    """The number of features that ``explained``, which reaches ``share``, first does so with."""
+    return int(np.argmax(explained >= share - SHORT)) + 1
 
 
 def explained_variance(covariance: Real, order: Sequence[int] | NDArray[np.intp]) -> Real:

@@ -75,6 +75,20 @@ def test_a_share_is_asked_for(scene, share, whole, monkeypatch):
         assert len(found.ranking.order) < D
 
 
+@pytest.mark.parametrize("tried", [64, 2])
+@pytest.mark.parametrize("model", ["uniform", "onr", "fspca"])
+def test_a_share_where_more_need_not_explain_more(model, tried, monkeypatch):
+    monkeypatch.setattr(module, "TRIED", tried)
+    x = np.random.default_rng(0).random((30, 25)) @ np.random.default_rng(1).random((25, 60)) / 25
+    given, ranker = scene_of(x[:, None]), FeatureRanker(model)
+    alone = [explained_variance(given.covariance, ranker.rank(given, k).order[:k])[-1] for k in range(1, 31)]
+    for share in np.arange(0.5, 1, 0.03):
+        found = ranker.select(given, Wanted(variance=share))
+        reached = found.explained[: found.count]
+        assert reached[-1] >= share - 1e-9 and (reached[:-1] < share).all()
+        assert tried == 2 or found.count <= 1 + np.argmax(np.array(alone) >= share)
+
+
 def test_more_than_there_are(scene):
     with pytest.raises(UsageError, match="-k 13 is more than the 12 usable bands"):
         FeatureRanker("css").select(scene, Wanted(count=13), noun="band")
