@@ -201,7 +201,7 @@ def select_features(
 
     data : path of an image or a table, or an array: a cube (band, row, col) or a table (sample, feature), any real
         dtype. In cubes, values that are not finite, masked (``numpy.ma``) or equal to ``nodata`` make a pixel invalid;
-        in tables they are refused.
+        in tables they are refused. The columns of a data frame are named as it names them, where all names are text.
     k, variance : how many to choose, or the share of the variance that they have to explain; one of the two.
     options : keyword arguments of the model. min_gap : nm between chosen bands. drop, keep : ranges of wavelengths in
         nm. rank_order : best first, instead of in the order of wavelengths or features. wavelengths : nm, of the bands

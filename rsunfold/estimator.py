@@ -48,8 +48,8 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def fit(self, X: Any, y: Any = None) -> Self:
         """Rank the features of X (samples, features); y is ignored.
 
-        Raises ValueError (:mod:`rsunfold.errors`) for fewer than two samples, values that are masked or not finite,
-        nothing but constant features, and more features asked for than there are.
+        Raises ValueError (:mod:`rsunfold.errors`) for fewer than two samples, values that are masked, not finite or, as
+        -9999, stand for no data, nothing but constant features, and more features asked for than there are.
         """
         from rsunfold.arguments import arguments_named
         from rsunfold.errors import InputError
@@ -85,7 +85,7 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         from rsunfold.cube import measured
         from rsunfold.errors import InputError, UsageError
         from rsunfold.infer.features.select import FeatureRanker, Wanted
-        from rsunfold.infer.features.source import refuse_large, table_scene
+        from rsunfold.infer.features.source import no_data_marks, refuse_large, table_scene
 
         wanted = Wanted(count=self.n_features, variance=None if self.n_features is not None else self.variance)
         if self.n_features is not None and self.n_features > data.shape[1]:
@@ -95,6 +95,8 @@ class FeatureSelector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # sc
         inside = np.flatnonzero(data.max(axis=0) > data.min(axis=0))
         if not inside.size:
             raise InputError("every feature of X is constant; there is nothing to choose from.")
+        names = getattr(self, "feature_names_in_", None)
+        no_data_marks("X", data, inside, lambda i: f"feature {i + 1}" if names is None else str(names[i]))
         ranker = FeatureRanker(self.model, options=self.options, seed=self._seed(), memory=self.memory)
         refuse_large(data, ranker.room)
         chosen = ranker.select(table_scene(data, inside, ranker.seed), wanted)

@@ -84,6 +84,15 @@ def test_memory_and_numbers_that_stand_for_none_are_refused():
         FeatureSelector(3).fit(X)
 
 
+def test_numbers_that_stand_for_no_data_are_refused(X):
+    X = X.copy()
+    X[2, 1] = -9999
+    with pytest.raises(
+        ValueError, match="X: feature 2 holds -9999 in 1 sample, far from all others, which stands for no"
+    ):
+        FeatureSelector(2, model="css").fit(X)
+
+
 def test_masked_values_are_refused():
     X = np.random.default_rng(0).normal(size=(20, 6))
     hidden = np.ma.array(X, mask=np.zeros_like(X, bool))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,13 @@ is another part of the scene, such as land beside a sea whose band hardly varies
 LEAST_FILL, OFF, FAR_OFF = 1e-3, 0.5, 3.0
 """Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
 the range of the others, in units of the range: where these are hardly negative, and where they are."""
+RANGE = (0.1, 99.9)
+"""Percentiles that are the range of numbers, but for a few at its ends."""
+USUAL = (-1, -9, -99, -999, -9999, -99999, -32767, -32768, -273, -273.15)
+"""What usually stands for no data, in degrees Celsius too."""
+FAR_BELOW, BEYOND = 1.0, 10.0
+"""How far such a number lies below all others, in units of their range, and how far any other negative one that stands
+for no data: cameras measure from -20 or -40 degrees, and a cold sky holds just that."""
 NOTABLE = 1e-2
 """Share of the pixels above which it is told that they hold a number that may stand for no data."""
 SATURATED = 1e-2
@@ -98,13 +106,39 @@ def _others(spectra: Samples, value: np.float32, *, partly: bool) -> tuple[float
     others = spectra[:, (spectra != spectra[:1]).any(axis=0) & ~(holds.any(axis=0) if partly else holds.all(axis=0))]
     if not others.size:
         return math.nan, math.nan
-    least, most = np.percentile(others, (0.1, 99.9))
+    least, most = np.percentile(others, RANGE)
     return float(least), float(most)
 
 
 def _holding(cubes: Iterable[Cube], value: np.float32) -> int:
     """Valid pixels that hold a number in every band."""
     return sum(int((cube.valid & (cube.data.astype(np.float32) == value).all(axis=0)).sum()) for cube in cubes)
+
+
+def apart(sample: NDArray[Any], few: float | None = None) -> dict[float, tuple[float, float]]:
+    """Numbers at the ends of the range of a sample (n,) that are far from all others, each with its share of the sample
+    and its distance in units of the range of the others.
+
+    few : more hold each of them; None for as many as of the pixels of an image, where fewer may be defects.
+    Those that stand for no data are among them, but so are cold skies and saturated sensors.
+    """
+    few = max(FEW, LEAST_FILL * sample.size) if few is None else few
+    found: dict[float, tuple[float, float]] = {}
+    for value in (sample.min(), sample.max()) if sample.size else ():
+        others = sample[sample != value]
+        held = sample.size - others.size
+        if held <= few or not others.size:
+            continue
+        least, most = np.percentile(others, RANGE)
+        off = max(least - value, value - most) / (most - least) if most > least else 0.0
+        if off > OFF:
+            found[float(value)] = held / sample.size, float(off)
+    return found
+
+
+def is_usual(value: float) -> bool:
+    """Whether a number is one of those in USUAL."""
+    return any(math.isclose(value, mark, rel_tol=1e-6) for mark in USUAL)
 
 
 def spike_limits(

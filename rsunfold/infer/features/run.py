@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,7 @@ def _opened(
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
     source: str | CubeReader
     if not isinstance(given, str):
+        names = _names(given)
         given = as_array(given)
         if given.ndim == 2:
             turned = given.T if options.features == "rows" else given
@@ -199,7 +200,7 @@ def _opened(
                 raise UsageError("header applies to tables of text; an array has none.")
             if wavelengths is not None:
                 raise UsageError("wavelengths apply to cubes; a table has none.")
-            table = _array_table(turned, nodata)
+            table = replace(_array_table(turned, nodata), names=names if options.features == "columns" else ())
             return _table_source(table, room, wanted, options)
         source = ArrayReader(given, nodata=nodata, wavelengths=wavelengths)
     elif is_table(given, options.var):
@@ -231,6 +232,13 @@ def _table_source(table: Table, room: int, wanted: Wanted, options: Options) -> 
     if asked:
         raise UsageError(f"{asked[0]} applies to images, but {table.path} is a table, which has no wavelengths.")
     return TableColumns(table, room)
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """The names of the columns of a data frame, where all are text."""
+    columns = getattr(given, "columns", None)
+    names = () if columns is None or callable(columns) else tuple(columns)
+    return names if all(isinstance(name, str) for name in names) else ()
 
 
 def _array_table(array: NDArray[Any], nodata: float | None) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +16,7 @@ from rsunfold import __version__
 from rsunfold.arrays import Real
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
+from rsunfold.infer.defects import BEYOND, FAR_BELOW, apart, is_usual
 from rsunfold.infer.features.select import outside
 from rsunfold.infer.source import closed_on_failure
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
@@ -30,6 +31,8 @@ Ranges = Sequence[tuple[float, float]]
 
 SAMPLE_COPIES = 2
 """Copies of the sample that stands for a scene, while it is gathered."""
+CENTRED = -9.0
+"""What features of mean 0 may hold, however far from the others."""
 SQUARES = 8
 """Matrices of features x features in float64 that a ranking holds."""
 
@@ -238,6 +241,31 @@ def refuse_large(data: NDArray[np.float64], room: int) -> None:
         )
 
 
+def no_data_marks(
+    path: str, data: NDArray[np.float64], inside: Sequence[int] | NDArray[np.intp], called: Callable[[int], str]
+) -> list[str]:
+    """Sentences on the features ``inside`` of a table (samples, features) that hold a number which may stand for no
+    data, such as -9. called : what a feature is called.
+
+    Raises InputError where one is too far from all others for anything else, such as -9999.
+    """
+    low, told = data.min(axis=0), []
+    for i in inside:
+        _, off = apart(data[:, i], few=0).get(low[i], (0.0, 0.0)) if is_usual(low[i]) else (0.0, 0.0)
+        if off <= FAR_BELOW:
+            continue
+        held = int(np.count_nonzero(data[:, i] == low[i]))
+        holds = f"{called(i)} holds {low[i]:g} in {held} sample{'' if held == 1 else 's'}, far from all others"
+        if off > BEYOND and low[i] < CENTRED:
+            raise InputError(
+                f"{path}: {holds}, which stands for no data; fill these cells, remove these samples, or "
+                "leave the feature out."
+            )
+        told.append(holds)
+    more = f" (and {len(told) - 1} more features like it)" if len(told) > 1 else ""
+    return [f"{told[0]}{more}; if that stands for no data, remove these samples"] if told else []
+
+
 def table_scene(data: NDArray[np.float64], inside: Sequence[int] | NDArray[np.intp], seed: int) -> Scene:
     """The scene of the features ``inside``, not all constant, of a table (samples, features): from 0 to 1 by the
     smallest and the largest of their values."""
@@ -269,6 +297,7 @@ class TableColumns(FeatureSource):
             raise InputError(f"{self.path}: {many}; there is nothing to choose from.")
         self.mean = np.where(varies, data.mean(axis=0), np.nan)
         self.deviation = np.where(varies, data.std(axis=0), np.nan)
+        self.notes += no_data_marks(self.path, data, self.inside, table.name)
         self.notes += self._duplicates()
 
     def _duplicates(self) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,20 +10,14 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.defects import FEW, LEAST_FILL, NOTABLE, OFF
+from rsunfold.infer.defects import BEYOND, FAR_BELOW, NOTABLE, RANGE, apart, is_usual
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
-PERCENTILES = (0.1, 99.9)
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS = 4_000_000
-USUAL = (-1, -9, -99, -999, -9999, -99999, -32767, -32768, -273, -273.15)
-"""What usually stands for no data, in degrees Celsius too."""
-FAR_BELOW, BEYOND = 1.0, 10.0
-"""How far such a number lies below all others, in units of their range, and how far any other negative one that stands
-for no data: cameras measure from -20 or -40 degrees, and a cold sky holds just that."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +136,7 @@ class GrayImage(Source):
         """The sample without the number that stands for no data."""
         found = apart(sample)
         low = float(sample.min()) if found else 0.0
-        usual = any(math.isclose(low, mark, rel_tol=1e-6) for mark in USUAL)
-        if low < 0 and found.get(low, (0, 0))[1] > (FAR_BELOW if usual else BEYOND):
+        if low < 0 and found.get(low, (0, 0))[1] > (FAR_BELOW if is_usual(low) else BEYOND):
             self.fill = low
             sample = sample[sample != low]
             found = apart(sample)
@@ -178,8 +170,8 @@ class GrayImage(Source):
             low, high = 0.0, full_range(self.reader)
             how = f"{self.reader.bits or 8} bit: 0 to {high:.0f}"
         else:
-            low, high = (float(v) for v in np.percentile(sample, PERCENTILES))
-            how = f"percentiles {PERCENTILES[0]} and {PERCENTILES[1]} of {sample.size} valid pixels"
+            low, high = (float(v) for v in np.percentile(sample, RANGE))
+            how = f"percentiles {RANGE[0]} and {RANGE[1]} of {sample.size} valid pixels"
             if not high > low:
                 low, high = float(sample.min()), float(sample.max())
                 how = f"minimum and maximum of {sample.size} valid pixels"
@@ -209,22 +201,3 @@ class GrayImage(Source):
         gray = self.scale.apply(np.where(around, values, 0))
         inner = window.within(grown)
         return fill_holes(gray, around, self.scale.fill)[inner], around[inner]
-
-
-def apart(sample: NDArray[Any]) -> dict[float, tuple[float, float]]:
-    """Numbers at the ends of the range of a sample (n,) of an image that are far from all others, each with its share
-    of the pixels and its distance in units of the range of the others.
-
-    Those that stand for no data are among them, but so are cold skies and saturated sensors.
-    """
-    found: dict[float, tuple[float, float]] = {}
-    for value in (sample.min(), sample.max()) if sample.size else ():
-        others = sample[sample != value]
-        held = sample.size - others.size
-        if held <= max(FEW, LEAST_FILL * sample.size) or not others.size:
-            continue
-        least, most = np.percentile(others, PERCENTILES)
-        off = max(least - value, value - most) / (most - least) if most > least else 0.0
-        if off > OFF:
-            found[float(value)] = held / sample.size, float(off)
-    return found

@@ -293,6 +293,42 @@ def test_a_table_counts_towards_the_memory(tmp_path):
     assert select_array(str(tmp_path / "t.csv"), ranker, Wanted(count=1), Options()).data.shape == (5000, 1)
 
 
+def test_numbers_that_usually_stand_for_no_data(tmp_path, ranker):
+    data = np.random.default_rng(0).random((30, 4))
+    data[[3, 20], 1] = -9999
+    rows = ["a,b,c,d", *(",".join(map(str, row)) for row in data)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    for given, name in ((str(tmp_path / "t.csv"), f"{tmp_path / 't.csv'}: b"), (data, "array: feature 2")):
+        with pytest.raises(
+            InputError, match=f"{name} holds -9999 in 2 samples, far from all others, which stands for no"
+        ):
+            select_array(given, ranker, Wanted(count=1), Options())
+    data[:, 1] = np.where(data[:, 1] < 0, -9, data[:, 1])
+    done = select_array(data, ranker, Wanted(count=1), Options())
+    told = "feature 2 holds -9 in 2 samples, far from all others; if that stands for no data, remove these samples"
+    assert done.summary["notes"] == [told]
+    for usual in (data.clip(0) - 1, np.sign(data - 0.5), data.clip(0) * 20000 - 9999):  # among the others
+        usual[0, 0] = usual.min()
+        notes = select_array(usual, ranker, Wanted(count=1), Options()).summary["notes"]
+        assert not any("no data" in note for note in notes)
+
+
+def test_the_columns_of_a_data_frame_are_named():
+    class Frame:
+        columns = ("a", "b", "c")
+
+        def __array__(self, dtype=None, copy=None):
+            return np.random.default_rng(0).random((9, 3))
+
+    found = rsunfold.select_features(Frame(), k=2, model="css")
+    assert found.summary["selected_names"] == [("a", "b", "c")[i] for i in found.indices]
+    Frame.columns = (400, 410, 420)
+    assert rsunfold.select_features(Frame(), k=2, model="css").summary["selected_names"] is None
+    Frame.columns = ("a", "b", "c")
+    turned = rsunfold.select_features(Frame(), k=2, model="css", features="rows")
+    assert turned.summary["selected_names"] is None and turned.summary["features"] == 9
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
 def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
     data = np.random.default_rng(1).integers(0, 99, (20, 6)).astype(np.uint8)
