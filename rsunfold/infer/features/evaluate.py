@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold import __version__
 from rsunfold.cube import Meta
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
-from rsunfold.infer.results import environment
+from rsunfold.infer.results import environment, input_bytes
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
@@ -48,7 +49,8 @@ class FeatureComparison:
 
     figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
     about : by model. Each run holds ``data``, ``model``, ``features``, ``repeats`` and, by figure, ``mean``,
-    ``deviation`` (over the repeats, of the population) and ``values``, in per cent. notes : what was left out.
+    ``deviation`` (over the repeats, of the population) and ``values``, in per cent. notes : what was assumed or left
+    out.
     """
 
     figures: tuple[str, ...]
@@ -127,6 +129,7 @@ class FeatureComparison:
     def report(self) -> dict[str, Any]:
         """Everything as plain types."""
         return {
+            "rsunfold": __version__,
             "protocol": self.protocol,
             "formulas": {name: FORMULAS[name] for name in self.figures},
             "models": self.about,
@@ -160,8 +163,16 @@ def evaluate_tables(
     numbers = check_numbers(numbers, "--features")
     _check_repeats(repeats)
     how = "plain k-means++, one draw for each centre" if plain else "greedy k-means++ of scikit-learn"
-    protocol = {"task": "clustering", "start": how, "seeds": [seed, seed + repeats - 1], "features": numbers}
-    protocol["best"] = "best of the means over the numbers of features, chosen with the labels, as in the literature"
+    data: dict[str, dict[str, Any]] = {}
+    protocol = {
+        "task": "clustering",
+        "data": data,
+        "asked": {"var": var, "label": label, "ignore": list(ignore), "header": header},
+        "start": how,
+        "seeds": [seed, seed + repeats - 1],
+        "features": numbers,
+        "best": "best of the means over the numbers of features, chosen with the labels, as in the literature",
+    }
     done = FeatureComparison(("acc", "nmi"), "feature", protocol)
     for name, path in tables.items():
         room = rankers[0].room
@@ -175,8 +186,12 @@ def evaluate_tables(
             raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
         if len(set(table.labels.tolist())) == 1:
             raise InputError(f"{path} has a single class, {table.labels[0]}; clustering needs two or more.")
-        for note in table.notes:
-            say(f"{path}: {note}")
+        data[name] = {
+            "path": path,
+            "input_bytes": input_bytes(path),
+            "samples": len(table.data),
+            "classes": len(set(table.labels.tolist())),
+        }
         X, labels = table.data, table.labels
 
         def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, list[float]]:
@@ -220,6 +235,8 @@ def evaluate_images(
         protocol = {
             "task": "classification",
             "images": list(images.values()),
+            "labels": [labels[stem] for stem in images],
+            "asked": {"var": var, "labels_var": labels_var},
             "classes": len(np.unique(y[known])),
             "labelled_pixels": int(known.sum()),
             "train_share": share,
@@ -344,6 +361,7 @@ def _enter(
 
     A model whose choice is random is drawn anew for each repeat, with its seed.
     """
+    done.notes += [f"{data}: {note}" for note in source.notes]
     inside = np.array(source.inside)
     many = [k for k in numbers if k > len(inside)]
     numbers = [k for k in numbers if k <= len(inside)]

@@ -5,6 +5,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
+import rsunfold
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.evaluate import ALL, evaluate_images, evaluate_tables, read_classes, read_pixels
 from rsunfold.infer.features.select import FeatureRanker
@@ -32,7 +33,7 @@ def labelled(tmp_path):
     return str(tmp_path / "t.mat"), X, y
 
 
-def test_tables(labelled, rankers):
+def test_tables(labelled, rankers, tmp_path):
     path, X, y = labelled
     told = []
     done = evaluate_tables({"t": path}, rankers, [2, 4, 99], repeats=4, say=told.append)
@@ -57,7 +58,11 @@ def test_tables(labelled, rankers):
     panels, whole = done.panels("t")
     assert list(panels) == ["ACC", "NMI"] and list(panels["ACC"]) == ["css", "variance"]
     assert panels["NMI"]["css"].numbers == [2, 4] and whole["ACC"] == done.runs[0]["acc"]["mean"]
-    assert set(done.report()["formulas"]) == {"acc", "nmi"}
+    report = done.report()
+    assert set(report["formulas"]) == {"acc", "nmi"} and report["rsunfold"] == rsunfold.__version__
+    size = (tmp_path / "t.mat").stat().st_size
+    assert report["protocol"]["data"] == {"t": {"path": path, "input_bytes": size, "samples": 60, "classes": 3}}
+    assert report["protocol"]["asked"] == {"var": None, "label": None, "ignore": [], "header": None}
 
 
 def test_greedy_starts_are_another_protocol(labelled, rankers):
@@ -70,11 +75,10 @@ def test_greedy_starts_are_another_protocol(labelled, rankers):
 def test_a_transposed_table_is_turned(labelled, rankers, tmp_path):
     path, X, y = labelled
     scipy.io.savemat(tmp_path / "turned.mat", {"fea": X.T, "gnd": y})
-    told = []
-    turned = evaluate_tables({"t": str(tmp_path / "turned.mat")}, rankers[:1], [3], repeats=2, say=told.append)
+    turned = evaluate_tables({"t": str(tmp_path / "turned.mat")}, rankers[:1], [3], repeats=2)
     straight = evaluate_tables({"t": path}, rankers[:1], [3], repeats=2)
     assert turned.runs[1]["acc"]["values"].tolist() == straight.runs[1]["acc"]["values"].tolist()
-    assert "features were taken to be the rows" in told[0]
+    assert "features were taken to be the rows" in turned.report()["notes"][0] and len(turned.notes) == 1
 
 
 def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
