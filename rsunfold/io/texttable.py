@@ -68,16 +68,16 @@ def read_text(
     asked = [*ignore, *([] if label is None else [label])]
     table, of_header = _headed(path, _Columns(axis, top, values, words, held), asked, header)
     aside, place, of_roles = _roles(path, table, ignore, label)
-    inside = [i for i in range(len(words)) if i not in {*aside}]
+    names, inside = table.names, np.setdiff1d(np.arange(len(words)), aside).tolist()
     _refuse_words(path, table, inside)
     kept = dict(zip(aside, table.cells(aside), strict=True))
     return Raw(
         _only(table.values, inside),
         "the table",
-        [table.names[i] for i in inside] if table.top else (),
+        [names[i] for i in inside] if table.top else (),
         None if place is None else np.array(kept[place]),
-        "" if place is None else f"the {axis} {table.names[place]!r}",
-        tuple((table.names[i], tuple(some)) for i, some in kept.items()),
+        "" if place is None else f"the {axis} {names[place]!r}",
+        tuple((names[i], tuple(some)) for i, some in kept.items()),
         (*(["decimal commas were read as points"] if found.commas else []), *of_header, *of_roles),
     )
 
@@ -157,20 +157,20 @@ def _why_names(table: _Columns, first: Real) -> str:
         return ""
     if _are_numbers(table.top):
         return f"numbers the {axis}s"
-    unnamed = table.top[0] == "" and (table.words[0] or not np.isnan(below[:, 0]).any())
-    if unnamed and len(first) > 1 and not np.isnan(first[1:]).any():
+    nameless = table.top[0] == "" and len(first) > 1 and not np.isnan(first[1:]).any()
+    if nameless and not np.isnan(below[:, 0]).any():
         return f"has no first cell but numbers above the {axis}s"
-    used = np.flatnonzero(~table.words)
+    used, told = np.flatnonzero(~table.words), np.flatnonzero(table.words).tolist()
     rows = below[: max(20, LOOKED_AT // max(1, len(used)))][:, used]
     rows = rows[~np.isnan(rows).any(axis=1)]
     if len(used) < 2 or not len(rows) or np.isnan(first[used]).any():
         return ""
     found = _unlike_samples(first[used], rows, len({table.top[i] for i in used}) == len(used))
-    if found and len(used) < len(first):
-        told = [i for i in range(len(first)) if i not in {*used.tolist()}]
-        recurs = any(table.top[i] in cells for i, cells in zip(told, table.cells(told), strict=True))
-        found = UNCLEAR if recurs else found
-    return found and (found if found == UNCLEAR else f"gives numbers unlike the values of the {axis}s")
+    if not found:
+        return UNCLEAR if nameless and table.words[0] else ""
+    # A word above words that comes again is hardly a name.
+    recurs = any(table.top[i] in cells for i, cells in zip(told, table.cells(told), strict=True))
+    return UNCLEAR if recurs or found == UNCLEAR else f"gives numbers unlike the values of the {axis}s"
 
 
 def _unlike_samples(first: Real, rows: Real, distinct: bool) -> str:

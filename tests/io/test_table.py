@@ -230,7 +230,10 @@ def test_nothing_above_an_index_makes_the_others_names(csv):
         path = csv(("", 4000, 3500, 3000), *([i, *row] for i, row in zip(index, DATA, strict=True)))
         table = read_table(path, ignore=["1"])
         assert table.names == ("4000", "3500", "3000") and table.kept[0][1] == tuple(map(str, index))
-        assert "has no first cell but numbers above the columns" in table.notes[0]
+        told = "gives numbers unlike the values of" if isinstance(index, str) else "has no first cell but numbers above"
+        assert f"the first sample {told} the columns, so it was taken as their names" in table.notes[0]
+    with pytest.raises(InputError, match="say with --header whether it holds names"):  # or a sample without a word
+        read_table(csv(("", *DATA[0]), *(["x", *row] for row in DATA)))
 
 
 @pytest.mark.parametrize("name", ["id", "FID", "Unnamed: 0", "index", "no"])
@@ -511,6 +514,18 @@ def test_parquet(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         read_table(path)
+
+
+def test_a_column_of_parquet_that_counts_up_is_no_feature(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"a": DATA[:, 0], "ID": range(5), "flag": [True, False, True, True, False], "n": [8, 9, 10, 11, 12]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    table = read_table(tmp_path / "a.parquet")
+    assert table.names == ("a", "flag", "n") and table.kept == (("ID", ("0", "1", "2", "3", "4")),)
+    assert table.data[:, 1].tolist() == [1, 0, 1, 1, 0]
+    assert "the column 'ID' numbers the samples" in table.notes[0] and "leave it out with --ignore n" in table.notes[1]
 
 
 def test_the_index_of_a_pandas_table_is_no_feature(tmp_path):
