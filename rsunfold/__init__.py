@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from rsunfold.infer.anomaly.run import Found
     from rsunfold.infer.features.run import Selected
     from rsunfold.infer.hsi.run import Cleaned
+    from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.run import Detection
     from rsunfold.io import CubeReader
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "select_features"]
+__all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "load_detector", "select_features"]
 
 
 @checked
@@ -42,6 +43,7 @@ def detect_ir(
     stages: bool = False,
     device: str = "auto",
     memory: str | int | None = None,
+    detector: Any = None,
 ) -> Detection:
     """Find small targets in an infrared image and return everything in memory.
 
@@ -57,6 +59,7 @@ def detect_ir(
         its mean log odds in addition; None takes that of the weights, 0 asks nothing, as None does where ``threshold``
         is given without ``confidence``.
     stages : also return every variable of every stage.
+    detector : what :func:`load_detector` gave, in place of model, weights, device and memory; for many images.
 
     Returns a :class:`rsunfold.infer.infrared.run.Detection` with ``score`` (float32, [0, 1], NaN where invalid),
     ``mask`` (bool), ``targets``, ``stages`` and ``summary``. For images larger than memory use the command line, or
@@ -77,9 +80,30 @@ def detect_ir(
         stages=stages,
     )
     source = _source(image, nodata, var)
-    chosen = None if weights is None else os.fspath(weights)
-    detector = Detector(model, weights=chosen, device=device, memory=memory)
+    if detector is None:
+        detector = load_detector(model, weights=weights, device=device, memory=memory)
+    elif not isinstance(detector, Detector):
+        raise UsageError("detector must be what load_detector gave.")
+    elif (model, weights, device, memory) != (DEFAULTS["detect-ir"], None, "auto", None):
+        raise UsageError("a detector has its own model, weights, device and memory; give these to load_detector.")
     return detect_array(source, detector, options)
+
+
+@checked
+def load_detector(
+    model: str = DEFAULTS["detect-ir"],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    memory: str | int | None = None,
+) -> Detector:
+    """A model for :func:`detect_ir`, loaded once for many images, such as the frames of a video.
+
+    The arguments are those of :func:`detect_ir`, whose errors are raised.
+    """
+    from rsunfold.infer.infrared.detector import Detector
+
+    return Detector(model, weights=None if weights is None else os.fspath(weights), device=device, memory=memory)
 
 
 @checked

@@ -41,14 +41,14 @@ class Scene:
 def some_of(count: int, most: int) -> NDArray[np.intp]:
     """Indices in rising order of at most ``most`` of ``count`` pixels: all, or one in each of equally long stretches.
 
-    Its place there moves by the golden ratio from one to the next, as otherwise an image whose width is a multiple of
-    the stretches would be seen in a few of its columns alone, and the detectors of a scanner differ by column.
+    Its place there is random, always the same, as otherwise an image whose width is a multiple of the stretches would
+    be seen in a few of its columns alone, and the detectors of a scanner differ by column.
     """
     step = -(-count // most)
     if step <= 1:
         return np.arange(count)
     stretches = np.arange(-(-count // step))
-    places = (stretches * ((np.sqrt(5) - 1) / 2)) % 1 * step
+    places = np.random.PCG64(0).random_raw(len(stretches)) % np.uint64(step)  # the same in every version of NumPy
     return np.asarray(np.minimum(stretches * step + places.astype(np.intp), count - 1))
 
 

@@ -26,6 +26,7 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
         (rsunfold.detect_ir, {"model": None}, "model must be text, not None"),
         (rsunfold.detect_ir, {"nodata": "-99"}, "nodata must be a number or None"),
+        (rsunfold.detect_ir, {"detector": "top-hat"}, "detector must be what load_detector gave"),
         (rsunfold.detect_ir, {"var": "x"}, "var selects a variable of a file and cannot be used with an array"),
         (rsunfold.denoise_hsi, {"sigma": np.ones(3)}, r"sigma must be a number or None, not array\(\[1., 1., 1.\]\)"),
         (rsunfold.denoise_hsi, {"adapt": 1}, "adapt must be True or False, not 1"),
@@ -104,3 +105,16 @@ def test_colour_pictures_are_refused():
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(rsunfold.__file__).parent / "py.typed").is_file()
+
+
+def test_a_detector_is_loaded_once_for_many_images(monkeypatch):
+    frames = np.random.default_rng(0).normal(300, 1, (3, 40, 50)).astype(np.float32)
+    expected = [rsunfold.detect_ir(frame, scale=(295, 310)) for frame in frames]
+    detector = rsunfold.load_detector()
+    monkeypatch.setattr("rsunfold.weights.load", lambda *_: pytest.fail("loaded again"))
+    for frame, alone in zip(frames, expected, strict=True):
+        found = rsunfold.detect_ir(frame, scale=(295, 310), detector=detector)
+        np.testing.assert_array_equal(found.score, alone.score)
+    for other in ({"model": "top-hat"}, {"weights": "l-rpcanet-wide"}, {"device": "cpu"}, {"memory": "2GB"}):
+        with pytest.raises(UsageError, match="a detector has its own model, weights, device and memory"):
+            rsunfold.detect_ir(frames[0], detector=detector, **other)

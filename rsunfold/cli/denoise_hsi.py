@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes, show
+from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
     Cubes,
     Device,
@@ -22,7 +22,7 @@ from rsunfold.cli.options import (
     Weights,
     refuse_contradiction,
 )
-from rsunfold.cli.running import each_input, use_threads
+from rsunfold.cli.running import each_input, tell_end, use_threads
 from rsunfold.cli.words import whole_numbers
 from rsunfold.registry import DEFAULTS
 
@@ -129,4 +129,4 @@ def denoise_hsi(
         say_notes(s["notes"])
 
     made, count = each_input(files, run, tell, done=done if skip_existing else None)
-    show(f"{made} of {counted(count, 'cube')} denoised ({denoiser.spec.name}); results are in {output}")
+    tell_end(f"{made} of {counted(count, 'cube')} denoised", denoiser.spec.name, made, count, output)

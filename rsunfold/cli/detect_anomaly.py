@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes, show
+from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
     ComponentCount,
     Cubes,
@@ -31,7 +31,7 @@ from rsunfold.cli.options import (
     WindowSide,
     refuse_contradiction,
 )
-from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import model_options, prior_names
 from rsunfold.registry import DEFAULTS
 
@@ -134,5 +134,4 @@ def detect_anomaly(
 
     made, count = each_input(files, run, tell, done=done if skip_existing else None)
     found = counted(sum(numbers), "anomaly", "anomalies")
-    scenes = f"{made} of {counted(count, 'scene')}"
-    show(f"{found} in {scenes} ({detector.spec.name}); results are in {output}")
+    tell_end(f"{found} in {made} of {counted(count, 'scene')}", detector.spec.name, made, count, output)

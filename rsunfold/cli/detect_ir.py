@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes, show
+from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
     Band,
     Confidence,
@@ -28,7 +28,7 @@ from rsunfold.cli.options import (
     Weights,
     refuse_contradiction,
 )
-from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import pair_of_numbers
 from rsunfold.registry import DEFAULTS
 
@@ -51,8 +51,8 @@ def detect_ir(
         str | None,
         typer.Option(
             metavar="MIN,MAX",
-            help="Values mapped to gray 0 and 1; default: 0,255 for 8-bit images, "
-            "otherwise the 0.1 and 99.9 percentiles of the valid pixels.",
+            help="Physical values (after the file's scale and offset) mapped to gray 0 and 1; default: 0,255 for 8-bit "
+            "images, otherwise the 0.1 and 99.9 percentiles of the valid pixels. Fix it for series of frames.",
         ),
     ] = None,
     var: Var = None,
@@ -131,5 +131,4 @@ def detect_ir(
 
     made, count = each_input(files, run, tell, done=done if skip_existing else None)
     total = counted(sum(numbers), "target")
-    images = f"{made} of {counted(count, 'image')}"
-    show(f"{total} in {images} ({detector.spec.name}); results are in {output}")
+    tell_end(f"{total} in {made} of {counted(count, 'image')}", detector.spec.name, made, count, output)

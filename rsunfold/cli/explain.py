@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes, show
+from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import Band, Device, Images, OutputFolder, Overwrite, Quiet, Threads, Var, Verbose, Weights
-from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
@@ -78,4 +78,4 @@ def detect_ir(
         say_notes(report["notes"])
 
     made, count = each_input(files, run, tell, done=None)
-    show(f"{made} of {counted(count, 'image')} explained ({model}); results are in {output}")
+    tell_end(f"{made} of {counted(count, 'image')} explained", model, made, count, output)

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from rsunfold.cli.messages import is_quiet, say
+from rsunfold.cli.messages import is_quiet, say, show
 from rsunfold.infer.cgroups import cores_in_groups
 
 T = TypeVar("T")
@@ -145,3 +145,9 @@ def each_input(
             say(f"{outcome.source}: failed")
     raise_failures(outcomes, lambda text: say(text, -1))
     return made, len(outcomes)
+
+
+def tell_end(what: str, model: str, made: int, count: int, where: str | Path) -> None:
+    """The last line: ``what`` came of ``made`` of ``count`` inputs; the others were skipped, as failures are raised."""
+    skipped = f", {count - made} skipped" if made < count else ""
+    show(f"{what} ({model}){skipped}; results are in {where}")

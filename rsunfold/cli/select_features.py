@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes, show
+from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
     Envi,
     Header,
@@ -20,7 +20,7 @@ from rsunfold.cli.options import (
     Verbose,
     refuse_contradiction,
 )
-from rsunfold.cli.running import each_input, input_files, use_threads
+from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import model_options, names_of, ranges, yes_or_no
 from rsunfold.registry import DEFAULTS
 
@@ -147,7 +147,7 @@ def select_features(
         say_notes(s["notes"])
 
     made, count = each_input(files, run, tell, done=done if skip_existing else None)
-    show(f"{made} of {counted(count, 'input')} reduced ({ranker.spec.name}); results are in {folder}")
+    tell_end(f"{made} of {counted(count, 'input')} reduced", ranker.spec.name, made, count, folder)
 
 
 def _listed(numbers: list[int]) -> str:

@@ -28,8 +28,8 @@ RANGE = (0.1, 99.9)
 USUAL = (-1, -9, -99, -999, -9999, -99999, -32767, -32768, -273, -273.15)
 """What usually stands for no data, in degrees Celsius too."""
 FAR_BELOW, BEYOND = 1.0, 10.0
-"""How far such a number lies below all others, in units of their range, and how far any other negative one that stands
-for no data: cameras measure from -20 or -40 degrees, and a cold sky holds just that."""
+"""How far such a number lies below all others, in units of their range, and how far any other one that stands for no
+data."""
 NOTABLE = 1e-2
 """Share of the pixels above which it is told that they hold a number that may stand for no data."""
 SATURATED = 1e-2

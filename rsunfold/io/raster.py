@@ -114,7 +114,8 @@ class RasterReader(CubeReader):
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
         elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
-            self._notes.append(f"only the first of {len(pages)} pages was read")
+            others = f"--var 2 reads the second, and GTIFF_DIR:2:{self.path} is an input of its own"
+            self._notes.append(f"only the first of {len(pages)} pages was read; {others}")
         self._keep_the_order_of_rows()
         ds = self._ds
         axis = ds.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")

@@ -86,7 +86,10 @@ def test_existing_results(call, fails, scene, tmp_path):
     message = fails(4, *words)
     assert "scene_score.tif already exists; choose another name or pass --overwrite" in message
     result = call(*words, "--skip-existing")
-    assert "skipped, it already has results" in result.stderr and "0 targets in 0 of 1 image (top-hat)" in result.stdout
+    assert (
+        "skipped, it already has results" in result.stderr
+        and "0 targets in 0 of 1 image (top-hat), 1 skipped" in result.stdout
+    )
     other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
     assert "scene_summary.json was made with top-hat, not mpcm; choose another folder, or pass --overwrite." in other
     more = fails(4, *words[:-1], "--skip-existing")

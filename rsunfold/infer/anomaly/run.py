@@ -131,6 +131,8 @@ def detect_file(
         paths = {kind: work / name for kind, name in names.items()}
         _write_rasters(image, found, scored, paths)
         _write_reports(image, found, anomalies, paths, options)
+        found.summary["seconds"] = round(time.monotonic() - started, 3)
+        write_json(paths["summary"], found.summary)
         move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
     found.files = {kind: folder / name for kind, name in names.items()}
     return found
@@ -222,7 +224,6 @@ def _write_reports(
         shown = [{letter: values[some] for letter, values in maps.items()} for maps in found.stages]
         title = f"{Path(image.path).name}: stages of {summary['model']} (norms)"
         anomaly_stages_picture(paths["stages_picture"], shown, title=title)
-    write_json(paths["summary"], summary)
 
 
 def _decimated(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:

@@ -171,6 +171,7 @@ def denoise_file(
         if options.report:
             title = f"{Path(image.path).name}: {denoiser.spec.name}"
             passage.removed.pictures(paths, title=title)
+        summary["seconds"] = round(time.monotonic() - started, 3)
         write_json(paths["summary"], summary)
         move_results(work, folder, options.overwrite, replaced_names(target, options, kept=stem_of(source)))
     return Cleaned(summary, {kind: folder / name for kind, name in names.items()})

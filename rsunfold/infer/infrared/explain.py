@@ -241,7 +241,7 @@ def explain_file(
             **explainer.detector.describe(),
             "definitions": DEFINITIONS,
             "stages": numbers,
-            "seconds": round(time.monotonic() - started, 3),
+            "seconds": 0.0,
             "notes": image.notes,
         }
         title = f"{Path(image.path).name}: stages of {explainer.detector.spec.name}"
@@ -249,6 +249,7 @@ def explain_file(
             title += f" on rows {part.row} to {part.row + part.height - 1}, columns {part.col} to "
             title += f"{part.col + part.width - 1} alone"
         stages_picture(work / names["picture"], variables, notes=[_note(stage) for stage in numbers], title=title)
+        report["seconds"] = round(time.monotonic() - started, 3)
         write_json(work / names["summary"], report)
         move_results(work, folder, options.overwrite)
     return report

@@ -14,10 +14,20 @@ from rsunfold.infer.defects import BEYOND, FAR_BELOW, NOTABLE, RANGE, apart, is_
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
+from rsunfold.progress import tracked
+from rsunfold.scene import some_of
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LIMITS = (-1.0, 2.0)
-SAMPLE_PIXELS = 4_000_000
+SAMPLE_PIXELS, FEW_PIXELS = 4_000_000, 100_000
+"""Most pixels that decide the scale of an image, and of fewer valid ones all."""
+TOLD = 2e-3
+"""Share of the pixels above which a number that all of them hold is told where it decides the scale: more than a target
+has."""
+ABSOLUTE_ZERO = -273.15
+"""Degrees Celsius; cameras measure from -20 or -40, and a cold sky holds just that, but none has less than this."""
+BULK, MOST_OF_THE_SCALE = (1.0, 99.0), 0.9
+"""Percentiles between which nearly all pixels lie, and the share of the scale that those beyond may take untold."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +63,12 @@ class GrayImage(Source):
     """A file, or an open reader, as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
 
     band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
-    scale : (low, high) in the file's units; None takes 0..255 for 8 bit, as the networks were trained (the declared
-    range for fewer bits), and else the percentiles 0.1 and 99.9 of the valid pixels (all of them up to 4 megapixels,
-    else of a regular sample). undeclared : look for a negative number that stands for no data though the file does
-    not say so (:func:`apart`), which :attr:`fill` then is, and whose pixels are not valid. Of others, such as the 0
-    around a swath, which may as well be a cold sky, :meth:`remarks` tells.
+    scale : (low, high) in physical units, those after the file's scale and offset; None takes 0..255 for 8 bit, as the
+    networks were trained (the declared range for fewer bits), and else the percentiles 0.1 and 99.9 of the valid pixels
+    (all of them up to 4 megapixels, else :func:`~rsunfold.scene.some_of` them). undeclared : look for a negative number
+    that stands for no data though the file does not say so (:func:`apart`), which :attr:`fill` then is, and whose
+    pixels are not valid: one of the usual ones, or one that is no temperature in degrees Celsius, unless it lies within
+    ``scale``. Of others, such as the 0 around a swath, which may as well be a cold sky, :meth:`remarks` tells.
 
     Raises InputError when there is no valid pixel, the samples are complex or the band has to be chosen, UsageError
     for a band that does not exist or an empty scale.
@@ -75,14 +86,21 @@ class GrayImage(Source):
         super().__init__(source, var)
         self.fill: float | None = None
         self._apart: dict[float, float] = {}  # numbers that remarks tell of, each with its share of the pixels
+        self._beyond = self._few = 0.0
         with closed_on_failure(self.reader):
             self.band_used, self._bands = self._choose(band, self.count)
             sample = self._sample()
             if undeclared and not self._of_8_bit(sample):
-                sample = self._without_fill(sample)
+                sample = self._without_fill(sample, scale)
             self.scale = self._make_scale(sample, scale)
             if scale is not None:  # which no number decides
                 self._apart = {}
+                gray = self.scale.unlimited(sample)
+                self._beyond = float(((gray < LIMITS[0]) | (gray > LIMITS[1])).mean())
+            elif undeclared and not self._apart and not self._of_8_bit(sample):
+                least, most = np.percentile(sample, BULK)
+                if most > least:
+                    self._few = float(1 - (most - least) / (self.scale.high - self.scale.low))
 
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()
@@ -109,48 +127,57 @@ class GrayImage(Source):
         return values, cube.valid if self.fill is None else cube.valid & (values != self.fill)
 
     def _sample(self) -> NDArray[Any]:
-        """Valid values of the whole image; of a large one, of evenly spaced windows, or of all if those hold none."""
-        if self.rows * self.cols <= SAMPLE_PIXELS:
-            values, valid = self._values(self.whole)
-            return values[valid]
-        side, n = 512, int(np.sqrt(SAMPLE_PIXELS) // 512)
-        parts = []
-        for r in np.linspace(0, max(0, self.rows - side), n).astype(int):
-            for c in np.linspace(0, max(0, self.cols - side), n).astype(int):
-                window = Window(int(r), int(c), min(side, self.rows), min(side, self.cols))
-                values, valid = self._values(window)
-                parts.append(values[valid])
-        if any(part.size for part in parts):
-            return np.concatenate(parts)
-        every = -(-self.rows * self.cols // SAMPLE_PIXELS)
-        height = max(1, SAMPLE_PIXELS // self.cols)
-        for window in self.whole.parts(height):
-            values, valid = self._values(window)
-            parts.append(values[valid][::every])
-        return np.concatenate(parts)
+        """Valid values of the whole image; of a large one, of some of its pixels, or of all if few are valid."""
+        pixels = self.rows * self.cols
+        chosen = some_of(pixels, SAMPLE_PIXELS)
+        parts: list[NDArray[Any]] = []
+        everything: list[NDArray[Any]] = []
+        for window in tracked(list(self.whole.parts(max(1, SAMPLE_PIXELS // self.cols))), "reading"):
+            values, valid = (part.ravel() for part in self._values(window))
+            first, last = np.searchsorted(chosen, np.array([window.row, window.row + window.height]) * self.cols)
+            here = chosen[first:last] - window.row * self.cols
+            parts.append(values[here][valid[here]])
+            if sum(map(len, everything)) <= FEW_PIXELS:
+                everything.append(values[valid])
+        return np.concatenate(everything if sum(map(len, everything)) <= FEW_PIXELS else parts)
 
     def _of_8_bit(self, sample: NDArray[Any]) -> bool:
         return bool(sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8))
 
-    def _without_fill(self, sample: NDArray[Any]) -> NDArray[Any]:
+    def _without_fill(self, sample: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[Any]:
         """The sample without the number that stands for no data."""
         found = apart(sample)
         low = float(sample.min()) if found else 0.0
-        if low < 0 and found.get(low, (0, 0))[1] > (FAR_BELOW if is_usual(low) else BEYOND):
+        off = found.get(low, (0, 0))[1]
+        asked_for = scale is not None and scale[0] <= low <= scale[1]
+        far = off > (FAR_BELOW if is_usual(low) else BEYOND)
+        if far and (is_usual(low) or low < ABSOLUTE_ZERO) and not asked_for:
             self.fill = low
             sample = sample[sample != low]
             found = apart(sample)
-        self._apart = {value: share for value, (share, _) in found.items() if share > NOTABLE}
+        self._apart = {value: share for value, (share, _) in found.items() if share > TOLD}
         return sample
 
     def remarks(self) -> list[str]:
         """Sentences on pixels that have no data, or may have none, though the file does not say so."""
         declare = "declare it in the file (nodata, or data ignore value in an ENVI header)"
         found = [
-            f"{share:.0%} of the pixels hold {value:g}, far from all others, which decides the scale: if they have no "
+            f"{share:.1%} of the pixels hold {value:g}, far from all others, which decides the scale: if they have no "
             f"data, {declare}"
             for value, share in self._apart.items()
         ]
+        if self._few > MOST_OF_THE_SCALE:
+            low, high = (f"{end:.6g}" for end in (self.scale.low, self.scale.high))
+            found.append(
+                f"1 % of the pixels at either end take {self._few:.0%} of the scale {low} to {high}: if the rest hides "
+                "targets, give --scale"
+            )
+        if self._beyond > NOTABLE:
+            low, high = (f"{end:g}" for end in (self.scale.low, self.scale.high))
+            found.append(
+                f"{self._beyond:.0%} of the pixels lie farther than its own width beyond the scale {low} to {high}: "
+                "--scale takes physical values, as they are after the file's scale and offset"
+            )
         if self.fill is not None:
             found.append(
                 f"many pixels hold {self.fill:g}, far from all others, and were taken to have no data: {declare}"

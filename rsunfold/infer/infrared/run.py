@@ -149,7 +149,10 @@ def detect_file(
             passage = _Passage(image, detector, options)
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
-            _write_reports(image, passage, scored, targets, summary, options, {k: work / n for k, n in names.items()})
+            paths = {k: work / n for k, n in names.items()}
+            _write_reports(image, passage, scored, targets, summary, options, paths)
+            summary["seconds"] = round(time.monotonic() - started, 3)
+            write_json(paths["summary"], summary)
         move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
     return Detection(targets, passage.rule.threshold, summary, {k: folder / n for k, n in names.items()})
 
@@ -287,7 +290,6 @@ def _write_reports(
         for (k, letter), data in zip(scored.stages, np.concatenate(passage.small_stages, axis=1), strict=True):
             shown[k - 1][letter] = data
         stages_picture(paths["stages_picture"], shown, title=f"{Path(image.path).name}: stages of {summary['model']}")
-    write_json(paths["summary"], summary)
 
 
 def _summary(

@@ -269,8 +269,16 @@ def test_large_images_are_sampled(write, monkeypatch):
     monkeypatch.setattr(gray, "SAMPLE_PIXELS", 512 * 512)
     stored = np.uint16(5000 + 300 * np.random.default_rng(0).normal(size=(700, 800)))
     _, _, scale = read(write(stored))
-    assert "of 262144 valid pixels" in scale.how
+    assert "of 186667 valid pixels" in scale.how
     assert (scale.low, scale.high) == pytest.approx(tuple(np.percentile(stored, [0.1, 99.9])), abs=60)
+
+
+def test_every_part_of_a_large_image_decides_its_scale(write, monkeypatch):
+    monkeypatch.setattr(gray, "SAMPLE_PIXELS", 50_000)
+    stored = np.random.default_rng(0).normal(290, 0.5, (900, 900)).astype(np.float32)
+    stored[110:330, 110:330] += 20  # 6 % of the pixels
+    _, _, scale = read(write(stored))
+    assert (scale.low, scale.high) == pytest.approx(tuple(np.percentile(stored, [0.1, 99.9])), abs=0.3)
 
 
 def test_valid_pixels_outside_the_sampled_windows_are_found(write, monkeypatch):
@@ -312,6 +320,48 @@ def test_a_negative_number_that_is_far_from_all_others_is_no_data(write, stored,
     assert scale == image.scale
     with GrayImage(write(data), undeclared=False) as image:
         assert image.fill is None and image.read()[1].all() and image.remarks() == []
+
+
+COLD = np.vstack([np.full((40, 64), -40.0), 15 + 0.5 * scene()[40:]]).astype(np.float32)
+
+
+def test_what_may_be_a_temperature_is_no_mark_of_no_data(write):
+    with GrayImage(write(COLD)) as image:
+        assert image.fill is None and image.read()[1].all()
+        (remark,) = image.remarks()
+    assert remark.startswith("62.5% of the pixels hold -40, far from all others, which decides the scale")
+    marked = np.where(COLD == -40, np.float32(-99), COLD)
+    for scale, fill in ((None, -99), ((0, 20), -99), ((-100, 20), None)):
+        with GrayImage(write(marked), scale=scale) as image:
+            assert image.fill == fill and image.read()[1].all() == (fill is None)
+
+
+def test_few_pixels_that_decide_the_scale_are_told(write):
+    dead = (8000 + 90 * np.random.default_rng(0).normal(size=(192, 192))).astype(np.uint16)
+    flare = dead.copy()
+    dead.flat[:: 192 * 192 // 110] = 0
+    flare[50:57, 50:60] += np.linspace(6000, 9000, 70, dtype=np.uint16).reshape(7, 10)
+    for data, words in (
+        (dead, "0.3% of the pixels hold 0, far from"),
+        (flare, "1 % of the pixels at either end take 9"),
+    ):
+        with GrayImage(write(data)) as image:
+            (remark,) = image.remarks()
+            assert remark.startswith(words)
+        with GrayImage(write(data), scale=(7700, 8300)) as image:
+            assert image.remarks() == []
+
+
+def test_a_scale_in_other_units_is_told(write):
+    counts = (41000 + 300 * scene()).astype(np.uint16)
+    path = write(counts)
+    with rasterio.open(path, "r+") as ds:
+        ds.scales, ds.offsets = [0.00341802], [149.0]
+    with GrayImage(path, scale=(41000, 43000)) as image:
+        (remark,) = image.remarks()
+    assert remark.startswith("100% of the pixels lie farther than its own width beyond the scale 41000 to 43000")
+    with GrayImage(path, scale=(288, 292)) as image:
+        assert image.remarks() == []
 
 
 SKY = np.vstack([np.zeros((40, 64)), 8000 + 100 * scene()[40:]])
