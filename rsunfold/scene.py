@@ -27,7 +27,7 @@ class Scene:
     mean (bands,), covariance (bands, bands), float64, and count : of all valid pixels. sample (bands, n), float32, of
     tables float64 : the valid pixels themselves, row by row, or :func:`some_of` them, SAMPLE at most. seed : of every
     random choice. noise (bands,) : standard deviation of the noise of each band, where a selector may build on it, else
-    None.
+    None. origin : where 0 lies of the samples that were rounded to float32 before they were scaled.
     """
 
     mean: Real
@@ -36,6 +36,7 @@ class Scene:
     sample: NDArray[np.floating]
     seed: int = 0
     noise: Real | None = None
+    origin: float = 0.0
 
 
 def some_of(count: int, most: int) -> NDArray[np.intp]:
@@ -52,8 +53,12 @@ def some_of(count: int, most: int) -> NDArray[np.intp]:
     return np.asarray(np.minimum(stretches * step + places.astype(np.intp), count - 1))
 
 
-def scene_of(cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None, *, seed: int = 0) -> Scene:
+def scene_of(
+    cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None, *, seed: int = 0, origin: float = 0.0
+) -> Scene:
     """The scene of a cube (bands, rows, cols) in memory, samples in [0, 1]; valid (rows, cols), None for all.
+
+    origin : see :class:`Scene`.
 
     Raises InputError when no pixel is valid.
     """
@@ -61,4 +66,4 @@ def scene_of(cube: NDArray[np.floating], valid: NDArray[np.bool_] | None = None,
     moments = Moments(len(cube))
     moments.add(spectra)
     sample = np.ascontiguousarray(spectra[:, some_of(spectra.shape[1], SAMPLE)])
-    return Scene(moments.mean, moments.covariance, moments.count, sample, seed)
+    return Scene(moments.mean, moments.covariance, moments.count, sample, seed, origin=origin)

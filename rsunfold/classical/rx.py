@@ -14,7 +14,7 @@ from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
 
 CHUNK = 4096  # pixels taken at a time: their float64 copies stay in the cache
-ROUNDING = 1e-15  # share of the mean square of float32 samples that their rounding may make up as variance
+ROUNDING = 4e-15  # share of the mean square of float32 samples that their rounding may make up as variance
 
 
 @register(
@@ -53,7 +53,7 @@ class GlobalRX:
     def fit(self, scene: Scene) -> Scorer:
         """The scorer of ``scene``, from its mean and covariance alone."""
         C = scene.covariance * (scene.count / max(scene.count - 1, 1))
-        rounding = ROUNDING * (scene.mean**2 + np.diag(C))
+        rounding = ROUNDING * ((scene.mean - scene.origin) ** 2 + np.diag(C))
         if self.components is None:
             s = np.sqrt(np.diag(C))
             unit = np.divide(1, s, out=np.zeros_like(s), where=s**2 > rounding)

@@ -353,6 +353,12 @@ class SpectralImage(Source):
         inner = window.within(grown)
         return fill_holes(values, cube.valid, mean)[:, *inner], cube.valid[inner]
 
+    @property
+    def origin(self) -> float:
+        """Where 0 lies of samples that float32 rounds, by :attr:`range`; 0 where they are float64."""
+        low, span = self.range
+        return -low / span if self.kind == np.float32 else 0.0
+
     def scaled(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """What :meth:`read` gives, valid samples in [0, 1] by :attr:`range`."""
         cube, valid = self.read(window)
@@ -454,7 +460,8 @@ class SpectralImage(Source):
             parts.append(self._in_range(cube.data.reshape(len(self.bands), -1)[:, here]))
             passed += some.size
         mean = (moments.mean - low) / span
-        return Scene(mean, moments.covariance / span**2, moments.count, np.concatenate(parts, axis=1), seed)
+        sample = np.concatenate(parts, axis=1)
+        return Scene(mean, moments.covariance / span**2, moments.count, sample, seed, origin=self.origin)
 
     def remarks(self) -> list[str]:
         """Sentences on a spatial axis that behaves like a spectrum while the band axis does not, on pixels that have no

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ MOST = 0.9
 """Largest share of a truth mask that may be target."""
 TRAINING_LOG, HELD_OUT = "log.csv", "validation.txt"
 """Files that training writes, and by which its folders are recognised."""
+AMBIGUOUS = (0, 1, 255)
+"""Values of a mask of which the second or the last may be the target."""
 _OTHERS = re.compile(
     r"mask(?!ed|ing)|(?<!un)label(?!l?ed)|annotation|(?:^|[-_ ])gts?(?![a-z])|ground.?truth|^images$", re.IGNORECASE
 )
@@ -99,9 +101,24 @@ def _numbers(values: NDArray[Any]) -> bool:
     return all(label(numbers[box] == n, np.ones((3, 3)))[1] == 1 for n, box in enumerate(boxes, start=1))
 
 
-def mask_values(paths: Iterable[Path]) -> NDArray[Any]:
-    """The values that occur in mask files, in rising order, nodata left out; raises InputError as :func:`read_mask`."""
-    return np.unique(np.concatenate([np.unique(_stored(path)[0]) for path in paths]))
+def mask_values(paths: Iterable[Path]) -> dict[str, NDArray[Any]]:
+    """The values that occur in mask files, in rising order, nodata left out, by the type that they are stored in.
+
+    Raises InputError as :func:`read_mask`, and where the values of a type are 0, 1 and 255: some files are of 0 and 1,
+    others of 0 and 255.
+    """
+    found: dict[str, NDArray[Any]] = {}
+    folder = Path()
+    for path in paths:
+        values, folder = _stored(path)[0], path.parent
+        kind = values.dtype.name
+        found[kind] = np.union1d(found[kind], values) if kind in found else np.unique(values)
+    if any(np.array_equal(values, AMBIGUOUS) for values in found.values()):
+        raise InputError(
+            f"the masks in {folder} contain 0, 1 and 255, of which either may be the targets: write targets as 255 and "
+            "all else as 0 in all of them."
+        )
+    return found
 
 
 def _stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], float]:
@@ -117,13 +134,13 @@ def _stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], float]:
 
 
 def read_mask(
-    path: Path, *, truth: bool = False, among: NDArray[Any] | None = None
+    path: Path, *, truth: bool = False, among: Mapping[str, NDArray[Any]] | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Target pixels of a mask file, above half of its range, and the pixels that it knows, both (rows, cols).
 
     The range is that of the file's type, but 1 or 255 where no value is larger: masks of 0 and 1, or of 0 and 255, are
-    stored in wider types too. among : the values of all files that share a range (:func:`mask_values`), where this is
-    one of them. Of a palette with colours, such as that of an ENVI Classification, the indices count.
+    stored in wider types too. among : the values of all files that share a range by their type (:func:`mask_values`),
+    where this is one of them. Of a palette with colours, such as that of an ENVI Classification, the indices count.
     Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
     InputError when the file has several bands that differ, for the values 0, 1 and 255, of which either could be the
     targets, and for values above 0 but nowhere above half of the range, such as those of a file that numbers its
@@ -132,9 +149,9 @@ def read_mask(
     pictures.
     """
     values, valid, top = _stored(path)
-    found = np.unique(values) if among is None else among
+    found = np.unique(values) if among is None else among[values.dtype.name]
     largest = found.max(initial=0)
-    if np.array_equal(found, [0, 1, 255]):
+    if among is None and np.array_equal(found, AMBIGUOUS):
         raise InputError(
             f"{path} contains 0, 1 and 255, of which either may be the targets: declare 255 as nodata if it marks what "
             "is unknown, as in masks by detect-ir and detect-anomaly, or write targets as 255 and all else as 0."

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rsunfold import detect_anomaly
 from rsunfold.classical.crd import CRD
 from rsunfold.classical.kernel_rx import KernelRX
 from rsunfold.classical.local_rx import LocalRX
@@ -183,6 +184,19 @@ class TestGlobalRX:
         expected = score(GlobalRX(), cube)
         assert expected.mean() == pytest.approx(40 * 899 / 900, rel=1e-3)
         np.testing.assert_allclose(score(GlobalRX(), scaled), expected, rtol=1e-3)
+
+    @pytest.mark.parametrize("case", ["sum", "other units", "low rank", "low rank above 0"])
+    def test_rounding_is_no_dimension(self, case):
+        rng = np.random.default_rng(0)
+        B = rng.normal(0.5, 0.1, (8, 40, 50)).astype(np.float32)
+        mixed = np.tensordot(rng.normal(size=(24, 8)), rng.normal(size=(8, 40, 50)), 1) / 60
+        cube = {
+            "sum": np.concatenate([B, B[:1] + B[1:2]]),
+            "other units": np.concatenate([B, B[:2] * 1e4 + 3]),
+            "low rank": mixed - mixed.min(),
+            "low rank above 0": 3000 + 100 * mixed,
+        }[case].astype(np.float32)
+        assert detect_anomaly(cube, model="rx").score.mean() == pytest.approx(8, rel=0.01)
 
     def test_components_are_the_leading_ones(self):
         cube = background()

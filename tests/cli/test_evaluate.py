@@ -385,6 +385,17 @@ def test_results_beside_the_images_are_the_predictions(call, fails, report, scen
     assert found["sets"] == model["sets"]
 
 
+def test_images_whose_names_end_like_results(report, scenes, tmp_path):
+    for folder in ("images", "masks", "theirs"):
+        (tmp_path / folder).mkdir()
+    for path, name in zip(sorted((scenes / "masks").iterdir()), ("a", "a_mask", "a_score"), strict=False):
+        shutil.copy(scenes / "images" / path.name, tmp_path / "images" / f"{name}.png")
+        for folder in ("masks", "theirs"):
+            shutil.copy(path, tmp_path / folder / f"{name}.png")
+    found, _ = report("--predictions", tmp_path / "theirs", *folders(tmp_path))
+    assert found["sets"]["all"]["iou_pooled"] == 1
+
+
 def test_a_report_says_what_was_evaluated(report, scenes, network, tmp_path):
     found, result = report(*folders(scenes), *network, "--pfa", "0.01")
     assert found["rsunfold"] == rsunfold.__version__ and found["pfa"]["wanted"] == 0.01

@@ -275,13 +275,15 @@ def test_0_1_and_255_may_mean_two_things(tmp_path):
         read_mask(write(tmp_path / "m.png", values))
     for among in (values, [0, 1, 2, 255]):
         one = write(tmp_path / "one.png", np.array([[0, 1, 1]], np.uint8))
-        found = mask_values([one, write(tmp_path / "two.png", np.array([among], np.uint8).reshape(1, -1))])
-        assert found.tolist() == np.unique(among).tolist()
-        if len(found) == 3:
-            with pytest.raises(InputError, match=r"one\.png contains"):
-                read_mask(one, among=found)
-        else:  # a range that all share
+        files = [one, write(tmp_path / "two.png", np.array([among], np.uint8).reshape(1, -1))]
+        wide = write(tmp_path / "wide.png", np.array([[0, 65535, 0]], np.uint16))
+        if len(np.unique(among)) == 3:
+            with pytest.raises(InputError, match=r"the masks in .* contain 0, 1 and 255"):
+                mask_values(files)
+        else:  # a range that all of a type share
+            found = mask_values([*files, wide])
             assert not read_mask(one, among=found)[0].any() and read_mask(one)[0].sum() == 2
+            assert read_mask(files[1], among=found)[0].any() and read_mask(wide, among=found)[0].sum() == 1
 
 
 def test_a_prediction_that_numbers_its_targets_is_refused(tmp_path):

@@ -227,7 +227,7 @@ class AnomalyDetector(Budgeted):
             )
         if made.whole:
             cube, valid = image.scaled(image.whole)
-            chain, score, guide = self._in_memory(cube, valid)
+            chain, score, guide = self._in_memory(image, cube, valid)
             found = self._finished(image, score, guide, valid, made)
             if stages and chain.fitted is not None:
                 found.stages = chain.fitted.stages(chain.features(cube))
@@ -257,9 +257,9 @@ class AnomalyDetector(Budgeted):
             found.learned = chain.fitted.describe()
         return found
 
-    def _in_memory(self, cube: Floats, valid: Mask) -> tuple[Chain, Floats, Floats]:
-        """(what was fitted, score, guide) of a scene that fits, spectra in [0, 1]."""
-        scene = scene_of(cube, valid, seed=self.seed)
+    def _in_memory(self, image: SpectralImage, cube: Floats, valid: Mask) -> tuple[Chain, Floats, Floats]:
+        """(what was fitted, score, guide) of a scene that fits, spectra of ``image`` in [0, 1]."""
+        scene = scene_of(cube, valid, seed=self.seed, origin=image.origin)
         features: list[Floats] = []
 
         def sample(profile: AttributeProfile) -> Scene:
@@ -285,7 +285,7 @@ class AnomalyDetector(Budgeted):
             valid[window.slices] = inside[part]
             if not inside.any():
                 return np.zeros((3, window.height, window.width), np.float32)
-            _, score, guide = self._in_memory(cube, inside)
+            _, score, guide = self._in_memory(image, cube, inside)
             has = inside & ~np.isnan(score)
             given = score[has]
             # Where most of a window is alike the median is 0, and its mean stands for it.

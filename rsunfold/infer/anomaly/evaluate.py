@@ -37,6 +37,8 @@ FIGURES = {
     **{"AUC_BS": "auc_bs", "AUC_SNPR": "auc_snpr", "AUC_TDBS": "auc_tdbs", "AUC_ODP": "auc_odp"},
     **{"AUC PF<=0.01": "auc_pf_0.01", "AUC PF<=0.1": "auc_pf_0.1"},
 }
+SHOWN = 10
+"""Most maps of a file that are named where none of them is the truth."""
 SCORES = ("_score", "")
 """What may follow the stem of a scene in the name of somebody else's score."""
 
@@ -95,15 +97,16 @@ def _truth_variable(path: Path, wanted: str | None) -> str:
     maps: list[str] = []
     if path.suffix.lower() == ".mat":
         with MatFile(str(path)) as mat:
-            flat = [v for v in mat.variables if len(v.shape) == 2 and mat.image_size(v) is None]
-            maps = [v.name for v in flat]
+            flat = [v for v in mat.variables if v.shape[2:] in ((), (1,)) and mat.image_size(v) is None]
+            sizes = {v.shape[:2] for v in mat.variables if len(v.shape) == 3 and v.shape[2] > 1}
+            maps = [v.name for v in flat if v.shape[:2] in sizes]
             found = {v.leaf.lower(): v.name for v in reversed(flat)}
-        if wanted is not None and wanted in maps:
+        if wanted is not None and any(v.name == wanted for v in flat):
             return wanted
         for name in TRUTH if wanted is None else ():
             if name in found:
                 return found[name]
-    there = f"; its maps are called {', '.join(maps)}" if maps else ""
+    there = f"; its maps are called {', '.join(maps[:SHOWN])}" if maps else ""
     names = TRUTH if wanted is None else (wanted,)
     raise InputError(f"{path} contains no ground truth ({', '.join(names)}){there}; use --masks or --truth-var.")
 

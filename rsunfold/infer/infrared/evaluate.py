@@ -323,7 +323,9 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
     Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for what is asked of masks,
     and for two images of one name.
     """
-    names = {sample: [sample.name + tail for tail in ("_score", "_mask", "")] for sample in samples}
+    others = {sample.name for sample in samples}
+    tails = ("_score", "_mask", "")
+    names = {s: [n for tail in tails if (n := s.name + tail) == s.name or n not in others] for s in samples}
     looked_for = {name for several in names.values() for name in several}
     found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
     if not found:

@@ -21,9 +21,13 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS, FEW_PIXELS = 4_000_000, 100_000
 """Most pixels that decide the scale of an image, and of fewer valid ones all."""
+SIDE = 2048
+"""Side of the windows in which a large image is read, where its blocks are smaller."""
+NEARLY_ALL = 0.9
+"""Share of the pixels beyond a scale that is given in other units."""
 TOLD = 2e-3
-"""Share of the pixels above which a number that all of them hold is told where it decides the scale: more than a target
-has."""
+"""Share of the pixels above which a low number that all of them hold is told where it decides the scale, such as that
+of dead pixels; a high one may be that of a target, unless NOTABLE of the pixels hold it."""
 ABSOLUTE_ZERO = -273.15
 """Degrees Celsius; cameras measure from -20 or -40, and a cold sky holds just that, but none has less than this."""
 BULK, MOST_OF_THE_SCALE = (1.0, 99.0), 0.9
@@ -128,18 +132,25 @@ class GrayImage(Source):
 
     def _sample(self) -> NDArray[Any]:
         """Valid values of the whole image; of a large one, of some of its pixels, or of all if few are valid."""
-        pixels = self.rows * self.cols
-        chosen = some_of(pixels, SAMPLE_PIXELS)
+        chosen = some_of(self.rows * self.cols, SAMPLE_PIXELS)
         parts: list[NDArray[Any]] = []
         everything: list[NDArray[Any]] = []
-        for window in tracked(list(self.whole.parts(max(1, SAMPLE_PIXELS // self.cols))), "reading"):
-            values, valid = (part.ravel() for part in self._values(window))
+        for window in tracked(list(self.whole.parts(*self._blocks())), "reading"):
+            values, valid = self._values(window)
             first, last = np.searchsorted(chosen, np.array([window.row, window.row + window.height]) * self.cols)
-            here = chosen[first:last] - window.row * self.cols
-            parts.append(values[here][valid[here]])
+            row, col = np.divmod(chosen[first:last], self.cols)
+            here = (window.col <= col) & (col < window.col + window.width)
+            picked = row[here] - window.row, col[here] - window.col
+            parts.append(values[picked][valid[picked]])
             if sum(map(len, everything)) <= FEW_PIXELS:
                 everything.append(values[valid])
         return np.concatenate(everything if sum(map(len, everything)) <= FEW_PIXELS else parts)
+
+    def _blocks(self) -> tuple[int, int]:
+        """(height, width) of windows of whole blocks of the file, each of which is then decompressed once."""
+        height, width = (min(*sizes) for sizes in zip(self.reader.block_shape, (self.rows, self.cols), strict=True))
+        across = self.cols if width == self.cols else max(width, SIDE // width * width)
+        return max(height, SAMPLE_PIXELS // across // height * height), across
 
     def _of_8_bit(self, sample: NDArray[Any]) -> bool:
         return bool(sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8))
@@ -155,24 +166,25 @@ class GrayImage(Source):
             self.fill = low
             sample = sample[sample != low]
             found = apart(sample)
-        self._apart = {value: share for value, (share, _) in found.items() if share > TOLD}
+        least = {value: TOLD if value < np.median(sample) else NOTABLE for value in found}
+        self._apart = {value: share for value, (share, _) in found.items() if share > least[value]}
         return sample
 
     def remarks(self) -> list[str]:
         """Sentences on pixels that have no data, or may have none, though the file does not say so."""
         declare = "declare it in the file (nodata, or data ignore value in an ENVI header)"
-        found = [
-            f"{share:.1%} of the pixels hold {value:g}, far from all others, which decides the scale: if they have no "
-            f"data, {declare}"
-            for value, share in self._apart.items()
-        ]
+        found = []
+        for value, share in self._apart.items():
+            holds = f"{share:.1%} of the pixels hold {value:g}, far from all others, which decides the scale"
+            saturated = "give --scale, or " if value >= self.scale.high else ""
+            found.append(f"{holds}: {saturated}if they have no data, {declare}")
         if self._few > MOST_OF_THE_SCALE:
             low, high = (f"{end:.6g}" for end in (self.scale.low, self.scale.high))
             found.append(
-                f"1 % of the pixels at either end take {self._few:.0%} of the scale {low} to {high}: if the rest hides "
-                "targets, give --scale"
+                f"1 % of the pixels at either end take {self._few:.0%} of the scale {low} to {high}: if faint "
+                "targets are missed, give --scale"
             )
-        if self._beyond > NOTABLE:
+        if self._beyond > NEARLY_ALL:
             low, high = (f"{end:g}" for end in (self.scale.low, self.scale.high))
             found.append(
                 f"{self._beyond:.0%} of the pixels lie farther than its own width beyond the scale {low} to {high}: "

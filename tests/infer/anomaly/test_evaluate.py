@@ -144,6 +144,13 @@ def test_where_a_mat_file_has_its_truth(two, mats, tmp_path):
     data = scene.cube.transpose(1, 2, 0)
     scipy.io.savemat(mats / "b.mat", {"data": data, "other": scene.truth * 0, "groundTruth": scene.truth * 1})
     assert [s.truth_var for s in scenes_in(mats)] == ["groundTruth"]
+    scipy.io.savemat(mats / "b.mat", {"data": data, "map": scene.truth[..., None] * 1, "x": np.eye(3)})
+    (found,) = scenes_in(mats)
+    np.testing.assert_array_equal(found.truth((30, 34), found.path)[0], scene.truth)
+    many = {f"a{k}": scene.truth * 1 for k in range(20)}
+    scipy.io.savemat(mats / "b.mat", {"data": data, "x": np.eye(3), **many})
+    with pytest.raises(InputError, match=r"its maps are called (a\d+, ){9}a\d+; use"):
+        scenes_in(mats)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty contains no image"):
         scenes_in(tmp_path / "empty")

@@ -69,6 +69,8 @@ def test_frames_of_a_camera_that_moves_stay_together_and_others_do_not():
     assert len(set(near_duplicates(frames[:3], names[:3]))) == 3  # three may be alike by chance
     assert len(set(near_duplicates(frames, [f"{k}/x" for k in range(7)]))) == 7
     assert len(set(near_duplicates(flight(4, 80), names[:4]))) == 4
+    horizons = [np.where(np.arange(96)[:, None] < 40 + 2 * k, 0.25, 0.6) + 0.05 * sky(k) for k in range(6)]
+    assert not list(sequences([h.astype(np.float32) for h in horizons], [f"a/{k}" for k in range(6)]))
     flat = [np.full((40, 50), 0.3, np.float32)] * 5
     assert not list(sequences(flat, [f"a/{k}" for k in range(5)]))
 
