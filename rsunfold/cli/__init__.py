@@ -97,7 +97,8 @@ def main() -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _stop)
     reuse_memory()
-    app()
+    # Patterns are this program's own (rsunfold.infer.batch.expand); variables and ~ are the shell's, as everywhere.
+    app(windows_expand_args=False)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -94,6 +94,20 @@ def test_help_and_version_import_nothing_heavy():
         assert done.stdout.splitlines()[-1] == "heavy:", words
 
 
+def test_patterns_are_not_expanded_before_they_are_looked_at(tmp_path):
+    """On Windows click does so, which would take results of earlier runs for images."""
+    program = (
+        "import os, sys, types, typer.core\n"
+        "from rsunfold.cli import main\n"
+        "typer.core.os = types.SimpleNamespace(**{**vars(os), 'name': 'nt'})\n"
+        "sys.argv = ['rsunfold', 'models', 'mpc*']\n"
+        "main()\n"
+    )
+    (tmp_path / "mpcm").touch()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and "unknown model 'mpc*'" in done.stderr
+
+
 def test_classical_methods_need_no_torch(scene, tmp_path):
     program = (
         "import sys\n"
