@@ -6,19 +6,48 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from rsunfold.errors import ExistsError, OutputError
 
 ANEW = "; choose another name or pass --overwrite."
 """What to do about a file that is there."""
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_HELD = {errno.EACCES, errno.EPERM, errno.EBUSY}
+WAITS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6) if os.name == "nt" else ()
+"""Seconds between tries of what another program forbids by having a file open, which only Windows lets it do: virus
+scanners and indexers do so for a moment."""
+
+T = TypeVar("T")
 
 
-def write_failure(target: Path, reason: str) -> OutputError:
-    """The error for a write that broke off: the reason, and how much room the disk has left."""
+def patiently(do: Callable[[], T]) -> T:
+    """What ``do`` returns; where it raises PermissionError, it is called again after each of WAITS."""
+    for wait in WAITS:
+        try:
+            return do()
+        except PermissionError:
+            time.sleep(wait)
+    return do()
+
+
+def replace(path: Path, target: Path) -> None:
+    """Rename a file, in place of the one called ``target`` where there is one."""
+    patiently(lambda: path.replace(target))
+
+
+def write_failure(target: Path, cause: str | OSError) -> OutputError:
+    """The error for a write that broke off: its cause, and how much room the disk has left where that may be why."""
+    reason = cause if isinstance(cause, str) else cause.strerror or "no room"
+    if isinstance(cause, OSError) and cause.errno in _HELD:
+        return OutputError(
+            f"{target} cannot be written ({reason}): is it open in another program? close it there, or choose another "
+            "folder."
+        )
     try:
         free = shutil.disk_usage(target.parent).free / 2**20
         reason, room = "the disk is full" if free < 1 else reason, f"{free:.0f} MiB are free there"
@@ -77,10 +106,10 @@ def atomic_path(target: str | Path, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         refuse_existing(target, overwrite)  # somebody else may have written it meanwhile
-        temporary.replace(target)
+        replace(temporary, target)
     except OSError as err:
         if err.errno in _DISK or err.filename == str(temporary):  # the disk is full, or the last step failed
-            raise write_failure(target, err.strerror or "no room") from err
+            raise write_failure(target, err) from err
         raise
     finally:
         temporary.unlink(missing_ok=True)

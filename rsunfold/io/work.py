@@ -9,11 +9,11 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rsunfold.errors import ClaimedError, OutputError, RsunfoldError
-from rsunfold.io.atomic import atomic_path, folder_failure, refuse_existing
+from rsunfold.io.atomic import atomic_path, folder_failure, refuse_existing, replace, write_failure
 from rsunfold.io.folders import LAST
 from rsunfold.io.writer import SIDECARS
 from rsunfold.signals import deferred
@@ -126,7 +126,8 @@ def work_folder(folder: Path) -> Iterator[Path]:
         try:
             try:
                 _sweep(folder)
-                work.mkdir(mode=0o700)
+                # On Windows this mode would keep the results from inheriting who may read them.
+                work.mkdir(0o777 if os.name == "nt" else 0o700)
                 lock = _locked(work)
             except OSError as error:
                 raise folder_failure(folder, error) from None
@@ -190,7 +191,7 @@ def move_results(
     work: Path, folder: Path, overwrite: bool, stale: Iterable[str] = (), *, within: Sequence[str] = ()
 ) -> None:
     """Move every file of ``work``, and of its folders ``within``, to ``folder``, the summary last; ExistsError before
-    the first when one exists.
+    the first when one exists. Where one cannot be moved or replaced, ``folder`` stays as it was (OutputError).
 
     stale : names of the same result with other options, which are removed where ``overwrite`` replaces it.
     """
@@ -199,28 +200,53 @@ def move_results(
     files = sorted(found, key=lambda p: p.name.endswith(ENDS))
     for path in files:
         refuse_existing(folder / path, overwrite)
-    for name in within:
-        (folder / name).mkdir(exist_ok=True)
-    with deferred("SIGINT", "SIGTERM", "SIGHUP"):
-        old = [folder / p for p in files if p.name.endswith(ENDS) and (folder / p).exists()]
+    with ExitStack() as stack:
+        for name in within:
+            stack.enter_context(_made(folder / name))
+        stack.enter_context(deferred("SIGINT", "SIGTERM", "SIGHUP"))
+        # The summaries first: without one nobody takes a mixture of old and new files for a result.
+        old = [p.as_posix() for p in files if p.name.endswith(ENDS) and (folder / p).exists()]
         names = {p.as_posix() for p in files}
         gone = set(stale) - names if overwrite and old else set()
-        for summary in old:  # without it nobody takes a mixture of old and new files for a result
-            summary.unlink()
-        for name in gone:
-            (folder / name).unlink(missing_ok=True)
-        for name in gone | names:  # what a GIS has kept of what is replaced
-            for end in SIDECARS:
-                (folder / f"{name}{end}").unlink(missing_ok=True)
-        for path in files:
-            _replace(work / path, folder / path)
+        kept = {f"{name}{end}" for name in gone | names for end in SIDECARS}  # by a GIS, of what is replaced
+        going = [*old, *sorted((gone | names | kept) - set(old))]
+        aside = work / "replaced"
+        aside.mkdir()
+        moves = [(folder / name, aside / str(n)) for n, name in enumerate(going) if os.path.lexists(folder / name)]
+        _move_all([*moves, *((work / path, folder / path) for path in files)], work)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _replace(path: Path, target: Path) -> None:
+def _move_all(moves: Iterable[tuple[Path, Path]], work: Path) -> None:
+    """Move files, all of them or none: those in ``work`` out of it, others into it. Raises OutputError, which names the
+    file outside ``work`` that cannot be moved."""
+    done: list[tuple[Path, Path]] = []
     try:
-        path.replace(target)
+        for path, target in moves:
+            try:
+                _move(path, target)
+            except RsunfoldError:
+                raise
+            except OSError as error:
+                raise write_failure(target if path.is_relative_to(work) else path, error) from error
+            done.append((path, target))
+    except BaseException:
+        whole = True
+        for path, target in reversed(done):
+            if whole or not path.name.endswith(ENDS):  # no summary beside what is not its result
+                try:
+                    _move(target, path)
+                except OSError:
+                    whole = False
+        raise
+
+
+def _move(path: Path, target: Path) -> None:
+    try:
+        replace(path, target)
     except OSError as error:
         if error.errno != errno.EXDEV:  # a folder in the target may be a link to another disk
             raise
         with atomic_path(target, overwrite=True) as temporary:
             shutil.copyfile(path, temporary)
+        path.unlink()

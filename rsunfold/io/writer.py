@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.io import envi
-from rsunfold.io.atomic import atomic_path, refuse_existing, write_failure
+from rsunfold.io.atomic import atomic_path, refuse_existing, replace, write_failure
 from rsunfold.io.reader import PER_BAND
 
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
@@ -340,7 +340,7 @@ class RasterWriter:
                 self._finish()
             for temporary, final in self._companions():
                 if temporary.exists():
-                    temporary.replace(final)
+                    replace(temporary, final)
         finally:
             self._discard()
 

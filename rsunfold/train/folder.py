@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from rsunfold.errors import InputError, OutputError
-from rsunfold.io.atomic import atomic_path, folder_failure, write_failure
+from rsunfold.io.atomic import atomic_path, folder_failure, patiently, write_failure
 from rsunfold.io.samples import HELD_OUT, TRAINING_LOG
 from rsunfold.quiet import silenced
 from rsunfold.report import training_picture
@@ -140,10 +140,10 @@ class RunFolder:
             found = {"val_score": verdict.score, **verdict.log}
             row |= {k: json.dumps(v) if isinstance(v, dict) else f"{v:.4f}" for k, v in found.items()}
         try:
-            with self.log.open("a", newline="", encoding="utf-8") as f:
+            with patiently(lambda: self.log.open("a", newline="", encoding="utf-8")) as f:
                 csv.DictWriter(f, LOG + self.task.columns).writerow(row)
-        except OSError as error:
-            raise write_failure(self.log, error.strerror or "no room") from error
+        except OSError as error:  # the checkpoint is older than the row, which --resume makes again
+            raise write_failure(self.log, error) from error
         if verdict is not None:
             figure = next(iter(self.task.columns), "val_score")
             picture = self.log.with_suffix(".png")

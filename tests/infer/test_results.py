@@ -1,9 +1,12 @@
 import errno
 import os
+import shutil
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -43,8 +46,9 @@ def test_a_signal_waits_until_all_files_are_moved(tmp_path, monkeypatch, number)
 
     def replace(self, target):
         os.kill(os.getpid(), number)
+        moved = rename(self, target)
         said.append((out / "a_summary.json").exists())
-        return rename(self, target)
+        return moved
 
     monkeypatch.setattr(Path, "replace", replace)
     before = signal.signal(number, signal.default_int_handler)
@@ -53,8 +57,103 @@ def test_a_signal_waits_until_all_files_are_moved(tmp_path, monkeypatch, number)
             move_results(work, out, True)
     finally:
         signal.signal(number, before)
-    assert said == [False] * 3
+    assert said == [False] * 5 + [True]
     assert {p.read_text() for p in out.iterdir()} == {"new"} and not list(work.iterdir())
+
+
+NEW = ("images/1.png", "images/2.png", "a_mask.tif", "a_score.tif", "a_summary.json")
+OLD = ("images/1.png", "a_mask.tif", "a_score.tif", "a_score.tif.aux.xml", "a_stages.tif", "a_summary.json")
+
+
+def move_onto_an_old_result(folder):
+    """Files of ``folder`` after :func:`move_results`, by name, where it fails as if nothing had been."""
+    folder.mkdir()
+    with work_folder(folder / "out") as work:
+        for name in NEW:
+            (work / name).parent.mkdir(exist_ok=True)
+            (work / name).write_text("new")
+        for name in OLD:
+            (folder / "out" / name).parent.mkdir(exist_ok=True)
+            (folder / "out" / name).write_text("old")
+        move_results(work, folder / "out", True, ["a_stages.tif"], within=["images"])
+
+
+def told(folder):
+    return {p.relative_to(folder).as_posix(): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(("blocked", "which"), [*((name, "old") for name in OLD), *((name, "new") for name in NEW)])
+@pytest.mark.parametrize("cause", [errno.EACCES, errno.ENOSPC])
+def test_a_file_that_cannot_be_replaced_leaves_all_as_it_was(tmp_path, monkeypatch, blocked, which, cause):
+    """As on Windows, where another program has it open; ``which`` of its two moves fails."""
+    rename = os.replace
+    out = tmp_path / "a" / "out"
+    open_elsewhere = out / blocked
+
+    def replace(path, target):
+        if open_elsewhere == Path(path if which == "old" else target):
+            monkeypatch.setattr(os, "replace", rename)
+            raise OSError(cause, os.strerror(cause), str(path), None, str(target))
+        rename(path, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    advice = "is it open in another program" if cause == errno.EACCES else "make room"
+    with pytest.raises(OutputError, match=rf"{open_elsewhere} cannot be written \(.*{advice}"):
+        move_onto_an_old_result(tmp_path / "a")
+    assert told(out) == dict.fromkeys(OLD, "old")
+
+
+def test_what_is_replaced_goes(tmp_path):
+    move_onto_an_old_result(tmp_path / "a")
+    assert told(tmp_path / "a" / "out") == dict.fromkeys(NEW, "new")
+
+
+def test_no_summary_stands_beside_what_could_not_be_put_back(tmp_path, monkeypatch):
+    rename = os.replace
+
+    def replace(path, target):
+        if "a_score.tif" in (Path(path).name, Path(target).name) and ".rsunfold-run-" not in str(target):
+            raise PermissionError(errno.EACCES, "Access is denied", str(path), None, str(target))
+        rename(path, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OutputError, match=r"a_score\.tif cannot be written"):
+        move_onto_an_old_result(tmp_path / "a")
+    assert told(tmp_path / "a" / "out") == dict.fromkeys(set(OLD) - {"a_score.tif", "a_summary.json"}, "old")
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_results_are_moved_to_another_disk_or_not_at_all(tmp_path, monkeypatch, full):
+    """A folder in the output may be a link to one."""
+    rename, copy, elsewhere = os.replace, shutil.copyfile, tmp_path / "a" / "out" / "images"
+
+    def replace(path, target):
+        if (Path(path).parent == elsewhere) != (Path(target).parent == elsewhere):
+            raise OSError(errno.EXDEV, "Invalid cross-device link", str(path), None, str(target))
+        rename(path, target)
+
+    def copyfile(path, target):
+        if full and Path(path).name == "2.png":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return copy(path, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(shutil, "copyfile", copyfile)
+    with pytest.raises(OutputError, match=r"2\.png cannot be written \(No space") if full else nullcontext():
+        move_onto_an_old_result(tmp_path / "a")
+    found = told(tmp_path / "a" / "out")
+    assert set(found.values()) == {"old" if full else "new"} and set(found) == set(OLD if full else NEW)
+
+
+def test_results_inherit_on_windows_who_may_read_them(tmp_path, monkeypatch):
+    """With the mode 0o700, Python 3.12.4 and later would give the work folder, and what is made in it, to its owner."""
+    made, mkdir = [], Path.mkdir
+    monkeypatch.setattr(Path, "mkdir", lambda self, mode=0o777, **more: (made.append(mode), mkdir(self, mode, **more)))
+    for name in ("posix", "nt"):
+        monkeypatch.setattr("rsunfold.io.work.os", SimpleNamespace(**{**vars(os), "name": name}))
+        with work_folder(tmp_path):
+            pass
+    assert [mode for mode in made if mode != 0o777] == [0o700]
 
 
 def test_work_folders_of_killed_runs_are_removed(tmp_path):

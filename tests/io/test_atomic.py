@@ -1,5 +1,6 @@
 import errno
 import os
+from contextlib import nullcontext
 
 import pytest
 
@@ -106,3 +107,27 @@ def test_failure_of_the_last_step_is_an_output_error(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match="Operation not permitted"), atomic_path(tmp_path / "a.json") as temporary:
         temporary.write_text("x")
     assert names(tmp_path) == []
+
+
+def refused(times):
+    """``os.replace`` that another program, as on Windows, keeps from its work so many times."""
+    rename, left = os.replace, [PermissionError(errno.EACCES, "Access is denied")] * times
+
+    def replace(path, target):
+        if left:
+            error = left.pop()
+            raise PermissionError(error.errno, error.strerror, str(path), None, str(target))
+        rename(path, target)
+
+    return replace
+
+
+@pytest.mark.parametrize(("times", "waits"), [(2, (0, 0)), (2, (0,)), (1, ())])
+def test_a_file_that_another_program_has_open_for_a_moment(tmp_path, monkeypatch, times, waits):
+    monkeypatch.setattr("rsunfold.io.atomic.WAITS", waits)
+    monkeypatch.setattr(os, "replace", refused(times))
+    words = r"a\.json cannot be written \(Access is denied\): is it open in another program"
+    end = nullcontext() if times <= len(waits) else pytest.raises(OutputError, match=words)
+    with end, atomic_path(tmp_path / "a.json") as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == (["a.json"] if times <= len(waits) else [])

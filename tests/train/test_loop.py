@@ -2,13 +2,16 @@
 
 import csv
 import dataclasses
+import errno
 import json
 import math
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ from rsunfold import weights
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.io.samples import find_samples, keep_only
 from rsunfold.progress import listening
-from rsunfold.train.folder import LOG
+from rsunfold.train.folder import LOG, RunFolder
 from rsunfold.train.infrared.loss import soft_iou_loss
 from rsunfold.train.infrared.recipe import Augment, Data, InfraredRecipe, Loss, Teacher
 from rsunfold.train.infrared.task import InfraredTask
@@ -499,6 +502,23 @@ def test_a_folder_in_use_is_refused(begun, data):
     with pytest.raises(OutputError, match="already contains a training run; continue it with --resume"):
         trainer(recipe, data, out).run()
     assert (out / "checkpoint.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("waits", [(0,), ()])
+def test_a_log_that_a_spreadsheet_has_open_on_windows(tmp_path, monkeypatch, waits):
+    folder = RunFolder(tmp_path, tiny_recipe(2, 2), SimpleNamespace(columns=()), "")
+    opening = Path.open
+
+    def refuse(self, *mode, **options):
+        monkeypatch.setattr(Path, "open", opening)
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr("rsunfold.io.atomic.WAITS", waits)
+    monkeypatch.setattr(Path, "open", refuse)
+    words = r"log\.csv cannot be written \(Permission denied\): is it open in another program"
+    with nullcontext() if waits else pytest.raises(OutputError, match=words):
+        folder.log_row(100, 1.0, 1e-3, 0.5)
+    assert folder.log.exists() == bool(waits)
 
 
 @pytest.mark.parametrize("name", ["tiny.safetensors", "tiny.md", "log.csv"])
