@@ -97,7 +97,7 @@ def convolution_norm(conv: nn.Conv2d) -> float:
     """
     if conv.padding_mode != "zeros":
         raise UnknownNormError(f"the norm of a convolution with padding {conv.padding_mode!r} is not known")
-    weight = conv.weight.detach().double().cpu()
+    weight = conv.weight.detach().cpu().double()  # not on the device: Apple's GPUs have no float64
     degrees = [k - 1 for k in weight.shape[2:]]
     size = [max(1, OVERSAMPLING * n) for n in degrees]
     response = torch.fft.rfft2(weight, s=size)  # a dilated kernel has the same responses, at other frequencies

@@ -27,6 +27,26 @@ def layer():
     return nn.Conv2d(3, 5, 3, padding=1).requires_grad_(False)
 
 
+def test_nothing_is_in_double_precision_on_the_device(monkeypatch):
+    """Apple's GPUs have none; what has not been copied from the device stands for what lies there."""
+    on_cpu, double = torch.Tensor.cpu, torch.Tensor.double
+    copied = []
+
+    def cpu(self):
+        copied.append(on_cpu(self))
+        return copied[-1]
+
+    def only_of_copies(self):
+        assert any(self is x for x in copied)
+        return double(self)
+
+    x, op = torch.randn(1, 1, 9, 8), Operator(conv(1, 4, 3), nn.Conv2d(4, 1, 3), SqueezeExcite(4, 4))
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    monkeypatch.setattr(torch.Tensor, "double", only_of_copies)
+    with torch.no_grad():
+        assert gain_bound(op, x) > 0 and copied
+
+
 def test_the_gain_of_a_linear_operator_is_its_largest_singular_value(layer, monkeypatch):
     true = largest(matrix_of(layer, (3, 9, 8)))
     found = local_gain(layer, torch.randn(1, 3, 9, 8))
