@@ -47,6 +47,7 @@ def train(
     quieter: Quiet = False,
 ) -> None:
     """Train a network from a recipe; use torchrun for several GPUs."""
+    from rsunfold.infer.device import device_failures
     from rsunfold.train.loop import Trainer, training_device
     from rsunfold.train.recipefile import load_recipe, recipe_path
 
@@ -54,9 +55,10 @@ def train(
     say(f"recipe: {path}")
     content = load_recipe(path, changes or ())
     use_threads(threads)
-    trainer = Trainer(content, data, out, device=training_device(device, content.model), start=start, say=say)
-    with watched(content.name) if trainer.rank == 0 else nullcontext():
-        complete = trainer.run(minutes=max_minutes, resume=resume)
+    with device_failures("lower optim.batch in the recipe"):
+        trainer = Trainer(content, data, out, device=training_device(device, content.model), start=start, say=say)
+        with watched(content.name) if trainer.rank == 0 else nullcontext():
+            complete = trainer.run(minutes=max_minutes, resume=resume)
     state = "complete" if complete else "not complete: continue with --resume"
     there = f"weights, card and log are in {out}"
     if not (complete or trainer.folder.weights.is_file()):

@@ -152,7 +152,7 @@ def calibrate(
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"--output must end in .safetensors, so that --weights recognises it as a file; got {output}.")
-    from rsunfold.infer.device import pick_device
+    from rsunfold.infer.device import FREE_GPU, device_failures, pick_device
     from rsunfold.infer.infrared.evaluate import samples_from
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.train.infrared.recalibrate import recalibrate
@@ -160,7 +160,7 @@ def calibrate(
     refuse_existing(output, overwrite)
     use_threads(threads)
     samples = samples_from(None, None, data, None, only)
-    with watched(name):
+    with watched(name), device_failures(FREE_GPU):
         record, lines = recalibrate(
             name,
             samples,

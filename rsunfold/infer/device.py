@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from rsunfold.errors import DeviceError, UsageError
+from rsunfold.errors import DeviceError, RsunfoldError, UsageError
 from rsunfold.infer.cgroups import left_in_groups
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ LATER_BYTES = 2**27
 """Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
 GPU_SHARE = 0.8
 """Share of a GPU's free memory that is planned with."""
+SMALLER_TILES, FREE_GPU = "lower --memory, so that smaller tiles are used", "free the GPU"
+"""What makes less memory be needed, or more be there."""
+_EXHAUSTED = re.compile("allocate memory|out of memory")
+_OF_GPU = re.compile(r"\b(CUDA|HIP|cuDNN|MPS)\b.*(error|out of memory|driver)", re.IGNORECASE)
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -44,9 +50,21 @@ def pick_device(name: str, *, apple: bool = True) -> torch.device:
     """The torch device of ``auto`` (cuda, else mps, else cpu), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
     apple : False for a model that needs what Apple's GPUs lack (float64, eigenvalues): ``auto`` leaves mps out then.
-    Raises DeviceError for one that is not there or lacks that, UsageError for one that is not known. Nothing else is
-    taken instead.
+    Raises DeviceError for one that is not there, lacks that or fails a first computation (busy, full, or of a kind that
+    this torch does not know), UsageError for one that is not known. Nothing else is taken instead.
     """
+    device = _named(name, apple)
+    if device.type != "cpu":
+        try:
+            _try(device)
+        except RuntimeError as error:
+            raise DeviceError(
+                f"the GPU {device} cannot be used ({_first_line(error)}); free it, or use --device cpu."
+            ) from error
+    return device
+
+
+def _named(name: str, apple: bool) -> torch.device:
     import torch
 
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -67,6 +85,36 @@ def pick_device(name: str, *, apple: bool = True) -> torch.device:
     if name == "mps" and not mps:
         raise DeviceError("--device mps is not available on this machine; use --device cpu.")
     return torch.device(name)
+
+
+def _try(device: torch.device) -> None:
+    """Compute something on a device; torch's RuntimeError says why that is not possible."""
+    import torch
+
+    float(torch.ones(1, device=device) + 1)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+@contextmanager
+def device_failures(less: str = SMALLER_TILES) -> Iterator[None]:
+    """Memory that runs out, or a GPU that fails, in the block is a DeviceError.
+
+    less : what helps where memory runs out.
+    """
+    try:
+        yield
+    except RsunfoldError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        of_gpu = bool(_OF_GPU.search(str(error)))
+        if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
+            raise DeviceError(f"out of memory; {less}{', or use --device cpu' if of_gpu else ''}.") from error
+        if of_gpu:
+            raise DeviceError(f"the GPU failed ({_first_line(error)}); free it, or use --device cpu.") from error
+        raise
 
 
 def held() -> int:

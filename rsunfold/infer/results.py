@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from rsunfold import __version__
-from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.infer.device import Budgeted
+from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.infer.device import Budgeted, device_failures
 from rsunfold.infer.source import Source
 from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.dlr import metadata_of
@@ -225,13 +225,8 @@ def all_names(names_of: Callable[..., dict[str, str]], *given: Any, options: Any
 @contextmanager
 def environment() -> Iterator[None]:
     """GDAL with a small block cache, which counts towards --memory, torch with its usual settings, and running out of
-    memory as one sentence."""
+    memory or a GPU that fails as one sentence."""
     import rasterio
 
-    try:
-        with rasterio.Env(GDAL_CACHEMAX=64), usual_torch():
-            yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or re.search("allocate memory|out of memory", str(error)):
-            raise DeviceError("out of memory; lower --memory, so that smaller tiles are used.") from None
-        raise
+    with device_failures(), rasterio.Env(GDAL_CACHEMAX=64), usual_torch():
+        yield

@@ -327,9 +327,9 @@ def calculates_bfloat16(device: torch.device) -> bool:
 
 def training_device(name: str, model: str) -> torch.device:
     """The device of this process for a model: that of :func:`pick_device`, under torchrun each process its own GPU."""
+    if name in ("auto", "cuda") and torch.cuda.is_available():  # before a process touches the GPU of another
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     device = pick_device(name, apple=get_model(model).apple)
     if device.type == "cuda":
-        if device.index is None:
-            device = pick_device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}")
         torch.cuda.set_device(device)
     return device

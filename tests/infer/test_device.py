@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rsunfold.errors import DeviceError, UsageError
-from rsunfold.infer.device import free_on, parse_memory, pick_device, resident
+from rsunfold.infer.device import device_failures, free_on, parse_memory, pick_device, resident
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,54 @@ def test_the_default_budget_stays_within_the_group(monkeypatch):
     assert parse_memory(None) == pytest.approx(resident() + 5 * 10**5, rel=0.05)
 
 
+@pytest.fixture
+def usable(monkeypatch):
+    """GPUs that are there, where the test says so, compute."""
+    monkeypatch.setattr("rsunfold.infer.device._try", lambda device: None)
+
+
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors might be reported later."
+FULL = "CUDA out of memory. Tried to allocate 2.00 MiB."
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+@pytest.mark.parametrize("error", [RuntimeError(BUSY), torch.OutOfMemoryError(FULL), RuntimeError("?")])
+def test_a_gpu_that_cannot_be_used(monkeypatch, name, error):
+    def fail(*size, device):
+        assert device.type == "cuda"
+        raise error
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch, "ones", fail)
+    with pytest.raises(DeviceError) as raised:
+        pick_device(name)
+    first = str(error).split("\n")[0].rstrip(".")
+    assert str(raised.value) == f"the GPU cuda cannot be used ({first}); free it, or use --device cpu."
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RuntimeError(BUSY), r"the GPU failed \(CUDA error: .* unavailable\); free it, or use --device cpu"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), "the GPU failed .*--device cpu"),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), "out of memory; less, or use --device cpu"),
+        (torch.OutOfMemoryError(FULL), "out of memory; less, or use --device cpu"),
+        (MemoryError(), r"out of memory; less\."),
+        (DeviceError(f"our own ({FULL})"), "our own"),
+    ],
+)
+def test_errors_of_devices_are_one_sentence(error, message):
+    with pytest.raises(DeviceError, match=message), device_failures("less"):
+        raise error
+
+
+def test_other_errors_are_no_errors_of_devices():
+    with pytest.raises(RuntimeError, match="shapes") as raised, device_failures():
+        raise RuntimeError("the shapes do not fit")
+    assert not isinstance(raised.value, DeviceError)
+
+
 def test_devices_without_a_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -53,7 +101,7 @@ def test_devices_without_a_gpu(monkeypatch):
         pick_device("mps")
 
 
-def test_models_that_apple_gpus_cannot_run(monkeypatch):
+def test_models_that_apple_gpus_cannot_run(usable, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pick_device("auto") == pick_device("mps") == torch.device("mps")
@@ -75,7 +123,7 @@ def test_such_models_say_so_before_they_run(model, monkeypatch):
         kind(model, device="mps")
 
 
-def test_devices_with_one_gpu(monkeypatch):
+def test_devices_with_one_gpu(usable, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert pick_device("auto") == pick_device("cuda") == torch.device("cuda")

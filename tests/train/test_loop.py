@@ -613,11 +613,23 @@ def test_training_device(monkeypatch):
         training_device("cuda", "l-rpcanet")
     with pytest.raises(UsageError):
         training_device("abacus", "l-rpcanet")
+    monkeypatch.setattr("rsunfold.infer.device._try", lambda device: None)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert training_device("auto", "l-rpcanet").type == "mps"
     assert training_device("auto", "star-net") == CPU  # whose eigenvalues Apple's GPUs lack
     with pytest.raises(DeviceError):
         training_device("mps", "star-net")
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_process_touches_its_own_gpu_alone(monkeypatch, name):
+    touched = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", touched.append)
+    monkeypatch.setattr("rsunfold.infer.device._try", touched.append)
+    assert training_device(name, "l-rpcanet") == torch.device("cuda:1") and touched == [torch.device("cuda:1")] * 2
 
 
 # ------------------------------------------------------------------ several processes

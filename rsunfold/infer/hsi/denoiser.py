@@ -12,7 +12,16 @@ from numpy.typing import NDArray
 from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
-from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
+from rsunfold.infer.device import (
+    FREE_GPU,
+    Budgeted,
+    device_failures,
+    free_on,
+    held,
+    parse_memory,
+    pick_device,
+    refuse_gpu,
+)
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
@@ -99,7 +108,8 @@ class Denoiser(Budgeted):
         net, self.record, self.sha256 = load(name, self.spec.name)
         if self.published and sigma is not None:
             raise UsageError(f"the published weights of {model} take no noise level; leave out --sigma.")
-        self.net = cast("DenoisingNetwork", net).to(self.device)
+        with device_failures(FREE_GPU):
+            self.net = cast("DenoisingNetwork", net).to(self.device)
         self.held = held()
 
     @property

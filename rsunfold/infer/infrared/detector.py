@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from rsunfold.contracts import PieceMethod, TargetMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, UsageError
-from rsunfold.infer.device import Budgeted, free_on, held, parse_memory, pick_device, refuse_gpu
+from rsunfold.infer.device import (
+    FREE_GPU,
+    Budgeted,
+    device_failures,
+    free_on,
+    held,
+    parse_memory,
+    pick_device,
+    refuse_gpu,
+)
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_PIXEL_BYTES, Plan, plan, strips
 from rsunfold.io.work import work_folder
@@ -117,7 +126,8 @@ class Detector(Budgeted):
             raise UsageError(f"half precision needs a CUDA device, but this run uses {self.device}.")
         net, self.record, self.sha256 = load(name, self.spec.name)
         self.own = self.record.rule
-        self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
+        with device_failures(FREE_GPU):
+            self.net = for_inference(net).to(self.device)  # type: ignore[assignment]
         self.held = held()
 
     def describe(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rsunfold.cube import Window
 from rsunfold.errors import UsageError
+from rsunfold.infer.device import FREE_GPU, device_failures
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.results import environment, head_of, reserved
@@ -94,7 +95,8 @@ class Explainer:
         self.detector.require_stages()
         self.device: torch.device = self.detector.device
         net = load(chosen(self.detector.spec, weights), model)[0]
-        self.net: Unrolled = net.requires_grad_(False).to(self.device)
+        with device_failures(FREE_GPU):
+            self.net: Unrolled = net.requires_grad_(False).to(self.device)
 
     def explain(self, gray: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """(numbers, variables) of each stage for an image float32 (H, W): see ``DEFINITIONS``; (H, W) by letter."""
