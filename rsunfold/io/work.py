@@ -10,7 +10,10 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rsunfold.errors import ClaimedError, OutputError, RsunfoldError
 from rsunfold.io.atomic import atomic_path, folder_failure, refuse_existing, replace, write_failure
@@ -18,10 +21,9 @@ from rsunfold.io.folders import LAST
 from rsunfold.io.writer import SIDECARS
 from rsunfold.signals import deferred
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+fcntl: Any
+msvcrt: Any
+fcntl, msvcrt = (import_module(name) if find_spec(name) else None for name in ("fcntl", "msvcrt"))  # msvcrt: Windows
 
 ENDS = (*LAST, "truth.json")
 """How the file ends that is moved after all others."""
@@ -34,7 +36,7 @@ network disks other machines may not see who holds it."""
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[None]:
     """The result whose last file is ``name`` in ``folder`` belongs to this run alone: another that claims it meanwhile
-    gets ClaimedError. Where the file system has no locks (some network disks, Windows), nothing is claimed.
+    gets ClaimedError. Where the file system has no locks (some network disks), nothing is claimed.
 
     ``folder`` is made, and removed again when it stays empty; raises OutputError when it cannot.
     """
@@ -49,20 +51,18 @@ def claimed(folder: Path, name: str) -> Iterator[None]:
             yield
         finally:
             if lock is not None:
-                with suppress(OSError):
-                    path.unlink()
-                os.close(lock)
+                _give_up(lock, path)
 
 
 def _lock_of(path: Path) -> int | None:
     """A file, made where it is not there, that is locked until it is closed or the process ends; None where there are
     no such locks. Raises BlockingIOError when another process has it."""
-    while fcntl is not None and (found := _opened(path)) is not None:
-        held = _flock(found)
+    while (fcntl or msvcrt) and (found := _opened(path)) is not None:
+        held = _locked(found)
         try:
-            if held and os.path.samestat(os.fstat(found), path.stat()):
+            if held and (not fcntl or os.path.samestat(os.fstat(found), path.stat())):
                 return found
-        except FileNotFoundError:  # removed by the run that had it, after it was opened here
+        except FileNotFoundError:  # removed by the run that had it, after it was opened here; not so on Windows
             pass
         except OSError:
             held = None
@@ -80,20 +80,51 @@ def _opened(path: Path) -> int | None:
     """A file opened for writing, made where it is not there, for all users to lock; None where that is not allowed."""
     for _ in range(5):
         try:
-            found = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            found = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # a run that failed has just removed the folder, which it had made
             with suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
         except OSError:
             try:  # that of another user, in a folder like /tmp
-                return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                return os.open(path, os.O_RDWR)
             except OSError:
                 return None
         else:
             with suppress(OSError):
-                os.fchmod(found, 0o666)
+                path.chmod(0o666)
             return found
     return None
+
+
+def _locked(found: int) -> bool | None:
+    """Lock an open file: False where another process has it, None where there are no such locks."""
+    taken = BlockingIOError if fcntl else PermissionError
+    try:
+        if fcntl:
+            fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(found, msvcrt.LK_NBLCK, 1)
+    except taken:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _give_up(lock: int | None, path: Path) -> None:
+    """Remove the file of a lock and let others have it. Windows removes no file that is open: here it is closed first,
+    and where another run has opened it meanwhile, that one removes it."""
+    if fcntl:  # while it is locked, so that nobody locks a file that goes
+        with suppress(OSError):
+            path.unlink()
+    if lock is not None:
+        if not fcntl:
+            with suppress(OSError):
+                msvcrt.locking(lock, msvcrt.LK_UNLCK, 1)
+        os.close(lock)
+    if not fcntl:
+        with suppress(OSError):
+            path.unlink()
 
 
 @contextmanager
@@ -120,15 +151,16 @@ def work_folder(folder: Path) -> Iterator[Path]:
     or its disk is full.
     """
     lock = None
-    # Named before it is made, so that an interrupt just after finds it inside the try.
+    # Named before they are made, so that an interrupt just after finds them inside the try.
     work = folder / f"{HIDDEN}{secrets.token_hex(8)}"
+    claim = _claim_on(work)
     with _made(folder):
         try:
             try:
                 _sweep(folder)
+                lock = _lock_of(claim)
                 # On Windows this mode would keep the results from inheriting who may read them.
                 work.mkdir(0o777 if os.name == "nt" else 0o700)
-                lock = _locked(work)
             except OSError as error:
                 raise folder_failure(folder, error) from None
             yield work
@@ -142,32 +174,12 @@ def work_folder(folder: Path) -> Iterator[Path]:
             ) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-            if lock is not None:
-                os.close(lock)
+            _give_up(lock, claim)
 
 
-def _locked(work: Path) -> int | None:
-    """A lock on a folder that is held until it is closed or the process ends; None where another process has it, or
-    there are no such locks."""
-    with suppress(OSError):  # Windows opens no folders
-        found = os.open(work, os.O_RDONLY)
-        if _flock(found):
-            return found
-        os.close(found)
-    return None
-
-
-def _flock(found: int) -> bool | None:
-    """Lock an open file or folder: False where another process has it, None where there are no such locks."""
-    if fcntl is None:  # Windows
-        return None
-    try:
-        fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
+def _claim_on(work: Path) -> Path:
+    """The file beside a work folder that is locked by the run which works there: Windows locks no folders."""
+    return work.with_name(work.name.replace(HIDDEN, CLAIM, 1))
 
 
 def _sweep(folder: Path) -> None:
@@ -175,16 +187,13 @@ def _sweep(folder: Path) -> None:
     for left in folder.glob(f"{HIDDEN}*"):
         with suppress(OSError):
             last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
-            if time.time() - last > ABANDONED and (lock := _locked(left)) is not None:
+            if time.time() - last > ABANDONED and (lock := _lock_of(_claim_on(left))) is not None:
                 shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
+                _give_up(lock, _claim_on(left))
     for left in folder.glob(f"{CLAIM}*"):
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED and (lock := _lock_of(left)) is not None:
-                try:
-                    left.unlink()
-                finally:
-                    os.close(lock)
+                _give_up(lock, left)
 
 
 def move_results(

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -156,6 +157,32 @@ def test_results_inherit_on_windows_who_may_read_them(tmp_path, monkeypatch):
     assert [mode for mode in made if mode != 0o777] == [0o700]
 
 
+@pytest.fixture(params=["system", "windows"])
+def locks(request, monkeypatch):
+    """Locks as the system has them, and as Windows has: other calls, and a file that is locked cannot be removed."""
+    if request.param == "system":
+        return
+    unlink, held = Path.unlink, set()
+
+    def locking(found, how, count):
+        try:
+            fcntl.flock(found, how)
+        except BlockingIOError:
+            raise PermissionError(errno.EACCES, "Permission denied") from None
+        (held.add if how & fcntl.LOCK_EX else held.discard)(found)
+
+    def unless_locked(self, missing_ok=False):
+        if self.exists() and any(os.path.samestat(os.fstat(found), self.stat()) for found in held):
+            raise PermissionError(errno.EACCES, "Access is denied", str(self))
+        unlink(self, missing_ok)
+
+    windows = SimpleNamespace(locking=locking, LK_NBLCK=fcntl.LOCK_EX | fcntl.LOCK_NB, LK_UNLCK=fcntl.LOCK_UN)
+    monkeypatch.setattr("rsunfold.io.work.msvcrt", windows)
+    monkeypatch.setattr("rsunfold.io.work.fcntl", None)
+    monkeypatch.setattr(Path, "unlink", unless_locked)
+
+
+@pytest.mark.usefixtures("locks")
 def test_work_folders_of_killed_runs_are_removed(tmp_path):
     kept = {".rsunfold-run-2": (99, 0), ".rsunfold-run-3": (0, 99), ".rsunfold-notes": (99, 99)}
     for name, hours in ((".rsunfold-claim-1", 99), (".rsunfold-claim-2", 0)):
@@ -173,6 +200,7 @@ def test_work_folders_of_killed_runs_are_removed(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {*kept, ".rsunfold-claim-2"}
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_result_that_is_being_made_is_claimed(tmp_path):
     out = tmp_path / "new" / "out"
     with claimed(out, "a_summary.json"):
@@ -191,6 +219,7 @@ def test_a_result_that_is_being_made_is_claimed(tmp_path):
     assert [p.name for p in out.iterdir()] == ["a_summary.json"]
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_run_that_was_killed_claims_nothing(tmp_path):
     child = os.fork()
     if not child:
@@ -238,6 +267,7 @@ def test_without_locks_nothing_is_claimed_and_nothing_left(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("locks")
 def test_what_another_run_is_moving_is_claimed_not_there(tmp_path):
     names, spec = {"score": "a_score.tif", "summary": "a_summary.json"}, get_model("mpcm")
     with claimed(tmp_path, "a_summary.json"):
