@@ -31,7 +31,7 @@ def info(
     with open_cube(file, var=var) as reader:
         described = reader.describe()
     if str(json_file) == "-":
-        put(json.dumps(plain(described), indent=2, ensure_ascii=False, allow_nan=False))
+        put(json.dumps(plain(described), indent=2, allow_nan=False))  # ASCII: a pipe may know no more
         return
     if json_file is not None:
         write_json(json_file, described, overwrite=overwrite)

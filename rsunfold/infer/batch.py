@@ -22,7 +22,7 @@ from rsunfold.errors import (
 )
 from rsunfold.io.atomic import ANEW
 from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
-from rsunfold.io.names import exists, of_gdal, same_image, stem_of
+from rsunfold.io.names import exists, folded, of_gdal, refuse_undecodable, same_image, stem_of
 from rsunfold.io.reader import NO_STDIN
 from rsunfold.io.writer import SIDECARS
 
@@ -64,7 +64,7 @@ def expand(inputs: Sequence[str], *, outputs: bool = True) -> dict[str, str]:
         files += found
     by_stem: dict[str, list[str]] = {}
     for name in dict.fromkeys(files):
-        twins = by_stem.setdefault(stem_of(name), [])
+        twins = by_stem.setdefault(folded(stem_of(name)), [])
         same = ((n, image) for n, twin in enumerate(twins) if (image := same_image(twin, name)) is not None)
         if known := next(same, None):
             twins[known[0]] = known[1]
@@ -72,7 +72,7 @@ def expand(inputs: Sequence[str], *, outputs: bool = True) -> dict[str, str]:
             raise UsageError(f"{twins[0]} and {name} would write the same outputs; process them into separate folders.")
         else:
             twins.append(name)
-    return {stem if len(names) == 1 else name: name for stem, names in by_stem.items() for name in names}
+    return {stem_of(name) if len(names) == 1 else name: name for names in by_stem.values() for name in names}
 
 
 def _is_input(name: str) -> bool:
@@ -113,6 +113,7 @@ def run_batch(
         stem, source = left.pop(0)
         before, waiting = waiting, 0
         try:
+            refuse_undecodable(source)
             if done is not None and done(source, stem):
                 yield Outcome(source, skipped=THERE)
                 continue
@@ -138,10 +139,7 @@ def run_batch(
         except RsunfoldError as error:
             yield Outcome(source, error=error)
         except UnicodeError:
-            if source.isprintable():
-                yield Outcome(source, error=OutputError("the name of the output is not valid UTF-8; choose another."))
-            else:
-                yield Outcome(source, error=InputError(f"the name of {source} is not valid UTF-8; rename the file."))
+            yield Outcome(source, error=OutputError("the name of the output is not valid UTF-8; choose another."))
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise

@@ -10,6 +10,7 @@ from typing import Any
 
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff
+from rsunfold.io.names import folded
 from rsunfold.io.table import TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
 
@@ -81,7 +82,7 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
     images: dict[str, Path] = {}
     for path in sorted(found, key=lambda p: (natural(p.stem), p.name)):
-        if path.stem in images:
-            raise InputError(f"{folder} contains both {images[path.stem].name} and {path.name}; give one of them.")
-        images[path.stem] = path
-    return images
+        twin = images.setdefault(folded(path.stem), path)
+        if twin is not path:
+            raise InputError(f"{folder} contains both {twin.name} and {path.name}; give one of them.")
+    return {path.stem: path for path in images.values()}

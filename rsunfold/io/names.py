@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
+from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, data_files_of, type_of
 
 _OF_GDAL = re.compile(r"/vsi|[A-Za-z]\w+:")
 _SUBDATASET = re.compile(r"[A-Za-z]\w+:(?!//)(.*[^:].*)")
+
+
+FOLDS = os.name == "nt" or sys.platform == "darwin"
+"""Whether names that differ in their case alone usually are one file on the disks of this system."""
+
+
+def folded(name: str) -> str:
+    """What is equal for names that are one file, see FOLDS."""
+    return name.casefold() if FOLDS else name
+
+
+def refuse_undecodable(name: str) -> None:
+    """Raise InputError for a name whose bytes are not UTF-8, for which neither GDAL nor JSON has a place."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name of {name} is not valid UTF-8; rename the file.") from None
 
 
 def of_gdal(name: str) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Cube, Meta, Window, measured
 from rsunfold.errors import InputError, UsageError
 from rsunfold.io.envi import DEFAULT_BANDS, resolve
+from rsunfold.io.names import refuse_undecodable
 
 Palette = Literal["colours", "grays", "indices"]
 NO_STDIN = "standard input cannot be read as an image; give a file."
@@ -172,6 +173,7 @@ def open_cube(path: str | Path, *, var: str | None = None, palette: Palette = "c
         raise InputError("the name of the image is empty.")
     if name == "-":
         raise UsageError(NO_STDIN)
+    refuse_undecodable(name)
     try:
         if name.startswith("/vsi") or (":" in name and not Path(name).exists()):
             return RasterReader(name, name, var, palette)

@@ -113,6 +113,19 @@ def test_info_of_no_image(call, fails, tmp_path):
     assert "is not an image in a known format" in fails(3, "info", tmp_path / "a.txt")
 
 
+def test_info_on_standard_output_is_ascii(call, tmp_path, write_image):
+    """A pipe may have any encoding, as on Windows."""
+    path = write_image(tmp_path / "é.png", np.zeros((20, 30), np.uint8))
+    text = call("info", path, "--json", "-").stdout
+    assert text.isascii() and json.loads(text)["path"] == str(path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are no bytes")
+def test_info_of_a_name_that_is_not_utf8(fails, tmp_path, write_image):
+    path = write_image(tmp_path / "a.png", np.zeros((20, 30), np.uint8)).rename(tmp_path / "a\udce9.png")
+    assert "is not valid UTF-8; rename the file" in fails(3, "info", path)
+
+
 # ---------------------------------------------------------------- models
 
 

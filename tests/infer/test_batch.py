@@ -1,6 +1,7 @@
 """What a command line names, and what becomes of each."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,22 @@ def test_files_of_one_name_where_nothing_is_named_after_them(tmp_path, monkeypat
     assert len(found) == 3 and "y" in found
     with pytest.raises(UsageError, match=r"a/x\.mat and b/x\.mat would write the same outputs"):
         expand(["a/x.mat", "b/x.mat"])
+
+
+@pytest.mark.parametrize("folds", [False, True])
+def test_names_that_differ_in_their_case(tmp_path, monkeypatch, folds):
+    """On disks of Windows and macOS their results would be one file."""
+    monkeypatch.setattr("rsunfold.io.names.FOLDS", folds)
+    monkeypatch.chdir(tmp_path)
+    files = ["a/Scene.png", "b/scene.png"]
+    for path in files:
+        Path(path).parent.mkdir()
+        Path(path).touch()
+    with pytest.raises(UsageError, match="would write the same outputs") if folds else nullcontext():
+        assert expand(files) == {"Scene": files[0], "scene": files[1]}
+    assert len(expand(files, outputs=False)) == 2
+    assert expand(files[:1]) == {"Scene": files[0]}
+    assert expand(["a"]) == {"Scene": files[0]}
 
 
 def test_results_are_no_inputs(tmp_path, monkeypatch):
@@ -312,13 +329,13 @@ def test_an_error_of_rsunfold_ends_its_own_input():
     ("name", "error", "kind", "words"),
     [
         ("b", OSError(36, "File name too long"), OutputError, r"results of b cannot be written \(File name too long\)"),
-        ("b\udce9", SURROGATE, InputError, "name of b\udce9 is not valid UTF-8"),
+        ("b\udce9", None, InputError, "name of b\udce9 is not valid UTF-8"),
         ("b", SURROGATE, OutputError, "name of the output is not valid UTF-8"),
     ],
 )
 def test_errors_of_the_file_system_end_their_own_input(name, error, kind, words):
     def run(source, stem):
-        if source == name:
+        if source == name and error is not None:
             raise error
         return source
 

@@ -31,6 +31,16 @@ def test_two_images_of_one_name(tmp_path):
         images_in(tmp_path)
 
 
+def test_two_images_of_one_name_where_case_does_not_count(tmp_path, monkeypatch):
+    for name in ("a.png", "A.tif"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr("rsunfold.io.names.FOLDS", False)
+    assert set(images_in(tmp_path)) == {"a", "A"}
+    monkeypatch.setattr("rsunfold.io.names.FOLDS", True)
+    with pytest.raises(InputError, match=r"contains both A\.tif and a\.png; give one of them"):
+        images_in(tmp_path)
+
+
 def test_what_is_no_folder(tmp_path):
     with pytest.raises(InputError, match=r"the folder .*absent cannot be read"):
         images_in(tmp_path / "absent")
