@@ -33,28 +33,75 @@ def refuse_damaged(path: str) -> None:
             raise InputError(f"{path} is truncated or damaged ({error}).") from None
 
 
-def refuse_foreign(item: h5py.Group | h5py.Dataset) -> None:
-    """Raise InputError for a dataset whose samples lie in other files, where HDF5 takes them for zeros when there is
-    none, and for a group that links to one."""
-    if isinstance(item, h5py.Dataset):
-        foreign = (item.name or "a dataset") if item.is_virtual or item.external else None
-    else:
-        links = {name: item.get(name, getlink=True) for name in item}
-        foreign = next((name for name, link in links.items() if isinstance(link, h5py.ExternalLink)), None)
-    if foreign is not None:
-        raise InputError(
-            f"{item.file.filename} has {foreign.strip('/')} not in itself but in another file, which is not read: copy "
-            "it into the file."
-        )
+def leads_away(group: h5py.Group, name: str) -> bool:
+    """Whether what a group has by this name lies in another file, be that there or not."""
+    item = group.get(name)
+    if item is None:
+        return isinstance(group.get(name, getlink=True), h5py.ExternalLink)
+    return bool(h5py.h5o.get_info(item.id).fileno != h5py.h5o.get_info(group.id).fileno)
 
 
-def refuse_foreign_in(path: str) -> None:
-    """Raise InputError for an HDF5 file on the disk in which :func:`refuse_foreign` finds anything."""
+def stored_elsewhere(item: h5py.Dataset) -> bool:
+    """Whether samples of a dataset lie in another file, where HDF5 takes them for zeros when there is none: it is
+    external, or virtual and more than a view of what is in its own file."""
+    if not item.is_virtual:
+        return bool(item.external)
+    return any(source.file_name != "." or is_foreign(item.file, source.dset_name) for source in item.virtual_sources())
+
+
+def is_foreign(file: h5py.File, path: str) -> bool:
+    """Whether a dataset of a file lies in another one, or on the path to it anything does. Where there is no space in
+    the file, GDAL's "_" stands for one."""
+    item: Any = file
+    for part in filter(None, path.split("/")):
+        if not isinstance(item, h5py.Group):
+            return False
+        names = {name.replace(" ", "_"): name for name in item} | {name: name for name in item}
+        name = names.get(part)
+        if name is None or leads_away(item, name):
+            return name is not None
+        item = item.get(name)
+    return isinstance(item, h5py.Dataset) and stored_elsewhere(item)
+
+
+def foreign(path: str, name: str, others: bool) -> InputError:
+    """The error for an array of a file that lies in another one. others : whether there are more to choose from."""
+    choice = ", or choose another with --var NAME" if others else ""
+    return InputError(
+        f"{path} has {name.strip('/')} not in itself but in another file, which is not read: copy it into the "
+        f"file{choice}."
+    )
+
+
+def refuse_foreign(path: str, dataset: str | None) -> None:
+    """Raise InputError where a dataset of an HDF5 file on the disk lies in another file; None for a file of a single
+    image, which none beside it that does may be missing from."""
     if not h5py.is_hdf5(path):  # a NetCDF file of version 3, say, or one in an archive
         return
     with named(path), h5py.File(path, "r") as file:
-        refuse_foreign(file)
-        file.visititems(lambda _, item: refuse_foreign(item) if not isinstance(item, h5py.Datatype) else None)
+        if dataset is not None:
+            if is_foreign(file, dataset):
+                raise foreign(path, dataset, others=False)
+            return
+        images: dict[str, bool] = {}
+
+        def look(within: str, item: h5py.Group | h5py.Dataset) -> None:
+            if isinstance(item, h5py.Dataset) and _is_image(item):
+                images[within] = stored_elsewhere(item)
+            for name in item if isinstance(item, h5py.Group) else ():
+                if leads_away(item, name) and _is_image(item.get(name)):
+                    images[f"{within}/{name}"] = True
+
+        look("", file)
+        file.visititems(look)
+        found = next((name for name, away in images.items() if away), None)
+        if found is not None:
+            raise foreign(path, found, others=not all(images.values()))
+
+
+def _is_image(item: Any) -> bool:
+    """Whether what a link leads to may be an image, or hold one: None, what is not there, may."""
+    return not isinstance(item, h5py.Dataset) or (item.ndim > 1 and item.dtype.kind in "biufcV")
 
 
 def whole(item: Any) -> NDArray[Any]:
@@ -91,7 +138,8 @@ def header_of(path: str, bands: int) -> dict[str, str] | None:
 
 def _lists(group: h5py.Group, bands: int) -> dict[str, Any]:
     """The arrays of a group by entry."""
-    small = {name.lower(): item for name, item in group.items() if isinstance(item, h5py.Dataset)}
-    small = {name: item for name, item in small.items() if item.shape == (bands,) and item.dtype.kind in "iuf"}
+    small = {name.lower(): group[name] for name in group if name in group and not leads_away(group, name)}
+    small = {name: item for name, item in small.items() if isinstance(item, h5py.Dataset) and item.shape == (bands,)}
+    small = {name: item for name, item in small.items() if item.dtype.kind in "iuf" and not stored_elsewhere(item)}
     hits = {key: next((name for name in names if name in small), None) for key, names in _LISTS.items()}
     return {key: small[name] for key, name in hits.items() if name is not None}

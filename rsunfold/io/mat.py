@@ -15,7 +15,7 @@ from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.bands import spectral_fields
 from rsunfold.io.damage import named
-from rsunfold.io.hdf5 import refuse_foreign, whole
+from rsunfold.io.hdf5 import foreign, leads_away, stored_elsewhere, whole
 from rsunfold.io.matlab import arrays_of, sparse
 from rsunfold.io.reader import CubeReader
 
@@ -87,25 +87,34 @@ def _v73_sparse(group: h5py.Group) -> Any:
     return sparse(data, rows, columns, (int(group.attrs["MATLAB_sparse"]), len(columns) - 1))
 
 
-def _v73_variables(name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Variable]:
-    """The numeric arrays in a group (a struct) or dataset; references lead to the elements of cells."""
-    refuse_foreign(item)
+def _v73_variables(name: str, item: h5py.Group | h5py.Dataset, away: list[str]) -> Iterator[Variable]:
+    """The numeric arrays in a group (a struct) or dataset; references lead to the elements of cells. Names of what
+    lies in another file are added to ``away``."""
     if isinstance(item, h5py.Group):
+        names = {key: f"{name}.{key}" if name else key for key in item if not key.startswith("#")}
+        members = {key: item[key] for key in names if key in item and not leads_away(item, key)}
+        lost = [names[key] for key in names if leads_away(item, key)]
         if "MATLAB_sparse" in item.attrs:
+            if lost or any(map(stored_elsewhere, members.values())):
+                away.append(name)
+                return
             matrix = _v73_sparse(item)
             if 0 not in matrix.shape and matrix.dtype.kind in "biufc":
                 yield _of_array(name, matrix)
             return
-        for key, member in item.items():
-            if not key.startswith("#"):
-                yield from _v73_variables(f"{name}.{key}" if name else key, member)
+        away += lost
+        for key, member in members.items():
+            yield from _v73_variables(names[key], member, away)
+        return
+    if stored_elsewhere(item):
+        away.append(name)
         return
     kind = item.attrs.get("MATLAB_class", b"")
     if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
         return
     if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
         for number, reference in enumerate(whole(item).ravel(), start=1):
-            yield from _v73_variables(f"{name}.{number}", item.file[reference])
+            yield from _v73_variables(f"{name}.{number}", item.file[reference], away)
     elif kind == b"logical":
         yield Variable(name, item, np.dtype(bool))
     elif item.dtype.names == ("real", "imag"):
@@ -123,13 +132,15 @@ class MatFile:
     """
 
     def __init__(self, path: str) -> None:
+        self.path = path
         self.hdf5: h5py.File | None = None
         self.variables: list[Variable] = []
+        self._away: list[str] = []
         try:
             with named(path, "is not a readable MAT file"):
                 if h5py.is_hdf5(path):
                     self.hdf5 = h5py.File(path, "r")
-                    found = list(_v73_variables("", self.hdf5))
+                    found = list(_v73_variables("", self.hdf5, self._away))
                 else:
                     found = [_of_array(name, array) for name, array in arrays_of(path).items()]
         except BaseException:
@@ -137,6 +148,13 @@ class MatFile:
             raise
         self.sparse = [v for v in found if isinstance(v.reversed_, Filled)]
         self.variables = [v for v in found if not isinstance(v.reversed_, Filled)]
+
+    def refuse_foreign(self, var: str | None) -> None:
+        """Raise InputError where an array lies in another file: ``var``, or any where none is asked for, as another
+        would be taken in its place."""
+        found = next((name for name in self._away if var is None or f"{var}.".startswith(f"{name}.")), None)
+        if found is not None:
+            raise foreign(self.path, found, others=var is None and bool(self.variables))
 
     def size_scalars(self) -> list[tuple[int, int]]:
         """(rows, cols) of images, as scalars beside a matrix give them."""
@@ -189,6 +207,7 @@ class MatReader(CubeReader):
             raise
 
     def _choose(self, var: str | None) -> None:
+        self._mat.refuse_foreign(var)
         chosen = self._named(var) if var is not None else self._only_candidate()
         self._variable, size = chosen, self._mat.image_size(chosen)
         if len(chosen.shape) == 3:

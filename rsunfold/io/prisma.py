@@ -24,6 +24,7 @@ from rasterio.errors import CRSError
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
+from rsunfold.io.hdf5 import foreign, stored_elsewhere
 from rsunfold.io.reader import CubeReader
 
 _CUBE = re.compile(r"HDFEOS/SWATHS/PRS_L(?P<level>\w+)_HCO/Data Fields/(?:VNIR|SWIR)_Cube")
@@ -129,6 +130,8 @@ class PrismaReader(CubeReader):
         """``sensor`` : Vnir or Swir."""
         if data.ndim != 3:
             raise InputError(f"{self.path}: the cube {data.name} has {data.ndim} axes instead of three.")
+        if stored_elsewhere(data):
+            raise foreign(self.path, data.name, others=False)
         known = self._file.attrs
         centres, widths = (np.ravel(known[f"List_{kind}_{sensor}"]).astype(float) for kind in ("Cw", "Fwhm"))
         used = np.ravel(known.get(f"List_Cw_{sensor}_Flags", np.ones(len(centres)))).astype(float) > 0

@@ -38,6 +38,7 @@ _OF_PRISMA = re.compile(r"SWATHS/PRS_L\w+_H\w+/+Data.Fields/\w+(?:_Cube|_MATRIX)
 _ARCHIVES = {".zip": "vsizip", ".tar": "vsitar", ".tgz": "vsitar", ".tar.gz": "vsitar"}
 _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
+_IN_HDF5 = re.compile(r'(?i:HDF5|NETCDF):(?:"[^"]*"|[^"].*?):/*(.+)')
 _OF_HDF5 = {"netCDF", "HDF5", "HDF5Image", "BAG", "KEA", "S102", "S104", "S111"}
 _REFERRING = {
     "VRT": (".vrt",),
@@ -107,12 +108,10 @@ class RasterReader(CubeReader):
 
     def _describe_dataset(self, source: str, var: str | None) -> None:
         _refuse_parts_of_prisma(source)
-        if self._ds.driver in _OF_HDF5 and self._ds.files:
-            from rsunfold.io import hdf5
-
-            hdf5.refuse_foreign_in(self._ds.files[0])
+        self._refuse_foreign(var or _path_in_hdf5(source))
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
+            self._refuse_foreign(_path_in_hdf5(self._ds.name))
         elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
             others = f"--var 2 reads the second, and GTIFF_DIR:2:{self.path} is an input of its own"
             self._notes.append(f"only the first of {len(pages)} pages was read; {others}")
@@ -155,6 +154,14 @@ class RasterReader(CubeReader):
         fields, nodata = self._fields(header)
         self._nodata = dict(zip(self._indexes, nodata, strict=True))
         self.meta = self._make_meta(header, fields)
+
+    def _refuse_foreign(self, dataset: str | None) -> None:
+        """Raise InputError where a dataset of an HDF5 file lies in another file, or where none is named and only
+        one is listed, since one that does may be missing."""
+        if self._ds.driver in _OF_HDF5 and self._ds.files and (dataset or len(_parts_of(self._ds)) < 2):
+            from rsunfold.io import hdf5
+
+            hdf5.refuse_foreign(self._ds.files[0], dataset)
 
     def _open_subdataset(self, var: str | None) -> None:
         names = _short_names(_parts_of(self._ds))
@@ -456,6 +463,12 @@ def _drivers_for(file: str) -> list[str]:
     with rasterio.Env() as env:
         known = env.drivers()
     return [name for name in known if file.lower().endswith(_REFERRING.get(name, ""))]
+
+
+def _path_in_hdf5(name: str) -> str | None:
+    """The path of a variable of HDF5 or NetCDF in one of GDAL's names; None for others."""
+    found = _IN_HDF5.fullmatch(name)
+    return None if found is None else found[1]
 
 
 def _parts_of(ds: DatasetReader) -> list[str]:

@@ -228,6 +228,7 @@ def _from_mat(path: str, var: str | None) -> Raw:
     from rsunfold.io.mat import MatFile, Variable
 
     with MatFile(path) as file, named(path):
+        file.refuse_foreign(var)
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
         sides = {n for v in flat for n in v.shape}

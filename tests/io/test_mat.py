@@ -400,3 +400,45 @@ def foreign(path, kind):
 def test_samples_in_another_file_are_not_read(tmp_path, name, kind):
     with pytest.raises(InputError, match=rf"{name} has x not in itself but in another file"):
         open_cube(foreign(tmp_path / name, kind))
+
+
+@pytest.mark.parametrize("kind", ["external", "link", "virtual", "own view", "loose link"])
+@pytest.mark.parametrize("name", ["a.mat", "a.h5", "a.nc"])
+def test_what_is_in_another_file_does_not_keep_from_reading_the_rest(tmp_path, name, kind):
+    with h5py.File(tmp_path / name, "w") as file:
+        file["cube"] = np.arange(60.0).reshape(3, 4, 5)
+        file["wavelength"] = [500.0, 600, 700]
+        layout = h5py.VirtualLayout((3, 4, 5), "f8")
+        layout[:] = h5py.VirtualSource(file["cube"])
+        if kind == "own view":
+            file.create_virtual_dataset("x", layout)
+        elif kind == "loose link":
+            file["x"] = h5py.ExternalLink("nowhere.h5", "y")
+    if kind in ("external", "link", "virtual"):
+        foreign(tmp_path / name, kind)
+    for var in ("cube", "x") if kind == "own view" else ("cube",):
+        with open_cube(tmp_path / name, var=var) as reader:
+            read = reader.read().data
+            assert np.array_equal(read if name != "a.mat" else read.transpose(0, 2, 1), np.arange(60).reshape(3, 4, 5))
+            assert reader.meta.wavelengths == (500, 600, 700)
+    if kind == "own view":
+        return
+    with pytest.raises(InputError, match=f"{name} has x not in itself but in another file"):
+        open_cube(tmp_path / name, var="x")
+    with pytest.raises(InputError, match=r"x not in itself .*, or choose another with --var|images \((cube, x|x, cube)"):
+        open_cube(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.mat", "a.h5"])
+def test_views_of_what_is_in_another_file_and_its_wavelengths_are_not_read(tmp_path, name):
+    with h5py.File(foreign(tmp_path / name, "virtual"), "r+") as file:
+        file["data cube"] = np.ones((3, 4, 5))
+        layout, listed = h5py.VirtualLayout((3, 4, 5), "f8"), h5py.VirtualLayout((3,), "f8")
+        layout[:], listed[:] = h5py.VirtualSource(file["x"]), h5py.VirtualSource("other.h5", "w", (3,))
+        file.create_virtual_dataset("a b", layout)
+        file.create_virtual_dataset("wavelength", listed)
+    with open_cube(tmp_path / name, var="data cube" if name == "a.mat" else "data_cube") as reader:
+        assert not reader.meta.wavelengths
+    view = "a b" if name == "a.mat" else "a_b"
+    with pytest.raises(InputError, match=f"{name} has {view} not in itself but in another file"):
+        open_cube(tmp_path / name, var=view)

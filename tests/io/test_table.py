@@ -627,6 +627,18 @@ def test_what_python_alone_reads_as_a_number_is_a_word(csv):
     assert read_table(csv(["443_1", "490_2"], [0.1, 0.3], [0.2, 0.1])).names == ("443_1", "490_2")
 
 
+def test_arrays_that_lie_in_another_file(tmp_path):
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w") as file:
+        file["X"], file["raw"] = np.ones((3, 9)), h5py.ExternalLink("nowhere.mat", "raw")
+        file.create_dataset("s/ir", (2,), "i8", external=[("gone.bin", 0, 16)])
+        file["s/jc"], file["s/data"], file["s"].attrs["MATLAB_sparse"] = [0, 2], [1.0, 2], np.uint64(4)
+    for var in (None, "raw", "s"):
+        with pytest.raises(InputError, match=rf"a.mat has {var or 'raw'} not in itself but in another file"):
+            read_table(path, var=var)
+    assert read_table(path, var="X").data.shape == (9, 3)
+
+
 @pytest.mark.parametrize("version", ["v5", "v7.3"])
 def test_sparse_matrices(tmp_path, version):
     dense = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 0], [0, 3, 0.5]])
