@@ -78,7 +78,7 @@ def refuse_foreign(path: str, dataset: str | None) -> None:
     image, which none beside it that does may be missing from."""
     if not h5py.is_hdf5(path):  # a NetCDF file of version 3, say, or one in an archive
         return
-    with named(path), h5py.File(path, "r") as file:
+    with named(path), h5py.File(path, "r", locking=False) as file:  # GDAL does not ask for a lock either
         if dataset is not None:
             if is_foreign(file, dataset):
                 raise foreign(path, dataset, others=False)

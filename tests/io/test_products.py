@@ -177,7 +177,7 @@ def test_cubes_that_are_none(product):
     with h5py.File(path, "r+") as file:
         del file[name]
         file.create_dataset(name, (ROWS, 4, COLS), "u2", external=[("gone.bin", 0, ROWS * 4 * COLS * 2)])
-    with pytest.raises(InputError, match="has HDFEOS/.*/VNIR_Cube not in itself but in another file"):
+    with pytest.raises(InputError, match=r"has HDFEOS/.*/VNIR_Cube not in itself but in another file"):
         open_cube(path)
     with open_cube(path, var="SWIR_Cube") as reader:
         assert reader.shape[0] == 3
