@@ -159,14 +159,20 @@ def _entries(path: Path) -> list[tuple[str, str]]:
 
 
 def refuse_contradictions(path: Path) -> None:
-    """Raise InputError for a header that says twice, in different words, how the samples are stored."""
+    """Raise InputError for a header that says twice, and differently, how the samples are stored."""
     said: dict[str, str] = {}
     for key, value in _entries(path):
         first = said.setdefault(key, value)
-        if key in LAYOUT and first.lower() != value.lower():
+        if key in LAYOUT and _meant(first) != _meant(value):
             raise InputError(
                 f"{path} says both '{key.replace('_', ' ')} = {first}' and '{value}'; remove the one that is wrong."
             )
+
+
+def _meant(value: str) -> float | str:
+    """What an entry says, without a remark behind it: a number, else words in lower case."""
+    words = value.partition(";")[0].strip().lower()
+    return float(words) if re.fullmatch(r"\d+(\.0*)?", words) else words
 
 
 def normalised(entries: dict[str, str]) -> dict[str, str]:

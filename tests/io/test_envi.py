@@ -245,7 +245,7 @@ def test_what_may_be_written_otherwise_in_the_header(write_envi, cube, key, valu
 def test_a_header_that_contradicts_itself(write_envi, cube):
     path = write_envi()
     header = path.with_suffix(".hdr")
-    header.write_text(header.read_text() + "Interleave = BSQ\nbands = 2\n")
+    header.write_text(header.read_text() + "Interleave = BSQ ; by band\nbands = 2\nbands = 02 ; all\nbands = 2.0\n")
     with open_cube(path) as reader:
         np.testing.assert_array_equal(reader.read().data, cube)
     header.write_text(header.read_text() + "bands = 1\n")
