@@ -12,6 +12,8 @@ import math
 import os
 import struct
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -226,7 +228,7 @@ class _Reader:
             if kind == _OBJECT:
                 self._text()  # the name of its class
             (width,), names = self._counts(), self._text()
-            fields = [names[at : at + width].partition("\0")[0] for at in range(0, len(names), width)]
+            fields = _unique(names[at : at + width].partition("\0")[0] for at in range(0, len(names), width))
             return self._elements(shape, [f"{name}.{field}" for field in fields], numbered=math.prod(shape) > 1)
         if kind == _SPARSE:
             rows, columns = self._numbers("iu"), self._numbers("iu")
@@ -258,6 +260,19 @@ class _Reader:
             for name, arrays in zip(names, found, strict=True):
                 arrays |= self.matrix(f"{name}.{number}" if numbered else name)
         return {name: array for arrays in found for name, array in arrays.items()}
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    """Names of fields, where those that come again are called as scipy does: x, _1_x, _2_x."""
+    found: dict[str, None] = {}
+    times: Counter[str] = Counter()
+    for name in names:
+        own = name
+        while own in found:
+            times[name] += 1
+            own = f"_{times[name]}_{name}"
+        found[own] = None
+    return list(found)
 
 
 def sparse(data: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any], shape: tuple[int, ...]) -> Any:
