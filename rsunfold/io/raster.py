@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -60,6 +60,8 @@ _REFERRING = {
 }
 """Drivers of files that say in which other file or on which server the samples are, with the extensions of these. GDAL
 knows them by their content, so that any of them called ``.png`` would be followed wherever it leads."""
+_FILE_ELSEWHERE = re.compile(r"/vsi|(?!vrt:)[a-z\d+]+://", re.IGNORECASE)
+"""How names begin of files in archives and on servers; what else is no file, such as ``HDF5:...``, names its driver."""
 T = TypeVar("T")
 
 
@@ -93,9 +95,10 @@ class RasterReader(CubeReader):
         self._shown = palette
         self._notes: list[str] = []
         # GDAL fills truncated ENVI data with zeros; so it refuses them below half their size, for other files see below
-        check, plain = "NO" if envi.size_of(source) else "YES", Path(source).is_file()
+        check = "NO" if envi.size_of(source) else "YES"
+        is_file = Path(source).is_file() or _FILE_ELSEWHERE.match(source) is not None
         with gdal(lambda words: _not_opened(path, source, words)), rasterio.Env(RAW_CHECK_FILE_SIZE=check):
-            self._ds = DatasetReader(source, driver=_drivers_for(source)) if plain else rasterio.open(source)
+            self._ds = DatasetReader(source, driver=_drivers_for(source)) if is_file else rasterio.open(source)
         try:
             with gdal(self._damaged):
                 self._describe_dataset(source, var)
@@ -458,11 +461,16 @@ class RasterReader(CubeReader):
         self._ds.close()
 
 
+@cache
+def _drivers() -> tuple[str, ...]:
+    """All drivers; they take as long to list as a small image to open."""
+    with rasterio.Env() as env:
+        return tuple(env.drivers())
+
+
 def _drivers_for(file: str) -> list[str]:
     """The drivers that may read a file of this name."""
-    with rasterio.Env() as env:
-        known = env.drivers()
-    return [name for name in known if file.lower().endswith(_REFERRING.get(name, ""))]
+    return [name for name in _drivers() if file.lower().endswith(_REFERRING.get(name, ""))]
 
 
 def _path_in_hdf5(name: str) -> str | None:

@@ -456,6 +456,16 @@ def test_a_page_is_chosen_by_its_number(tmp_path):
         open_cube(tmp_path / "a.tif", var="4")
 
 
+def test_a_file_that_another_program_holds_is_read(tmp_path, cube):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["cube"] = cube
+    fcntl = pytest.importorskip("fcntl")
+    with (tmp_path / "a.h5").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with open_cube(tmp_path / "a.h5") as reader:
+            np.testing.assert_array_equal(reader.read().data, cube)
+
+
 def test_variables_of_one_name_in_several_groups(tmp_path, cube):
     names = ("Cube", "SWIR/Cube", "VNIR/Cube", "VNIR/Noise", "L2/VNIR/Cube")
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -712,7 +722,15 @@ def test_what_refers_to_other_files_is_known_by_its_extension(tmp_path, kind, su
     (tmp_path / f"a{suffix}").write_text(text)
     with pytest.raises(InputError, match=rf"a{suffix} is text, not an image"):
         open_cube(tmp_path / f"a{suffix}")
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        archive.writestr(f"a{suffix}", text)
+        archive.writestr("a.vrt", text)
+    for name in (f"/vsizip/{tmp_path}/z.zip/a{suffix}", f"zip://{tmp_path}/z.zip!a{suffix}"):
+        with pytest.raises(InputError, match=rf"a{suffix} is not an image in a known format"):
+            open_cube(name)
     if kind == "VRT":
+        with open_cube(f"/vsizip/{tmp_path}/z.zip/a.vrt") as reader:
+            np.testing.assert_array_equal(reader.read().data[0], GRAY)
         (tmp_path / "a.VRT").write_text(text)
         with open_cube(tmp_path / "a.VRT") as reader:
             np.testing.assert_array_equal(reader.read().data[0], GRAY)
