@@ -129,11 +129,16 @@ def apart(sample: NDArray[Any], few: float | None = None) -> dict[float, tuple[f
         held = sample.size - others.size
         if held <= few or not others.size:
             continue
-        least, most = np.percentile(others, RANGE)
-        off = max(least - value, value - most) / (most - least) if most > least else 0.0
-        if off > OFF:
-            found[float(value)] = held / sample.size, float(off)
+        off = distance(value, others)
+        if OFF < off < math.inf:
+            found[float(value)] = held / sample.size, off
     return found
+
+
+def distance(value: float, others: NDArray[Any]) -> float:
+    """How far a number is from the range of others (n,), in units of that range; infinite where that is a point."""
+    least, most = np.percentile(others, RANGE)
+    return float(max(least - value, value - most) / (most - least)) if most > least else math.inf
 
 
 def is_usual(value: float) -> bool:

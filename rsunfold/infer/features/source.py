@@ -16,7 +16,7 @@ from rsunfold import __version__
 from rsunfold.arrays import Real
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError
-from rsunfold.infer.defects import BEYOND, FAR_BELOW, apart, is_usual
+from rsunfold.infer.defects import BEYOND, FAR_BELOW, distance, is_usual
 from rsunfold.infer.features.select import outside
 from rsunfold.infer.source import closed_on_failure
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
@@ -31,8 +31,9 @@ Ranges = Sequence[tuple[float, float]]
 
 SAMPLE_COPIES = 2
 """Copies of the sample that stands for a scene, while it is gathered."""
-CENTRED = -9.0
-"""What features of mean 0 may hold, however far from the others."""
+CENTRED, NO_VALUE = -9.0, -99.0
+"""Down to where features of mean 0 may hold a number however far from the others, and from where none is a value beside
+others that are all the same."""
 SQUARES = 8
 """Matrices of features x features in float64 that a ranking holds."""
 
@@ -241,6 +242,23 @@ def refuse_large(data: NDArray[np.float64], room: int) -> None:
         )
 
 
+def _far_below(column: Real) -> dict[float, float]:
+    """Numbers of a feature (n,) that usually stand for no data, below all others and far from them, each with its
+    distance; one such number does not hide another."""
+    numbers = np.unique(column)
+    marks = [float(number) for number in numbers[numbers <= -1] if is_usual(number)]
+    others = column[~np.isin(column, [mark for mark in marks if mark < CENTRED])]
+    found = {}
+    for mark in marks:
+        rest = others[others != mark]
+        if rest.size and mark > rest.min():
+            continue
+        off = distance(mark, rest) if rest.size else math.inf
+        if FAR_BELOW < off < math.inf or (off == math.inf and mark <= NO_VALUE):
+            found[mark] = off
+    return found
+
+
 def no_data_marks(
     path: str, data: NDArray[np.float64], inside: Sequence[int] | NDArray[np.intp], called: Callable[[int], str]
 ) -> list[str]:
@@ -249,21 +267,21 @@ def no_data_marks(
 
     Raises InputError where one is too far from all others for anything else, such as -9999.
     """
-    low, told = data.min(axis=0), []
+    low = data.min(axis=0)
+    told: dict[Any, str] = {}
     for i in inside:
-        _, off = apart(data[:, i], few=0).get(low[i], (0.0, 0.0)) if is_usual(low[i]) else (0.0, 0.0)
-        if off <= FAR_BELOW:
-            continue
-        held = int(np.count_nonzero(data[:, i] == low[i]))
-        holds = f"{called(i)} holds {low[i]:g} in {held} sample{'' if held == 1 else 's'}, far from all others"
-        if off > BEYOND and low[i] < CENTRED:
-            raise InputError(
-                f"{path}: {holds}, which stands for no data; fill these cells, remove these samples, or "
-                "leave the feature out."
-            )
-        told.append(holds)
+        for mark, off in _far_below(data[:, i]).items() if is_usual(low[i]) else ():
+            held = int(np.count_nonzero(data[:, i] == mark))
+            holds = f"{called(i)} holds {mark:g} in {held} sample{'' if held == 1 else 's'}, far from all others"
+            if off > BEYOND and mark < CENTRED:
+                raise InputError(
+                    f"{path}: {holds}, which stands for no data; fill these cells, remove these samples, or "
+                    "leave the feature out."
+                )
+            told.setdefault(i, holds)
     more = f" (and {len(told) - 1} more features like it)" if len(told) > 1 else ""
-    return [f"{told[0]}{more}; if that stands for no data, remove these samples"] if told else []
+    first = next(iter(told.values()), "")
+    return [f"{first}{more}; if that stands for no data, remove these samples"] if told else []
 
 
 def table_scene(data: NDArray[np.float64], inside: Sequence[int] | NDArray[np.intp], seed: int) -> Scene:

@@ -313,6 +313,31 @@ def test_numbers_that_usually_stand_for_no_data(tmp_path, ranker):
         assert not any("no data" in note for note in notes)
 
 
+@pytest.mark.parametrize(
+    ("others", "marks"),
+    [
+        (np.ones(1997), [-9999.0] * 3),
+        (np.append(np.ones(1996), 2), [-99.0] * 3),
+        (np.zeros(0), [-9999.0, -999, -999]),
+        (np.linspace(0, 1, 1994), [-9999.0, -32768] * 3),
+        (np.linspace(0, 50, 1994), [-999.0, -9999] * 3),
+    ],
+)
+def test_what_the_others_are_does_not_hide_no_data(others, marks, ranker):
+    column = np.append(others, marks)
+    data = np.column_stack([np.random.default_rng(0).random((len(column), 2)), column])
+    with pytest.raises(InputError, match=f"feature 3 holds {min(marks):g} in .*, far from all others, which stands"):
+        select_array(data, ranker, Wanted(count=1), Options())
+
+
+@pytest.mark.parametrize("few", [[-1.0], [-9.0], [-120.0], [-120.0, -99]])
+def test_what_may_be_a_value_beside_others_that_are_all_the_same(few, ranker):
+    column = np.append(np.ones(1999), few)
+    data = np.column_stack([np.random.default_rng(0).random((len(column), 2)), column])
+    notes = select_array(data, ranker, Wanted(count=1), Options()).summary["notes"]
+    assert not any("no data" in note for note in notes)
+
+
 def test_the_columns_of_a_data_frame_are_named():
     class Frame:
         columns = ("a", "b", "c")
