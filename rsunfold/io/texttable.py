@@ -32,7 +32,10 @@ EVEN = 0.01
 """Share of their step by which the steps of evenly spaced names may differ: wavelengths are rounded."""
 LOOKED_AT = 2**20
 """Cells below the first row that are compared with it."""
-UNCLEAR = "unclear"
+WAVELENGTHS, SELDOM = ((300, 15000), (0.3, 15)), 0.5
+"""What wavelengths in nanometres, or wavenumbers, and wavelengths in micrometres lie between; and share of the other
+rows below which it is told that a first row of such numbers in turn is taken as a sample."""
+UNCLEAR, LIKELY = "unclear", "likely a sample"
 
 
 @dataclass
@@ -131,8 +134,11 @@ def _headed(path: str, given: _Columns, asked: Sequence[str], header: bool | Non
     if _has_names(top, given.words) or any(name in top and not _is_place(name, len(top)) for name in asked):
         return headed, []
     why = _why_names(headed, given.values[0])
+    line = "row" if axis == "column" else "column"
+    if why == LIKELY:
+        told = f"the first {line} was taken as a sample"
+        return plain, [f"{told}; if it holds the names of the {axis}s, such as wavelengths, give --header yes"]
     if why == UNCLEAR:
-        line = "row" if axis == "column" else "column"
         raise InputError(
             f"{path}: the first {line} may hold the names of the {axis}s, such as wavelengths, or a sample; say with "
             "--header whether it holds names."
@@ -151,7 +157,7 @@ def _has_names(top: Sequence[str], below: Mask) -> bool:
 
 def _why_names(table: _Columns, first: Real) -> str:
     """What says that a first row of numbers holds the names of the columns below; UNCLEAR where it may be a sample,
-    empty where it is one."""
+    LIKELY where it may yet be names, empty where it is a sample."""
     axis, below = table.axis, table.values
     if not len(below):
         return ""
@@ -166,19 +172,24 @@ def _why_names(table: _Columns, first: Real) -> str:
     if len(used) < 2 or not len(rows) or np.isnan(first[used]).any():
         return ""
     found = _unlike_samples(first[used], rows, len({table.top[i] for i in used}) == len(used))
+    if found in (LIKELY, "") and nameless and table.words[0]:
+        return UNCLEAR
     if not found:
-        return UNCLEAR if nameless and table.words[0] else ""
+        return ""
     # A word above words that comes again is hardly a name.
     recurs = any(table.top[i] in cells for i, cells in zip(told, table.cells(told), strict=True))
+    if found == LIKELY:
+        return "" if recurs else LIKELY
     return UNCLEAR if recurs or found == UNCLEAR else f"gives numbers unlike the values of the {axis}s"
 
 
 def _unlike_samples(first: Real, rows: Real, distinct: bool) -> str:
-    """Whether the numbers ``first`` (d,) are no sample like the ``rows`` (n, d) below: UNCLEAR or empty where not.
-    distinct : whether no two of them are written alike.
+    """Whether the numbers ``first`` (d,) are no sample like the ``rows`` (n, d) below: UNCLEAR, LIKELY or empty where
+    not. distinct : whether no two of them are written alike.
 
     Names such as wavelengths rise or fall, where samples do not; are evenly spaced; lie beyond all values of their
-    columns; are whole above fractions, or fractions above whole numbers. Two of these signs tell, one is unclear.
+    columns; are whole above fractions, or fractions above whole numbers. Two of these signs tell, one is unclear. What
+    rises or falls as few of the rows do, and may be wavelengths, is likely a sample.
     """
     d = len(first)
     step = np.diff(first)
@@ -198,7 +209,10 @@ def _unlike_samples(first: Real, rows: Real, distinct: bool) -> str:
         unclear = beyond or (many and (kind or even)) or (alone and d > FEW_NAMES)
     else:
         unclear = (d > 2 and beyond) or (kind and many and distinct)
-    return UNCLEAR if unclear else ""
+    if unclear:
+        return UNCLEAR
+    between = any(low <= first.min() and first.max() <= high for low, high in WAVELENGTHS)
+    return LIKELY if in_turn and d > 2 and between and alike < SELDOM else ""
 
 
 def _roles(

@@ -217,6 +217,32 @@ def test_whether_a_first_row_holds_names_is_asked_where_it_may_be_a_sample(first
     assert len(read_table(path, features=direction, header=False).data) == len(data) + 1
 
 
+@pytest.mark.parametrize("first", [(490, 560, 665, 842), (0.842, 0.665, 0.56), (2500, 1500, 900)])
+@pytest.mark.parametrize("direction", ["columns", "rows"])
+def test_it_is_told_that_what_may_be_wavelengths_is_taken_as_a_sample(first, direction, csv):
+    data = np.random.default_rng(0).random((40, len(first)))
+    rows = [first, *(data if first[0] < 1 else np.rint(data * 6000))]
+    path = csv(*(rows if direction == "columns" else zip(*rows, strict=True)))
+    table = read_table(path, features=direction)
+    line = "row" if direction == "columns" else "column"
+    assert table.data.shape == (41, len(first)) and not table.names
+    assert table.notes == (
+        f"the first {line} was taken as a sample; if it holds the names of the {direction}, such as "
+        "wavelengths, give --header yes",
+    )
+    assert not read_table(path, features=direction, header=False).notes
+
+
+def test_it_is_told_of_more_bands_where_some_rows_rise(csv):
+    rng = np.random.default_rng(0)
+    data = np.rint(rng.random((40, 10)) * 6000)
+    data[:4].sort(axis=1)
+    table = read_table(csv((443, 490, 560, 665, 705, 740, 783, 842, 1610, 2190), *data))
+    assert len(table.data) == 41 and "the first row was taken as a sample" in table.notes[0]
+    labelled = read_table(csv(*([*row, "soil"] for row in ((490, 560, 665), *data[:, :3]))), label="4")
+    assert len(labelled.data) == 41 and not labelled.notes  # a word that comes again is no name
+
+
 def test_a_first_sample_in_turn_stays_one(csv):
     rng = np.random.default_rng(0)
     for data in (SPECTRA, rng.normal(size=(9, 4)), np.rint(SPECTRA * 1000), rng.poisson(3, (40, 5)), REFLECTANCES):
