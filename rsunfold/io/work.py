@@ -9,7 +9,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,16 +42,23 @@ def claimed(folder: Path, name: str) -> Iterator[None]:
     """
     with _made(folder):
         mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-        path = folder / f"{CLAIM}{mark}"
+        path, lock = folder / f"{CLAIM}{mark}", None
         try:
-            lock = _lock_of(path)
-        except BlockingIOError:
-            raise ClaimedError(f"{folder / name} is being written by another run; wait for its end.") from None
-        try:
+            try:
+                with _undisturbed():
+                    lock = _lock_of(path)
+            except BlockingIOError:
+                raise ClaimedError(f"{folder / name} is being written by another run; wait for its end.") from None
             yield
         finally:
             if lock is not None:
-                _give_up(lock, path)
+                with _undisturbed():
+                    _give_up(lock, path)
+
+
+def _undisturbed() -> AbstractContextManager[list[int]]:
+    """What ends a run comes after the block, which leaves nothing half done."""
+    return deferred("SIGINT", "SIGTERM", "SIGHUP")
 
 
 def _lock_of(path: Path) -> int | None:
@@ -158,7 +165,8 @@ def work_folder(folder: Path) -> Iterator[Path]:
         try:
             try:
                 _sweep(folder)
-                lock = _lock_of(claim)
+                with _undisturbed():
+                    lock = _lock_of(claim)
                 # On Windows this mode would keep the results from inheriting who may read them.
                 work.mkdir(0o777 if os.name == "nt" else 0o700)
             except OSError as error:
@@ -173,8 +181,9 @@ def work_folder(folder: Path) -> Iterator[Path]:
                 f"the results cannot be written to {folder} ({error.strerror}); make room or choose another folder."
             ) from error
         finally:
-            shutil.rmtree(work, ignore_errors=True)
-            _give_up(lock, claim)
+            with _undisturbed():
+                shutil.rmtree(work, ignore_errors=True)
+                _give_up(lock, claim)
 
 
 def _claim_on(work: Path) -> Path:
@@ -212,7 +221,7 @@ def move_results(
     with ExitStack() as stack:
         for name in within:
             stack.enter_context(_made(folder / name))
-        stack.enter_context(deferred("SIGINT", "SIGTERM", "SIGHUP"))
+        stack.enter_context(_undisturbed())
         # The summaries first: without one nobody takes a mixture of old and new files for a result.
         old = [p.as_posix() for p in files if p.name.endswith(ENDS) and (folder / p).exists()]
         names = {p.as_posix() for p in files}
