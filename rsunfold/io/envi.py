@@ -235,7 +235,7 @@ def check_layout(path: str, header: dict[str, str], shape: tuple[int, int, int])
     rules["data_type"] = (r"\d+(\.0*)?", "a number of a type")
     rules["interleave"] = ("(?i:bsq|bil|bip|)", "bsq, bil or bip")
     rules["byte_order"] = (r"([01](\.0*)?)?", "0 or 1")
-    rules["header_offset"] = (r"\d*", "a number of bytes")
+    rules["header_offset"] = (r"\d*(\.0*)?", "a number of bytes")
     for key, (pattern, what) in rules.items():
         text = header.get(key, "")
         if not re.fullmatch(rf"({pattern})(\s*;.*)?", text):
@@ -247,7 +247,7 @@ def check_size(path: str, header: dict[str, str], samples_bytes: int, data: str 
 
     ``samples_bytes`` is lines x samples x bands x bytes per sample.
     """
-    required = samples_bytes + int(header.get("header_offset", "").partition(";")[0] or 0)
+    required = samples_bytes + int(float(header.get("header_offset", "").partition(";")[0] or 0))
     size = size_of(data)
     if header.get("file_compression", "0") == "1":
         size = _decompressed(path, Path(data), required) if Path(data).is_file() else None

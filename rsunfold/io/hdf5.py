@@ -41,27 +41,33 @@ def leads_away(group: h5py.Group, name: str) -> bool:
     return bool(h5py.h5o.get_info(item.id).fileno != h5py.h5o.get_info(group.id).fileno)
 
 
-def stored_elsewhere(item: h5py.Dataset) -> bool:
-    """Whether samples of a dataset lie in another file, where HDF5 takes them for zeros when there is none: it is
-    external, or virtual and more than a view of what is in its own file."""
+def stored_elsewhere(item: h5py.Dataset, viewed: frozenset[str] = frozenset()) -> bool:
+    """Whether samples of a dataset lie in another file, or nowhere, which HDF5 takes for zeros: it is external, or
+    virtual and more than a view of what is in its own file. viewed : the views that led to it."""
     if not item.is_virtual:
         return bool(item.external)
-    return any(source.file_name != "." or is_foreign(item.file, source.dset_name) for source in item.virtual_sources())
+    if item.name in viewed:
+        return True
+    viewed |= {item.name}
+    sources = item.virtual_sources()
+    return any(s.file_name != "." or is_foreign(item.file, s.dset_name, viewed) is not False for s in sources)
 
 
-def is_foreign(file: h5py.File, path: str) -> bool:
-    """Whether a dataset of a file lies in another one, or on the path to it anything does. Where there is no space in
-    the file, GDAL's "_" stands for one."""
+def is_foreign(file: h5py.File, path: str, viewed: frozenset[str] = frozenset()) -> bool | None:
+    """Whether a dataset of a file lies in another one, or on the path to it anything does; None where there is none.
+    Where there is no space in the file, GDAL's "_" stands for one."""
     item: Any = file
     for part in filter(None, path.split("/")):
         if not isinstance(item, h5py.Group):
-            return False
+            return None
         names = {name.replace(" ", "_"): name for name in item} | {name: name for name in item}
         name = names.get(part)
-        if name is None or leads_away(item, name):
-            return name is not None
+        if name is None:
+            return None
+        if leads_away(item, name):
+            return True
         item = item.get(name)
-    return isinstance(item, h5py.Dataset) and stored_elsewhere(item)
+    return stored_elsewhere(item, viewed) if isinstance(item, h5py.Dataset) else None
 
 
 def foreign(path: str, name: str, others: bool) -> InputError:
@@ -121,7 +127,7 @@ def header_of(path: str, bands: int) -> dict[str, str] | None:
     None where there are no such wavelengths, or several, and for files of another kind.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:  # see refuse_foreign
             groups: dict[str, h5py.Group] = {"": file}
             file.visititems(lambda name, item: groups.update({name: item}) if isinstance(item, h5py.Group) else None)
             found = [lists for group in groups.values() if "wavelength" in (lists := _lists(group, bands))]
@@ -138,7 +144,7 @@ def header_of(path: str, bands: int) -> dict[str, str] | None:
 
 def _lists(group: h5py.Group, bands: int) -> dict[str, Any]:
     """The arrays of a group by entry."""
-    small = {name.lower(): group[name] for name in group if name in group and not leads_away(group, name)}
+    small = {name.lower(): group.get(name) for name in group if not leads_away(group, name)}
     small = {name: item for name, item in small.items() if isinstance(item, h5py.Dataset) and item.shape == (bands,)}
     small = {name: item for name, item in small.items() if item.dtype.kind in "iuf" and not stored_elsewhere(item)}
     hits = {key: next((name for name in names if name in small), None) for key, names in _LISTS.items()}

@@ -92,7 +92,8 @@ def _v73_variables(name: str, item: h5py.Group | h5py.Dataset, away: list[str]) 
     lies in another file are added to ``away``."""
     if isinstance(item, h5py.Group):
         names = {key: f"{name}.{key}" if name else key for key in item if not key.startswith("#")}
-        members = {key: item[key] for key in names if key in item and not leads_away(item, key)}
+        found = {key: item.get(key) for key in names if not leads_away(item, key)}
+        members = {key: member for key, member in found.items() if isinstance(member, h5py.Group | h5py.Dataset)}
         lost = [names[key] for key in names if leads_away(item, key)]
         if "MATLAB_sparse" in item.attrs:
             if lost or any(map(stored_elsewhere, members.values())):

@@ -469,8 +469,9 @@ def _drivers() -> tuple[str, ...]:
 
 
 def _drivers_for(file: str) -> list[str]:
-    """The drivers that may read a file of this name."""
-    return [name for name in _drivers() if file.lower().endswith(_REFERRING.get(name, ""))]
+    """The drivers that may read a file of this name; what follows the name of one on a server does not count."""
+    bare = re.sub(r"[?#].*", "", file) if "://" in file else file
+    return [name for name in _drivers() if bare.lower().endswith(_REFERRING.get(name, ""))]
 
 
 def _path_in_hdf5(name: str) -> str | None:

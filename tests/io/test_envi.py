@@ -233,7 +233,8 @@ def test_nonsense_in_the_header(write_envi, key, value):
         open_cube(write_envi(**{key: value}))
 
 
-SENSE = [("samples", "4.0"), ("bands", "02"), ("interleave", None), ("interleave", "Bsq ; by band"), ("byte_order", "")]
+SENSE = [("samples", "4.0"), ("bands", "02"), ("interleave", None), ("interleave", "Bsq ; by band"), ("byte_order", ""),
+         ("header_offset", "0.0")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "value"), SENSE)

@@ -453,3 +453,24 @@ def test_views_of_what_is_in_another_file_and_its_wavelengths_are_not_read(tmp_p
     view = "a b" if name == "a.mat" else "a_b"
     with pytest.raises(InputError, match=f"{name} has {view} not in itself but in another file"):
         open_cube(tmp_path / name, var=view)
+
+
+@pytest.mark.parametrize("kind", ["gone", "one another"])
+@pytest.mark.parametrize("name", ["a.mat", "a.h5"])
+def test_views_of_nothing_are_not_read_as_zeros(tmp_path, name, kind):
+    with h5py.File(tmp_path / name, "w") as file:
+        for view, source in (("v", "gone" if kind == "gone" else "w"), ("w", "v")):
+            layout = h5py.VirtualLayout((3, 4, 5), "f8")
+            layout[:] = h5py.VirtualSource(".", source, (3, 4, 5))
+            file.create_virtual_dataset(view, layout)
+    with pytest.raises(InputError, match=f"{name} has v not in itself"):
+        open_cube(tmp_path / name, var="v")
+
+
+@pytest.mark.parametrize("name", ["a.mat", "a.h5"])
+def test_links_to_nothing_keep_nothing_from_being_read(tmp_path, name):
+    with h5py.File(tmp_path / name, "w") as file:
+        file["cube"], file["wavelength"] = np.ones((3, 4, 5)), [500.0, 600, 700]
+        file["x"] = h5py.SoftLink("/gone")
+    with open_cube(tmp_path / name, var="cube") as reader:
+        assert reader.meta.wavelengths == (500, 600, 700)

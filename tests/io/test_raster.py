@@ -19,6 +19,7 @@ from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.io import envi as envi_module
 from rsunfold.io import full_range, open_cube
+from rsunfold.io.raster import _drivers_for
 
 RNG = np.random.default_rng(7)
 GRAY = RNG.integers(0, 256, (9, 11), dtype=np.uint8)
@@ -458,12 +459,24 @@ def test_a_page_is_chosen_by_its_number(tmp_path):
 
 def test_a_file_that_another_program_holds_is_read(tmp_path, cube):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["cube"] = cube
+        file["cube"], file["wavelength"] = cube, np.linspace(500, 600, len(cube))
     fcntl = pytest.importorskip("fcntl")
     with (tmp_path / "a.h5").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with open_cube(tmp_path / "a.h5") as reader:
             np.testing.assert_array_equal(reader.read().data, cube)
+            assert len(reader.meta.wavelengths) == len(cube)
+
+
+def test_what_follows_a_name_on_a_server_is_no_extension():
+    for name, follows in (
+        ("https://a.b/s.vrt?sig=x.tif", True),
+        ("https://a.b/s.tif?x=.vrt", False),
+        ("/vsicurl/https://a.b/s.vrt?x", True),
+        ("folder/what?.vrt", True),
+        ("a.tif#.png", False),
+    ):
+        assert ("VRT" in _drivers_for(name)) is follows
 
 
 def test_variables_of_one_name_in_several_groups(tmp_path, cube):

@@ -254,6 +254,8 @@ def _far_below(column: Real) -> dict[float, float]:
         if rest.size and mark > rest.min():
             continue
         off = distance(mark, rest) if rest.size else math.inf
+        if off == math.inf and rest.size and rest.min() - mark <= 2 * max(1.0, float(np.abs(rest).max())):
+            continue  # a feature of two values, which say nothing of how far is far
         if FAR_BELOW < off < math.inf or (off == math.inf and mark <= NO_VALUE):
             found[mark] = off
     return found

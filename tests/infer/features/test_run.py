@@ -305,6 +305,10 @@ def test_numbers_that_usually_stand_for_no_data(tmp_path, ranker):
             select_array(given, ranker, Wanted(count=1), Options())
     data[:, 1] = np.where(data[:, 1] < 0, -9, data[:, 1])
     done = select_array(data, ranker, Wanted(count=1), Options())
+    two = np.random.default_rng(0).random((40, 3))
+    for low, high in ((-99, -98), (-99, 99)):  # of two values one says nothing of the other
+        two[:, 1] = np.where(np.arange(40) % 2, low, high)
+        select_array(two, FeatureRanker("css", memory="4GB"), Wanted(count=2), Options())
     told = "feature 2 holds -9 in 2 samples, far from all others; if that stands for no data, remove these samples"
     assert done.summary["notes"] == [told]
     for usual in (data.clip(0) - 1, np.sign(data - 0.5), data.clip(0) * 20000 - 9999):  # among the others
