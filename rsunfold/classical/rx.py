@@ -53,7 +53,9 @@ class GlobalRX:
     def fit(self, scene: Scene) -> Scorer:
         """The scorer of ``scene``, from its mean and covariance alone."""
         C = scene.covariance * (scene.count / max(scene.count - 1, 1))
-        rounding = ROUNDING * ((scene.mean - scene.origin) ** 2 + np.diag(C))
+        # They are rounded as they are stored, and once more when they are scaled.
+        largest = np.maximum((scene.mean - scene.origin) ** 2, scene.mean**2)
+        rounding = ROUNDING * (largest + np.diag(C))
         if self.components is None:
             s = np.sqrt(np.diag(C))
             unit = np.divide(1, s, out=np.zeros_like(s), where=s**2 > rounding)

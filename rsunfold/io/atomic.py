@@ -45,8 +45,8 @@ def write_failure(target: Path, cause: str | OSError) -> OutputError:
     reason = cause if isinstance(cause, str) else cause.strerror or "no room"
     if isinstance(cause, OSError) and cause.errno in _HELD:
         return OutputError(
-            f"{target} cannot be written ({reason}): is it open in another program? close it there, or choose another "
-            "folder."
+            f"{target} cannot be written ({reason}); check its permissions and whether another program has it open, or "
+            "choose another folder."
         )
     try:
         free = shutil.disk_usage(target.parent).free / 2**20

@@ -228,6 +228,8 @@ def move_results(
         gone = set(stale) - names if overwrite and old else set()
         kept = {f"{name}{end}" for name in gone | names for end in SIDECARS}  # by a GIS, of what is replaced
         going = [*old, *sorted((gone | names | kept) - set(old))]
+        for name in going:
+            refuse_existing(folder / name, overwrite=True)  # a folder
         aside = work / "replaced"
         aside.mkdir()
         moves = [(folder / name, aside / str(n)) for n, name in enumerate(going) if os.path.lexists(folder / name)]
@@ -266,5 +268,6 @@ def _move(path: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:  # a folder in the target may be a link to another disk
             raise
         with atomic_path(target, overwrite=True) as temporary:
-            shutil.copyfile(path, temporary)
+            temporary.unlink()
+            shutil.copy2(path, temporary, follow_symlinks=False)
         path.unlink()

@@ -185,7 +185,7 @@ class TestGlobalRX:
         assert expected.mean() == pytest.approx(40 * 899 / 900, rel=1e-3)
         np.testing.assert_allclose(score(GlobalRX(), scaled), expected, rtol=1e-3)
 
-    @pytest.mark.parametrize("case", ["sum", "other units", "low rank", "low rank above 0"])
+    @pytest.mark.parametrize("case", ["sum", "other units", "low rank", "low rank above 0", "negative"])
     def test_rounding_is_no_dimension(self, case):
         rng = np.random.default_rng(0)
         B = rng.normal(0.5, 0.1, (8, 40, 50)).astype(np.float32)
@@ -195,6 +195,7 @@ class TestGlobalRX:
             "other units": np.concatenate([B, B[:2] * 1e4 + 3]),
             "low rank": mixed - mixed.min(),
             "low rank above 0": 3000 + 100 * mixed,
+            "negative": np.concatenate([-B[:7] / 3, -B[7:] - 0.2, -(B[:1] + B[1:2]) / 6, -B[2:3] / 3]),
         }[case].astype(np.float32)
         assert detect_anomaly(cube, model="rx").score.mean() == pytest.approx(8, rel=0.01)
 

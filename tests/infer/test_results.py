@@ -98,10 +98,23 @@ def test_a_file_that_cannot_be_replaced_leaves_all_as_it_was(tmp_path, monkeypat
         rename(path, target)
 
     monkeypatch.setattr(os, "replace", replace)
-    advice = "is it open in another program" if cause == errno.EACCES else "make room"
+    advice = "whether another program has it open" if cause == errno.EACCES else "make room"
     with pytest.raises(OutputError, match=rf"{open_elsewhere} cannot be written \(.*{advice}"):
         move_onto_an_old_result(tmp_path / "a")
     assert told(out) == dict.fromkeys(OLD, "old")
+
+
+@pytest.mark.parametrize("name", ["a_score.tif.ovr", "a_mask.img", "a_score.tif"])
+def test_a_folder_in_the_way_is_not_removed(tmp_path, name):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine").touch()
+    (tmp_path / "a_summary.json").write_text("old")
+    with work_folder(tmp_path) as work:
+        for each in ("a_score.tif", "a_summary.json"):
+            (work / each).write_text("new")
+        with pytest.raises(OutputError, match=f"{name} is a folder"):
+            move_results(work, tmp_path, True, ["a_mask.img"])
+    assert (tmp_path / name / "mine").exists() and (tmp_path / "a_summary.json").read_text() == "old"
 
 
 def test_what_is_replaced_goes(tmp_path):
@@ -133,10 +146,10 @@ def test_results_are_moved_to_another_disk_or_not_at_all(tmp_path, monkeypatch, 
             raise OSError(errno.EXDEV, "Invalid cross-device link", str(path), None, str(target))
         rename(path, target)
 
-    def copyfile(path, target):
+    def copyfile(path, target, **options):
         if full and Path(path).name == "2.png":
             raise OSError(errno.ENOSPC, "No space left on device")
-        return copy(path, target)
+        return copy(path, target, **options)
 
     monkeypatch.setattr(os, "replace", replace)
     monkeypatch.setattr(shutil, "copyfile", copyfile)

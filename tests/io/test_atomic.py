@@ -126,7 +126,7 @@ def refused(times):
 def test_a_file_that_another_program_has_open_for_a_moment(tmp_path, monkeypatch, times, waits):
     monkeypatch.setattr("rsunfold.io.atomic.WAITS", waits)
     monkeypatch.setattr(os, "replace", refused(times))
-    words = r"a\.json cannot be written \(Access is denied\): is it open in another program"
+    words = r"a\.json cannot be written \(Access is denied\); check its permissions and whether another program has"
     end = nullcontext() if times <= len(waits) else pytest.raises(OutputError, match=words)
     with end, atomic_path(tmp_path / "a.json") as temporary:
         temporary.write_text("x")

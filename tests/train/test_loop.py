@@ -515,7 +515,7 @@ def test_a_log_that_a_spreadsheet_has_open_on_windows(tmp_path, monkeypatch, wai
 
     monkeypatch.setattr("rsunfold.io.atomic.WAITS", waits)
     monkeypatch.setattr(Path, "open", refuse)
-    words = r"log\.csv cannot be written \(Permission denied\): is it open in another program"
+    words = r"log\.csv cannot be written \(Permission denied\); check its permissions and whether another program has"
     with nullcontext() if waits else pytest.raises(OutputError, match=words):
         folder.log_row(100, 1.0, 1e-3, 0.5)
     assert folder.log.exists() == bool(waits)

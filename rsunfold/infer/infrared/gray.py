@@ -147,10 +147,14 @@ class GrayImage(Source):
         return np.concatenate(everything if sum(map(len, everything)) <= FEW_PIXELS else parts)
 
     def _blocks(self) -> tuple[int, int]:
-        """(height, width) of windows of whole blocks of the file, each of which is then decompressed once."""
+        """(height, width) of windows of whole blocks of the file, each of which is then decompressed once; of parts of
+        blocks where one is too large."""
         height, width = (min(*sizes) for sizes in zip(self.reader.block_shape, (self.rows, self.cols), strict=True))
-        across = self.cols if width == self.cols else max(width, SIDE // width * width)
-        return max(height, SAMPLE_PIXELS // across // height * height), across
+        across = self.cols
+        if width < self.cols:
+            across = max(width, min(SIDE, SAMPLE_PIXELS // height) // width * width)
+        rows = max(1, SAMPLE_PIXELS // across)
+        return rows // height * height or rows, across
 
     def _of_8_bit(self, sample: NDArray[Any]) -> bool:
         return bool(sample.dtype == np.uint8 or (len(self._bands) == 3 and self.reader.dtype == np.uint8))

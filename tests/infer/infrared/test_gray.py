@@ -1,5 +1,7 @@
 """Any file as one gray band: scaling, band choice, and what stands for pixels that hold nothing."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import rasterio
@@ -282,6 +284,25 @@ def test_every_part_of_a_large_image_decides_its_scale(write, monkeypatch):
     scales = [read(write(stored, **blocks))[2] for blocks in layouts]
     assert (scales[0].low, scales[0].high) == pytest.approx(tuple(np.percentile(stored, [0.1, 99.9])), abs=0.3)
     assert scales[1:] == scales[:1] * 2  # however the file is cut
+
+
+@pytest.mark.parametrize(
+    ("block", "shape", "windows"),
+    [
+        ((1, 9000), (9000, 9000), (444, 9000)),
+        ((256, 256), (9000, 9000), (1792, 2048)),
+        ((1024, 1024), (2048, 40_000), (1024, 2048)),
+        ((9000, 9000), (9000, 9000), (444, 9000)),  # no file is held as a whole
+        ((9000, 1), (9000, 9000), (9000, 444)),
+        ((5000, 5000), (9000, 9000), (800, 5000)),
+        ((512, 512), (1, 5_000_000), (1953, 2048)),
+    ],
+)
+def test_large_images_are_read_by_blocks(block, shape, windows):
+    image = object.__new__(GrayImage)
+    image.rows, image.cols = shape
+    image.reader = SimpleNamespace(block_shape=block)
+    assert image._blocks() == windows
 
 
 def test_valid_pixels_outside_the_sampled_windows_are_found(write, monkeypatch):
