@@ -135,7 +135,8 @@ class GrayImage(Source):
         chosen = some_of(self.rows * self.cols, SAMPLE_PIXELS)
         parts: list[NDArray[Any]] = []
         everything: list[NDArray[Any]] = []
-        for window in tracked(list(self.whole.parts(*self._blocks())), "reading"):
+        windows = list(self.whole.parts(*self._blocks()))
+        for window in tracked(windows, "reading") if len(windows) > 1 else windows:
             values, valid = self._values(window)
             first, last = np.searchsorted(chosen, np.array([window.row, window.row + window.height]) * self.cols)
             row, col = np.divmod(chosen[first:last], self.cols)
