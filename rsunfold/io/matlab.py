@@ -12,6 +12,7 @@ import math
 import os
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -60,7 +61,7 @@ def arrays_of(path: str) -> Arrays:
 # ---------------------------------------------------------------- bytes
 
 
-class _Stream:
+class _Stream(ABC):
     """Bytes one after the other, of which no more than ``left`` are still to come."""
 
     left: int
@@ -77,8 +78,9 @@ class _Stream:
         while count > 0:
             count -= len(self.take(min(count, 2**20)))
 
+    @abstractmethod
     def _taken(self, count: int) -> bytearray:
-        raise NotImplementedError
+        """``count`` bytes, which are there."""
 
 
 class _Stored(_Stream):
