@@ -115,14 +115,14 @@ def _holding(cubes: Iterable[Cube], value: np.float32) -> int:
     return sum(int((cube.valid & (cube.data.astype(np.float32) == value).all(axis=0)).sum()) for cube in cubes)
 
 
-def apart(sample: NDArray[Any], few: float | None = None) -> dict[float, tuple[float, float]]:
+def apart(sample: NDArray[Any]) -> dict[float, tuple[float, float]]:
     """Numbers at the ends of the range of a sample (n,) that are far from all others, each with its share of the sample
     and its distance in units of the range of the others.
 
-    few : more hold each of them; None for as many as of the pixels of an image, where fewer may be defects.
-    Those that stand for no data are among them, but so are cold skies and saturated sensors.
+    Those that stand for no data are among them, but so are cold skies and saturated sensors; of few pixels they may be
+    defects, and are none of them.
     """
-    few = max(FEW, LEAST_FILL * sample.size) if few is None else few
+    few = max(FEW, LEAST_FILL * sample.size)
     found: dict[float, tuple[float, float]] = {}
     for value in (sample.min(), sample.max()) if sample.size else ():
         others = sample[sample != value]
