@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
-from rsunfold.scene import Scene
+from rsunfold.scene import Scene, some_of
 
 Indices = NDArray[np.intp]
 
@@ -216,9 +216,8 @@ def noise_scaled(scene: Scene) -> Real:
 
 
 def feature_samples(scene: Scene, most: int) -> Real:
-    """Features of at most ``most`` samples, float64 (d, n), evenly spread over the scene's sample."""
-    step = -(-scene.sample.shape[1] // most)
-    return scene.sample[:, :: max(1, step)].astype(np.float64)
+    """Features of at most ``most`` samples, float64 (d, n), :func:`~rsunfold.scene.some_of` the scene's."""
+    return scene.sample[:, some_of(scene.sample.shape[1], most)].astype(np.float64)
 
 
 def standardised_samples(scene: Scene, most: int) -> tuple[Real, Indices, Real]:

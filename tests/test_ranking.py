@@ -7,6 +7,7 @@ from rsunfold.errors import UsageError
 from rsunfold.ranking import (
     by_score,
     deviations,
+    feature_samples,
     greedy_columns,
     noise_scaled,
     standardised,
@@ -24,6 +25,13 @@ def left_over(Z, rows):
     """||Z - P Z||_F^2, P the projection on the span of the rows."""
     coefficients = np.linalg.lstsq(Z[rows].T, Z.T, rcond=None)[0]
     return np.sum((Z.T - Z[rows].T @ coefficients) ** 2)
+
+
+def test_samples_of_graphs_come_from_every_column():
+    """Also where the width of the image is a multiple of the pixels between them."""
+    rows, cols = 40, 10
+    cube = np.broadcast_to(np.arange(cols, dtype=np.float32), (2, rows, cols))
+    assert set(feature_samples(scene_of(cube), 100)[0]) == set(range(cols))
 
 
 class TestGreedyColumns:

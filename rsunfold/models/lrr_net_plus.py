@@ -13,7 +13,7 @@ from rsunfold.arrays import Floats
 from rsunfold.errors import UsageError
 from rsunfold.progress import tracked
 from rsunfold.registry import register
-from rsunfold.scene import Scene, Scorer
+from rsunfold.scene import Scene, Scorer, some_of
 from rsunfold.unfold.proximal import group_soft_threshold
 from rsunfold.unfold.unrolled import Keep, Record, Unrolled, as_is, gradients
 
@@ -260,7 +260,7 @@ class LRRNetPlus:
         X = rotation(torch.from_numpy(np.ascontiguousarray(scene.sample.T)), device)
         centres = _centres(X, self.atoms, scene.seed)
         net = Unfolded(X.shape[1], len(centres), self.stages, self.literal).to(device)
-        losses = self._train(net, X[:: -(-len(X) // TRAINED_ON)], centres)
+        losses = self._train(net, _some(X, TRAINED_ON), centres)
         with torch.no_grad():
             shared = net(X, _labels(X, centres))[1]
         return Fitted(net, rotation, centres, shared, losses, device)
@@ -381,11 +381,16 @@ class Fitted:
         return {"loss_before": self.losses[:1], "loss_after": self.losses[-1:], "stages": stages}
 
 
+def _some(X: Tensor, most: int) -> Tensor:
+    """At most ``most`` of the pixels X (M, B), see :func:`some_of`."""
+    return X[torch.from_numpy(some_of(len(X), most)).to(X.device)]
+
+
 def _centres(X: Tensor, atoms: int, seed: int) -> Tensor:
     """Centres (K, B) of k-means, K at most ``atoms`` and the number of distinct pixels."""
     from sklearn.cluster import KMeans
 
-    some = X[:: -(-len(X) // CLUSTERED)].cpu().numpy()
+    some = _some(X, CLUSTERED).cpu().numpy()
     # Equal spectra differ by rounding after a rotation; their mean squared length is 1.
     K = min(atoms, len(np.unique(some.round(9), axis=0)))
     found = KMeans(K, n_init=1, max_iter=30, random_state=seed).fit(some) if some.shape[1] else None

@@ -248,6 +248,19 @@ def test_a_window_equals_the_whole_image(literal, monkeypatch):
     np.testing.assert_allclose(scorer(part, everywhere(part)), whole[3:17, 11:30], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("limit", ["TRAINED_ON", "CLUSTERED"])
+def test_every_column_of_the_scene_is_learned_from(limit, monkeypatch):
+    """Also where the width is a multiple of the pixels between those that are looked at."""
+    monkeypatch.setattr(module, limit, 100)
+    rows, cols = 40, 10
+    cube = np.broadcast_to(np.arange(cols, dtype=np.float32), (1, rows, cols))
+    seen = []
+    monkeypatch.setattr(LRRNetPlus, "_train", lambda self, net, X, centres: seen.extend((X, centres)) or [])
+    LRRNetPlus(literal=True, atoms=cols).fit(scene_of(cube))
+    learned_from = seen[0] if limit == "TRAINED_ON" else seen[1]
+    assert set(learned_from[:, 0].round().long().tolist()) == set(range(cols))
+
+
 def test_anomalies_score_highest():
     cube, truth = landscape()
     found = score(cube, epochs=20, stages=4, atoms=6)
