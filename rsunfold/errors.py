@@ -23,6 +23,7 @@ code  meaning
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -76,6 +77,17 @@ class DeviceError(RsunfoldError, RuntimeError):
     """The requested device does not exist, or the memory budget cannot be met."""
 
     exit_code = 6
+
+    @classmethod
+    def no_room(cls, needing: str, needed: float, room: float, instead: str = "") -> DeviceError:
+        """For what ("an image of 5 x 5 pixels needs") takes more bytes than ``room``, what --memory leaves; that may be
+        negative. instead : what else helps.
+        """
+        needs, leaves = math.ceil(needed / 2**20), max(0, math.floor(room / 2**20))
+        return cls(
+            f"{needing} {needs} MB on top of the program itself, but --memory leaves {leaves} MB; "
+            f"increase it by at least {math.ceil((needed - room) / 2**20)} MB{instead}."
+        )
 
 
 class BatchError(RsunfoldError, RuntimeError):

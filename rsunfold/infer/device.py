@@ -133,8 +133,8 @@ class Budgeted(ABC):
 
     @property
     def room(self) -> int:
-        """Bytes of the budget beside the program itself."""
-        return max(0, int(self.memory - self.held))
+        """Bytes of the budget beside the program itself; negative where it is larger than the budget."""
+        return int(self.memory - self.held)
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:

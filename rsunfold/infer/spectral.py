@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -140,10 +139,10 @@ class SpectralImage(Source):
             self.strip_bytes = min(STRIP_BYTES, (self.room - self.kept - mosaic) // copies)
             least = 4 * self.count * self.cols
             if self.strip_bytes < least:
-                needed = math.ceil((self.kept + mosaic + copies * least) / 2**20)
-                raise DeviceError(
-                    f"{self.count} bands of {self.cols} columns need {needed} MB on top of the program itself, "
-                    f"but --memory leaves {self.room // 2**20} MB; increase it."
+                raise DeviceError.no_room(
+                    f"{self.count} bands of {self.cols} columns need",
+                    self.kept + mosaic + copies * least,
+                    self.room,
                 )
         self.statistics = self._gather()
         while len(self.fills) < 3 and (fill := self._undeclared()) is not None:

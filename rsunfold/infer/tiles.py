@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -129,10 +128,7 @@ def plan(
 
     side = next((s for s in range(most, 0, -64) if cost(s) <= budget), 0)
     if not side:
-        raise DeviceError(
-            f"an image of {rows} x {cols} pixels needs {math.ceil(cost(64) / 2**20)} MB on top of the program itself, "
-            f"but --memory leaves {max(0, math.floor(budget / 2**20))} MB; increase it."
-        )
+        raise DeviceError.no_room(f"an image of {rows} x {cols} pixels needs", cost(64), budget)
     # Whole blocks of the output files and of the scratch file keep each block from being written twice.
     block = 512 if side >= 512 else 256
     return Plan(False, side // block * block if side >= block else side)

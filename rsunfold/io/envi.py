@@ -58,6 +58,8 @@ def headers_of(data: Path) -> list[Path]:
 
 
 def _is_envi(header: Path) -> bool:
+    if not header.is_file():  # a pipe would be waited for
+        return False
     with header.open("rb") as stream:
         return stream.read(4) == b"ENVI"
 

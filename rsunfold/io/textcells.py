@@ -176,10 +176,8 @@ class TextCells:
         """The numbers in the cells; DeviceError where they need more than ``room`` bytes."""
         width, most = len(self.first), self._most_lines()
         if room is not None and 8 * most * width > room:
-            raise DeviceError(
-                f"{self.path} has up to {most} lines of {width} numbers, which need {math.ceil(most * width / 2**17)} "
-                f"MB on top of the program itself, but --memory leaves {room // 2**20} MB; increase it."
-            )
+            numbers = f"{self.path} has up to {most} lines of {width} numbers, which need"
+            raise DeviceError.no_room(numbers, 8 * most * width, room)
         values = np.empty((most, width))
         below, beside = np.zeros(width, bool), np.zeros(most, bool)
         lines, done, commas = self.lines(), 0, False

@@ -1,4 +1,5 @@
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -84,6 +85,16 @@ def test_header_of_another_kind(tmp_path):
     (tmp_path / "a.hdr").write_text("#?RADIANCE\n")
     with pytest.raises(InputError, match="is not an ENVI header"):
         open_cube(tmp_path / "a.hdr")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="POSIX only")
+def test_a_pipe_is_no_header(write_envi, cube, tmp_path):
+    """Nobody writes to it, so reading would wait for ever."""
+    os.mkfifo(tmp_path / "pipe.hdr")
+    (tmp_path / "pipe.tif").write_bytes(b"II*\0")
+    for name in ("pipe.hdr", "pipe.tif"):
+        with pytest.raises(InputError):
+            open_cube(tmp_path / name)
 
 
 @pytest.mark.parametrize("offset", [0, 7])

@@ -219,12 +219,7 @@ class AnomalyDetector(Budgeted):
         rows, cols = image.rows, image.cols
         if self.window is not None and self.window < max(rows, cols):
             return self._windowed(image, self.window)
-        made = self._plan(image, rows, cols)
-        if self.model.radius is None and not made.whole:
-            raise DeviceError(
-                f"{self.spec.name} needs the whole image at once ({rows} x {cols} pixels, {len(image.bands)} bands), "
-                "which does not fit in --memory; increase it, or process windows separately with --window."
-            )
+        made = self._plan(image, rows, cols, whole=self.model.radius is None)
         if made.whole:
             cube, valid = image.scaled(image.whole)
             chain, score, guide = self._in_memory(image, cube, valid)
@@ -312,14 +307,15 @@ class AnomalyDetector(Budgeted):
     def _plan(self, image: SpectralImage, rows: int, cols: int, *, whole: bool = False) -> Plan:
         """How the image, or one window of it, is cut; DeviceError where ``whole`` and it does not fit."""
         bands = len(image.bands)
-        kept = MAPS_BYTES * image.rows * image.cols
+        budget = self.room - MAPS_BYTES * image.rows * image.cols
+        per_pixel, strip_bytes = self._bytes_per_pixel(bands), 4.0 * image.count
         made = plan(
             rows,
             cols,
-            bytes_per_pixel=self._bytes_per_pixel(bands),
+            bytes_per_pixel=per_pixel,
             margin=self._radius(),
-            budget=self.room - kept,
-            strip_bytes=4.0 * image.count,
+            budget=budget,
+            strip_bytes=strip_bytes,
             kept_bytes=0,
             most=1024,
         )
@@ -327,7 +323,12 @@ class AnomalyDetector(Budgeted):
             # The sample that stands for a scene does not depend on the memory of the machine.
             return Plan(False, 1024)
         if whole and not made.whole:
-            raise DeviceError(f"a window of {rows} x {cols} pixels does not fit in --memory; increase it.")
+            raise DeviceError.no_room(
+                f"{self.spec.name} on {rows} x {cols} pixels with {bands} bands at once needs",
+                rows * cols * (per_pixel + strip_bytes),
+                budget,
+                f", or process {'windows separately with' if self.window is None else 'smaller windows with'} --window",
+            )
         return made
 
     def _features(self, image: SpectralImage, profile: AttributeProfile) -> Scene:

@@ -235,10 +235,8 @@ def refuse_large(data: NDArray[np.float64], room: int) -> None:
     count = data.shape[1]
     needed = SQUARES * 8 * count**2 + 2 * data.nbytes
     if needed > room:
-        raise DeviceError(
-            f"a copy of {len(data)} samples beside the covariance of {count} features needs "
-            f"{math.ceil(needed / 2**20)} MB on top of the program and the table, but --memory "
-            f"leaves {max(0, room) // 2**20} MB; increase it."
+        raise DeviceError.no_room(
+            f"beside the table, a copy of {len(data)} samples and the covariance of {count} features need", needed, room
         )
 
 

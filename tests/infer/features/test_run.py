@@ -151,7 +151,7 @@ def test_memory(write, ranker, tmp_path):
     ranker.memory = ranker.held + 10_000
     with pytest.raises(DeviceError, match=r"30 bands of 33 columns need \d+ MB on top of the program.*increase it"):
         select_file(str(write("a.tif")), tmp_path / "out", "a", ranker, FIVE, Options())
-    with pytest.raises(DeviceError, match="the covariance of 200 features needs"):
+    with pytest.raises(DeviceError, match="the covariance of 200 features need"):
         select_array(np.random.default_rng(0).normal(size=(9, 200)), ranker, FIVE, Options())
     assert not (tmp_path / "out").exists()
 
@@ -284,7 +284,7 @@ def test_a_table_counts_towards_the_memory(tmp_path):
     ranker = FeatureRanker("css", memory="4GB")
     for room, message in (
         (0.9, "up to 5001 lines of 20 numbers"),
-        (2.9, "5000 samples beside the covariance of 20 features"),
+        (2.9, "5000 samples and the covariance of 20 features"),
     ):
         ranker.memory = ranker.held + int(room * data.nbytes)
         with pytest.raises(DeviceError, match=message):
