@@ -24,7 +24,7 @@ from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.names import same_image
-from rsunfold.io.table import read_table
+from rsunfold.io.table import Table, read_table
 from rsunfold.io.texttable import missing_labels
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
@@ -174,25 +174,23 @@ def evaluate_tables(
         "best": "best of the means over the numbers of features, chosen with the labels, as in the literature",
     }
     done = FeatureComparison(("acc", "nmi"), "feature", protocol)
-    for name, path in tables.items():
-        room = rankers[0].room
+    room = rankers[0].room
+
+    def labelled(path: str) -> tuple[Table, NDArray[Any]]:
         table = read_table(path, var=var, features=None, label=label, ignore=ignore, header=header, room=room)
-        if table.labels is None:
-            raise InputError(
-                f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
-            )
-        unlabelled = sum(missing_labels(table.labels))
-        if unlabelled:
-            raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
-        if len(set(table.labels.tolist())) == 1:
-            raise InputError(f"{path} has a single class, {table.labels[0]}; clustering needs two or more.")
+        return table, _labels_of(table, path)
+
+    for path in list(tables.values())[1:]:  # before minutes are spent on the first
+        labelled(path)
+    for name, path in tables.items():
+        table, labels = labelled(path)
         data[name] = {
             "path": path,
             "input_bytes": input_bytes(path),
             "samples": len(table.data),
-            "classes": len(set(table.labels.tolist())),
+            "classes": len(set(labels.tolist())),
         }
-        X, labels = table.data, table.labels
+        X = table.data
 
         def measure(columns: Columns, seeds: Sequence[int], X: Any = X, labels: Any = labels) -> dict[str, list[float]]:
             return clustering(X[:, columns], labels, seeds, plain)
@@ -200,6 +198,20 @@ def evaluate_tables(
         columns = TableColumns(table, room - table.held)
         _enter(done, name, columns, rankers, numbers, range(seed, seed + repeats), measure, say)
     return done
+
+
+def _labels_of(table: Table, path: str) -> NDArray[Any]:
+    """The labels of a table; raises InputError where there are none, not for all samples, or all are alike."""
+    if table.labels is None:
+        raise InputError(
+            f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
+        )
+    unlabelled = sum(missing_labels(table.labels))
+    if unlabelled:
+        raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
+    if len(set(table.labels.tolist())) == 1:
+        raise InputError(f"{path} has a single class, {table.labels[0]}; clustering needs two or more.")
+    return table.labels
 
 
 def evaluate_images(

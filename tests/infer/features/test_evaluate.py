@@ -7,6 +7,7 @@ from PIL import Image
 
 import rsunfold
 from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.features import evaluate as module
 from rsunfold.infer.features.evaluate import ALL, evaluate_images, evaluate_tables, read_classes, read_pixels
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.metrics.features import classification, clustering
@@ -89,6 +90,14 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     done = evaluate_tables({"t": path}, [ranker], [3], repeats=4)
     expected = [100 * clustering(X[:, orders[s][:3]], y, [s])["acc"][0] for s in SEEDS]
     np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)
+
+
+def test_all_tables_are_checked_before_any_is_clustered(labelled, rankers, tmp_path, monkeypatch):
+    path, X, _ = labelled
+    np.save(tmp_path / "x.npy", X)
+    monkeypatch.setattr(module, "clustering", lambda *args: pytest.fail("clustered"))
+    with pytest.raises(InputError, match=r"x.npy has no labels"):
+        evaluate_tables({"t": path, "x": str(tmp_path / "x.npy")}, rankers, [2])
 
 
 def test_tables_that_cannot_be_used(labelled, rankers, tmp_path):
