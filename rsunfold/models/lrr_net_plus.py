@@ -201,7 +201,7 @@ class LRRNetPlus:
 
     Learned in each scene, without truth, by ``epochs`` steps of Adam from the same start: l1, l2 / mu, l3 and mu of
     every stage, gamma and theta (but for theta of the first, where J = d = 0, and l3 of the last, on which J does not
-    depend). D and L begin with the centres and the labels of k-means, gamma and theta with 0.
+    depend). D and L begin with the centres and the labels of k-means (:class:`Clusters`), gamma and theta with 0.
     score_i = ||x_i - (J D)_i||.
 
     Deviations from the paper, each with its reason:
@@ -258,20 +258,20 @@ class LRRNetPlus:
         """The network of ``scene``, for those who look into it; see :meth:`fit`."""
         rotation = Rotation.whole(scene) if self.literal else Rotation.of(scene)
         X = rotation(torch.from_numpy(np.ascontiguousarray(scene.sample.T)), device)
-        centres = _centres(X, self.atoms, scene.seed)
-        net = Unfolded(X.shape[1], len(centres), self.stages, self.literal).to(device)
-        losses = self._train(net, _some(X, TRAINED_ON), centres)
+        clusters = Clusters.of(X, self.atoms, scene.seed, centred=not self.literal)
+        net = Unfolded(X.shape[1], clusters.atoms, self.stages, self.literal).to(device)
+        losses = self._train(net, _some(X, TRAINED_ON), clusters)
         with torch.no_grad():
-            shared = net(X, _labels(X, centres))[1]
-        return Fitted(net, rotation, centres, shared, losses, device)
+            shared = net(X, clusters.labels(X))[1]
+        return Fitted(net, rotation, clusters, shared, losses, device)
 
-    def _train(self, net: Unfolded, X: Tensor, centres: Tensor) -> list[float]:
+    def _train(self, net: Unfolded, X: Tensor, clusters: Clusters) -> list[float]:
         """Losses by epoch, the first before any step."""
         corrections = [p for s in net.iterations() for p in (s.gamma, s.theta)]
         numbers = [p for s in net.iterations() for p in (s.l1, s.l2, s.l3, s.mu)]
         groups = [{"params": numbers, "lr": LEARNING_RATE}, {"params": corrections, "lr": CORRECTION_RATE}]
         optimizer = torch.optim.Adam(groups)
-        L = _labels(X, centres)
+        L = clusters.labels(X)
         problem: Problem | None = None
         losses = []
         for epoch in tracked(range(self.epochs + 1 if X.shape[1] else 0), "training"):
@@ -346,9 +346,15 @@ class Fitted:
     """The network of one scene; ``losses`` by epoch."""
 
     def __init__(
-        self, net: Unfolded, rotation: Rotation, centres: Tensor, shared: list[Shared], losses: list[float], device: str
+        self,
+        net: Unfolded,
+        rotation: Rotation,
+        clusters: Clusters,
+        shared: list[Shared],
+        losses: list[float],
+        device: str,
     ) -> None:
-        self.net, self.rotation, self.centres, self.shared = net, rotation, centres, shared
+        self.net, self.rotation, self.clusters, self.shared = net, rotation, clusters, shared
         self.losses, self.device = losses, device
 
     def score(self, cube: Floats, valid: NDArray[np.bool_]) -> Floats:
@@ -363,7 +369,7 @@ class Fitted:
             for chunk in torch.split(pixels, CHUNK):
                 X = self.rotation(chunk, self.device)
                 record = Record()
-                self.net(X, _labels(X, self.centres), self.shared, keep=record)
+                self.net(X, self.clusters.labels(X), self.shared, keep=record)
                 parts.append(record.stages[-1:] if last else record.stages)
         shape = cube.shape[1:]
         return [
@@ -386,19 +392,46 @@ def _some(X: Tensor, most: int) -> Tensor:
     return X[torch.from_numpy(some_of(len(X), most)).to(X.device)]
 
 
-def _centres(X: Tensor, atoms: int, seed: int) -> Tensor:
-    """Centres (K, B) of k-means, K at most ``atoms`` and the number of distinct pixels."""
-    from sklearn.cluster import KMeans
+class Clusters(NamedTuple):
+    """The centres (C, B) of k-means, the first of which have no atom, ``bare`` of them."""
 
-    some = _some(X, CLUSTERED).cpu().numpy()
-    # Equal spectra differ by rounding after a rotation; their mean squared length is 1.
-    K = min(atoms, len(np.unique(some.round(9), axis=0)))
-    found = KMeans(K, n_init=1, max_iter=30, random_state=seed).fit(some) if some.shape[1] else None
-    centres = np.zeros((1, 0)) if found is None else found.cluster_centers_
-    return torch.from_numpy(np.ascontiguousarray(centres, np.float64)).to(X.device)
+    centres: Tensor
+    bare: int
+
+    @classmethod
+    def of(cls, X: Tensor, atoms: int, seed: int, *, centred: bool) -> Clusters:
+        """As many as give ``atoms`` atoms, or as there are distinct pixels X (M, B).
+
+        centred : the mean of X is 0. Then the centres, each times the size of its cluster, add up to 0. In a dictionary
+        of all of them that direction would begin as rounding and grow some two hundred times with every stage, so the
+        largest cluster has no atom, unless it is alone: the origin stands for it.
+        """
+        from sklearn.cluster import KMeans
+
+        some = _some(X, CLUSTERED).cpu().numpy()
+        # Equal spectra differ by rounding after a rotation; their mean squared length is 1.
+        C = min(atoms + centred, len(np.unique(some.round(9), axis=0)))
+        centres = np.zeros((1, 0))
+        if some.shape[1]:
+            found = KMeans(C, n_init=1, max_iter=30, random_state=seed).fit(some)
+            largest = np.bincount(found.labels_, minlength=C).argmax()
+            centres = np.concatenate(
+                [found.cluster_centers_[[largest]], np.delete(found.cluster_centers_, largest, axis=0)]
+            )
+        on_device = torch.from_numpy(np.ascontiguousarray(centres, np.float64)).to(X.device)
+        return cls(on_device, int(centred and C > 1))
+
+    @property
+    def atoms(self) -> int:
+        """Of the dictionary."""
+        return len(self.centres) - self.bare
+
+    def labels(self, X: Tensor) -> Tensor:
+        """(M, atoms): 1 at the nearest centre if that has an atom, else 0."""
+        nearest = ((self.centres * self.centres).sum(1) - 2 * X @ self.centres.T).argmin(1)
+        return nn.functional.one_hot(nearest, len(self.centres))[:, self.bare :].to(X.dtype)
 
 
-def _labels(X: Tensor, centres: Tensor) -> Tensor:
-    """(M, K): 1 at the nearest centre, else 0."""
-    nearest = ((centres * centres).sum(1) - 2 * X @ centres.T).argmin(1)
-    return nn.functional.one_hot(nearest, len(centres)).to(X.dtype)
+def _some(X: Tensor, most: int) -> Tensor:
+    """At most ``most`` of the pixels X (M, B), see :func:`some_of`."""
+    return X[torch.from_numpy(some_of(len(X), most)).to(X.device)]

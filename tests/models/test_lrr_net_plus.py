@@ -255,7 +255,7 @@ def test_every_column_of_the_scene_is_learned_from(limit, monkeypatch):
     rows, cols = 40, 10
     cube = np.broadcast_to(np.arange(cols, dtype=np.float32), (1, rows, cols))
     seen = []
-    monkeypatch.setattr(LRRNetPlus, "_train", lambda self, net, X, centres: seen.extend((X, centres)) or [])
+    monkeypatch.setattr(LRRNetPlus, "_train", lambda self, net, X, clusters: seen.extend((X, clusters.centres)) or [])
     LRRNetPlus(literal=True, atoms=cols).fit(scene_of(cube))
     learned_from = seen[0] if limit == "TRAINED_ON" else seen[1]
     assert set(learned_from[:, 0].round().long().tolist()) == set(range(cols))
@@ -265,6 +265,16 @@ def test_anomalies_score_highest():
     cube, truth = landscape()
     found = score(cube, epochs=20, stages=4, atoms=6)
     assert found[truth].min() > np.quantile(found[~truth], 0.98)
+
+
+def test_no_direction_of_the_dictionary_begins_as_rounding():
+    """The centres of all pixels, of mean 0, depend on one another; those that have atoms do not."""
+    X = pixels(200, 12, 5)[0]
+    clusters = module.Clusters.of(X - X.mean(0), 5, 0, centred=True)
+    assert len(clusters.centres) == 6 and clusters.atoms == 5
+    for centres, least in ((clusters.centres, 0), (clusters.centres[1:], 1e-3)):
+        singular = torch.linalg.svdvals(centres)
+        assert (singular[-1] > 1e-9 * singular[0]) == (least > 0) and singular[-1] >= least * singular[0]
 
 
 def test_scale_and_offset_of_the_scene_do_not_matter():
@@ -296,7 +306,7 @@ def test_stages_are_norms_of_what_the_last_score_is(literal):
     assert [tuple(s) for s in stages] == [("background", "residual", "S")] * 3
     X = fitted.rotation(torch.from_numpy(cube.reshape(8, -1).T.copy()), "cpu")
     with torch.no_grad():
-        state, shared = fitted.net(X, module._labels(X, fitted.centres), fitted.shared)
+        state, shared = fitted.net(X, fitted.clusters.labels(X), fitted.shared)
     expected = torch.linalg.vector_norm(X - background(state, shared[-1]), dim=1).numpy()
     np.testing.assert_allclose(stages[-1]["residual"].ravel(), expected, rtol=1e-5)
     assert all(maps[k].dtype == np.float32 and (maps[k] >= 0).all() for maps in stages for k in maps)
