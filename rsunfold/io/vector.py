@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-from rasterio._err import CPLE_BaseError, CPLE_NotSupportedError  # no public names for what warp.transform raises
 from rasterio.control import GroundControlPoint
 from rasterio.transform import xy
-from rasterio.warp import transform
 
 from rsunfold.cube import Meta
 from rsunfold.io.csvfile import write_rows
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.raster import gcps_place
+from rsunfold.io.warp import WGS84, Reals, reaches_wgs84, reprojected
 
 if TYPE_CHECKING:
     from rsunfold.targets import Target
-
-Reals = NDArray[np.float64]
 
 COLUMNS = (
     *("id", "row", "col", "row_min", "row_max", "col_min", "col_max"),
@@ -86,7 +82,7 @@ def write_geojson(
     """
     table = _table(targets, meta, more)
     place, crs = _placement(meta)
-    placed = _reaches_wgs84(crs)
+    placed = reaches_wgs84(crs)
     features = []
     for record in table:
         lon, lat = record.pop("lon_deg"), record.pop("lat_deg")
@@ -138,20 +134,6 @@ def _placement(meta: Meta) -> tuple[Any, Any]:
     return (points, crs or meta.crs or None) if points and gcps_place(points) else (None, None)
 
 
-def _reaches_wgs84(crs: Any) -> bool:
-    """Whether longitudes and latitudes on Earth follow from it; not so for a local CRS, such as ENVI's "Arbitrary", nor
-    for the Moon's."""
-    if crs is None or not (crs.is_geographic or crs.is_projected):
-        return False
-    try:
-        transform(crs, "EPSG:4326", [0.0], [0.0])
-    except CPLE_NotSupportedError:  # PROJ knows no operation
-        return False
-    except CPLE_BaseError:  # it knows one, to whose domain this point does not belong
-        return True
-    return True
-
-
 def _positions(place: Any, crs: Any, rows: list[float], cols: list[float]) -> tuple[Reals, Reals]:
     """x and y of pixel centres, in the units of ``crs``, by a transform or ground control points.
 
@@ -163,12 +145,11 @@ def _positions(place: Any, crs: Any, rows: list[float], cols: list[float]) -> tu
         lon, lat = np.array([p.x for p in place]), np.array([p.y for p in place])
         north = lat[np.abs(lat).argmax()] > 0
         toward = lat if north else -lat
-        if toward.max() > POLAR and toward.min() > POLAR - 20 and _reaches_wgs84(crs):
+        if toward.max() > POLAR and toward.min() > POLAR - 20 and reaches_wgs84(crs):
             polar = "EPSG:3995" if north else "EPSG:3031"
-            easts, norths = transform(crs, polar, lon, lat)
+            easts, norths = reprojected(crs, polar, lon, lat)
             points = [GroundControlPoint(p.row, p.col, e, n) for p, e, n in zip(place, easts, norths, strict=True)]
-            x, y = (np.asarray(v, float) for v in transform(polar, crs, *xy(points, rows, cols)))
-            return x, y
+            return reprojected(polar, crs, *xy(points, rows, cols))
         east = np.where(lon < 0, lon + 360, lon)
         if np.ptp(lon) > 180 > np.ptp(east):  # an image of the whole globe spans as much either way
             points = [GroundControlPoint(p.row, p.col, e, p.y, p.z) for p, e in zip(place, east, strict=True)]
@@ -186,7 +167,7 @@ def _table(
     x = y = lon = lat = np.full(len(targets), np.nan)
     if targets and place is not None:
         x, y = _positions(place, crs, [t.row for t in targets], [t.col for t in targets])
-    if targets and _reaches_wgs84(crs):
+    if targets and reaches_wgs84(crs):
         lon, lat = _lonlat(crs, x, y)
     pixel_m2 = math.nan
     if place is meta.transform and crs is not None and crs.is_projected:
@@ -210,17 +191,9 @@ def _table(
 
 def _lonlat(crs: Any, x: Reals, y: Reals) -> tuple[Reals, Reals]:
     """Longitude in [-180, 180] and latitude in degrees; NaN for points outside the projection's domain."""
-    try:
-        lon, lat = (np.asarray(v, float) for v in transform(crs, "EPSG:4326", x, y))
-    except CPLE_BaseError:
-        if len(x) == 1:
-            return np.full(1, np.nan), np.full(1, np.nan)
-        # one point that cannot be placed fails the whole call, so find it by halves
-        half = len(x) // 2
-        a, b = _lonlat(crs, x[:half], y[:half]), _lonlat(crs, x[half:], y[half:])
-        return np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
+    lon, lat = reprojected(crs, WGS84, x, y)
     lon = _wrapped(lon)  # images of 0 to 360 degrees east
-    placed = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90)
+    placed = np.abs(lat) <= 90
     return np.where(placed, lon, np.nan), np.where(placed, lat, np.nan)
 
 

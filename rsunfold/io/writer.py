@@ -91,7 +91,12 @@ def refuse_in_envi(path: Path, meta: Meta, rows: int, cols: int) -> None:
             raise UsageError(f"{path}: an ENVI header cannot hold this CRS; {instead}")
     asked, got = meta.transform or Affine.identity(), held.transform or Affine.identity()
     pixel = min(math.hypot(asked.a, asked.d), math.hypot(asked.b, asked.e))
-    if meta.crs and held.crs and meta.crs != held.crs and _shifted(meta.crs, held.crs, asked, rows, cols) > 0.1 * pixel:
+    if (
+        meta.crs
+        and held.crs
+        and meta.crs != held.crs
+        and _displaced(meta.crs, held.crs, asked, (rows, cols), 0.1 * pixel)
+    ):
         raise UsageError(f"{path}: an ENVI header cannot hold this CRS; {instead}")
     a, b, c, d, e, f = (asked[i] - got[i] for i in range(6))
     for col, row in ((0, 0), (cols, 0), (0, rows), (cols, rows)):
@@ -119,20 +124,19 @@ def _refuse_points(path: Path, given: tuple[Sequence[Any], Any], instead: str) -
         )
 
 
-def _shifted(crs: Any, other: Any, transform: Any, rows: int, cols: int) -> float:
-    """How far ``other`` places the corners of an image from where ``crs`` does, in units of ``crs``: a shift of the
-    datum may be lost. 0 where one of them is not of the Earth."""
-    import rasterio.warp
-    from rasterio._err import CPLE_BaseError
+def _displaced(crs: Any, other: Any, transform: Any, size: tuple[int, int], tolerance: float) -> bool:
+    """Whether ``other`` places points of an image of ``size`` (rows, cols) farther from where ``crs`` does than
+    ``tolerance``, in units of ``crs``: a datum, or which mirror of a satellite turns first, may be lost. So too where
+    no point can be placed; those off the Earth's disk or beside a map of the globe do not count."""
+    from rsunfold.io.warp import WGS84, reaches_wgs84, reprojected
 
     a, b, c, d, e, f = transform[:6]
-    corners = ((0, 0), (cols, 0), (0, rows), (cols, rows))
-    x, y = ([i * col + j * row + k for col, row in corners] for i, j, k in ((a, b, c), (d, e, f)))
-    try:
-        there = rasterio.warp.transform("EPSG:4326", crs, *rasterio.warp.transform(other, "EPSG:4326", x, y))
-    except CPLE_BaseError:
-        return 0.0
-    return float(np.hypot(np.subtract(there[0], x), np.subtract(there[1], y)).max())
+    row, col = (steps.ravel() for steps in np.meshgrid(*(np.linspace(0, n, 11) for n in size)))
+    x, y = a * col + b * row + c, d * col + e * row + f
+    middle = WGS84 if reaches_wgs84(crs) else crs  # no CRS of all bodies is there to meet in
+    own, held = (np.array(reprojected(middle, crs, *reprojected(one, middle, x, y))) for one in (crs, other))
+    there = (np.hypot(*(own - (x, y))) <= tolerance) & np.isfinite(held[0])
+    return not there.any() or bool((np.hypot(*(held - own))[there] > tolerance).any())
 
 
 def _rpc_info(rpcs: Any) -> str:

@@ -172,9 +172,11 @@ def test_degrees_east_up_to_360_become_west(tmp_path):
     assert (lon, lat) == pytest.approx((271 - 360, 29.25))
 
 
-def test_a_target_beside_the_earths_disk_has_no_geometry_and_harms_no_other(tmp_path):
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("more", ["+ellps=WGS84", "+ellps=GRS80 +sweep=x"])
+def test_a_target_beside_the_earths_disk_has_no_geometry_and_harms_no_other(tmp_path, more):
     disk = Meta(
-        crs=CRS.from_proj4("+proj=geos +h=35785831 +lon_0=0 +ellps=WGS84 +units=m"),
+        crs=CRS.from_proj4(f"+proj=geos +h=35785831 +lon_0=0 +units=m {more}"),
         transform=Affine(500_000, 0, -5_500_000, 0, -500_000, 5_500_000),
     )
     inside = replace(TARGET, id=2, row=10.5, col=10.5)

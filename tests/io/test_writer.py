@@ -17,6 +17,7 @@ from spectral.io import envi as spectral_envi
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.io import RasterWriter, open_cube
+from rsunfold.io.writer import refuse_in_envi
 
 FULL = Meta(
     wavelengths=(400.5, 2250.123),
@@ -453,6 +454,42 @@ def test_envi_refuses_a_crs_whose_datum_shift_it_would_lose(tmp_path, cube):
     with pytest.raises(UsageError, match="cannot hold this CRS; write GeoTIFF instead"):
         write(tmp_path / "a.img", cube, Meta(crs=CRS.from_proj4(bessel + shift), transform=where))
     write(tmp_path / "a.img", cube, Meta(crs=CRS.from_proj4(bessel), transform=where))
+
+
+GEOS = "+proj=geos +h=35786023 +lon_0=-75 +ellps=GRS80 +units=m"
+SECTORS = {
+    "full disk": (2712, 2712, Affine(4000, 0, -5424000, 0, -4000, 5424000)),
+    "conterminous US": (1500, 2500, Affine(2004, 0, -3627271, 0, -2004, 4589200)),
+    "space alone": (9, 9, Affine(1000, 0, -5424000, 0, -1000, 5424000)),
+}
+
+
+@pytest.mark.parametrize(("proj", "fits"), [(f"{GEOS} +sweep=x", False), (GEOS, True)])
+@pytest.mark.parametrize("sector", SECTORS)
+def test_envi_refuses_images_of_goes_also_with_corners_in_space(tmp_path, proj, fits, sector):
+    rows, cols, where = SECTORS[sector]
+    place = (tmp_path / "a.img", Meta(crs=CRS.from_proj4(proj), transform=where), rows, cols)
+    if fits:
+        refuse_in_envi(*place)
+    else:
+        with pytest.raises(UsageError, match="cannot hold this CRS; write GeoTIFF instead"):
+            refuse_in_envi(*place)
+
+
+def test_envi_refuses_a_datum_of_a_globe_beside_which_the_corners_lie(tmp_path):
+    proj = "+proj=ortho +lat_0=48 +lon_0=10 +ellps=bessel +towgs84=598.1,73.7,418.2,0.202,0.045,-2.455,6.7"
+    meta = Meta(crs=CRS.from_proj4(proj), transform=Affine(64, 0, -6.4e6, 0, -64, 6.4e6))
+    with pytest.raises(UsageError, match="cannot hold this CRS; write GeoTIFF instead"):
+        refuse_in_envi(tmp_path / "a.img", meta, 200_000, 200_000)
+
+
+@pytest.mark.parametrize("code", ["IAU_2015:30130", "IAU_2015:49930"], ids=["Moon", "Mars"])
+def test_envi_holds_poles_of_other_bodies(tmp_path, cube, code):
+    crs = CRS.from_user_input(code)
+    write(tmp_path / "a.img", cube, Meta(crs=crs, transform=Affine(100, 0, 10_000, 0, -100, 20_000)))
+    with open_cube(tmp_path / "a.img") as reader:
+        there = transform(reader.meta.crs, crs, [10_000], [20_000])
+    np.testing.assert_allclose(there, [[10_000], [20_000]], atol=1e-3)
 
 
 def test_envi_refuses_a_crs_that_would_become_a_local_one(tmp_path, cube):
