@@ -61,7 +61,8 @@ class Meta:
     gcps : (list of ``rasterio.control.GroundControlPoint``, CRS) or None; rpcs : ``rasterio.rpc.RPC`` or None.
     geolocated : whether arrays of coordinates, one for each pixel, place the image; they are not read.
     dtype : the numpy name of the stored samples.
-    colour : True where the three bands are red, green and blue.
+    default_bands : the (zero-based) bands that a GIS shows as red, green and blue, or the one in gray; empty where the
+    file does not say.
     notes : sentences on what the reader assumed (units guessed, bands chosen, variable taken, ...).
     """
 
@@ -81,7 +82,7 @@ class Meta:
     rpcs: Any = None
     geolocated: bool = False
     tags: dict[str, str] = field(default_factory=dict)
-    colour: bool = False
+    default_bands: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def spatial(self, **changes: Any) -> Meta:

@@ -21,8 +21,8 @@ from rsunfold.errors import InputError
 from rsunfold.io.bands import split_list
 from rsunfold.io.damage import named
 
-FACTOR, DEFAULT_BANDS = "reflectance_scale_factor", "default_bands"
-CARRIED = ("sensor_type", "acquisition_time", DEFAULT_BANDS, FACTOR)
+FACTOR = "reflectance_scale_factor"
+CARRIED = ("sensor_type", "acquisition_time", FACTOR)
 """Entries of a header that are carried as tags, and come back in the header of an ENVI output."""
 DATA_SUFFIXES = (
     *[
@@ -215,10 +215,14 @@ def carried(tags: dict[str, str], meta: Meta, bands: int) -> dict[str, str]:
         meta.scales and set(meta.offsets) <= {0} and scaling({FACTOR: out[FACTOR]}, bands)[0] == tuple(meta.scales)
     ):
         del out[FACTOR]
-    shown = split_list(out.get(DEFAULT_BANDS))
-    if not all(entry.isdecimal() and int(entry) <= bands for entry in shown):
-        out.pop(DEFAULT_BANDS, None)
     return out
+
+
+def default_bands(header: dict[str, str], bands: int) -> tuple[int, ...]:
+    """The zero-based bands that ``default bands`` names, three or one; empty where it names others or not these."""
+    entries = split_list(header.get("default_bands"))
+    shown = tuple(int(entry) - 1 for entry in entries if entry.isdecimal() and 1 <= int(entry) <= bands)
+    return shown if len(shown) == len(entries) in (1, 3) else ()
 
 
 def check_layout(path: str, header: dict[str, str], shape: tuple[int, int, int]) -> None:

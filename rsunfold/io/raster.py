@@ -29,7 +29,7 @@ from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
 from rsunfold.quiet import silenced
 
-_RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
 _SPATIAL |= {"columns", "sample", "samples", "downtrack", "crosstrack", "easting", "northing"}
@@ -346,11 +346,10 @@ class RasterReader(CubeReader):
         tags: dict[str, str] = self._readable(ds.tags, {})
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
-        rgb = bands == 3 and (self._lut is not None or tuple(ds.colorinterp[i - 1] for i in self._indexes) == _RGB)
         return Meta(
             driver=ds.driver,
             dtype=self.dtype.name,
-            colour=rgb,
+            default_bands=self._default_bands(header),
             rpcs=ds.rpcs,
             # what GDAL derives from an ENVI header is in the fields already
             tags={k: v for k, v in tags.items() if not re.fullmatch(r"Band_\d+|wavelength_units", k)},
@@ -359,6 +358,19 @@ class RasterReader(CubeReader):
             **fields,
             **spectral,
         )
+
+    def _default_bands(self, header: dict[str, str] | None) -> tuple[int, ...]:
+        """See :class:`Meta`. A gray band counts in ENVI only: the first of a TIFF always is one for GDAL."""
+        bands = self.shape[0]
+        if self._lut is not None:
+            return (0, 1, 2) if bands == 3 else ()
+        listed = envi.default_bands(header or self._beside or {}, bands)
+        if header is not None and listed:
+            return listed
+        colours = [self._ds.colorinterp[index - 1] for index in self._indexes]
+        if all(colours.count(colour) == 1 for colour in RGB):
+            return tuple(map(colours.index, RGB))
+        return listed
 
     def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:
         """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else IMAGERY."""

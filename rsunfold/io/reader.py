@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Cube, Meta, Window, measured
 from rsunfold.errors import InputError, UsageError
-from rsunfold.io.envi import DEFAULT_BANDS, resolve
+from rsunfold.io.envi import resolve
 from rsunfold.io.names import refuse_undecodable
 
 Palette = Literal["colours", "grays", "indices"]
@@ -77,6 +77,11 @@ class CubeReader(ABC):
             meta = replace(meta, dtype=physical.name, nodata=(), scales=(), offsets=())
         return Cube(data, valid, meta)
 
+    @property
+    def colour(self) -> bool:
+        """Whether the bands are red, green and blue, and no others."""
+        return self.shape[0] == 3 and self.meta.default_bands == (0, 1, 2)
+
     def refuse_complex(self) -> None:
         """Raise InputError where the samples are complex."""
         if self.dtype.kind == "c":
@@ -108,7 +113,8 @@ class CubeReader(ABC):
             "cols": cols,
             "dtype": meta.dtype,
             "bits": self.bits,
-            "colour": meta.colour or None,
+            "colour": self.colour or None,
+            "default_bands": [band + 1 for band in meta.default_bands],
             "block": list(self.block_shape),
             "wavelengths_nm": list(meta.wavelengths) if meta.wavelengths else None,
             "fwhm_nm": list(meta.fwhm) if meta.fwhm else None,
@@ -137,12 +143,13 @@ def _same(values: Sequence[Any]) -> Any:
 
 
 def select_bands(meta: Meta, bands: Sequence[int]) -> Meta:
-    """``meta`` with every per-band field reduced to ``bands`` (zero-based)."""
+    """``meta`` with every per-band field reduced to ``bands`` (zero-based), and without default bands where one of
+    them is missing: a GIS would show others in its colour."""
     fields = {name: getattr(meta, name) for name in PER_BAND}
     some: dict[str, Any] = {name: tuple(values[band] for band in bands) for name, values in fields.items() if values}
-    if list(bands) != list(range(len(bands))):
-        some["tags"] = {name: text for name, text in meta.tags.items() if name != DEFAULT_BANDS}
-    return replace(meta, colour=meta.colour and list(bands) == [0, 1, 2], **some)
+    chosen, shown = list(bands), meta.default_bands
+    shown = tuple(chosen.index(band) for band in shown) if set(shown) <= set(chosen) else ()
+    return replace(meta, default_bands=shown, **some)
 
 
 def full_range(reader: CubeReader) -> float:

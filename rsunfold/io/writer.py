@@ -153,8 +153,8 @@ class RasterWriter:
     ``.img`` with it), chosen by the extension of ``path``.
 
     bands, rows, cols : size. dtype : of the samples, anything that the format stores; bool becomes uint8 0 and 1.
-    meta : wavelengths, fwhm, bad bands, names, nodata, scales, offsets, units, tags, CRS, transform, GCPs and RPCs are
-    written; both formats hold a single nodata value for all bands.
+    meta : wavelengths, fwhm, bad bands, names, nodata, scales, offsets, units, tags, default bands, CRS, transform,
+    GCPs and RPCs are written; both formats hold a single nodata value for all bands.
 
     GeoTIFFs are tiled (256, or 512 where a side exceeds 4096; strips where a side is below 256) and deflated, ENVI is
     band sequential. Write windows aligned to ``block_shape``, such as strips of whole rows: a block that is written in
@@ -291,15 +291,28 @@ class RasterWriter:
             texts = {name: "{" + ", ".join(str(v) for v in values) + "}" for name, values in lists.items()}
             if meta.wavelengths or meta.fwhm:
                 texts["wavelength_units"] = "Nanometers"
+            if meta.default_bands:
+                texts["default_bands"] = "{" + ", ".join(str(band + 1) for band in meta.default_bands) + "}"
             if meta.rpcs:
                 texts["rpc_info"] = _rpc_info(meta.rpcs)
             ds.update_tags(ns="ENVI", **texts, **entries)
         else:
+            if len(set(meta.default_bands)) == 3:  # a band of a TIFF has one colour
+                ds.colorinterp = self._colours()
             names = list(meta.band_names)
             for i in range(self.shape[0]):
                 self._write_band_tags(i, {name: values[i] for name, values in lists.items()})
         for index, name in enumerate(names, start=1):
             ds.set_band_description(index, name)
+
+    def _colours(self) -> list[Any]:
+        """GDAL's colour interpretation of each band."""
+        from rasterio.enums import ColorInterp
+
+        from rsunfold.io.raster import RGB
+
+        colours = dict(zip(self.meta.default_bands, RGB, strict=True))
+        return [colours.get(band, ColorInterp.undefined) for band in range(self.shape[0])]
 
     def _write_band_tags(self, i: int, values: dict[str, Any]) -> None:
         """Spectral entries of band ``i`` (zero-based), as QGIS and EnMAP-Box look for them and as GDAL does."""

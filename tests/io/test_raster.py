@@ -44,7 +44,7 @@ def test_8_bit_gray(tmp_path, suffix):
     with open_cube(path) as reader:
         read = reader.read()
         part = reader.read(Window(3, 4, 5, 6))
-        assert full_range(reader) == 255 and not reader.meta.colour and reader.shape == (1, 9, 11)
+        assert full_range(reader) == 255 and not reader.colour and reader.shape == (1, 9, 11)
     assert read.data.dtype == np.uint8 and read.valid.all()
     np.testing.assert_array_equal(read.data[0], GRAY)
     np.testing.assert_array_equal(part.data[0], GRAY[3:8, 4:10])
@@ -96,9 +96,9 @@ def test_declared_bits_give_the_range(write_tif, nbits, dtype):
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif"])
 def test_colour(tmp_path, suffix):
     with open_cube(save(tmp_path / f"a{suffix}", RGB)) as reader:
-        assert reader.meta.colour
+        assert reader.colour
         np.testing.assert_array_equal(reader.read().data, np.moveaxis(RGB, -1, 0))
-        assert not reader.read(bands=[0]).meta.colour
+        assert reader.read(bands=[0]).meta.default_bands == ()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -107,7 +107,7 @@ def test_alpha_becomes_the_mask(tmp_path, suffix, channels):
     pixels = np.dstack([RGB[..., : channels - 1], np.where(GRAY < 100, 0, GRAY)])
     with open_cube(save(tmp_path / f"a{suffix}", pixels)) as reader:
         read = reader.read()
-        assert reader.shape[0] == channels - 1 and reader.meta.colour == (channels == 4)
+        assert reader.shape[0] == channels - 1 and reader.colour == (channels == 4)
         assert any("alpha" in note for note in reader.meta.notes)
     np.testing.assert_array_equal(read.data, np.moveaxis(pixels[..., :-1], -1, 0))
     np.testing.assert_array_equal(read.valid, GRAY >= 100)
@@ -124,7 +124,7 @@ def save_palette(path, table, **options):
 def test_colour_palette_is_expanded(tmp_path, suffix):
     table = [[0, 0, 0], [255, 0, 0], [0, 250, 0], [7, 8, 9]]
     with open_cube(save_palette(tmp_path / f"a{suffix}", table)) as reader:
-        assert reader.shape == (3, 9, 11) and reader.meta.colour and full_range(reader) == 255
+        assert reader.shape == (3, 9, 11) and reader.colour and full_range(reader) == 255
         assert any("palette was expanded to red" in note for note in reader.meta.notes)
         expected = np.moveaxis(np.asarray(table)[GRAY % 4], -1, 0)
         np.testing.assert_array_equal(reader.read().data, expected)
@@ -147,7 +147,7 @@ def test_palettes_of_masks_and_class_maps(tmp_path):
 
 def test_gray_palette_is_expanded_to_gray(tmp_path):
     with open_cube(save_palette(tmp_path / "a.png", [[0] * 3, [80] * 3, [160] * 3, [255] * 3])) as reader:
-        assert reader.shape == (1, 9, 11) and not reader.meta.colour
+        assert reader.shape == (1, 9, 11) and not reader.colour
         np.testing.assert_array_equal(reader.read().data[0], np.array([0, 80, 160, 255])[GRAY % 4])
         assert any("gray palette" in note for note in reader.meta.notes)
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,8 +73,9 @@ def test_bands_in_any_order(write_tif, cube, bands):
 
 
 def test_select_bands_keeps_empty_fields_empty():
-    meta = select_bands(Meta(wavelengths=(1, 2, 3), nodata=(None, 0, 1), colour=True), [2, 0])
-    assert meta.wavelengths == (3, 1) and meta.nodata == (1, None) and meta.fwhm == () and not meta.colour
+    meta = select_bands(Meta(wavelengths=(1, 2, 3), nodata=(None, 0, 1), default_bands=(0, 1, 2)), [2, 0])
+    assert meta.wavelengths == (3, 1) and meta.nodata == (1, None) and meta.fwhm == () and meta.default_bands == ()
+    assert select_bands(replace(meta, default_bands=(0, 1, 1)), [1, 0]).default_bands == (1, 0, 0)
 
 
 def test_closed_by_the_context(write_tif, cube):

@@ -17,6 +17,7 @@ from spectral.io import envi as spectral_envi
 from rsunfold.cube import Meta, Window
 from rsunfold.errors import OutputError, UsageError
 from rsunfold.io import RasterWriter, open_cube
+from rsunfold.io.reader import select_bands
 from rsunfold.io.writer import refuse_in_envi
 
 FULL = Meta(
@@ -70,7 +71,6 @@ HEADER = {
     "reflectance_scale_factor": "10000",
     "sensor_type": "Foo",
     "acquisition_time": "2020-01-01T00:00:00Z",
-    "default_bands": "{2,1,1}",
 }
 
 
@@ -85,14 +85,38 @@ def test_entries_of_a_header_come_back(tmp_path, write_envi):
             assert reader.meta.tags.items() >= HEADER.items() and reader.meta.scales == meta.scales
     text = (tmp_path / "a.hdr").read_text()
     assert "reflectance scale factor = 10000" in text and "data gain" not in text
-    # What is in physical units has no factor; a band alone no longer is the second one, that is shown.
+    # What is in physical units has no factor.
     write(tmp_path / "c.img", stored, replace(meta, scales=(), offsets=()))
     assert "factor" not in (tmp_path / "c.hdr").read_text()
     write(tmp_path / "d.img", one.data, one.meta)
     text = (tmp_path / "d.hdr").read_text()
-    assert "sensor type = Foo" in text and "default bands" not in text
+    assert "sensor type = Foo" in text
     write(tmp_path / "e.img", stored, replace(meta, scales=(0.5, 0.25)))
     assert "factor" not in (tmp_path / "e.hdr").read_text()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("shown", [(4, 2, 1), (0, 1, 2), (2, 1, 0), (3,), (1, 0, 0), (0,)])
+def test_bands_shown_in_colour_are_those_of_the_input(tmp_path, dtype, shown):
+    """Of ENVI and of TIFF, where GDAL and QGIS read them; a band of a TIFF has one colour."""
+    data = np.random.default_rng(0).integers(0, 256, (5, 6, 7)).astype(dtype)
+    write(tmp_path / "in.img", data, Meta(default_bands=shown))
+    listed = ", ".join(str(band + 1) for band in shown)
+    assert f"default bands = {{{listed}}}\n" in (tmp_path / "in.hdr").read_text()
+    with open_cube(tmp_path / "in.img") as reader:
+        meta = reader.meta
+    assert meta.default_bands == shown
+    with open_cube(write(tmp_path / "a.tif", data, meta)) as reader:
+        found = reader.meta.default_bands
+        np.testing.assert_array_equal(reader.read().data, data)
+        assert reader.read().valid.all()
+    assert found == (shown if len(set(shown)) == 3 else ())
+    if found:
+        with rasterio.open(tmp_path / "in.img") as before, rasterio.open(tmp_path / "a.tif") as after:
+            assert after.colorinterp == before.colorinterp
+    chosen = select_bands(meta, [0, *shown])
+    with open_cube(write(tmp_path / "b.tif", data[[0, *shown]], chosen)) as reader:
+        assert [[0, *shown][band] for band in reader.meta.default_bands] == list(found)
 
 
 def test_envi_is_read_by_spectral(tmp_path, cube):
@@ -178,7 +202,7 @@ def test_large_files_are_bigtiff(tmp_path, rows, magic):
 def test_no_band_becomes_alpha_or_colour(tmp_path, bands):
     data = np.zeros((bands, 5, 6), np.uint8)
     with open_cube(write(tmp_path / "a.tif", data)) as reader:
-        assert reader.shape == data.shape and reader.read().valid.all() and not reader.meta.colour
+        assert reader.shape == data.shape and reader.read().valid.all() and not reader.colour
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.img"])

@@ -114,7 +114,7 @@ class GrayImage(Source):
             return f"band {band} of {bands}", [band - 1]
         if bands == 1:
             return "the only band", [0]
-        if bands == 3 and self.meta.colour:
+        if self.reader.colour:
             return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
         hint = "arrays are (band, row, col); " if self.meta.driver == "array" else ""
         raise InputError(
