@@ -28,6 +28,21 @@ SIDECARS = (".aux.xml", ".ovr", ".msk")
 """What GDAL and a GIS keep beside a raster, after its whole name: statistics, overviews and a mask."""
 
 
+def raster_of(path: Path) -> Path:
+    """The file of the samples where ``path`` names a raster to be written: ``x.img`` for ``x.hdr``, else itself.
+
+    Raises UsageError for ``x.img.hdr``, which readers take for the header of ``x.img``: ours is called ``x.hdr``.
+    """
+    if path.suffix.lower() != ".hdr":
+        return path
+    if Path(path.stem).suffix.lower() in {*envi.DATA_SUFFIXES, *envi.TIFF_SUFFIXES} - {""}:
+        raise UsageError(
+            f"{path}: a header is written under the name of its raster without the extension; use "
+            f"{Path(path.stem).with_suffix('.hdr')}."
+        )
+    return path.with_suffix(".img")
+
+
 def refuse_shared_header(path: Path) -> None:
     """Raise OutputError unless an ENVI data file at ``path`` and its ``.hdr`` will be each other's only partner."""
     header = path.with_suffix(".hdr")
@@ -183,8 +198,7 @@ class RasterWriter:
             known = " ".join(envi.TIFF_SUFFIXES + ENVI_SUFFIXES)
             raise UsageError(f"{path} has an unsupported extension; use one of {known}.")
         self._envi = suffix in ENVI_SUFFIXES
-        if suffix == ".hdr":
-            self.path = self.path.with_suffix(".img")
+        self.path = raster_of(self.path)
         self.shape = (bands, rows, cols)
         self.dtype = np.dtype(np.uint8) if np.dtype(dtype) == bool else np.dtype(dtype).newbyteorder("=")
         self.meta = meta

@@ -38,7 +38,7 @@ from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import stem_of
 from rsunfold.io.reader import select_bands
 from rsunfold.io.work import move_results, work_folder
-from rsunfold.io.writer import ENVI_SUFFIXES, the_nodata
+from rsunfold.io.writer import ENVI_SUFFIXES, raster_of, the_nodata
 from rsunfold.subspace import Subspace
 
 DENOISED = "_denoised"
@@ -88,7 +88,7 @@ def target_of(output: Path, stem: str, envi: bool = False) -> Path:
     if output.suffix.lower() in TIFF_SUFFIXES + ENVI_SUFFIXES and not output.is_dir():
         if envi and output.suffix.lower() in TIFF_SUFFIXES:
             raise UsageError(f"--envi cannot be combined with {output}; give a name that ends in .hdr, or a folder.")
-        return output.with_suffix(".img") if output.suffix.lower() == ".hdr" else output
+        return raster_of(output)
     if output.suffix.lower() in FILES and not output.is_dir():
         known = " ".join(TIFF_SUFFIXES + ENVI_SUFFIXES)
         raise UsageError(f"{output} has an unsupported extension; use one of {known}.")

@@ -468,9 +468,13 @@ def test_a_budget_that_cannot_be_met(model, noisy, make, write, tmp_path):
 
 def test_targets(tmp_path):
     assert target_of(tmp_path / "a.hdr", "x") == tmp_path / "a.img"
+    assert target_of(tmp_path / "a.v2.hdr", "x") == tmp_path / "a.v2.img"
     assert target_of(tmp_path / "a.TIF", "x") == tmp_path / "a.TIF"
     assert target_of(tmp_path / "out.v2", "x") == tmp_path / "out.v2" / "x_denoised.tif"
     assert target_of(tmp_path / "out", "x", envi=True) == tmp_path / "out" / "x_denoised.img"
+    for name in ("a.img.hdr", "a.BSQ.hdr", "a.tif.hdr"):
+        with pytest.raises(UsageError, match=r"without the extension; use a\.hdr"):
+            target_of(tmp_path / name, "x")
     with pytest.raises(UsageError, match=r"a.mat has an unsupported extension; use one of .tif"):
         target_of(tmp_path / "a.mat", "x")
     with pytest.raises(UsageError, match="--envi cannot be combined with"):
