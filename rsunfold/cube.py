@@ -91,6 +91,11 @@ class Meta:
         return replace(Meta(**place), **changes)
 
     @property
+    def placed_in(self) -> Any:
+        """The CRS of the transform or, without one, of the ground control points; None where the file does not say."""
+        return self.crs or (self.gcps[1] if self.gcps else None) or None
+
+    @property
     def nodata_values(self) -> dict[str, float]:
         """The different nodata values of the bands, by their text, because a NaN equals no other NaN."""
         return {str(float(value)): value for value in self.nodata if value is not None}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasterio.control import GroundControlPoint
+from rasterio.crs import CRS
 
 import rsunfold
 from rsunfold.cube import Meta
@@ -48,6 +50,18 @@ def test_files_may_be_paths(tmp_path):
     assert done.summary["input"] == str(source) and done.files["denoised"] == Path(tmp_path / "b.tif")
     chosen = select_file(source, tmp_path, "a", FeatureRanker("variance"), Wanted(count=2), SelectOptions())
     assert chosen.summary["input"] == str(source) and len(chosen.indices) == 2
+
+
+def test_the_crs_is_that_of_ground_control_points_where_these_place_the_image(tmp_path):
+    points = [GroundControlPoint(r, c, 5e5 + 10 * c, 5e6 - 10 * r) for r, c in ((0, 0), (0, 32), (30, 0))]
+    meta = Meta(gcps=(points, CRS.from_epsg(32633)))
+    with RasterWriter(tmp_path / "a.tif", bands=12, rows=30, cols=32, dtype=np.float32, meta=meta) as raster:
+        raster.write(CUBE)
+    for found in (
+        rsunfold.detect_anomaly(tmp_path / "a.tif", model="rx"),
+        rsunfold.select_features(tmp_path / "a.tif", model="variance", k=2),
+    ):
+        assert found.summary["crs"] == "EPSG:32633"
 
 
 @pytest.mark.parametrize(("spread", "told"), [(0.2, True), (3.0, False)])

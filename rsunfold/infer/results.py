@@ -181,7 +181,7 @@ def head_of(image: Source) -> dict[str, Any]:
         "rows": image.rows,
         "cols": image.cols,
         "bands": image.count,
-        "crs": str(image.meta.crs) if image.meta.crs else None,
+        "crs": str(image.meta.placed_in) if image.meta.placed_in else None,
     }
 
 

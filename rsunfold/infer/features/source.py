@@ -171,7 +171,7 @@ class ImageBands(FeatureSource):
         return {
             "rows": self.image.rows,
             "cols": self.image.cols,
-            "crs": str(meta.crs) if meta.crs else None,
+            "crs": str(meta.placed_in) if meta.placed_in else None,
             "valid_pixels": s.valid_pixels,
             "invalid_pixels": s.invalid_pixels,
         }
@@ -187,8 +187,9 @@ class ImageBands(FeatureSource):
         names = meta.band_names or tuple(f"Band {band + 1}" for band in chosen)  # of the image they were chosen from
         meta = replace(meta, notes=(), tags={**meta.tags, "RSUNFOLD_VERSION": __version__, **about}, band_names=names)
         lost = 0
-        nan = math.nan if reader.dtype.kind == "f" else None
-        nodata = next(iter(meta.nodata_values.values()), nan)
+        nodata = next(iter(meta.nodata_values.values()), math.nan if reader.dtype.kind == "f" else None)
+        if nodata is not None:
+            meta = replace(meta, nodata=(nodata,) * len(chosen))
         size: dict[str, Any] = {"bands": len(chosen), "rows": image.rows, "cols": image.cols}
         with RasterWriter(path, dtype=reader.dtype, meta=meta, **size) as raster:
             for window in self._windows(len(chosen), reader.dtype.itemsize, raster.block_shape):

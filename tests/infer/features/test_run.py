@@ -202,6 +202,8 @@ def test_a_mask_is_carried_as_nodata(counts, ranker, tmp_path, kind, nodata):
     done = select_file(str(path), tmp_path / "out", "a", ranker, Wanted(count=2), Options())
     with open_cube(done.files["selected"]) as reader:
         np.testing.assert_array_equal(reader.read().valid, mask > 0)
+        expected = np.nan if nodata is None else nodata
+        np.testing.assert_array_equal(reader.meta.nodata, [expected] * 2)
     assert not any("mask" in note for note in done.summary["notes"])
 
 
