@@ -92,8 +92,8 @@ class Meta:
 
     @property
     def placed_in(self) -> Any:
-        """The CRS of the transform or, without one, of the ground control points; None where the file does not say."""
-        return self.crs or (self.gcps[1] if self.gcps else None) or None
+        """The CRS of the ground control points or, without these, of the transform; None where none is given."""
+        return (self.gcps[1] if self.gcps else None) or self.crs or None
 
     @property
     def nodata_values(self) -> dict[str, float]:

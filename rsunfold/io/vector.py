@@ -130,8 +130,8 @@ def _placement(meta: Meta) -> tuple[Any, Any]:
     """
     if meta.transform is not None and not meta.transform.is_identity:
         return meta.transform, meta.crs or None
-    points, crs = meta.gcps or (None, None)
-    return (points, crs or meta.crs or None) if points and gcps_place(points) else (None, None)
+    points = meta.gcps[0] if meta.gcps else None
+    return (points, meta.placed_in) if points and gcps_place(points) else (None, None)
 
 
 def _positions(place: Any, crs: Any, rows: list[float], cols: list[float]) -> tuple[Reals, Reals]:
