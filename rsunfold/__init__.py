@@ -48,8 +48,9 @@ def detect_ir(
     """Find small targets in an infrared image and return everything in memory.
 
     image : path of a file (anything that ``rsunfold info`` reads) or an array (row, col), any real dtype; uint8 is
-        divided by 255, other types are scaled by percentiles of the valid pixels unless ``scale`` = (low, high) is
-        given. Not finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
+        divided by 255, other types are scaled by percentiles of the valid pixels, unless ``scale`` = (low, high) is
+        given, or the weights were made for one, which the summary then says. Not finite values, masked ones
+        (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
     model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
     threshold : score in [0, 1] above which a pixel is a target; None takes the one of the weights.
     confidence : score of the mean log odds that a target must exceed; None takes that of the weights, or ``threshold``

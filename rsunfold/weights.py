@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 COST_SIDE = 256
 """Rows and columns of the image whose arithmetic is told, as papers do."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
-OF_SCORES = (*SETTINGS, "temperature")
+OF_SCORES = (*SETTINGS, "temperature", "scale")
 """What the record of a network says that gives scores of targets."""
 
 
@@ -43,7 +43,8 @@ class WeightRecord:
     """What a weight is.
 
     model, arch : registry name and keyword arguments that rebuild the network. bands (None: any number), scaling :
-    what the network was trained to see. published : its authors trained it, on input prepared as
+    what the network sees. scale : the physical values that it and its rule take as gray 0 and 1, of infrared images
+    that all were read so; None where each decides itself. published : its authors trained it, on input prepared as
     ``ModelSpec.scaling`` says, not as ours is. origin : where the weight comes from, with the command or the published
     file.
 
@@ -64,6 +65,7 @@ class WeightRecord:
     temperature: float = 1.0
     bands: int | None = 1
     scaling: str = GRAY
+    scale: tuple[float, float] | None = None
     published: bool = False
     trained_on: str = ""
     licence: str = ""
@@ -77,6 +79,14 @@ class WeightRecord:
         def count(value: Any) -> bool:
             return value is None or (type(value) is int and value > 0)
 
+        def ends(value: Any) -> bool:
+            if value is None:
+                return True
+            two = isinstance(value, tuple) and len(value) == 2
+            return two and number(value[0], -math.inf, math.inf) and number(value[1], value[0], math.inf)
+
+        if isinstance(self.scale, list):  # of JSON
+            object.__setattr__(self, "scale", tuple(self.scale))
         texts = ("name", "model", "scaling", "trained_on", "licence", "origin")
         rules = {name: ("text", isinstance(getattr(self, name), str)) for name in texts}
         rules |= {name: ("a table", isinstance(getattr(self, name), dict)) for name in ("arch", "figures")}
@@ -84,6 +94,7 @@ class WeightRecord:
         rules |= {name: ("a whole number above 0", count(getattr(self, name))) for name in whole}
         rules["threshold"] = ("between 0 and 1", number(self.threshold, 0, 1))
         rules["confidence"] = ("0 or more and below 1", number(self.confidence, -math.ulp(0.0), 1))
+        rules["scale"] = ("two numbers, the first smaller than the second", ends(self.scale))
         rules["temperature"] = ("above 0", number(self.temperature, 0, math.inf))
         rules["published"] = ("true or false", isinstance(self.published, bool))
         for name, (what, holds) in rules.items():

@@ -20,6 +20,7 @@ from rsunfold.cli.options import (
     Overwrite,
     Quiet,
     Reach,
+    Scale,
     SkipExisting,
     Threads,
     Threshold,
@@ -47,14 +48,7 @@ def detect_ir(
     threshold: Threshold = None,
     confidence: Confidence = None,
     band: Band = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MIN,MAX",
-            help="Physical values (after the file's scale and offset) mapped to gray 0 and 1; default: 0,255 for 8-bit "
-            "images, otherwise the 0.1 and 99.9 percentiles of the valid pixels. Fix it for series of frames.",
-        ),
-    ] = None,
+    scale: Scale = None,
     var: Var = None,
     min_area: Annotated[int, typer.Option(min=1, help="Minimum target area in pixels.")] = 1,
     max_area: MaxArea = None,
@@ -111,6 +105,7 @@ def detect_ir(
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
     if stages:
         detector.require_stages()
+    say_notes(options.reading.for_weights(detector.record).remarks(detector.record))
 
     def done(source: str, stem: str) -> bool:
         return is_done(folder, output_names(stem, options), source, about(detector, options))

@@ -8,7 +8,19 @@ import typer
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
-from rsunfold.cli.options import Band, Device, Images, OutputFolder, Overwrite, Quiet, Threads, Var, Verbose, Weights
+from rsunfold.cli.options import (
+    Band,
+    Device,
+    Images,
+    OutputFolder,
+    Overwrite,
+    Quiet,
+    Scale,
+    Threads,
+    Var,
+    Verbose,
+    Weights,
+)
 from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
@@ -37,9 +49,7 @@ def detect_ir(
         ),
     ] = None,
     band: Band = None,
-    scale: Annotated[
-        str | None, typer.Option(metavar="MIN,MAX", help="Values mapped to gray 0 and 1; default: as in detect-ir.")
-    ] = None,
+    scale: Scale = None,
     var: Var = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -69,6 +79,8 @@ def detect_ir(
     files = input_files(inputs, overwrite, lambda stem: (folder / name for name in output_names(stem).values()))
     use_threads(threads)
     explainer = Explainer(model, weights=weights, device=device)
+    record = explainer.detector.record
+    say_notes(options.reading.for_weights(record).remarks(record))
 
     def run(source: str, stem: str) -> dict[str, Any]:
         return explain_file(source, stem, folder, explainer, options)

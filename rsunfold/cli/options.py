@@ -25,6 +25,15 @@ Cubes = Annotated[list[str], typer.Argument(help="Cubes, folders of cubes, or qu
 OutputFolder = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")]
 Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or a GDAL subdataset.")]
 Band = Annotated[int | None, typer.Option(min=1, help="Band to use, counted from 1, if the image has several.")]
+Scale = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MIN,MAX",
+        help="Physical values (after the file's scale and offset) mapped to gray 0 and 1; default: those of the "
+        "weights if they were made for some, else 0,255 for 8-bit images and the 0.1 and 99.9 percentiles of the valid "
+        "pixels for others. Fix it for series of frames.",
+    ),
+]
 Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]
 Device = Annotated[str, typer.Option(help="auto (cuda if available, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
 Header = Annotated[

@@ -10,9 +10,13 @@ import typer
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say_notes, show, show_facts
-from rsunfold.cli.options import Device, MaxArea, Overwrite, Quiet, Threads, Verbose
+from rsunfold.cli.options import Band, Device, MaxArea, Overwrite, Quiet, Scale, Threads, Var, Verbose
 from rsunfold.cli.running import use_threads, watched
+from rsunfold.cli.words import pair_of_numbers
 from rsunfold.errors import RsunfoldError, UsageError, WeightsError
+
+UNSAID = {"reach": "each group is judged alone", "scale": "none: each image has its own, unless --scale is given"}
+"""What None says in a record of weights, where it is not any number."""
 
 app = typer.Typer(help="List, inspect, verify, import and calibrate weights.", no_args_is_help=True)
 
@@ -59,9 +63,16 @@ def info(
             for of, figures in value.items():
                 facts.append((f"on {of}", ", ".join(f"{k} {_short(v)}" for k, v in figures.items())))
         else:
-            unsaid = "each group is judged alone" if key == "reach" and value is None else None
-            facts.append((key, unsaid or (value if isinstance(value, str) else _short(value))))
+            facts.append((key, value if isinstance(value, str) else _said(key, value)))
     show_facts(facts)
+
+
+def _said(key: str, value: Any) -> str:
+    if value is None and key in UNSAID:
+        return UNSAID[key]
+    if key == "scale":
+        return f"{','.join(map(_short, value))}, unless --scale is given"
+    return _short(value)
 
 
 def _short(value: Any) -> str:
@@ -129,6 +140,9 @@ def calibrate(
     only: Annotated[
         Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
     ] = None,
+    band: Band = None,
+    scale: Scale = None,
+    var: Var = None,
     max_area: MaxArea = None,
     reach: Annotated[
         int | None,
@@ -147,17 +161,20 @@ def calibrate(
     """Recalibrate the temperature and the rule (threshold, confidence, reach) of infrared weights on labelled images
     from your own sensor.
 
-    The network itself is not changed. Twenty images with targets and some without are a good start. The figures shown
-    are for the images used for calibration, so evaluate the result on others.
+    The network itself is not changed. With --scale, that scale is the default of the new weights. Twenty images with
+    targets and some without are a good start. The figures shown are for the images used for calibration, so evaluate
+    the result on others.
     """
     if output.suffix != ".safetensors":
         raise UsageError(f"--output must end in .safetensors, so that --weights recognises it as a file; got {output}.")
     from rsunfold.infer.device import FREE_GPU, device_failures, pick_device
     from rsunfold.infer.infrared.evaluate import samples_from
+    from rsunfold.infer.infrared.gray import Reading
     from rsunfold.io.atomic import refuse_existing
     from rsunfold.train.infrared.recalibrate import recalibrate
 
     refuse_existing(output, overwrite)
+    reading = Reading(band, pair_of_numbers(scale, "--scale"), var)
     use_threads(threads)
     samples = samples_from(None, None, data, None, only)
     with watched(name), device_failures(FREE_GPU):
@@ -165,6 +182,7 @@ def calibrate(
             name,
             samples,
             output,
+            reading=reading,
             max_area=max_area,
             reach=reach,
             device=pick_device(device),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+import types
 import typing
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,8 @@ def _unlike(value: Any, kind: Any) -> str | None:
     """What ``value`` should be when it is not of the annotated type ``kind``, else None."""
     base, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if base is types.UnionType:  # with None, which TOML does not have
+        return _unlike(value, inner[0])
     if base is bool:
         return None if isinstance(value, bool) else "true or false"
     if base is int:

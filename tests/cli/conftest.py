@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
+from scipy.io import savemat
 from typer.testing import CliRunner, Result
 
 from rsunfold import weights
@@ -119,3 +120,27 @@ def write_image() -> Callable[..., Path]:
 def scene(tmp_path, tiny, write_image) -> Path:
     """An 8-bit image on which the tiny network finds targets."""
     return write_image(tmp_path / "scene.png", np.round(tiny.gray * 255).astype(np.uint8))
+
+
+@pytest.fixture
+def kelvin(scenes, tmp_path, write_image) -> Callable[..., Path]:
+    """``kelvin()``: the folder of the scenes as temperatures of 280 to 320 K, the second of two bands, or the variable
+    ``tir`` of MAT files."""
+
+    def write(kind: str = ".tif") -> Path:
+        folder = tmp_path / f"kelvin{kind}" / "scenes"
+        (folder / "images").mkdir(parents=True)
+        (folder / "masks").symlink_to(scenes / "masks")
+        for path in (scenes / "images").iterdir():
+            with rasterio.open(path) as ds:
+                tir = (280 + 40 * (ds.read(1) / 255)).astype(np.float32)
+            other = np.full_like(tir, 7)
+            other[:10] = np.nan
+            target = folder / "images" / f"{path.stem}{kind}"
+            if kind == ".mat":
+                savemat(target, {"other": other, "tir": tir})
+            else:
+                write_image(target, np.stack([other, tir]))
+        return folder
+
+    return write

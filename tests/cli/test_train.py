@@ -85,6 +85,33 @@ def fails_after_recipe(call, code, *words):
     return rest[0]
 
 
+def test_training_reads_images_as_the_recipe_says(kelvin, recipe, scenes, call, tmp_path):
+    words = ("train", recipe, "--device", "cpu", "--threads", 1, "--set", "optim.steps=10")
+    folder = kelvin()
+    mine = (*words, "--data", folder, "--set", "data.band=2")
+    fixed = (*mine, "--set", "data.scale=[280, 320]", "--out", tmp_path / "run")
+    call(*fixed, "--max-minutes", 0)
+    refused = fails_after_recipe(call, 3, *mine, "--out", tmp_path / "run", "--resume")
+    assert "was made with another recipe" in refused
+    call(*fixed, "--resume")
+    call(*words, "--data", scenes, "--out", tmp_path / "eight")
+    record, eight = (read_record(tmp_path / run / "smoke.safetensors") for run in ("run", "eight"))
+    assert record.scale == (280, 320) and eight.scale is None
+    assert record.figures["scenes"]["iou_pooled"] == pytest.approx(eight.figures["scenes"]["iou_pooled"], abs=0.01)
+    assert (
+        "- input: 1 band, gray in about [0, 1]: 280 to 320 as 0 to 1, band 2\n"
+        in (tmp_path / "run" / "smoke.md").read_text()
+    )
+
+    start = ("--from", tmp_path / "run" / "smoke.safetensors", "--max-minutes", 0)
+    said = call(*mine, "--out", tmp_path / "next", *start).stderr
+    assert "note: the weights smoke were made for the scale 280 to 320, not for the default" in said
+    refused = fails_after_recipe(call, 3, *words, "--data", folder, "--out", tmp_path / "x")
+    assert "has 2 bands, but one is needed: choose one with data.band." in refused
+    refused = fails_after_recipe(call, 3, *words, "--data", kelvin(".mat"), "--out", tmp_path / "x")
+    assert "choose one with data.var NAME" in refused and not (tmp_path / "x").exists()
+
+
 def test_what_cannot_be_trained(call, fails, recipe, scenes, tmp_path):
     rest = ("--data", scenes, "--out", tmp_path / "run", "--device", "cpu")
     message = fails(3, "train", "absent", *rest)

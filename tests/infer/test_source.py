@@ -5,7 +5,7 @@ import pytest
 
 from rsunfold.errors import InputError
 from rsunfold.infer.features.source import ImageBands
-from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.infrared.gray import GrayImage, Reading
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io.memory import ArrayReader
 
@@ -27,7 +27,7 @@ def bands(reader):
 
 
 def gray(reader):
-    return GrayImage(reader, band=1)
+    return GrayImage(reader, Reading(band=1))
 
 
 NOTHING = np.full((3, 4, 5), np.nan, np.float32)

@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
+    Band,
     Confidence,
     Device,
     Json,
@@ -18,8 +19,10 @@ from rsunfold.cli.options import (
     Overwrite,
     Quiet,
     Reach,
+    Scale,
     Threads,
     Threshold,
+    Var,
     Verbose,
     Weights,
     given_in,
@@ -27,7 +30,7 @@ from rsunfold.cli.options import (
     refuse_outputs,
 )
 from rsunfold.cli.running import use_threads, watched
-from rsunfold.cli.words import numbers
+from rsunfold.cli.words import numbers, pair_of_numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
 
@@ -54,6 +57,9 @@ def detect_ir(
     only: Annotated[
         Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
     ] = None,
+    band: Band = None,
+    scale: Scale = None,
+    var: Var = None,
     model: Annotated[
         str,
         typer.Option(
@@ -120,6 +126,7 @@ def detect_ir(
         evaluate_files,
         samples_from,
     )
+    from rsunfold.infer.infrared.gray import Reading
     from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
     from rsunfold.rule import Asked
 
@@ -127,13 +134,14 @@ def detect_ir(
     _refuse_combinations(context, ablate, pfa)
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     asked = Asked(threshold, confidence, max_area, reach)
+    reading = Reading(band, pair_of_numbers(scale, "--scale"), var)
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
     if predictions is not None:
         with watched("evaluating"):
-            done = [evaluate_files(predictions, samples, asked)]
+            done = [evaluate_files(predictions, samples, asked, reading)]
     else:
-        protocol = EvaluationProtocol(asked, resize, legacy, say)
+        protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
         if ablate is not None and model.strip() == "all":
             classical = [d.name for d in detectors if not d.net]
@@ -160,6 +168,8 @@ def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float 
     if "predictions" in given:
         of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
         refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
+        if not given & {"images", "data"}:
+            refuse_given(context, {"band", "scale", "var"}, "applies to images; add --images")
     if "legacy" in given and (rule or given & {"pfa", "roc"}):
         raise UsageError(
             "--half-maximum replaces the threshold and cannot be combined with --threshold, --confidence, --max-area, "

@@ -7,7 +7,7 @@ import heapq
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.detector import Detector
-from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.infrared.gray import DEFAULT_READING, GrayImage, Reading
 from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in
@@ -57,17 +57,23 @@ class EvaluationProtocol:
 
     asked : what is wanted instead of the rule of the weights. resize : images are resampled (bilinear) and masks
     (nearest) to resize x resize pixels first, the convention of the papers for IRSTD-1k; None keeps the native size.
-    legacy : each image is cut at half of its own maximum instead, as published scripts do. say : is told how far it is.
+    legacy : each image is cut at half of its own maximum instead, as published scripts do. reading : how images are
+    read. say : is told how far it is.
     """
 
     asked: Asked = ITS_OWN
     resize: int | None = None
     legacy: bool = False
+    reading: Reading = DEFAULT_READING
     say: Callable[[str], None] = lambda text: None
 
     def rule(self, detector: Detector) -> Rule | None:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
         return None if self.legacy else detector.own.asked(self.asked)
+
+    def read(self, detector: Detector, sample: Sample, corruption: Corruption | None = None) -> LabelledImage:
+        """A sample as ``detector`` gets it; raises what :func:`read_sample` raises."""
+        return read_sample(sample, self.reading.for_weights(detector.record), self.resize, corruption)
 
 
 COST = {
@@ -259,6 +265,7 @@ def evaluate_detector(
     Raises InputError when an image and its mask differ in size.
     """
     rule, side = protocol.rule(detector), protocol.resize
+    reading = protocol.reading.for_weights(detector.record)
     about = {
         **detector.describe(),
         "model": detector.name,
@@ -266,27 +273,34 @@ def evaluate_detector(
         **cost_of(detector),
         **_shown(rule, "half of each image's maximum"),
         "size": f"resized to {side}x{side}" if side else "native",
+        "reading": asdict(reading),
     }
     scoring: list[float] = []
 
     def scores() -> Iterable[Result]:
         for sample in tracked(samples, detector.name):
-            image = read_sample(sample, side, corruption)
+            image = protocol.read(detector, sample, corruption)
             score, seconds = score_of(detector, image.gray)
             scoring.append(seconds)
             yield image, legacy_half_maximum(score, image.valid) if rule is None else score, "image"
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)
     evaluation.scoring = scoring
+    evaluation.notes[:0] = reading.remarks(detector.record)
     return evaluation
 
 
-def read_sample(sample: Sample, resize: int | None = None, corruption: Corruption | None = None) -> LabelledImage:
+def read_sample(
+    sample: Sample,
+    reading: Reading = DEFAULT_READING,
+    resize: int | None = None,
+    corruption: Corruption | None = None,
+) -> LabelledImage:
     """The image and the mask of a sample, resampled to ``resize`` pixels a side, with noise.
 
-    Raises InputError when image and mask differ in size.
+    Raises InputError when image and mask differ in size, and what :class:`GrayImage` raises.
     """
-    with environment(), GrayImage(str(sample.image)) as image:
+    with environment(), GrayImage(str(sample.image), reading) as image:
         gray, valid = image.read()
         notes = tuple(image.notes)
     truth, known = sample.truth(gray.shape)
@@ -304,21 +318,24 @@ def label_of(sample: Sample) -> str:
 
 def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, float]:
     """(score (H, W), seconds) of a gray image in memory, by tiles where the memory budget asks for them."""
-    image = GrayImage(ArrayReader(gray), scale=(0.0, 1.0), undeclared=False)
+    image = GrayImage(ArrayReader(gray), Reading(scale=(0.0, 1.0)), undeclared=False)
     with environment(), image:
         started = time.perf_counter()
         with detector.scored(image) as scored:
             return np.concatenate([part for _, part in scored.strips()]), time.perf_counter() - started
 
 
-def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_OWN) -> Evaluation:
+def evaluate_files(
+    predictions: Path, samples: list[Sample], asked: Asked = ITS_OWN, reading: Reading = DEFAULT_READING
+) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it with ``_score``, ``_mask`` or
     nothing, the first of these that is there.
 
     Files of floating-point samples are scores in [0, 1], in which the rule that our own files name, else a threshold of
     0.5, finds targets, with what is ``asked`` in its place. Files of integers are masks, target above half of the range
     that all of them share. All files must be of one kind. Pixels that the mask or, where it is given, the image marks
-    as nodata count for nothing; those that a prediction alone marks are not predicted.
+    as nodata count for nothing; those that a prediction alone marks are not predicted. reading : of the images, where
+    they are given.
 
     Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for what is asked of masks,
     and for two images of one name.
@@ -356,24 +373,25 @@ def evaluate_files(predictions: Path, samples: list[Sample], asked: Asked = ITS_
             valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
             shown = "prediction, no image given"
             if sample.image != sample.mask:
-                (gray, valid), shown = _image_of(sample), "image"
+                (gray, valid), shown = _image_of(sample, reading), "image"
             yield LabelledImage(sample, gray, truth, valid, known), prediction, shown
 
     about = {
         "model": str(predictions),
         **_shown(rule, "masks"),
         "size": "native",
+        "reading": asdict(reading) if any(s.image != s.mask for s in samples) else None,
     }
     return _evaluate(scores(), about, rule)
 
 
-def _image_of(sample: Sample) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _image_of(sample: Sample, reading: Reading) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(gray, valid) of the image, also of one of which no model here could say which band it would take."""
     try:
-        with GrayImage(str(sample.image)) as image:
+        with GrayImage(str(sample.image), reading) as image:
             return image.read()
     except InputError:
-        with open_cube(sample.image) as reader:
+        with open_cube(sample.image, var=reading.var) as reader:
             cube = reader.read(scaled=False)
         return np.abs(cube.data).mean(axis=0, dtype=np.float32), cube.valid
 

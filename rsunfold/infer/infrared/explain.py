@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rsunfold.cube import Window
+from rsunfold.cube import Aside, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.device import FREE_GPU, device_failures
 from rsunfold.infer.infrared.detector import Detector
-from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.infrared.gray import GrayImage, Reading
 from rsunfold.infer.results import environment, head_of, reserved
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.work import move_results, work_folder
@@ -64,6 +64,12 @@ class Options:
                 f"--window takes a row and a column from 0 and a size from 1 to {LARGEST}, not "
                 f"{','.join(map(str, self.window))}."
             )
+        _ = self.reading
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read."""
+        return Reading(self.band, self.scale, self.var)
 
     def part(self, image: GrayImage) -> Window:
         """The window of the image that is explained; UsageError when it is too large or not in the image."""
@@ -227,10 +233,11 @@ def explain_file(
     started = time.monotonic()
     folder = Path(folder)
     names = output_names(stem)
+    record = explainer.detector.record
     with (
         reserved(folder, names, explainer.detector.spec, source, overwrite=options.overwrite),
         environment(),
-        GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
+        GrayImage(source, options.reading.for_weights(record)) as image,
         work_folder(folder) as work,
     ):
         part = options.part(image)
@@ -244,7 +251,7 @@ def explain_file(
             "definitions": DEFINITIONS,
             "stages": numbers,
             "seconds": 0.0,
-            "notes": image.notes,
+            "notes": [*map(Aside, image.reading.remarks(record)), *image.notes],
         }
         title = f"{Path(image.path).name}: stages of {explainer.detector.spec.name}"
         if (part.height, part.width) != (image.rows, image.cols):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
 from rsunfold.progress import tracked
 from rsunfold.scene import some_of
+from rsunfold.weights import GRAY
+
+if TYPE_CHECKING:
+    from rsunfold.weights import WeightRecord
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LIMITS = (-1.0, 2.0)
@@ -32,6 +36,68 @@ ABSOLUTE_ZERO = -273.15
 """Degrees Celsius; cameras measure from -20 or -40, and a cold sky holds just that, but none has less than this."""
 BULK, MOST_OF_THE_SCALE = (1.0, 99.0), 0.9
 """Percentiles between which nearly all pixels lie, and the share of the scale that those beyond may take untold."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read as gray; None takes what :class:`GrayImage` does by itself.
+
+    band : one-based, as in GDAL. scale : (low, high) in physical units, those after the file's scale and offset. var :
+    variable of a MAT file, or GDAL subdataset. scale_of_weights : the scale was not asked for, see
+    :meth:`for_weights`.
+
+    Raises UsageError for an empty scale.
+    """
+
+    band: int | None = None
+    scale: tuple[float, float] | None = None
+    var: str | None = None
+    scale_of_weights: bool = False
+
+    def __post_init__(self) -> None:
+        if self.scale is None:
+            return
+        low, high = map(float, self.scale)
+        if not -np.inf < low < high < np.inf:
+            raise UsageError(f"--scale takes two numbers, the first smaller than the second, not {low},{high}.")
+        object.__setattr__(self, "scale", (low, high))
+
+    def for_weights(self, record: WeightRecord | None) -> Self:
+        """The same, with the scale that the weights were made for where none was asked for."""
+        if self.scale is not None or record is None or record.scale is None:
+            return self
+        return replace(self, scale=record.scale, scale_of_weights=True)
+
+    def remarks(self, record: WeightRecord | None) -> list[str]:
+        """Sentences on a scale that is that of the weights, or is not though they were made for one."""
+        if record is None or record.scale is None:
+            return []
+        own = _ends(record.scale)
+        if self.scale_of_weights:
+            return [f"the scale {own} is that of the weights {record.name}; --scale takes another"]
+        if self.scale == record.scale:
+            return []
+        used = "the default" if self.scale is None else _ends(self.scale)
+        return [f"the weights {record.name} were made for the scale {own}, not for {used}"]
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """What the record of weights says that are made for images read so."""
+        return {"scale": self.scale, "scaling": self.words}
+
+    @property
+    def words(self) -> str:
+        """What the network then sees."""
+        gray = GRAY if self.scale is None else f"gray in about [0, 1]: {_ends(self.scale)} as 0 to 1"
+        band = "" if self.band is None else f", band {self.band}"
+        return gray + band + ("" if self.var is None else f", variable {self.var}")
+
+
+DEFAULT_READING = Reading()
+
+
+def _ends(scale: tuple[float, float]) -> str:
+    return " to ".join(f"{end:.10g}" for end in scale)
 
 
 @dataclass(frozen=True)
@@ -66,37 +132,32 @@ class Scale:
 class GrayImage(Source):
     """A file, or an open reader, as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
 
-    band : one-based, as in GDAL; None takes the only band, or the luminance of a colour picture.
-    scale : (low, high) in physical units, those after the file's scale and offset; None takes 0..255 for 8 bit, as the
-    networks were trained (the declared range for fewer bits), and else the percentiles 0.1 and 99.9 of the valid pixels
-    (all of them up to 4 megapixels, else :func:`~rsunfold.scene.some_of` them). undeclared : look for a negative number
-    that stands for no data though the file does not say so (:func:`apart`), which :attr:`fill` then is, and whose
-    pixels are not valid: one of the usual ones, or one that is no temperature in degrees Celsius, unless it lies within
-    ``scale``. Of others, such as the 0 around a swath, which may as well be a cold sky, :meth:`remarks` tells.
+    reading : without a band, the only one is taken, or the luminance of a colour picture; without a scale, 0..255 for 8
+    bit, as the networks were trained (the declared range for fewer bits), and else the percentiles 0.1 and 99.9 of the
+    valid pixels (all of them up to 4 megapixels, else :func:`~rsunfold.scene.some_of` them). undeclared : look for a
+    negative number that stands for no data though the file does not say so (:func:`apart`), which :attr:`fill` then is,
+    and whose pixels are not valid: one of the usual ones, or one that is no temperature in degrees Celsius, unless it
+    lies within the scale. Of others, such as the 0 around a swath, which may as well be a cold sky, :meth:`remarks`
+    tells.
 
     Raises InputError when there is no valid pixel, the samples are complex or the band has to be chosen, UsageError
-    for a band that does not exist or an empty scale.
+    for a band that does not exist.
     """
 
     def __init__(
-        self,
-        source: str | CubeReader,
-        *,
-        band: int | None = None,
-        scale: tuple[float, float] | None = None,
-        var: str | None = None,
-        undeclared: bool = True,
+        self, source: str | CubeReader, reading: Reading = DEFAULT_READING, *, undeclared: bool = True
     ) -> None:
-        super().__init__(source, var)
+        super().__init__(source, reading.var)
+        self.reading, scale = reading, reading.scale
         self.fill: float | None = None
         self._apart: dict[float, float] = {}  # numbers that remarks tell of, each with its share of the pixels
         self._beyond = self._few = 0.0
         with closed_on_failure(self.reader):
-            self.band_used, self._bands = self._choose(band, self.count)
+            self.band_used, self._bands = self._choose(reading.band, self.count)
             sample = self._sample()
             if undeclared and not self._of_8_bit(sample):
                 sample = self._without_fill(sample, scale)
-            self.scale = self._make_scale(sample, scale)
+            self.scale = self._make_scale(sample)
             if scale is not None:  # which no number decides
                 self._apart = {}
                 gray = self.scale.unlimited(sample)
@@ -117,10 +178,7 @@ class GrayImage(Source):
         if self.reader.colour:
             return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
         hint = "arrays are (band, row, col); " if self.meta.driver == "array" else ""
-        raise InputError(
-            f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band or, "
-            "where there is no such option, write it to a file of its own."
-        )
+        raise InputError(f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band.")
 
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         cube = self.reader.read(window, self._bands)
@@ -190,9 +248,9 @@ class GrayImage(Source):
                 "targets are missed, give --scale"
             )
         if self._beyond > NEARLY_ALL:
-            low, high = (f"{end:g}" for end in (self.scale.low, self.scale.high))
+            scale = _ends((self.scale.low, self.scale.high)) + " of the weights" * self.reading.scale_of_weights
             found.append(
-                f"{self._beyond:.0%} of the pixels lie farther than its own width beyond the scale {low} to {high}: "
+                f"{self._beyond:.0%} of the pixels lie farther than its own width beyond the scale {scale}: "
                 "--scale takes physical values, as they are after the file's scale and offset"
             )
         if self.fill is not None:
@@ -201,15 +259,13 @@ class GrayImage(Source):
             )
         return found
 
-    def _make_scale(self, sample: NDArray[Any], given: tuple[float, float] | None) -> Scale:
+    def _make_scale(self, sample: NDArray[Any]) -> Scale:
         if sample.size == 0:
             raise InputError(f"{self.reader.path} has no valid pixel: all are nodata, masked or not finite.")
         middle = float(np.median(sample))
-        if given is not None:
-            low, high = map(float, given)
-            if not -np.inf < low < high < np.inf:
-                raise UsageError(f"--scale takes two numbers, the first smaller than the second, not {low},{high}.")
-            how = "given"
+        if self.reading.scale is not None:
+            low, high = self.reading.scale
+            how = "of the weights" if self.reading.scale_of_weights else "given"
         elif self._of_8_bit(sample):
             low, high = 0.0, full_range(self.reader)
             how = f"{self.reader.bits or 8} bit: 0 to {high:.0f}"

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.cube import Window
+from rsunfold.cube import Aside, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector, LazyScores
-from rsunfold.infer.infrared.gray import GrayImage
+from rsunfold.infer.infrared.gray import GrayImage, Reading
 from rsunfold.infer.results import (
     Result,
     about,
@@ -64,7 +64,12 @@ class Options:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
         if self.max_area and self.max_area < self.min_area:
             raise UsageError(f"--max-area must be 0 (no limit) or at least {self.min_area}, not {self.max_area}.")
-        _ = self.asked
+        _ = self.asked, self.reading
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read."""
+        return Reading(self.band, self.scale, self.var)
 
     @property
     def asked(self) -> Asked:
@@ -109,7 +114,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
     started = time.monotonic()
     with (
         environment(),
-        GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
+        GrayImage(source, options.reading.for_weights(detector.record)) as image,
         detector.scored(image, stages=options.stages) as scored,
     ):
         passage = _Passage(image, detector, options)
@@ -141,7 +146,7 @@ def detect_file(
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
         environment(),
-        GrayImage(source, band=options.band, scale=options.scale, var=options.var) as image,
+        GrayImage(source, options.reading.for_weights(detector.record)) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)
@@ -313,5 +318,5 @@ def _summary(
         "target_pixels": passage.target_pixels,
         "targets": len(targets),
         "seconds": round(time.monotonic() - started, 3),
-        "notes": image.notes,
+        "notes": [*map(Aside, image.reading.remarks(detector.record)), *image.notes],
     }

@@ -16,7 +16,6 @@ from rsunfold.infer.infrared.evaluate import (
     evaluate_detector,
     first_stages,
     label_of,
-    read_sample,
     score_of,
 )
 from rsunfold.io.samples import Sample
@@ -29,7 +28,7 @@ def _case(
     protocol: EvaluationProtocol, detector: Detector, sample: Sample, corruption: Corruption | None, level: str
 ) -> Case:
     """The image, truth and prediction of a sample, named after the level."""
-    image = read_sample(sample, protocol.resize, corruption)
+    image = protocol.read(detector, sample, corruption)
     score, _ = score_of(detector, image.gray)
     rule = protocol.rule(detector)
     predicted = legacy_half_maximum(score, image.valid) if rule is None else rule.detected(score, image.valid)

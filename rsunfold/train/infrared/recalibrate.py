@@ -11,6 +11,7 @@ import torch
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared.evaluate import read_sample
+from rsunfold.infer.infrared.gray import DEFAULT_READING, Reading
 from rsunfold.io.samples import Sample, notes_on
 from rsunfold.metrics.components import Components
 from rsunfold.progress import tracked
@@ -18,7 +19,7 @@ from rsunfold.registry import get_model
 from rsunfold.rule import Asked
 from rsunfold.train.infrared.calibrate import REACHES, calibrate
 from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, table_of, usage_of
-from rsunfold.weights import WeightRecord, load, save
+from rsunfold.weights import GRAY, WeightRecord, load, save
 
 
 def recalibrate(
@@ -26,6 +27,7 @@ def recalibrate(
     samples: list[Sample],
     output: Path,
     *,
+    reading: Reading = DEFAULT_READING,
     max_area: int | None = None,
     reach: int | None = None,
     device: torch.device | None = None,
@@ -35,7 +37,8 @@ def recalibrate(
     """Write ``output``, the weights of a ``detect-ir`` network with the rule that suits ``samples`` best.
 
     The rule is that of :func:`calibrate`: of the thresholds and confidences that leave at least 90 % of the target-free
-    images without detection, the pair with the best IoU. max_area : most pixels of a target; None keeps that of the
+    images without detection, the pair with the best IoU. reading : of the images; its scale, or that of the weights
+    where it has none, is that of the new ones. max_area : most pixels of a target; None keeps that of the
     weights, 0 is any number. reach : as of :class:`rsunfold.rule.Rule`; None takes the best of REACHES,
     0 is none. device : None is the CPU. say : is told of the images what :func:`rsunfold.io.samples.notes_on` lists.
 
@@ -49,10 +52,11 @@ def recalibrate(
         raise UsageError(f"the weights {weights} are not for detect-ir; only its scores have a threshold.")
     limit = (record.max_area if max_area is None else max_area) or None
 
-    images = (read_sample(sample) for sample in tracked(samples, "scoring"))
+    reading = reading.for_weights(record)
+    images = (read_sample(sample, reading) for sample in tracked(samples, "scoring"))
     with torch.inference_mode():
         results = list(results_of(net, images, device))
-    for note in notes_on((image.sample.image, image.notes) for image, _ in results):
+    for note in reading.remarks(record) + notes_on((image.sample.image, image.notes) for image, _ in results):
         say(note)
     if not any(image.targets.any() for image, _ in results):
         raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
@@ -62,6 +66,7 @@ def recalibrate(
         record,
         name=output.stem,
         **found.record,
+        **reading.recorded,
         figures=kept_of(figures),
         origin=f"{record.origin}; recalibrated, before {sha[:12]}",
     )
@@ -74,6 +79,7 @@ def recalibrate(
     ]
     return changed, [
         usage_of(found, trained=False),
+        *([] if reading.words == GRAY else [f"images read as {reading.words}"]),
         "",
         *(told if larger else []),
         *table_of(figures, found, trained=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from rsunfold.infer.infrared.gray import Reading
 from rsunfold.train.recipe import Recipe, check_values
 
 
@@ -15,6 +16,8 @@ class Data:
 
     sets : names, comma-separated, of the sets to train on and to validate with; all unless some are named. The split
     is that of all sets, whichever are named, so that weights of all and of one can begin with each other.
+
+    band, scale, var : how the images are read, see :class:`~rsunfold.infer.infrared.gray.Reading`.
     """
 
     split: str | None = None
@@ -22,6 +25,14 @@ class Data:
     validation_of: dict[str, float] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     sets: str = ""
+    band: int | None = None
+    scale: tuple[float, float] | None = None
+    var: str | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return Reading(self.band, self.scale, self.var)
 
     @property
     def named(self) -> list[str]:
@@ -107,7 +118,10 @@ class InfraredRecipe(Recipe):
         others |= {"fidelity": loss.fidelity, "stages": loss.stages, "teacher.steps": self.teacher.steps}
         others |= {"pixel at first": loss.pixel[0], "pixel at last": loss.pixel[1]}
         others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
-        check_values(counts={"crop": a.crop}, positive={"scale": a.scale[0]}, shares=shares, others=others)
+        counts = {"crop": a.crop} | ({} if d.band is None else {"data.band": d.band})
+        check_values(counts=counts, positive={"scale": a.scale[0]}, shares=shares, others=others)
+        if d.scale is not None and not -math.inf < d.scale[0] < d.scale[1] < math.inf:
+            raise ValueError(f"data.scale must be an ascending range, not {d.scale[0]} to {d.scale[1]}")
         if self.teacher.model and self.optim.start_share:
             raise ValueError("with a teacher there are no weights of this model to have a start_share of")
         if self.teacher.model == self.model:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from rsunfold.errors import InputError
+from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.infer.infrared.evaluate import label_of, read_sample
 from rsunfold.io.samples import LabelledImage, find_samples, notes_on
 from rsunfold.progress import tracked
@@ -49,8 +51,10 @@ class InfraredTask(TrainingTask):
         self.on_error, self.taught = recipe.augment.on_error, recipe.teacher
         self.bfloat16 = recipe.optim.precision == "bfloat16"
         self.teacher: Unrolled | None = None
+        self.reading = recipe.data.reading
         samples = find_samples(data, recipe.data.split)
-        images = [read_sample(s) for s in samples]
+        with _keys_named():
+            images = [read_sample(s, self.reading) for s in samples]
         self.data_hash = _hash(images)
         held = carve(
             samples, [im.gray for im in images], recipe.data.validation_of, recipe.data.validation, recipe.seed
@@ -142,8 +146,9 @@ class InfraredTask(TrainingTask):
             free = all(im.sample.mask is None for im in train + held)
             what = ", without masks and so taken to be free of targets" if free else ""
             say(f"{group}: {len(train)} images to train on, {len(held)} to validate on{what}")
-        for note in notes_on((im.sample.image, im.notes) for im in self.train + self.validation):
-            say(f"note: {note}")
+        on_files = notes_on((im.sample.image, im.notes) for im in self.train + self.validation)
+        for note in self.reading.remarks(record) + on_files:
+            say(f"note: {_with_keys(note)}")
         if self.unused is not None:
             say(f"{self.unused} is not used, as the recipe names no split; --set data.split={LISTING} does")
         if self.absent:
@@ -197,7 +202,7 @@ class InfraredTask(TrainingTask):
             message=f"threshold {found.rule.threshold:.3f}, confidence {found.rule.confidence:.3f}"
             + ("" if found.silent is None else f", silent on {found.silent:.0%} of target-free images")
             + (f", without effect: {', '.join(dead)}" if dead else ""),
-            record={**found.record, "figures": kept_of(figures)},
+            record={**found.record, **self.reading.recorded, "figures": kept_of(figures)},
             usage=[usage_of(found, cut=found.rule.max_area == self.own_area)]
             + ([f"operators that give one number for all pixels: {', '.join(f'`{d}`' for d in dead)}"] if dead else []),
             results=table_of(figures, found),
@@ -209,6 +214,21 @@ class InfraredTask(TrainingTask):
         for gray in large[:: max(1, len(large) // SHOWN)]:
             down, across = (slice(max(0, n // 2 - SIDE // 2), n // 2 + SIDE // 2) for n in gray.shape)
             yield torch.from_numpy(gray[down, across])[None, None].to(self.device)
+
+
+def _with_keys(text: str) -> str:
+    """A message on how files are read, with the keys of recipes in place of the options of commands."""
+    return re.sub(r"--(band|scale|var)\b", r"data.\1", text)
+
+
+@contextmanager
+def _keys_named() -> Iterator[None]:
+    """Errors raised inside name keys of the recipe."""
+    try:
+        yield
+    except RsunfoldError as error:
+        error.args = (_with_keys(str(error)),)
+        raise
 
 
 def _hash(images: list[LabelledImage]) -> str:

@@ -9,7 +9,7 @@ import rasterio
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.infrared import gray
-from rsunfold.infer.infrared.gray import FILL_REACH, LIMITS, GrayImage
+from rsunfold.infer.infrared.gray import FILL_REACH, LIMITS, GrayImage, Reading
 from rsunfold.io.memory import ArrayReader
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -42,7 +42,7 @@ def scene(side: int = 64, seed: int = 0) -> np.ndarray:
 
 
 def read(name: str, **options):
-    with GrayImage(name, **options) as image:
+    with GrayImage(name, Reading(**options)) as image:
         data, valid = image.read()
         assert data.dtype == np.float32 and valid.dtype == bool and data.shape == valid.shape
         assert np.isfinite(data).all()
@@ -121,9 +121,9 @@ def test_given_scale(write):
 
 
 @pytest.mark.parametrize("scale", [(1, 1), (2, 1), (0, float("nan")), (0, float("inf")), (float("-inf"), 0)])
-def test_impossible_scale(write, scale):
+def test_impossible_scale(scale):
     with pytest.raises(UsageError, match="--scale takes two numbers, the first smaller than the second"):
-        GrayImage(write(scene()), scale=scale)
+        Reading(scale=scale)
 
 
 @pytest.mark.parametrize("value", [np.uint8(7), np.uint16(0), np.float32(1e10), np.int16(-5)])
@@ -172,12 +172,12 @@ def test_several_bands_need_a_choice(write):
     name = write(bands)
     with pytest.raises(InputError, match=r"a\.tif has 4 bands, but one is needed: choose one with --band"):
         GrayImage(name)
-    with GrayImage(name, band=3) as image:
+    with GrayImage(name, Reading(band=3)) as image:
         assert image.band_used == "band 3 of 4" and image.path == name and image.meta.driver == "GTiff"
         np.testing.assert_allclose(image.read()[0], 20 / 255)
     for wrong in (0, 5, -1):
         with pytest.raises(UsageError, match=rf"has 4 band\(s\), so --band must be 1 to 4, not {wrong}"):
-            GrayImage(name, band=wrong)
+            GrayImage(name, Reading(band=wrong))
 
 
 def test_one_band_of_a_colour_picture_can_be_chosen(write):
@@ -356,7 +356,7 @@ def test_what_may_be_a_temperature_is_no_mark_of_no_data(write):
     assert remark.startswith("62.5% of the pixels hold -40, far from all others, which decides the scale")
     marked = np.where(COLD == -40, np.float32(-99), COLD)
     for scale, fill in ((None, -99), ((0, 20), -99), ((-100, 20), None)):
-        with GrayImage(write(marked), scale=scale) as image:
+        with GrayImage(write(marked), Reading(scale=scale)) as image:
             assert image.fill == fill and image.read()[1].all() == (fill is None)
 
 
@@ -373,7 +373,7 @@ def test_few_pixels_that_decide_the_scale_are_told(write):
         with GrayImage(write(data)) as image:
             (remark,) = image.remarks()
             assert remark.startswith(words)
-        with GrayImage(write(data), scale=(7700, 8300)) as image:
+        with GrayImage(write(data), Reading(scale=(7700, 8300))) as image:
             assert image.remarks() == []
 
 
@@ -382,11 +382,11 @@ def test_a_scale_in_other_units_is_told(write):
     path = write(counts)
     with rasterio.open(path, "r+") as ds:
         ds.scales, ds.offsets = [0.00341802], [149.0]
-    with GrayImage(path, scale=(41000, 43000)) as image:
+    with GrayImage(path, Reading(scale=(41000, 43000))) as image:
         (remark,) = image.remarks()
     assert remark.startswith("100% of the pixels lie farther than its own width beyond the scale 41000 to 43000")
     for scale in ((288, 292), (289, 289.3)):  # of the latter some lie far beyond
-        with GrayImage(path, scale=scale) as image:
+        with GrayImage(path, Reading(scale=scale)) as image:
             assert image.remarks() == []
 
 
