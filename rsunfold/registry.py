@@ -54,7 +54,8 @@ class ModelSpec:
     least : what whole numbers of the architecture must be at least, where that is not 1; of networks that are not
     ``per_scene``, since other models check their options themselves.
     nested : of selectors, that the first k features may be the same however many are asked for. drawn : of selectors,
-    that the choice is a draw from the seed, of which an evaluation has to look at several.
+    that the choice is a draw from the seed, of which an evaluation has to look at several. ordered : of selectors, that
+    features beside each other are taken for neighbours: bands are given by wavelength, where these are known.
     """
 
     name: str
@@ -74,6 +75,7 @@ class ModelSpec:
     least: dict[str, int] = field(default_factory=dict)
     nested: bool = True
     drawn: bool = False
+    ordered: bool = False
 
     @property
     def weighted(self) -> bool:

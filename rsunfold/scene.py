@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ class Scene:
     mean (bands,), covariance (bands, bands), float64, and count : of all valid pixels. sample (bands, n), float32, of
     tables float64 : the valid pixels themselves, row by row, or :func:`some_of` them, SAMPLE at most. seed : of every
     random choice. noise (bands,) : standard deviation of the noise of each band, where a selector may build on it, else
-    None. origin : where 0 lies of the samples that were rounded to float32 before they were scaled.
+    None. origin : where 0 lies of the samples that were rounded to float32 before they were scaled. wavelengths
+    (bands,) : in nm, where all are known, else None.
     """
 
     mean: Real
@@ -37,6 +38,19 @@ class Scene:
     seed: int = 0
     noise: Real | None = None
     origin: float = 0.0
+    wavelengths: Real | None = None
+
+    def arranged(self, order: NDArray[np.intp]) -> Scene:
+        """The scene with its bands in another order (bands,)."""
+        noise, wavelengths = (None if v is None else v[order] for v in (self.noise, self.wavelengths))
+        return replace(
+            self,
+            mean=self.mean[order],
+            covariance=self.covariance[np.ix_(order, order)],
+            sample=self.sample[order],
+            noise=noise,
+            wavelengths=wavelengths,
+        )
 
 
 def some_of(count: int, most: int) -> NDArray[np.intp]:

@@ -19,7 +19,8 @@ from rsunfold.scene import Scene
     "2020",
     url="https://doi.org/10.1109/TGRS.2020.2987955",
     bands=(2, None),
-    needs="bands in order of wavelength; uses only their covariance",
+    needs="bands in order of wavelength, which they get where it is known; uses only their covariance",
+    ordered=True,
 )
 class ONR:
     """min over S, |S| = k of sum over b not in S of min_{u, v} E (x_b - u x_l - v x_r)^2, exactly.

@@ -18,7 +18,8 @@ from rsunfold.scene import Scene
     "identification and spectral libraries, IEEE TGRS 42(7), 2004, where it is the baseline",
     url="https://doi.org/10.1109/TGRS.2004.830549",
     bands=(2, None),
-    needs="features in a meaningful order, such as by wavelength",
+    needs="features in a meaningful order, such as by wavelength, which bands get where it is known",
+    ordered=True,
 )
 class Uniform:
     """The k features floor((i + 1/2) d / k), i = 0 .. k - 1, in rising order; without scores, whatever the data."""

@@ -105,10 +105,16 @@ class FeatureRanker(Budgeted):
         return {"task": spec.task, "model": spec.name, "paper": spec.paper, "options": self.options, "seed": self.seed}
 
     def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
-        """See :meth:`rsunfold.contracts.Selector.rank`; a single feature is ranked without the model."""
+        """See :meth:`rsunfold.contracts.Selector.rank`; a single feature is ranked without the model, and to one that
+        looks at neighbours bands are given by wavelength."""
         if len(scene.mean) == 1:
             return Ranking(np.zeros(1, np.intp), np.full(1, np.nan), {})
-        return self.method.rank(scene, most, conflicts)
+        if not self.spec.ordered or scene.wavelengths is None or (np.diff(scene.wavelengths) >= 0).all():
+            return self.method.rank(scene, most, conflicts)
+        order = np.argsort(scene.wavelengths, kind="stable")
+        arranged = None if conflicts is None else conflicts[np.ix_(order, order)]
+        ranking = self.method.rank(scene.arranged(order), most, arranged)
+        return replace(ranking, order=order[ranking.order], scores=ranking.scores[np.argsort(order)])
 
     def select(self, scene: Scene, wanted: Wanted, conflicts: Mask | None = None, noun: str = "feature") -> Selection:
         """The features of ``scene`` that are wanted; conflicts : see :meth:`rsunfold.contracts.Selector.rank`.

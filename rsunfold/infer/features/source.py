@@ -156,6 +156,8 @@ class ImageBands(FeatureSource):
     def scene(self, seed: int) -> Scene:
         """See :meth:`FeatureSource.scene`, with the noise of narrow bands; the sample takes a second pass."""
         scene = self.image.scene(seed)
+        if self.wavelengths:
+            scene = replace(scene, wavelengths=np.array([self.wavelengths[b] for b in self.inside]))
         if not self._narrow():
             return scene
         return replace(scene, noise=band_noise(scene.covariance, step=steps(scene.sample)))

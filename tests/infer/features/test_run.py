@@ -492,3 +492,15 @@ def test_several_nodata_values_are_refused_before_anything_is_ranked(counts):
     reader.meta = replace(reader.meta, nodata=(-1.0, *(-99.0,) * (BANDS - 1)))
     with pytest.raises(InputError, match="array has several nodata values, which the output cannot represent"):
         source_module.ImageBands(reader, room=2**32)
+
+
+@pytest.mark.parametrize("model", ["uniform", "onr"])
+@pytest.mark.parametrize("gap", [None, 45.0])
+def test_bands_in_any_order_are_chosen_as_by_wavelength(counts, model, gap):
+    """Detectors that overlap, or wavelengths that fall."""
+    order = np.random.default_rng(2).permutation(BANDS)
+    asked = {"k": 5, "model": model, "min_gap": gap, "nodata": NODATA, "rank_order": True}
+    rising = rsunfold.select_features(counts, wavelengths=WAVELENGTHS, **asked)
+    mixed = rsunfold.select_features(counts[order], wavelengths=WAVELENGTHS[order], **asked)
+    assert order[mixed.indices].tolist() == rising.indices
+    np.testing.assert_allclose(mixed.explained[:5], rising.explained[:5])
