@@ -229,15 +229,15 @@ class _Passage:
             window = Window(row, 0, *found.shape[1:])
             stored = image.reader.read(window, scaled=False).data
             before, valid = image.read(window)
-            self.removed.add(row, before, found, valid)
             samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid))
+            self.removed.add(row, before, found, valid)
             yield row, samples, valid, before - found
 
     def _assembled(
         self, stored: NDArray[Any], found: Spectra, valid: NDArray[np.bool_], known: NDArray[np.bool_]
     ) -> NDArray[Any]:
         """The samples to write: what the file holds, with denoised samples where a pixel is valid, and nodata where it
-        is not ``known``."""
+        is not ``known``. ``found`` becomes what they say, which is what was removed less rounding and clipping."""
         meta, bands = self.image.meta, self.image.bands
         if self.same:
             unmarked = select_bands(self.meta, bands).unmarked(stored[bands], known)
@@ -248,7 +248,11 @@ class _Passage:
             for k, band in enumerate(bands):
                 scale = meta.scales[band] if meta.scales else 1.0
                 offset = meta.offsets[band] if meta.offsets else 0.0
-                stored[band][valid] = self._quantised((found[k][valid].astype(np.float64) - offset) / scale)
+                whole = self._quantised((found[k][valid].astype(np.float64) - offset) / scale)
+                stored[band][valid] = whole
+                # As the reader does it, so that what did not change leaves exactly nothing.
+                physical = np.result_type(self.dtype, np.float32).type
+                found[k][valid] = whole.astype(physical) * physical(scale) + physical(offset)
             return stored
         holes = meta.missing(stored)
         with np.errstate(over="ignore"):  # nodata may be a number that float32 has not
@@ -262,7 +266,7 @@ class _Passage:
             if math.isnan(self.nodata):
                 out[holes] = np.nan
         for k, band in enumerate(bands):
-            out[band][valid] = self._apart(found[k][valid])
+            out[band][valid] = found[k][valid] = self._apart(found[k][valid].astype(np.float32))
         return out
 
     def _apart(self, values: NDArray[Any]) -> NDArray[Any]:

@@ -493,6 +493,19 @@ def test_the_residual_is_what_was_removed(noisy, make, write, tmp_path):
     np.testing.assert_allclose([row["removed_rms"] for row in done.summary["per_band"]], rms, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (0.25, -40.0)])
+def test_output_and_residual_of_whole_numbers_are_the_input(scale, offset, noisy, make, write, tmp_path):
+    """Rounding and clipping are part of what was removed."""
+    counts = np.clip(np.rint(noisy * 300), 0, 255).astype(np.uint8)
+    assert (counts == 255).any()
+    source = write(tmp_path / "a.tif", counts, scales=[scale] * 16, offsets=[offset] * 16)
+    done = denoise_file(source, tmp_path / "b.tif", make(), Options(residual=True, dtype="same"))
+    after, residual = read(done.files["denoised"])[0], read(done.files["residual"])[0]
+    np.testing.assert_array_equal(residual, (counts - after.astype(np.float32)) * np.float32(scale))
+    rms = np.sqrt((residual**2).mean(axis=(1, 2)))
+    np.testing.assert_allclose([row["removed_rms"] for row in done.summary["per_band"]], rms, rtol=1e-4)
+
+
 def test_the_report(noisy, make, write, tmp_path, monkeypatch):
     monkeypatch.setattr(denoiser_module, "plan", lambda *args, **kwargs: Plan(False, 7))  # several strips
     source = write(tmp_path / "a.tif", noisy)
