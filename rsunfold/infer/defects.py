@@ -21,8 +21,9 @@ RARE, FEW = 1e-3, 3
 """Largest share of the samples of a band, and of few samples the largest number, that are spikes: what is more frequent
 is another part of the scene, such as land beside a sea whose band hardly varies."""
 LEAST_FILL, OFF, FAR_OFF = 1e-3, 0.5, 3.0
-"""Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies below
-the range of the others, in units of the range: where these are hardly negative, and where they are."""
+"""Least share of the pixels that hold one number in all bands where it stands for no data, and how far it lies from the
+range of the others, in units of the range: below those that are hardly negative, or above all at the end of the type,
+which leaves no more room; and below those that are negative."""
 RANGE = (0.1, 99.9)
 """Percentiles that are the range of numbers, but for a few at its ends."""
 USUAL = (-1, -9, -99, -999, -9999, -99999, -32767, -32768, -273, -273.15)
@@ -94,7 +95,7 @@ def undeclared_fill(
             return float(low[0])
     if math.isclose(high[0], largest, rel_tol=1e-6) and (high == high[0]).all():
         least, most = _others(sample(), high[0], partly=False)
-        if high[0] > most + FAR_OFF * (most - least) and _holding(cubes(), high[0]) > max(FEW, SATURATED * count):
+        if high[0] > most + OFF * (most - least) and _holding(cubes(), high[0]) > max(FEW, SATURATED * count):
             return float(high[0])
     return None
 

@@ -482,11 +482,12 @@ class SpectralImage(Source):
             "or data ignore value in an ENVI header)"
             for fill in self.fills
         ]
-        if zeros := self._zeros():
-            found.append(
-                f"about {zeros:.0%} of the pixels are 0 in every band and were taken as measured: where they have no "
-                "data, declare 0 in the file (nodata, or data ignore value in an ENVI header)"
-            )
+        for value in (0.0, largest_number(self.reader)):
+            if held := self._holding(value):
+                found.append(
+                    f"about {held:.0%} of the pixels are {value:g} in every band and were taken as measured: where they "
+                    "have no data, declare it in the file (nodata, or data ignore value in an ENVI header)"
+                )
         if self.spiked:
             shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")
             found.append(
@@ -495,11 +496,12 @@ class SpectralImage(Source):
             )
         return found
 
-    def _zeros(self) -> float:
-        """Share of the pixels that are 0 in all bands, by the mosaic; 0 where it is small, or the bands are few."""
+    def _holding(self, value: float) -> float:
+        """Share of the pixels that hold a number in all bands, by the mosaic; 0 where it is small, or the bands are
+        few."""
         data, valid, _ = self.mosaic
-        zero = (data[:, valid] == 0).all(axis=0)
-        return float(zero.mean()) if len(data) >= LEAST_BANDS and zero.size and zero.mean() > NOTABLE else 0.0
+        held = (data[:, valid].astype(np.float32) == np.float32(value)).all(axis=0)
+        return float(held.mean()) if len(data) >= LEAST_BANDS and held.size and held.mean() > NOTABLE else 0.0
 
     def _spectral_axis(self) -> str | None:
         """See :func:`rsunfold.infer.defects.spectral_axis`; None where wavelengths tell, or an axis is short."""

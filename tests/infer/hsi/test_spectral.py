@@ -286,6 +286,23 @@ def test_the_largest_number_of_a_type_with_a_scale(noisy):
     assert SpectralImage(reader).fills == [pytest.approx(65535e-4 + 0.5)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "most", "found", "told"),
+    [
+        (np.uint16, 12000, True, "were taken to have no data"),
+        (np.uint16, 40000, True, "were taken to have no data"),
+        (np.uint16, 50000, False, "are 65535 in every band and were taken as measured"),
+        (np.uint8, 100, False, None),  # white is common
+    ],
+)
+def test_the_end_of_a_type_need_not_be_far_beyond_the_others(noisy, kind, most, found, told):
+    data = (abs(noisy) / abs(noisy).max() * most).astype(kind)
+    data[:, :3, :7] = np.iinfo(kind).max
+    image = opened(data)
+    assert image.fills == [65535] * found
+    assert [told in remark for remark in image.remarks()] == [True] * (told is not None)
+
+
 @pytest.mark.parametrize("value", ["median", 0, "bright"])
 def test_flat_spectra_of_dark_and_bright_objects_are_data(noisy, value):
     data = noisy.copy()
