@@ -126,7 +126,7 @@ def denoise_hsi(
     image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid: it is
         passed through. Of integers without ``nodata``, such a pixel is NaN in all bands of a float32 result.
-    sigma : standard deviation of the noise in the units of the image; None estimates it for each band.
+    sigma : standard deviation of the noise in physical units, after the file's scale; None estimates it for each band.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
     adapt : adapt the network to the image first, which takes minutes; see
         :func:`rsunfold.infer.hsi.adapt.adapted`.

@@ -42,7 +42,9 @@ def denoise_hsi(
     var: Var = None,
     sigma: Annotated[
         float | None,
-        typer.Option(help="Noise standard deviation in the cube's units; default: estimated for each band."),
+        typer.Option(
+            help="Noise standard deviation in physical units, after the file's scale; default: estimated for each band."
+        ),
     ] = None,
     adapt: Annotated[
         bool,

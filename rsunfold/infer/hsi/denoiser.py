@@ -25,7 +25,7 @@ from rsunfold.infer.device import (
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
-from rsunfold.noise import ENOUGH, FEW, tells_little, whole_squares
+from rsunfold.noise import ENOUGH, FEW, band_noise, spatial_noise, tells_little, whole_squares
 from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.subspace import Subspace, published_subspace
 
@@ -47,6 +47,10 @@ STRIP_SPECTRA = 5
 OVERLAP = 32
 """Pixels that tiles share where a method looks at the whole image, so that tiles are an approximation."""
 
+BEYOND, DOUBTED = 1.1, 5.0
+"""Times the deviation of the median band that a given noise is refused beyond, since no more than all of it is noise,
+and times that it may differ from an estimate, either way, without a note."""
+
 
 @dataclass
 class Denoised:
@@ -63,8 +67,8 @@ class Denoiser(Budgeted):
     """A model, its weights and a device, ready to denoise.
 
     model : registry name of a ``denoise-hsi`` model. name : ``model`` as given. weights : a shipped name or a
-    ``.safetensors`` file; None takes the model's own. sigma : standard deviation of the noise in the units of the
-    images; None estimates it for each band. adapt : adapt the network to each image, see
+    ``.safetensors`` file; None takes the model's own. sigma : standard deviation of the noise in the physical units of
+    the images, after their scale; None estimates it for each band. adapt : adapt the network to each image, see
     :func:`rsunfold.infer.hsi.adapt.adapted`. device : see :func:`pick_device`; classical methods run on the CPU.
     memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
 
@@ -146,10 +150,16 @@ class Denoiser(Budgeted):
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.
 
-        Raises InputError when the noise cannot be estimated.
+        Raises InputError when the noise cannot be estimated, UsageError when the given one is more than the bands vary.
         """
         if self.published:
             return published_subspace(*image.mosaic[:2])
+        most = float(np.median(np.sqrt(np.maximum(np.diagonal(image.statistics.moments.covariance), 0))))
+        if self.sigma is not None and self.sigma > BEYOND * most:
+            raise UsageError(
+                f"--sigma {self.sigma:g} is more than the whole standard deviation of half of the bands of {image.path} "
+                f"or more: give it in physical units, after the file's scale, and below {most:.3g}."
+            )
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
         if given is None and self.by_wavelets(image, found) and not whole_squares(image.mosaic[1]).any():
@@ -158,6 +168,21 @@ class Denoiser(Budgeted):
                 f"{ENOUGH:g} pixels per band, squares of 2 x 2 valid pixels are needed; give --sigma."
             )
         return found
+
+    def doubt(self, image: SpectralImage) -> float:
+        """How many times an estimate of the noise the given one is, in the median band; 1 where it is not given, or
+        there is nothing to estimate it from.
+
+        The smaller of two estimates, of which signal of its own adds to the one, and fine texture to the other.
+        """
+        if self.sigma is None:
+            return 1.0
+        moments, (sample, valid, _) = image.statistics.moments, image.mosaic
+        estimates = [spatial_noise(sample, valid)] if whole_squares(valid).any() else []
+        if not tells_little(len(moments.mean), moments.count):
+            estimates.append(band_noise(moments.covariance, moments.count))
+        usual = float(np.median(np.min(estimates, axis=0))) if estimates else 0.0
+        return self.sigma / usual if usual else 1.0
 
     @staticmethod
     def by_wavelets(image: SpectralImage, subspace: Subspace) -> bool:

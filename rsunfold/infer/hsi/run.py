@@ -18,7 +18,7 @@ from rsunfold import __version__
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer import results
-from rsunfold.infer.hsi.denoiser import Denoised, Denoiser, Spectra
+from rsunfold.infer.hsi.denoiser import DOUBTED, Denoised, Denoiser, Spectra
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
     FILES,
@@ -326,7 +326,8 @@ def _summary(
             f"the image appears to have {subspace.rank} directions of signal, of which {denoiser.spec.name} keeps "
             f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
         )
-    notes += _excess(denoiser, subspace, passage)
+    # With a wrong noise, what was removed in its units says nothing of the model.
+    notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage)
     steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(s.bands)]
     if passage.same and passage.dtype.kind in "iu" and np.median(subspace.noise / steps) < HALF_A_STEP:
         notes.append(
@@ -361,6 +362,18 @@ def _summary(
         "seconds": round(time.monotonic() - started, 3),
         "notes": notes,
     }
+
+
+def _doubted(denoiser: Denoiser, image: SpectralImage) -> list[str]:
+    """A note where the noise that was given is far from an estimate."""
+    times = denoiser.doubt(image)
+    if 1 / DOUBTED <= times <= DOUBTED:
+        return []
+    much, effect = (f"{times:.3g}", "signal is removed, too") if times > 1 else (f"1/{1 / times:.3g}", "noise is left")
+    return [
+        f"--sigma {denoiser.sigma:g} is {much} of the noise that the median band seems to have, so that {effect}: check "
+        "that it is in physical units, after the file's scale, or leave it out"
+    ]
 
 
 def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[str]:

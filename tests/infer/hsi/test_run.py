@@ -410,12 +410,29 @@ def test_bands_that_repeat_others(model, sigma, large, make):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_sigma_overrides(model, noisy, make):
-    little, much = (denoised(noisy, make(model, sigma=s)) for s in (SIGMA / 50, SIGMA * 3))
+    little, much = (denoised(noisy, make(model, sigma=s)) for s in (SIGMA / 50, SIGMA * 1.5))
     assert little.summary["noise"] == "given"
     assert [row["noise_sigma"] for row in little.summary["per_band"]] == pytest.approx([SIGMA / 50] * 16)
     assert np.abs(little.data - noisy).std() < 0.1 * np.abs(much.data - noisy).std()
     with pytest.raises(UsageError, match="--sigma must be above 0, not -1"):
         make(model, sigma=-1)
+
+
+def test_a_sigma_in_counts_of_a_scaled_file_is_refused(noisy, make, write, tmp_path):
+    counts = np.rint(noisy * 5000).astype(np.int16)
+    source = write(tmp_path / "a.tif", counts, scales=[2e-4] * 16, offsets=[0.0] * 16)
+    message = r"--sigma 400 is more .* of .*a\.tif or more: give it in physical units, .* and below 0\.[12]\d*\.$"
+    with pytest.raises(UsageError, match=message):
+        denoise_file(source, tmp_path / "b.tif", make(sigma=400), Options())
+
+
+@pytest.mark.parametrize("model", ["fasthyde", "lrtdtv"])
+@pytest.mark.parametrize(("times", "words"), [(1 / 12, "is 1/1"), (1 / 3, None), (1, None)])
+def test_a_sigma_far_from_the_estimate_is_noted(model, times, words, noisy, make):
+    notes = denoised(noisy, make(model, sigma=SIGMA * times)).summary["notes"]
+    told = [note for note in notes if note.startswith("--sigma")]
+    assert len(told) == (words is not None) and all(words in note for note in told)
+    assert not words or not any("times the noise of the band" in note for note in notes)
 
 
 def test_swapped_axes_are_noted(clean, noisy, make, tmp_path):
