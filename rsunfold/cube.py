@@ -112,8 +112,9 @@ class Meta:
 
     def missing(self, data: NDArray[Any]) -> NDArray[np.bool_]:
         """The samples, bool (bands, rows, cols), of stored ones ``data`` that are no number or their band's nodata."""
-        missing = ~measured(data)
+        missing = np.empty(data.shape, bool)
         for band, samples, value in zip(missing, data, self.nodata or (None,) * len(data), strict=True):
+            band[:] = ~measured(samples)
             if value is not None:
                 band |= samples == value
         return missing
@@ -139,11 +140,14 @@ class Cube:
     data : (band, row, col), native-endian.
     valid : bool (row, col); False where any band is nodata, masked by the file, or not :func:`measured`.
     meta : what the file says.
+    missing : bool (band, row, col); the samples that are nodata or not :func:`measured`, but for pixels that are masked
+    by the file; None where there is none.
     """
 
     data: NDArray[Any]
     valid: NDArray[np.bool_]
     meta: Meta
+    missing: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.valid.shape != self.data.shape[1:]:

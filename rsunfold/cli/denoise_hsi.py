@@ -121,6 +121,8 @@ def denoise_hsi(
         s = result.summary
         passed = len(s["bands_passed_through"])
         beside = f", {counted(passed, 'band')} passed through" if passed else ""
+        left = s["pixels_that_lack_some_bands"] - s["of_these_denoised"]
+        beside += f", {counted(left, 'pixel')} that lack some bands left as they are" if left else ""
         clipped = f", {counted(s['samples_clipped'], 'sample')} clipped" if s["samples_clipped"] else ""
         bands = counted(len(s["bands_denoised"]), "band")
         say(f"{source}: {bands} denoised{beside}{clipped}, {s['seconds']:.1f} s, {s['computed']}")

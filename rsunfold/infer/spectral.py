@@ -26,6 +26,7 @@ from rsunfold.infer.defects import (
     spike_limits,
     undeclared_fill,
 )
+from rsunfold.infer.gaps import LEARNED_FROM, Mender, mendable
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.infer.tiles import evenly_spread
@@ -68,8 +69,10 @@ class Statistics:
 
     bands : the bands that take part, zero-based in the file. passed : reason by zero-based band for all others, which
     are passed through. moments, near : of the bands that take part, and of these with their smoothed selves (None
-    where that was not asked for or no pixel has all its neighbours). pixels : of the image. valid_share : the share of
-    valid pixels in each square of CELL pixels, (rows / CELL, cols / CELL), both rounded up.
+    where that was not asked for or no pixel has all its neighbours). pixels : of the image. lacking int (bands that
+    take part,) : pixels that lack the band, but not all of them. partial : pixels that lack some of them but not all,
+    of which mended, though valid, are told by their other bands. valid_share : the share of valid
+    pixels in each square of CELL pixels, (rows / CELL, cols / CELL), both rounded up.
     """
 
     bands: list[int]
@@ -78,6 +81,9 @@ class Statistics:
     near: Moments | None
     pixels: int
     valid_share: NDArray[np.float64]
+    lacking: NDArray[np.int_]
+    partial: int
+    mended: int
 
     @property
     def valid_pixels(self) -> int:
@@ -88,6 +94,19 @@ class Statistics:
     def invalid_pixels(self) -> int:
         """All others of the image."""
         return self.pixels - self.valid_pixels
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """What a pass over the image gives of some bands; see :class:`Statistics`."""
+
+    moments: Moments
+    near: Moments | None
+    valid_share: NDArray[np.float64]
+    lacking: NDArray[np.int_]
+    partial: int
+    mended: int
+    mendable: int
 
 
 class SpectralImage(Source):
@@ -102,7 +121,8 @@ class SpectralImage(Source):
     of their band, taken from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels
     invalid. One wild sample in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands
     that have such samples, where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far
-    from all others: they stand for no data though the file does not say so, and these pixels are not valid.
+    from all others: they stand for no data though the file does not say so, and these pixels are not valid. mend : fill
+    what pixels lack in some bands from their others, see :class:`rsunfold.infer.gaps.Mender`; else they are not valid.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -118,6 +138,7 @@ class SpectralImage(Source):
         room: int | None = None,
         kept: int = 0,
         spikes: Spikes = "kept",
+        mend: bool = False,
     ) -> None:
         super().__init__(source, var)
         self.limits: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
@@ -126,6 +147,8 @@ class SpectralImage(Source):
         self.fills: list[float] = []
         self._varying_bands: list[int] = []
         self.near, self.left_out = near, dict(left_out or {})
+        self.mend = mend
+        self._mender: Mender | None = None
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         with closed_on_failure(self.reader):
             self._prepare()
@@ -195,8 +218,12 @@ class SpectralImage(Source):
         self._again()
 
     def _known(self, window: Window, bands: list[int]) -> Cube:
-        """A window of the file, and no pixel valid that holds one of :attr:`fills`."""
+        """A window of the file, mended, and no pixel valid that holds one of :attr:`fills`."""
         cube = self.reader.read(window, bands)
+        return self._unfilled(cube if self._mender is None else self._mender.mended(cube, bands), bands)
+
+    def _unfilled(self, cube: Cube, bands: list[int]) -> Cube:
+        """No pixel of ``cube`` valid that holds one of :attr:`fills`."""
         if not self.fills:
             return cube
         # Bands that are constant say nothing, and may hold another number.
@@ -210,13 +237,19 @@ class SpectralImage(Source):
 
     def _cube(self, window: Window, bands: list[int]) -> Cube:
         """What is :meth:`_known` of a window, and no sample beyond :attr:`limits` valid."""
-        cube = self._known(window, bands)
+        return self._within_limits(self._known(window, bands), bands)
+
+    def _within_limits(self, cube: Cube, bands: list[int]) -> Cube:
+        """No sample of ``cube`` beyond :attr:`limits` valid; one that is missing is beyond none."""
         if self.limits is None:
             return cube
         kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
         low, high = (limit[bands, None, None].astype(kind) for limit in self.limits)
         if self.spikes == "holes":
-            return replace(cube, valid=cube.valid & ((cube.data >= low) & (cube.data <= high)).all(axis=0))
+            within = (cube.data >= low) & (cube.data <= high)
+            if cube.missing is not None:
+                within |= cube.missing
+            return replace(cube, valid=cube.valid & within.all(axis=0))
         return replace(cube, data=np.clip(cube.data, low, high))
 
     @property
@@ -261,13 +294,18 @@ class SpectralImage(Source):
         if not chosen:
             more = " or left out" if self.left_out else ""
             raise InputError(f"every band of {self.path} is marked as bad in its band list{more}.")
-        moments, near, valid_share = self._moments(chosen)
+        self._mender = None
+        found = self._passed(chosen)
         # Bands that take no part are not to decide which pixels do.
         for useless in (self._empty, self._with_gaps, self._constant):
-            if reasons := useless(chosen, moments):
+            if self.mend and found.mendable and useless == self._constant:  # constant in all pixels that are valid
+                self._mender = self._learned(chosen)
+                found = self._passed(chosen)
+            if reasons := useless(chosen, found.moments):
                 passed |= reasons
                 chosen = [i for i in chosen if i not in reasons]
-                moments, near, valid_share = self._moments(chosen)
+                found = self._passed(chosen)
+        moments, near = found.moments, found.near
         if not moments.count:
             raise InputError(f"{self.path} has no pixel that is valid in every band.")
         varies = self._varying(moments)
@@ -284,8 +322,27 @@ class SpectralImage(Source):
             moments.select(varies),
             chosen_near,
             self.rows * self.cols,
-            valid_share,
+            found.valid_share,
+            found.lacking[varies],
+            found.partial,
+            found.mended,
         )
+
+    def _learned(self, bands: list[int]) -> Mender:
+        """What tells what pixels lack, from :func:`some_of` those that have at least some of ``bands``."""
+        chosen = some_of(self.rows * self.cols, LEARNED_FROM)
+        spectra, lost = [], []
+        for window in tracked(list(self.strips(len(bands))), "reading"):
+            cube = self.reader.read(window, bands)
+            cube = replace(cube, valid=cube.valid | mendable(cube))
+            cube = self._within_limits(self._unfilled(cube, bands), bands)
+            first = window.row * self.cols
+            here = chosen[slice(*np.searchsorted(chosen, [first, first + cube.valid.size]))] - first
+            here = here[cube.valid.ravel()[here]]
+            spectra.append(cube.data.reshape(len(bands), -1)[:, here].astype(np.float64))
+            missing = np.zeros(cube.data.shape, bool) if cube.missing is None else cube.missing
+            lost.append(missing.reshape(len(bands), -1)[:, here])
+        return Mender.learned(bands, np.concatenate(spectra, axis=1), np.concatenate(lost, axis=1))
 
     def _empty(self, bands: list[int], moments: Moments) -> dict[int, str]:
         """Reason by zero-based band for those of ``bands``, whose moments these are, that leave no pixel valid."""
@@ -315,10 +372,11 @@ class SpectralImage(Source):
         """Bands that are not constant, nor so small that their variance is no number."""
         return np.asarray((moments.spread > 0) & (np.diagonal(moments.covariance) > np.finfo(float).tiny))
 
-    def _moments(self, bands: list[int]) -> tuple[Moments, Moments | None, NDArray[np.float64]]:
-        """Of the spectra, and of these with the smoothed ones where no hole is within the smoother's reach; and the
-        share of valid pixels in each square of CELL pixels."""
+    def _passed(self, bands: list[int]) -> _Pass:
+        """A pass over the image: moments of the spectra, and of these with the smoothed ones where no hole is within
+        the smoother's reach."""
         moments, near = Moments(len(bands)), Moments(len(bands))
+        lacking, partial, mended, fit = np.zeros(len(bands), int), 0, 0, 0
         squares = np.zeros((-(-self.rows // CELL), -(-self.cols // CELL)))
         columns = np.arange(0, self.cols, CELL)
         for window in tracked(list(self.strips(len(bands))), "reading"):
@@ -327,6 +385,13 @@ class SpectralImage(Source):
             inner = window.within(grown)
             data, valid = cube.data[:, *inner], cube.valid[inner]
             moments.add(data[:, valid])
+            if cube.missing is not None:
+                lost = cube.missing[:, *inner]
+                some = lost.any(axis=0) & ~lost.all(axis=0)
+                lacking += lost[:, some].sum(axis=1)
+                partial += int(some.sum())
+                mended += int((some & valid).sum())
+                fit += int(mendable(cube)[inner].sum())
             lines = np.add.reduceat(valid, columns, axis=1, dtype=float)
             np.add.at(squares, np.arange(window.row, window.row + window.height) // CELL, lines)
             if not self.near:
@@ -335,7 +400,7 @@ class SpectralImage(Source):
             smoothed = smooth(np.where(cube.valid, cube.data, 0))[:, *inner]
             near.add(data[:, whole], smoothed[:, whole])
         area = np.outer(*(np.minimum(CELL, n - np.arange(0, n, CELL)) for n in (self.rows, self.cols)))
-        return moments, near if near.count else None, squares / area
+        return _Pass(moments, near if near.count else None, squares / area, lacking, partial, mended, fit)
 
     def read(self, window: Window) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
         """(samples (bands that take part, h, w), valid bool (h, w)); holes are filled smoothly.
@@ -477,6 +542,7 @@ class SpectralImage(Source):
             found.append(
                 f"{len(self.gaps)} band(s) ({shown}) were left out: they have no data in many pixels of the others"
             )
+        found += self._gappy()
         found += [
             f"many pixels hold {fill:g} in every band and were taken to have no data: declare it in the file (nodata, "
             "or data ignore value in an ENVI header)"
@@ -485,8 +551,8 @@ class SpectralImage(Source):
         for value in (0.0, largest_number(self.reader)):
             if held := self._holding(value):
                 found.append(
-                    f"about {held:.0%} of the pixels are {value:g} in every band and were taken as measured: where they "
-                    "have no data, declare it in the file (nodata, or data ignore value in an ENVI header)"
+                    f"about {held:.0%} of the pixels are {value:g} in every band and were taken as measured: where "
+                    "they have no data, declare it in the file (nodata, or data ignore value in an ENVI header)"
                 )
         if self.spiked:
             shown = ", ".join(str(band + 1) for band in self.spiked[:5]) + (", ..." if len(self.spiked) > 5 else "")
@@ -495,6 +561,22 @@ class SpectralImage(Source):
                 f"the median of their band and {BECAME[self.spikes]}: check the bands for spikes or undeclared nodata"
             )
         return found
+
+    def _gappy(self) -> list[str]:
+        """A sentence where many pixels lack some bands."""
+        s = self.statistics
+        share = s.partial / (s.valid_pixels + s.partial - s.mended)
+        if share <= NOTABLE:
+            return []
+        worst = [s.bands[k] + 1 for k in np.argsort(-s.lacking, kind="stable") if s.lacking[k]]
+        shown = ", ".join(map(str, worst[:5])) + (", ..." if len(worst) > 5 else "")
+        zero = 0 in self.meta.nodata_values.values()
+        why = "0, their nodata value, may be measured in dark pixels" if zero else "dead detectors, perhaps"
+        became = {"were processed as their other bands tell": s.mended, "took no part": s.partial - s.mended}
+        return [
+            f"{share:.0%} of the pixels with data lack some bands, most of them band(s) {shown}: {why}; "
+            + " and ".join(f"{count} {words}" for words, count in became.items() if count)
+        ]
 
     def _holding(self, value: float) -> float:
         """Share of the pixels that hold a number in all bands, by the mosaic; 0 where it is small, or the bands are

@@ -74,11 +74,8 @@ class ArrayReader(CubeReader):
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         data = np.stack([self._data[band][window.slices] for band in bands])
         valid = np.ones(data.shape[1:], bool)
-        if self._masked is not None:
+        if self._masked is not None and self.dtype.kind != "f":  # else a NaN says it
             valid &= ~np.any([self._masked[band][window.slices] for band in bands], axis=0)
-        if self.meta.nodata:
-            with np.errstate(over="ignore"):  # nodata may be a number that the type of the samples has not
-                valid &= (data != self.meta.nodata[0]).all(axis=0)
         return data.astype(self.dtype.newbyteorder("="), copy=False), valid
 
     def close(self) -> None:

@@ -433,11 +433,10 @@ class RasterReader(CubeReader):
                 valid &= ds.read(index, window=where) > 0
         if self._white is not None:
             data = self.dtype.type(self._white) - data
-        for band, index in zip(data, indexes, strict=True):
-            value = self._nodata[index]
-            if value is not None:
-                valid &= band != value
         if self._lut is not None:
+            value = self._nodata[indexes[0]]
+            if value is not None:
+                valid &= data[0] != value
             if data.max() >= len(self._lut):
                 raise InputError(f"{self.path} is damaged: it has samples that its palette does not list.")
             pixels = self._lut[data[0]]

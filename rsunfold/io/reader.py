@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Cube, Meta, Window, measured
+from rsunfold.cube import Cube, Meta, Window
 from rsunfold.errors import InputError, UsageError
 from rsunfold.io.envi import resolve
 from rsunfold.io.names import refuse_undecodable
@@ -65,17 +65,20 @@ class CubeReader(ABC):
         if not chosen or not all(0 <= band < count for band in chosen):
             raise ValueError(f"bands {chosen} are not among 0 .. {count - 1}")
         data, valid = self._stored(window, chosen)
-        if data.dtype.kind in "fc":
-            for band in data:
-                valid &= measured(band)
-        meta = select_bands(self.meta, chosen)
+        meta, missing = select_bands(self.meta, chosen), None
+        if data.dtype.kind in "fc" or meta.nodata_values:
+            with np.errstate(over="ignore"):  # nodata may be a number that the type of the samples has not
+                missing = meta.missing(data)
+            missing &= valid
+            valid &= ~missing.any(axis=0)
+            missing = missing if missing.any() else None
         if scaled and (any(s != 1 for s in meta.scales) or any(o != 0 for o in meta.offsets)):
             physical = np.result_type(data.dtype, np.float32)
             data = data.astype(physical, copy=False)
             data *= np.asarray(meta.scales or 1, dtype=physical).reshape(-1, 1, 1)
             data += np.asarray(meta.offsets or 0, dtype=physical).reshape(-1, 1, 1)
             meta = replace(meta, dtype=physical.name, nodata=(), scales=(), offsets=())
-        return Cube(data, valid, meta)
+        return Cube(data, valid, meta, missing)
 
     @property
     def colour(self) -> bool:
@@ -89,7 +92,7 @@ class CubeReader(ABC):
 
     @abstractmethod
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Fresh arrays of stored samples (band, row, col) and of the file's own mask (row, col)."""
+        """Fresh arrays of stored samples (band, row, col) and of the file's own mask (row, col), without nodata."""
 
     @abstractmethod
     def close(self) -> None:

@@ -92,6 +92,14 @@ def test_a_file(output, files, call, cube, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "sub" / output), expected)
 
 
+def test_pixels_that_lack_bands_are_told(call, noisy, write_image, tmp_path):
+    data = noisy.copy()
+    data[:4, 2:4, :5] = data[:12, 7, :2] = np.nan
+    result = call("denoise-hsi", write_image(tmp_path / "a.tif", data), "-o", tmp_path / "b.tif", *FAST)
+    assert "16 bands denoised, 2 pixels that lack some bands left as they are, " in result.stderr
+    assert "lack some bands, most of them band(s) 1, 2, 3, 4, 5, ...: dead detectors, perhaps; 10 were" in result.stderr
+
+
 def test_everything_at_once(call, cube, noisy, tmp_path):
     out = tmp_path / "out"
     words = ("--residual", "--report", "--pixel", "0,0", "--pixel", "23,19", "--envi", "--sigma", 0.08)

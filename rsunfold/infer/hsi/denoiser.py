@@ -145,7 +145,7 @@ class Denoiser(Budgeted):
 
     def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
         """An image ready to be denoised: within the memory budget, see :attr:`spikes`; to be closed."""
-        return SpectralImage(source, var=var, near=True, room=self.room, spikes=self.spikes)
+        return SpectralImage(source, var=var, near=True, room=self.room, spikes=self.spikes, mend=True)
 
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.
@@ -157,8 +157,8 @@ class Denoiser(Budgeted):
         most = float(np.median(np.sqrt(np.maximum(np.diagonal(image.statistics.moments.covariance), 0))))
         if self.sigma is not None and self.sigma > BEYOND * most:
             raise UsageError(
-                f"--sigma {self.sigma:g} is more than the whole standard deviation of half of the bands of {image.path} "
-                f"or more: give it in physical units, after the file's scale, and below {most:.3g}."
+                f"--sigma {self.sigma:g} is more than the whole standard deviation of half or more of the bands of "
+                f"{image.path}: give it in physical units, after the file's scale, and below {most:.3g}."
             )
         given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)

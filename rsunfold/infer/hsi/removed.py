@@ -41,7 +41,7 @@ class Removed:
         bands = len(image.bands)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.square = np.zeros(bands)
-        self.count = 0
+        self.count = np.zeros(bands, int)
         self.structure: list[tuple[int, list[float | None]]] = []
         self.spatial: list[tuple[int, Any, Any]] = []
         self.small: list[tuple[Spectra, Spectra]] = []
@@ -52,11 +52,12 @@ class Removed:
         rows, cols = (share * image.rows).astype(int), (np.roll(share[::-1], 1) * image.cols).astype(int)
         self.places = self.given or list(zip(rows.tolist(), cols.tolist(), strict=True))
 
-    def add(self, row: int, before: Spectra, after: Spectra, valid: NDArray[np.bool_]) -> None:
-        """Take the strip whose first row is ``row``: (bands that take part, h, cols) before and after."""
+    def add(self, row: int, before: Spectra, after: Spectra, valid: NDArray[np.bool_], lost: NDArray[np.bool_]) -> None:
+        """Take the strip whose first row is ``row``: (bands that take part, h, cols) before and after, the same where
+        samples are ``lost``."""
         gone = before - after
         self.square += np.einsum("bn,bn->b", gone[:, valid], gone[:, valid], dtype=np.float64)
-        self.count += int(valid.sum())
+        self.count += (valid & ~lost).sum(axis=(1, 2))
         if not self.with_pictures:
             return
         if valid.any():
@@ -81,7 +82,7 @@ class Removed:
     @property
     def rms(self) -> NDArray[np.float64]:
         """(bands that take part,): root mean square of what was removed from the valid pixels."""
-        return np.asarray(np.sqrt(self.square / max(1, self.count)))
+        return np.asarray(np.sqrt(self.square / np.maximum(1, self.count)))
 
     @property
     def autocorrelation(self) -> NDArray[np.float64]:

@@ -229,15 +229,29 @@ class _Passage:
             window = Window(row, 0, *found.shape[1:])
             stored = image.reader.read(window, scaled=False).data
             before, valid = image.read(window)
-            samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid))
-            self.removed.add(row, before, found, valid)
-            yield row, samples, valid, before - found
+            holes = image.meta.missing(stored)
+            samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid), holes)
+            lost = holes[image.bands]
+            found[lost] = before[lost]
+            self.removed.add(row, before, found, valid, lost)
+            gone = before - found
+            gone[lost] = np.nan
+            yield row, samples, valid, gone
 
     def _assembled(
-        self, stored: NDArray[Any], found: Spectra, valid: NDArray[np.bool_], known: NDArray[np.bool_]
+        self,
+        stored: NDArray[Any],
+        found: Spectra,
+        valid: NDArray[np.bool_],
+        known: NDArray[np.bool_],
+        holes: NDArray[np.bool_],
     ) -> NDArray[Any]:
-        """The samples to write: what the file holds, with denoised samples where a pixel is valid, and nodata where it
-        is not ``known``. ``found`` becomes what they say, which is what was removed less rounding and clipping."""
+        """The samples to write: what the file holds, with denoised samples where a pixel is valid and has some, and
+        nodata where it is not ``known``.
+
+        holes (bands of the file, h, cols) : samples that are missing, which stay so. ``found`` becomes what is written,
+        since rounding and clipping are part of what is removed.
+        """
         meta, bands = self.image.meta, self.image.bands
         if self.same:
             unmarked = select_bands(self.meta, bands).unmarked(stored[bands], known)
@@ -248,13 +262,13 @@ class _Passage:
             for k, band in enumerate(bands):
                 scale = meta.scales[band] if meta.scales else 1.0
                 offset = meta.offsets[band] if meta.offsets else 0.0
-                whole = self._quantised((found[k][valid].astype(np.float64) - offset) / scale)
-                stored[band][valid] = whole
+                here = valid & ~holes[band]
+                whole = self._quantised((found[k][here].astype(np.float64) - offset) / scale)
+                stored[band][here] = whole
                 # As the reader does it, so that what did not change leaves exactly nothing.
                 physical = np.result_type(self.dtype, np.float32).type
-                found[k][valid] = whole.astype(physical) * physical(scale) + physical(offset)
+                found[k][here] = whole.astype(physical) * physical(scale) + physical(offset)
             return stored
-        holes = meta.missing(stored)
         with np.errstate(over="ignore"):  # nodata may be a number that float32 has not
             out = stored.astype(np.float32)
         if self.scaled:
@@ -266,7 +280,8 @@ class _Passage:
             if math.isnan(self.nodata):
                 out[holes] = np.nan
         for k, band in enumerate(bands):
-            out[band][valid] = found[k][valid] = self._apart(found[k][valid].astype(np.float32))
+            here = valid & ~holes[band]
+            out[band][here] = found[k][here] = self._apart(found[k][here].astype(np.float32))
         return out
 
     def _apart(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -357,6 +372,8 @@ def _summary(
         "computed": plan.words,
         "valid_pixels": s.valid_pixels,
         "invalid_pixels_passed_through": s.invalid_pixels,
+        "pixels_that_lack_some_bands": s.partial,
+        "of_these_denoised": s.mended,
         "samples_clipped": passage.clipped if passage.same else None,
         "per_band": passage.removed.table(),
         "seconds": round(time.monotonic() - started, 3),
@@ -369,9 +386,13 @@ def _doubted(denoiser: Denoiser, image: SpectralImage) -> list[str]:
     times = denoiser.doubt(image)
     if 1 / DOUBTED <= times <= DOUBTED:
         return []
-    much, effect = (f"{times:.3g}", "signal is removed, too") if times > 1 else (f"1/{1 / times:.3g}", "noise is left")
+    much, effect = (
+        (f"{times:.3g} times the", "signal is removed, too")
+        if times > 1
+        else (f"1/{1 / times:.3g} of the", "noise is left")
+    )
     return [
-        f"--sigma {denoiser.sigma:g} is {much} of the noise that the median band seems to have, so that {effect}: check "
+        f"--sigma {denoiser.sigma:g} is {much} noise that the median band seems to have, so {effect}: check "
         "that it is in physical units, after the file's scale, or leave it out"
     ]
 

@@ -416,3 +416,33 @@ def test_swapped_axes_of_a_container_are_refused(clean, tmp_path):
             InputError, match=rf"the {axis} of .*{name}\.h5 look like its spectral axis.*\(bands, rows, "
         ):
             SpectralImage(str(tmp_path / f"{name}.h5"))
+
+
+@pytest.mark.parametrize("strip", [3, 24])
+def test_pixels_that_lack_some_bands_are_mended(noisy, strip, monkeypatch):
+    monkeypatch.setattr(module, "STRIP_BYTES", 4 * 16 * 20 * strip)
+    data, dead = noisy.copy(), np.zeros(noisy.shape, bool)
+    dead[np.arange(16), :, np.random.default_rng(0).permutation(16)] = True  # detectors
+    data[dead] = data[:, 5, 19] = np.nan
+    image = SpectralImage(ArrayReader(data), near=True, mend=True)
+    s = image.statistics
+    assert (s.valid_pixels, s.partial, s.mended) == (479, 16 * 24, 16 * 24) and (s.lacking == 24).all()
+    whole, valid = image.read(image.whole)
+    assert np.isfinite(whole).all() and valid.sum() == 479
+    np.testing.assert_array_equal(whole[:, valid][~dead[:, valid]], noisy[:, valid][~dead[:, valid]])
+    for window in (Window(0, 0, 24, 3), Window(7, 4, 2, 16)):
+        np.testing.assert_allclose(image.read(window)[0], whole[:, *window.slices], atol=1e-6)
+    assert "were processed as their other bands tell" in image.remarks()[0]
+
+
+def test_pixels_that_lack_some_bands_are_told(noisy):
+    """Dark pixels of whole numbers whose samples are the nodata value."""
+    data = np.rint(abs(noisy) * 900).astype(np.uint16) + 1
+    data[12:, 3:, 3:5] = data[5, 3, 3] = 0
+    image = opened(data, nodata=0)
+    (remark,) = image.remarks()
+    assert image.statistics.partial == 42 and image.statistics.mended == 0
+    assert remark.startswith("9% of the pixels with data lack some bands, most of them band(s) 13, 14, 15, 16, 6: 0, ")
+    assert remark.endswith("42 took no part")
+    data[12:, 4:, 3:5] = 7
+    assert not opened(data, nodata=0).remarks()  # few
