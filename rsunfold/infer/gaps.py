@@ -86,8 +86,8 @@ class Mender:
 def _conditional(P: Real, x: Real, lost: Mask) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], Real]]:
     """(bands, spectra, conditional means (bands, spectra)) for each set of bands that spectra x (bands, n) lack.
 
-    P : the inverse of the covariance: the mean of x_m given the others, x_o, is -P_mm^-1 P_mo x_o. What is lost of x is
-    taken for 0 whatever it holds.
+    P : the inverse of the covariance: the mean of x_m given the others, x_o, is -P_mm^-1 P_mo x_o. What x holds
+    where it is lost does not matter.
     """
     sets, which = np.unique(np.packbits(lost, axis=0), axis=1, return_inverse=True)
     order = np.argsort(which.ravel(), kind="stable")
@@ -95,5 +95,5 @@ def _conditional(P: Real, x: Real, lost: Mask) -> Iterator[tuple[NDArray[np.intp
     for where in np.split(order, ends[:-1]):
         m = lost[:, where[0]]
         if m.any():
-            some = np.flatnonzero(m)
-            yield some, where, -np.linalg.solve(P[np.ix_(m, m)], P[np.ix_(m, ~m)] @ x[np.ix_(~m, where)])
+            told = np.linalg.solve(P[np.ix_(m, m)], P[np.ix_(m, ~m)] @ x[np.ix_(~m, where)])
+            yield np.flatnonzero(m), where, np.asarray(-told, np.float64)

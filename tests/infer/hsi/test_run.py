@@ -511,7 +511,7 @@ def test_the_residual_is_what_was_removed(noisy, make, write, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "same"])
-@pytest.mark.parametrize("model", [*MODELS, "star-net-s"])
+@pytest.mark.parametrize("model", MODELS)
 def test_samples_that_are_missing_stay_so_and_the_others_are_denoised(model, dtype, large, make, write, tmp_path):
     """No pixel has all bands."""
     counts = np.rint(large[:, :60, :64] * 5000).astype(np.int16)
