@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.metrics import cohen_kappa_score, normalized_mutual_info_score, recall_score
 
 from rsunfold.errors import InputError, UsageError
 from rsunfold.metrics.features import (
     FORMULAS,
+    _predict,
+    _split,
+    _tile_split,
     agreement,
     classification,
     clustering,
@@ -51,9 +55,15 @@ class TestClustering:
         plain, greedy = (np.mean(clustering(X, y, range(15), plain=p)["acc"]) for p in (True, False))
         assert plain < greedy - 0.02
 
+    def test_a_seed_is_one_greedy_start(self):
+        X, y = groups(spread=0.5)
+        one = [clustering_accuracy(y, KMeans(4, n_init=1, random_state=s).fit(X).labels_) for s in range(8)]
+        assert clustering(X, y, range(8), plain=False)["acc"] == pytest.approx(one)
+
     def test_fewer_distinct_samples_than_classes(self):
         X = np.repeat([[0.0], [1.0]], 6, axis=0)
-        assert np.mean(clustering(X, np.arange(12) % 3, [0])["acc"]) <= 1
+        found = clustering(X, np.arange(12) % 3, [0])
+        assert found["acc"] == pytest.approx([1 / 3]) and found["nmi"] == pytest.approx([0], abs=1e-9)
 
     def test_bad_input(self):
         X, y = groups()
@@ -120,7 +130,24 @@ class TestClassification:
 
     def test_units_do_not_matter(self):
         X, y = groups(spread=0.3)
-        assert classification(X, y, 0.3, [0, 1]) == classification(X * [1e4, 1e4] - 7e4, y, 0.3, [0, 1])
+        assert classification(X, y, 0.3, [0, 1]) == classification(X * [1e4, 1e-3] - 7e4, y, 0.3, [0, 1])
+
+    def test_test_samples_have_no_part_in_the_units(self):
+        X, y = groups(60, spread=0.3)
+        y = np.unique(y, return_inverse=True)[1]
+        train = _split(y, 0.2, 0)
+        far = X.copy()
+        far[np.flatnonzero(~train)[:40]] += [300, 0]
+        np.testing.assert_array_equal(_predict(far, y, train, 0)[40:], _predict(X, y, train, 0)[40:])
+
+    def test_copies_of_features_change_nothing(self):
+        X, y = groups(60, spread=0.3)
+        assert classification(np.tile(X, (1, 64)), y, 0.2, [0]) == classification(X, y, 0.2, [0])
+
+    def test_every_seed_draws_its_own_samples(self):
+        y = np.arange(120) // 30
+        assert (_split(y, 0.2, 0) != _split(y, 0.2, 1)).any()
+        assert (_tile_split(y, np.arange(120) // 5, 0.5, 0) != _tile_split(y, np.arange(120) // 5, 0.5, 1)).any()
 
     def test_by_tile_a_feature_that_names_the_tile_is_no_use(self):
         rng = np.random.default_rng(0)
