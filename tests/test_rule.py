@@ -86,6 +86,12 @@ def test_numbers_of_numpy_are_compared_as_those_of_python():
     assert json.dumps(Rule(np.float32(0.5), np.float64(0.7)).as_dict())
 
 
+def test_a_target_may_have_as_many_pixels_as_are_allowed():
+    score = np.zeros((8, 8), np.float32)
+    score[2:4, 2:4] = 0.9
+    assert [Rule(0.5, max_area=n).detected(score, score >= 0).sum() for n in (3, 4)] == [0, 4]
+
+
 def test_detected_pixels_are_those_of_candidates_that_are_sure():
     score = np.full((40, 200), 0.01)
     score[5:7, 5:7], score[20, 20], score[5, 150:153] = 0.97, 0.9, 0.93
