@@ -1,5 +1,8 @@
 """What is asked for of memory and devices, and what is there."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -30,16 +33,16 @@ def test_sizes_that_are_none(text):
         parse_memory(text)
 
 
-def test_default_is_what_is_held_and_half_of_what_is_free(monkeypatch):
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Free", (), {"available": 10**6})())
-    held = resident()
-    assert held > 10**7
-    assert parse_memory(None) == pytest.approx(held + 5 * 10**5, rel=0.05)
+@pytest.mark.parametrize(("free", "in_group"), [(600, math.inf), (1000, 600)])
+def test_default_is_what_is_held_and_half_of_what_is_free_in_the_group(monkeypatch, free, in_group):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    monkeypatch.setattr("rsunfold.infer.device.left_in_groups", lambda: in_group)
+    monkeypatch.setattr("rsunfold.infer.device.resident", lambda: 100)
+    assert parse_memory(None) == 100 + 300
 
 
-def test_the_default_budget_stays_within_the_group(monkeypatch):
-    monkeypatch.setattr("rsunfold.infer.device.left_in_groups", lambda: 10**6)
-    assert parse_memory(None) == pytest.approx(resident() + 5 * 10**5, rel=0.05)
+def test_what_is_held_is_counted_in_bytes():
+    assert 10**7 < resident() < 10**11
 
 
 @pytest.fixture
