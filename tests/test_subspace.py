@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import spectral
 from scipy.ndimage import gaussian_filter
+from skimage.restoration import denoise_nl_means
 
 from rsunfold.errors import InputError
 from rsunfold.moments import Moments
@@ -16,7 +17,17 @@ from rsunfold.noise import (
     spatial_noise,
     without_own_signal,
 )
-from rsunfold.subspace import CENTRE, LEAST, MOST, SQUARES, hysime, signal_subspace, smooth, subspace_of
+from rsunfold.subspace import (
+    CENTRE,
+    LEAST,
+    MOST,
+    SQUARES,
+    hysime,
+    published_subspace,
+    signal_subspace,
+    smooth,
+    subspace_of,
+)
 
 BANDS, RANK, SIDE = 100, 5, 64
 
@@ -653,6 +664,18 @@ class TestHySime:
         rank, basis, *_ = self.of(with_noise(0.003), 0.003)
         E, signal = basis[:, :rank], spectra_of()
         assert np.linalg.norm(signal - E @ (E.T @ signal)) < 0.01 * np.linalg.norm(signal)
+
+
+def test_the_published_subspace_is_that_of_the_published_scripts():
+    """Of the cube divided by its maximum, smoothed by non-local means whose strengths are in that unit."""
+    cube = 2000 * with_noise(0.03, bands=16, rank=3, side=32).astype(np.float32)
+    found = published_subspace(cube, np.ones((32, 32), bool))
+    y = (cube / cube.max()).astype(np.float64)
+    means = {"patch_size": 7, "patch_distance": 9, "h": 0.08, "fast_mode": True, "channel_axis": 0}
+    x = denoise_nl_means(y, sigma=spatial_noise(y).mean(), **means).reshape(16, -1)
+    rank, basis = hysime(x @ x.T / x.shape[1], np.diag(regression_noise(np.cov(x, bias=True)) ** 2))
+    assert found.rank == rank and (found.mean == 0).all() and (found.sigma == cube.max()).all()
+    np.testing.assert_allclose(np.abs(found.A.T @ basis[:, :rank]), np.eye(rank), atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 3000), (50, 60)])

@@ -93,7 +93,7 @@ def as_published(net: SMDSNet, Y: Tensor, A: Tensor) -> Tensor:
 
 def test_the_published_checkpoint_gives_what_the_published_code_gave(shared, tmp_path, block):
     net, record = imported(shared, tmp_path, SMDS_FILE)
-    assert record.arch == {**PAPER, "squared": False}
+    assert record.arch == {**PAPER, "squared": False} and record.published
     assert record.scaling == SPEC.scaling != SPEC.needs
     with torch.inference_mode():
         found = net(block["noisy"], block["basis"])[0]
