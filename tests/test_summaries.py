@@ -64,13 +64,14 @@ def test_the_crs_is_that_of_ground_control_points_where_these_place_the_image(tm
         assert found.summary["crs"] == "EPSG:32633"
 
 
+@pytest.mark.parametrize("scales", [(), (1e-4,) * 12])
 @pytest.mark.parametrize(("spread", "told"), [(0.2, True), (3.0, False)])
-def test_rounding_that_adds_what_was_removed_is_told(tmp_path, spread, told):
+def test_rounding_that_adds_what_was_removed_is_told(tmp_path, spread, told, scales):
     source, rng = tmp_path / "a.tif", np.random.default_rng(0)
     row, col = np.mgrid[:30, :32]
     cube = 100 + 20 * np.sin(np.arange(12)[:, None, None] / 4 + row / 9) + 10 * np.cos(col / 7)
     cube = np.round(cube + rng.normal(0, spread, cube.shape)).astype(np.uint8)
-    with RasterWriter(source, bands=12, rows=30, cols=32, dtype=np.uint8, meta=Meta()) as raster:
+    with RasterWriter(source, bands=12, rows=30, cols=32, dtype=np.uint8, meta=Meta(scales=scales)) as raster:
         raster.write(cube)
     for dtype in ("same", "float32"):
         options = DenoiseOptions(dtype=dtype)

@@ -7,8 +7,10 @@ import pytest
 import rasterio
 import scipy.io
 import spectral.io.envi
+import torch
 
 import rsunfold
+from rsunfold import weights
 from rsunfold.cube import Meta
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.infer import spectral as image_module
@@ -19,6 +21,8 @@ from rsunfold.infer.hsi.run import Options, denoise_array, denoise_file, target_
 from rsunfold.infer.tiles import Plan
 from rsunfold.io import RasterWriter, open_cube
 from rsunfold.io.memory import ArrayReader
+from rsunfold.registry import get_model
+from rsunfold.subspace import published_subspace
 
 from .conftest import SIGMA
 
@@ -463,6 +467,26 @@ def test_tiles_give_the_whole_image(model, side, large, make, monkeypatch):
     np.testing.assert_array_equal(tiles.valid, whole.valid)
 
 
+def test_halves_of_a_window_give_the_whole(large, make, monkeypatch):
+    """Where a GPU has too little memory for it."""
+    for each in (image_module, denoiser_module):
+        monkeypatch.setattr(each, "MOSAIC_SIDE", 32)
+    data, denoiser = large[:, :, :10], make("star-net")
+    whole = denoised(data, denoiser)
+    forward, sides = denoiser.net.forward, []
+
+    def little(y, *rest):
+        sides.append(y.shape[1])
+        if y.shape[1] == 150:
+            raise torch.OutOfMemoryError
+        return forward(y, *rest)
+
+    monkeypatch.setattr(denoiser.net, "forward", little)
+    halves = denoised(data, denoiser)
+    assert len(sides) == 4 and 150 in sides  # the mosaic, the whole and its halves
+    np.testing.assert_allclose(halves.data, whole.data, atol=1e-4 * SIGMA)
+
+
 def test_a_small_budget_makes_tiles(large, make):
     denoiser = make()
     whole = denoised(large, denoiser)
@@ -665,6 +689,20 @@ def test_paths(noisy, write, make, tmp_path):
     np.testing.assert_array_equal(found.data, denoised(noisy, make()).data)
     with pytest.raises(UsageError, match="nodata applies to arrays only"):
         rsunfold.denoise_hsi(source, model="fasthyde", nodata=0)
+
+
+def test_published_weights_denoise_as_their_scripts_do(noisy, make, tmp_path):
+    """What their authors trained is given the cube divided by its maximum, not whitened spectra."""
+    spec = get_model("smds-net")
+    net = spec.build(**spec.sizes["tiny"]).eval()
+    path = tmp_path / "a.safetensors"
+    weights.save(path, net, weights.WeightRecord(name="a", model="smds-net", arch=net.arch, bands=None, published=True))
+    done = denoised(noisy, make("smds-net", weights=str(path), device="cpu"))
+    A = published_subspace(noisy, np.ones(noisy.shape[1:], bool)).A.astype(np.float32)
+    with torch.inference_mode():
+        found = net(torch.from_numpy(noisy / noisy.max()), torch.from_numpy(A))[0].numpy()
+    np.testing.assert_allclose(done.data, found * noisy.max(), atol=1e-3 * SIGMA)
+    assert done.summary["noise"] == "as in the published scripts"
 
 
 def test_weights_that_do_not_belong(tiny, star):

@@ -323,6 +323,13 @@ def test_one_number_in_a_few_bands_says_nothing(noisy):
     assert not opened(data).fills
 
 
+def test_one_number_in_every_band_says_nothing_where_no_pixel_has_it_in_all(noisy):
+    data = noisy.copy()
+    for band in range(16):
+        data[band, band] = -9999
+    assert not opened(data).fills
+
+
 def test_lamps_that_saturate_and_single_pixels_are_data(noisy):
     counts = (noisy * 900).astype(np.uint16)
     counts[:, :2, :2] = 65535  # less than a hundredth
@@ -375,6 +382,14 @@ def test_axes_of_hard_scenes(shared):
     gains = (1 + 0.02 * rng.standard_normal((100, 1, 80))) * np.linspace(0.3, 0.6, 100)[:, None, None]
     assert spectral_axis(gains * (1 + 0.01 * rng.standard_normal((1, 80, 80)))) is None
     assert spectral_axis(mixed[:15].transpose(1, 0, 2)) is None
+
+
+def test_the_origin_is_where_0_lies(noisy):
+    data = noisy.copy()
+    data[3, 5, 6] = 0
+    image = opened(data)
+    assert image.scaled(Window(0, 0, 24, 20))[0][3, 5, 6] == pytest.approx(image.scene().origin, rel=1e-5)
+    assert 0.1 < image.scene().origin < 0.9
 
 
 @pytest.mark.parametrize(("dtype", "unit"), [(np.int32, 20000), (np.int64, 20000), (np.float64, 1)])
