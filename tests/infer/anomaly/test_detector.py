@@ -9,7 +9,6 @@ import torch
 
 from rsunfold.cube import Meta
 from rsunfold.errors import DeviceError, InputError, UsageError
-from rsunfold.infer.anomaly import detector as module
 from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of
 from rsunfold.infer.anomaly.priors import PRIORS, AttributeProfile, edge_preserving, guide_of, small_object
 from rsunfold.infer.anomaly.run import Options, detect_array
@@ -141,7 +140,7 @@ def test_each_prior_is_its_function(prior, scene, make):
         "attribute-profile": lambda: rx(AttributeProfile(whole, 20)(cube)),
         "kernel": lambda: np.sqrt(plain * np.sqrt(get_model("kernel-rx").build().fit(whole)(cube, everywhere))),
         "small-object": lambda: small_object(plain, 20),
-        "edge-preserving": lambda: edge_preserving(plain, guide_of(whole)(cube)[0] / module.GUIDE_SPREAD, everywhere),
+        "edge-preserving": lambda: edge_preserving(plain, guide_of(whole)(cube)[0] / 8, everywhere),
     }[prior]()
     found = scored(scene.cube, make("rx", priors=[prior])).score
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.max()))
@@ -190,8 +189,8 @@ def test_invalid_pixels_are_nan_and_without_influence(name, kind, scene, make):
     def run(fill: float):
         cube = scene.cube.copy()
         if kind == "nodata":
-            cube[:, holes] = -9999
-            return scored(cube, make(name, options=tiny(name)), nodata=-9999)
+            cube[:, holes] = fill
+            return scored(cube, make(name, options=tiny(name)), nodata=fill)
         if kind == "nan":
             cube[:, holes] = fill
             cube[2, holes] = np.nan
@@ -204,6 +203,16 @@ def test_invalid_pixels_are_nan_and_without_influence(name, kind, scene, make):
     np.testing.assert_array_equal(first.valid, ~holes)
     np.testing.assert_array_equal(first.score, second.score)
     assert (first.score[~holes] >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["rx", "kernel-rx", "rpca"])
+def test_what_fills_holes_is_in_no_statistics(name, scene, make):
+    """A pixel's score depends on the statistics alone: without a part of the image they are those of the rest."""
+    cube = scene.cube.copy()
+    cube[:, 20:] = np.nan
+    rest = scored(scene.cube[:, :20], make(name, options=tiny(name))).score
+    found = scored(cube, make(name, options=tiny(name))).score[:20]
+    np.testing.assert_allclose(found, rest, rtol=1e-3, atol=1e-4 * float(rest.max()))
 
 
 def test_holes_do_not_hide_objects(scene, make):

@@ -184,6 +184,19 @@ def test_somebody_elses_scores(suffix, two, mats, scores):
     assert done.about["theirs"]["model"] == "theirs" and len(done.rows()) == 1
 
 
+def test_pixels_of_unknown_truth_count_for_nothing(two, scores, write, tmp_path):
+    scene, known = two["a"], np.ones((30, 34), bool)
+    known[20:] = False
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    write(images / "a.tif", scene.cube)
+    write(masks / "a.tif", np.where(known, scene.truth, 9)[None].astype(np.uint8), nodata=9)
+    score = np.where(known, 0, 5) + np.random.default_rng(0).random(known.shape) + scene.truth
+    (run,) = evaluate_files(scenes_in(images, masks), scores("theirs", {"a": score}), pfa=0.05).runs
+    assert run["figures"] == detection(score, scene.truth, known) and run["figures"]["left_out_pixels"] == 10 * 34
+
+
 def test_scores_in_double_precision_stay_apart(two, mats, scores):
     """Differences that float32 does not have decide as they should, and none is too large."""
     for scale in (1e-9, 1e20):

@@ -65,6 +65,13 @@ def test_tiles_give_the_whole_image(name, priors, large, make, monkeypatch):
     np.testing.assert_array_equal(tiles.valid, whole.valid)
 
 
+@pytest.mark.parametrize("prior", ["small-object", "edge-preserving"])
+def test_the_last_priors_leave_no_seams(prior, large, make, monkeypatch):
+    whole = scored(large, make("rx", priors=[prior])).score
+    monkeypatch.setattr(module, "POST_TILE", 27)
+    np.testing.assert_allclose(scored(large, make("rx", priors=[prior])).score, whole, rtol=1e-4, atol=1e-5)
+
+
 def test_tiles_with_an_attribute_profile(large, make, monkeypatch):
     """Of a small image its statistics come from all pixels, of a large one from windows."""
     whole = scored(large, make(object_size=8, options={"epochs": 1}))
