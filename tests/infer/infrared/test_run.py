@@ -3,12 +3,14 @@
 import csv
 import errno
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
 import spectral
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.errors import NotGeoreferencedWarning
@@ -545,6 +547,16 @@ def test_a_budget_that_cannot_be_met(tmp_path, tiny):
     ):
         detect_file(str(source), "a", tmp_path / "out", detector, PLAIN)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("error", "refused"), [(0.0, False), (4.0, True), (np.nan, True)])
+def test_half_precision_that_changes_the_score_is_refused(error, refused, tiny, monkeypatch):
+    detector = Detector("l-rpcanet", weights=str(tiny.path), device="cpu", memory="8GB")
+    detector.half = True
+    wrong = {True: error * tiny.temperature, False: 0.0}
+    monkeypatch.setattr(detector, "net", lambda x: (x + wrong[torch.is_autocast_enabled("cpu")], None))
+    with pytest.raises(DeviceError, match="half precision changes the score by") if refused else nullcontext():
+        detector._logits(torch.zeros(1, 1, 4, 4))
 
 
 def test_the_budget_does_not_shrink_from_image_to_image(tiny, monkeypatch):
