@@ -225,11 +225,13 @@ def test_card_says_what_the_record_says(learned):
     assert recipe["optim"]["steps"] == 80 and recipe["arch"].items() <= record.arch.items()
 
 
-def test_the_average_follows_the_network(data, tmp_path):
-    made = trainer(tiny_recipe(2, 100), data, tmp_path)
+@pytest.mark.parametrize(("step", "decay"), [(0, 2 / 11), (1000, 0.8)])
+def test_the_average_follows_the_network(data, tmp_path, step, decay):
+    """(1 + step) / (10 + step), at most as the recipe says: short runs forget their start."""
+    made = trainer(tiny_recipe(2000, 1000), data, tmp_path)
+    made.step = step
     start = {k: v.clone() for k, v in made.net.state_dict().items()}
     made._one(made.net)
-    decay = 2 / 11  # (1 + step) / (10 + step): short runs forget their start
     for name, value in made.ema.state_dict().items():
         now = made.net.state_dict()[name]
         expected = decay * start[name] + (1 - decay) * now if now.is_floating_point() else now
@@ -246,6 +248,16 @@ def test_earlier_stages_are_supervised_where_the_recipe_says(data, tmp_path):
     fresh.net(image, keep=record, reconstruct=True)
     first = soft_iou_loss(record.stages[0]["T"], truth).item()
     assert loss(0.5) - loss(0.0) == pytest.approx(0.5 * first, rel=1e-4)
+
+
+def test_hard_pixels_weigh_as_the_recipe_says_from_the_first_to_the_last_step(data, monkeypatch):
+    seen = []
+    monkeypatch.setattr("rsunfold.train.infrared.task.infrared_loss", lambda *_, pixel, **__: seen.append(pixel))
+    recipe = dataclasses.replace(tiny_recipe(100, 100), loss=Loss(pixel=(0.1, 0.5)))
+    task = InfraredTask(recipe, data, CPU)
+    for step in (0, 50, 100):
+        task.loss(lambda image, **_: (image, image), step, 1, 0)
+    assert seen == pytest.approx([0.1, 0.3, 0.5])
 
 
 def test_weights_are_kept_only_when_validation_improves(data, tmp_path):

@@ -170,6 +170,20 @@ def test_the_network_runs_in_the_precision_of_the_recipe(load, tmp_path, monkeyp
     assert types == [getattr(torch, precision)]
 
 
+def test_gradients_are_clipped(load, tmp_path):
+    made, _ = train(load(f"{TOML}clip = 0.01\n"), tmp_path, minutes=0)
+    made._one(made.net)
+    found = nn.utils.get_total_norm([p.grad for p in made.net.parameters()])
+    assert float(found) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_each_process_draws_its_own_share(load, tmp_path):
+    made, _ = train(load(TOML), tmp_path, minutes=0)
+    made.world, made.rank = 2, 1
+    made._one(made.net)
+    assert made.task.seen == [(0, 2, 1)]
+
+
 def test_every_parameter_is_trained_as_what_it_is(load, tmp_path):
     made, _ = train(load(TOML), tmp_path, minutes=0)
     names = {id(p): n for n, p in made.net.named_parameters()}

@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.io import savemat
 
 from rsunfold.errors import InputError
 from rsunfold.simulate.noise import KINDS
+from rsunfold.subspace import Subspace, subspace_of
+from rsunfold.train.hyperspectral import data as module
 from rsunfold.train.hyperspectral.data import WHITE, CleanCube, NoisyCrops, read_cubes
 from rsunfold.train.hyperspectral.recipe import Augment, Data, Noise
 
@@ -50,6 +53,49 @@ def test_crops_are_whitened_and_have_their_subspace(kind, robust):
         torch.testing.assert_close(item.A.mT @ item.A, torch.eye(item.A.shape[1]), atol=1e-5, rtol=0)
         if kind == "iid" and not robust and bands >= 9:
             assert 0.7 < float((item.noisy - item.clean).std()) < 1.4
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[tuple[np.ndarray, np.ndarray | None, Subspace]]:
+    """(noisy, the noise that was told or None, subspace) of the scenes from which crops are cut."""
+    seen = []
+
+    def keep(noisy, *, sigma, robust):
+        seen.append((noisy, sigma, subspace_of(noisy, sigma=sigma, robust=robust)))
+        return seen[-1][2]
+
+    monkeypatch.setattr(module, "subspace_of", keep)
+    return seen
+
+
+def test_lines_are_taken_off_where_they_are(drawn):
+    made = crops(noise=Noise(kinds={"case2": 1.0}), robust=True)
+    striped = 0
+    for i in range(12):
+        found = made.item(0, i).noisy.numpy()
+        noisy, _, subspace = drawn[-1]
+        striped += subspace.lines is not None
+        whole = sliding_window_view(subspace.whiten(noisy, np.arange(noisy.shape[2])), (10, 10), (1, 2))
+        assert np.isclose(whole, found[:, None, None], atol=1e-4).all((0, 3, 4)).sum() == 1
+    assert striped > 3
+
+
+@pytest.mark.parametrize("known", [0.0, 1.0])
+def test_the_noise_is_told_where_the_recipe_says(drawn, known):
+    made = crops(noise=Noise(kinds={"iid": 1.0}, sigma=(25.5, 25.5), known=known))
+    for i in range(3):
+        made.item(0, i)
+    for noisy, sigma, _ in drawn:
+        assert sigma == pytest.approx(np.full(len(noisy), 0.1)) if known else sigma is None
+
+
+def test_chosen_bands_stay_in_order_and_brightness_varies():
+    ramp = np.linspace(0.1, 1, 12, dtype=np.float32)[:, None, None] * np.ones((20, 22), np.float32)
+    made = NoisyCrops([CleanCube("ramp", ramp)], AUGMENT, Noise(), Data(least_bands=4), 0, robust=False)
+    scenes = [made._scene(np.random.default_rng(k))[:, 0, 0] for k in range(30)]
+    assert len({len(x) for x in scenes}) > 3 and all((np.diff(x) > 0).all() for x in scenes)
+    brightest = [x[-1] for x in scenes if len(x) == 12]
+    assert 0.3 <= min(brightest) < 0.5 and 0.8 < max(brightest) <= 1
 
 
 def test_weights_decide_how_often_a_cube_is_drawn():

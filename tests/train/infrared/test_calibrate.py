@@ -29,14 +29,15 @@ def test_temperature_of_simulated_logits(temperature):
     assert temperature_of([result(temperature * z, truth)]) == pytest.approx(temperature, rel=0.05)
 
 
-def test_temperature_leaves_out_invalid_pixels():
+@pytest.mark.parametrize("part", ["valid", "known"])
+def test_temperature_leaves_out_what_does_not_count(part):
     rng = np.random.default_rng(1)
     z = rng.normal(0, 2, (100, 400))
     truth = rng.random(z.shape) < expit(z)
-    valid = np.ones(z.shape, bool)
-    valid[:, 200:] = False
-    spoiled = np.where(valid, 3 * z, -50 * (2 * truth - 1))
-    assert temperature_of([result(spoiled, truth, valid=valid)]) == pytest.approx(3, rel=0.06)
+    counted = np.ones(z.shape, bool)
+    counted[:, 200:] = False
+    spoiled = np.where(counted, 3 * z, -50 * (2 * truth - 1))
+    assert temperature_of([result(spoiled, truth, **{part: counted})]) == pytest.approx(3, rel=0.06)
 
 
 def test_threshold_separates_what_can_be_separated():

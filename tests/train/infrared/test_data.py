@@ -225,7 +225,7 @@ def test_what_does_not_count_is_marked_and_no_target(part):
     """An L-shaped target that is known, beside a brighter one that is not."""
     image, truth = scene(0)
     image, truth, counted = image.copy(), truth.copy(), np.ones_like(truth)
-    image[:6, :6], truth[:6, :6], counted[:7, :7] = 0.98, True, False
+    image[:6, 18:24], truth[:6, 18:24], counted[:7, 17:25] = 0.98, True, False
     images, full = [labelled("a/x", image, truth, **{part: counted})], replace(PLAIN, contrast=0.0, brightness=0.0)
     made = Crops(images, replace(full, paste=0.0), {}, 0, torch.device("cpu"))
     assert len(made.centres[0]) == 1 and len(made.chips) == 1
