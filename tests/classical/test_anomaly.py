@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rsunfold import detect_anomaly
+from rsunfold.classical import lrasr
 from rsunfold.classical.crd import CRD
 from rsunfold.classical.kernel_rx import KernelRX
 from rsunfold.classical.local_rx import LocalRX
@@ -322,8 +323,10 @@ class TestLRASR:
     def test_the_parts_add_up_and_the_multipliers_keep_their_bound(self):
         cube = background(10, 20, 20)
         X = cube.reshape(10, -1)
-        found = represent(X, dictionary(X, 4, 6, 0), 0.1, 0.5)
+        D = dictionary(X, 4, 6, 0)
+        found = represent(X, D, 0.1, 0.5)
         assert found.residuals[-1] < 2e-3
+        assert np.linalg.norm(X - D @ found.Z - found.E) < 2e-3 * np.linalg.norm(X)
         assert norms(found.Y).max() < 0.5 * 1.001
         apart = norms(found.E) > 0
         np.testing.assert_allclose(norms(found.Y)[apart], 0.5, rtol=1e-3)
@@ -334,6 +337,44 @@ class TestLRASR:
         D = dictionary(X, 4, 6, 0)
         X[:, 111] = np.linspace(0.9, 0, 10) ** 3
         assert norms(represent(X, D, 0.1, 0.5).E).argmax() == 111
+
+    @pytest.mark.parametrize(("beta", "lam"), [(0.1, 0.5), (0, 0.5), (1, 0.5)])
+    def test_it_reaches_the_minimum(self, beta, lam):
+        """Below which nothing is: <X, Y> where |Y_j| <= lam and D'Y = A + B, |A|_2 <= 1, |B_ij| <= beta."""
+        cube = background(10, 10, 15)
+        cube[:, 4, 7] = np.linspace(0.9, 0, 10) ** 3
+        X = 2 * cube.reshape(10, -1)
+        D = dictionary(X, 3, 5, 0)
+        E, Y, A = solved_at_length(X.astype(float), D.astype(float), beta, lam)
+        bound = (X * Y).sum() / max(1, np.linalg.norm(A, 2))
+        found = represent(X, D, beta, lam)
+        rest = norms(X - D @ found.Z).sum()
+        objective = np.linalg.norm(found.Z, "nuc") + beta * np.abs(found.Z).sum() + lam * rest
+        assert 0.999 * bound < objective < 1.01 * bound
+        assert np.corrcoef(norms(found.E), norms(E))[0, 1] > 0.99
+
+    def test_iterations_that_do_not_suffice_are_told(self, monkeypatch):
+        monkeypatch.setattr(lrasr, "ITERATIONS", 3)
+        X = background(10, 20, 20).reshape(10, -1)
+        with pytest.warns(RuntimeWarning, match="stopped after 3 iterations"):
+            represent(X, dictionary(X, 4, 6, 0), 0.1, 0.5)
+
+
+def solved_at_length(X, D, beta, lam, mu=2.0, iterations=600):
+    """E, Y and A of ADMM with one penalty that is kept; |Y_j| <= lam, and the entries of D'Y - A are at most beta."""
+    inverse = np.linalg.inv(D.T @ D + 2 * np.eye(D.shape[1]))
+    J, W, A, B = np.zeros((4, D.shape[1], X.shape[1]))
+    E, Y = X, np.zeros_like(X)
+    for _ in range(iterations):
+        Z = inverse @ (D.T @ (X - E + Y / mu) + J - A / mu + W - B / mu)
+        E = shrink_columns(X - D @ Z + Y / mu, lam / mu)
+        Y = Y + mu * (X - D @ Z - E)
+        U, s, V = np.linalg.svd(Z + A / mu, full_matrices=False)
+        J = (U * np.maximum(s - 1 / mu, 0)) @ V
+        A = A + mu * (Z - J)
+        W = Z + B / mu - np.clip(Z + B / mu, -beta / mu, beta / mu)
+        B = B + mu * (Z - W)
+    return E, Y, D.T @ Y - B
 
 
 class TestRPCA:
