@@ -6,8 +6,8 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,8 @@ class Trainer:
 
         Raises OutputError when ``out`` holds a run or its results already and ``resume`` is off, or cannot be written;
         InputError when the run there was made by another recipe, with other images or from other weights than ``start``
-        where that is given, the recipe needs weights to begin with and there are none, or the loss is no longer finite.
+        where that is given, the recipe needs weights to begin with and there are none, or the training diverges: then
+        the last checkpoint, whose weights are finite, stays.
         """
         end = time.monotonic() + 60 * minutes
         if self.start is None and not resume:
@@ -233,15 +234,16 @@ class Trainer:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 return by(*args, **options)
 
-        loss = self.task.loss(forward, self.step, o.batch // self.world, self.rank)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise InputError(
-                f"the loss is {value} at step {self.step + 1}; lower lr in the recipe, or check the images."
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.net.parameters(), o.clip)
+        with diverging(self.step + 1):
+            loss = self.task.loss(forward, self.step, o.batch // self.world, self.rank)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise FloatingPointError(f"the loss is {value}")
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            norm = float(nn.utils.clip_grad_norm_(self.net.parameters(), o.clip))
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"the norm of the gradient is {norm}")
         self.optimiser.step()
         self.step += 1
         mix(self.ema, self.net.state_dict(), 1 - min(o.ema, (1 + self.step) / (10 + self.step)))
@@ -254,7 +256,7 @@ class Trainer:
         if self.rank:
             return
         begun = time.monotonic()
-        with torch.inference_mode():
+        with torch.inference_mode(), diverging(self.step):
             kept = self._kept()
             verdict = self.task.validate(kept)
         self._log(verdict)
@@ -296,6 +298,10 @@ class Trainer:
             self.first.load_state_dict(state["first"])
 
     def _checkpoint(self) -> None:
+        with diverging(self.step):
+            for net in (self.net, self.ema):
+                if not all(bool(value.isfinite().all()) for value in net.state_dict().values()):
+                    raise FloatingPointError("the weights are not finite")
         if self.rank:
             return
         self.folder.keep_checkpoint(
@@ -318,6 +324,17 @@ class Trainer:
         self.losses.clear()
         if self.rank == 0:
             self.folder.log_row(self.step, self.seconds, self.lr_at(self.step), mean, verdict)
+
+
+@contextmanager
+def diverging(step: int) -> Iterator[None]:
+    """What is not finite within the block (FloatingPointError, LinAlgError) is the user's InputError: the training has
+    diverged at ``step``."""
+    try:
+        yield
+    except (FloatingPointError, torch.linalg.LinAlgError) as error:
+        what = str(error) if isinstance(error, FloatingPointError) else "a matrix of the network cannot be decomposed"
+        raise InputError(f"{what} at step {step}; lower lr in the recipe, or check the images.") from error
 
 
 def calculates_bfloat16(device: torch.device) -> bool:

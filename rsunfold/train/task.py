@@ -17,6 +17,7 @@ from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord
 
 Forward = Callable[..., Any]
+NOT_FINITE = "the network's output for a validation image is not finite"
 
 
 @dataclass(frozen=True)
@@ -96,4 +97,7 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def validate(self, net: Unrolled) -> Verdict:
-        """Judge ``net``, the averaged network, in evaluation and inference mode, on the images held out."""
+        """Judge ``net``, the averaged network, in evaluation and inference mode, on the images held out.
+
+        Raises FloatingPointError where its output is not finite.
+        """

@@ -603,13 +603,58 @@ def test_too_few_images(data, tmp_path):
         trainer(recipe, data, tmp_path)
 
 
-def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(data, tmp_path):
-    made = trainer(tiny_recipe(5, 100), data, tmp_path)
-    made.optimiser.param_groups[0]["params"][0].data.fill_(math.nan)
-    before = {k: v.clone() for k, v in made.ema.state_dict().items()}
-    with pytest.raises(InputError, match="the loss is nan at step 1; lower lr"):
+def no_loss(made: Trainer) -> None:
+    made.task.loss = lambda *args: torch.tensor(math.nan)
+
+
+def no_gradient(made: Trainer) -> None:
+    next(made.net.parameters()).register_hook(lambda gradient: gradient * math.inf)
+
+
+def no_decomposition(made: Trainer) -> None:
+    made.task.loss = lambda *args: torch.linalg.eigvalsh(torch.full((3, 3), math.nan)).sum()
+
+
+def no_weights(made: Trainer) -> None:
+    step = made.optimiser.step
+
+    def spoil() -> None:
+        step()
+        next(made.net.parameters()).data.fill_(math.inf)
+
+    made.optimiser.step = spoil
+
+
+def no_output(made: Trainer) -> None:
+    step = made.optimiser.step
+
+    def spoil() -> None:
+        step()
+        for p in made.net.parameters():
+            p.data.fill_(1e30)
+
+    made.optimiser.step = spoil
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (no_loss, "the loss is nan"),
+        (no_gradient, "the norm of the gradient is (nan|inf)"),
+        (no_decomposition, "a matrix of the network cannot be decomposed"),
+        (no_weights, "the weights are not finite"),
+        (no_output, "the network's output for a validation image is not finite"),
+    ],
+)
+def test_a_training_that_diverges_says_so_and_keeps_a_checkpoint_of_finite_weights(spoil, words, data, tmp_path):
+    made = trainer(tiny_recipe(5, 1), data, tmp_path)
+    spoil(made)
+    with pytest.raises(InputError, match=f"^{words} at step 1; lower lr in the recipe, or check the images.$"):
         made.run()
-    assert_same(before, dict(made.ema.state_dict()))
+    kept = checkpoint(tmp_path)
+    assert kept["step"] == int(spoil is no_output)
+    assert all(value.isfinite().all() for part in ("net", "ema") for value in kept[part].values())
+    assert not (tmp_path / "tiny.safetensors").exists()
 
 
 def test_a_batch_that_processes_cannot_share(data, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from rsunfold.subspace import subspace_of
 from rsunfold.train.hyperspectral.data import CleanCube, NoisyCrops, read_cubes, whitened
 from rsunfold.train.hyperspectral.recipe import HyperspectralRecipe
 from rsunfold.train.recipe import Recipe
-from rsunfold.train.task import Forward, TrainingTask, Verdict
+from rsunfold.train.task import NOT_FINITE, Forward, TrainingTask, Verdict
 from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord
 
@@ -105,6 +105,8 @@ class HyperspectralTask(TrainingTask):
         subspace = subspace_of(noisy, robust=self.robust)
         item = whitened(subspace, noisy, cube.data)
         found = net(item.noisy.to(self.device), item.A.to(self.device))[0]
+        if not bool(found.isfinite().all()):
+            raise FloatingPointError(NOT_FINITE)
         q = quality(cube.data, subspace.colour(found.cpu().numpy()))
         return {
             "noisy": quality(cube.data, noisy)["psnr"],

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from rsunfold.train.infrared.figures import figures_of, kept_of, results_of, tab
 from rsunfold.train.infrared.loss import infrared_loss, soft_iou_loss
 from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
-from rsunfold.train.task import Forward, TrainingTask, Verdict
+from rsunfold.train.task import NOT_FINITE, Forward, TrainingTask, Verdict
 from rsunfold.unfold.operators import MARGIN, dead_operators
 from rsunfold.unfold.unrolled import Record, TargetNetwork, Unrolled
 from rsunfold.weights import WeightRecord
@@ -191,6 +192,8 @@ class InfraredTask(TrainingTask):
     def validate(self, net: Unrolled) -> Verdict:
         """Calibrate on the images held out, whole and at native resolution, and measure there."""
         results = list(results_of(net, self.validation, self.device))
+        if not all(np.isfinite(logits).all() for _, logits in results):
+            raise FloatingPointError(NOT_FINITE)
         found = calibrate(results, self.max_area)
         figures = figures_of(results, found)
         by_set = {g: f["iou_pooled"] for g, f in figures.items() if f["targets"]}

@@ -130,6 +130,12 @@ def test_two_steps_lower_the_loss_and_leave_a_weight(model, data, tmp_path):
     assert "any number of bands, whitened" in card and "Validation cubes (two; not used for training)" in card
 
 
+def test_a_network_whose_output_is_not_finite_is_not_judged(data):
+    task = HyperspectralTask(recipe(), data, CPU)
+    with pytest.raises(FloatingPointError, match="output for a validation image is not finite"):
+        task.validate(lambda Y, A: (Y / 0, None))
+
+
 def test_a_run_is_resumed_bit_for_bit(data, tmp_path):
     whole = trainer(recipe(steps=3), data, tmp_path / "whole")
     assert whole.run() is True
