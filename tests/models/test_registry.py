@@ -261,6 +261,22 @@ def test_every_denoiser_keeps_the_contract(denoiser, bands, rank):
     torch.testing.assert_close(bases[-1] @ (bases[-1].mT @ flat), flat, rtol=1e-3, atol=1e-3)
 
 
+def test_a_window_gives_the_result_of_the_image_beyond_the_radius(denoiser, random_network):
+    """Tiles rely on it; infrared networks run by tiles in tests/infer/test_outofcore.py."""
+    net = random_network(denoiser.name).double()
+    m, stride = net.radius, net.stride
+    assert m % stride == 0, f"radius {m} of {denoiser.name} is no multiple of its stride {stride}"
+    rows, cols = m + stride + 9, m + 2 * stride + 7
+    Y, A = (x.double() for x in spectra(9, 9, rows, cols))
+    with torch.inference_mode():
+        whole, context = net(Y, A)
+        lower = net(Y[:, stride:, 2 * stride :], A, context)[0][:, m:, m:]
+        upper = net(Y[:, : rows - stride, : cols - stride], A, context)[0][:, :9, : stride + 7]
+    for part, expected in ((lower, whole[:, stride + m :, 2 * stride + m :]), (upper, whole[:, :9, : stride + 7])):
+        off = float((part - expected).abs().max() / expected.abs().max())
+        assert off < 1e-7, f"a window of {denoiser.name} is off by {off:.1g} beyond its radius of {m} pixels: raise it"
+
+
 def test_step_sizes_of_denoisers_are_some_of_their_parameters(denoiser):
     net = tiny(denoiser)
     steps, every = {id(p) for p in net.step_sizes()}, {id(p) for p in net.parameters()}
