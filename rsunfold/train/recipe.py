@@ -5,8 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
+
+NOT_IN_NAMES = '/\\<>:"|?*'
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+"""What files of Windows cannot be called."""
+LONGEST = 200
+"""Bytes of a name, to which extensions are added: file systems take 255."""
 
 
 @dataclass
@@ -72,8 +77,11 @@ class Recipe:
 
     def check(self) -> None:
         """Raise ValueError for a value of the right kind that no training can run with."""
-        if not self.name.strip() or Path(self.name).name != self.name or "\\" in self.name:
-            raise ValueError(f"name must be the plain name of a file, without folders, not {self.name!r}")
+        plain = self.name.strip() and self.name.isprintable() and not set(self.name) & set(NOT_IN_NAMES)
+        if not plain or self.name.endswith((".", " ")) or self.name.split(".")[0].upper() in DEVICES:
+            raise ValueError(f"name must be the plain name of a file, without folders, not {self.name[:40]!r}")
+        if len(self.name.encode()) > LONGEST:
+            raise ValueError(f"name must have at most {LONGEST} bytes, not {len(self.name.encode())}")
         o = self.optim
         check_values(
             counts={"steps": o.steps, "batch": o.batch, "validate_every": self.validate_every},
@@ -81,8 +89,6 @@ class Recipe:
             shares={"ema": o.ema, "start_share": o.start_share},
             others={"weight_decay": o.weight_decay, "seed": self.seed, "warmup": o.warmup},
         )
-        if self.seed >= 2**63:
-            raise ValueError("seed must be below 2^63")
         if o.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, not {o.precision!r}")
 
@@ -94,7 +100,8 @@ def check_values(
     shares: Mapping[str, float] | None = None,
     others: Mapping[str, float] | None = None,
 ) -> None:
-    """Raise ValueError, with its name, for the first value that is not finite or not in its range.
+    """Raise ValueError, with its name, for the first value that is not finite, not in its range, or a whole number of
+    2^63 or more.
 
     counts : at least 1. positive : above 0. shares : in [0, 1]. others : at least 0.
     """
@@ -108,6 +115,8 @@ def check_values(
         for name, value in (values or {}).items():
             if not least <= value < math.inf:
                 raise ValueError(f"{name} must be {words}, not {value}")
+            if isinstance(value, int) and value >= 2**63:
+                raise ValueError(f"{name} must be below 2^63")
     for name, value in (shares or {}).items():
         if value > 1:
             raise ValueError(f"{name} must be at most 1, not {value}")

@@ -89,6 +89,14 @@ def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):
             'name = "../r"\nmodel = "l-rpcanet"\n',
             r"name must be the plain name of a file, without folders, not '\.\./r'",
         ),
+        *(
+            (f'name = "{name}"\nmodel = "l-rpcanet"\n', "name must be the plain name of a file, without folders, not")
+            for name in ("..", "a\\u0000b", "CON:*?", "con", "nul.v2", "a.", "a\\\\b")
+        ),
+        (f'name = "{"a" * 300}"\nmodel = "l-rpcanet"\n', "name must have at most 200 bytes, not 300"),
+        (HEAD + "[optim]\nsteps = 99999999999999999999999999\n", r"steps must be below 2\^63"),
+        (HEAD + f"validate_every = 1{'0' * 400}\n", r"validate_every must be below 2\^63"),
+        (HEAD + f"[optim]\nlr = 1{'0' * 400}\n", r"lr must be below 2\^63"),
         ('name = ""\nmodel = "l-rpcanet"\n', "name must be the plain name of a file, without folders, not ''"),
         (HEAD + '[optim]\nprecision = "float16"\n', "precision must be float32 or bfloat16, not 'float16'"),
     ],
