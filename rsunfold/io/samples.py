@@ -187,10 +187,11 @@ def read_score(path: Path, *, scaled: bool = True) -> Cube:
 
 
 def _listed(folder: Path, found: dict[str, Path], only: Collection[str] | None) -> dict[str, Path]:
-    """Those of the images ``found`` in a folder whose stems are listed; raises InputError when one is not there."""
+    """Those of the images ``found`` in a folder that are listed; raises InputError when one is not there."""
     if only is None:
         return found
-    absent = sorted(set(only) - found.keys())
+    only = {_listed_name(name, found) for name in only}
+    absent = sorted(only - found.keys())
     if absent:
         raise InputError(f"{folder} contains no image {absent[0]!r} ({len(absent)} of the listed names are missing).")
     return {name: path for name, path in found.items() if name in only}
@@ -199,7 +200,7 @@ def _listed(folder: Path, found: dict[str, Path], only: Collection[str] | None) 
 def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = None) -> list[Sample]:
     """Images with the masks of the same stem (or stem + ``_mask``, ``_pixels0``); every image needs its mask.
 
-    only : stems to keep; raises InputError when one of them has no image.
+    only : names to keep, with or without extension; raises InputError when one of them has no image.
     """
     for folder in (images, masks):
         if not folder.is_dir():
@@ -222,7 +223,7 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
 
     ``root`` is one set (folders ``images`` and ``masks``) or holds one set per sub-folder; a sub-folder with image
     files and no ``images`` folder is a set without targets. Hidden folders and those of training runs are passed over.
-    ``split`` names a text file of stems, one a line, in each set's folder; sets without that file are used whole.
+    ``split`` names a text file of names, one a line, in each set's folder; sets without that file are used whole.
 
     Raises InputError for a folder that holds no set, masks without images or beside them, folders that are named like a
     set's but otherwise, and a split file that no set has.
@@ -299,13 +300,19 @@ def _names(listing: Path) -> list[str]:
         raise InputError(f"the list {listing} cannot be read ({why}).") from None
 
 
+def _listed_name(name: str, known: Collection[str]) -> str:
+    """A ``name`` in a list as those ``known``, which have no extension: lists may have that of an image file."""
+    stem, _, end = name.rpartition(".")
+    return stem if name not in known and stem in known and f".{end.lower()}" in SUFFIXES else name
+
+
 def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:
-    """The samples named in a text file, one ``NAME`` or ``SET/NAME`` a line.
+    """The samples named in a text file, one ``NAME`` or ``SET/NAME`` a line, with or without the file's extension.
 
     Raises InputError when the file cannot be read, or names an image that is not there.
     """
-    names = _names(listing)
     known = {s.name for s in samples} | {f"{s.group}/{s.name}" for s in samples}
+    names = [_listed_name(name, known) for name in _names(listing)]
     absent = [n for n in names if n not in known]
     if absent or not names:
         what = f"lists {absent[0]!r}, which is not among the images" if absent else "lists no images"

@@ -79,6 +79,20 @@ def test_split_file_limits_the_sets_that_have_it(tmp_path):
     assert len(find_samples(tmp_path)) == 3
 
 
+def test_names_in_lists_may_have_the_extension_of_an_image(tmp_path):
+    one = make_set(tmp_path / "one", ("a1", "a1.png", "b.v2", "c"))
+    listing = one / "train.txt"
+    listing.write_text("a1.png\nb.v2.tif\nc.PNG\n")
+    listed = ["a1.png", "b.v2", "c"]
+    assert sorted(s.name for s in find_samples(one, "train.txt")) == listed
+    assert sorted(s.name for s in keep_only(find_samples(one), listing)) == listed
+    listing.write_text("one/c.png\n")
+    assert [s.name for s in keep_only(find_samples(one), listing)] == ["c"]
+    listing.write_text("c.v3\n")
+    with pytest.raises(InputError, match=r"no image 'c\.v3'"):
+        find_samples(one, "train.txt")
+
+
 def test_split_file_errors(tmp_path):
     make_set(tmp_path / "b")
     with pytest.raises(InputError, match=r"no set in .* has a file trian\.txt that lists its training images"):
