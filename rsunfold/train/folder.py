@@ -7,14 +7,16 @@ import dataclasses
 import io
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rsunfold.errors import InputError, OutputError
-from rsunfold.io.atomic import atomic_path, folder_failure, patiently, write_failure
+from rsunfold.io.atomic import atomic_path, patiently, write_failure
 from rsunfold.io.samples import HELD_OUT, TRAINING_LOG
+from rsunfold.io.work import claimed
 from rsunfold.quiet import silenced
 from rsunfold.report import training_picture
 from rsunfold.train.card import card
@@ -42,13 +44,14 @@ class RunFolder:
         self.weights = path / f"{recipe.name}.safetensors"
         self.card = self.weights.with_suffix(".md")
 
+    def claimed(self) -> AbstractContextManager[None]:
+        """The folder, made, is this run's alone: raises ClaimedError while another trains into it, OutputError when it
+        cannot be made."""
+        return claimed(self.path, self.checkpoint.name)
+
     def open(self, resume: bool) -> None:
-        """Make the folder. Raises OutputError when it cannot be made, or holds a run and ``resume`` is off; InputError
-        when it holds none to resume."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise folder_failure(self.path, error) from None
+        """Raises OutputError when the folder holds a run and ``resume`` is off, InputError when it holds none to
+        resume."""
         if self.checkpoint.exists():
             if not resume:
                 raise OutputError(

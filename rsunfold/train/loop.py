@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,18 @@ class Trainer:
         """Train until the recipe's last step or for ``minutes``; True when the recipe is complete.
 
         Raises OutputError when ``out`` holds a run or its results already and ``resume`` is off, or cannot be written;
-        InputError when the run there was made by another recipe, with other images or from other weights than ``start``
-        where that is given, the recipe needs weights to begin with and there are none, or the training diverges: then
-        the last checkpoint, whose weights are finite, stays.
+        ClaimedError while another run trains into it; InputError when the run there was made by another recipe, with
+        other images or from other weights than ``start`` where that is given, the recipe needs weights to begin with
+        and there are none, or the training diverges: then the last checkpoint, whose weights are finite, stays.
         """
         end = time.monotonic() + 60 * minutes
         if self.start is None and not resume:
             self._refuse_random()
+        with self.folder.claimed() if self.rank == 0 else nullcontext():
+            return self._opened(resume, end)
+
+    def _opened(self, resume: bool, end: float) -> bool:
+        """Train in the folder that is this run's."""
         self._open(resume)
         if self.world == 1:
             if not resume:

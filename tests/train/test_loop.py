@@ -19,8 +19,9 @@ import torch
 from skimage.io import imsave
 
 from rsunfold import weights
-from rsunfold.errors import DeviceError, InputError, OutputError, UsageError, WeightsError
+from rsunfold.errors import ClaimedError, DeviceError, InputError, OutputError, UsageError, WeightsError
 from rsunfold.io.samples import find_samples, keep_only
+from rsunfold.io.work import claimed
 from rsunfold.progress import listening
 from rsunfold.train.folder import LOG, RunFolder
 from rsunfold.train.infrared.loss import soft_iou_loss
@@ -576,6 +577,15 @@ def test_nothing_to_resume_and_no_folder_to_write_to(data, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file is a file, not a folder; choose another"):
         trainer(tiny_recipe(1, 1), data, tmp_path / "file").run()
+
+
+def test_two_runs_do_not_train_into_one_folder(data, tmp_path):
+    with claimed(tmp_path, "checkpoint.pt"):
+        for resume in (False, True):
+            with pytest.raises(ClaimedError, match="is being written by another run; wait for its end"):
+                trainer(tiny_recipe(1, 1), data, tmp_path).run(resume=resume)
+    assert trainer(tiny_recipe(1, 1), data, tmp_path).run(minutes=0) is False
+    assert not list(tmp_path.glob(".rsunfold*"))
 
 
 def test_recipes_that_no_network_fits(data, tmp_path):
