@@ -29,7 +29,7 @@ __all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "load_de
 def detect_ir(
     image: Any,
     *,
-    model: str = DEFAULTS["detect-ir"],
+    model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     confidence: float | None = None,
@@ -85,14 +85,14 @@ def detect_ir(
         detector = load_detector(model, weights=weights, device=device, memory=memory)
     elif not isinstance(detector, Detector):
         raise UsageError("detector must be what load_detector gave.")
-    elif (model, weights, device, memory) != (DEFAULTS["detect-ir"], None, "auto", None):
+    elif (model, weights, device, memory) != (None, None, "auto", None):
         raise UsageError("a detector has its own model, weights, device and memory; give these to load_detector.")
     return detect_array(source, detector, options)
 
 
 @checked
 def load_detector(
-    model: str = DEFAULTS["detect-ir"],
+    model: str | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -111,7 +111,7 @@ def load_detector(
 def denoise_hsi(
     image: Any,
     *,
-    model: str = DEFAULTS["denoise-hsi"],
+    model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     sigma: float | None = None,
     adapt: bool = False,

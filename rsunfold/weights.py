@@ -15,14 +15,14 @@ import os
 import textwrap
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
 from rsunfold.quiet import silenced
-from rsunfold.registry import ModelSpec, all_models, get_model
+from rsunfold.registry import DEFAULTS, ModelSpec, Task, all_models, get_model
 from rsunfold.rule import SETTINGS, Rule
 from rsunfold.torchstate import drawing, usual_torch
 
@@ -155,6 +155,23 @@ def find(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
     return path, known[name]["sha256"]
 
 
+def model_for(task: Task, model: str | None, weights: str | None) -> str:
+    """The ``model`` asked for; where none is, that of ``weights``, or the default of ``task`` without these.
+
+    Raises WeightsError for weights of another task, and what :func:`read_record` raises.
+    """
+    if model is not None or weights is None:
+        return DEFAULTS[task] if model is None else model
+    named = read_record(weights).model
+    try:
+        of = get_model(named).task
+    except UsageError as error:
+        raise WeightsError(f"the weights {weights} were made for another version of rsunfold: {error}") from None
+    if of != task:
+        raise WeightsError(f"the weights {weights} belong to the model {named!r}, which is of {of}, not of {task}.")
+    return named
+
+
 def chosen(spec: ModelSpec, given: str | None) -> str:
     """The weights ``given`` for a model, or those shipped for it; raises WeightsError where there are none."""
     name = spec.weights if given is None else given
@@ -185,35 +202,46 @@ def read_record(name: str | os.PathLike[str]) -> WeightRecord:
         if text.startswith(b"{") and path.stat().st_size < 8 + length:
             raise WeightsError(f"{path} is truncated; copy or train it again.")
         content = json.loads(json.loads(text)["__metadata__"]["rsunfold"])
-        peak = content.pop("peak", 0)  # the rule before: by the best pixel
-        if peak > content.get("threshold", 0.5):
+        peak = content.pop("peak", None)  # the rule before: by the best pixel
+        if peak is not None and peak > content.get("threshold", 0.5):
             raise WeightsError(
                 f"{path} uses the peak rule of an older version of rsunfold, no longer supported; train it again."
             )
-        try:
-            return WeightRecord(**content)
-        except WeightsError as error:
-            raise WeightsError(f"{path} cannot be used: {error}") from None
     except WeightsError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WeightsError(
             f"{path} is not an rsunfold weights file; convert published checkpoints with rsunfold weights import."
         ) from None
+    fields = {f.name: f for f in dataclasses.fields(WeightRecord)}
+    newer = next((name for name in content if name not in fields), None)
+    if newer is not None:
+        raise WeightsError(f"{path} has the entry {newer!r}, which this version does not know; update rsunfold.")
+    missing = [n for n, f in fields.items() if n not in content and f.default is f.default_factory is MISSING]
+    if missing:
+        raise WeightsError(f"the record of {path} is damaged: it lacks {missing[0]!r}; copy or train it again.")
+    try:
+        return WeightRecord(**content)
+    except WeightsError as error:
+        raise WeightsError(f"{path} cannot be used: {error}") from None
 
 
 def load(name: str | os.PathLike[str], model: str | None = None) -> tuple[Unrolled, WeightRecord, str]:
     """(network in evaluation mode on the CPU, record, sha256) of verified weights.
 
     ``model`` demands that the weights belong to that model. Raises WeightsError when they do not, do not fit, are
-    damaged, or belong to a model that this version does not know; UsageError for an unknown name.
+    damaged, or belong to a model that this version does not know; UsageError for an unknown name, and for a network
+    that lacks what :meth:`Unrolled.check` looks for.
     """
     import safetensors.torch
 
     sha = verify(name)
     record = read_record(name)
     if model not in (None, record.model):
-        raise WeightsError(f"the weights {name} belong to the model {record.model!r}, not to {model!r}.")
+        raise WeightsError(
+            f"the weights {name} belong to the model {record.model!r}, not to {model!r}; choose that model, or other "
+            "weights."
+        )
     try:
         spec = get_model(record.model)
         if not spec.weighted:
@@ -229,6 +257,7 @@ def load(name: str | os.PathLike[str], model: str | None = None) -> tuple[Unroll
         raise WeightsError(f"the weights {name} were made for another version of rsunfold: {error}") from None
     except (AttributeError, TypeError, RuntimeError) as error:
         raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {_reason(error)}") from None
+    net.check()
     return net.float().eval(), record, sha  # whatever the caller's default is
 
 

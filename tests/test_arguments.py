@@ -24,7 +24,7 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (rsunfold.detect_ir, {"scale": 5}, r"scale must be \(a number, a number\) or None, not 5"),
         (rsunfold.detect_ir, {"scale": (0, 1, 2)}, "scale must be"),
         (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
-        (rsunfold.detect_ir, {"model": None}, "model must be text, not None"),
+        (rsunfold.detect_ir, {"model": 3}, "model must be text or None, not 3"),
         (rsunfold.detect_ir, {"nodata": "-99"}, "nodata must be a number or None"),
         (rsunfold.detect_ir, {"detector": "top-hat"}, "detector must be what load_detector gave"),
         (rsunfold.detect_ir, {"var": "x"}, "var selects a variable of a file and cannot be used with an array"),

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rsunfold import weights
+from rsunfold import load_detector, weights
 from rsunfold.errors import InputError, OutputError, UsageError, WeightsError
+from rsunfold.infer.infrared.detector import Detector
+from rsunfold.infer.infrared.evaluate import detectors_of
+from rsunfold.infer.infrared.explain import Explainer
 from rsunfold.models.l_rpcanet import LRPCANet
 from rsunfold.models.rpcanet import RPCANet
 from rsunfold.registry import all_models
@@ -213,6 +216,38 @@ def test_files_that_are_something_else(tmp_path):
 def test_weights_of_another_model(file):
     with pytest.raises(WeightsError, match="belong to the model 'rpcanet', not to 'l-rpcanet'"):
         weights.load(str(file), "l-rpcanet")
+
+
+def test_weights_bring_their_model_unless_another_is_asked_for(file):
+    assert weights.model_for("detect-ir", None, None) == "l-rpcanet"
+    assert weights.model_for("detect-ir", "top-hat:disk=3", str(file)) == "top-hat:disk=3"
+    found = weights.model_for("detect-ir", None, str(file))
+    assert found == Detector(weights=str(file), device="cpu").spec.name == "rpcanet"
+    assert [d.spec.name for d in detectors_of(None, weights=str(file), device="cpu", memory=None, say=print)] == [found]
+    assert Explainer(weights=str(file), device="cpu").detector.spec.name == found
+    assert load_detector(weights=file, device="cpu").spec.name == found
+    with pytest.raises(WeightsError, match="the model 'rpcanet', which is of detect-ir, not of denoise-hsi"):
+        weights.model_for("denoise-hsi", None, str(file))
+    with pytest.raises(WeightsError, match="another version of rsunfold: unknown model 'rpcanett'"):
+        weights.model_for("detect-ir", None, str(with_record(file, model="rpcanett")))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"newkey": 3}, "has the entry 'newkey', which this version does not know; update rsunfold"),
+        ({"arch": ...}, "is damaged: it lacks 'arch'"),
+        ({"threshold": "x"}, "cannot be used: the record of small has threshold 'x', but it must be between 0 and 1"),
+        ({"arch": [1]}, "cannot be used: the record of small has arch .*, but it must be a table"),
+    ],
+)
+def test_records_of_newer_versions_and_damaged_ones_are_told_apart(file, changes, words):
+    from safetensors.torch import save_file
+
+    content = {k: v for k, v in (dataclasses.asdict(RECORD) | changes).items() if v is not ...}
+    save_file({"a": torch.zeros(2)}, file, metadata={"rsunfold": json.dumps(content)})
+    with pytest.raises(WeightsError, match=words):
+        weights.read_record(file)
 
 
 @pytest.mark.parametrize(

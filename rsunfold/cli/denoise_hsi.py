@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
+    OF_WEIGHTS,
     Cubes,
     Device,
     Memory,
@@ -24,7 +25,6 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import each_input, tell_end, use_threads
 from rsunfold.cli.words import whole_numbers
-from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -35,9 +35,9 @@ def denoise_hsi(
         typer.Option("-o", "--output", help="Output raster (.tif, .hdr, .img, ...), or a folder for the results."),
     ],
     model: Annotated[
-        str,
-        typer.Option(help="Network or classical method (see rsunfold models)."),
-    ] = DEFAULTS["denoise-hsi"],
+        str | None,
+        typer.Option(help="Network or classical method (see rsunfold models).", show_default=OF_WEIGHTS["denoise-hsi"]),
+    ] = None,
     weights: Weights = None,
     var: Var = None,
     sigma: Annotated[

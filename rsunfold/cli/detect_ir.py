@@ -9,6 +9,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
+    OF_WEIGHTS,
     Band,
     Confidence,
     Device,
@@ -31,7 +32,6 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import pair_of_numbers
-from rsunfold.registry import DEFAULTS
 
 
 @handled
@@ -39,11 +39,12 @@ def detect_ir(
     inputs: Images,
     output: OutputFolder,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Network or classical method (see rsunfold models); options may follow, as in top-hat:disk=7."
+            help="Network or classical method (see rsunfold models); options may follow, as in top-hat:disk=7.",
+            show_default=OF_WEIGHTS["detect-ir"],
         ),
-    ] = DEFAULTS["detect-ir"],
+    ] = None,
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,

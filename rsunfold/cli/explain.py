@@ -9,6 +9,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
+    OF_WEIGHTS,
     Band,
     Device,
     Images,
@@ -24,7 +25,6 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
-from rsunfold.registry import DEFAULTS
 
 app = typer.Typer(help="Inspect what a network does to an image, stage by stage.", no_args_is_help=True)
 
@@ -39,7 +39,10 @@ def group() -> None:
 def detect_ir(
     inputs: Images,
     output: OutputFolder,
-    model: Annotated[str, typer.Option(help="Unrolled network (see rsunfold models).")] = DEFAULTS["detect-ir"],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Unrolled network (see rsunfold models).", show_default=OF_WEIGHTS["detect-ir"]),
+    ] = None,
     weights: Weights = None,
     window: Annotated[
         str | None,

@@ -10,6 +10,7 @@ import typer
 
 from rsunfold.cli.messages import louder, quieter
 from rsunfold.errors import UsageError
+from rsunfold.registry import DEFAULTS
 
 Verbose = Annotated[
     bool,
@@ -79,6 +80,8 @@ Reach = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="Shipped weights (see rsunfold weights list) or a .safetensors file.")
 ]
+OF_WEIGHTS: dict[str, str] = {task: f"that of --weights, or {name}" for task, name in DEFAULTS.items()}
+"""What --model is by default where there are --weights."""
 Json = Annotated[Path | None, typer.Option("--json", help="Write the full report to this JSON file.")]
 
 Priors = Annotated[

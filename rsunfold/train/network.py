@@ -21,7 +21,8 @@ def networks(recipe: Recipe, start: str | None = None) -> tuple[Unrolled, Unroll
     """The recipe's network with the weights ``start``, else the random ones of its seed, and the one they came from.
 
     Both are the same unless the recipe's network is wider than that of ``start`` (:func:`grown`). Raises InputError
-    where there is none, WeightsError where ``start`` is of another model or does not fit.
+    where there is none, WeightsError where ``start`` is of another model or does not fit, UsageError where the network
+    lacks what :meth:`Unrolled.check` looks for.
     """
     spec = get_model(recipe.model)
     if spec.kind != "network":
@@ -35,6 +36,7 @@ def networks(recipe: Recipe, start: str | None = None) -> tuple[Unrolled, Unroll
         raise InputError(
             f"[arch] of the recipe {recipe.name} does not fit {recipe.model!r}: {str(error).rstrip('.')}."
         ) from None
+    net.check()
     if start is None:
         return net, net
     begun, _, _ = load(start, recipe.begins_with)

@@ -9,6 +9,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from rsunfold.errors import UsageError
+from rsunfold.unfold.operators import MapOperator
+
 Keep = Callable[[int, str, Any], Any]
 
 
@@ -83,6 +86,9 @@ class Unrolled(nn.Module):
         """What :meth:`from_published` gives; errors of tensors that do not fit may be torch's own."""
         raise ValueError(f"no published checkpoint of {cls.__name__} is known")
 
+    def check(self) -> None:
+        """Raise UsageError where the network lacks what the rest of rsunfold relies on; once, after it is built."""
+
     @property
     def parameters_count(self) -> int:
         """Number of learned parameters."""
@@ -107,6 +113,10 @@ class Unrolled(nn.Module):
 class TargetNetwork(Unrolled):
     """A network of the task ``detect-ir``, whose variables are images of one channel; the last one is T.
 
+    What looks at a pixel's neighbours is a :class:`rsunfold.unfold.operators.MapOperator`, or lies in one, such as
+    :class:`~rsunfold.unfold.operators.Operator`: images larger than memory run through these window by window. Beside
+    them a stage adds, subtracts and multiplies maps.
+
     heads : where in a stage the last layer of a variable's operator is, a convolution in which the variable is affine.
     """
 
@@ -124,6 +134,22 @@ class TargetNetwork(Unrolled):
         for k, stage in enumerate(self.stages):
             D, T = stage(D, T, k, keep, dead=k == len(self.stages) - 1 and not reconstruct)
         return T, D
+
+    @property
+    def operators(self) -> list[MapOperator]:
+        """All operators on images, those within others included."""
+        return [m for m in self.modules() if isinstance(m, MapOperator)]
+
+    def check(self) -> None:
+        """Raise UsageError where a convolution that looks at neighbours lies in no operator, or there is none."""
+        inside = {id(part) for operator in self.operators for part in operator.modules()}
+        convolutions = [(n, m) for n, m in self.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
+        outside = next((f"the convolution {name}" for name, m in convolutions if id(m) not in inside), None)
+        if outside or not inside:
+            raise UsageError(
+                f"{outside or 'every layer'} of the network {type(self).__name__} lies in no MapOperator, so that "
+                "images cannot be worked on window by window; see rsunfold.unfold.operators."
+            )
 
     def add_stage(self) -> None:
         """Add a stage at the end that leaves T^K as it is; raises ValueError where none can."""

@@ -297,7 +297,7 @@ def test_an_extension_that_is_not_written(name, fails, cube, tmp_path):
 def test_weights_of_another_model(fails, cube, star, tiny, tmp_path):
     words = ("denoise-hsi", cube, "-o", tmp_path / "out")
     message = fails(5, *words, "--weights", tiny.path)
-    assert "belong to the model 'l-rpcanet', not to 'star-net'" in message
+    assert "belong to the model 'l-rpcanet', which is of detect-ir, not of denoise-hsi" in message
     assert "not to 'star-net-s'" in fails(5, *words, "--model", "star-net-s", *star)
 
 

@@ -322,11 +322,11 @@ def test_a_published_checkpoint_becomes_weights_that_detect(call, fails, random_
     assert result.stdout == f'{target}: rpcanet {{"K": 2, "C": 8}}; use it with --weights {target}\n'
     imported = load(target)[0].state_dict()
     assert all(torch.equal(tensor, imported[name]) for name, tensor in net.state_dict().items())
-    call("detect-ir", scene, "-o", "out", "--model", "rpcanet", "--weights", target, "--device", "cpu")
+    call("detect-ir", scene, "-o", "out", "--weights", target, "--device", "cpu")
     assert "already exists" in fails(4, "weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet")
     call("weights", "import", "RPCA.Net_74.56.pkl", "--as", "rpcanet", "--overwrite")
-    other = "belong to the model 'rpcanet', not to 'l-rpcanet'"
-    assert other in fails(5, "detect-ir", scene, "-o", "out", "--weights", target)
+    other = "belong to the model 'rpcanet', not to 'l-rpcanet'; choose that model, or other weights"
+    assert other in fails(5, "detect-ir", scene, "-o", "out", "--model", "l-rpcanet", "--weights", target)
 
 
 class Payload:

@@ -22,7 +22,7 @@ from rsunfold.train.task import Forward, TrainingTask, Verdict
 from rsunfold.unfold.unrolled import Unrolled
 
 
-class Gain(nn.Module):
+class Gain(Unrolled):
     """y = g (x, scale): a number that belongs to no layer, one without dimensions, a matrix of its own, and a layer."""
 
     def __init__(self, width: int = 2) -> None:
@@ -33,8 +33,6 @@ class Gain(nn.Module):
         self.matrix = nn.Parameter(torch.eye(width))
         self.layer = nn.Linear(width, width)
         self.layer.scale = nn.Parameter(torch.tensor(1.0))
-
-    step_sizes = Unrolled.step_sizes
 
     def forward(self, x: Tensor, *, scale: Tensor) -> Tensor:
         return self.layer(x @ self.matrix) * self.layer.scale * scale * self.eps * self.log.exp()

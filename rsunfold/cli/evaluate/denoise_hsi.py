@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
+    OF_WEIGHTS,
     Device,
     Json,
     Memory,
@@ -24,7 +25,7 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import numbers, whole_numbers
 from rsunfold.errors import UsageError
-from rsunfold.registry import DEFAULTS, model_names
+from rsunfold.registry import model_names
 
 
 @handled
@@ -39,7 +40,10 @@ def denoise_hsi(
         str | None, typer.Option(help="Noise levels on the 0 to 255 scale, comma-separated, such as 10,30,50,70.")
     ] = None,
     seeds: Annotated[str, typer.Option(help="Random seeds for the noise, comma-separated.")] = "0",
-    model: Annotated[str, typer.Option(help="One or more models, comma-separated.")] = DEFAULTS["denoise-hsi"],
+    model: Annotated[
+        str | None,
+        typer.Option(help="One or more models, comma-separated.", show_default=OF_WEIGHTS["denoise-hsi"]),
+    ] = None,
     weights: Weights = None,
     truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
     restored: Annotated[Path | None, typer.Option(help="Result from another program, instead of a model.")] = None,
@@ -69,6 +73,7 @@ def denoise_hsi(
     from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import quality_picture, table
+    from rsunfold.weights import model_for
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
@@ -90,7 +95,7 @@ def denoise_hsi(
                 published_ergas=published_ergas,
             )
     else:
-        names = model_names(model)
+        names = model_names(model_for("denoise-hsi", model, weights))
         if weights is not None and len(names) != 1:
             raise UsageError("--weights can be used with a single --model only.")
         protocol = noises(noise, numbers(sigma, "--sigma"))

@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
+    OF_WEIGHTS,
     Band,
     Confidence,
     Device,
@@ -32,7 +33,6 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import numbers, pair_of_numbers
 from rsunfold.errors import UsageError
-from rsunfold.registry import DEFAULTS
 
 if TYPE_CHECKING:
     from rsunfold.infer.infrared.evaluate import Evaluation
@@ -61,12 +61,13 @@ def detect_ir(
     scale: Scale = None,
     var: Var = None,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="One or more models, comma-separated; or all, for every model that can run. Options may follow, as in "
-            "top-hat:disk=3,top-hat:disk=5."
+            "top-hat:disk=3,top-hat:disk=5.",
+            show_default=OF_WEIGHTS["detect-ir"],
         ),
-    ] = DEFAULTS["detect-ir"],
+    ] = None,
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,
@@ -143,7 +144,7 @@ def detect_ir(
     else:
         protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
         detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
-        if ablate is not None and model.strip() == "all":
+        if ablate is not None and (model or "").strip() == "all":
             classical = [d.name for d in detectors if not d.net]
             say(f"skipped, because classical methods have no stages: {', '.join(classical)}")
             detectors = [d for d in detectors if d.net]

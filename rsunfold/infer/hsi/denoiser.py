@@ -26,7 +26,7 @@ from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
 from rsunfold.noise import ENOUGH, FEW, band_noise, spatial_noise, tells_little, whole_squares
-from rsunfold.registry import DEFAULTS, chosen_model
+from rsunfold.registry import chosen_model
 from rsunfold.subspace import Subspace, published_subspace
 
 if TYPE_CHECKING:
@@ -66,9 +66,10 @@ class Denoised:
 class Denoiser(Budgeted):
     """A model, its weights and a device, ready to denoise.
 
-    model : registry name of a ``denoise-hsi`` model. name : ``model`` as given. weights : a shipped name or a
-    ``.safetensors`` file; None takes the model's own. sigma : standard deviation of the noise in the physical units of
-    the images, after their scale; None estimates it for each band. adapt : adapt the network to each image, see
+    model : registry name of a ``denoise-hsi`` model; None takes that of ``weights``, or the default. name : what
+    ``model`` is then. weights : a shipped name or a ``.safetensors`` file; None takes the model's own. sigma : standard
+    deviation of the noise in the physical units of the images, after their scale; None estimates it for each band.
+    adapt : adapt the network to each image, see
     :func:`rsunfold.infer.hsi.adapt.adapted`. device : see :func:`pick_device`; classical methods run on the CPU.
     memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
 
@@ -77,7 +78,7 @@ class Denoiser(Budgeted):
 
     def __init__(
         self,
-        model: str = DEFAULTS["denoise-hsi"],
+        model: str | None = None,
         *,
         weights: str | None = None,
         sigma: float | None = None,
@@ -85,6 +86,9 @@ class Denoiser(Budgeted):
         device: str = "auto",
         memory: str | int | None = None,
     ) -> None:
+        from rsunfold.weights import chosen, load, model_for
+
+        model = model_for("denoise-hsi", model, weights)
         self.name = model
         self.spec, self.options = chosen_model(model, "denoise-hsi")
         if sigma is not None and not 0 < sigma < np.inf:
@@ -103,8 +107,6 @@ class Denoiser(Budgeted):
             self.device_name = "cpu"
             self.held = held()
             return
-
-        from rsunfold.weights import chosen, load
 
         name = chosen(self.spec, weights)
         self.device: torch.device = pick_device(device, apple=self.spec.apple)

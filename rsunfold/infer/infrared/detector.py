@@ -29,7 +29,7 @@ from rsunfold.infer.device import (
 from rsunfold.infer.infrared.gray import GrayImage
 from rsunfold.infer.tiles import KEPT_PIXEL_BYTES, Plan, plan, strips
 from rsunfold.io.work import work_folder
-from rsunfold.registry import DEFAULTS, chosen_model
+from rsunfold.registry import chosen_model
 from rsunfold.rule import Rule
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Detector(Budgeted):
     """A model, its weights and a device, ready to score images.
 
     model : registry name of a ``detect-ir`` model; options may follow that of a classical method, as in
-    ``top-hat:disk=7``. name : ``model`` as given. label : the same, with the weights where they are not its own.
+    ``top-hat:disk=7``; None takes that of ``weights``, or the default. name : what ``model`` is then. label : the
+    same, with the weights where they are not its own.
     weights : a shipped name or a ``.safetensors`` file; None takes the model's own. device : see :func:`pick_device`;
     classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what
     is free. half : float16 on a GPU, checked against float32 on the first image.
@@ -90,13 +91,16 @@ class Detector(Budgeted):
 
     def __init__(
         self,
-        model: str = DEFAULTS["detect-ir"],
+        model: str | None = None,
         *,
         weights: str | None = None,
         device: str = "auto",
         memory: str | int | None = None,
         half: bool = False,
     ) -> None:
+        from rsunfold.weights import chosen, load, model_for
+
+        model = model_for("detect-ir", model, weights)
         self.name = model
         self.label = model if weights is None else f"{model} ({Path(weights).name.removesuffix('.safetensors')})"
         self.spec, self.options = chosen_model(model, "detect-ir")
@@ -117,7 +121,6 @@ class Detector(Budgeted):
             self.held = held()
             return
         from rsunfold.unfold.fast import for_inference
-        from rsunfold.weights import chosen, load
 
         name = chosen(self.spec, weights)
         self.device: torch.device = pick_device(device)
@@ -156,20 +159,14 @@ class Detector(Budgeted):
         """Pixels read around each tile."""
         if self.net is None:
             return self.method.radius or 0
-        return int(max(op.radius for op in self._operators()))
-
-    def _operators(self) -> list[Any]:
-        from rsunfold.unfold.operators import MapOperator
-
-        assert self.net is not None
-        return [m for m in self.net.modules() if isinstance(m, MapOperator)]
+        return max(op.radius for op in self.net.operators)
 
     @property
     def bytes_per_pixel(self) -> float:
         """Working memory per pixel that is computed at a time."""
         if self.net is None:
             return self.method.bytes_per_pixel if isinstance(self.method, PieceMethod) else CLASSICAL_BYTES
-        tensors = float(NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self._operators()))
+        tensors = float(NETWORK_FIXED + NETWORK_PER_CHANNEL * max(op.width for op in self.net.operators))
         return tensors * (REUSE if self.device.type == "cpu" else 1)
 
     def score(self, gray: Gray) -> Gray:
@@ -228,7 +225,7 @@ class Detector(Budgeted):
             bytes_per_pixel=self.bytes_per_pixel,
             margin=self.margin,
             budget=budget,
-            kept_bytes=KEPT_PIXEL_BYTES + (0 if self.net is None else max(op.kept_bytes for op in self._operators())),
+            kept_bytes=KEPT_PIXEL_BYTES + (0 if self.net is None else max(op.kept_bytes for op in self.net.operators)),
         )
         if self.net is None:
             yield self._classical(image.rows, image.cols, lambda w: image.read(w)[0], made)

@@ -39,7 +39,7 @@ from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
 from rsunfold.rule import ITS_OWN, SETTINGS, Asked, Rule
 from rsunfold.simulate.corruption import Corruption
-from rsunfold.weights import COST_SIDE
+from rsunfold.weights import COST_SIDE, model_for
 
 if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import TargetNetwork
@@ -208,14 +208,15 @@ def samples_from(
 
 
 def detectors_of(
-    model: str, *, weights: str | None, device: str, memory: str | int | None, say: Callable[[str], None]
+    model: str | None, *, weights: str | None, device: str, memory: str | int | None, say: Callable[[str], None]
 ) -> list[Detector]:
-    """The models that ``model`` names, separated by commas; ``all`` is every one that can run.
+    """The models that ``model`` names, separated by commas; ``all`` is every one that can run, and None that of
+    ``weights``, or the default.
 
     Networks without shipped weights are then named and left out, and classical methods run on the CPU whatever
     ``device`` is. Raises UsageError for ``weights`` with more than one model.
     """
-    names = model_names(model)
+    names = model_names(model_for("detect-ir", model, weights))
     if weights is not None and (len(names) != 1 or names == ["all"]):
         raise UsageError("--weights can be used with a single --model only.")
     if names != ["all"] and any(name.split(":")[0] == "all" for name in names):

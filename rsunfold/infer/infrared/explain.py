@@ -17,7 +17,6 @@ from rsunfold.infer.infrared.gray import GrayImage, Reading
 from rsunfold.infer.results import environment, head_of, reserved
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.work import move_results, work_folder
-from rsunfold.registry import DEFAULTS
 from rsunfold.report import stages_picture
 
 if TYPE_CHECKING:
@@ -94,13 +93,13 @@ class Explainer:
     Raises UsageError for a classical method, and what :class:`Detector` raises.
     """
 
-    def __init__(self, model: str = DEFAULTS["detect-ir"], *, weights: str | None = None, device: str = "auto") -> None:
+    def __init__(self, model: str | None = None, *, weights: str | None = None, device: str = "auto") -> None:
         from rsunfold.weights import chosen, load
 
         self.detector = Detector(model, weights=weights, device=device)
         self.detector.require_stages()
         self.device: torch.device = self.detector.device
-        net = load(chosen(self.detector.spec, weights), model)[0]
+        net = load(chosen(self.detector.spec, weights))[0]
         with device_failures(FREE_GPU):
             self.net: Unrolled = net.requires_grad_(False).to(self.device)
 

@@ -706,7 +706,9 @@ def test_published_weights_denoise_as_their_scripts_do(noisy, make, tmp_path):
 
 
 def test_weights_that_do_not_belong(tiny, star):
-    with pytest.raises(WeightsError, match="belong to the model 'l-rpcanet', not to 'star-net'"):
+    with pytest.raises(
+        WeightsError, match="belong to the model 'l-rpcanet', which is of detect-ir, not of denoise-hsi"
+    ):
         rsunfold.denoise_hsi(np.zeros((3, 4, 5)), weights=tiny.path)
     with pytest.raises(UsageError, match="takes no weights"):
         rsunfold.denoise_hsi(np.zeros((3, 4, 5)), model="fasthyde", weights=star)
