@@ -25,6 +25,20 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def declared() -> Callable[..., None]:
+    """``declared(spec, field, ..., bands=, sizes=)`` fails with what the ``@register`` of a model lacks."""
+
+    def check(spec: Any, *fields: str, bands: tuple[int, int | None], sizes: tuple[str, ...] = ()) -> None:
+        lacking = [name for name in ("paper", "needs", *fields) if not getattr(spec, name)]
+        lacking += [f"sizes[{size!r}]" for size in sizes if size not in spec.sizes]
+        assert not lacking, f"@register of {spec.name} lacks {', '.join(lacking)}"
+        assert len(spec.paper) > 20, f"the paper of {spec.name} must have authors, title and year, not {spec.paper!r}"
+        assert spec.bands == bands, f"bands of {spec.name} must be {bands}, as all of {spec.task}, not {spec.bands}"
+
+    return check
+
+
+@pytest.fixture(scope="session")
 def random_network() -> Callable[..., Any]:
     """Builds a network with seeded random weights whose normalisations, channel weights and step sizes all matter."""
     import torch

@@ -113,10 +113,9 @@ class TestEveryModel:
         found = score(build(spec), cube)
         assert np.unravel_index(found.argmax(), found.shape) == (12, 20)
 
-    def test_the_record_is_complete(self, spec):
+    def test_the_record_is_complete(self, spec, declared):
         model = build(spec)
-        assert spec.paper and spec.needs and spec.url
-        assert spec.bands == (1, None)
+        declared(spec, "url", bands=(1, None))
         assert model.radius is None or model.radius >= 0
         assert model.bytes_per_pixel(200) >= model.bytes_per_pixel(100) > 0
 

@@ -128,9 +128,8 @@ class TestEverySelector:
         tracemalloc.stop()
         assert peak < 200e6
 
-    def test_the_record_is_complete(self, spec):
-        assert spec.paper and spec.needs
-        assert spec.bands == (2, None)
+    def test_the_record_is_complete(self, spec, declared):
+        declared(spec, bands=(2, None))
         assert spec.per_scene == (spec.kind == "network")
 
 

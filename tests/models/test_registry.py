@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from rsunfold import weights
+from rsunfold import registry, weights
 from rsunfold.contracts import AnomalyMethod, AnomalyNetwork, DenoisingMethod, PieceMethod, Selector, TargetMethod
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.evaluate import first_stages
 from rsunfold.registry import ModelSpec, all_models, chosen_model, get_model, register
 from rsunfold.scene import scene_of
+from rsunfold.train.network import networks
+from rsunfold.train.recipe import Recipe
 from rsunfold.unfold.unrolled import DenoisingNetwork, Record, TargetNetwork, Unrolled
 
 NETWORKS = all_models("detect-ir", "network")
@@ -80,15 +82,41 @@ def test_both_published_families_are_registered():
     assert {"l-rpcanet", "rpcanet"} <= {m.name for m in NETWORKS}
 
 
-def test_declaration_is_complete(spec):
-    assert len(spec.paper) > 20 and spec.needs and spec.bands == (1, 1) and 0 < spec.threshold < 1
-    assert {"tiny", "paper"} <= spec.sizes.keys()
-    assert spec.factory.letters
+def test_declaration_is_complete(spec, declared):
+    declared(spec, bands=(1, 1), sizes=("tiny", "paper"))
+    assert 0 < spec.threshold < 1 and spec.factory.letters, f"threshold of {spec.name} in (0, 1), letters of its class"
+
+
+def test_what_looks_at_neighbours_lies_in_operators(spec):
+    tiny(spec).check()
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Conv2d(1, 1, 3, padding=1), "the convolution stages.0 of the network TargetNetwork lies in no MapOperator"),
+        (nn.Conv2d(1, 1, 1), "every layer of the network TargetNetwork lies in no MapOperator"),
+    ],
+)
+def test_a_network_of_ordinary_layers_is_refused_before_it_is_trained_or_used(layer, words, monkeypatch, tmp_path):
+    def build() -> TargetNetwork:
+        net = TargetNetwork()
+        net.arch, net.stages = {}, nn.ModuleList([layer])
+        return net
+
+    plain = ModelSpec(name="plain", task="detect-ir", kind="network", factory=build, paper="")
+    monkeypatch.setitem(registry._MODELS, "plain", plain)
+    with pytest.raises(UsageError, match=words):
+        networks(Recipe("own", "plain"))
+    weights.save(tmp_path / "own.safetensors", build(), weights.WeightRecord("own", "plain", {}))
+    with pytest.raises(UsageError, match=words):
+        weights.load(tmp_path / "own.safetensors")
 
 
 def test_paper_size(spec):
-    net = spec.build(**spec.sizes["paper"])
-    assert net.parameters_count == PARAMETERS[spec.name]
+    found = spec.build(**spec.sizes["paper"]).parameters_count
+    assert spec.name in PARAMETERS, f"PARAMETERS above lacks {spec.name}, whose paper's size has {found:_} parameters"
+    assert found == PARAMETERS[spec.name]
 
 
 @pytest.mark.parametrize("rows, cols", SIZES)
@@ -228,11 +256,15 @@ def test_all_denoisers_are_registered():
     assert {"smds-net", "star-net", "star-net-s"} <= {m.name for m in DENOISERS}
 
 
-def test_declaration_of_denoisers_is_complete(denoiser):
-    assert len(denoiser.paper) > 20 and denoiser.needs and denoiser.bands == (1, None)
-    assert {"tiny", "paper"} <= denoiser.sizes.keys()
-    assert issubclass(denoiser.factory, Unrolled) and denoiser.factory.letters
-    assert denoiser.factory.outliers is (denoiser.name == "star-net-s")
+def test_declaration_of_denoisers_is_complete(denoiser, declared):
+    declared(denoiser, bands=(1, None), sizes=("tiny", "paper"))
+    assert denoiser.factory.letters, f"the class of {denoiser.name} has no letters"
+    assert isinstance(denoiser.factory.outliers, bool)
+
+
+def test_star_net_s_alone_of_the_papers_takes_outliers_away():
+    assert get_model("star-net-s").factory.outliers
+    assert not get_model("star-net").factory.outliers and not get_model("smds-net").factory.outliers
 
 
 def test_a_denoiser_in_double_precision_computes_in_it(denoiser):
@@ -292,12 +324,14 @@ def finder(request) -> ModelSpec:
 
 
 def quick(spec: ModelSpec) -> dict:
-    return {"auto-ad": {**spec.sizes.get("tiny", {}), "iterations": 2}, "lrr-net-plus": {"epochs": 1}}[spec.name]
+    """Its size "tiny", with as few steps of learning as it can do."""
+    few = {name: least for name, least in (("iterations", 2), ("epochs", 1)) if name in spec.options}
+    return {**spec.sizes.get("tiny", {}), **few}
 
 
-def test_all_detectors_of_anomalies_are_registered(finder):
-    assert {"auto-ad", "lrr-net-plus"} == {m.name for m in ANOMALY_DETECTORS}
-    assert len(finder.paper) > 20 and finder.needs and finder.url and finder.bands == (1, None)
+def test_all_detectors_of_anomalies_are_registered(finder, declared):
+    assert {"auto-ad", "lrr-net-plus"} <= {m.name for m in ANOMALY_DETECTORS}
+    declared(finder, "url", bands=(1, None))
     assert finder.weights is None
     model = finder.build(**quick(finder))
     assert model.radius is None or model.radius >= 0
