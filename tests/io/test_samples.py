@@ -326,8 +326,8 @@ def test_notes_on_many_files():
 
 def test_a_list_of_a_set_without_targets_is_checked_too(tmp_path):
     write(tmp_path / "sky" / "a.png")
-    (tmp_path / "sky" / "train.txt").write_text("a.png")
-    with pytest.raises(InputError, match=r"sky contains no image 'a\.png'"):
+    (tmp_path / "sky" / "train.txt").write_text("b.png")
+    with pytest.raises(InputError, match=r"sky contains no image 'b\.png'"):
         find_samples(tmp_path, "train.txt")
 
 
