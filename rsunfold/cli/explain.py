@@ -93,4 +93,4 @@ def detect_ir(
         say_notes(report["notes"])
 
     made, count = each_input(files, run, tell, done=None)
-    tell_end(f"{made} of {counted(count, 'image')} explained", model, made, count, output)
+    tell_end(f"{made} of {counted(count, 'image')} explained", explainer.detector.spec.name, made, count, output)

@@ -337,7 +337,7 @@ def diverging(step: int) -> Iterator[None]:
     diverged at ``step``."""
     try:
         yield
-    except (FloatingPointError, torch.linalg.LinAlgError) as error:
+    except (FloatingPointError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
         what = str(error) if isinstance(error, FloatingPointError) else "a matrix of the network cannot be decomposed"
         raise InputError(f"{what} at step {step}; lower lr in the recipe, or check the images.") from error
 
