@@ -7,65 +7,72 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+from rsunfold.setting import Setting
 
-_lock, _numbers = threading.Lock(), threading.RLock()
-_inside = 0
+_numbers = threading.RLock()
 _used = False
-_callers: torch.dtype
 
 
 def _begin_anew() -> None:
-    """In a process that was forked: threads that were inside are not there, nor are those of OpenMP, for which torch
+    """In a process that was forked: threads that were drawing are not there, nor are those of OpenMP, for which torch
     would wait for ever once they had been used."""
-    global _lock, _numbers, _inside
-    if _inside:
-        sys.modules["torch"].set_default_dtype(_callers)
+    global _numbers
     if _used and (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
-    _lock, _numbers, _inside = threading.Lock(), threading.RLock(), 0
+    _numbers = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
 
 
+def _torch() -> Any:
+    return sys.modules["torch"]
+
+
+def _products() -> str | tuple[str, ...]:
+    """How products of float32 matrices may be rounded. torch does not tell it in one word once a caller has set it for
+    one backend alone."""
+    try:
+        return str(_torch().get_float32_matmul_precision())
+    except RuntimeError:
+        return tuple(backend.matmul.fp32_precision for backend in _backends())
+
+
+def _round_products(how: str | tuple[str, ...]) -> None:
+    if isinstance(how, str):
+        _torch().set_float32_matmul_precision(how)
+        return
+    for backend, each in zip(_backends(), how, strict=True):
+        backend.matmul.fp32_precision = each
+
+
+def _backends() -> tuple[Any, Any]:
+    return _torch().backends.cuda, _torch().backends.mkldnn
+
+
+_kind = Setting[Any](lambda: _torch().get_default_dtype(), lambda kind: _torch().set_default_dtype(kind))
+_precision = Setting(_products, _round_products)
+
+
 @contextmanager
 def usual_torch() -> Iterator[None]:
-    """torch, where it is loaded, as it is when a program begins: float32, tensors on the CPU, and no autocast there.
-    What the caller has set is set again in the end, of several threads by the last."""
+    """torch, where it is loaded, as it is when a program begins: float32, also in products of matrices, tensors on the
+    CPU, and no autocast there. What the caller has set is set again in the end, of several threads by the last."""
     if sys.modules.get("torch") is None:
         yield
         return
     import torch  # waits where another thread is still importing it
 
     with ExitStack() as stack:
-        stack.enter_context(_float32(torch))
+        stack.enter_context(_kind.set_to(torch.float32))
+        stack.enter_context(_precision.set_to("highest"))
         stack.enter_context(torch.autocast("cpu", enabled=False))
         if torch.get_default_device().type != "cpu":
             stack.enter_context(torch.device("cpu"))
         yield
-
-
-@contextmanager
-def _float32(torch: Any) -> Iterator[None]:
-    global _inside, _callers
-    with _lock:
-        kind = torch.get_default_dtype()
-        if not _inside or kind != torch.float32:
-            _callers = kind
-            torch.set_default_dtype(torch.float32)
-        _inside += 1
-    try:
-        yield
-    finally:
-        with _lock:
-            _inside = max(0, _inside - 1)  # a process may have been forked inside
-            if not _inside and torch.get_default_dtype() == torch.float32:
-                torch.set_default_dtype(_callers)
 
 
 @contextmanager

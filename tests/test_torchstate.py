@@ -54,6 +54,27 @@ def test_a_type_that_is_set_while_a_call_runs_changes_none(double):
     assert torch.get_default_dtype() == torch.float16
 
 
+@pytest.fixture
+def precise():
+    yield
+    torch.set_float32_matmul_precision("highest")
+
+
+def test_products_are_exact_and_then_as_the_caller_had_them(precise):
+    torch.set_float32_matmul_precision("medium")
+    with usual_torch(), usual_torch():
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch has a single setting")
+def test_products_of_one_backend_are_then_as_the_caller_had_them(precise):
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    with usual_torch():
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
 def test_autocast_of_the_caller_is_off():
     with torch.autocast("cpu", torch.bfloat16), usual_torch():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

@@ -34,6 +34,7 @@ from rsunfold.io.writer import (
     refuse_shared_header,
 )
 from rsunfold.registry import ModelSpec
+from rsunfold.setting import Setting
 from rsunfold.torchstate import usual_torch
 
 NOT_WRITTEN = {".nc", ".h5", ".hdf", ".he5", ".vrt", ".jp2", ".xyz", ".zarr"}
@@ -42,6 +43,9 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
+CACHE_BYTES = 64
+"""Size of GDAL's cache: none. Blocks that wait there to be written leave too little room for those of all bands that
+are read, which GDAL then takes apart anew for each band: far slower than to decompress some of them twice."""
 
 
 class Result:
@@ -222,11 +226,28 @@ def all_names(names_of: Callable[..., dict[str, str]], *given: Any, options: Any
     return names
 
 
+def _cache_size() -> int:
+    from rasterio._env import get_gdal_config
+
+    return int(get_gdal_config("GDAL_CACHEMAX"))
+
+
+def _resize_cache(size: int) -> None:
+    from rasterio._env import set_gdal_config
+
+    set_gdal_config("GDAL_CACHEMAX", size)
+
+
+_cache = Setting(_cache_size, _resize_cache)
+"""GDAL has one cache for all threads, but rasterio keeps its size for each."""
+
+
 @contextmanager
 def environment() -> Iterator[None]:
-    """GDAL with a small block cache, which counts towards --memory, torch with its usual settings, and running out of
-    memory or a GPU that fails as one sentence."""
+    """GDAL without its cache of blocks, which would not count towards --memory, torch with its usual settings, and
+    running out of memory or a GPU that fails as one sentence."""
     import rasterio
 
-    with device_failures(), rasterio.Env(GDAL_CACHEMAX=64), usual_torch():
+    # Env: within one of the caller's, rasterio would set the size of that again.
+    with device_failures(), _cache.set_to(CACHE_BYTES), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES), usual_torch():
         yield

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from rasterio._env import get_gdal_config
 
 from rsunfold.errors import ClaimedError, DeviceError, ExistsError, InputError, OutputError, UsageError
 from rsunfold.infer.results import (
     Result,
     asked_for,
+    environment,
     of_files,
     refuse_inputs,
     refuse_results,
@@ -364,3 +367,16 @@ def test_results_do_not_get_the_header_of_another_tiff(tmp_path):
     with pytest.raises(OutputError, match=r"a_score\.hdr would be taken for the header of .*a_score\.tif"):
         refuse_results(tmp_path, ["a_score.tif", "a_summary.json"], spec, "b.tif", overwrite=True)
     refuse_results(tmp_path, ["b_score.tif", "b_summary.json"], spec, "b.tif", overwrite=True)
+
+
+@pytest.mark.parametrize("options", [None, {}, {"GDAL_CACHEMAX": 2**20}])
+def test_calls_that_overlap_leave_the_cache_of_gdal_as_it_was(options):
+    with nullcontext() if options is None else rasterio.Env(**options):
+        before = get_gdal_config("GDAL_CACHEMAX")
+        with ThreadPoolExecutor(1) as pool:
+            other = environment()
+            pool.submit(other.__enter__).result()
+            with environment():
+                inside = get_gdal_config("GDAL_CACHEMAX")
+                pool.submit(other.__exit__, None, None, None).result()
+        assert inside < before == get_gdal_config("GDAL_CACHEMAX")
