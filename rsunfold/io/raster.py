@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.transform import xy
@@ -424,7 +424,7 @@ class RasterReader(CubeReader):
         valid = np.ones((window.height, window.width), dtype=bool)
         with gdal(self._damaged):
             if len({ds.dtypes[index - 1] for index in indexes}) == 1:
-                data = ds.read(indexes, window=where, out_dtype=None if self._lut is not None else self.dtype)
+                data = self._alike(indexes, window)
             else:  # rasterio reads bands of different types one by one only
                 data = np.stack([ds.read(index, window=where, out_dtype=self.dtype) for index in indexes])
             for index in self._masked(indexes):
@@ -443,6 +443,20 @@ class RasterReader(CubeReader):
             valid &= pixels[..., -1] > 0
             data = np.ascontiguousarray(np.moveaxis(pixels[..., bands], -1, 0))
         return data, valid
+
+    def _alike(self, indexes: list[int], window: Window) -> NDArray[Any]:
+        """Samples as stored of bands of one type. Blocks that hold all bands are read one after the other: across
+        several, GDAL would decompress all of them for each band."""
+        ds = self._ds
+        kind = ds.dtypes[indexes[0] - 1] if self._lut is not None else self.dtype
+        data = np.empty((len(indexes), window.height, window.width), kind)
+        apart = len(indexes) > 1 and ds.interleaving == Interleaving.pixel
+        width = self.block_shape[1] if apart else ds.width
+        for edge in range(window.col // width * width, window.col + window.width, width):
+            first, last = max(edge, window.col), min(edge + width, window.col + window.width)
+            where = rasterio.windows.Window(first, window.row, last - first, window.height)
+            data[:, :, first - window.col : last - window.col] = ds.read(indexes, window=where, out_dtype=kind)
+        return data
 
     def _masked(self, indexes: list[int]) -> list[int]:
         """The bands whose GDAL masks have to be read: one for a mask that all share, else each that has its own.

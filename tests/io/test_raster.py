@@ -771,3 +771,33 @@ def test_damaged_directories_of_a_tiff(tmp_path, offset, damaged):
             open_cube(path).read()
     else:
         np.testing.assert_array_equal(open_cube(path).read().data[0], GRAY)
+
+
+def test_blocks_of_all_bands_are_read_one_after_the_other(tmp_path):
+    """Without a cache GDAL decompresses all of them for each band."""
+    path, cube = tmp_path / "a.tif", np.arange(3 * 32 * 70, dtype=np.uint16).reshape(3, 32, 70)
+    profile = {"width": 70, "height": 32, "count": 3, "dtype": "uint16", "interleave": "pixel"}
+    with rasterio.open(path, "w", driver="GTiff", tiled=True, blockxsize=16, blockysize=16, **profile) as ds:
+        ds.write(cube)
+    with open_cube(path) as reader:
+        spans, inner = [], reader._ds
+
+        def read(*args, window, **options):
+            spans.append((window.col_off, window.width))
+            return inner.read(*args, window=window, **options)
+
+        reader._ds = Spy(inner, read)
+        found = reader.read(Window(3, 10, 20, 41), [2, 0])
+        reader._ds = inner
+    np.testing.assert_array_equal(found.data, cube[[2, 0], 3:23, 10:51])
+    assert spans == [(10, 6), (16, 16), (32, 16), (48, 3)]
+
+
+class Spy:
+    """A dataset with another ``read``."""
+
+    def __init__(self, ds, read):
+        self._ds, self.read = ds, read
+
+    def __getattr__(self, name):
+        return getattr(self._ds, name)
