@@ -73,8 +73,8 @@ class WeightRecord:
     figures: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        def number(value: Any, low: float, high: float) -> bool:
-            return isinstance(value, int | float) and not isinstance(value, bool) and low < value < high
+        def number(value: Any) -> bool:
+            return isinstance(value, int | float) and not isinstance(value, bool)
 
         def count(value: Any) -> bool:
             return value is None or (type(value) is int and value > 0)
@@ -83,7 +83,7 @@ class WeightRecord:
             if value is None:
                 return True
             two = isinstance(value, tuple) and len(value) == 2
-            return two and number(value[0], -math.inf, math.inf) and number(value[1], value[0], math.inf)
+            return two and all(map(number, value)) and -math.inf < value[0] < value[1] < math.inf
 
         if isinstance(self.scale, list):  # of JSON
             object.__setattr__(self, "scale", tuple(self.scale))
@@ -92,10 +92,10 @@ class WeightRecord:
         rules |= {name: ("a table", isinstance(getattr(self, name), dict)) for name in ("arch", "figures")}
         whole = ("bands", "max_area", "reach")
         rules |= {name: ("a whole number above 0", count(getattr(self, name))) for name in whole}
-        rules["threshold"] = ("between 0 and 1", number(self.threshold, 0, 1))
-        rules["confidence"] = ("0 or more and below 1", number(self.confidence, -math.ulp(0.0), 1))
+        rules["threshold"] = ("between 0 and 1", number(self.threshold) and 0 < self.threshold < 1)
+        rules["confidence"] = ("0 or more and below 1", number(self.confidence) and 0 <= self.confidence < 1)
         rules["scale"] = ("two numbers, the first smaller than the second", ends(self.scale))
-        rules["temperature"] = ("above 0", number(self.temperature, 0, math.inf))
+        rules["temperature"] = ("above 0", number(self.temperature) and 0 < self.temperature < math.inf)
         rules["published"] = ("true or false", isinstance(self.published, bool))
         for name, (what, holds) in rules.items():
             if not holds:

@@ -175,6 +175,14 @@ def test_records_that_say_nonsense(change, words):
         weights.WeightRecord(**{"name": "a", "model": "l-rpcanet", "arch": {}, **change})
 
 
+def test_a_record_is_read_where_the_smallest_numbers_are_0():
+    torch.set_flush_denormal(True)
+    try:
+        assert weights.WeightRecord("a", "l-rpcanet", {}).confidence == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @pytest.mark.parametrize("metadata", ['"abc"', "5", "null", "[" * 100_000])
 def test_metadata_that_is_no_record(metadata, tmp_path):
     from safetensors.torch import save_file

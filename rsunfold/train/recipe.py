@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -107,7 +108,7 @@ def check_values(
     """
     limits = (
         ("at least 1", 1, counts),
-        ("above 0", math.ulp(0.0), positive),
+        ("above 0", sys.float_info.min, positive),
         ("at least 0", 0, shares),
         ("at least 0", 0, others),
     )
