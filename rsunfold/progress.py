@@ -18,10 +18,15 @@ class _Ear:
 
     def __init__(self, listener: Listener) -> None:
         self.listener, self.busy, self.open = listener, False, True
+        self.failure: BaseException | None = None
 
     def hear(self, what: str, count: int, total: int | None) -> None:
         if self.open:
-            self.listener(what, count, total)
+            try:
+                self.listener(what, count, total)
+            except BaseException as error:
+                self.failure = error
+                raise
 
 
 _ear: ContextVar[_Ear | None] = ContextVar("ear", default=None)
@@ -47,6 +52,12 @@ def tracked(items: Iterable[T], what: str, total: int | None = None) -> Generato
     finally:
         ear.busy = False
         ear.hear("", 0, None)
+
+
+def from_listener(error: BaseException) -> bool:
+    """Whether ``error`` is what the listener raised."""
+    ear = _ear.get()
+    return ear is not None and ear.failure is error
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """Progress: who hears of which steps."""
 
+import numpy as np
 import pytest
 
+from rsunfold.infer.device import device_failures
 from rsunfold.infer.tiles import strips
 from rsunfold.progress import listening, tracked
 
@@ -79,3 +81,20 @@ def test_a_failing_tile_does_not_silence_what_comes_after():
         list(tracked(range(1), "after"))
 
     assert ("after", 1, 1) in heard(run)
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_the_last_tile_is_told(size):
+    told = heard(lambda: list(strips(size, size, 4, lambda window: np.ones((window.height, window.width)))))
+    count = (-(-size // 4)) ** 2
+    assert told == [*(("computing", n, count) for n in range(count + 1)), END]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error: mine"), MemoryError()])
+def test_what_a_listener_raises_is_no_failure_of_a_device(error):
+    def listener(*step):
+        raise error
+
+    with pytest.raises(type(error)) as raised, listening(listener), device_failures():
+        list(tracked("a", "reading"))
+    assert raised.value is error

@@ -12,12 +12,13 @@ import psutil
 
 from rsunfold.errors import DeviceError, RsunfoldError, UsageError
 from rsunfold.infer.cgroups import left_in_groups
+from rsunfold.progress import from_listener
 
 if TYPE_CHECKING:
     import torch
 
 LATER_BYTES = 2**27
-"""Bytes that come with the first input and are none of it: GDAL's block cache, libraries loaded when needed."""
+"""Bytes that come with the first input and are none of it: one block of a file, libraries loaded when needed."""
 GPU_SHARE = 0.8
 """Share of a GPU's free memory that is planned with."""
 SMALLER_TILES, FREE_GPU = "lower --memory, so that smaller tiles are used", "free the GPU"
@@ -100,7 +101,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def device_failures(less: str = SMALLER_TILES) -> Iterator[None]:
-    """Memory that runs out, or a GPU that fails, in the block is a DeviceError.
+    """Memory that runs out, or a GPU that fails, in the block is a DeviceError; not so what a listener raises.
 
     less : what helps where memory runs out.
     """
@@ -109,6 +110,8 @@ def device_failures(less: str = SMALLER_TILES) -> Iterator[None]:
     except RsunfoldError:
         raise
     except (MemoryError, RuntimeError) as error:
+        if from_listener(error):
+            raise
         of_gpu = bool(_OF_GPU.search(str(error)))
         if isinstance(error, MemoryError) or _EXHAUSTED.search(str(error)):
             raise DeviceError(f"out of memory; {less}{', or use --device cpu' if of_gpu else ''}.") from error

@@ -87,6 +87,7 @@ def strips(
             done = (down[i + 1][0] if i + 1 < len(down) else bottom) - top
             yield top, total[..., :done, :] / down_weight[:done, None]
             held = (total[..., done:, :].copy(), down_weight[done:])
+        next(windows, None)  # a step is told when the next is asked for
 
 
 @dataclass(frozen=True)
