@@ -33,7 +33,7 @@ def detect_ir(
     weights: str | os.PathLike[str] | None = None,
     threshold: float | None = None,
     confidence: float | None = None,
-    scale: tuple[float, float] | None = None,
+    scale: Numbers | None = None,
     band: int | None = None,
     var: str | None = None,
     nodata: float | None = None,
@@ -69,11 +69,13 @@ def detect_ir(
     from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.run import Options, detect_array
 
+    if scale is not None and len(scale) != 2:
+        raise UsageError(f"scale must be two numbers, (low, high), not {len(scale)}.")
     options = Options(
         threshold=threshold,
         confidence=confidence,
         band=band,
-        scale=scale,
+        scale=None if scale is None else (float(scale[0]), float(scale[1])),
         var=var,
         min_area=min_area,
         max_area=max_area,
@@ -256,7 +258,15 @@ def select_features(
 
 def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Numbers | None = None) -> str | None:
     """The name of a file, None for an array. Raises UsageError for what goes with the other of the two."""
-    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    path = os.fspath(given) if isinstance(given, str | bytes | os.PathLike) else None
+    if isinstance(path, bytes) or hasattr(given, "read"):
+        raise UsageError(
+            "an image or a table is given as an array or as the path of its file in text, not as bytes or an open file."
+        )
+    if path is not None:
+        from rsunfold.io.names import refuse_undecodable
+
+        refuse_undecodable(path)
     if path is not None and nodata is not None:
         raise UsageError("nodata applies to arrays only; a file declares its own nodata value.")
     if path is not None and wavelengths is not None:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
@@ -41,7 +42,13 @@ def checked(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs)
+        try:
+            given = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = [name for name in kwargs if name not in signature.parameters]
+            close = get_close_matches(unknown[0], kinds, 1) if unknown else []
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            raise TypeError(f"{function.__name__}() {error}{meant}") from None
         for name, value in given.arguments.items():
             if name in hints and not _fits(value, hints[name]):
                 shown = " ".join(repr(value).split())[:60]

@@ -1,7 +1,10 @@
 """Wrong types are named by the public functions, before anything is read."""
 
+import importlib
+import io
 import tempfile
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -12,6 +15,11 @@ from rsunfold.arguments import checked
 from rsunfold.errors import InputError, UsageError
 
 IMAGE = np.zeros((8, 8), np.float32)
+MODULES = {
+    "detect_ir": "rsunfold.infer.infrared.run",
+    "denoise_hsi": "rsunfold.infer.hsi.run",
+    "select_features": "rsunfold.infer.features.run",
+}
 CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
 
 
@@ -21,8 +29,8 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (rsunfold.detect_ir, {"threshold": "0.5"}, "threshold must be a number or None, not '0.5'"),
         (rsunfold.detect_ir, {"threshold": 7}, "^threshold must lie between 0 and 1, not 7"),
         (rsunfold.select_features, {"k": 27}, "^k 27 is more than the"),
-        (rsunfold.detect_ir, {"scale": 5}, r"scale must be \(a number, a number\) or None, not 5"),
-        (rsunfold.detect_ir, {"scale": (0, 1, 2)}, "scale must be"),
+        (rsunfold.detect_ir, {"scale": 5}, "scale must be a sequence of a number or None, not 5"),
+        (rsunfold.detect_ir, {"scale": (0, 1, 2)}, r"scale must be two numbers, \(low, high\), not 3"),
         (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
         (rsunfold.detect_ir, {"model": 3}, "model must be text or None, not 3"),
         (rsunfold.detect_ir, {"nodata": "-99"}, "nodata must be a number or None"),
@@ -56,6 +64,46 @@ def test_numbers_of_numpy_and_lists_are_what_they_look_like():
     assert function(np.float32(1), np.int16(2), [3, np.float64(4)], d=np.bool_(True)) == 11
     with pytest.raises(TypeError, match="missing"):
         function()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"treshold": 0.5}, r"detect_ir\(\) got an unexpected keyword .* 'treshold'; did you mean 'threshold'\?$"),
+        ({"zzzz": 1}, r"detect_ir\(\) got an unexpected keyword argument 'zzzz'$"),
+    ],
+)
+def test_an_unknown_argument_is_told_with_its_function_and_the_nearest(given, message):
+    with pytest.raises(TypeError, match=message):
+        rsunfold.detect_ir(IMAGE, **given)
+
+
+@pytest.mark.parametrize("function", [rsunfold.detect_ir, rsunfold.select_features])
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ("a\0b.csv", InputError, "has a null character"),
+        (b"a.tif", UsageError, "in text, not as bytes or an open file"),
+        (io.BytesIO(b"x"), UsageError, "in text, not as bytes or an open file"),
+    ],
+)
+def test_what_is_no_path_is_told(function, given, error, message):
+    with pytest.raises(error, match=message):
+        function(given)
+
+
+def test_samples_in_memory_are_never_none():
+    for function in (rsunfold.detect_ir, rsunfold.denoise_hsi, rsunfold.select_features):
+        module = importlib.import_module(MODULES[function.__name__])
+        found = getattr(module, function.__annotations__["return"])
+        names = {"score", "mask", "data", "valid"} & set(get_type_hints(found))
+        assert names and not any(type(None) in get_args(get_type_hints(found)[name]) for name in names)
+
+
+def test_a_scale_may_be_a_list():
+    usual = rsunfold.detect_ir(IMAGE, scale=(0, 1), model="top-hat")
+    for scale in ([0, 1], np.array([0, 1])):
+        assert rsunfold.detect_ir(IMAGE, scale=scale, model="top-hat").summary["scale"] == usual.summary["scale"]
 
 
 def test_names_of_files_are_no_flags():

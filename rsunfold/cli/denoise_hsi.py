@@ -84,7 +84,15 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.hsi.denoiser import Denoiser
-    from rsunfold.infer.hsi.run import Cleaned, Options, about, denoise_file, output_names, replaced_names, target_of
+    from rsunfold.infer.hsi.run import (
+        CleanedFiles,
+        Options,
+        about,
+        denoise_file,
+        output_names,
+        replaced_names,
+        target_of,
+    )
     from rsunfold.infer.results import refuse_inputs
 
     pixels = []
@@ -114,10 +122,10 @@ def denoise_hsi(
         target = target_of(output, stem, envi)
         return is_done(target.parent, output_names(target, options), source, about(denoiser, options))
 
-    def run(source: str, stem: str) -> Cleaned:
+    def run(source: str, stem: str) -> CleanedFiles:
         return denoise_file(source, target_of(output, stem, envi), denoiser, options)
 
-    def tell(source: str, result: Cleaned) -> None:
+    def tell(source: str, result: CleanedFiles) -> None:
         s = result.summary
         passed = len(s["bands_passed_through"])
         beside = f", {counted(passed, 'band')} passed through" if passed else ""

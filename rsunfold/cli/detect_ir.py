@@ -81,7 +81,7 @@ def detect_ir(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.infrared.detector import Detector
-    from rsunfold.infer.infrared.run import Detection, Options, detect_file, output_names
+    from rsunfold.infer.infrared.run import DetectionFiles, Options, detect_file, output_names
     from rsunfold.infer.results import about, all_names, results_folder
 
     options = Options(
@@ -111,12 +111,12 @@ def detect_ir(
     def done(source: str, stem: str) -> bool:
         return is_done(folder, output_names(stem, options), source, about(detector, options))
 
-    def run(source: str, stem: str) -> Detection:
+    def run(source: str, stem: str) -> DetectionFiles:
         return detect_file(source, stem, folder, detector, options)
 
     numbers: list[int] = []
 
-    def tell(source: str, result: Detection) -> None:
+    def tell(source: str, result: DetectionFiles) -> None:
         summary = result.summary
         numbers.append(len(result.targets))
         found = counted(summary["targets"], "target")

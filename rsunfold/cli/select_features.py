@@ -105,7 +105,7 @@ def select_features(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.earlier import is_done
-    from rsunfold.infer.features.run import Options, Selected, replaced_names, select_file, written_names
+    from rsunfold.infer.features.run import Options, SelectedFiles, replaced_names, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
     from rsunfold.infer.results import about, results_folder
 
@@ -129,13 +129,13 @@ def select_features(
     chosen = model_options(rank=rank, norms=norms, published=published)
     ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)
 
-    def run(source: str, stem: str) -> Selected:
+    def run(source: str, stem: str) -> SelectedFiles:
         return select_file(source, folder, stem, ranker, wanted, options)
 
     def done(source: str, stem: str) -> bool:
         return is_done(folder, written_names(folder, stem, options), source, about(ranker, wanted, options))
 
-    def tell(source: str, result: Selected) -> None:
+    def tell(source: str, result: SelectedFiles) -> None:
         s = result.summary
         noun = "band" if "bands" in s else "feature"
         aside = len(s[f"{noun}s_left_out"])

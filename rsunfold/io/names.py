@@ -24,7 +24,10 @@ def folded(name: str) -> str:
 
 
 def refuse_undecodable(name: str) -> None:
-    """Raise InputError for a name whose bytes are not UTF-8, for which neither GDAL nor JSON has a place."""
+    """Raise InputError for a name whose bytes are not UTF-8, for which neither GDAL nor JSON has a place, or which no
+    file can have."""
+    if "\0" in name:
+        raise InputError(f"{name!r} has a null character, which no name of a file can have.")
     try:
         name.encode()
     except UnicodeEncodeError:

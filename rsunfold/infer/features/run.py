@@ -86,13 +86,12 @@ class Options:
 
 
 @dataclass(repr=False, eq=False)
-class Selected(Result):
-    """What was selected from one input.
+class SelectedFiles(Result):
+    """What was selected from one input and written.
 
     indices : zero-based, in the order in which they are written. ranking : zero-based, best first, of all ranked
     features. scores float64 (features,), explained and correlation (ranked,) : see :class:`Selection`; scores of
     features that were left out are NaN. summary : what the JSON report holds. files : what was written, by kind.
-    data : the chosen features, (bands, rows, cols) or (samples, features): None where the result went to files.
     """
 
     indices: list[int]
@@ -101,8 +100,15 @@ class Selected(Result):
     explained: NDArray[np.float64]
     correlation: NDArray[np.float64]
     summary: dict[str, Any]
-    files: dict[str, Path] = field(default_factory=dict)
-    data: NDArray[Any] | None = None
+    files: dict[str, Path] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(repr=False, eq=False)
+class Selected(SelectedFiles):
+    """The same of an input in memory, without files. data : the chosen features, (bands, rows, cols) or (samples,
+    features)."""
+
+    data: NDArray[Any]
 
 
 def output_names(stem: str, suffix: str, options: Options) -> dict[str, str]:
@@ -143,7 +149,7 @@ def select_array(
     with environment(), _opened(array, ranker.room, wanted, options, nodata, wavelengths) as source:
         made = _Made(source, ranker, wanted, options)
         data = source.reduced(made.indices)
-        return made.result(started, data=data)
+        return Selected(*made.result(started), data=data)
 
 
 def select_file(
@@ -153,7 +159,7 @@ def select_file(
     ranker: FeatureRanker,
     wanted: Wanted,
     options: Options,
-) -> Selected:
+) -> SelectedFiles:
     """Select from a file of any size and write to ``folder`` what :func:`output_names` lists for ``stem``.
 
     Everything is written to a hidden folder first and moved when it is complete, so that an interrupted run leaves
@@ -175,7 +181,8 @@ def select_file(
             source.write(work / names["selected"], made.indices, {"RSUNFOLD_MODEL": ranker.spec.name})
             if options.picture:
                 made.draw(work / names["picture"])
-            done = made.result(started, files={kind: folder / name for kind, name in names.items()})
+            files = {kind: folder / name for kind, name in names.items()}
+            done = SelectedFiles(*made.result(started), files=files)
             write_json(work / names["summary"], done.summary)
             move_results(work, folder, options.overwrite, replaced_names(stem, options))
     return done
@@ -366,10 +373,7 @@ class _Made:
             title=f"{Path(s.path).name}: {len(shown)} of {s.count} {s.noun}s ({self.ranker.spec.name})",
         )
 
-    def result(
-        self, started: float, *, files: dict[str, Path] | None = None, data: NDArray[Any] | None = None
-    ) -> Selected:
-        """What is handed back."""
+    def result(self, started: float) -> tuple[Any, ...]:
+        """The fields of what is handed back, without the chosen features."""
         s = self.selection
-        summary = self.summary(started)
-        return Selected(self.indices, self.ranking, self.scores, s.explained, s.correlation, summary, files or {}, data)
+        return self.indices, self.ranking, self.scores, s.explained, s.correlation, self.summary(started)

@@ -70,17 +70,25 @@ class Options:
 
 
 @dataclass(repr=False, eq=False)
-class Cleaned(Result):
-    """What ``denoise_hsi`` made of one image.
+class CleanedFiles(Result):
+    """What ``denoise_hsi`` made of one image and wrote.
 
-    summary : what the JSON summary holds. files : what was written, by kind. data (bands, rows, cols), of all bands of
-    the image, and valid bool (rows, cols): None where the result went to files.
+    summary : what the JSON summary holds. files : what was written, by kind.
     """
 
     summary: dict[str, Any]
-    files: dict[str, Path] = field(default_factory=dict)
-    data: NDArray[Any] | None = None
-    valid: NDArray[np.bool_] | None = None
+    files: dict[str, Path] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(repr=False, eq=False)
+class Cleaned(CleanedFiles):
+    """The same of an image in memory, without files.
+
+    data (bands, rows, cols), of all bands of the image; valid bool (rows, cols).
+    """
+
+    data: NDArray[Any]
+    valid: NDArray[np.bool_]
 
 
 def target_of(output: Path, stem: str, envi: bool = False) -> Path:
@@ -135,7 +143,7 @@ def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options
 
 def denoise_file(
     source: str | os.PathLike[str], target: str | os.PathLike[str], denoiser: Denoiser, options: Options
-) -> Cleaned:
+) -> CleanedFiles:
     """Denoise a file of any size and write ``target`` and what goes with it, see :func:`output_names`.
 
     Everything is written to a hidden folder beside the target first and moved when it is complete, so that an
@@ -174,7 +182,7 @@ def denoise_file(
         summary["seconds"] = round(time.monotonic() - started, 3)
         write_json(paths["summary"], summary)
         move_results(work, folder, options.overwrite, replaced_names(target, options, kept=stem_of(source)))
-    return Cleaned(summary, {kind: folder / name for kind, name in names.items()})
+    return CleanedFiles(summary, files={kind: folder / name for kind, name in names.items()})
 
 
 class _Passage:

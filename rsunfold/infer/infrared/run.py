@@ -78,20 +78,29 @@ class Options:
 
 
 @dataclass(repr=False, eq=False)
-class Detection(Result):
-    """What ``detect_ir`` found in one image.
+class DetectionFiles(Result):
+    """What ``detect_ir`` found in one image and wrote.
 
     targets : in scan order. threshold : the one used. summary : what the JSON summary holds. files : what was written,
-    by kind. score float32 (H, W) in [0, 1], NaN where invalid; mask bool (H, W); stages by (stage from 1, letter),
-    float32 (H, W), NaN where invalid: None or empty where the result went to files.
+    by kind.
     """
 
     targets: list[Target]
     threshold: float
     summary: dict[str, Any]
-    files: dict[str, Path] = field(default_factory=dict)
-    score: NDArray[np.float32] | None = None
-    mask: NDArray[np.bool_] | None = None
+    files: dict[str, Path] = field(default_factory=dict, kw_only=True)
+
+
+@dataclass(repr=False, eq=False)
+class Detection(DetectionFiles):
+    """The same of an image in memory, without files.
+
+    score float32 (H, W) in [0, 1], NaN where invalid; mask bool (H, W); stages by (stage from 1, letter), float32
+    (H, W), NaN where invalid.
+    """
+
+    score: NDArray[np.float32]
+    mask: NDArray[np.bool_]
     stages: dict[tuple[int, str], NDArray[np.float32]] = field(default_factory=dict)
 
 
@@ -134,7 +143,7 @@ def detect_array(source: CubeReader | str, detector: Detector, options: Options)
 
 def detect_file(
     source: str | os.PathLike[str], stem: str, folder: str | os.PathLike[str], detector: Detector, options: Options
-) -> Detection:
+) -> DetectionFiles:
     """Detect targets in a file of any size and write ``STEM_score``, ``_mask``, ``_targets``, ... to ``folder``.
 
     Everything is written to a hidden folder inside ``folder`` first and moved when it is complete, so that an
@@ -159,7 +168,8 @@ def detect_file(
             summary["seconds"] = round(time.monotonic() - started, 3)
             write_json(paths["summary"], summary)
         move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
-    return Detection(targets, passage.rule.threshold, summary, {k: folder / n for k, n in names.items()})
+    files = {kind: folder / name for kind, name in names.items()}
+    return DetectionFiles(targets, passage.rule.threshold, summary, files=files)
 
 
 class _Passage:
