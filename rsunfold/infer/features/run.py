@@ -53,6 +53,7 @@ COLUMNS = {
     "left_out": "why a feature has no rank",
 }
 """Columns of the ranking and what they are; ``band`` is ``feature`` for tables."""
+Reals = NDArray[np.float64]
 TABLE_KINDS = (".csv", ".npy")
 """Extensions of reduced tables."""
 
@@ -373,7 +374,7 @@ class _Made:
             title=f"{Path(s.path).name}: {len(shown)} of {s.count} {s.noun}s ({self.ranker.spec.name})",
         )
 
-    def result(self, started: float) -> tuple[Any, ...]:
+    def result(self, started: float) -> tuple[list[int], list[int], Reals, Reals, Reals, dict[str, Any]]:
         """The fields of what is handed back, without the chosen features."""
         s = self.selection
         return self.indices, self.ranking, self.scores, s.explained, s.correlation, self.summary(started)
