@@ -108,6 +108,22 @@ def test_noise_of_a_simulated_scene_is_removed(name):
     assert after > before + 8 and after > plain + 1
 
 
+@pytest.mark.parametrize("name", ["star-net", "star-net-s"])
+@pytest.mark.parametrize("sigma", [0.1, 1.0])
+def test_where_there_is_hardly_any_noise_the_detail_stays(name, sigma):
+    """The signal is up to thousands of times the noise, much more than in training."""
+    scene = hyperspectral_scene(64, 64, 40, seed=1).data
+    noisy = make_noise(scene, "iid", sigma=sigma, seed=0).data
+    net, _, _ = weights.load(name)
+    subspace = subspace_of(noisy, robust=net.outliers)
+    Y, A = torch.from_numpy(subspace.whiten(noisy)), torch.from_numpy(subspace.A.astype(np.float32))
+    with torch.inference_mode():
+        found = net.eval()(Y, A)[0]
+    projected = (A @ (A.mT @ Y.flatten(1))).view(Y.shape)
+    plain, after = (quality(scene, subspace.colour(x.numpy()))["psnr"] for x in (projected, found))
+    assert after > plain - 0.2
+
+
 def test_impulses_in_most_pixels_of_dark_bands_do_not_lift_most_of_them():
     scene = 0.3 * hyperspectral_scene(64, 64, 40, seed=1).data
     noisy, rng = make_noise(scene, "iid", sigma=10.0, seed=0).data, np.random.default_rng(0)

@@ -387,11 +387,6 @@ class Fitted:
         return {"loss_before": self.losses[:1], "loss_after": self.losses[-1:], "stages": stages}
 
 
-def _some(X: Tensor, most: int) -> Tensor:
-    """At most ``most`` of the pixels X (M, B), see :func:`some_of`."""
-    return X[torch.from_numpy(some_of(len(X), most)).to(X.device)]
-
-
 class Clusters(NamedTuple):
     """The centres (C, B) of k-means, the first of which have no atom, ``bare`` of them."""
 

@@ -67,7 +67,7 @@ class Lagrangian:
         self.rank = rank
         self.grid = PatchGrid(*Y.shape[1:], max(rank, SIDE), stride=net.arch["stride"], step=net.step)
         self.y = self.grid.pad(Y).flatten(1)
-        self.D = net.dictionary(0)()
+        self.D = net.dictionaries[0]()
         stage = net.stages[0]
         self.lam, self.beta, self.gamma2 = (p.exp() for p in (stage.lam, stage.beta, stage.gamma2))
         self.gamma1 = stage.shrink.gamma1.exp()
@@ -364,6 +364,21 @@ def test_a_strong_signal_without_noise_stays(name, literal):
     with torch.inference_mode():
         found = build(name, literal=literal)(Y, A)[0]
     assert float((found - Y).square().mean().sqrt()) < 0.02 * float(Y.square().mean().sqrt())
+
+
+def test_dictionaries_are_orthonormal_whatever_is_learned(name):
+    for dictionary in build(name).dictionaries:
+        for D in dictionary():
+            torch.testing.assert_close(D.mT @ D, torch.eye(len(D)), atol=1e-5, rtol=0)
+
+
+def test_the_codes_of_a_patch_give_it_back_from_stage_to_stage(name):
+    """However strong it is: what changes are the coordinates."""
+    Y, A = scene(20, 22, 30, 10)
+    Y = 1e4 * (A @ (A.mT @ Y.flatten(1))).view(Y.shape)
+    with torch.inference_mode():
+        found = build(name)(Y, A)[0]
+    assert float((found - Y).abs().max()) < 1
 
 
 def test_shrinkage():
