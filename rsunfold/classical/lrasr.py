@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
@@ -71,7 +70,7 @@ class LRASR:
     residual over its dual one, at most by 4 (Boyd et al., Foundations and Trends in Machine Learning 3(1), 2011, 3.3
     and 3.4). Primal residuals are |X - D Z - E| / |X| and |(Z - J, Z - W)| / |(J, W)|; dual ones the change of E by nu
     over |Y1|, and of (J, W) by mu over |(Y2, Y3)|. It stops when none exceeds 0.002, which with weights near the
-    default ones left the objective within 1 % of the minimum; after 500 iterations it stops with a RuntimeWarning.
+    default ones left the objective within 1 % of the minimum; after 500 iterations it stops with a note.
 
     beta and lam weigh terms of the first degree in Z against one in E, so their effect depends on the scale of X. Where
     one bright pixel sets it, Z = 0 is cheapest and the score is brightness. Hence the spectra, and D, are first scaled
@@ -104,17 +103,34 @@ class LRASR:
             return _nothing
         gain = np.float32(LEVEL / np.linalg.norm(scene.mean))
         D = dictionary(scene.sample, self.clusters, self.atoms, scene.seed)
-        return partial(self._score, gain * D, gain)
+        return Representing(gain * D, gain, self.beta, self.lam)
 
     def bytes_per_pixel(self, bands: int) -> float:
         """Working memory in bytes per pixel beside the input: seven arrays like Z, six like X, float32."""
         return 28.0 * self.clusters * self.atoms + 24.0 * bands + 16
 
-    def _score(self, D: Floats, gain: np.float32, cube: Floats, valid: NDArray[np.bool_]) -> Floats:
+
+@dataclass
+class Representing:
+    """The scorer of :class:`LRASR`; D has the ``gain``. notes : where the iterations did not suffice."""
+
+    D: Floats
+    gain: np.float32
+    beta: float
+    lam: float
+    notes: list[str] = field(default_factory=list)
+
+    def __call__(self, cube: Floats, valid: NDArray[np.bool_]) -> Floats:
+        """See :data:`rsunfold.scene.Scorer`."""
         score = np.zeros(valid.shape, np.float32)
-        X = gain * cube[:, valid]
-        found = represent(X, D, self.beta, self.lam)
-        score[valid] = (norms(found.E) + norms(X).mean() / 1000 * (norms(found.Y) / self.lam)) / gain
+        X = self.gain * cube[:, valid]
+        found = represent(X, self.D, self.beta, self.lam)
+        if found.residuals[-1] >= TOLERANCE:
+            self.notes.append(
+                f"lrasr stopped after {ITERATIONS} iterations with a residual of {found.residuals[-1]:.2g} instead of "
+                f"{TOLERANCE:g}: its scores may be inexact; other weights beta and lam may help"
+            )
+        score[valid] = (norms(found.E) + norms(X).mean() / 1000 * (norms(found.Y) / self.lam)) / self.gain
         return score
 
 
@@ -148,7 +164,7 @@ def _typical(spectra: Floats, at: NDArray[np.intp], atoms: int) -> NDArray[np.in
 def represent(X: Floats, D: Floats, beta: float, lam: float) -> Representation:
     """The representation that :class:`LRASR` describes of X, float32 (bands, n), by D (bands, atoms).
 
-    Warns with RuntimeWarning where the iterations do not suffice.
+    The iterations did not suffice where the last of its residuals is not below TOLERANCE.
     """
     size = float(np.linalg.norm(X)) or 1.0
     values, U = np.linalg.eigh(gram(D.T))
@@ -183,13 +199,6 @@ def represent(X: Floats, D: Floats, beta: float, lam: float) -> Representation:
             nu *= _balance(*data)
             mu *= _balance(*copies)
             inverse = _inverse(values, U, mu, nu)
-    else:
-        warnings.warn(
-            f"lrasr stopped after {ITERATIONS} iterations with a residual of {residuals[-1]:.2g} instead of "
-            f"{TOLERANCE:g}; its scores may be inexact, and other weights beta and lam may help.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
     return Representation(Z, E, Y1, residuals)
 
 

@@ -354,9 +354,11 @@ class TestLRASR:
 
     def test_iterations_that_do_not_suffice_are_told(self, monkeypatch):
         monkeypatch.setattr(lrasr, "ITERATIONS", 3)
-        X = background(10, 20, 20).reshape(10, -1)
-        with pytest.warns(RuntimeWarning, match="stopped after 3 iterations"):
-            represent(X, dictionary(X, 4, 6, 0), 0.1, 0.5)
+        cube = background(10, 20, 30)
+        found = detect_anomaly(cube, model="lrasr:clusters=4:atoms=6")
+        assert any("lrasr stopped after 3 iterations" in note for note in found.summary["notes"])
+        windows = detect_anomaly(cube, model="lrasr:clusters=4:atoms=6", window=16)
+        assert any("lrasr stopped after 3 iterations" in note for note in windows.summary["notes"])
 
 
 def solved_at_length(X, D, beta, lam, mu=2.0, iterations=600):

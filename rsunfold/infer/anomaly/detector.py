@@ -54,7 +54,7 @@ class Scored:
     score float32 (rows, cols) >= 0, NaN where a pixel is not valid. alone : how many are not because the model found
     nothing to compare them with. plan : how the image was cut. stages : by stage the norms by letter, float32 (rows,
     cols), where they were asked for. learned : what the network says of itself. windowed : whether windows were scenes
-    of their own.
+    of their own. notes : of the scorers.
     """
 
     score: Floats
@@ -64,6 +64,7 @@ class Scored:
     stages: list[dict[str, Floats]] = field(default_factory=list)
     learned: dict[str, Any] | None = None
     windowed: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -79,6 +80,11 @@ class Chain:
     kernel: Scorer | None
     guide: PrincipalComponents | None
     fitted: FittedStages | None
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was scored."""
+        return list(getattr(self.scorer, "notes", ()))
 
     def features(self, cube: Floats) -> Floats:
         """What the model sees."""
@@ -250,6 +256,7 @@ class AnomalyDetector(Budgeted):
             found = self._finished(image, score, guide, valid, made)
         if chain.fitted is not None:
             found.learned = chain.fitted.describe()
+        found.notes = chain.notes
         return found
 
     def _in_memory(self, image: SpectralImage, cube: Floats, valid: Mask) -> tuple[Chain, Floats, Floats]:
@@ -270,6 +277,7 @@ class AnomalyDetector(Budgeted):
         rows, cols = image.rows, image.cols
         self._plan(image, min(rows, side), min(cols, side), whole=True)
         valid = np.empty((rows, cols), bool)
+        notes: list[str] = []
 
         def compute(window: Window) -> Floats:
             # The last windows would be slivers, too few pixels for a scene: they are fitted with what lies before them.
@@ -280,7 +288,8 @@ class AnomalyDetector(Budgeted):
             valid[window.slices] = inside[part]
             if not inside.any():
                 return np.zeros((3, window.height, window.width), np.float32)
-            _, score, guide = self._in_memory(image, cube, inside)
+            chain, score, guide = self._in_memory(image, cube, inside)
+            notes.extend(chain.notes)
             has = inside & ~np.isnan(score)
             given = score[has]
             # Where most of a window is alike the median is 0, and its mean stands for it.
@@ -291,7 +300,9 @@ class AnomalyDetector(Budgeted):
         # Of the windows over a pixel those count that have a score for it.
         np.divide(score, share, out=score, where=share > 0)
         score[share <= 0] = np.nan
-        return self._finished(image, score, guide, valid, Plan(False, side), windowed=True)
+        found = self._finished(image, score, guide, valid, Plan(False, side), windowed=True)
+        found.notes = list(dict.fromkeys(notes))
+        return found
 
     def _collected(
         self, rows: int, cols: int, tile: int, compute: Callable[[Window], Floats], overlap: int = 0

@@ -253,6 +253,7 @@ def _summary(
             f"{scored.alone} valid pixels have no score: {detector.spec.name} finds no others between its two windows "
             "to compare them with"
         )
+    notes += scored.notes
     plan = scored.plan
     apart = f"windows of {plan.tile} pixels, each with its own background model"
     return {
