@@ -140,8 +140,8 @@ class Cube:
     data : (band, row, col), native-endian.
     valid : bool (row, col); False where any band is nodata, masked by the file, or not :func:`measured`.
     meta : what the file says.
-    missing : bool (band, row, col); the samples that are nodata or not :func:`measured`, but for pixels that are masked
-    by the file; None where there is none.
+    missing : bool (band, row, col); the samples that are nodata, not :func:`measured` or masked alone, but for pixels
+    that are masked by the file; None where there is none.
     """
 
     data: NDArray[Any]

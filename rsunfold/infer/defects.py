@@ -58,9 +58,9 @@ def bands_with_gaps(reader: CubeReader, bands: Sequence[int]) -> dict[int, float
     _, rows, cols = reader.shape
     lost, pixels = np.zeros(len(bands)), 0
     for row in np.unique(np.linspace(0, rows - 1, GAP_ROWS).astype(int)).tolist():
-        cube = reader.read(Window(row, 0, 1, cols), bands, scaled=False)
-        holes = cube.meta.missing(cube.data)
-        few = holes.mean(axis=0) <= FEW_BANDS
+        cube = reader.read(Window(row, 0, 1, cols), bands)
+        holes = np.zeros(cube.shape, bool) if cube.missing is None else cube.missing
+        few = (cube.valid | holes.any(axis=0)) & (holes.mean(axis=0) <= FEW_BANDS)
         lost += holes[:, few].sum(axis=1)
         pixels += int(few.sum())
     shares = lost / max(pixels, 1)

@@ -36,7 +36,7 @@ def as_array(given: Any) -> NDArray[Any]:
 class ArrayReader(CubeReader):
     """An array of shape (row, col) or (band, row, col) and a real dtype, as a :class:`CubeReader`.
 
-    nodata : value that stands for no data, or None; masked pixels of a ``numpy.ma`` array are invalid as well.
+    nodata : value that stands for no data, or None; masked samples of a ``numpy.ma`` array are missing as well.
     wavelengths : nm, or micrometres where all are below 100, one for each band, or None. Raises InputError for another
     shape, a complex dtype, no pixel, a picture of PIL in colour, or wavelengths that are not above 0 or not as many as
     bands.
@@ -73,10 +73,12 @@ class ArrayReader(CubeReader):
 
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         data = np.stack([self._data[band][window.slices] for band in bands])
-        valid = np.ones(data.shape[1:], bool)
-        if self._masked is not None and self.dtype.kind != "f":  # else a NaN says it
-            valid &= ~np.any([self._masked[band][window.slices] for band in bands], axis=0)
-        return data.astype(self.dtype.newbyteorder("="), copy=False), valid
+        return data.astype(self.dtype.newbyteorder("="), copy=False), np.ones(data.shape[1:], bool)
+
+    def _hidden(self, window: Window, bands: list[int]) -> NDArray[np.bool_] | None:
+        if self._masked is None or self.dtype.kind == "f":  # where a NaN says it
+            return None
+        return np.stack([self._masked[band][window.slices] for band in bands])
 
     def close(self) -> None:
         """Nothing to let go of."""

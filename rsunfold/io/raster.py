@@ -459,14 +459,31 @@ class RasterReader(CubeReader):
         return data
 
     def _masked(self, indexes: list[int]) -> list[int]:
-        """The bands whose GDAL masks have to be read: one for a mask that all share, else each that has its own.
+        """The bands whose GDAL masks hide whole pixels: one for a mask that all share, or that of a palette.
 
         The masks that GDAL derives are made here instead: nodata from the samples at hand, alpha because GDAL applies
         it only to images of two or four bands. A nodata value that only GDAL knows (NODATA_VALUES of several bands, the
         largest uint64) stays a mask; that of ENVI is our own, since GDAL takes "none" for 0.
         """
         shared = [index for index in indexes if self._own_masks.get(index)]
-        return shared[:1] + [index for index in indexes if self._own_masks.get(index) is False]
+        return shared[:1] + (self._masked_alone(indexes) if self._lut is not None else [])
+
+    def _masked_alone(self, indexes: list[int]) -> list[int]:
+        """Those that have a GDAL mask of their own."""
+        return [index for index in indexes if self._own_masks.get(index) is False]
+
+    def _hidden(self, window: Window, bands: list[int]) -> NDArray[np.bool_] | None:
+        indexes = [] if self._lut is not None else [self._indexes[band] for band in bands]
+        alone = self._masked_alone(indexes)
+        if not alone:
+            return None
+        where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
+        hidden = np.zeros((len(bands), window.height, window.width), bool)
+        with gdal(self._damaged):
+            for place, index in enumerate(indexes):
+                if index in alone:
+                    hidden[place] = self._ds.read_masks(index, window=where) == 0
+        return hidden
 
     @cached_property
     def _own_masks(self) -> dict[int, bool]:

@@ -65,10 +65,12 @@ class CubeReader(ABC):
         if not chosen or not all(0 <= band < count for band in chosen):
             raise ValueError(f"bands {chosen} are not among 0 .. {count - 1}")
         data, valid = self._stored(window, chosen)
-        meta, missing = select_bands(self.meta, chosen), None
+        meta, missing = select_bands(self.meta, chosen), self._hidden(window, chosen)
         if data.dtype.kind in "fc" or meta.nodata_values:
             with np.errstate(over="ignore"):  # nodata may be a number that the type of the samples has not
-                missing = meta.missing(data)
+                told = meta.missing(data)
+            missing = told if missing is None else missing | told
+        if missing is not None:
             missing &= valid
             valid &= ~missing.any(axis=0)
             missing = missing if missing.any() else None
@@ -92,7 +94,13 @@ class CubeReader(ABC):
 
     @abstractmethod
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """Fresh arrays of stored samples (band, row, col) and of the file's own mask (row, col), without nodata."""
+        """Fresh arrays of stored samples (band, row, col) and of the file's own mask of pixels (row, col), without
+        nodata."""
+
+    def _hidden(self, window: Window, bands: list[int]) -> NDArray[np.bool_] | None:
+        """A fresh array of the samples (band, row, col) that a mask of their own hides, where others of the pixel are
+        shown; None where there is no such mask."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -67,6 +67,12 @@ def test_a_masked_sample_is_that_sample_alone():
     array = np.ma.masked_array(np.ones((2, 2, 3), np.float32), np.zeros((2, 2, 3), bool))
     array[1, 0, 2] = np.ma.masked
     np.testing.assert_array_equal(np.argwhere(np.isnan(ArrayReader(array).read().data)), [[1, 0, 2]])
+    for kind in (np.float32, np.int16, bool):
+        reader = ArrayReader(array.astype(kind), nodata=-9)
+        for _ in range(2):
+            np.testing.assert_array_equal(np.argwhere(reader.read(scaled=False).missing), [[1, 0, 2]])
+        np.testing.assert_array_equal(np.argwhere(reader.read(Window(0, 1, 1, 2), [1]).missing), [[0, 0, 1]])
+        assert reader.read(bands=[0]).missing is None and reader.read(bands=[0]).valid.all()
 
 
 @pytest.mark.parametrize("fill", [np.finfo("f4").min, np.finfo("f4").max, np.finfo("f8").min, 9.97e36])

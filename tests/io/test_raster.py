@@ -197,6 +197,22 @@ def test_mask_band(write_tif, internal):
         np.testing.assert_array_equal(reader.read().valid, mask > 0)
 
 
+def test_the_mask_of_a_band_hides_its_samples_alone(write_tif, tmp_path):
+    path, mask = write_tif(np.full((2, 1, 3), 7, np.uint8)), write_tif(np.uint8([[[255, 0, 255]]]), name="mask.tif")
+    source = "<SimpleSource><SourceFilename>{}</SourceFilename><SourceBand>{}</SourceBand></SimpleSource>"
+    hidden = f'<MaskBand><VRTRasterBand dataType="Byte">{source.format(mask, 1)}</VRTRasterBand></MaskBand>'
+    lines = [
+        f'<VRTRasterBand dataType="Byte" band="{k}">{hidden * (k == 2)}{source.format(path, k)}</VRTRasterBand>'
+        for k in (1, 2)
+    ]
+    (tmp_path / "a.vrt").write_text(f'<VRTDataset rasterXSize="3" rasterYSize="1">{"".join(lines)}</VRTDataset>')
+    with open_cube(tmp_path / "a.vrt") as reader:
+        cube = reader.read()
+        np.testing.assert_array_equal(cube.valid, [[True, False, True]])
+        np.testing.assert_array_equal(np.argwhere(cube.missing), [[1, 0, 1]])
+        assert reader.read(bands=[0]).valid.all()
+
+
 def test_nodata_values_of_several_bands(write_tif):
     data = np.ones((3, 2, 3), np.uint8)
     data[:, 0, 0] = 7, 8, 9

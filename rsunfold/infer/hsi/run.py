@@ -235,9 +235,9 @@ class _Passage:
         image = self.image
         for row, found in self.denoised.strips():
             window = Window(row, 0, *found.shape[1:])
-            stored = image.reader.read(window, scaled=False).data
+            cube = image.reader.read(window, scaled=False)
+            stored, holes = cube.data, np.zeros(cube.shape, bool) if cube.missing is None else cube.missing
             before, valid = image.read(window)
-            holes = image.meta.missing(stored)
             samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid), holes)
             lost = holes[image.bands]
             found[lost] = before[lost]
@@ -261,10 +261,13 @@ class _Passage:
         since rounding and clipping are part of what is removed.
         """
         meta, bands = self.image.meta, self.image.bands
+        hidden = holes & ~meta.missing(stored)  # by a mask alone
         if self.same:
+            if self.nodata is not None:
+                stored[hidden] = self.nodata
             unmarked = select_bands(self.meta, bands).unmarked(stored[bands], known)
             if self.nodata is None:
-                self.unmarked += int(unmarked.sum())
+                self.unmarked += int((unmarked | hidden[bands].any(axis=0)).sum())
             else:
                 stored[:, unmarked] = self.nodata
             for k, band in enumerate(bands):
@@ -285,8 +288,7 @@ class _Passage:
         if self.nodata is not None:
             # Where the file's own mask alone says that a pixel is invalid, no sample does.
             out[:, ~(known | holes[bands].any(axis=0))] = self.nodata
-            if math.isnan(self.nodata):
-                out[holes] = np.nan
+            out[holes if math.isnan(self.nodata) else hidden] = self.nodata
         for k, band in enumerate(bands):
             here = valid & ~holes[band]
             out[band][here] = found[k][here] = self._apart(found[k][here].astype(np.float32))
@@ -359,9 +361,9 @@ def _summary(
         )
     if passage.unmarked:
         notes.append(
-            f"{passage.unmarked} pixels are invalid because of a mask in the file, or of a number that it does not "
-            "declare, which --dtype same does not mark; they have values in the result, but are NaN without "
-            "--dtype same"
+            f"{passage.unmarked} pixels are invalid, or lack some bands, because of a mask in the file, or of a number "
+            "that it does not declare, which --dtype same does not mark; they have values in the result, but are NaN "
+            "without --dtype same"
         )
     return {
         **head_of(image),

@@ -140,7 +140,10 @@ def test_a_mask_that_is_not_carried_is_told(noisy, make, write, tmp_path):
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(source, "r+") as ds:
         ds.write_mask(mask)
     same = denoise_file(source, tmp_path / "same.tif", make(), Options(dtype="same"))
-    assert any(note.startswith("4 pixels are invalid because of a mask in the file") for note in same.summary["notes"])
+    assert any(
+        note.startswith("4 pixels are invalid, or lack some bands, because of a mask in the file")
+        for note in same.summary["notes"]
+    )
     floats = denoise_file(source, tmp_path / "floats.tif", make(), Options())
     assert np.isnan(read(floats.files["denoised"])[0][:, 2, 3:7]).all()
     assert not any("mask" in note for note in floats.summary["notes"])
@@ -681,6 +684,28 @@ def test_arrays(noisy, star, make):
     np.testing.assert_array_equal(found.data[:, 2, 2], counts[:, 2, 2])
     with pytest.raises(InputError, match="is not an image"):
         rsunfold.denoise_hsi(np.zeros((3, 4, 5), complex), model="fasthyde")
+
+
+@pytest.mark.parametrize("nodata", [None, -9999])
+def test_masked_samples_of_whole_numbers_are_as_those_of_fractions(nodata, noisy):
+    counts, mask = np.rint(noisy * 500).astype(np.int16), np.zeros(noisy.shape, bool)
+    mask[np.arange(16), :, np.arange(16)] = mask[:, 5, 6] = mask[:12, 9, 9] = True
+    of_counts, of_floats, same = (
+        rsunfold.denoise_hsi(np.ma.masked_array(kind, mask), model="fasthyde", nodata=nodata, **options)
+        for kind, options in ((counts, {}), (counts.astype(np.float32), {}), (counts, {"dtype": "same"}))
+    )
+    lacking = mask.any(axis=0) & (mask.mean(axis=0) <= 0.5)
+    assert of_counts.valid.sum() == mask[0].size - 2 and of_counts.summary["of_these_denoised"] == lacking.sum()
+    np.testing.assert_array_equal(of_counts.valid, of_floats.valid)
+    np.testing.assert_array_equal(of_counts.data[~mask], of_floats.data[~mask])
+    if nodata is None:
+        assert np.isnan(of_counts.data[mask]).all()
+        np.testing.assert_array_equal(same.data[mask], counts[mask])
+        (note,) = (note for note in same.summary["notes"] if "mask" in note)
+        assert note.startswith(f"{mask.any(axis=0).sum()} pixels are invalid, or lack some bands, because of a mask")
+    else:
+        assert (of_counts.data[mask] == nodata).all() and (same.data[mask] == nodata).all()
+    np.testing.assert_allclose(same.data[~mask], of_counts.data[~mask], atol=0.6)
 
 
 def test_paths(noisy, write, make, tmp_path):
