@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from rsunfold.arrays import Mask, Real
 from rsunfold.cube import Cube
 
+_Indices = NDArray[np.intp]
 MOST_LACKING = 0.5
 """Share of the bands that a pixel may lack; the others have to tell what it shows."""
-LEARNED_FROM, ROUNDS = 2**13, 8
+LEARNED_FROM, ROUNDS = 2**12, 8
 """Most spectra that a :class:`Mender` is learned from, and rounds of filling their gaps."""
+LEARNER_BYTES = 5 * 8
+"""Held for each of their samples meanwhile: the spectra, what is made of them, and what comes and goes, in float64."""
 RIDGE = 1e-6
 """Added to the correlations of the bands before they are inverted."""
+SHARED = 16
+"""Fewest spectra lacking the same bands for which one system of equations is solved; others have one each."""
+BLOCK, SYSTEMS = 2**17, 2**18
+"""Most samples that are mended at a time, and entries of the systems that are solved at a time: a few MB, which count
+among the LATER_BYTES of :mod:`rsunfold.infer.device`."""
 
 
 def mendable(cube: Cube) -> Mask:
@@ -47,53 +55,94 @@ class Mender:
         known = np.maximum((~lost).sum(axis=1), 1)
         centre = np.where(lost, 0, spectra).sum(axis=1) / known
         x = np.where(lost, 0, spectra - centre[:, None])
-        scale = np.sqrt((x**2).sum(axis=1) / known)
+        scale = np.sqrt(np.einsum("ij,ij->i", x, x) / known)
         scale[scale == 0] = 1
         x /= scale[:, None]
-        count, mean = x.shape[1], np.zeros(len(x))
+        count, mean, gaps = x.shape[1], np.zeros(len(x)), _Gaps.of(lost)
         C = x @ x.T / count
         for _ in range(ROUNDS):
-            P = np.linalg.inv(C + RIDGE * np.eye(len(C)))
-            x -= mean[:, None]
             uncertain = np.zeros_like(C)
-            for some, where, part in _conditional(P, x, lost):
-                x[np.ix_(some, where)] = part
-                uncertain[np.ix_(some, some)] += len(where) * np.linalg.inv(P[np.ix_(some, some)])
-            x += mean[:, None]
-            mean = x.mean(axis=1)
-            C = np.cov(x, bias=True) + uncertain / count
+            gaps.fill(np.linalg.inv(C + RIDGE * np.eye(len(C))), x, uncertain)
+            shift = x.mean(axis=1)
+            x -= shift[:, None]
+            mean += shift
+            C = (x @ x.T + uncertain) / count
         return cls(bands, centre + scale * mean, C * np.outer(scale, scale))
 
     def mended(self, cube: Cube, bands: Sequence[int]) -> Cube:
         """``cube``, which holds ``bands``, some of :attr:`bands`, with the samples of :func:`mendable` pixels filled,
-        in floating point; these pixels are valid."""
+        in floating point; these pixels are valid. Samples that are of such a type are filled where they are."""
         some = mendable(cube)
         if cube.missing is None or not some.any():
             return cube
         places = np.searchsorted(self.bands, bands)
         mean, C = self.mean[places, None], self.covariance[np.ix_(places, places)]
-        scale = np.sqrt(np.maximum(np.diagonal(C), 0))
+        scale = np.sqrt(np.maximum(np.diagonal(C), 0))[:, None]
         scale[scale == 0] = 1
-        P = np.linalg.inv(C / np.outer(scale, scale) + RIDGE * np.eye(len(C)))
-        data, lost = cube.data.astype(np.result_type(cube.data.dtype, np.float32)), cube.missing[:, some]
-        x = np.where(lost, 0, (data[:, some] - mean) / scale[:, None])
-        for lacking, where, part in _conditional(P, x, lost):
-            x[np.ix_(lacking, where)] = part
-        data[:, some] = np.where(lost, mean + scale[:, None] * x, data[:, some])
+        P = np.linalg.inv(C / (scale @ scale.T) + RIDGE * np.eye(len(C)))
+        data = np.ascontiguousarray(cube.data, np.result_type(cube.data.dtype, np.float32))
+        samples, missing = data.reshape(len(C), -1), cube.missing.reshape(len(C), -1)
+        pixels, step = np.flatnonzero(some), max(1, BLOCK // len(C))
+        for first in range(0, len(pixels), step):
+            here = pixels[first : first + step]
+            lost = missing[:, here]
+            x = (samples[:, here] - mean) / scale
+            _Gaps.of(lost).fill(P, x)
+            samples[:, here] = np.where(lost, mean + scale * x, samples[:, here])
         return replace(cube, data=data, valid=cube.valid | some)
 
 
-def _conditional(P: Real, x: Real, lost: Mask) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], Real]]:
-    """(bands, spectra, conditional means (bands, spectra)) for each set of bands that spectra x (bands, n) lack.
+@dataclass(frozen=True)
+class _Gaps:
+    """Which bands spectra (bands, n) lack.
 
-    P : the inverse of the covariance: the mean of x_m given the others, x_o, is -P_mm^-1 P_mo x_o. What x holds
-    where it is lost does not matter.
+    lost : bool (bands, n). shared : (bands (k,), spectra (m,)) for each set of bands that SHARED spectra or more lack.
+    single : (bands (m, k), spectra (m,)) for each number k of bands that others lack.
     """
-    sets, which = np.unique(np.packbits(lost, axis=0), axis=1, return_inverse=True)
-    order = np.argsort(which.ravel(), kind="stable")
-    ends = np.cumsum(np.bincount(which.ravel(), minlength=sets.shape[1]))
-    for where in np.split(order, ends[:-1]):
-        m = lost[:, where[0]]
-        if m.any():
-            told = np.linalg.solve(P[np.ix_(m, m)], P[np.ix_(m, ~m)] @ x[np.ix_(~m, where)])
-            yield np.flatnonzero(m), where, np.asarray(-told, np.float64)
+
+    lost: Mask
+    shared: list[tuple[_Indices, _Indices]]
+    single: list[tuple[_Indices, _Indices]]
+
+    @classmethod
+    def of(cls, lost: Mask) -> _Gaps:
+        gappy, numbers = np.flatnonzero(lost.any(axis=0)), lost.sum(axis=0)
+        keys = np.packbits(lost[:, gappy], axis=0)
+        _, which, counts = np.unique(keys, axis=1, return_inverse=True, return_counts=True)
+        which = which.ravel()
+        order = np.argsort(which, kind="stable")
+        each = np.split(gappy[order], np.cumsum(counts)[:-1])
+        shared = [(np.flatnonzero(lost[:, where[0]]), where) for where in each if len(where) >= SHARED]
+        alone = gappy[counts[which] < SHARED]
+        single = []
+        for k in np.unique(numbers[alone]).tolist():
+            where = alone[numbers[alone] == k]
+            single.append((np.nonzero(lost[:, where].T)[1].reshape(-1, k), where))
+        return cls(lost, shared, single)
+
+    def fill(self, P: Real, x: Real, uncertain: Real | None = None) -> None:
+        """Put the conditional means where x (bands, n) is lost, whatever it holds there, and add the covariances about
+        them to ``uncertain`` (bands, bands).
+
+        P : the inverse of the covariance. The mean of x_m given the others, x_o, is -P_mm^-1 P_mo x_o, of covariance
+        P_mm^-1, and P_mo x_o is (P x)_m where x_m is 0.
+        """
+        x[self.lost] = 0
+        for m, where in self.shared:
+            among = P[np.ix_(m, m)]
+            x[np.ix_(m, where)] = -np.linalg.solve(among, P[m] @ x[:, where])
+            if uncertain is not None:
+                uncertain[np.ix_(m, m)] += len(where) * np.linalg.inv(among)
+        for every, spectra in self.single:
+            step = max(1, min(SYSTEMS // every.shape[1] ** 2, BLOCK // len(P)))
+            for first in range(0, len(spectra), step):
+                m, where = every[first : first + step], spectra[first : first + step]
+                among = P[m[:, :, None], m[:, None, :]]
+                told = np.take_along_axis(P @ x[:, where], m.T, axis=0).T[:, :, None]
+                if uncertain is None:
+                    x[m, where[:, None]] = -np.linalg.solve(among, told)[:, :, 0]
+                    continue
+                about = np.linalg.inv(among)
+                x[m, where[:, None]] = -(about @ told)[:, :, 0]
+                entries = (m[:, :, None] * len(P) + m[:, None, :]).ravel()
+                uncertain += np.bincount(entries, about.ravel(), P.size).reshape(P.shape)
