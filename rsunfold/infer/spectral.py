@@ -26,7 +26,7 @@ from rsunfold.infer.defects import (
     spike_limits,
     undeclared_fill,
 )
-from rsunfold.infer.gaps import LEARNED_FROM, Mender, mendable
+from rsunfold.infer.gaps import LEARNED_FROM, LEARNER_BYTES, Mender, mendable
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.infer.tiles import evenly_spread
@@ -41,6 +41,8 @@ STRIP_BYTES = 2**27
 """Most bytes of float32 samples that are read at a time for statistics."""
 STRIP_COPIES, STRIP_COPIES_NEAR = 6, 10
 """How often they are held meanwhile, float64 counting twice; and with the smoothed image."""
+MENDED_COPIES = 3
+"""How often they are held besides where pixels are mended: counts of 32 bits become float64."""
 COARSE = 1e-3
 """Largest steps of float32 in units of a band's deviation: the noise may be a hundredth of that."""
 _EXPECTED = {
@@ -157,14 +159,16 @@ class SpectralImage(Source):
         """Gather the statistics."""
         self.reader.refuse_complex()
         if self.room is not None:
-            copies = STRIP_COPIES_NEAR if self.near else STRIP_COPIES
-            mosaic = 4 * self.count * min(MOSAIC_SIDE**2, self.rows * self.cols)
-            self.strip_bytes = min(STRIP_BYTES, (self.room - self.kept - mosaic) // copies)
+            copies = (STRIP_COPIES_NEAR if self.near else STRIP_COPIES) + MENDED_COPIES * self.mend
+            beside = 4 * self.count * min(MOSAIC_SIDE**2, self.rows * self.cols)  # the mosaic
+            if self.mend:
+                beside += LEARNER_BYTES * self.count * min(LEARNED_FROM, self.rows * self.cols)
+            self.strip_bytes = min(STRIP_BYTES, (self.room - self.kept - beside) // copies)
             least = 4 * self.count * self.cols
             if self.strip_bytes < least:
                 raise DeviceError.no_room(
                     f"{self.count} bands of {self.cols} columns need",
-                    self.kept + mosaic + copies * least,
+                    self.kept + beside + copies * least,
                     self.room,
                 )
         self.statistics = self._gather()
@@ -297,14 +301,17 @@ class SpectralImage(Source):
         self._mender = None
         found = self._passed(chosen)
         # Bands that take no part are not to decide which pixels do.
-        for useless in (self._empty, self._with_gaps, self._constant):
-            if self.mend and found.mendable and useless == self._constant:  # constant in all pixels that are valid
-                self._mender = self._learned(chosen)
-                found = self._passed(chosen)
+        for useless in (self._empty, self._with_gaps):
             if reasons := useless(chosen, found.moments):
                 passed |= reasons
                 chosen = [i for i in chosen if i not in reasons]
                 found = self._passed(chosen)
+        found = self._mended(chosen, found)
+        while reasons := self._constant(chosen, found):  # in all pixels that are valid, those that are mended too
+            passed |= reasons
+            chosen = [i for i in chosen if i not in reasons]
+            self._mender = None  # of the bands that are left, a pixel may lack more than half, or none
+            found = self._mended(chosen, self._passed(chosen))
         moments, near = found.moments, found.near
         if not moments.count:
             raise InputError(f"{self.path} has no pixel that is valid in every band.")
@@ -328,21 +335,33 @@ class SpectralImage(Source):
             found.mended,
         )
 
-    def _learned(self, bands: list[int]) -> Mender:
-        """What tells what pixels lack, from :func:`some_of` those that have at least some of ``bands``."""
-        chosen = some_of(self.rows * self.cols, LEARNED_FROM)
-        spectra, lost = [], []
+    def _mended(self, bands: list[int], found: _Pass) -> _Pass:
+        """A pass with pixels mended, where ``found``, one without, has some that can be; else ``found``."""
+        if not (self.mend and found.mendable):
+            return found
+        self._mender = self._learned(bands, found.moments.count + found.mendable)
+        return self._passed(bands)
+
+    def _learned(self, bands: list[int], pixels: int) -> Mender:
+        """What tells what pixels lack, from :func:`some_of` those that have at least some of ``bands``, at most
+        ``pixels``, however the image is cut into strips."""
+        chosen, passed, count = some_of(pixels, LEARNED_FROM), 0, 0
+        spectra = np.empty((len(bands), len(chosen)))
+        lost = np.zeros(spectra.shape, bool)
         for window in tracked(list(self.strips(len(bands))), "reading"):
             cube = self.reader.read(window, bands)
             cube = replace(cube, valid=cube.valid | mendable(cube))
             cube = self._within_limits(self._unfilled(cube, bands), bands)
-            first = window.row * self.cols
-            here = chosen[slice(*np.searchsorted(chosen, [first, first + cube.valid.size]))] - first
-            here = here[cube.valid.ravel()[here]]
-            spectra.append(cube.data.reshape(len(bands), -1)[:, here].astype(np.float64))
-            missing = np.zeros(cube.data.shape, bool) if cube.missing is None else cube.missing
-            lost.append(missing.reshape(len(bands), -1)[:, here])
-        return Mender.learned(bands, np.concatenate(spectra, axis=1), np.concatenate(lost, axis=1))
+            some = np.flatnonzero(cube.valid.ravel())
+            first, last = np.searchsorted(chosen, [passed, passed + some.size])
+            here = some[chosen[first:last] - passed]
+            passed += some.size
+            places = slice(count, count + here.size)
+            count += here.size
+            spectra[:, places] = cube.data.reshape(len(bands), -1)[:, here]
+            if cube.missing is not None:
+                lost[:, places] = cube.missing.reshape(len(bands), -1)[:, here]
+        return Mender.learned(bands, spectra[:, :count], lost[:, :count])
 
     def _empty(self, bands: list[int], moments: Moments) -> dict[int, str]:
         """Reason by zero-based band for those of ``bands``, whose moments these are, that leave no pixel valid."""
@@ -360,9 +379,10 @@ class SpectralImage(Source):
         shares = bands_with_gaps(self.reader, bands)
         return {i: Gap(f"no data in {100 * share:.0f} % of the pixels that others have") for i, share in shares.items()}
 
-    def _constant(self, bands: list[int], moments: Moments) -> dict[int, str]:
+    def _constant(self, bands: list[int], found: _Pass) -> dict[int, str]:
         """Likewise, those that are constant, where they may lack pixels and others vary."""
-        if not 1 < moments.count < self.rows * self.cols:
+        moments = found.moments
+        if moments.count < 2 or (moments.count == self.rows * self.cols and not found.partial):
             return {}
         varies = self._varying(moments)
         return {i: "constant" for i, v in zip(bands, varies, strict=True) if not v} if varies.any() else {}

@@ -12,6 +12,7 @@ from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer import defects
 from rsunfold.infer import spectral as module
 from rsunfold.infer.defects import spectral_axis
+from rsunfold.infer.gaps import LEARNER_BYTES, Mender
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import RasterWriter
 from rsunfold.io.memory import ArrayReader
@@ -339,12 +340,14 @@ def test_lamps_that_saturate_and_single_pixels_are_data(noisy):
     assert not opened(data).fills
 
 
-def test_what_may_be_held_bounds_the_strips(noisy):
-    row, mosaic = 4 * 16 * 20, 4 * 16 * 20 * 24
-    image = SpectralImage(ArrayReader(noisy), near=True, room=mosaic + module.STRIP_COPIES_NEAR * row * 3)
+@pytest.mark.parametrize("mend", [False, True])
+def test_what_may_be_held_bounds_the_strips(noisy, mend):
+    row, beside = 4 * 16 * 20, (4 + LEARNER_BYTES * mend) * 16 * 20 * 24
+    copies = module.STRIP_COPIES_NEAR + module.MENDED_COPIES * mend
+    image = SpectralImage(ArrayReader(noisy), near=True, mend=mend, room=beside + copies * row * 3)
     assert [w.height for w in image.strips(16)] == [3] * 8
-    with pytest.raises(DeviceError, match=r"16 bands of 20 columns need \d+ MB .*--memory leaves 0 MB"):
-        SpectralImage(ArrayReader(noisy), near=True, room=mosaic + module.STRIP_COPIES_NEAR * row - 1)
+    with pytest.raises(DeviceError, match=r"16 bands of 20 columns need \d+ MB .*--memory leaves \d MB"):
+        SpectralImage(ArrayReader(noisy), near=True, mend=mend, room=beside + copies * row - 1)
 
 
 def test_swapped_axes(clean, noisy, tmp_path):
@@ -448,6 +451,35 @@ def test_pixels_that_lack_some_bands_are_mended(noisy, strip, monkeypatch):
     for window in (Window(0, 0, 24, 3), Window(7, 4, 2, 16)):
         np.testing.assert_allclose(image.read(window)[0], whole[:, *window.slices], atol=1e-6)
     assert "were processed as their other bands tell" in image.remarks()[0]
+
+
+@pytest.mark.parametrize(("constant", "lacking", "mended"), [(4, 11, 0), (8, 9, 96)])
+def test_bands_that_are_constant_decide_nothing_of_what_is_mended(constant, lacking, mended, noisy):
+    """Of the first bands, that are constant, and others: less than half are lacking of all, but more of those that
+    vary; or more of all, but less of these."""
+    data = noisy.copy()
+    data[:constant] = 100
+    data[(4 if mended == 0 else 0) : lacking, :, :4] = np.nan
+    image = SpectralImage(ArrayReader(data), near=True, mend=True)
+    s = image.statistics
+    assert s.bands == list(range(constant, 16)) and (s.partial, s.mended) == (96, mended)
+    assert s.valid_pixels == image.read(image.whole)[1].sum() == 384 + mended
+
+
+def test_what_is_mended_depends_on_no_strip(noisy, monkeypatch):
+    """Also where few pixels have data, which alone tell what others lack."""
+    monkeypatch.setattr(module, "LEARNED_FROM", 50)
+    data = noisy.copy()
+    data[:, 4:] = np.nan
+    data[np.arange(80) % 16, np.arange(80) // 20, np.arange(80) % 20] = np.nan
+    spectra, learned = [], Mender.learned
+    monkeypatch.setattr(Mender, "learned", lambda *of: spectra.append(of[1].shape[1]) or learned(*of))
+    parts = []
+    for rows in (24, 1):
+        monkeypatch.setattr(module, "STRIP_BYTES", 4 * 16 * 20 * rows)
+        parts.append(SpectralImage(ArrayReader(data), mend=True).read(Window(0, 0, 4, 20))[0])
+    np.testing.assert_allclose(parts[0], parts[1], atol=1e-6)
+    assert spectra == [40, 40]  # every other one
 
 
 def test_pixels_that_lack_some_bands_are_told(noisy):
