@@ -37,6 +37,7 @@ def checked(function: Function) -> Function:
     name arguments, not the flags of the command line.
     """
     signature = inspect.signature(function)
+    of_models = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())  # options, which another checks
     kinds = {p.name: p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD}
     hints = {name: eval(p.annotation, function.__globals__) for name, p in kinds.items()}  # our own source
 
@@ -49,6 +50,11 @@ def checked(function: Function) -> Function:
             close = get_close_matches(unknown[0], kinds, 1) if unknown else []
             meant = f"; did you mean {close[0]!r}?" if close else ""
             raise TypeError(f"{function.__name__}() {error}{meant}") from None
+        for name in kwargs.keys() - kinds.keys() if of_models else ():
+            if close := get_close_matches(name, kinds, 1, cutoff=0.8):
+                raise TypeError(
+                    f"{function.__name__}() got an unexpected keyword argument {name!r}; did you mean {close[0]!r}?"
+                )
         for name, value in given.arguments.items():
             if name in hints and not _fits(value, hints[name]):
                 shown = " ".join(repr(value).split())[:60]

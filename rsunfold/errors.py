@@ -73,6 +73,10 @@ class WeightsError(RsunfoldError, ValueError):
     exit_code = 5
 
 
+GROWS = 30
+"""Megabytes by which the program is larger the next time, at most: it loads libraries as it goes."""
+
+
 class DeviceError(RsunfoldError, RuntimeError):
     """The requested device does not exist, or the memory budget cannot be met."""
 
@@ -84,9 +88,10 @@ class DeviceError(RsunfoldError, RuntimeError):
         negative. instead : what else helps.
         """
         needs, leaves = math.ceil(needed / 2**20), max(0, math.floor(room / 2**20))
+        more = 10 * math.ceil(((needed - room) / 2**20 + GROWS) / 10)
         return cls(
             f"{needing} {needs} MB on top of the program itself, but --memory leaves {leaves} MB; "
-            f"increase it by at least {math.ceil((needed - room) / 2**20)} MB{instead}."
+            f"increase it by about {more} MB{instead}."
         )
 
 

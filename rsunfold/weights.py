@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import sys
 import textwrap
 import tomllib
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 COST_SIDE = 256
 """Rows and columns of the image whose arithmetic is told, as papers do."""
+LARGEST = sys.float_info.max
+"""Below it a whole number is one of floating point, too."""
 GRAY = "gray in [0, 1]: 8 bit / 255, else percentiles"
 OF_SCORES = (*SETTINGS, "temperature", "scale")
 """What the record of a network says that gives scores of targets."""
@@ -83,7 +86,7 @@ class WeightRecord:
             if value is None:
                 return True
             two = isinstance(value, tuple) and len(value) == 2
-            return two and all(map(number, value)) and -math.inf < value[0] < value[1] < math.inf
+            return two and all(map(number, value)) and -LARGEST < value[0] < value[1] < LARGEST
 
         if isinstance(self.scale, list):  # of JSON
             object.__setattr__(self, "scale", tuple(self.scale))

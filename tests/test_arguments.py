@@ -78,6 +78,13 @@ def test_an_unknown_argument_is_told_with_its_function_and_the_nearest(given, me
         rsunfold.detect_ir(IMAGE, **given)
 
 
+def test_a_misspelt_argument_is_no_option_of_a_model():
+    with pytest.raises(TypeError, match=r"detect_anomaly\(\) got .* 'modle'; did you mean 'model'\?$"):
+        rsunfold.detect_anomaly(np.zeros((3, 9, 9)), modle="rx")
+    with pytest.raises(UsageError, match="rx has no option 'zzzz'"):
+        rsunfold.detect_anomaly(np.zeros((3, 9, 9)), model="rx", zzzz=1)
+
+
 @pytest.mark.parametrize("function", [rsunfold.detect_ir, rsunfold.select_features])
 @pytest.mark.parametrize(
     ("given", "error", "message"),

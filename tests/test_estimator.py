@@ -77,7 +77,7 @@ def test_what_is_refused(X):
 
 def test_memory_and_numbers_that_stand_for_none_are_refused():
     X = np.random.default_rng(0).normal(size=(20, 700))
-    with pytest.raises(DeviceError, match="the covariance of 700 features needs"):
+    with pytest.raises(DeviceError, match="the covariance of 700 features need"):
         FeatureSelector(3, memory="1MB").fit(X)
     X[3, 4] = -3.4e38
     with pytest.raises(ValueError, match="X has values of 1e30 or more"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Aside, Cube
 from rsunfold.errors import InputError
+from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
 from rsunfold.io.reader import full_range, open_cube
 
@@ -303,7 +304,7 @@ def _names(listing: Path) -> list[str]:
 def _listed_name(name: str, known: Collection[str]) -> str:
     """A ``name`` in a list as those ``known``, which have no extension: lists may have that of an image file."""
     stem, _, end = name.rpartition(".")
-    return stem if name not in known and stem in known and f".{end.lower()}" in SUFFIXES else name
+    return stem if name not in known and stem in known and f".{end.lower()}" in {*SUFFIXES, *DATA_SUFFIXES} else name
 
 
 def keep_only(samples: list[Sample], listing: Path) -> list[Sample]:

@@ -38,7 +38,7 @@ def raster_of(path: Path) -> Path:
     if Path(path.stem).suffix.lower() in {*envi.DATA_SUFFIXES, *envi.TIFF_SUFFIXES} - {""}:
         raise UsageError(
             f"{path}: a header is written under the name of its raster without the extension; use "
-            f"{Path(path.stem).with_suffix('.hdr')}."
+            f"{path.with_suffix('').with_suffix('.hdr')}."
         )
     return path.with_suffix(".img")
 

@@ -115,7 +115,8 @@ def check_values(
     for words, least, values in limits:
         for name, value in (values or {}).items():
             if not least <= value < math.inf:
-                raise ValueError(f"{name} must be {words}, not {value}")
+                tiny = f" by {least:.2g} or more" if 0 < value < least < 1 else ""
+                raise ValueError(f"{name} must be {words}{tiny}, not {value}")
             if isinstance(value, int) and value >= 2**63:
                 raise ValueError(f"{name} must be below 2^63")
     for name, value in (shares or {}).items():

@@ -12,6 +12,15 @@ from torch import Tensor, nn
 from rsunfold.errors import UsageError
 from rsunfold.unfold.operators import MapOperator
 
+AROUND = (
+    nn.modules.conv._ConvNd,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.Upsample,
+    nn.Unfold,
+)
+"""Layers that look at a pixel's neighbours, if they are larger than one pixel."""
+
 Keep = Callable[[int, str, Any], Any]
 
 
@@ -110,6 +119,12 @@ class Unrolled(nn.Module):
         return [p for m in owners for p in m.parameters(recurse=False) if p.numel() == 1]
 
 
+def _extent(layer: nn.Module) -> int:
+    """Rows or columns that a layer of AROUND looks at."""
+    size = getattr(layer, "kernel_size", 2)  # an Upsample has none
+    return max(size) if isinstance(size, tuple) else int(size)
+
+
 class TargetNetwork(Unrolled):
     """A network of the task ``detect-ir``, whose variables are images of one channel; the last one is T.
 
@@ -141,10 +156,10 @@ class TargetNetwork(Unrolled):
         return [m for m in self.modules() if isinstance(m, MapOperator)]
 
     def check(self) -> None:
-        """Raise UsageError where a convolution that looks at neighbours lies in no operator, or there is none."""
+        """Raise UsageError where a layer that looks at neighbours lies in no operator, or there is none."""
         inside = {id(part) for operator in self.operators for part in operator.modules()}
-        convolutions = [(n, m) for n, m in self.named_modules() if isinstance(m, nn.Conv2d) and max(m.kernel_size) > 1]
-        outside = next((f"the convolution {name}" for name, m in convolutions if id(m) not in inside), None)
+        layers = [(n, m) for n, m in self.named_modules() if isinstance(m, AROUND) and _extent(m) > 1]
+        outside = next((f"the layer {name}" for name, m in layers if id(m) not in inside), None)
         if outside or not inside:
             raise UsageError(
                 f"{outside or 'every layer'} of the network {type(self).__name__} lies in no MapOperator, so that "

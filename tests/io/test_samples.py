@@ -80,10 +80,10 @@ def test_split_file_limits_the_sets_that_have_it(tmp_path):
 
 
 def test_names_in_lists_may_have_the_extension_of_an_image(tmp_path):
-    one = make_set(tmp_path / "one", ("a1", "a1.png", "b.v2", "c"))
+    one = make_set(tmp_path / "one", ("a1", "a1.png", "b.v2", "c", "d"))
     listing = one / "train.txt"
-    listing.write_text("a1.png\nb.v2.tif\nc.PNG\n")
-    listed = ["a1.png", "b.v2", "c"]
+    listing.write_text("a1.png\nb.v2.tif\nc.PNG\nd.img\n")
+    listed = ["a1.png", "b.v2", "c", "d"]
     assert sorted(s.name for s in find_samples(one, "train.txt")) == listed
     assert sorted(s.name for s in keep_only(find_samples(one), listing)) == listed
     listing.write_text("one/c.png\n")

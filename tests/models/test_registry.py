@@ -94,7 +94,9 @@ def test_what_looks_at_neighbours_lies_in_operators(spec):
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (nn.Conv2d(1, 1, 3, padding=1), "the convolution stages.0 of the network TargetNetwork lies in no MapOperator"),
+        (nn.Conv2d(1, 1, 3, padding=1), "the layer stages.0 of the network TargetNetwork lies in no MapOperator"),
+        (nn.MaxPool2d(3, 1, 1), "the layer stages.0 of the network TargetNetwork lies in no MapOperator"),
+        (nn.ConvTranspose2d(1, 1, 3), "the layer stages.0 of the network TargetNetwork lies in no MapOperator"),
         (nn.Conv2d(1, 1, 1), "every layer of the network TargetNetwork lies in no MapOperator"),
     ],
 )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from rsunfold.infer.infrared.gray import Reading
 from rsunfold.train.recipe import Recipe, check_values
+from rsunfold.weights import LARGEST
 
 
 @dataclass
@@ -120,13 +120,13 @@ class InfraredRecipe(Recipe):
         others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
         counts = {"crop": a.crop} | ({} if d.band is None else {"data.band": d.band})
         check_values(counts=counts, positive={"scale": a.scale[0]}, shares=shares, others=others)
-        if d.scale is not None and not -math.inf < d.scale[0] < d.scale[1] < math.inf:
-            raise ValueError(f"data.scale must be an ascending range, not {d.scale[0]} to {d.scale[1]}")
+        if d.scale is not None and not -LARGEST < d.scale[0] < d.scale[1] < LARGEST:
+            raise ValueError("data.scale must be two numbers of which the first is smaller")
         if self.teacher.model and self.optim.start_share:
             raise ValueError("with a teacher there are no weights of this model to have a start_share of")
         if self.teacher.model == self.model:
             raise ValueError(f"the teacher must be of another model than the network, {self.model}")
         if self.teacher.steps and not self.teacher.model:
             raise ValueError("steps of imitation need the model of a teacher")
-        if not a.scale[0] <= a.scale[1] < math.inf:
+        if not a.scale[0] <= a.scale[1] < LARGEST:
             raise ValueError(f"scale must be an ascending range, not {a.scale[0]} to {a.scale[1]}")

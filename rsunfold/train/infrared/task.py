@@ -56,6 +56,12 @@ class InfraredTask(TrainingTask):
         samples = find_samples(data, recipe.data.split)
         with _keys_named():
             images = [read_sample(s, self.reading) for s in samples]
+        flat = sum(im.gray[im.valid].min() == im.gray[im.valid].max() for im in images)
+        if self.reading.scale is not None and 2 * flat > len(images):
+            raise InputError(
+                f"with data.scale = {list(self.reading.scale)}, {flat} of the {len(images)} images of {data} have a "
+                "single gray level: it takes physical values, as they are after the file's scale and offset."
+            )
         self.data_hash = _hash(images)
         held = carve(
             samples, [im.gray for im in images], recipe.data.validation_of, recipe.data.validation, recipe.seed
