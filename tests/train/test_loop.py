@@ -261,6 +261,14 @@ def test_hard_pixels_weigh_as_the_recipe_says_from_the_first_to_the_last_step(da
     assert seen == pytest.approx([0.1, 0.3, 0.5])
 
 
+def test_a_scale_that_misses_the_images_is_told(data):
+    """Rather than that they are alike."""
+    recipe = tiny_recipe(1, 1)
+    recipe = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, scale=(1000.0, 1100.0)))
+    with pytest.raises(InputError, match=r"data.scale = \[1000.0, 1100.0\] misses \d+ of the \d+ images .* physical"):
+        InfraredTask(recipe, data, CPU)
+
+
 def test_weights_are_kept_only_when_validation_improves(data, tmp_path):
     made = trainer(tiny_recipe(1, 1), data, tmp_path)
     made.best = 9.0

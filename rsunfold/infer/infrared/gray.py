@@ -96,6 +96,11 @@ class Reading:
 DEFAULT_READING = Reading()
 
 
+def misses(gray: NDArray[np.floating]) -> bool:
+    """Whether nearly all of the scaled samples (n,) lie farther than its own width beyond the scale."""
+    return bool(((gray <= LIMITS[0]) | (gray >= LIMITS[1])).mean() > NEARLY_ALL)
+
+
 def _ends(scale: tuple[float, float]) -> str:
     return " to ".join(f"{end:.10g}" for end in scale)
 

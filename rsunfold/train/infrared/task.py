@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.infer.infrared.evaluate import label_of, read_sample
+from rsunfold.infer.infrared.gray import misses
 from rsunfold.io.samples import LabelledImage, find_samples, notes_on
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
@@ -56,11 +57,11 @@ class InfraredTask(TrainingTask):
         samples = find_samples(data, recipe.data.split)
         with _keys_named():
             images = [read_sample(s, self.reading) for s in samples]
-        flat = sum(im.gray[im.valid].min() == im.gray[im.valid].max() for im in images)
-        if self.reading.scale is not None and 2 * flat > len(images):
+        missed = sum(misses(im.gray[im.valid]) for im in images)
+        if self.reading.scale is not None and 2 * missed > len(images):
             raise InputError(
-                f"with data.scale = {list(self.reading.scale)}, {flat} of the {len(images)} images of {data} have a "
-                "single gray level: it takes physical values, as they are after the file's scale and offset."
+                f"data.scale = {list(self.reading.scale)} misses {missed} of the {len(images)} images of {data}: it "
+                "takes physical values, as they are after the file's scale and offset."
             )
         self.data_hash = _hash(images)
         held = carve(
