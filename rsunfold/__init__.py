@@ -127,8 +127,7 @@ def denoise_hsi(
 
     image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are missing and stay so; a
-        pixel that lacks more than half of the bands is invalid and passed through, as is one of integers that is masked
-        in any band; without ``nodata`` this is NaN in all bands of a float32 result.
+        pixel that lacks more than half of the bands is invalid and passed through.
     sigma : standard deviation of the noise in physical units, after the file's scale; None estimates it for each band.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
     adapt : adapt the network to the image first, which takes minutes; see
