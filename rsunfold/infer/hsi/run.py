@@ -261,7 +261,7 @@ class _Passage:
         since rounding and clipping are part of what is removed.
         """
         meta, bands = self.image.meta, self.image.bands
-        hidden = holes & ~meta.missing(stored)  # by a mask alone
+        hidden = holes & ~meta.missing(stored) if holes.any() else holes  # by a mask alone
         if self.same:
             if self.nodata is not None:
                 stored[hidden] = self.nodata

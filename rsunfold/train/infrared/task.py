@@ -57,10 +57,10 @@ class InfraredTask(TrainingTask):
         samples = find_samples(data, recipe.data.split)
         with _keys_named():
             images = [read_sample(s, self.reading) for s in samples]
-        missed = sum(misses(im.gray[im.valid]) for im in images)
-        if self.reading.scale is not None and 2 * missed > len(images):
+        scale = self.reading.scale
+        if scale is not None and 2 * (missed := sum(misses(im.gray[im.valid]) for im in images)) > len(images):
             raise InputError(
-                f"data.scale = {list(self.reading.scale)} misses {missed} of the {len(images)} images of {data}: it "
+                f"data.scale = {list(scale)} misses {missed} of the {len(images)} images of {data}: it "
                 "takes physical values, as they are after the file's scale and offset."
             )
         self.data_hash = _hash(images)
