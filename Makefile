@@ -17,7 +17,7 @@ demo: .venv/stamp
 	@echo "The results lie in demo-out/results: open a *_quicklook.png, or *_score.tif with *_targets.geojson in QGIS."
 
 test: .venv/stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/stamp
 	$(BIN)/ruff check .

@@ -1,5 +1,10 @@
 """Fixtures that every test may use."""
 
+import os
+
+# Before numpy and torch: with a thread for each core, the two processes that `make test` starts wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

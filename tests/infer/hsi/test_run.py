@@ -401,7 +401,7 @@ def test_a_single_pixel(noisy, make):
 @pytest.mark.parametrize("model", [*MODELS, "star-net-s"])
 def test_bands_that_repeat_others(model, sigma, large, make):
     """Interpolated and rounded, as processors of sensors do; each made its neighbours look free of noise."""
-    counts = np.rint(large * 5000)
+    counts = np.rint(large[:, :64, :60] * 5000)
     some = [4, 8, 9]
     counts[4] = np.rint((counts[3] + counts[5]) / 2)
     counts[8], counts[9] = (np.rint((1 - t) * counts[7] + t * counts[10]) for t in (1 / 3, 2 / 3))
