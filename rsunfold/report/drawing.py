@@ -162,6 +162,9 @@ def draw_outline(
     axes.add_collection(LineCollection(paths, colors=colour, linewidths=width, capstyle="round"), autolim=False)
 
 
+_COMPRESSION = 4  # 6, which is usual, takes twice as long for files that are a tenth smaller
+
+
 def save(figure: Any, path: Path, overwrite: bool = False) -> None:
     """Write a figure as PNG; raises OutputError when the file exists and ``overwrite`` is False."""
     from matplotlib.text import Text
@@ -173,4 +176,16 @@ def save(figure: Any, path: Path, overwrite: bool = False) -> None:
         atomic_path(path, overwrite=overwrite) as temporary,
         silenced(UserWarning, "Glyph .* missing from font"),  # boxes in their place say it
     ):
-        figure.savefig(temporary, format="png", dpi=DPI)
+        render(figure, temporary)
+
+
+def render(figure: Any, path: Path) -> None:
+    """Draw a figure once into a PNG file; ``savefig`` would draw it twice, once for the layout alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
+        figure.set_layout_engine("none")
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(path, pil_kwargs={"compress_level": _COMPRESSION})

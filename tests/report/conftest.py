@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from rsunfold.report import drawing
 from rsunfold.targets import TargetCollector
 
 
@@ -32,11 +32,11 @@ def figures(monkeypatch) -> list[Figure]:
     """The figures that the test has saved so far; none of them is rendered, their files are empty."""
     saved = []
 
-    def keep(figure: Figure, path: Path, **options: Any) -> None:
+    def keep(figure: Figure, path: Path) -> None:
         saved.append(figure)
         path.touch()
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(drawing, "render", keep)
     return saved
 
 
