@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rsunfold.errors import OutputError
-from rsunfold.infer.results import input_bytes, told_by
+from rsunfold.infer.results import SAMPLED, input_bytes, input_digest, told_by
 from rsunfold.io.names import of_gdal
 from rsunfold.registry import get_model
 
@@ -46,7 +46,8 @@ def is_done(folder: Path, names: Mapping[str, str], source: str, about: Mapping[
 def _differences(told: Mapping[str, Any], source: str, about: Mapping[str, Any]) -> Iterator[str]:
     """How what a summary tells differs from ``source`` and ``about``; what it does not tell fits."""
     image, made_by, model = told.get("input"), told.get("model"), about["model"]
-    if isinstance(image, str) and not _the_place(image, source):
+    same = _same_content(told, source)
+    if isinstance(image, str) and not (same and _says_all(told, source)) and not _the_place(image, source):
         yield f"from {image}, not from {source}"
     if made_by not in (None, model):
         yield f"with {made_by}, not {model}"
@@ -64,6 +65,21 @@ def _differences(told: Mapping[str, Any], source: str, about: Mapping[str, Any])
             yield f"with --{name.replace('_', '-')} at {_shown(before.get(name))}, not at {_shown(now[name])}"
     if told.get("input_bytes") not in (None, input_bytes(source)):
         yield f"when {source} had another size"
+    if same is False:
+        yield f"from another image of this name, or before {source} was changed"
+
+
+def _same_content(told: Mapping[str, Any], source: str) -> bool | None:
+    """Whether an image holds what it held when a summary was written; None where that is not known, as of summaries
+    from before they told it. Times of change say less: copies and checkouts of the same image have others."""
+    before = told.get("input_digest")
+    now = None if before is None else input_digest(source)
+    return None if now is None else now == before
+
+
+def _says_all(told: Mapping[str, Any], source: str) -> bool:
+    """Whether the same content is the same image wherever it lies: it was read to its end, and has no other images."""
+    return not (str(told.get("input_digest")).startswith(SAMPLED) or of_gdal(source))
 
 
 def _the_place(told: str, source: str) -> bool:

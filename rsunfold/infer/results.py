@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import re
@@ -43,6 +44,10 @@ FILES |= {".json", ".geojson", ".gpkg", ".shp"}
 FILES -= {""}
 """Extensions that nobody gives to a folder."""
 OF_FILES = "of files"
+PIECE, PIECES = 2**16, 256
+"""Bytes of a piece of an input, and how many are read to know it again: 16 MiB, a moment even on a network disk."""
+SAMPLED = "sha256-sampled:"
+"""How the digest of an input begins that was not read to its end."""
 CACHE_BYTES = 64
 """Size of GDAL's cache: none. Blocks that wait there to be written leave too little room for those of all bands that
 are read, which GDAL then takes apart anew for each band: far slower than to decompress some of them twice."""
@@ -133,8 +138,47 @@ def _files_of(source: str) -> Iterator[Path]:
 
 def input_bytes(source: str) -> int | None:
     """Size of the files of an input, for the summary; None where there is none, as of arrays."""
+    return sum(path.stat().st_size for path in _on_disk_of(source)) or None
+
+
+def input_digest(source: str) -> str | None:
+    """What tells the content of an input from any other, wherever it lies and whenever it was copied there.
+
+    ``sha256:`` and the SHA-256 of its file; of several files, that of theirs (64 hexadecimal digits each, sorted, one
+    after the other). No more than PIECES pieces of PIECE bytes are read: of a longer file, its size as decimal digits
+    and evenly spread pieces, the first and the last among them, take the place of its content, and the digest begins
+    with ``sha256-sampled:``. None where there is no file, or one cannot be read.
+    """
+    files = _on_disk_of(source)
+    most = max(2, PIECES // max(1, len(files)))
+    try:
+        found = sorted(_digest(path, most) for path in files)
+        sampled = any(path.stat().st_size > most * PIECE for path in files)
+    except OSError:
+        return None
+    if not found:
+        return None
+    whole = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
+    return f"{SAMPLED if sampled else 'sha256:'}{whole}"
+
+
+def _digest(path: Path, most: int) -> str:
+    """SHA-256 of a file, or of its size and ``most`` pieces of it where it has more."""
+    size, digest = path.stat().st_size, hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= most * PIECE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(str(size).encode())
+        for number in range(most):
+            file.seek(number * (size - PIECE) // (most - 1))
+            digest.update(file.read(PIECE))
+    return digest.hexdigest()
+
+
+def _on_disk_of(source: str) -> list[Path]:
+    """The files of an input that are there, each once."""
     files = {place: path for path in _files_of(source) if (place := _on_disk(path))}
-    return sum(path.stat().st_size for path in files.values() if path.is_file()) or None
+    return [path for path in files.values() if path.is_file()]
 
 
 def _on_disk(path: Path) -> tuple[int, int] | None:
@@ -176,12 +220,20 @@ def reserved(
         yield
 
 
-def head_of(image: Source) -> dict[str, Any]:
-    """What every summary says first: of the program and of its input."""
+def made_of(source: str) -> dict[str, Any]:
+    """What every summary says first: of the program and of the input that its results were made of."""
     return {
         "rsunfold": __version__,
-        "input": image.path,
-        "input_bytes": input_bytes(image.path),
+        "input": source,
+        "input_bytes": input_bytes(source),
+        "input_digest": input_digest(source),
+    }
+
+
+def head_of(image: Source) -> dict[str, Any]:
+    """:func:`made_of` and what is known of the image before anything is computed."""
+    return {
+        **made_of(image.path),
         "rows": image.rows,
         "cols": image.cols,
         "bands": image.count,

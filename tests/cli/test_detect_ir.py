@@ -105,6 +105,8 @@ def test_existing_results(call, fails, scene, tmp_path):
     namesake = tmp_path / "elsewhere" / scene.name
     namesake.parent.mkdir()
     namesake.write_bytes(scene.read_bytes())
+    assert "1 skipped" in call(*(namesake if w == scene else w for w in words), "--skip-existing").stdout  # a copy
+    namesake.write_bytes(scene.read_bytes() + b"0")
     message = fails(4, *(namesake if w == scene else w for w in words), "--skip-existing")
     assert f"scene_summary.json was made from {scene}, not from {namesake}; choose" in message
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before

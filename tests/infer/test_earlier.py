@@ -1,10 +1,14 @@
+import hashlib
 import json
+import os
+from contextlib import nullcontext
 
 import pytest
 
 from rsunfold.errors import OutputError
+from rsunfold.infer import results
 from rsunfold.infer.earlier import is_done
-from rsunfold.infer.results import input_bytes
+from rsunfold.infer.results import input_bytes, input_digest, made_of
 
 ASKED = {"threshold": 0.5, "drop": ((1340, 1450),), "var": None}
 ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab", "seed": 0, "asked": ASKED}
@@ -70,3 +74,55 @@ def test_an_input_of_another_size_is_not_done(tmp_path):
     source.write_bytes(bytes(10))
     with pytest.raises(OutputError, match=r"was made when .*a\.tif had another size"):
         is_done(tmp_path, names, str(source), ABOUT)
+
+
+@pytest.mark.parametrize("read_whole", [True, False])
+def test_an_input_of_the_same_size_and_other_content_is_not_done(tmp_path, monkeypatch, read_whole):
+    """Frames that replace others, and those of two dates that are named from within their folders."""
+    monkeypatch.setattr(results, "PIECE", 8 if read_whole else 1)
+    monkeypatch.setattr(results, "PIECES", 2)
+    names = {"summary": "a_summary.json"}
+    for day in ("day1", "day2"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.tif").write_bytes(day.encode())
+    monkeypatch.chdir(tmp_path / "day1")
+    (tmp_path / "a_summary.json").write_text(json.dumps({"model": "mpcm", **made_of("a.tif")}))
+    assert is_done(tmp_path, names, "a.tif", ABOUT) and is_done(tmp_path, names, "../day1/a.tif", ABOUT)
+    monkeypatch.chdir(tmp_path / "day2")
+    with pytest.raises(
+        OutputError, match=r"made from another image of this name, or before a\.tif was changed; choose"
+    ):
+        is_done(tmp_path, names, "a.tif", ABOUT)
+    (tmp_path / "day2" / "a.tif").write_bytes(b"day1")
+    os.utime("a.tif", (1, 1))
+    assert is_done(tmp_path, names, "a.tif", ABOUT)
+
+
+@pytest.mark.parametrize(("read_whole", "words"), [(True, None), (False, "was made from /day1/a.tif, not from")])
+def test_the_same_image_elsewhere_is_done_where_it_was_read_whole(tmp_path, monkeypatch, read_whole, words):
+    monkeypatch.setattr(results, "PIECE", 8 if read_whole else 1)
+    monkeypatch.setattr(results, "PIECES", 2)
+    source = tmp_path / "a.tif"
+    source.write_bytes(b"day1")
+    told = {"model": "mpcm", **made_of(str(source)), "input": "/day1/a.tif"}
+    (tmp_path / "a_summary.json").write_text(json.dumps(told))
+    with pytest.raises(OutputError, match=words) if words else nullcontext():
+        assert is_done(tmp_path, {"summary": "a_summary.json"}, str(source), ABOUT)
+
+
+def test_the_digest_of_an_input(tmp_path, monkeypatch):
+    """Of all its files, whichever is named; of long ones the size, the ends and what lies evenly between."""
+    image, header = tmp_path / "a.img", tmp_path / "a.hdr"
+    image.write_bytes(bytes(range(100)))
+    assert input_digest(str(image)) == f"sha256:{hashlib.sha256(bytes(range(100))).hexdigest()}"
+    header.write_text("ENVI\nsamples = 10")
+    both = input_digest(str(image))
+    assert both == input_digest(str(header)) != f"sha256:{hashlib.sha256(bytes(range(100))).hexdigest()}"
+    header.write_text("ENVI\nsamples = 50")
+    assert input_digest(str(image)) not in (None, both)
+    header.unlink()
+    monkeypatch.setattr(results, "PIECE", 10)
+    monkeypatch.setattr(results, "PIECES", 4)
+    pieces = b"100" + b"".join(bytes(range(start, start + 10)) for start in (0, 30, 60, 90))
+    assert input_digest(str(image)) == f"sha256-sampled:{hashlib.sha256(pieces).hexdigest()}"
+    assert input_digest(str(tmp_path / "none.tif")) is None

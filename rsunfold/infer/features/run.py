@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold import __version__
 from rsunfold.arguments import Numbers
 from rsunfold.cube import measured
 from rsunfold.errors import InputError, UsageError
@@ -24,7 +23,7 @@ from rsunfold.infer.results import (
     about,
     all_names,
     environment,
-    input_bytes,
+    made_of,
     of_files,
     refuse_place,
     refuse_results,
@@ -324,9 +323,7 @@ class _Made:
         """The JSON report: everything that is needed to do it again, and what came of it."""
         s, w, o = self.source, self.wanted, self.options
         return {
-            "rsunfold": __version__,
-            "input": s.path,
-            "input_bytes": input_bytes(s.path),
+            **made_of(s.path),
             "var": o.var,
             f"{s.noun}s": s.count,
             **s.about(),
