@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
+    MIRRORED,
     OF_WEIGHTS,
     Cubes,
     Device,
@@ -32,7 +33,9 @@ def denoise_hsi(
     inputs: Cubes,
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Output raster (.tif, .hdr, .img, ...), or a folder for the results."),
+        typer.Option(
+            "-o", "--output", help=f"Output raster (.tif, .hdr, .img, ...), or a folder for the results. {MIRRORED}"
+        ),
     ],
     model: Annotated[
         str | None,
@@ -104,7 +107,7 @@ def denoise_hsi(
     if pixels and not report:
         raise UsageError("--pixel selects spectra for the report; add --report.")
     options = Options(var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite)
-    files = expand(inputs)
+    files = expand(inputs, mirror=True)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")
     if overwrite:
@@ -112,7 +115,7 @@ def denoise_hsi(
         written = (
             target.parent / name
             for stem, target in targets.items()
-            for name in replaced_names(target, options, kept=stem)
+            for name in replaced_names(target, options, kept=Path(stem).name)
         )
         refuse_inputs(written, files.values())
     use_threads(threads)

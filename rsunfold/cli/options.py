@@ -23,7 +23,11 @@ Images = Annotated[
     list[str], typer.Argument(help="Images, folders of images, or quoted patterns such as 'frames/*.png'.")
 ]
 Cubes = Annotated[list[str], typer.Argument(help="Cubes, folders of cubes, or quoted patterns such as 'scenes/*.hdr'.")]
-OutputFolder = Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")]
+MIRRORED = (
+    "Results of patterns with a wildcard for folders, such as 'in/*/*.tif' or 'in/**/*.tif', lie there in folders of "
+    "the same names."
+)
+OutputFolder = Annotated[Path, typer.Option("-o", "--output", help=f"Output folder; created if missing. {MIRRORED}")]
 Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or a GDAL subdataset.")]
 Band = Annotated[int | None, typer.Option(min=1, help="Band to use, counted from 1, if the image has several.")]
 Scale = Annotated[

@@ -108,7 +108,7 @@ def input_files(inputs: Sequence[str], overwrite: bool, written: Callable[[str],
     from rsunfold.infer.batch import expand
     from rsunfold.infer.results import refuse_inputs
 
-    files = expand(inputs)
+    files = expand(inputs, mirror=True)
     if overwrite:
         refuse_inputs((path for stem in files for path in written(stem)), files.values())
     return files

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +12,7 @@ from rsunfold.cli.options import (
     Envi,
     Header,
     Memory,
+    OutputFolder,
     Overwrite,
     Quiet,
     SkipExisting,
@@ -30,7 +30,7 @@ def select_features(
     inputs: Annotated[
         list[str], typer.Argument(help="Images or tables, folders of images, or quoted patterns such as 'in/*.hdr'.")
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder; created if missing.")],
+    output: OutputFolder,
     count: Annotated[int | None, typer.Option("-k", "--count", help="Number of bands or features to choose.")] = None,
     variance: Annotated[
         float | None,

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -33,17 +34,20 @@ WAIT = 1.0
 """Seconds between two looks at what another run is making."""
 
 
-def expand(inputs: Sequence[str], *, outputs: bool = True) -> dict[str, str]:
+def expand(inputs: Sequence[str], *, outputs: bool = True, mirror: bool = False) -> dict[str, str]:
     """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
 
     outputs : they are named after the stems, which have to differ; else several files of one stem are found by their
-    paths. Of an ENVI image both files may be named. Of folders and patterns, what earlier runs have written is left out
-    (:func:`~rsunfold.io.folders.is_result`), and of patterns what a GIS keeps beside an image.
+    paths. mirror : of a pattern with a wildcard for folders, those below the ones that it names come before the stem,
+    ``2022-07-24/cam`` of ``in/*/cam.tif``, whether stems repeat or not: results have to be found again when there are
+    more folders. Of an ENVI image both files may be named. Of folders and patterns, what earlier runs have written is
+    left out (:func:`~rsunfold.io.folders.is_result`), and of patterns what a GIS keeps beside an image.
 
     Raises InputError where nothing matches or a folder holds two images of one name, UsageError when two files would
     give the same output names.
     """
     files: list[str] = []
+    below: dict[str, str] = {}
     for name in inputs:
         if not name:
             raise UsageError("the name of an input is empty; check that your shell variables are set.")
@@ -56,6 +60,8 @@ def expand(inputs: Sequence[str], *, outputs: bool = True) -> dict[str, str]:
             found = sorted(filter(_is_input, matches), key=natural)
             if matches and not found:
                 raise InputError(f"{name} matches only results of earlier runs and folders; name the files themselves.")
+            if mirror:
+                below = _folders_below(name, found) | below
         else:
             found = [name]
         if not found:
@@ -63,16 +69,46 @@ def expand(inputs: Sequence[str], *, outputs: bool = True) -> dict[str, str]:
             raise InputError(f"{name} matches no image{inside}.")
         files += found
     by_stem: dict[str, list[str]] = {}
+    folders: dict[str, str] = {}
     for name in dict.fromkeys(files):
-        twins = by_stem.setdefault(folded(stem_of(name)), [])
+        folder = below.get(name, "")
+        stem = folded(folder + stem_of(name))
+        folders.setdefault(stem, folder)
+        twins = by_stem.setdefault(stem, [])
         same = ((n, image) for n, twin in enumerate(twins) if (image := same_image(twin, name)) is not None)
         if known := next(same, None):
             twins[known[0]] = known[1]
         elif twins and outputs:
-            raise UsageError(f"{twins[0]} and {name} would write the same outputs; process them into separate folders.")
+            raise UsageError(
+                f"{twins[0]} and {name} would write the same outputs; process them into separate folders"
+                + _advice(mirror, twins[0], name)
+            )
         else:
             twins.append(name)
-    return {stem_of(name) if len(names) == 1 else name: name for names in by_stem.values() for name in names}
+    return {
+        folders[stem] + stem_of(name) if len(names) == 1 else name: name
+        for stem, names in by_stem.items()
+        for name in names
+    }
+
+
+def _folders_below(pattern: str, found: Sequence[str]) -> dict[str, str]:
+    """The folder of each file that a pattern finds, below those that it names, such as ``2022-07-24/``; nothing of a
+    pattern without a wildcard for folders."""
+    *folders, last = Path(pattern).parts
+    named = list(takewhile(lambda part: not glob.has_magic(part), folders))
+    if named == folders and last != "**":
+        return {}
+    parts = {name: Path(os.path.normpath(Path(name).parent.relative_to(Path(*named)))).parts for name in found}
+    return {name: "".join(f"{part}/" for part in inner if part != "..") for name, inner in parts.items()}
+
+
+def _advice(mirror: bool, one: str, other: str) -> str:
+    """The end of a sentence on two files of one name, which may be apart under a pattern."""
+    if not mirror or Path(one).parent == Path(other).parent:
+        return "."
+    pattern = f"'*/{Path(other).name}'"
+    return f", or name them by one quoted pattern with a wildcard for folders, such as {pattern}, which keeps these."
 
 
 def _is_input(name: str) -> bool:

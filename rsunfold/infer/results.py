@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import os
 import re
 import reprlib
 import textwrap
@@ -87,6 +88,13 @@ def results_folder(output: Path) -> Path:
     if output.suffix.lower() in FILES and not output.exists():  # what is there and no folder is refused when it is used
         raise UsageError(f"-o expects a folder for the results, but {output} looks like a file.")
     return output
+
+
+def results_of(output: str | os.PathLike[str], stem: str) -> tuple[Path, str]:
+    """(folder, stem) of the results of one input in the folder ``output``, of a stem with folders of its own before it,
+    see :func:`rsunfold.infer.batch.expand`."""
+    path = Path(output, stem)
+    return path.parent, path.name
 
 
 def asked_for(*options: Any, **more: Any) -> dict[str, Any]:
@@ -244,7 +252,7 @@ def head_of(image: Source) -> dict[str, Any]:
 def with_headers(names: Mapping[str, str]) -> dict[str, str]:
     """``names``, file names by kind, with the headers of the ENVI rasters among them."""
     rasters = {kind: Path(name) for kind, name in names.items() if Path(name).suffix.lower() in ENVI_SUFFIXES}
-    return {**names, **{f"{kind}_header": path.with_suffix(".hdr").name for kind, path in rasters.items()}}
+    return {**names, **{f"{kind}_header": path.with_suffix(".hdr").as_posix() for kind, path in rasters.items()}}
 
 
 def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:

@@ -418,3 +418,27 @@ def test_a_name_of_a_file_is_no_folder_for_results(command, fails, scene, tmp_pa
     if command == "detect-ir":
         message = fails(2, *words, scene, "-o", tmp_path / "dotted.tif", "--model", "absent")
         assert "unknown model 'absent'" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (("detect-ir", "--model", "top-hat", "--band", 1, "--no-quicklook", "--envi"), "score.img"),
+        (("denoise-hsi", "--model", "fasthyde", "--envi"), "denoised.img"),
+        (("detect-anomaly", "--model", "rx", "--no-quicklook", "--envi"), "score.img"),
+        (("select-features", "--model", "variance", "-k", 2, "--no-picture", "--envi"), "selected.img"),
+    ],
+)
+def test_series_in_folders_by_date_keep_their_folders(words, end, call, write_image, tmp_path, monkeypatch):
+    """A pattern with a wildcard for folders gives the same places when a date is added, and when it is run again."""
+    monkeypatch.chdir(tmp_path)
+    command, *options = words
+    rng = np.random.default_rng(0)
+    for count, day in enumerate(("2022-07-24", "2022-08-01")):
+        (tmp_path / "in" / day).mkdir(parents=True)
+        write_image(tmp_path / "in" / day / "cam.tif", rng.normal(100, 5, (9, 24, 20)).astype(np.float32))
+        ended = call(command, "in/**/*.tif", "-o", "out", *options, "--skip-existing")
+        assert (f"{count} skipped" in ended.stdout) == bool(count)
+        assert Path("out", day, f"cam_{end}").exists() and Path("out", day, f"cam_{end}").with_suffix(".hdr").exists()
+    call(command, "in/*/*.tif", "-o", "out", *options, "--overwrite")
+    assert sorted(p.name for p in Path("out").iterdir()) == ["2022-07-24", "2022-08-01"]

@@ -41,6 +41,34 @@ def test_names_folders_and_patterns(frames):
     assert "sub" not in expand(["frames/*"])  # a folder is no image
 
 
+@pytest.mark.parametrize(
+    ("pattern", "stems"),
+    [
+        ("in/*/cam.png", ["d1/cam", "d2/cam"]),
+        ("in/**/*.png", ["cam", "d1/cam", "d1/raw/c1", "d2/cam"]),
+        ("in/**", ["cam", "d1/cam", "d1/raw/c1", "d2/cam"]),
+        ("./in/d[2-9]/../*/cam.png", ["d1/cam", "d2/cam"]),
+        ("**/c1.png", ["in/d1/raw/c1"]),
+        ("in/d1/raw/*.png", ["c1"]),
+        ("in/../in/d1/c*.png", ["cam"]),
+        ("./in/d1/r*/t.*", ["raw/t"]),
+    ],
+)
+def test_results_keep_the_folders_below_those_that_a_pattern_names(tmp_path, monkeypatch, pattern, stems):
+    """Also where no stem repeats: results must not move when a folder is added."""
+    monkeypatch.chdir(tmp_path)
+    for path in map(Path, ("in/cam.png", "in/d1/cam.png", "in/d2/cam.png", "in/d1/raw/c1.png")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    if pattern.endswith("t.*"):
+        Path("in/d1/raw/t.tif").touch()
+        Path("in/d1/raw/t.hdr").write_text("ENVI\nfile type = TIFF\n")
+    found = expand([pattern], mirror=True)
+    assert sorted(found) == stems and all(Path(name).stem == Path(stem).name for stem, name in found.items())
+    with pytest.raises(UsageError, match=r"or name them by one quoted pattern .* such as '\*/cam\.png', which keeps"):
+        expand(["in/d1/cam.png", "in/d2/cam.png"], mirror=True)
+
+
 def test_a_file_may_look_like_a_pattern(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a[1].png").touch()

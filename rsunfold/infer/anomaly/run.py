@@ -28,6 +28,7 @@ from rsunfold.infer.results import (
     of_files,
     refuse_place,
     reserved,
+    results_of,
     with_headers,
 )
 from rsunfold.infer.spectral import SpectralImage
@@ -118,7 +119,7 @@ def detect_file(
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    folder = Path(folder)
+    folder, stem = results_of(folder, stem)
     names = output_names(stem, options)
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),

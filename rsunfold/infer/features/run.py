@@ -27,6 +27,7 @@ from rsunfold.infer.results import (
     of_files,
     refuse_place,
     refuse_results,
+    results_of,
     with_headers,
 )
 from rsunfold.io import CubeReader
@@ -166,7 +167,7 @@ def select_file(
     nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    path, folder = os.fspath(path), Path(folder)
+    path, (folder, stem) = os.fspath(path), results_of(folder, stem)
     last = output_names(stem, "", options)["summary"]  # known before the input is read
     with claimed(folder, last), environment(), _opened(path, ranker.room, wanted, options) as source:
         names = output_names(stem, source.suffix(options.envi), options)

@@ -14,7 +14,7 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.device import FREE_GPU, device_failures
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import GrayImage, Reading
-from rsunfold.infer.results import environment, head_of, reserved
+from rsunfold.infer.results import environment, head_of, reserved, results_of
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import stages_picture
@@ -230,7 +230,7 @@ def explain_file(
     Raises OutputError when one exists and ``options.overwrite`` is False, UsageError for an image that is too large.
     """
     started = time.monotonic()
-    folder = Path(folder)
+    folder, stem = results_of(folder, stem)
     names = output_names(stem)
     record = explainer.detector.record
     with (

@@ -28,6 +28,7 @@ from rsunfold.infer.results import (
     of_files,
     refuse_place,
     reserved,
+    results_of,
     with_headers,
 )
 from rsunfold.io import CubeReader, RasterWriter
@@ -150,7 +151,7 @@ def detect_file(
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    source, folder = os.fspath(source), Path(folder)
+    source, (folder, stem) = os.fspath(source), results_of(folder, stem)
     names = output_names(stem, options)
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
