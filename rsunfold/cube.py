@@ -59,6 +59,7 @@ class Meta:
     scales, offsets : physical value = stored * scale + offset.
     crs : a ``rasterio.crs.CRS`` or None; transform : an ``affine.Affine`` or None (pixel to CRS).
     gcps : (list of ``rasterio.control.GroundControlPoint``, CRS) or None; rpcs : ``rasterio.rpc.RPC`` or None.
+    acquired : when the image was taken, in ISO 8601 or as the file says it; "" where it does not.
     geolocated : whether arrays of coordinates, one for each pixel, place the image; they are not read.
     dtype : the numpy name of the stored samples.
     default_bands : the (zero-based) bands that a GIS shows as red, green and blue, or the one in gray; empty where the
@@ -81,13 +82,15 @@ class Meta:
     gcps: Any = None
     rpcs: Any = None
     geolocated: bool = False
+    acquired: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     default_bands: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def spatial(self, **changes: Any) -> Meta:
-        """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs), plus ``changes``."""
-        place = {name: getattr(self, name) for name in ("crs", "transform", "gcps", "rpcs", "geolocated")}
+        """A copy that keeps only where the pixels lie (CRS, transform, GCPs, RPCs) and when they were taken, plus
+        ``changes``."""
+        place = {name: getattr(self, name) for name in ("crs", "transform", "gcps", "rpcs", "geolocated", "acquired")}
         return replace(Meta(**place), **changes)
 
     @property

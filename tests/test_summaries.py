@@ -1,21 +1,27 @@
 """What the public functions say of a result is what its JSON holds, whatever kinds of numbers they were given."""
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 
 import rsunfold
 from rsunfold.cube import Meta
+from rsunfold.infer.anomaly import run as anomaly
+from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.features.run import Options as SelectOptions
 from rsunfold.infer.features.run import select_file
 from rsunfold.infer.features.select import FeatureRanker, Wanted
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options as DenoiseOptions
 from rsunfold.infer.hsi.run import denoise_file
+from rsunfold.infer.infrared import run as infrared
+from rsunfold.infer.infrared.detector import Detector
 from rsunfold.io.writer import RasterWriter
 
 CUBE = np.random.default_rng(0).normal(100, 10, (12, 30, 32)).astype(np.float32)
@@ -78,3 +84,35 @@ def test_rounding_that_adds_what_was_removed_is_told(tmp_path, spread, told, sca
         done = denoise_file(source, tmp_path / f"{dtype}.tif", Denoiser("fasthyde", memory="4GB"), options)
         found = any("the noise is below the steps of uint8" in note for note in done.summary["notes"])
         assert found == (told and dtype == "same")
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(
+    ("name", "tags", "acquired"),
+    [
+        ("a.tif", {"TIFFTAG_DATETIME": "2022:07:24 10:20:30"}, "2022-07-24T10:20:30"),
+        ("a.img", {"acquisition_time": "2022-07-24T10:20:30Z"}, "2022-07-24T10:20:30Z"),
+        ("a.tif", {"start_time": "day 205"}, "day 205"),
+        ("a.tif", {}, None),
+    ],
+)
+def test_the_time_of_acquisition_reaches_all_results(tmp_path, name, tags, acquired):
+    source, out = str(tmp_path / name), tmp_path / "out"
+    with RasterWriter(source, bands=12, rows=30, cols=32, dtype=np.float32, meta=Meta(tags=tags)) as raster:
+        raster.write(CUBE)
+    targets = infrared.detect_file(source, "d1/a", out, Detector("top-hat", memory="4GB"), infrared.Options(band=1, picture=False))
+    anomalies = anomaly.detect_file(source, "d2/a", out, AnomalyDetector("rx"), anomaly.Options(percentile=90, picture=False))
+    cleaned = denoise_file(source, out / "b.tif", Denoiser("fasthyde", memory="4GB"), DenoiseOptions())
+    chosen = select_file(source, out, "a", FeatureRanker("variance"), Wanted(count=2), SelectOptions(picture=False))
+    rasters = [found.files[kind] for found in (targets, anomalies) for kind in ("score", "mask")]
+    for path in (*rasters, cleaned.files["denoised"], chosen.files["selected"]):
+        with rasterio.open(path) as ds:
+            time = "2022:07:24 10:20:30" if acquired and acquired.startswith("2022") else None
+            found = {key: ds.tags().get(key) for key in ("acquisition_time", "TIFFTAG_DATETIME")}
+            assert found == {"acquisition_time": acquired, "TIFFTAG_DATETIME": time}
+    assert {found.summary["acquired"] for found in (targets, anomalies, cleaned, chosen)} == {acquired}
+    for folder, path in (("d1", targets.files["targets_csv"]), ("d2", anomalies.files["anomalies_csv"])):
+        assert path.parent == out / folder
+        lines = list(csv.DictReader(path.open()))
+        assert {(line["image"], line["acquired"]) for line in lines} == {(f"{folder}/{name}", acquired or "")}
+        assert list(lines[0])[-2:] == ["image", "acquired"]

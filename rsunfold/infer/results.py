@@ -246,6 +246,7 @@ def head_of(image: Source) -> dict[str, Any]:
         "cols": image.cols,
         "bands": image.count,
         "crs": str(image.meta.placed_in) if image.meta.placed_in else None,
+        "acquired": image.meta.acquired or None,
     }
 
 

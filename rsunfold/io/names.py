@@ -62,6 +62,15 @@ def stem_of(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", "_".join([Path(file).stem, *(part.strip("/") for part in parts)]))
 
 
+def shown_as(source: str, stem: str) -> str:
+    """What tables call an image: its file with the folders that its ``stem`` has, such as ``2022-07-24/cam.tif``; one
+    of GDAL's names with a variable, as its results are called (:func:`stem_of`)."""
+    folders, _, _ = stem.rpartition("/")
+    variable = _SUBDATASET.match(source) and not exists(source)
+    name = stem_of(source) if variable else Path(source).name
+    return f"{folders}/{name}" if folders else name
+
+
 def same_image(one: str, other: str) -> str | None:
     """The name to read, where two are of one file, or the header and the data of one ENVI image; else None."""
     a, b = Path(one), Path(other)

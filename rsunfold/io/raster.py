@@ -28,6 +28,7 @@ from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.io import dlr, envi
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
+from rsunfold.io.times import acquired_of
 from rsunfold.quiet import silenced
 
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -358,9 +359,11 @@ class RasterReader(CubeReader):
         tags: dict[str, str] = self._readable(ds.tags, {})
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
+        times = [tags, self._readable(lambda: ds.tags(ns="IMAGERY"), {}), header or self._beside or {}]
         return Meta(
             driver=ds.driver,
             dtype=self.dtype.name,
+            acquired=acquired_of({key: text for some in times for key, text in some.items()}),
             default_bands=self._default_bands(header),
             rpcs=ds.rpcs,
             # what GDAL derives from an ENVI header is in the fields already

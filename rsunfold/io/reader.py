@@ -141,6 +141,7 @@ class CubeReader(ABC):
             "gcp_crs": str(gcp_crs) if gcp_crs else None,
             "rpcs": True if meta.rpcs else None,
             "geolocation_arrays": True if meta.geolocated else None,
+            "acquired": meta.acquired or None,
             "tags": meta.tags,
             "notes": list(meta.notes),
         }

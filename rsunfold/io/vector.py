@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 COLUMNS = (
     *("id", "row", "col", "row_min", "row_max", "col_min", "col_max"),
     *("area_px", "area_m2", "peak", "mean", "scr", "x", "y", "lon_deg", "lat_deg"),
+    *("image", "acquired"),
 )
-"""Columns of the CSV and, without the last two, properties of a GeoJSON feature.
+"""Columns of the CSV and, without lon_deg and lat_deg, properties of a GeoJSON feature.
 
 row, col : score-weighted centroid, zero-based, whole numbers at pixel centres. row_min .. col_max : box, inclusive.
 area_px : pixels. area_m2 : square metres in the image's projection, empty unless the CRS is projected.
@@ -32,6 +33,8 @@ peak, mean : score. scr : signal-to-clutter ratio (:class:`rsunfold.targets.Targ
 undefined.
 x, y : centroid in the image's CRS and its units (with ground control points: in theirs), empty without
 georeferencing. lon_deg, lat_deg : centroid in WGS 84 (EPSG:4326), degrees, empty when unknown.
+image : what the image is called (:func:`rsunfold.io.names.shown_as`). acquired : when it was taken, empty when unknown.
+They come last, after the further columns of a task, so that the others keep their places.
 """
 
 POLAR = 80.0
@@ -62,6 +65,7 @@ def write_geojson(
     targets: Sequence[Target],
     meta: Meta,
     *,
+    image: str,
     rows: int,
     cols: int,
     properties: dict[str, Any] | None = None,
@@ -69,18 +73,18 @@ def write_geojson(
 ) -> None:
     """Write a FeatureCollection (RFC 7946) with one Point, the centroid, per target.
 
-    more : further properties of each target, which take the place of ``scr``: a contrast of grey values is no property
-    of spectra.
+    image : what the image is called, for each target. more : further properties of each target, which take the place of
+    ``scr``: a contrast of grey values is no property of spectra.
 
     The points are WGS 84 longitude and latitude when ``meta`` has a geographic or projected CRS together with a
     transform or ground control points; where it has these without such a CRS, what they give, for there a GIS draws
     the image; else pixel coordinates, x = column + 0.5, y = -(row + 0.5). The member ``rsunfold`` says which, and
-    carries ``rows``, ``cols`` and the CRS of the image and all of ``properties``.
+    carries ``rows``, ``cols``, the CRS and the time of the image and all of ``properties``.
     A target that the projection cannot place (off the Earth's disk in a geostationary view) has a null geometry.
 
     Raises OutputError when the file exists or cannot be written.
     """
-    table = _table(targets, meta, more)
+    table = _table(targets, meta, image, more)
     place, crs = _placement(meta)
     placed = reaches_wgs84(crs)
     features = []
@@ -99,6 +103,7 @@ def write_geojson(
         "rows": rows,
         "cols": cols,
         "crs": None if crs is None else crs.to_string(),
+        "acquired": meta.acquired or None,
         **(properties or {}),
     }
     write_json(path, {"type": "FeatureCollection", "rsunfold": about, "features": features})
@@ -109,17 +114,18 @@ def write_csv(
     targets: Sequence[Target],
     meta: Meta,
     *,
+    image: str,
     more: Sequence[Mapping[str, Any]] | None = None,
     names: Sequence[str] = (),
 ) -> None:
     """Write one line per target under a header of COLUMNS; what is not known is empty.
 
-    more : as in :func:`write_geojson`; names : their keys, which the header needs where there is no target.
+    image, more : as in :func:`write_geojson`; names : their keys, which the header needs where there is no target.
 
     Raises OutputError when the file exists or cannot be written.
     """
-    columns = COLUMNS if more is None else (*(c for c in COLUMNS if c != "scr"), *names)
-    rows = ([row[name] for name in columns] for row in _table(targets, meta, more))
+    columns = COLUMNS if more is None else (*(c for c in COLUMNS[:-2] if c != "scr"), *names, *COLUMNS[-2:])
+    rows = ([row[name] for name in columns] for row in _table(targets, meta, image, more))
     write_rows(path, columns, rows)
 
 
@@ -160,7 +166,7 @@ def _positions(place: Any, crs: Any, rows: list[float], cols: list[float]) -> tu
 
 
 def _table(
-    targets: Sequence[Target], meta: Meta, more: Sequence[Mapping[str, Any]] | None = None
+    targets: Sequence[Target], meta: Meta, image: str, more: Sequence[Mapping[str, Any]] | None = None
 ) -> list[dict[str, Any]]:
     """One dictionary per target with the keys COLUMNS, or with those of ``more`` in place of scr; None is unknown."""
     place, crs = _placement(meta)
@@ -186,7 +192,7 @@ def _table(
         for row, further in zip(rows, more, strict=True):
             del row["scr"]
             row |= further
-    return rows
+    return [row | {"image": image, "acquired": meta.acquired or None} for row in rows]
 
 
 def _lonlat(crs: Any, x: Reals, y: Reals) -> tuple[Reals, Reals]:

@@ -18,6 +18,7 @@ from rsunfold.errors import InputError, OutputError, RsunfoldError, UsageError
 from rsunfold.io import envi
 from rsunfold.io.atomic import atomic_path, refuse_existing, replace, write_failure
 from rsunfold.io.reader import PER_BAND
+from rsunfold.io.times import as_tiff_time
 
 ENVI_SUFFIXES = (".hdr", ".img", ".dat", ".bsq")
 _OF_CONTAINERS = re.compile(r"^NETCDF_DIM_|#(scale_factor|add_offset|_FillValue|missing_value)$")
@@ -168,8 +169,8 @@ class RasterWriter:
     ``.img`` with it), chosen by the extension of ``path``.
 
     bands, rows, cols : size. dtype : of the samples, anything that the format stores; bool becomes uint8 0 and 1.
-    meta : wavelengths, fwhm, bad bands, names, nodata, scales, offsets, units, tags, default bands, CRS, transform,
-    GCPs and RPCs are written; both formats hold a single nodata value for all bands.
+    meta : wavelengths, fwhm, bad bands, names, nodata, scales, offsets, units, tags, time of acquisition, default
+    bands, CRS, transform, GCPs and RPCs are written; both formats hold a single nodata value for all bands.
 
     GeoTIFFs are tiled (256, or 512 where a side exceeds 4096; strips where a side is below 256) and deflated, ENVI is
     band sequential. Write windows aligned to ``block_shape``, such as strips of whole rows: a block that is written in
@@ -282,10 +283,15 @@ class RasterWriter:
     def _write_meta(self) -> None:
         ds, meta = self._ds, self.meta
         entries = envi.carried(meta.tags, meta, self.shape[0])
+        if meta.acquired:
+            entries.setdefault("acquisition_time", meta.acquired)
         tags = {k: v for k, v in meta.tags.items() if k not in envi.CARRIED and not _OF_CONTAINERS.search(k)}
         if meta.gcps:  # GDAL would move them by half a pixel while writing and again while reading
             tags.pop("AREA_OR_POINT", None)
-        tags |= {} if self._envi else entries
+        if not self._envi:
+            tags |= entries
+            if time := as_tiff_time(meta.acquired):
+                tags.setdefault("TIFFTAG_DATETIME", time)
         if tags:
             ds.update_tags(**tags)
         if not (self._envi and envi.FACTOR in entries):  # a factor says the same, to more programs

@@ -16,6 +16,7 @@ from rsunfold.infer.infrared import run as infrared
 from rsunfold.infer.results import all_names
 from rsunfold.io.envi import TIFF_SUFFIXES
 from rsunfold.io.folders import LAST, is_result
+from rsunfold.io.names import shown_as
 from rsunfold.io.writer import ENVI_SUFFIXES
 from rsunfold.registry import all_models
 
@@ -249,6 +250,19 @@ def test_a_tiff_and_its_envi_header_are_one_input(tmp_path, monkeypatch, header)
 )
 def test_names_of_gdal_give_names_of_files(name, stem):
     assert expand([name]) == {stem: name}
+
+
+@pytest.mark.parametrize(
+    ("source", "stem", "shown"),
+    [
+        ("in/2022-07-24/cam.tif", "cam", "cam.tif"),
+        ("in/2022-07-24/cam.tif", "2022-07-24/cam", "2022-07-24/cam.tif"),
+        ('NETCDF:"data/n.nc":/group/rad', "n_group_rad", "n_group_rad"),
+        ("/vsizip/a.zip/some/x.tif", "x", "x.tif"),
+    ],
+)
+def test_what_tables_call_an_image(source, stem, shown):
+    assert shown_as(source, stem) == shown
 
 
 def test_two_variables_of_a_file_are_two_inputs():

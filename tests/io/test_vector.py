@@ -23,7 +23,7 @@ UTM = Meta(crs=CRS.from_epsg(32633), transform=Affine(10, 0, 500_000, 0, -10, 5_
 
 
 def written(path, targets, meta, **options):
-    write_geojson(path, targets, meta, rows=64, cols=80, **options)
+    write_geojson(path, targets, meta, image="d1/a.tif", rows=64, cols=80, **options)
     return json.loads(path.read_text())
 
 
@@ -50,7 +50,7 @@ def test_structure_is_that_of_rfc_7946(tmp_path):
     assert [f["type"] for f in doc["features"]] == ["Feature", "Feature"]
     assert [f["id"] for f in doc["features"]] == [1, 2]
     assert {f["geometry"]["type"] for f in doc["features"]} == {"Point"}
-    assert tuple(doc["features"][0]["properties"]) == COLUMNS[:-2]
+    assert tuple(doc["features"][0]["properties"]) == (*COLUMNS[:-4], "image", "acquired")
     assert doc["features"][0]["properties"]["scr"] == 4.5
     assert doc["features"][1]["properties"]["scr"] is None
     about = doc["rsunfold"]
@@ -72,7 +72,7 @@ def test_without_a_usable_crs_the_points_lie_where_qgis_draws_the_pixels(tmp_pat
     assert doc["features"][0]["geometry"]["coordinates"] == [21.0, -10.75]
     assert doc["rsunfold"]["coordinates"].startswith("pixels")
     assert doc["features"][0]["properties"]["area_m2"] is None
-    write_csv(tmp_path / "t.csv", [TARGET], meta)
+    write_csv(tmp_path / "t.csv", [TARGET], meta, image="d1/a.tif")
     (line,) = csv.DictReader((tmp_path / "t.csv").open())
     assert line["lon_deg"] == line["lat_deg"] == ""
 
@@ -146,7 +146,7 @@ def test_ground_control_points_that_place_nothing(tmp_path, points, capfd):
     gcps = [GroundControlPoint(row=r, col=c, x=10 + c, y=50 - r) for r, c in points]
     doc = written(tmp_path / "t.geojson", [TARGET], Meta(gcps=(gcps, CRS.from_epsg(4326))))
     assert doc["rsunfold"]["coordinates"].startswith("pixels") and doc["features"][0]["properties"]["x"] is None
-    write_csv(tmp_path / "t.csv", [TARGET], Meta(gcps=(gcps, CRS.from_epsg(4326))))
+    write_csv(tmp_path / "t.csv", [TARGET], Meta(gcps=(gcps, CRS.from_epsg(4326))), image="d1/a.tif")
     (line,) = csv.DictReader((tmp_path / "t.csv").open())
     assert line["x"] == line["y"] == line["lon_deg"] == line["lat_deg"] == ""
     assert capfd.readouterr().err == ""
@@ -184,13 +184,13 @@ def test_a_target_beside_the_earths_disk_has_no_geometry_and_harms_no_other(tmp_
     features = written(tmp_path / "t.geojson", [outside, inside], disk)["features"]
     assert features[0]["geometry"] is None
     assert features[1]["geometry"]["coordinates"] == pytest.approx([0, 0], abs=1e-6)
-    write_csv(tmp_path / "t.csv", [outside, inside], disk)
+    write_csv(tmp_path / "t.csv", [outside, inside], disk, image="d1/a.tif")
     lines = list(csv.DictReader((tmp_path / "t.csv").open()))
     assert lines[0]["lon_deg"] == "" and float(lines[1]["lon_deg"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_csv_has_the_numbers_under_their_names(tmp_path):
-    write_csv(tmp_path / "t.csv", [TARGET, replace(TARGET, id=2, scr=math.nan)], UTM)
+    write_csv(tmp_path / "t.csv", [TARGET, replace(TARGET, id=2, scr=math.nan)], UTM, image="d1/a.tif")
     first, second = csv.DictReader((tmp_path / "t.csv").open())
     assert tuple(first) == COLUMNS
     assert {k: float(first[k]) for k in COLUMNS[:8]} == {
@@ -204,7 +204,7 @@ def test_csv_has_the_numbers_under_their_names(tmp_path):
 @pytest.mark.parametrize("meta", [Meta(), UTM])
 def test_no_target_gives_valid_empty_files(tmp_path, meta):
     assert written(tmp_path / "t.geojson", [], meta)["features"] == []
-    write_csv(tmp_path / "t.csv", [], meta)
+    write_csv(tmp_path / "t.csv", [], meta, image="d1/a.tif")
     assert (tmp_path / "t.csv").read_text() == ",".join(COLUMNS) + "\n"
 
 
@@ -214,7 +214,7 @@ def test_an_existing_file_stays(tmp_path):
     with pytest.raises(OutputError):
         written(tmp_path / "t.geojson", [], UTM)
     with pytest.raises(OutputError):
-        write_csv(tmp_path / "t.csv", [], UTM)
+        write_csv(tmp_path / "t.csv", [], UTM, image="d1/a.tif")
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"t.geojson": "mine", "t.csv": "mine"}
 
 
@@ -222,3 +222,14 @@ def test_values_of_numpy_types_are_written(tmp_path):
     numpy_target = replace(TARGET, row=np.float32(10.25), peak=np.float32(0.5), area=np.int64(5))
     doc = written(tmp_path / "t.geojson", [numpy_target], Meta(), properties={"threshold": np.float32(0.5)})
     assert doc["features"][0]["properties"]["peak"] == 0.5 and doc["rsunfold"]["threshold"] == 0.5
+
+
+def test_rows_say_of_which_image_and_time_they_are_behind_all_other_columns(tmp_path):
+    """So that those of a batch can be put together, and readers that count columns find the others."""
+    meta = replace(UTM, acquired="2022-07-24T10:20:30Z")
+    doc = written(tmp_path / "t.geojson", [TARGET], meta, more=[{"bands": "3"}])
+    write_csv(tmp_path / "t.csv", [TARGET], meta, image="d1/a.tif", more=[{"bands": "3"}], names=["bands"])
+    (line,) = csv.DictReader((tmp_path / "t.csv").open())
+    for found in (line, doc["features"][0]["properties"]):
+        assert list(found.items())[-3:] == [("bands", "3"), ("image", "d1/a.tif"), ("acquired", meta.acquired)]
+    assert doc["rsunfold"]["acquired"] == meta.acquired

@@ -34,6 +34,7 @@ from rsunfold.infer.results import (
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
+from rsunfold.io.names import shown_as
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture
@@ -119,6 +120,7 @@ def detect_file(
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
+    called = shown_as(source, stem)
     folder, stem = results_of(folder, stem)
     names = output_names(stem, options)
     with (
@@ -131,7 +133,7 @@ def detect_file(
         found, anomalies, scored = _detect(image, detector, options, started)
         paths = {kind: work / name for kind, name in names.items()}
         _write_rasters(image, found, scored, paths)
-        _write_reports(image, found, anomalies, paths, options)
+        _write_reports(called, image, found, anomalies, paths, options)
         found.summary["seconds"] = round(time.monotonic() - started, 3)
         write_json(paths["summary"], found.summary)
         move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
@@ -186,15 +188,20 @@ def _write_rasters(image: SpectralImage, found: Found, scored: Scored, paths: Ma
 
 
 def _write_reports(
-    image: SpectralImage, found: Found, anomalies: Anomalies, paths: Mapping[str, Path], options: Options
+    called: str,
+    image: SpectralImage,
+    found: Found,
+    anomalies: Anomalies,
+    paths: Mapping[str, Path],
+    options: Options,
 ) -> None:
     summary, more = found.summary, found.differing
     about: dict[str, Any] = {k: summary[k] for k in ("input", "model", "priors", "threshold")}
     write_geojson(
         paths["anomalies_geojson"],
-        found.anomalies, image.meta, rows=image.rows, cols=image.cols, properties=about, more=more,
+        found.anomalies, image.meta, image=called, rows=image.rows, cols=image.cols, properties=about, more=more,
     )  # fmt: skip
-    write_csv(paths["anomalies_csv"], found.anomalies, image.meta, more=more, names=NAMES)
+    write_csv(paths["anomalies_csv"], found.anomalies, image.meta, image=called, more=more, names=NAMES)
     write_spectra(paths["spectra"], image, anomalies)
     if options.picture:
         name = Path(image.path).name

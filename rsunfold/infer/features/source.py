@@ -174,6 +174,7 @@ class ImageBands(FeatureSource):
             "rows": self.image.rows,
             "cols": self.image.cols,
             "crs": str(meta.placed_in) if meta.placed_in else None,
+            "acquired": meta.acquired or None,
             "valid_pixels": s.valid_pixels,
             "invalid_pixels": s.invalid_pixels,
         }

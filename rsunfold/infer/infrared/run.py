@@ -33,6 +33,7 @@ from rsunfold.infer.results import (
 )
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
+from rsunfold.io.names import shown_as
 from rsunfold.io.vector import write_csv, write_geojson
 from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import quicklook, stages_picture
@@ -151,7 +152,9 @@ def detect_file(
     interrupted run leaves nothing. Raises OutputError when an output exists and ``options.overwrite`` is False.
     """
     started = time.monotonic()
-    source, (folder, stem) = os.fspath(source), results_of(folder, stem)
+    source = os.fspath(source)
+    called = shown_as(source, stem)
+    folder, stem = results_of(folder, stem)
     names = output_names(stem, options)
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
@@ -165,7 +168,7 @@ def detect_file(
             targets = _write_rasters(image, passage, scored, {k: work / n for k, n in names.items()})
             summary = _summary(image, detector, options, passage, scored, targets, started)
             paths = {k: work / n for k, n in names.items()}
-            _write_reports(image, passage, scored, targets, summary, options, paths)
+            _write_reports(called, image, passage, scored, targets, summary, options, paths)
             summary["seconds"] = round(time.monotonic() - started, 3)
             write_json(paths["summary"], summary)
         move_results(work, folder, options.overwrite, all_names(output_names, stem, options=options))
@@ -274,6 +277,7 @@ def _write_rasters(image: GrayImage, passage: _Passage, scored: LazyScores, path
 
 
 def _write_reports(
+    called: str,
     image: GrayImage,
     passage: _Passage,
     scored: LazyScores,
@@ -285,8 +289,11 @@ def _write_reports(
     about: dict[str, Any] = {
         k: summary[k] for k in ("input", "model", "weights", *passage.rule.as_dict()) if k in summary
     }
-    write_geojson(paths["targets_geojson"], targets, image.meta, rows=image.rows, cols=image.cols, properties=about)
-    write_csv(paths["targets_csv"], targets, image.meta)
+    write_geojson(
+        paths["targets_geojson"],
+        targets, image.meta, image=called, rows=image.rows, cols=image.cols, properties=about,
+    )  # fmt: skip
+    write_csv(paths["targets_csv"], targets, image.meta, image=called)
     if options.picture:
         gray, score, mask = passage.picture()
         quicklook(

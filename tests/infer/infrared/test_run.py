@@ -533,7 +533,7 @@ def test_a_full_scratch_disk(tmp_path, tiny, monkeypatch):
 )
 def test_exhausted_memory_is_one_sentence(error, tmp_path, tiny, detector, monkeypatch):
     source = write(tmp_path / "a.tif", bits(tiny.gray))
-    monkeypatch.setattr(run, "write_csv", lambda *args: (_ for _ in ()).throw(error))
+    monkeypatch.setattr(run, "write_csv", lambda *args, **more: (_ for _ in ()).throw(error))
     with pytest.raises(DeviceError, match="out of memory; lower --memory"):
         detect_file(str(source), "a", tmp_path / "out", detector, PLAIN)
     assert not (tmp_path / "out").exists()
