@@ -100,8 +100,12 @@ def test_the_time_of_acquisition_reaches_all_results(tmp_path, name, tags, acqui
     source, out = str(tmp_path / name), tmp_path / "out"
     with RasterWriter(source, bands=12, rows=30, cols=32, dtype=np.float32, meta=Meta(tags=tags)) as raster:
         raster.write(CUBE)
-    targets = infrared.detect_file(source, "d1/a", out, Detector("top-hat", memory="4GB"), infrared.Options(band=1, picture=False))
-    anomalies = anomaly.detect_file(source, "d2/a", out, AnomalyDetector("rx"), anomaly.Options(percentile=90, picture=False))
+    targets = infrared.detect_file(
+        source, "d1/a", out, Detector("top-hat", memory="4GB"), infrared.Options(band=1, picture=False)
+    )
+    anomalies = anomaly.detect_file(
+        source, "d2/a", out, AnomalyDetector("rx"), anomaly.Options(percentile=90, picture=False)
+    )
     cleaned = denoise_file(source, out / "b.tif", Denoiser("fasthyde", memory="4GB"), DenoiseOptions())
     chosen = select_file(source, out, "a", FeatureRanker("variance"), Wanted(count=2), SelectOptions(picture=False))
     rasters = [found.files[kind] for found in (targets, anomalies) for kind in ("score", "mask")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
     OF_WEIGHTS,
-    Band,
+    Bands,
     Confidence,
     Device,
     Envi,
@@ -48,7 +49,7 @@ def detect_ir(
     weights: Weights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,
-    band: Band = None,
+    band: Bands = None,
     scale: Scale = None,
     var: Var = None,
     min_area: Annotated[int, typer.Option(min=1, help="Minimum target area in pixels.")] = 1,
@@ -81,13 +82,14 @@ def detect_ir(
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.infrared.detector import Detector
+    from rsunfold.infer.infrared.frames import Frame, Frames
     from rsunfold.infer.infrared.run import DetectionFiles, Options, detect_file, output_names
     from rsunfold.infer.results import about, all_names, results_folder
 
     options = Options(
         threshold=threshold,
         confidence=confidence,
-        band=band,
+        band=int(band) if band is not None and band.strip().isdecimal() else None,
         scale=pair_of_numbers(scale, "--scale"),
         var=var,
         min_area=min_area,
@@ -99,8 +101,17 @@ def detect_ir(
         overwrite=overwrite,
     )
     folder = results_folder(output)
+    wanted = None if band is None or options.band is not None else Frames.parse(band)
+    frames: dict[str, Frame] = {}
+
+    def apart(files: dict[str, str]) -> dict[str, str]:
+        if wanted is None:
+            return files
+        frames.update(wanted.of(files, var))
+        return {stem: frame.source for stem, frame in frames.items()}
+
     files = input_files(
-        inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options))
+        inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options)), apart
     )
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
@@ -108,11 +119,14 @@ def detect_ir(
         detector.require_stages()
     say_notes(options.reading.for_weights(detector.record).remarks(detector.record))
 
+    def of(stem: str) -> Options:
+        return replace(options, band=frames[stem].band) if stem in frames else options
+
     def done(source: str, stem: str) -> bool:
-        return is_done(folder, output_names(stem, options), source, about(detector, options))
+        return is_done(folder, output_names(stem, options), source, about(detector, of(stem)))
 
     def run(source: str, stem: str) -> DetectionFiles:
-        return detect_file(source, stem, folder, detector, options)
+        return detect_file(source, stem, folder, detector, of(stem))
 
     numbers: list[int] = []
 
@@ -120,7 +134,8 @@ def detect_ir(
         summary = result.summary
         numbers.append(len(result.targets))
         found = counted(summary["targets"], "target")
-        say(f"{source}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
+        which = f", {summary['band']}" if frames else ""
+        say(f"{source}{which}: {found}, {summary['seconds']:.2f} s, {summary['computed']}")
         say_notes(summary["notes"])
         if "colour" in summary["band"]:
             say(f"  {summary['band']} was used")

@@ -30,6 +30,16 @@ MIRRORED = (
 OutputFolder = Annotated[Path, typer.Option("-o", "--output", help=f"Output folder; created if missing. {MIRRORED}")]
 Var = Annotated[str | None, typer.Option(help="Variable of a MAT file, or a GDAL subdataset.")]
 Band = Annotated[int | None, typer.Option(min=1, help="Band to use, counted from 1, if the image has several.")]
+Bands = Annotated[
+    str | None,
+    typer.Option(
+        "--band",
+        metavar="N|all|RANGES",
+        help="Band to use, counted from 1, if the image has several. Of a stack of frames, such as a video, 'all' or "
+        "ranges such as 1-100,250 make every one of these bands, or of the pages of a TIFF, an image of its own with "
+        "results of its own: NAME_b007_..., or NAME_p007_... for a page.",
+    ),
+]
 Scale = Annotated[
     str | None,
     typer.Option(

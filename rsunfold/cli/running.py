@@ -100,15 +100,21 @@ def _joined(*parts: str) -> str:
     return ": ".join(filter(None, parts))
 
 
-def input_files(inputs: Sequence[str], overwrite: bool, written: Callable[[str], Iterable[Path]]) -> dict[str, str]:
+def input_files(
+    inputs: Sequence[str],
+    overwrite: bool,
+    written: Callable[[str], Iterable[Path]],
+    apart: Callable[[dict[str, str]], dict[str, str]] = lambda files: files,
+) -> dict[str, str]:
     """Files by stem, see :func:`rsunfold.infer.batch.expand`.
 
     written : files that the results of a stem replace with ``overwrite``; raises OutputError where one is an input.
+    apart : takes stacks of frames apart.
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.results import refuse_inputs
 
-    files = expand(inputs, mirror=True)
+    files = apart(expand(inputs, mirror=True))
     if overwrite:
         refuse_inputs((path for stem in files for path in written(stem)), files.values())
     return files

@@ -64,10 +64,10 @@ def stem_of(name: str) -> str:
 
 def shown_as(source: str, stem: str) -> str:
     """What tables call an image: its file with the folders that its ``stem`` has, such as ``2022-07-24/cam.tif``; one
-    of GDAL's names with a variable, as its results are called (:func:`stem_of`)."""
-    folders, _, _ = stem.rpartition("/")
+    of GDAL's names with a variable, and a frame of a stack, as its results are called (``stem``)."""
+    folders, _, called = stem.rpartition("/")
     variable = _SUBDATASET.match(source) and not exists(source)
-    name = stem_of(source) if variable else Path(source).name
+    name = called if variable or called != stem_of(source) else Path(source).name
     return f"{folders}/{name}" if folders else name
 
 

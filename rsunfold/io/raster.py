@@ -129,6 +129,7 @@ class RasterReader(CubeReader):
             self._open_subdataset(var)
             self._refuse_foreign(_path_in_hdf5(self._ds.name))
         elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
+            self.pages = tuple(sorted(pages, key=lambda name: int(name.split(":")[1])))  # rasterio sorts texts
             others = f"--var 2 reads the second, and GTIFF_DIR:2:{self.path} is an input of its own"
             self._notes.append(f"only the first of {len(pages)} pages was read; {others}")
         self._keep_the_order_of_rows()

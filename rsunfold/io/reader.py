@@ -32,6 +32,7 @@ class CubeReader(ABC):
     block_shape : (rows, cols) in which the file is stored; windows aligned to it read fastest.
     bits : significant bits of an integer sample where the file declares fewer than the type has, else None; a 1-bit
     image gives uint8 samples 0 and 1.
+    pages : names of the pages of a TIFF that has several, of which this is the first.
     """
 
     path: str
@@ -40,6 +41,7 @@ class CubeReader(ABC):
     dtype: np.dtype[Any]
     block_shape: tuple[int, int]
     bits: int | None = None
+    pages: tuple[str, ...] = ()
 
     def read(self, window: Window | None = None, bands: Sequence[int] | None = None, scaled: bool = True) -> Cube:
         """Read a window (default: everything) of some bands (zero-based; default: all, in file order).

@@ -79,6 +79,25 @@ def test_frames_come_in_their_natural_order(call, scene, tmp_path):
     assert order == ["f1.png", "f9.png", "f10.png"]
 
 
+def test_a_stack_of_frames(call, fails, network, write_image, tmp_path):
+    out, alone = tmp_path / "out", tmp_path / "alone"
+    frames = np.stack([infrared_scene(64, 72, targets=1, seed=n).image for n in range(3)])
+    stack, second = write_image(tmp_path / "v.tif", frames), write_image(tmp_path / "second.tif", frames[1])
+    words = (*network, "--scale", "0,1", "--no-quicklook")
+    result = call("detect-ir", stack, "-o", out, *words, "--band", "all")
+    kinds = [kind for kind in KINDS if "quicklook" not in kind]
+    assert names(out) == outputs("v_b1", "v_b2", "v_b3", kinds=kinds)
+    assert f"{stack}, band 2 of 3: " in result.stderr and "in 3 of 3 images" in result.stdout
+    call("detect-ir", second, "-o", alone, *words)
+    with rasterio.open(out / "v_b2_score.tif") as one, rasterio.open(alone / "second_score.tif") as other:
+        np.testing.assert_array_equal(one.read(), other.read())
+    with (out / "v_b2_targets.csv").open(newline="") as file:
+        assert {line["image"] for line in csv.DictReader(file)} == {"v_b2"}
+    again = call("detect-ir", stack, "-o", out, *words, "--band", "2,3", "--skip-existing")
+    assert "0 targets in 0 of 2 images" in again.stdout
+    fails(2, "detect-ir", stack, "-o", out, *words, "--band", "4-", "--overwrite")
+
+
 def test_existing_results(call, fails, scene, tmp_path):
     words = ("detect-ir", scene, "-o", tmp_path / "out", "--model", "top-hat", "--no-quicklook")
     call(*words)

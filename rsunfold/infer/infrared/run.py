@@ -302,7 +302,7 @@ def _write_reports(
             score,
             mask,
             targets,
-            title=f"{Path(image.path).name}: {summary['model']}, "
+            title=f"{Path(called).name}: {summary['model']}, "
             f"threshold {passage.rule.threshold:.3g}, confidence {passage.rule.confidence:.3g}"
             + (f", reach {passage.rule.reach}" if passage.rule.reach else ""),
             shape=(image.rows, image.cols),
@@ -312,7 +312,7 @@ def _write_reports(
         shown: list[dict[str, NDArray[Any]]] = [{} for _ in range(max(k for k, _ in scored.stages))]
         for (k, letter), data in zip(scored.stages, np.concatenate(passage.small_stages, axis=1), strict=True):
             shown[k - 1][letter] = data
-        stages_picture(paths["stages_picture"], shown, title=f"{Path(image.path).name}: stages of {summary['model']}")
+        stages_picture(paths["stages_picture"], shown, title=f"{Path(called).name}: stages of {summary['model']}")
 
 
 def _summary(
