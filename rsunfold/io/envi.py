@@ -15,8 +15,9 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from affine import Affine
+from numpy.typing import NDArray
 
-from rsunfold.cube import Meta
+from rsunfold.cube import FILL, Meta
 from rsunfold.errors import InputError
 from rsunfold.io.bands import split_list
 from rsunfold.io.damage import named
@@ -47,6 +48,14 @@ DATA_SUFFIXES = (
 LAYOUT = {"bands", "lines", "samples", "header_offset", "data_type", "interleave", "byte_order"}
 """Entries that say how the samples are stored."""
 TIFF_SUFFIXES = (".tif", ".tiff")
+PADDING = 4096
+"""Bytes that may follow the samples without a word: files are filled up to whole sectors or pages."""
+TINY = 1e-35
+"""Nothing measures as little: whole numbers that are taken for floats give such samples, as do floats with few
+digits whose bytes are exchanged."""
+ENOUGH, SOME, FEW, NEARLY_ALL = 100, 0.02, 0.01, 0.99
+"""Samples that say whether others are plausible, and shares of them: those of floats whose bytes are exchanged spread
+evenly over all exponents, and 4 % are below TINY."""
 _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.MULTILINE)
 
 
@@ -248,26 +257,69 @@ def check_layout(path: str, header: dict[str, str], shape: tuple[int, int, int])
             raise InputError(f"{path} has '{key.replace('_', ' ')} = {text}' in its header, which is not {what}.")
 
 
-def check_size(path: str, header: dict[str, str], samples_bytes: int, data: str | Path) -> None:
-    """Raise InputError for a data file that is too short, which GDAL fills up with zeros.
+def check_size(
+    path: str, header: dict[str, str], shape: tuple[int, int, int], itemsize: int, data: str | Path
+) -> list[str]:
+    """Notes on a data file that is longer than its header says; raises InputError for one that is too short, which
+    GDAL fills up with zeros.
 
-    ``samples_bytes`` is lines x samples x bands x bytes per sample.
+    ``shape`` is (bands, rows, cols). A few bytes may follow the samples, less than PADDING or than a line, a column or
+    a band of the image: most other errors of a header leave more.
     """
-    required = samples_bytes + int(float(header.get("header_offset", "").partition(";")[0] or 0))
+    samples = math.prod(shape) * itemsize
+    required = samples + int(float(header.get("header_offset", "").partition(";")[0] or 0))
     size = size_of(data)
     if header.get("file_compression", "0") == "1":
-        size = _decompressed(path, Path(data), required) if Path(data).is_file() else None
-    if size is not None and size < required:
+        size = _decompressed(path, Path(data)) if Path(data).is_file() else None
+    if size is None:
+        return []
+    if size < required:
         raise InputError(f"{path} is truncated: its header requires {required} bytes, but the file has {size}.")
+    if size - required < max(PADDING, samples // max(shape)):
+        return []
+    return [
+        f"the header describes {required} of {size} bytes of {Path(data).name}: check samples, lines, bands, data type "
+        "and header offset"
+    ]
 
 
-def _decompressed(path: str, data: Path, enough: int) -> int:
-    """How many bytes a gzipped file has, as far as ``enough``."""
+def _decompressed(path: str, data: Path) -> int:
+    """How many bytes a gzipped file has."""
     count = 0
     with named(path), gzip.open(data) as stream:
-        while count < enough and (block := stream.read(2**20)):
+        while block := stream.read(2**20):
             count += len(block)
     return count
+
+
+def refuse_implausible(path: str, header: dict[str, str], name: str, samples: NDArray[np.floating]) -> None:
+    """Raise InputError for floating-point ``samples``, as GDAL read them, that only a wrong byte order or data type
+    gives.
+
+    name : of the header. Some are below TINY, and with their bytes exchanged hardly any is below it or beyond FILL; or
+    nearly all are below TINY. 0, NaN and infinity say nothing, nor does what may stand for no data.
+    """
+    found, swapped = _magnitudes(samples), _magnitudes(samples.byteswap())
+    if min(found.size, swapped.size) < ENOUGH:
+        return
+    tiny = float((found < TINY).mean())
+    if tiny > SOME and float(((swapped < TINY) | (swapped >= FILL)).mean()) < FEW:
+        order = int(header.get("byte_order", "")[:1] or 0)
+        raise InputError(
+            f"{path} has samples of {found.min():.2g} to {found.max():.2g} in magnitude, but of {swapped.min():.2g} to "
+            f"{swapped.max():.2g} if its bytes are in the other order: correct 'byte order = {order}' in {name}."
+        )
+    if tiny > NEARLY_ALL:
+        kind = header["data_type"].partition(";")[0].strip()
+        raise InputError(
+            f"{path} has samples below {TINY:g} nearly everywhere, which are no measurements: check 'data type = "
+            f"{kind}' and the byte order in {name}."
+        )
+
+
+def _magnitudes(samples: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Of the finite samples that are not 0."""
+    return np.asarray(np.abs(samples[np.isfinite(samples) & (samples != 0)]))
 
 
 def size_of(data: str | Path) -> int | None:

@@ -31,6 +31,8 @@ from rsunfold.io.reader import CubeReader, Palette
 from rsunfold.io.times import acquired_of
 from rsunfold.quiet import silenced
 
+PLACES = 16
+"""Rows that tell whether the samples of an ENVI file are plausible."""
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
@@ -255,12 +257,24 @@ class RasterReader(CubeReader):
         if Path(source).is_file():
             data, path = envi.resolve(Path(source))
             envi.refuse_contradictions(path)
-            header = envi.read_header(path)
+            header, name = envi.read_header(path), path.name
         else:
             data, header = source, envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {}))
-        envi.check_layout(self.path, header, (ds.count, ds.height, ds.width))
-        envi.check_size(self.path, header, ds.count * ds.height * ds.width * self.dtype.itemsize, data)
+            name = "its header"
+        shape = ds.count, ds.height, ds.width
+        envi.check_layout(self.path, header, shape)
+        self._notes += envi.check_size(self.path, header, shape, self.dtype.itemsize, data)
+        if self.dtype.kind == "f":
+            envi.refuse_implausible(self.path, header, name, self._some_rows())
         return header
+
+    def _some_rows(self) -> NDArray[Any]:
+        """Rows of single bands (1, n, cols) that stand for the samples, in the order of a BSQ file: what is compressed
+        is read once."""
+        count, rows, cols = self.shape
+        places = zip(*(np.linspace(0, n - 1, PLACES).astype(int).tolist() for n in (count, rows)), strict=True)
+        windows = [(self._indexes[band], Window(row, 0, 1, cols)) for band, row in dict.fromkeys(places)]
+        return np.concatenate([self._alike([index], window) for index, window in windows], axis=1)
 
     def _readable(self, get: Callable[[], T], default: T) -> T:
         """Text from the dataset, or ``default`` and a note where it is not UTF-8."""

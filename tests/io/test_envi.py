@@ -106,6 +106,73 @@ def test_truncated_data(write_envi, cube, offset):
         open_cube(write_envi(data=whole[:-1], header_offset=offset))
 
 
+@pytest.mark.parametrize(
+    ("length", "entries", "told"),
+    [
+        (2 * 40_000, {}, "the header describes 40000 of 80000 bytes of a.img: check samples, lines"),  # another type
+        (40_000 + 10_000, {}, "40000 of 50000 bytes"),  # a band
+        (40_000 + 4096, {"header_offset": 0}, "40000 of 44096 bytes"),  # the offset is missing
+        (40_000 + 4096, {"header_offset": 4096}, None),
+        (40_000 + 4095, {}, None),  # filled up to a whole page
+        (2 * 40_000, {"file_compression": 1}, "40000 of 80000 bytes"),
+    ],
+)
+def test_data_of_which_the_header_describes_a_part(write_envi, length, entries, told):
+    data = gzip.compress(bytes(length)) if "file_compression" in entries else bytes(length)
+    path = write_envi(data=data, samples=100, lines=50, bands=4, data_type=12, **entries)
+    with open_cube(path) as reader:
+        notes = [note for note in reader.meta.notes if "the header describes" in note]
+    assert [told in note for note in notes] == [True] * (told is not None)
+
+
+def float_cube(kind="f4", units=1.0, digits=None, fill=0.0):
+    """Samples as of a sensor in some units, half of them ``fill``; with ``digits`` they are rounded."""
+    samples = np.random.default_rng(0).gamma(2, 0.2, (4, 50, 100))
+    samples = (samples if digits is None else np.round(samples, digits)) * units
+    samples[:, ::2] = fill
+    return samples.astype(kind)
+
+
+LOWEST = float(np.finfo(np.float32).min)
+SIZE = {"samples": 100, "lines": 50, "bands": 4}
+
+
+@pytest.mark.parametrize("interleave", ["bsq", "bil", "bip"])
+@pytest.mark.parametrize(
+    "made", [{}, {"kind": "f8"}, {"units": 1e4, "digits": 4}, {"units": 1e-12}, {"fill": np.nan}, {"fill": -9999}]
+)
+def test_floats_in_another_byte_order_are_refused(write_envi, made, interleave):
+    samples = float_cube(**made)
+    entries = SIZE | {"data_type": 4 if samples.dtype == "f4" else 5, "interleave": interleave}
+    stored = samples.transpose(AXES[interleave])
+    with open_cube(write_envi(data=stored.tobytes(), **entries)) as reader:
+        np.testing.assert_array_equal(reader.read().data, samples)
+    with pytest.raises(InputError, match=r"a\.img has samples of .* correct 'byte order = 1' in a\.hdr"):
+        open_cube(write_envi(data=stored.tobytes(), byte_order=1, **entries))
+
+
+def test_whole_numbers_as_floats_are_refused(write_envi):
+    counts = float_cube(units=1e4, digits=4).astype("<i4")
+    with pytest.raises(InputError, match=r"a\.img has samples below 1e-35 nearly .* check 'data type = 4' .* a\.hdr"):
+        open_cube(write_envi(data=counts.tobytes(), **SIZE))
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        *(float_cube(fill=fill) for fill in (np.nan, LOWEST, 9.96921e36, 1e34)),
+        *(float_cube(units=units) for units in (1e-12, 1e-30, 1e25)),
+        np.full((4, 50, 100), LOWEST, "f4"),
+        np.zeros((4, 50, 100), "f4"),
+        # Far from a target a Gaussian is below anything that float32 holds.
+        np.exp(-np.square(np.indices((50, 100)) - 40).sum(0) / np.full((4, 1, 1), 20)).astype("f4"),
+    ],
+)
+def test_unusual_floats_are_read(write_envi, samples):
+    with open_cube(write_envi(data=samples.tobytes(), **SIZE)) as reader:
+        np.testing.assert_array_equal(reader.read().data, samples)
+
+
 @pytest.mark.parametrize("key", ["major frame offsets", "minor frame offsets"])
 def test_frame_offsets_are_refused(write_envi, cube, key):
     with open_cube(write_envi(**{key: "{0, 0}"})) as reader:
