@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
@@ -152,8 +152,14 @@ class Denoiser(Budgeted):
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.
 
-        Raises InputError when the noise cannot be estimated, UsageError when the given one is more than the bands vary.
+        Raises InputError when the noise cannot be estimated, or as :func:`refuse_faint`, UsageError when the given one
+        is more than the bands vary.
         """
+        found = self._subspace(image)
+        refuse_faint(image, found, image.kind)
+        return found
+
+    def _subspace(self, image: SpectralImage) -> Subspace:
         if self.published:
             return published_subspace(*image.mosaic[:2])
         most = float(np.median(np.sqrt(np.maximum(np.diagonal(image.statistics.moments.covariance), 0))))
@@ -300,6 +306,16 @@ class Denoiser(Budgeted):
         first, second = np.split(y, [middle + margin], axis)[0], np.split(y, [begin], axis)[1]
         parts = np.split(run(first), [middle], axis)[0], np.split(run(second), [middle - begin], axis)[1]
         return np.concatenate(parts, axis)
+
+
+def refuse_faint(image: SpectralImage, subspace: Subspace, kind: DTypeLike) -> None:
+    """Raise InputError where a band's noise is too small for the floating-point type ``kind`` to divide by it."""
+    least = float(subspace.sigma.min())
+    if 1 / least > float(np.finfo(kind).max):
+        raise InputError(
+            f"{image.path} has a band with noise of {least:.2g}, which is too small for {np.dtype(kind)}: multiply its "
+            "samples by a power of ten, or write them in another unit."
+        )
 
 
 def _begun_at_stride(window: Window, stride: int) -> Window:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from rsunfold import __version__
 from rsunfold.cube import Aside, Meta, Window
-from rsunfold.errors import UsageError
+from rsunfold.errors import InputError, UsageError
 from rsunfold.infer import results
-from rsunfold.infer.hsi.denoiser import DOUBTED, Denoised, Denoiser, Spectra
+from rsunfold.infer.hsi.denoiser import DOUBTED, Denoised, Denoiser, Spectra, refuse_faint
 from rsunfold.infer.hsi.removed import Removed
 from rsunfold.infer.results import (
     FILES,
@@ -189,7 +189,7 @@ class _Passage:
     """One pass over an image from top to bottom, and what has to be remembered of it."""
 
     def __init__(self, image: SpectralImage, denoiser: Denoiser, options: Options) -> None:
-        self.image = image
+        self.image, self.model = image, denoiser.spec.name
         self.same = options.dtype == "same"
         self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
         if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
@@ -205,6 +205,8 @@ class _Passage:
         self.meta = self._meta()
         the_nodata(Path(image.path), self.meta, self.dtype)
         self.denoised: Denoised = denoiser.denoised(image)
+        if not self.same:
+            refuse_faint(image, self.denoised.subspace, self.dtype)
         self.clipped = self.unmarked = 0
         self.removed = Removed(image, self.denoised.subspace, options.pixels, pictures=options.report)
 
@@ -234,6 +236,12 @@ class _Passage:
         take part, h, cols) in physical units) of each strip."""
         image = self.image
         for row, found in self.denoised.strips():
+            if not np.isfinite(found).all():
+                low, high = self.image.statistics.moments.low.min(), self.image.statistics.moments.high.max()
+                raise InputError(
+                    f"{self.model} makes no numbers of {self.image.path}, whose samples are {low:.3g} to {high:.3g}: "
+                    "try another model, or another unit if these are very small or large."
+                )
             window = Window(row, 0, *found.shape[1:])
             cube = image.reader.read(window, scaled=False)
             stored, holes = cube.data, np.zeros(cube.shape, bool) if cube.missing is None else cube.missing

@@ -397,6 +397,40 @@ def test_a_single_pixel(noisy, make):
         denoised(noisy[:, :1, :1], make())
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("units", "kind"), [(1e-12, "f4"), (1e-34, "f4"), (1e-34, "f8")])
+def test_small_units_change_nothing(model, units, kind, noisy, make):
+    found = denoised((noisy.astype(float) * units).astype(kind), make(model), report=True)
+    usual = denoised(noisy, make(model))
+    np.testing.assert_allclose(found.data / units, usual.data, atol=1e-3)
+    rms = [[band["removed_rms"] for band in result.summary["per_band"]] for result in (found, usual)]
+    np.testing.assert_allclose(np.divide(rms[0], units), rms[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", [*MODELS, "star-net-s", "smds-net"])
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+def test_units_that_float32_cannot_hold_are_refused(model, kind, noisy, make):
+    faint = (noisy * 1e-40).astype(kind)
+    with pytest.raises(InputError, match=r"noise of .*e-4\d, which is too small for float32: multiply its samples"):
+        denoised(faint, make(model))
+
+
+def test_float64_holds_smaller_units_where_it_is_kept(noisy, make):
+    found = denoised(noisy * np.float64(1e-60), make(), dtype="same")
+    np.testing.assert_allclose(found.data * 1e60, denoised(noisy, make()).data, atol=1e-5)
+    with pytest.raises(InputError, match="too small for float32"):
+        denoised(noisy * np.float64(1e-60), make())
+
+
+def test_what_is_no_number_is_never_written(noisy, make, write, tmp_path, monkeypatch):
+    denoiser = make()
+    monkeypatch.setattr(denoiser.method, "denoise", lambda y, subspace: np.where(y == y.max(), np.nan, y))
+    path = write(tmp_path / "a.tif", noisy)
+    with pytest.raises(InputError, match=r"fasthyde makes no numbers of .*a\.tif, whose samples are -?0\.\d+ to 1"):
+        denoise_file(path, tmp_path / "out.tif", denoiser, Options())
+    assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
+
+
 @pytest.mark.parametrize("sigma", [None, SIGMA])
 @pytest.mark.parametrize("model", [*MODELS, "star-net-s"])
 def test_bands_that_repeat_others(model, sigma, large, make):
