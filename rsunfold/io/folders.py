@@ -56,6 +56,15 @@ def is_result(path: Path) -> bool:
     return any(path.with_name(name).exists() for name in files)
 
 
+def refuse_no_folder(folder: Path, holds: str, called: str = "the folder") -> None:
+    """Raise InputError unless ``folder`` is one; ``holds`` says what is expected in it."""
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise InputError(f"{folder} is a file; give the folder that contains {holds}.")
+    raise InputError(f"{called} {folder} does not exist.")
+
+
 def inputs_in(folder: Path) -> dict[str, Path]:
     """:func:`images_in`, without the results of earlier runs."""
     return images_in(folder, lambda path: not is_result(path))

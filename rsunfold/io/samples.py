@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Aside, Cube
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES
-from rsunfold.io.folders import SUFFIXES, images_in, inputs_in
+from rsunfold.io.folders import SUFFIXES, images_in, inputs_in, refuse_no_folder
 from rsunfold.io.reader import full_range, open_cube
 
 MASK_ENDS = ("_mask", "_pixels0")
@@ -203,9 +203,8 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
 
     only : names to keep, with or without extension; raises InputError when one of them has no image.
     """
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise InputError(f"the folder {folder} does not exist.")
+    refuse_no_folder(images, "the images")
+    refuse_no_folder(masks, "the masks, which are images too")
     found, truth = _listed(images, inputs_in(images), only), images_in(masks)
     samples = []
     for name, path in found.items():
@@ -229,8 +228,7 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
     Raises InputError for a folder that holds no set, masks without images or beside them, folders that are named like a
     set's but otherwise, and a split file that no set has.
     """
-    if not root.is_dir():
-        raise InputError(f"the data folder {root} does not exist.")
+    refuse_no_folder(root, "the sets of images", "the data folder")
     folders = [root]
     if not (root / "images").is_dir():
         _refuse_other_names(root)

@@ -337,7 +337,7 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     def message(folder, *words, code=3):
         return fails(code, *EVALUATE, "--predictions", folder, *(words or truth))
 
-    assert "absent contains no predictions" in message(tmp_path / "absent")
+    assert "absent does not exist" in message(tmp_path / "absent")
     for option in ("--threshold", "--confidence"):
         assert f"to which {option}" in message(masks, *truth, option, "0.5", code=2)
     for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors"), ("--model", "mpcm")):

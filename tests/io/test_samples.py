@@ -121,6 +121,15 @@ def test_folders_that_hold_no_set(tmp_path):
         find_samples(tmp_path)
 
 
+def test_files_in_place_of_folders(tmp_path):
+    """Such as the truth.json that ``sample ir`` writes beside the masks."""
+    images, file = make_set(tmp_path) / "images", tmp_path / "truth.json"
+    file.touch()
+    for given in (lambda: pair("set", images, file), lambda: pair("set", file, images), lambda: find_samples(file)):
+        with pytest.raises(InputError, match=r"truth\.json is a file; give the folder that contains the "):
+            given()
+
+
 @pytest.mark.parametrize(
     ("wrong", "masks"),
     [

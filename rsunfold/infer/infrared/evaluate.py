@@ -20,7 +20,7 @@ from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import DEFAULT_READING, GrayImage, Reading
 from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in
+from rsunfold.io.folders import images_in, refuse_no_folder
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import (
     LabelledImage,
@@ -345,7 +345,8 @@ def evaluate_files(
     tails = ("_score", "_mask", "")
     names = {s: [n for tail in tails if (n := s.name + tail) == s.name or n not in others] for s in samples}
     looked_for = {name for several in names.values() for name in several}
-    found = images_in(predictions, lambda p: p.stem in looked_for) if predictions.is_dir() else {}
+    refuse_no_folder(predictions, "the predictions")
+    found = images_in(predictions, lambda p: p.stem in looked_for)
     if not found:
         raise InputError(f"{predictions} contains no predictions.")
     paths: dict[Sample, Path] = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsunfold.errors import InputError
 from rsunfold.infer.spectral import SpectralImage
-from rsunfold.io.folders import inputs_in
+from rsunfold.io.folders import inputs_in, refuse_no_folder
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import Subspace, subspace_of
 from rsunfold.train.hyperspectral.recipe import Augment, Data, Noise
@@ -32,14 +32,13 @@ class CleanCube:
 def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
     """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one is missing or holds none,
     and for cubes with pixels without data or without values above 0."""
-    if not folder.is_dir():
-        raise InputError(f"the data folder {folder} does not exist.")
+    refuse_no_folder(folder, "the folders of cubes", "the data folder")
     cubes = []
     for place in places:
         where = folder / place
         found = inputs_in(where) if where.is_dir() else None
         if not found:
-            wrong = "does not exist" if found is None else "contains no cubes"
+            wrong = "is a file" if where.is_file() else "does not exist" if found is None else "contains no cubes"
             raise InputError(
                 f"the folder {where}, listed in data.folders of the recipe, {wrong}; give the folders with "
                 "--set data.folders=NAME,... (. is --data itself)."

@@ -112,7 +112,7 @@ def test_cubes_are_read_and_scaled(tmp_path: Path):
     assert found.name == "one" and found.data.dtype == np.float32 and found.data.shape == (12, 20, 22)
     assert float(np.percentile(found.data, WHITE)) == pytest.approx(1, rel=1e-5)
     (tmp_path / "b").mkdir()
-    for place, words in (("b", "contains no cubes"), ("c", "does not exist"), ("a/one.mat", "does not exist")):
+    for place, words in (("b", "contains no cubes"), ("c", "does not exist"), ("a/one.mat", "is a file")):
         asks = rf"{place}, listed in data\.folders of the recipe, {words}; .* --set data\.folders="
         with pytest.raises(InputError, match=asks):
             read_cubes(tmp_path, ["a", place])
