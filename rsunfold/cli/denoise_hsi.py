@@ -107,7 +107,7 @@ def denoise_hsi(
     if pixels and not report:
         raise UsageError("--pixel selects spectra for the report; add --report.")
     options = Options(var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite)
-    files = expand(inputs, mirror=True)
+    files = expand(inputs, mirror=True, say=say)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")
     if overwrite:

@@ -114,7 +114,7 @@ def input_files(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.results import refuse_inputs
 
-    files = apart(expand(inputs, mirror=True))
+    files = apart(expand(inputs, mirror=True, say=say))
     if overwrite:
         refuse_inputs((path for stem in files for path in written(stem)), files.values())
     return files

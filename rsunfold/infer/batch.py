@@ -22,7 +22,7 @@ from rsunfold.errors import (
     UsageError,
 )
 from rsunfold.io.atomic import ANEW
-from rsunfold.io.folders import BESIDE, SUFFIXES, inputs_in, is_result, natural
+from rsunfold.io.folders import BESIDE, SUFFIXES, folder_below, inputs_in, is_result, natural
 from rsunfold.io.names import exists, folded, of_gdal, refuse_undecodable, same_image, stem_of
 from rsunfold.io.reader import NO_STDIN
 from rsunfold.io.writer import SIDECARS
@@ -34,14 +34,21 @@ WAIT = 1.0
 """Seconds between two looks at what another run is making."""
 
 
-def expand(inputs: Sequence[str], *, outputs: bool = True, mirror: bool = False) -> dict[str, str]:
+def expand(
+    inputs: Sequence[str],
+    *,
+    outputs: bool = True,
+    mirror: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, str]:
     """Files by stem, of file names, folders (all images in them) and patterns such as ``frames/*.png``.
 
     outputs : they are named after the stems, which have to differ; else several files of one stem are found by their
     paths. mirror : of a pattern with a wildcard for folders, those below the ones that it names come before the stem,
     ``2022-07-24/cam`` of ``in/*/cam.tif``, whether stems repeat or not: results have to be found again when there are
     more folders. Of an ENVI image both files may be named. Of folders and patterns, what earlier runs have written is
-    left out (:func:`~rsunfold.io.folders.is_result`), and of patterns what a GIS keeps beside an image.
+    left out (:func:`~rsunfold.io.folders.is_result`), and of patterns what a GIS keeps beside an image. say : told of
+    folders whose sub-folders hold images too, which are not searched.
 
     Raises InputError where nothing matches or a folder holds two images of one name, UsageError when two files would
     give the same output names.
@@ -49,12 +56,14 @@ def expand(inputs: Sequence[str], *, outputs: bool = True, mirror: bool = False)
     files: list[str] = []
     below: dict[str, str] = {}
     for name in inputs:
+        inner = None
         if not name:
             raise UsageError("the name of an input is empty; check that your shell variables are set.")
         if name == "-":
             raise UsageError(NO_STDIN)
         if os.path.isdir(name):  # noqa: PTH112 (pathlib raises where nobody may look)
             found = [str(p) for p in inputs_in(Path(name)).values()]
+            inner = folder_below(Path(name))
         elif glob.has_magic(name) and not exists(name) and not of_gdal(name):
             matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
             found = sorted(filter(_is_input, matches), key=natural)
@@ -64,7 +73,11 @@ def expand(inputs: Sequence[str], *, outputs: bool = True, mirror: bool = False)
                 below = _folders_below(name, found) | below
         else:
             found = [name]
-        if not found:
+        if found and inner is not None:
+            say(f"{name}: sub-folders are not searched; name {inner} too if you want its images")
+        elif inner is not None:
+            raise InputError(f"{name} contains no image, but its sub-folder {inner} does; name that one.")
+        elif not found:
             inside = f" (folders are searched for {', '.join(sorted(SUFFIXES))})" if exists(name) else ""
             raise InputError(f"{name} matches no image{inside}.")
         files += found

@@ -70,6 +70,27 @@ def inputs_in(folder: Path) -> dict[str, Path]:
     return images_in(folder, lambda path: not is_result(path))
 
 
+def folder_below(folder: Path) -> Path | None:
+    """The first sub-folder, in natural order, with images to work on; None where there is none, or none can be read."""
+    try:
+        inside = sorted((p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")), key=_by_name)
+    except OSError:
+        return None
+    return next((p for p in inside if _holds_inputs(p)), None)
+
+
+def _by_name(path: Path) -> list[Any]:
+    return natural(path.name)
+
+
+def _holds_inputs(folder: Path) -> bool:
+    try:
+        some = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+        return any(p.is_file() and not is_result(p) for p in some)
+    except OSError:
+        return False
+
+
 def natural(name: str) -> list[Any]:
     """Sorting key under which XDU9 comes before XDU10."""
     return [(0, int(t), "") if t.isdecimal() else (1, 0, t) for t in re.split(r"(\d+)", name) if t]

@@ -70,6 +70,33 @@ def test_results_keep_the_folders_below_those_that_a_pattern_names(tmp_path, mon
         expand(["in/d1/cam.png", "in/d2/cam.png"], mirror=True)
 
 
+def test_images_in_sub_folders_are_told(frames):
+    said = []
+    expand(["frames", "frames/*.png", "frames/sub"], say=said.append)
+    assert said == ["frames: sub-folders are not searched; name frames/sub too if you want its images"]
+    (frames / "sub/h_summary.json").touch()
+    (frames / "sub/h.png").rename(frames / "sub/h_quicklook.png")
+    (frames / ".hidden").mkdir()
+    (frames / ".hidden/h.png").touch()
+    expand(["frames"], say=said.append)  # results are none
+    assert len(said) == 1
+
+
+def test_a_folder_of_folders_names_one_with_images(frames):
+    for name in ("a", "s10", "s9"):
+        (frames.parent / name).mkdir()
+    with pytest.raises(InputError, match=r"^\. contains no image, but its sub-folder frames does; name that one\.$"):
+        expand(["."])
+    with pytest.raises(InputError, match=r"^a matches no image \(folders are searched for \.bmp"):
+        expand(["a"])
+    for name in ("s10", "s9"):
+        (frames / "sub" / name).mkdir()
+        (frames / "sub" / name / "h.png").touch()
+    (frames / "sub/h.png").unlink()
+    with pytest.raises(InputError, match=r"its sub-folder frames/sub/s9 does"):
+        expand(["frames/sub"])
+
+
 def test_a_file_may_look_like_a_pattern(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a[1].png").touch()

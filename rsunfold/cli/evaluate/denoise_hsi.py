@@ -103,7 +103,7 @@ def denoise_hsi(
         denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
         with watched("evaluating"):
             done = evaluate_models(
-                expand(clean or [], outputs=False),
+                expand(clean or [], outputs=False, say=say),
                 protocol,
                 whole_numbers(seeds, "--seeds", once=True),
                 denoisers,

@@ -100,7 +100,7 @@ def select_features(
     if data is not None:
         with watched("evaluating"):
             done = evaluate_tables(
-                expand(data, outputs=False),
+                expand(data, outputs=False, say=say),
                 rankers,
                 whole_numbers(features, "--features"),
                 repeats=20 if repeats is None else repeats,
@@ -113,7 +113,7 @@ def select_features(
                 say=told,
             )
     else:
-        images, truth = expand(image or []), expand(labels or [])
+        images, truth = expand(image or [], say=say), expand(labels or [], say=say)
         if len(images) == len(truth) == 1:
             truth = dict.fromkeys(images, next(iter(truth.values())))
         with watched("evaluating"):
