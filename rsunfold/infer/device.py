@@ -26,10 +26,12 @@ SMALLER_TILES, FREE_GPU = "lower --memory, so that smaller tiles are used", "fre
 _EXHAUSTED = re.compile("allocate memory|out of memory")
 _OF_GPU = re.compile(r"\b(CUDA|HIP|cuDNN|MPS)\b.*(error|out of memory|driver)", re.IGNORECASE)
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+LEAST = 10**6
+"""Smallest --memory that a plain number can mean: nobody has less, but many think in megabytes."""
 
 
 def parse_memory(text: str | int | None) -> int:
-    """Bytes of ``2GB``, ``500 MB``, ``1.5GiB`` or a plain number.
+    """Bytes of ``2GB``, ``500 MB``, ``1.5GiB`` or a plain number, of which one below LEAST lacks its unit.
 
     None is what this process holds and half of what is free now, on the machine or within what a container or a batch
     system allows.
@@ -39,6 +41,8 @@ def parse_memory(text: str | int | None) -> int:
     m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
     if not m or float(m[1]) <= 0:
         raise UsageError(f"--memory takes a size such as 500MB or 2GB, not {text!r}.")
+    if m[0].strip() == m[1] and float(m[1]) < LEAST:
+        raise UsageError(f"--memory {m[1]} would be {m[1]} bytes; give it a unit, such as 500MB or 2GB.")
     return int(float(m[1]) * (1024 ** "kmgt".find(m[2]) * 1024 if m[3] and m[2] else UNITS[m[2]]))
 
 

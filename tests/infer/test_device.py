@@ -20,7 +20,8 @@ from rsunfold.infer.device import device_failures, free_on, parse_memory, pick_d
         ("3g", 3e9),
         ("1Ti", 2**40),
         ("1000000", 1e6),
-        (12345, 12345),
+        (12_345_678, 12_345_678),
+        ("2000B", 2000),
     ],
 )
 def test_sizes(text, size):
@@ -30,6 +31,12 @@ def test_sizes(text, size):
 @pytest.mark.parametrize("text", ["", "much", "-2GB", "0", "2 XB", "1,5GB", "GB", "nan", -1])
 def test_sizes_that_are_none(text):
     with pytest.raises(UsageError, match="--memory takes a size such as 500MB or 2GB"):
+        parse_memory(text)
+
+
+@pytest.mark.parametrize("text", ["2000", "4", "0.5", 999_999])
+def test_small_numbers_lack_their_unit(text):
+    with pytest.raises(UsageError, match=rf"^--memory {text} would be {text} bytes; give it a unit, such as 500MB"):
         parse_memory(text)
 
 
