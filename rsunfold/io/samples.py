@@ -130,7 +130,7 @@ def _stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], float]:
         top = full_range(reader)
     data = cube.data
     if (data != data[:1])[:, cube.valid].any():
-        # Which of its colours are targets, only a list of classes says that no mask contains.
+        # Black and one colour may be one of several classes, which others of the set have in other colours.
         raise InputError(
             f"{path} has {len(data)} bands that differ, but a mask has one: convert it to 8 bits with 255 for targets "
             "and 0 for all else."
