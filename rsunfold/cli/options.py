@@ -46,7 +46,7 @@ Scale = Annotated[
         metavar="MIN,MAX",
         help="Physical values (after the file's scale and offset) mapped to gray 0 and 1; default: those of the "
         "weights if they were made for some, else 0,255 for 8-bit images and the 0.1 and 99.9 percentiles of the valid "
-        "pixels for others. Fix it for series of frames.",
+        "pixels for others. Fix it for series of frames, whose pictures then have it, too.",
     ),
 ]
 Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]

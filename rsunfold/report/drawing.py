@@ -111,9 +111,15 @@ def stretch(data: Array, low: float = 0.5, high: float = 99.9) -> tuple[float, f
     return float(black), float(white if white > black else black + 1)
 
 
-def show_image(axes: Any, image: Array, shape: tuple[int, int], corner: tuple[int, int] = (0, 0)) -> None:
-    """:func:`show` in grey, from the 0.5th to the 99.9th percentile of the finite values."""
-    show(axes, image, "gray", stretch(image), shape, corner)
+def show_image(
+    axes: Any,
+    image: Array,
+    shape: tuple[int, int],
+    corner: tuple[int, int] = (0, 0),
+    limits: tuple[float, float] | None = None,
+) -> None:
+    """:func:`show` in grey, within ``limits`` or from the 0.5th to the 99.9th percentile of the finite values."""
+    show(axes, image, "gray", limits or stretch(image), shape, corner)
 
 
 def show_difference(axes: Any, data: Array, largest: float, shape: tuple[int, int]) -> Any:

@@ -1,6 +1,6 @@
 """Pictures of small targets in infrared images, and of the stages of the network that found them.
 
-Images are shown on a grey scale from the 0.5th to the 99.9th percentile of their finite values.
+Images are shown on a grey scale from the 0.5th to the 99.9th percentile of their finite values, unless one is given.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ def quicklook(
     *,
     shape: tuple[int, int],
     read: Callable[[Window], Array],
+    limits: tuple[float, float] | None = None,
     title: str = "",
 ) -> None:
     """The image with its targets boxed and numbered, the score map beside it, the strongest targets enlarged below.
@@ -65,6 +66,8 @@ def quicklook(
         decimated copy. shape : (rows, cols) of the image that the targets' pixels refer to, (h, w) unless it was
         decimated.
     read : gives the (height, width) grey values of a Window of the full image, for the four targets of highest peak.
+    limits : the grey values shown as black and white, so that pictures of a series compare; None for those of this
+        image. Enlarged targets keep their own, or a faint one would not be seen.
 
     The picture is 1400 pixels wide; its height follows the image. Raises OutputError when the file exists.
     """
@@ -81,7 +84,7 @@ def quicklook(
     fig.suptitle(title, fontsize=13)
 
     left, right = top.subplots(2, 1) if wide else top.subplots(1, 2)
-    show_image(left, image, shape)
+    show_image(left, image, shape, limits=limits)
     count = f"{len(targets)} target{'' if len(targets) == 1 else 's'}"
     left.set_title(f"image, {rows} × {cols} pixels: {count}")
     draw_boxes(left, targets, min(0.025 * max(rows, cols), 0.5 * min(rows, cols)))

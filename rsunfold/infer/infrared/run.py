@@ -307,6 +307,7 @@ def _write_reports(
             + (f", reach {passage.rule.reach}" if passage.rule.reach else ""),
             shape=(image.rows, image.cols),
             read=lambda w: image.read(w)[0],
+            limits=None if image.reading.scale is None else (0.0, 1.0),
         )
     if "stages_picture" in paths:
         shown: list[dict[str, NDArray[Any]]] = [{} for _ in range(max(k for k, _ in scored.stages))]

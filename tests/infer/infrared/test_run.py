@@ -13,6 +13,7 @@ import spectral
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.warp import transform as to_lonlat
@@ -276,6 +277,22 @@ def test_any_size_in_memory_and_by_tiles(rows, cols, tile, tiny, detector):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("scale", "same"), [((1000, 3000), True), (None, False)])
+def test_pictures_of_a_series_have_its_scale_where_one_is_given(scale, same, tmp_path, tiny, detector, monkeypatch):
+    ends = []
+
+    def keep(figure: Figure, path: Path, **options) -> None:
+        ends.append(figure.axes[0].images[0].get_clim())
+        path.touch()
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    gray = np.round(1000 + 1000 * tiny.gray).astype(np.uint16)
+    for name, frame in (("a", gray), ("b", gray + np.linspace(0, 900, gray.shape[1], dtype=np.uint16))):
+        source = write(tmp_path / f"{name}.tif", frame)
+        detect_file(str(source), name, tmp_path / "out", detector, Options(scale=scale))
+    assert (ends == [(0.0, 1.0)] * 2) == same and (ends[0] == ends[1]) == same
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (2, 3), (1500, 3)], ids=str)
 def test_thin_images_with_pictures(size, tmp_path, detector):
     data = np.random.default_rng(0).integers(0, 255, size, np.uint8)
