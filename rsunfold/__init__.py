@@ -154,6 +154,7 @@ def detect_anomaly(
     model: str = DEFAULTS["detect-anomaly"],
     pfa: float | None = None,
     percentile: float | None = None,
+    threshold: float | None = None,
     priors: Sequence[str] | None = None,
     object_size: int | None = None,
     seed: int = 0,
@@ -172,7 +173,8 @@ def detect_anomaly(
     image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, make a pixel invalid.
     wavelengths : nm, of the bands of an array.
-    pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it.
+    pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it; threshold : score
+        above which a pixel is anomalous, instead of both, such as that of an earlier result for a series of images.
     priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus unless it is
         ``literal``, and none with others.
     options : of the model, such as ``epochs=40`` or ``outer=23``; one that is called as an argument above goes after a
@@ -186,7 +188,7 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Options, detect_array
 
-    asked = Options(var=var, pfa=pfa, percentile=percentile, min_area=min_area, stages=stages)
+    asked = Options(var=var, pfa=pfa, percentile=percentile, threshold=threshold, min_area=min_area, stages=stages)
     source = _source(image, nodata, var, wavelengths)
     detector = AnomalyDetector(
         model,

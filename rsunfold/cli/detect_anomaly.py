@@ -51,6 +51,10 @@ def detect_anomaly(
     percentile: Annotated[
         float | None, typer.Option(help="Use this percentile of all scores as the threshold, instead of --pfa.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Score above which a pixel is anomalous, the same for all images, instead of --pfa."),
+    ] = None,
     priors: Priors = None,
     object_size: ObjectSize = None,
     seed: Seed = 0,
@@ -92,6 +96,7 @@ def detect_anomaly(
         var=var,
         pfa=pfa,
         percentile=percentile,
+        threshold=threshold,
         min_area=min_area,
         stages=stages,
         picture=picture,

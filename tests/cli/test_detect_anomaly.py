@@ -108,6 +108,7 @@ def test_the_default_model(call, cube, scenery, tmp_path):
             {"computed": "windows of 16 pixels, each with its own background model", "window": 16},
         ),
         ((*FAST, "--percentile", 95, "--min-area", 2), {"min_area_px": 2}),
+        ((*FAST, "--threshold", 12), {"threshold": 12.0, "threshold_rule": {"rule": "given"}}),
     ],
 )
 def test_options_arrive(words, expected, call, cube, tmp_path):
@@ -133,6 +134,24 @@ def test_several_scenes(call, fails, mats, cube, tmp_path):
     assert (out / "cube_score.tif").stat().st_mtime_ns > before[out / "cube_score.tif"][1]
     message = fails(2, "detect-anomaly", cube, "-o", out, *FAST, "--overwrite", "--skip-existing")
     assert "contradict each other" in message
+
+
+def test_overlapping_tiles_with_one_threshold(call, fails, scenery, write_image, tmp_path):
+    tiles = [
+        write_image(tmp_path / f"{i}.tif", scenery[0][:, :, part]) for i, part in enumerate((np.s_[:20], np.s_[8:]))
+    ]
+    words = ("detect-anomaly", *tiles, "-o", tmp_path / "out", *FAST, "--no-quicklook")
+    call(*words, "--threshold", 15)
+    told = [json.loads((tmp_path / "out" / f"{i}_summary.json").read_text()) for i in (0, 1)]
+    assert [(t["threshold"], t["asked"]["pfa"], t["asked"]["threshold"]) for t in told] == [(15, None, 15)] * 2
+    for i in (0, 1):
+        score, mask = (read(tmp_path / "out" / f"{i}_{kind}.tif") for kind in ("score", "mask"))
+        np.testing.assert_array_equal(mask == 1, score > 15)
+    assert "skipped, it already has results" in call(*words, "--threshold", 15, "--skip-existing").stderr
+    assert "with --threshold at 15, not at 14" in call(*words, "--threshold", 14, "--skip-existing", code=7).stderr
+    for other in ("--pfa", "--percentile"):
+        message = fails(2, *words, "--threshold", 15, other, 0.1, "--overwrite")
+        assert "use one of --pfa, --percentile and --threshold" in message
 
 
 def test_results_of_another_command_are_not_mixed_with(fails, cube, tmp_path):
@@ -223,7 +242,7 @@ def test_a_batch_goes_on(call, bad, cube, tmp_path):
         ((*FAST, "--pfa", 0), 2, "--pfa must lie between 0 and 0.5, not 0"),
         ((*FAST, "--pfa", "nan"), 2, "--pfa must lie between 0 and 0.5, not nan"),
         ((*FAST, "--percentile", 100), 2, "--percentile must lie between 0 and 100"),
-        ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "use either --pfa or --percentile"),
+        ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "use one of --pfa, --percentile and --threshold"),
         ((*FAST, "--priors", "kernle"), 2, "unknown prior 'kernle'; did you mean 'kernel'?"),
         ((*FAST, "--priors", "kernel,,"), 2, "unknown prior ''"),
         ((*FAST, "--seed", 2**32), 2, "the seed must lie between 0 and 4294967295"),

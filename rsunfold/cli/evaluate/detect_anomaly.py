@@ -87,7 +87,7 @@ def detect_anomaly(
     from rsunfold.io.work import move_results, work_folder
     from rsunfold.report import roc_picture, separability_picture, table
 
-    check_rule(pfa, None)
+    check_rule(pfa)
     refuse_outputs(overwrite, json_file)
     found = scenes_in(scenes, masks, truth_var)
     targets = {s.name: f"{s.name}_roc.png" for s in found}

@@ -48,11 +48,13 @@ ROWS = 512
 
 @dataclass(frozen=True)
 class Options:
-    """How files are treated; see ``rsunfold detect-anomaly --help``. Without pfa and percentile, pfa is PFA."""
+    """How files are treated; see ``rsunfold detect-anomaly --help``. Without pfa, percentile and threshold, pfa is
+    PFA."""
 
     var: str | None = None
     pfa: float | None = None
     percentile: float | None = None
+    threshold: float | None = None
     min_area: int = 1
     stages: bool = of_files(False, True)
     picture: bool = of_files(True, False)
@@ -60,9 +62,9 @@ class Options:
     overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
-        if self.pfa is None and self.percentile is None:
+        if self.pfa is None and self.percentile is None and self.threshold is None:
             object.__setattr__(self, "pfa", PFA)
-        check_rule(self.pfa, self.percentile)
+        check_rule(self.pfa, self.percentile, self.threshold)
         if self.min_area < 1:
             raise UsageError(f"--min-area must be at least 1 pixel, not {self.min_area}.")
 
@@ -145,7 +147,9 @@ def _detect(
     image: SpectralImage, detector: AnomalyDetector, options: Options, started: float
 ) -> tuple[Found, Anomalies, Scored]:
     scored = detector.scored(image, stages=options.stages)
-    threshold, rule = choose_threshold(scored.score, pfa=options.pfa, percentile=options.percentile)
+    threshold, rule = choose_threshold(
+        scored.score, pfa=options.pfa, percentile=options.percentile, threshold=options.threshold
+    )
     anomalies = find_anomalies(image, scored.score, threshold, options.min_area)
     summary = _summary(image, detector, options, scored, anomalies, threshold, rule)
     summary["seconds"] = round(time.monotonic() - started, 3)

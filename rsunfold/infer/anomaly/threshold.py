@@ -1,4 +1,4 @@
-"""From scores to a mask: a threshold for a wanted false-alarm rate, or a percentile."""
+"""From scores to a mask: a threshold for a wanted false-alarm rate, a percentile, or one that is given."""
 
 from __future__ import annotations
 
@@ -82,14 +82,17 @@ def fit_tail(scores: NDArray[Any]) -> Tail | None:
 
 
 def choose_threshold(
-    score: NDArray[Any], *, pfa: float | None = None, percentile: float | None = None
+    score: NDArray[Any], *, pfa: float | None = None, percentile: float | None = None, threshold: float | None = None
 ) -> tuple[float, dict[str, Any]]:
     """(threshold, how it was found) of a score map (rows, cols), NaN where not valid; a pixel is anomalous above it.
 
     pfa : wanted share of background pixels above the threshold, in (0, 0.5). percentile : of all valid scores, in
-    (0, 100). Exactly one is given. Raises UsageError otherwise. Scores below 0 are counted from the smallest.
+    (0, 100). threshold : itself, of 0 or more. Exactly one is given. Raises UsageError otherwise. For the first two,
+    scores below 0 are counted from the smallest.
     """
-    check_rule(pfa, percentile)
+    check_rule(pfa, percentile, threshold)
+    if threshold is not None:
+        return float(threshold), {"rule": "given"}
     known = score[np.isfinite(score)]
     if known.min() < 0:
         # The model of the tail is one of scores from 0; where those of another program begin is of no meaning.
@@ -107,11 +110,13 @@ def choose_threshold(
     return tail.threshold(pfa), about | {"tail": tail.as_dict()}
 
 
-def check_rule(pfa: float | None, percentile: float | None) -> None:
-    """Raise UsageError unless exactly one of the two is given and makes sense."""
-    if (pfa is None) == (percentile is None):
-        raise UsageError("use either --pfa or --percentile.")
+def check_rule(pfa: float | None, percentile: float | None = None, threshold: float | None = None) -> None:
+    """Raise UsageError unless exactly one of the three is given and makes sense."""
+    if [pfa, percentile, threshold].count(None) != 2:
+        raise UsageError("use one of --pfa, --percentile and --threshold.")
     if pfa is not None and not 0 < pfa < 0.5:
         raise UsageError(f"--pfa must lie between 0 and 0.5, not {pfa}.")
     if percentile is not None and not 0 < percentile < 100:
         raise UsageError(f"--percentile must lie between 0 and 100, not {percentile}.")
+    if threshold is not None and not 0 <= threshold < np.inf:
+        raise UsageError(f"--threshold must be a score of 0 or more, not {threshold}.")

@@ -209,7 +209,7 @@ def test_percentile_and_pfa(scene, make):
     assert found.mask.sum() == pytest.approx(0.03 * 30 * 34, abs=1)
     assert detected(scene.cube, make("rx")).summary["threshold_rule"]["pfa"] == 0.01
     assert Options(percentile=3).pfa is None
-    with pytest.raises(UsageError, match="use either --pfa or --percentile"):
+    with pytest.raises(UsageError, match="use one of --pfa, --percentile and --threshold"):
         Options(pfa=0.1, percentile=3)
     with pytest.raises(UsageError, match="--min-area must be at least 1 pixel, not 0"):
         Options(min_area=0)

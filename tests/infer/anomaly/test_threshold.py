@@ -121,6 +121,11 @@ def test_percentile():
     assert threshold == 95 and about == {"rule": "percentile of all scores", "percentile": 95}
 
 
+def test_a_given_threshold_is_that_of_every_image():
+    for score in (np.arange(9.0).reshape(3, 3), np.arange(-9.0, 0).reshape(3, 3)):
+        assert choose_threshold(score, threshold=4) == (4.0, {"rule": "given"})
+
+
 @pytest.mark.parametrize("xi", [-0.3, 0.0, 0.2])
 def test_the_tail_is_a_distribution_that_a_fit_finds_again(xi):
     tail = Tail(2.0, 0.1, xi, 0.3)
@@ -154,8 +159,8 @@ def test_scores_over_many_decades_give_a_finite_threshold(spread):
 @pytest.mark.parametrize(
     ("pfa", "percentile", "message"),
     [
-        (None, None, "use either --pfa or --percentile"),
-        (0.01, 99, "use either --pfa or --percentile"),
+        (None, None, "use one of --pfa, --percentile and --threshold"),
+        (0.01, 99, "use one of --pfa, --percentile and --threshold"),
         (0.0, None, "--pfa must lie between 0 and 0.5, not 0.0"),
         (0.5, None, "--pfa must lie between 0 and 0.5"),
         (math.nan, None, "--pfa must lie between 0 and 0.5, not nan"),
@@ -167,3 +172,9 @@ def test_scores_over_many_decades_give_a_finite_threshold(spread):
 def test_refusals(pfa, percentile, message):
     with pytest.raises(UsageError, match=message):
         choose_threshold(np.ones((3, 3)), pfa=pfa, percentile=percentile)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, math.nan, math.inf])
+def test_a_threshold_that_no_score_has(threshold):
+    with pytest.raises(UsageError, match="--threshold must be a score of 0 or more, not"):
+        choose_threshold(np.ones((3, 3)), threshold=threshold)
