@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_erosion
 
 from rsunfold.cube import Aside, Cube, Window
@@ -260,6 +260,13 @@ class SpectralImage(Source):
     def bands(self) -> list[int]:
         """The bands that take part, zero-based."""
         return self.statistics.bands
+
+    def among_all(self, values: ArrayLike) -> NDArray[np.float64]:
+        """(..., bands of the file) of values (..., bands that take part), NaN for the other bands."""
+        values = np.asarray(values, np.float64)
+        out = np.full((*values.shape[:-1], self.count), np.nan)
+        out[..., self.bands] = values
+        return out
 
     @property
     def gaps(self) -> list[int]:

@@ -248,8 +248,9 @@ def spectra_picture(
     background_mean: Array,
     background_std: Array,
     spectra: Mapping[str, Array],
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: Sequence[float] = (),
     *,
+    names: Sequence[str] = (),
     units: str = "",
     title: str = "",
 ) -> None:
@@ -257,14 +258,14 @@ def spectra_picture(
 
     background_mean, background_std : (B,). spectra : name -> (B,), strongest first, of which the first eight are
         drawn; values that are not finite are gaps. wavelengths : (B,) in nanometres, or nothing: then the axis is the
-        number of the band, from 1. units : of the values.
+        number of the band, from 1, or its name of ``names`` (B,), see :class:`BandAxis`. units : of the values.
 
     The picture is 1000 x 600 pixels. Raises InputError when there is not one value for each band, OutputError when
     the file exists.
     """
     from matplotlib.figure import Figure
 
-    axis = BandAxis(len(background_mean), () if wavelengths is None else wavelengths)
+    axis = BandAxis(len(background_mean), wavelengths, names)
     mean, deviation = axis.fitting(background_mean), axis.fitting(background_std)
     fig = Figure(figsize=(10, 6), dpi=DPI, layout="constrained")
     axes = fig.subplots()

@@ -27,6 +27,7 @@ def selection_picture(
     correlation: Array,
     *,
     wavelengths: Sequence[float] = (),
+    names: Sequence[str] = (),
     noun: str = "band",
     title: str = "",
 ) -> None:
@@ -34,14 +35,15 @@ def selection_picture(
 
     mean, deviation : (B,), NaN where a band took no part. chosen : (k,) zero-based, in the order in which the matrix
     shows them. correlation : (k, k) of the chosen, of which the absolute value is shown from 0 to 1. wavelengths :
-    (B,) in nanometres, or nothing: then the axis is the number of the band, from 1. noun : what a feature is called.
+    (B,) in nanometres, or nothing: then the axis is the number of the band, from 1, or its name of ``names`` (B,), see
+    :class:`BandAxis`. noun : what a feature is called.
 
     The picture is 1500 x 620 pixels. Raises InputError when the sizes do not belong together, OutputError when the
     file exists.
     """
     from matplotlib.figure import Figure
 
-    axis = BandAxis(len(mean), wavelengths)
+    axis = BandAxis(len(mean), wavelengths, names)
     middle, deviation = axis.fitting(mean), axis.fitting(deviation)
     k = len(chosen)
     if not k or np.shape(correlation) != (k, k) or not all(0 <= i < axis.count for i in chosen):
@@ -75,10 +77,10 @@ def selection_picture(
 
 
 def _name_ticks(axes: Any, axis: BandAxis, chosen: Sequence[int], noun: str) -> None:
-    """Wavelengths or numbers of the chosen bands along both sides of their matrix, as many as fit."""
+    """Wavelengths, names or numbers of the chosen bands along both sides of their matrix, as many as fit."""
     step = -(-len(chosen) // _MOST_TICKS)
     places = list(range(0, len(chosen), step))
-    names = [f"{axis.x[chosen[p]]:.0f}" for p in places]
+    names = [axis.names[chosen[p]] if axis.named else f"{axis.x[chosen[p]]:.0f}" for p in places]
     axes.set_xticks(places, names, rotation=90, fontsize=8)
     axes.set_yticks(places, names, fontsize=8)
     axes.set_xlabel("wavelength (nm)" if axis.in_nm else noun)

@@ -23,16 +23,22 @@ from rsunfold.report.settings import drawn
 PASSED_BAND = "band passed through"
 _SHADE = "#F3E6C8"  # no grey: that is the grid
 _GAP = 4.0
+MOST_NAMES, LONGEST_NAME = 24, 16
+"""Most bands, and most characters of a name, with which an axis without wavelengths shows names of bands."""
+CROWDED = 80
+"""Characters of such names, two between them counted, that do not fit side by side."""
 DETECTORS = 3
 """Most places where the wavelengths of a sensor's bands fall back, because the next detector begins."""
 
 
 @dataclass(frozen=True)
 class BandAxis:
-    """The horizontal axis: wavelengths (B,) in nanometres, or none of them and the number of the band from 1."""
+    """The horizontal axis: wavelengths (B,) in nanometres, or none of them and the number of the band from 1, which
+    shows the ``names`` (B,) of the bands instead where these are few and short."""
 
     count: int
     wavelengths: Sequence[float] = ()
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if len(self.wavelengths) not in (0, self.count):
@@ -43,6 +49,12 @@ class BandAxis:
         """Whether every band has a wavelength; with less the axis counts bands."""
         known = np.asarray(self.wavelengths, float)
         return bool(known.size and np.all(np.isfinite(known) & (known > 0)))
+
+    @property
+    def named(self) -> bool:
+        """Whether names of bands stand along the axis."""
+        few = len(self.names) == self.count <= MOST_NAMES
+        return few and not self.in_nm and all(0 < len(name) <= LONGEST_NAME for name in self.names)
 
     @property
     def x(self) -> NDArray[np.float64]:
@@ -98,7 +110,11 @@ class BandAxis:
         """Limits, grid and, if wanted, the label of the axis."""
         left, right = _edges(np.sort(self.x))
         axes.set_xlim(left[0], right[-1])
-        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        if self.named:
+            crowded = sum(map(len, self.names)) + 2 * self.count > CROWDED
+            axes.set_xticks(self.x, self.names, rotation=90 if crowded else 0)
+        else:
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.4)
         if label:
             axes.set_xlabel("wavelength (nm)" if self.in_nm else "band")

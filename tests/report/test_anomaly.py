@@ -226,6 +226,15 @@ def test_spectra_lie_over_the_background(tmp_path, size_of, shows):
     assert size_of(tmp_path / "nan.png") == (1000, 600)
 
 
+def test_names_of_bands_stand_along_an_axis_without_wavelengths(tmp_path, figures):
+    short, mean = ("B2", "B3", "B8A"), np.ones(3)
+    calls = ({"names": short}, {"names": short, "wavelengths": (490.0, 560.0, 865.0)}, {"names": ("B2", "B3", "")})
+    for i, call in enumerate((*calls, {"names": ("B" * 17, "B3", "B8A")})):
+        spectra_picture(tmp_path / f"{i}.png", mean, mean, {}, **call)
+    shown = [[label.get_text() for label in figure.axes[0].get_xticklabels()] for figure in figures]
+    assert shown[0] == list(short) and not any(label in short for labels in shown[1:] for label in labels)
+
+
 def test_spectra_of_other_lengths_are_refused(tmp_path):
     mean = np.ones(5)
     for bad in ((mean, mean[1:], {}), (mean, mean, {"a": mean[1:]}), (mean, mean, {}, (400.0, 500.0))):

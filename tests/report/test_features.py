@@ -41,6 +41,13 @@ def test_chosen_bands_lie_on_the_mean_spectrum(tmp_path, figures):
     assert [text.get_text() for text in right.get_xticklabels()] == [f"{W[i]:.0f}" for i in chosen]
 
 
+def test_names_stand_in_for_wavelengths(tmp_path, figures):
+    selection_picture(tmp_path / "a.png", MEAN[:3], MEAN[:3], [0, 2], np.eye(2), names=("B2", "B3", "B8A"))
+    left, right, _ = figures[0].axes
+    assert [text.get_text() for text in left.get_xticklabels()] == ["B2", "B3", "B8A"]
+    assert [text.get_text() for text in right.get_xticklabels()] == ["B2", "B8A"]
+
+
 def test_one_and_many_bands(tmp_path, size_of):
     for k in (1, 40):
         selection_picture(tmp_path / f"{k}.png", MEAN, MEAN, range(k), np.ones((k, k)), wavelengths=W)

@@ -23,9 +23,10 @@ DIFFERING = 3
 """Wavelengths named for each anomaly."""
 COLOURS_NM = (640.0, 550.0, 460.0)
 """Of the bands that a picture shows as red, green and blue."""
-NAMES = ("bands_differing", "wavelengths_nm_differing", "deviations_differing")
+NAMES = ("bands_differing", "names_differing", "wavelengths_nm_differing", "deviations_differing")
 """Further columns of an anomaly: the bands (from 1) in which its mean spectrum differs most from the background, their
-wavelengths in nanometres where the file gives them, and by how many standard deviations of the background."""
+names and their wavelengths in nanometres where the file gives them, and by how many standard deviations of the
+background."""
 
 
 @dataclass
@@ -113,7 +114,7 @@ def _stretched(data: NDArray[Any]) -> NDArray[np.float64]:
 def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, Any]]:
     """For each target the columns NAMES, as text with semicolons; empty for those without a spectrum."""
     background, deviation = anomalies.background, anomalies.deviation
-    waves = image.meta.wavelengths
+    waves, names = image.meta.wavelengths, image.meta.band_names
     rows = []
     for t in anomalies.targets:
         spectrum = anomalies.spectra.get(t.id)
@@ -126,8 +127,9 @@ def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, An
         rows.append(
             {
                 NAMES[0]: ";".join(str(b + 1) for b in bands),
-                NAMES[1]: ";".join(f"{waves[b]:.1f}" for b in bands) if waves else "",
-                NAMES[2]: ";".join(f"{z[i]:.2f}" for i in found),
+                NAMES[1]: ";".join(names[b].replace(";", ",") for b in bands) if names else "",
+                NAMES[2]: ";".join(f"{waves[b]:.1f}" for b in bands) if waves else "",
+                NAMES[3]: ";".join(f"{z[i]:.2f}" for i in found),
             }
         )
     return rows
@@ -145,16 +147,20 @@ def _apart(values: NDArray[np.float64], gap: int) -> list[int]:
 
 
 def write_spectra(path: Path, image: SpectralImage, anomalies: Anomalies) -> None:
-    """CSV with one line per band that takes part: band (from 1), wavelength, background, and one column per anomaly.
+    """CSV with one line per band that takes part: its number (from 1), name and wavelength, the background, and one
+    column per anomaly.
 
     Values in units of the file; anomalies by id, in scan order. Raises OutputError when it cannot be written.
     """
-    waves = image.meta.wavelengths
+    waves, names = image.meta.wavelengths, image.meta.band_names
     spectra = dict(sorted(anomalies.spectra.items()))
     columns = [anomalies.background, anomalies.deviation, *spectra.values()]
     rows = (
-        [band + 1, f"{waves[band]:g}" if waves else None, *(values[k] for values in columns)]
+        [
+            *(band + 1, names[band] if names else None, f"{waves[band]:g}" if waves else None),
+            *(values[k] for values in columns),
+        ]
         for k, band in enumerate(image.bands)
     )
-    header = ["band", "wavelength_nm", "background_mean", "background_std", *(f"anomaly_{i}" for i in spectra)]
-    write_rows(path, header, rows, digits=7)
+    header = ["band", "name", "wavelength_nm", "background_mean", "background_std"]
+    write_rows(path, [*header, *(f"anomaly_{i}" for i in spectra)], rows, digits=7)

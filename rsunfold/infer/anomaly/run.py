@@ -224,10 +224,15 @@ def _write_reports(
         strongest = sorted(found.anomalies, key=lambda t: -t.peak)
         spectra_picture(
             paths["spectra_picture"],
-            anomalies.background,
-            anomalies.deviation,
-            {f"anomaly {t.id}, peak {t.peak:.3g}": found.spectra[t.id] for t in strongest if t.id in found.spectra},
-            [image.meta.wavelengths[b] for b in image.bands] if image.meta.wavelengths else None,
+            image.among_all(anomalies.background),
+            image.among_all(anomalies.deviation),
+            {
+                f"anomaly {t.id}, peak {t.peak:.3g}": image.among_all(found.spectra[t.id])
+                for t in strongest
+                if t.id in found.spectra
+            },
+            image.meta.wavelengths,
+            names=image.meta.band_names,
             units=image.meta.units[0] if image.meta.units else "",
             title=f"{name}: the strongest anomalies",
         )

@@ -368,6 +368,7 @@ class _Made:
             shown,
             correlations(self.scene.covariance[np.ix_(chosen, chosen)]),
             wavelengths=s.wavelengths,
+            names=s.names,
             noun=s.noun,
             title=f"{Path(s.path).name}: {len(shown)} of {s.count} {s.noun}s ({self.ranker.spec.name})",
         )

@@ -138,14 +138,11 @@ class Removed:
         bad = np.ones(image.count, bool)
         bad[bands] = False
 
-        def whole(values: Any) -> NDArray[np.float64]:
-            out = np.full((*np.shape(values)[:-1], image.count), np.nan)
-            out[..., bands] = values
-            return out
-
         found = {pixel: spectra for _, pixel, *spectra in self.nearest.values()}
         pixels = self.given or list(found)
-        spectra = [whole(np.array([found[p][i] for p in pixels]).reshape(len(pixels), len(bands))) for i in (0, 1)]
+        spectra = [
+            image.among_all(np.array([found[p][i] for p in pixels]).reshape(len(pixels), len(bands))) for i in (0, 1)
+        ]
         denoising_picture(
             paths["report"],
             before[0],
@@ -179,10 +176,10 @@ class Removed:
         )
         noise_picture(
             paths["noise"],
-            whole(was),
-            whole(now),
-            whole(self.autocorrelation),
-            noise=whole(self.subspace.noise),
+            image.among_all(was),
+            image.among_all(now),
+            image.among_all(self.autocorrelation),
+            noise=image.among_all(self.subspace.noise),
             wavelengths=wavelengths,
             bad=bad,
             title=title,

@@ -88,7 +88,7 @@ def test_no_anomaly_at_all(scene, score, tmp_path):
         assert found.targets == [] and found.spectra == {} and not found.mask.any()
         assert differences(image, found) == []
         write_spectra(tmp_path / "a.csv", image, found)
-    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "band,wavelength_nm,background_mean,background_std"
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "band,name,wavelength_nm,background_mean,background_std"
 
 
 def test_only_the_strongest_have_spectra(scene, score, monkeypatch):
@@ -119,18 +119,22 @@ def test_bands_that_differ_most(scene, score):
     rest = cube[chosen][:, ~(score > 2.5)]
     expected = (cube[chosen, 4, 5] - rest.mean(axis=1)) / rest.std(axis=1)
     np.testing.assert_allclose(z, expected, atol=0.02)
-    with opened(cube, bad_bands=tuple(i == 0 for i in range(40))) as image:
-        assert differences(image, found)[0]["wavelengths_nm_differing"] == ""
+    assert first["names_differing"] == ""
+    names = tuple(f"B{i}; {i}" for i in range(40))
+    with opened(cube, bad_bands=tuple(i == 0 for i in range(40)), band_names=names) as image:
+        first = differences(image, found)[0]
+    assert first["wavelengths_nm_differing"] == "" and first["names_differing"] == "B3, 3;B20, 20;B33, 33"
 
 
 def test_spectra_as_a_table(scene, score, tmp_path):
     waves = tuple(400.0 + 50.5 * i for i in range(8))
-    with opened(scene.cube, waves, bad_bands=tuple(i == 2 for i in range(8))) as image:
+    with opened(scene.cube, waves, bad_bands=tuple(i == 2 for i in range(8)), band_names=tuple("abcdefgh")) as image:
         found = find_anomalies(image, score, 2.5)
         write_spectra(tmp_path / "a.csv", image, found)
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
-    assert list(rows[0])[4:] == ["anomaly_1", "anomaly_2", "anomaly_3", "anomaly_4"]
+    assert list(rows[0])[5:] == ["anomaly_1", "anomaly_2", "anomaly_3", "anomaly_4"]
     assert [int(r["band"]) for r in rows] == [1, 2, 4, 5, 6, 7, 8]
+    assert "".join(r["name"] for r in rows) == "abdefgh"
     used = [0, 1, 3, 4, 5, 6, 7]
     assert [float(r["wavelength_nm"]) for r in rows] == [waves[b] for b in used]
     cube = scene.cube[used].astype(float)

@@ -147,6 +147,27 @@ def test_envi(scene, make, tmp_path):
     assert named == [waves[int(b) - 1] for b in row["bands_differing"].split(";")] and len(named) == 3
 
 
+def test_a_picture_of_spectra_tells_bands_by_their_number_and_name(scene, make, tmp_path, monkeypatch):
+    shown, draw = [], module.spectra_picture
+    monkeypatch.setattr(
+        module, "spectra_picture", lambda *args, **more: (shown.append((args, more)), draw(*args, **more))
+    )
+    names = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A")
+    meta = Meta(bad_bands=tuple(i == 1 for i in range(8)), band_names=names)
+    with RasterWriter(tmp_path / "a.tif", bands=8, rows=30, cols=34, dtype=np.dtype("f4"), meta=meta) as writer:
+        writer.write(scene.cube)
+    found = detect_file(str(tmp_path / "a.tif"), "a", tmp_path, make("rx"), Options())
+    (((_, *curves), more),) = shown
+    for values in (*curves[:2], *curves[2].values()):
+        np.testing.assert_array_equal(np.isnan(values), [i == 1 for i in range(8)])
+    assert more["names"] == names
+    rows = csv.DictReader(found.files["anomalies_csv"].open())
+    pairs = {
+        (b, n) for r in rows for b, n in zip(*(r[f"{k}_differing"].split(";") for k in ("bands", "names")), strict=True)
+    }
+    assert pairs <= {(str(i + 1), name) for i, name in enumerate(names)} and ("8", "B8A") in pairs
+
+
 def test_one_scene_in_three_formats(scene, make, write, tmp_path):
     tif, img = write(tmp_path / "a.tif", scene.cube), write(tmp_path / "b.img", scene.cube)
     scipy.io.savemat(tmp_path / "c.mat", {"data": scene.cube.transpose(1, 2, 0), "map": scene.truth})
