@@ -25,7 +25,7 @@ from rsunfold.cli.options import (
     refuse_contradiction,
 )
 from rsunfold.cli.running import each_input, tell_end, use_threads
-from rsunfold.cli.words import whole_numbers
+from rsunfold.cli.words import number_or_path, whole_numbers
 
 
 @handled
@@ -44,9 +44,11 @@ def denoise_hsi(
     weights: Weights = None,
     var: Var = None,
     sigma: Annotated[
-        float | None,
+        str | None,
         typer.Option(
-            help="Noise standard deviation in physical units, after the file's scale; default: estimated for each band."
+            metavar="NOISE",
+            help="Noise standard deviation in physical units, after the file's scale, or the ..._summary.json of an "
+            "earlier result, whose noise of each band is used again; default: estimated for each band.",
         ),
     ] = None,
     adapt: Annotated[
@@ -119,7 +121,7 @@ def denoise_hsi(
         )
         refuse_inputs(written, files.values())
     use_threads(threads)
-    denoiser = Denoiser(model, weights=weights, sigma=sigma, adapt=adapt, device=device, memory=memory)
+    denoiser = Denoiser(model, weights=weights, sigma=number_or_path(sigma), adapt=adapt, device=device, memory=memory)
 
     def done(source: str, stem: str) -> bool:
         target = target_of(output, stem, envi)

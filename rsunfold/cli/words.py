@@ -15,6 +15,14 @@ def numbers(text: str | None, option: str) -> list[float]:
         raise UsageError(f"{option} takes numbers such as 10,30,50, not {text!r}.") from None
 
 
+def number_or_path(text: str | None) -> float | str | None:
+    """``0.5`` as a number, anything else as the path that it is."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
+
+
 def whole_numbers(text: str, option: str, *, once: bool = False) -> list[int]:
     """``0,1,2`` as integers from 0, none of them twice where ``once`` says so; raises UsageError."""
     parts = [part.strip() for part in text.split(",")]

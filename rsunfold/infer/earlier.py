@@ -14,6 +14,8 @@ from rsunfold.io.names import of_gdal
 from rsunfold.registry import get_model
 
 DEFAULT = "the default"
+MOST_SHOWN = 8
+"""Numbers or names of a setting, one for each band say, of which more are not shown."""
 _SETTINGS = {"half", "object_size_px", "priors", "seed", "window"}
 """Entries of a summary that the command line decides, beside what was "asked"."""
 
@@ -115,5 +117,7 @@ def _shown(value: Any) -> str:
     if value is None or value is False or value in ([], ()):
         return DEFAULT
     if isinstance(value, list | tuple):
+        if len(value) > MOST_SHOWN and not isinstance(value[0], list | tuple):
+            return f"{_shown(value[:3])},... ({len(value)} values)"
         return ",".join("-".join(map(_shown, v)) if isinstance(v, list | tuple) else _shown(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

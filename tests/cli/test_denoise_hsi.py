@@ -166,6 +166,22 @@ def test_existing_results(call, fails, cube, tmp_path):
     assert "contradict each other" in fails(2, *words, "--overwrite", "--skip-existing")
 
 
+def test_a_series_shares_the_noise_of_its_first_image(call, cube, noisy, write_image, tmp_path):
+    call("denoise-hsi", cube, "-o", tmp_path / "first", *FAST)
+    summary, out = tmp_path / "first" / "cube_denoised_summary.json", tmp_path / "out"
+    second = write_image(tmp_path / "second.tif", noisy[:, ::-1] * 2)
+    words = ("denoise-hsi", second, "-o", out, *FAST)
+    call(*words, "--sigma", summary)
+    first, told = (json.loads(path.read_text()) for path in (summary, out / "second_denoised_summary.json"))
+    assert [[row["noise_sigma"] for row in t["per_band"]] for t in (first, told)] == [told["asked"]["sigma"]] * 2
+    assert "skipped, it already has results" in call(*words, "--sigma", summary, "--skip-existing").stderr
+    first["per_band"][3]["noise_sigma"] *= 1.1
+    summary.write_text(json.dumps(first))
+    assert (
+        "_summary.json was made with --sigma at " in call(*words, "--sigma", summary, "--skip-existing", code=4).stderr
+    )
+
+
 def test_the_image_is_not_replaced(call, fails, noisy, write_image, tmp_path):
     for name in ("a.tif", "b.img"):
         cube = write_image(tmp_path / name, noisy)
@@ -273,6 +289,7 @@ def test_several_inputs_and_one_output(call, fails, cube, tmp_path):
         (("--weights", "absent.safetensors"), 5, "the weights file absent.safetensors does not exist"),
         ((*FAST, "--sigma", "0"), 2, "--sigma must be above 0, not 0"),
         ((*FAST, "--sigma", "nan"), 2, "--sigma must be above 0, not nan"),
+        ((*FAST, "--sigma", "5 %"), 3, "--sigma takes a number, or the ..._summary.json of an earlier result, but 5 %"),
         ((*FAST, "--dtype", "int8"), 2, "--dtype must be float32 or same, not 'int8'"),
         ((*FAST, "--report", "--pixel", "24,0"), 2, "pixel 24,0 is outside the image, which has 24 x 20 pixels"),
         ((*FAST, "--report", "--pixel", "3"), 2, "--pixel needs a row and a column such as 10,20, not '3'"),

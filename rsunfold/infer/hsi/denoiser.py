@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from rsunfold.arguments import Numbers
 from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
@@ -22,6 +24,7 @@ from rsunfold.infer.device import (
     pick_device,
     refuse_gpu,
 )
+from rsunfold.infer.hsi.given import given_noise
 from rsunfold.infer.spectral import MOSAIC_SIDE, SpectralImage, Spikes
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
@@ -68,10 +71,10 @@ class Denoiser(Budgeted):
 
     model : registry name of a ``denoise-hsi`` model; None takes that of ``weights``, or the default. name : what
     ``model`` is then. weights : a shipped name or a ``.safetensors`` file; None takes the model's own. sigma : standard
-    deviation of the noise in the physical units of the images, after their scale; None estimates it for each band.
-    adapt : adapt the network to each image, see
-    :func:`rsunfold.infer.hsi.adapt.adapted`. device : see :func:`pick_device`; classical methods run on the CPU.
-    memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
+    deviation of the noise in the physical units of the images, after their scale, see
+    :func:`rsunfold.infer.hsi.given.given_noise`; None estimates it for each band. adapt : adapt the network to each
+    image, see :func:`rsunfold.infer.hsi.adapt.adapted`. device : see :func:`pick_device`; classical methods run on the
+    CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
 
     Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
     """
@@ -81,7 +84,7 @@ class Denoiser(Budgeted):
         model: str | None = None,
         *,
         weights: str | None = None,
-        sigma: float | None = None,
+        sigma: float | Numbers | str | os.PathLike[str] | None = None,
         adapt: bool = False,
         device: str = "auto",
         memory: str | int | None = None,
@@ -91,11 +94,10 @@ class Denoiser(Budgeted):
         model = model_for("denoise-hsi", model, weights)
         self.name = model
         self.spec, self.options = chosen_model(model, "denoise-hsi")
-        if sigma is not None and not 0 < sigma < np.inf:
-            raise UsageError(f"--sigma must be above 0, not {sigma}.")
+        self.sigma = None if sigma is None else given_noise(sigma)
         if adapt and not (self.spec.kind == "network" and self.spec.factory.adaptable):
             raise UsageError(f"--adapt works only with star-net, not with {model}.")
-        self.sigma, self.adapt, self.memory = sigma, adapt, parse_memory(memory)
+        self.adapt, self.memory = adapt, parse_memory(memory)
         self.net: DenoisingNetwork | None = None
         self.record: WeightRecord | None = None
         self.sha256: str | None = None
@@ -152,8 +154,8 @@ class Denoiser(Budgeted):
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.
 
-        Raises InputError when the noise cannot be estimated, or as :func:`refuse_faint`, UsageError when the given one
-        is more than the bands vary.
+        Raises InputError when the noise cannot be estimated or is not given of all bands, or as :func:`refuse_faint`,
+        UsageError when the given one is more than half of the bands vary.
         """
         found = self._subspace(image)
         refuse_faint(image, found, image.kind)
@@ -162,13 +164,14 @@ class Denoiser(Budgeted):
     def _subspace(self, image: SpectralImage) -> Subspace:
         if self.published:
             return published_subspace(*image.mosaic[:2])
-        most = float(np.median(np.sqrt(np.maximum(np.diagonal(image.statistics.moments.covariance), 0))))
-        if self.sigma is not None and self.sigma > BEYOND * most:
+        given = None if self.sigma is None else self.sigma.of(image)
+        most = np.sqrt(np.maximum(np.diagonal(image.statistics.moments.covariance), 0))
+        if given is not None and np.median(given / most) > BEYOND:
+            limit = f", and below {np.median(most):.3g}" if len(set(given)) == 1 else ""
             raise UsageError(
-                f"--sigma {self.sigma:g} is more than the whole standard deviation of half or more of the bands of "
-                f"{image.path}: give it in physical units, after the file's scale, and below {most:.3g}."
+                f"{self.sigma} is more than the whole standard deviation of half or more of the bands of {image.path}: "
+                f"give it in physical units, after the file's scale{limit}."
             )
-        given = None if self.sigma is None else np.full(len(image.bands), float(self.sigma))
         found = image.subspace(sigma=given, robust=self.robust)
         if given is None and self.by_wavelets(image, found) and not whole_squares(image.mosaic[1]).any():
             raise InputError(
@@ -177,20 +180,21 @@ class Denoiser(Budgeted):
             )
         return found
 
-    def doubt(self, image: SpectralImage) -> float:
-        """How many times an estimate of the noise the given one is, in the median band; 1 where it is not given, or
+    def doubt(self, image: SpectralImage) -> NDArray[np.float64]:
+        """(bands that take part,) how many times an estimate of the noise the given one is; 1 where it is not given, or
         there is nothing to estimate it from.
 
         The smaller of two estimates, of which signal of its own adds to the one, and fine texture to the other.
         """
+        times = np.ones(len(image.bands))
         if self.sigma is None:
-            return 1.0
+            return times
         moments, (sample, valid, _) = image.statistics.moments, image.mosaic
         estimates = [spatial_noise(sample, valid)] if whole_squares(valid).any() else []
         if not tells_little(len(moments.mean), moments.count):
             estimates.append(band_noise(moments.covariance, moments.count))
-        usual = float(np.median(np.min(estimates, axis=0))) if estimates else 0.0
-        return self.sigma / usual if usual else 1.0
+        usual = np.min(estimates, axis=0) if estimates else np.zeros_like(times)
+        return np.asarray(np.divide(self.sigma.of(image), usual, out=times, where=usual > 0))
 
     @staticmethod
     def by_wavelets(image: SpectralImage, subspace: Subspace) -> bool:

@@ -127,7 +127,7 @@ def replaced_names(target: Path, options: Options, *, kept: str) -> set[str]:
 
 def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
     """See :func:`rsunfold.infer.results.about`."""
-    return results.about(denoiser, options, sigma=denoiser.sigma, adapt=denoiser.adapt)
+    return results.about(denoiser, options, sigma=denoiser.sigma and denoiser.sigma.asked, adapt=denoiser.adapt)
 
 
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
@@ -359,6 +359,11 @@ def _summary(
             f"the image appears to have {subspace.rank} directions of signal, of which {denoiser.spec.name} keeps "
             f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
         )
+    if denoiser.sigma is None and not denoiser.published and denoiser.by_wavelets(image, subspace):
+        notes.append(
+            "the noise was estimated from the finest detail of each band, since the other bands or pixels are too few: "
+            "fine texture was taken for noise, too; give --sigma if you know the noise"
+        )
     # With a wrong noise, what was removed in its units says nothing of the model.
     notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage)
     steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(s.bands)]
@@ -376,7 +381,7 @@ def _summary(
     return {
         **head_of(image),
         **about(denoiser, options),
-        "noise": "given" if denoiser.sigma is not None else _how(image, denoiser, subspace),
+        "noise": denoiser.sigma.how if denoiser.sigma is not None else _how(image, denoiser, subspace),
         "dtype": passage.dtype.name,
         "units": _one(meta.units),
         "bands_denoised": [b + 1 for b in s.bands],
@@ -400,17 +405,26 @@ def _summary(
 
 
 def _doubted(denoiser: Denoiser, image: SpectralImage) -> list[str]:
-    """A note where the noise that was given is far from an estimate."""
-    times = denoiser.doubt(image)
+    """A note where the noise that was given is far from an estimate: of the median band, or where there is a number for
+    each, of single ones."""
+    each = denoiser.doubt(image)
+    times = float(np.median(each))
     if 1 / DOUBTED <= times <= DOUBTED:
-        return []
+        off = np.flatnonzero((each < 1 / DOUBTED) | (each > DOUBTED))
+        if denoiser.sigma is None or denoiser.sigma.bands is None or not off.size:
+            return []
+        shown = ", ".join(str(image.bands[k] + 1) for k in off[:5]) + (", ..." if off.size > 5 else "")
+        return [
+            f"{denoiser.sigma} differs by more than a factor of {DOUBTED:g} from the noise that {off.size} band(s) "
+            f"({shown}) seem to have: check these numbers"
+        ]
     much, effect = (
         (f"{times:.3g} times the", "signal is removed, too")
         if times > 1
         else (f"1/{1 / times:.3g} of the", "noise is left")
     )
     return [
-        f"--sigma {denoiser.sigma:g} is {much} noise that the median band seems to have, so {effect}: check "
+        f"{denoiser.sigma} is {much} noise that the median band seems to have, so {effect}: check "
         "that it is in physical units, after the file's scale, or leave it out"
     ]
 

@@ -476,6 +476,75 @@ def test_a_sigma_far_from_the_estimate_is_noted(model, times, words, noisy, make
     assert not words or not any("times the noise of the band" in note for note in notes)
 
 
+@pytest.mark.parametrize("given", [list, np.float32, tuple])
+def test_a_sigma_for_each_band(given, noisy, make):
+    each = np.linspace(0.5, 1.5, 16) * SIGMA
+    found = denoised(noisy, make(sigma=given(each)))
+    assert [row["noise_sigma"] for row in found.summary["per_band"]] == pytest.approx(each.tolist())
+    assert found.summary["noise"] == "given for each band"
+    assert found.summary["asked"]["sigma"] == pytest.approx(each.tolist())
+    with pytest.raises(UsageError, match="--sigma has 15 numbers, but array has 16 bands; give one for each"):
+        denoised(noisy, make(sigma=given(each[1:])))
+    with pytest.raises(UsageError, match="--sigma must be above 0, not 0"):
+        make(sigma=given(each * 0))
+    with pytest.raises(UsageError, match=r"--sigma is more than the whole standard deviation .* scale.$"):
+        denoised(noisy, make(sigma=given(each * 5000)))
+
+
+def test_numbers_of_single_bands_far_from_the_estimate_are_noted(noisy, make):
+    each = np.full(16, SIGMA)
+    each[[2, 9]] = SIGMA / 30, SIGMA / 8
+    notes = denoised(noisy, make(sigma=each)).summary["notes"]
+    assert any("by more than a factor of 5 from the noise that 2 band(s) (3, 10) seem to have" in n for n in notes)
+    notes = denoised(noisy, make(sigma=each / 50)).summary["notes"]
+    assert any(note.startswith("--sigma is 1/5") for note in notes)
+
+
+def test_the_noise_of_an_earlier_result_is_used_again(noisy, make, tmp_path):
+    """The second image lists its bands backwards, and other bands are bad there."""
+
+    def written(name, data, **changes):
+        meta = Meta(**{**PIECES, **changes})
+        with RasterWriter(tmp_path / name, bands=len(data), rows=24, cols=20, dtype=np.float32, meta=meta) as raster:
+            raster.write(data)
+        return tmp_path / name
+
+    waves = PIECES["wavelengths"]
+    first = denoise_file(written("a.tif", noisy), tmp_path / "out" / "a.tif", make(), Options())
+    summary = first.files["summary"]
+    back = {"wavelengths": tuple(w + 3 for w in waves[::-1]), "bad_bands": tuple(i in (2, 11) for i in range(16))}
+    again = denoise_file(
+        written("b.tif", noisy[::-1], **back), tmp_path / "out" / "b.tif", make(sigma=summary), Options()
+    )
+    known = {row["wavelength_nm"] + 3: row["noise_sigma"] for row in first.summary["per_band"]}
+    assert {row["wavelength_nm"]: row["noise_sigma"] for row in again.summary["per_band"]} == pytest.approx(
+        {w: known[w] for w in known if w not in (back["wavelengths"][2], back["wavelengths"][11])}
+    )
+    assert again.summary["noise"] == f"given by {summary}" and again.summary["asked"]["sigma"][4] is None
+    for name, changes, words in (
+        ("c.tif", {"bad_bands": ()}, rf"--sigma {summary} tells no noise of band 5 \(587.033 nm\) of .*c.tif; use one"),
+        ("d.tif", {"wavelengths": tuple(w + 900 for w in waves)}, r"tells no noise of band 1 \(1300.5 nm\) of"),
+    ):
+        with pytest.raises(InputError, match=words):
+            denoise_file(written(name, noisy, **changes), tmp_path / "x.tif", make(sigma=summary), Options())
+    with pytest.raises(InputError, match=r"e.tif has 15 bands, but .*_summary.json 16: without wavelengths in both"):
+        plain = written("e.tif", noisy[1:], **dict.fromkeys(PIECES, ()))
+        denoise_file(plain, tmp_path / "x.tif", make(sigma=summary), Options())
+
+
+def test_a_file_that_tells_no_noise(make, tmp_path):
+    (tmp_path / "a.json").write_text('{"task": "detect-anomaly", "per_band": []}', encoding="utf-8")
+    for name, words in (("a.json", "is no summary of denoise-hsi that tells"), ("b.json", "does not exist")):
+        with pytest.raises(InputError, match=f"--sigma takes a number, or the ..._summary.json .*{name} {words}"):
+            make(sigma=tmp_path / name)
+
+
+@pytest.mark.parametrize(("bands", "sigma", "told"), [(8, None, True), (8, SIGMA, False), (16, None, False)])
+def test_noise_that_is_guessed_from_texture_is_told(bands, sigma, told, noisy, make):
+    notes = denoised(noisy[:bands], make(sigma=sigma)).summary["notes"]
+    assert any("give --sigma if you know the noise" in note for note in notes) == told
+
+
 def test_swapped_axes_are_noted(clean, noisy, make, tmp_path):
     scipy.io.savemat(
         tmp_path / "a.mat", {"data": 0.2 * noisy + 0.8 * clean}

@@ -1,0 +1,66 @@
+"""Bands of one image found again in another of the same sensor: by their wavelengths, else by their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rsunfold.errors import InputError
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Some bands of an image, or features of a table.
+
+    path : of the image, or of a report that tells of it. count : of all its bands. numbers : of these, zero-based.
+    wavelengths : nm, one for each of the numbers, or empty.
+    """
+
+    path: str
+    count: int
+    numbers: Sequence[int]
+    wavelengths: Sequence[float] = ()
+
+    @property
+    def in_nm(self) -> bool:
+        """Whether every band has a wavelength; 0 stands for none."""
+        return len(self.wavelengths) > 0 and all(0 < w < np.inf for w in self.wavelengths)
+
+    def within(self, others: Bands) -> list[int | None]:
+        """The place of each band among the numbers of ``others``; None where it is not there.
+
+        Where both have wavelengths, that is the nearest within half of the usual distance of two of the ``others``, or
+        of the bands so near the one of the same number; else the one of the same number.
+
+        Raises InputError where bands are told by their numbers and the images have not as many.
+        """
+        if self.in_nm and others.in_nm:
+            return self._by_wavelength(others)
+        if self.count != others.count:
+            raise InputError(
+                f"{self.path} has {self.count} bands, but {others.path} {others.count}: without wavelengths in both, "
+                "bands are found by their number, and there must be as many."
+            )
+        places = {number: k for k, number in enumerate(others.numbers)}
+        return [places.get(number) for number in self.numbers]
+
+    def _by_wavelength(self, others: Bands) -> list[int | None]:
+        there = np.asarray(others.wavelengths, float)
+        reach = half_spacing(there)
+        numbers = np.asarray(others.numbers)
+        found: list[int | None] = []
+        for number, wavelength in zip(self.numbers, self.wavelengths, strict=True):
+            off = np.abs(there - wavelength)
+            same = np.flatnonzero((numbers == number) & (off <= reach) & (self.count == others.count))
+            k = int(same[0]) if len(same) else int(off.argmin())
+            found.append(k if off[k] <= reach else None)
+        return found
+
+
+def half_spacing(wavelengths: NDArray[np.float64]) -> float:
+    """Half of the median distance of neighbours among wavelengths (n,) in any order, and a little for rounding."""
+    steps = np.diff(np.unique(wavelengths))
+    return (float(np.median(steps)) / 2 if steps.size else 0.0) + 1e-3
