@@ -118,6 +118,7 @@ def denoise_hsi(
     sigma: float | Numbers | str | os.PathLike[str] | None = None,
     adapt: bool = False,
     var: str | None = None,
+    drop_bands: Sequence[int | str] = (),
     nodata: float | None = None,
     dtype: str = "float32",
     device: str = "auto",
@@ -131,6 +132,7 @@ def denoise_hsi(
     sigma : standard deviation of the noise in physical units, after the file's scale: one number, one for each band, or
         the path of the summary of an earlier result, whose noise is used again, for images of one sensor; None
         estimates it for each band.
+    drop_bands : bands that take no part and are passed through: numbers from 1, ranges such as "104-108", or names.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
     adapt : adapt the network to the image first, which takes minutes; see
         :func:`rsunfold.infer.hsi.adapt.adapted`.
@@ -146,7 +148,7 @@ def denoise_hsi(
     source = _source(image, nodata, var)
     chosen = None if weights is None else os.fspath(weights)
     denoiser = Denoiser(model, weights=chosen, sigma=sigma, adapt=adapt, device=device, memory=memory)
-    return denoise_array(source, denoiser, Options(var=var, dtype=dtype))
+    return denoise_array(source, denoiser, Options(var=var, drop_bands=_words(drop_bands), dtype=dtype))
 
 
 @checked
@@ -164,6 +166,7 @@ def detect_anomaly(
     min_area: int = 1,
     stages: bool = False,
     var: str | None = None,
+    drop_bands: Sequence[int | str] = (),
     nodata: float | None = None,
     wavelengths: Numbers | None = None,
     device: str = "auto",
@@ -177,6 +180,7 @@ def detect_anomaly(
     wavelengths : nm, of the bands of an array.
     pfa : wanted share of background pixels in the mask; percentile : of all scores, instead of it; threshold : score
         above which a pixel is anomalous, instead of both, such as that of an earlier result for a series of images.
+    drop_bands : bands that take no part: numbers from 1, ranges such as "104-108", or names.
     priors : names of steps around the model, ``[]`` for none; None takes all with lrr-net-plus unless it is
         ``literal``, and none with others.
     options : of the model, such as ``epochs=40`` or ``outer=23``; one that is called as an argument above goes after a
@@ -190,7 +194,15 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Options, detect_array
 
-    asked = Options(var=var, pfa=pfa, percentile=percentile, threshold=threshold, min_area=min_area, stages=stages)
+    asked = Options(
+        var=var,
+        drop_bands=_words(drop_bands),
+        pfa=pfa,
+        percentile=percentile,
+        threshold=threshold,
+        min_area=min_area,
+        stages=stages,
+    )
     source = _source(image, nodata, var, wavelengths)
     detector = AnomalyDetector(
         model,
@@ -219,6 +231,7 @@ def select_features(
     min_gap: float | None = None,
     drop: Sequence[tuple[float, float]] = (),
     keep: Sequence[tuple[float, float]] = (),
+    drop_bands: Sequence[int | str] = (),
     rank_order: bool = False,
     features: str = "columns",
     header: bool | None = None,
@@ -235,8 +248,9 @@ def select_features(
         in tables they are refused. The columns of a data frame are named as it names them, where all names are text.
     k, variance : how many to choose, or the share of the variance that they have to explain; one of the two.
     options : keyword arguments of the model. min_gap : nm between chosen bands. drop, keep : ranges of wavelengths in
-        nm. rank_order : best first, instead of in the order of wavelengths or features. wavelengths : nm, of the bands
-        of a cube in an array; without them its bands are taken as narrow.
+        nm. drop_bands : bands to exclude: numbers from 1, ranges such as "104-108", or names. rank_order : best first,
+        instead of in the order of wavelengths or features. wavelengths : nm, of the bands of a cube in an array;
+        without them its bands are taken as narrow.
     header : whether a text table has one; None looks.
     model, features, var, seed, memory : see ``rsunfold select-features --help``.
 
@@ -252,11 +266,22 @@ def select_features(
     path = _path(data, nodata, var, wavelengths)
     wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
     chosen = Options(
-        var=var, features=features, header=header, drop=tuple(drop), keep=tuple(keep), rank_order=rank_order
+        var=var,
+        features=features,
+        header=header,
+        drop=tuple(drop),
+        keep=tuple(keep),
+        drop_bands=_words(drop_bands),
+        rank_order=rank_order,
     )
     ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
     given = data if path is None else path
     return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)
+
+
+def _words(bands: Sequence[int | str]) -> tuple[str, ...]:
+    """Numbers and names of bands as the command line gives them."""
+    return tuple(map(str, bands))
 
 
 def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Numbers | None = None) -> str | None:

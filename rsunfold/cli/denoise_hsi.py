@@ -14,6 +14,7 @@ from rsunfold.cli.options import (
     OF_WEIGHTS,
     Cubes,
     Device,
+    DropBands,
     Memory,
     Overwrite,
     Quiet,
@@ -25,7 +26,7 @@ from rsunfold.cli.options import (
     refuse_contradiction,
 )
 from rsunfold.cli.running import each_input, tell_end, use_threads
-from rsunfold.cli.words import number_or_path, whole_numbers
+from rsunfold.cli.words import names_of, number_or_path, whole_numbers
 
 
 @handled
@@ -43,6 +44,7 @@ def denoise_hsi(
     ] = None,
     weights: Weights = None,
     var: Var = None,
+    drop_bands: DropBands = None,
     sigma: Annotated[
         str | None,
         typer.Option(
@@ -108,7 +110,15 @@ def denoise_hsi(
         pixels.append((place[0], place[1]))
     if pixels and not report:
         raise UsageError("--pixel selects spectra for the report; add --report.")
-    options = Options(var=var, dtype=dtype, residual=residual, report=report, pixels=tuple(pixels), overwrite=overwrite)
+    options = Options(
+        var=var,
+        drop_bands=names_of(drop_bands),
+        dtype=dtype,
+        residual=residual,
+        report=report,
+        pixels=tuple(pixels),
+        overwrite=overwrite,
+    )
     files = expand(inputs, mirror=True, say=say)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")

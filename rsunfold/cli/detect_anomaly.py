@@ -12,6 +12,7 @@ from rsunfold.cli.options import (
     ComponentCount,
     Cubes,
     Device,
+    DropBands,
     Envi,
     Epochs,
     Inner,
@@ -32,7 +33,7 @@ from rsunfold.cli.options import (
     refuse_contradiction,
 )
 from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
-from rsunfold.cli.words import model_options, prior_names
+from rsunfold.cli.words import model_options, names_of, prior_names
 from rsunfold.registry import DEFAULTS
 
 
@@ -45,6 +46,7 @@ def detect_anomaly(
         typer.Option(help="Network or classical method (see rsunfold models); options may follow, as in crd:lam=1e-5."),
     ] = DEFAULTS["detect-anomaly"],
     var: Var = None,
+    drop_bands: DropBands = None,
     pfa: Annotated[
         float | None, typer.Option(help="Desired share of background pixels in the mask; default: 0.01.")
     ] = None,
@@ -94,6 +96,7 @@ def detect_anomaly(
 
     options = Options(
         var=var,
+        drop_bands=names_of(drop_bands),
         pfa=pfa,
         percentile=percentile,
         threshold=threshold,

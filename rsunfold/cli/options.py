@@ -49,6 +49,13 @@ Scale = Annotated[
         "pixels for others. Fix it for series of frames, whose pictures then have it, too.",
     ),
 ]
+DropBands = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BANDS",
+        help="Images: bands to exclude, by number from 1, range or name, such as 104-108,150-163,220 or B1,B10.",
+    ),
+]
 Envi = Annotated[bool, typer.Option("--envi", help="Write ENVI rasters instead of GeoTIFF.")]
 Device = Annotated[str, typer.Option(help="auto (cuda if available, else mps, else cpu), cpu, cuda, cuda:1 or mps.")]
 Header = Annotated[

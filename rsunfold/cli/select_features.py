@@ -9,6 +9,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
+    DropBands,
     Envi,
     Header,
     Memory,
@@ -58,6 +59,7 @@ def select_features(
         str | None,
         typer.Option(metavar="RANGES", help="Images: wavelength ranges to choose from, in nm, such as 400-1000."),
     ] = None,
+    drop_bands: DropBands = None,
     features: Annotated[
         str, typer.Option(help="Tables: whether the features are the columns or the rows.")
     ] = "columns",
@@ -119,6 +121,7 @@ def select_features(
         header=yes_or_no(header, "--header"),
         drop=ranges(drop, "--drop"),
         keep=ranges(keep, "--keep"),
+        drop_bands=names_of(drop_bands),
         rank_order=rank_order,
         envi=envi,
         picture=picture,

@@ -47,14 +47,16 @@ def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None
 
 
 def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
-    """``1340-1450,1800-1960`` as pairs of numbers, none of None; raises UsageError."""
+    """``1340-1450,1800-1960``, wavelengths in nm, as pairs of numbers, none of None; raises UsageError."""
     found = []
     for part in (text or "").split(",") if text is not None else []:
         ends = part.strip().split("-")
         try:
             low, high = (float(end) for end in ends)
         except ValueError:
-            raise UsageError(f"{option} takes ranges such as 1340-1450,1800-1960, not {text!r}.") from None
+            raise UsageError(
+                f"{option} takes ranges of wavelengths in nm such as 1340-1450,1800-1960, not {text!r}."
+            ) from None
         found.append((low, high))
     return tuple(found)
 

@@ -1,14 +1,15 @@
-"""Bands of one image found again in another of the same sensor: by their wavelengths, else by their numbers."""
+"""Bands of an image that are told by number or name, or are those of another image of the same sensor."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.errors import InputError
+from rsunfold.errors import InputError, UsageError
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,32 @@ class Bands:
             k = int(same[0]) if len(same) else int(off.argmin())
             found.append(k if off[k] <= reach else None)
         return found
+
+
+def dropped(bands: Sequence[str], path: str, count: int, names: Sequence[str]) -> dict[int, str]:
+    """Reason by zero-based band for those that are to take no part: numbers from 1, ranges or names, such as ``220``,
+    ``104-108`` or ``B10``.
+
+    path, count, names : of the image and its bands. Raises UsageError for a band that is not there, or is not the only
+    one that is meant.
+    """
+    found: dict[int, str] = {}
+    for word in bands:
+        called = [i for i, name in enumerate(names) if name == word]
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+        numbers = range(0) if ends is None else range(int(ends[1]) - 1, int(ends[2] or ends[1]))
+        if len(called) > 1 or (called and numbers and numbers != range(called[0], called[0] + 1)):
+            raise UsageError(
+                f"--drop-bands {word} may mean several bands of {path}; give their numbers or other names."
+            )
+        if not called and not numbers:
+            raise UsageError(
+                f"{path} has no band {word!r}; --drop-bands takes numbers from 1, ranges such as 104-108, and names."
+            )
+        if not called and not 0 <= numbers[0] <= numbers[-1] < count:
+            raise UsageError(f"--drop-bands {word} is not within the {count} bands of {path}, counted from 1.")
+        found |= dict.fromkeys(called or numbers, "among the bands to drop")
+    return found
 
 
 def half_spacing(wavelengths: NDArray[np.float64]) -> float:

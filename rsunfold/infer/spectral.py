@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -13,6 +13,7 @@ from scipy.ndimage import binary_erosion
 
 from rsunfold.cube import Aside, Cube, Window
 from rsunfold.errors import DeviceError, InputError
+from rsunfold.infer.bands import dropped
 from rsunfold.infer.defects import (
     FAR,
     GAPS,
@@ -118,13 +119,14 @@ class SpectralImage(Source):
     Bands that the file calls bad (``bbl``), that have no valid sample, that many pixels alone lack (GAPS) or that are
     constant take no part. A pixel is valid where every band that takes part is. near : gather the moments with the
     smoothed image too, for :meth:`subspace`. left_out : reason by zero-based band of others that are to take no part.
-    room : bytes that may be held, None for any number; kept : those of them that are for something else. spikes : what
-    becomes of rare samples more than FAR robust deviations (1.4826 times the median absolute deviation) from the median
-    of their band, taken from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels
-    invalid. One wild sample in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands
-    that have such samples, where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far
-    from all others: they stand for no data though the file does not say so, and these pixels are not valid. mend : fill
-    what pixels lack in some bands from their others, see :class:`rsunfold.infer.gaps.Mender`; else they are not valid.
+    drop_bands : those that the user leaves out, see :func:`rsunfold.infer.bands.dropped`. room : bytes that may be
+    held, None for any number; kept : those of them that are for something else. spikes : what becomes of rare samples
+    more than FAR robust deviations (1.4826 times the median absolute deviation) from the median of their band, taken
+    from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample
+    in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples,
+    where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far from all others: they
+    stand for no data though the file does not say so, and these pixels are not valid. mend : fill what pixels lack in
+    some bands from their others, see :class:`rsunfold.infer.gaps.Mender`; else they are not valid.
 
     Raises InputError when the samples are complex, no band can take part, no pixel is valid, or the axes of a container
     such as HDF5 are plainly in another order; DeviceError when not even a row fits in ``room``.
@@ -137,6 +139,7 @@ class SpectralImage(Source):
         var: str | None = None,
         near: bool = False,
         left_out: Mapping[int, str] | None = None,
+        drop_bands: Sequence[str] = (),
         room: int | None = None,
         kept: int = 0,
         spikes: Spikes = "kept",
@@ -153,6 +156,7 @@ class SpectralImage(Source):
         self._mender: Mender | None = None
         self.room, self.kept, self.strip_bytes = room, kept, STRIP_BYTES
         with closed_on_failure(self.reader):
+            self.left_out |= dropped(drop_bands, self.path, self.count, self.meta.band_names)
             self._prepare()
 
     def _prepare(self) -> None:

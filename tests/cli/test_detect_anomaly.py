@@ -108,6 +108,7 @@ def test_the_default_model(call, cube, scenery, tmp_path):
             {"computed": "windows of 16 pixels, each with its own background model", "window": 16},
         ),
         ((*FAST, "--percentile", 95, "--min-area", 2), {"min_area_px": 2}),
+        ((*FAST, "--drop-bands", "2-4,8"), {"bands_used": [1, 5, 6, 7]}),
         ((*FAST, "--threshold", 12), {"threshold": 12.0, "threshold_rule": {"rule": "given"}}),
     ],
 )

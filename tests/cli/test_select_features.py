@@ -177,6 +177,22 @@ def test_a_range_without_a_band_is_told(call, cube, tmp_path):
     assert "note: no band lies in the range 1.3-1.5 nm" in result.stderr
 
 
+def test_bands_without_wavelengths_are_dropped_by_number_or_name(call, fails, scene_data, table, tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"data": scene_data.transpose(1, 2, 0)})
+    words = (SELECT, path, "-k", 5, "-o", tmp_path / "out", *FAST)
+    message = fails(3, *words, "--drop", "1-7")
+    assert "no wavelengths, so --drop cannot be used; exclude bands by number or name with --drop-bands" in message
+    call(*words, "--drop-bands", "1-7, 12,16")
+    told = json.loads((tmp_path / "out" / "a_ranking.json").read_text())
+    assert set(told["bands_left_out"]) == {*map(str, range(1, 8)), "12", "16"}
+    assert set(told["bands_left_out"].values()) == {"among the bands to drop"}
+    again = rsunfold.select_features(path, k=5, model="css", drop_bands=["1-7", 12, np.int64(16)])
+    assert again.indices == told["selected_indices_zero_based"] and min(again.indices) > 6
+    assert "with --drop-bands at 1-7,12,16, not at 1-6" in fails(4, *words, "--drop-bands", "1-6", "--skip-existing")
+    assert "--drop-bands applies to images" in fails(2, SELECT, table, *words[2:], "--drop-bands", "1")
+
+
 def test_a_batch_goes_on(call, cube, table, tmp_path):
     (tmp_path / "empty.tif").touch()
     result = call(SELECT, tmp_path / "empty.tif", cube, table, "-k", 3, "-o", tmp_path / "out", *FAST, code=7)
@@ -202,7 +218,8 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (("-k", 17, *FAST), 2, "-k 17 is more than the 16 usable bands"),
         (("-k", 9, "--min-gap", 100, *FAST), 2, "ranks at least 100 nm apart"),
         (("--variance", 99, *FAST), 2, "--variance must be a share above 0 and at most 1"),
-        (("-k", 3, "--drop", "all", *FAST), 2, "--drop takes ranges such as 1340-1450,1800-1960, not 'all'"),
+        (("-k", 3, "--drop", "all", *FAST), 2, "--drop takes ranges of wavelengths in nm such as 1340-1450,1800-1960"),
+        (("-k", 3, "--drop-bands", "3,17", *FAST), 2, "--drop-bands 17 is not within the 16 bands"),
         (("-k", 3, "--drop", "500-400", *FAST), 2, "the smaller value first"),
         (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--drop and --keep leave no band"),
         (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore applies to tables"),

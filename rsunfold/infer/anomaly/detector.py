@@ -212,9 +212,9 @@ class AnomalyDetector(Budgeted):
 
     # ------------------------------------------------------------------ score
 
-    def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
+    def open(self, source: str | CubeReader, var: str | None = None, drop_bands: Sequence[str] = ()) -> SpectralImage:
         """An image ready to be scored: within the memory budget, its spikes limited; to be closed."""
-        return SpectralImage(source, var=var, room=self.room, spikes="limited")
+        return SpectralImage(source, var=var, drop_bands=drop_bands, room=self.room, spikes="limited")
 
     def scored(self, image: SpectralImage, *, stages: bool = False) -> Scored:
         """The scores of ``image`` within the memory budget.

@@ -52,6 +52,7 @@ class Options:
     PFA."""
 
     var: str | None = None
+    drop_bands: tuple[str, ...] = ()
     pfa: float | None = None
     percentile: float | None = None
     threshold: float | None = None
@@ -109,7 +110,7 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:
     """Detect anomalies in an image and keep everything in memory."""
     started = time.monotonic()
-    with environment(), detector.open(source, options.var) as image:
+    with environment(), detector.open(source, options.var, options.drop_bands) as image:
         return _detect(image, detector, options, started)[0]
 
 
@@ -128,7 +129,7 @@ def detect_file(
     with (
         reserved(folder, names, detector.spec, source, overwrite=options.overwrite),
         environment(),
-        detector.open(source, options.var) as image,
+        detector.open(source, options.var, options.drop_bands) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)

@@ -62,7 +62,8 @@ TABLE_KINDS = (".csv", ".npy")
 class Options:
     """How files are treated; see ``rsunfold select-features --help``.
 
-    header : whether a text table has one, None looks. drop, keep : ranges of wavelengths in nm.
+    header : whether a text table has one, None looks. drop, keep : ranges of wavelengths in nm. drop_bands : see
+    :func:`rsunfold.infer.bands.dropped`.
     """
 
     var: str | None = None
@@ -72,6 +73,7 @@ class Options:
     header: bool | None = None
     drop: Ranges = ()
     keep: Ranges = ()
+    drop_bands: tuple[str, ...] = ()
     rank_order: bool = False
     envi: bool = of_files(False)
     picture: bool = of_files(True, False)
@@ -231,14 +233,22 @@ def _opened(
         raise UsageError(
             f"{asked[0]} applies to tables, but {given if isinstance(given, str) else 'a cube'} is an image."
         )
-    return ImageBands(source, room=room, var=options.var, drop=options.drop, keep=options.keep, gap=wanted.min_gap)
+    return ImageBands(
+        source,
+        room=room,
+        var=options.var,
+        drop=options.drop,
+        keep=options.keep,
+        drop_bands=options.drop_bands,
+        gap=wanted.min_gap,
+    )
 
 
 def _table_source(table: Table, room: int, wanted: Wanted, options: Options) -> TableColumns:
-    asked = [o for o, v in (("--drop", options.drop), ("--keep", options.keep), ("--min-gap", wanted.min_gap)) if v]
-    asked += ["--envi"] if options.envi else []
-    if asked:
-        raise UsageError(f"{asked[0]} applies to images, but {table.path} is a table, which has no wavelengths.")
+    of_images: dict[str, Any] = {"--drop": options.drop, "--keep": options.keep, "--drop-bands": options.drop_bands}
+    of_images |= {"--min-gap": wanted.min_gap, "--envi": options.envi}
+    for option in (option for option, value in of_images.items() if value):
+        raise UsageError(f"{option} applies to images, but {table.path} is a table, which has no bands.")
     return TableColumns(table, room)
 
 
@@ -332,6 +342,7 @@ class _Made:
             "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
             "drop_nm": [list(r) for r in o.drop],
             "keep_nm": [list(r) for r in o.keep],
+            "drop_bands": list(o.drop_bands),
             "features_in": o.features,
             "ignored_columns": list(o.ignore),
             "header": o.header,

@@ -96,8 +96,9 @@ class FeatureSource(ABC):
 
 
 class ImageBands(FeatureSource):
-    """The bands of an image; bad, empty and constant ones, and those outside ``drop`` and ``keep`` (ranges of
-    wavelengths in nm), take no part. Statistics come from one pass by strips of rows that fit in ``room`` bytes.
+    """The bands of an image; bad, empty and constant ones, those outside ``drop`` and ``keep`` (ranges of wavelengths
+    in nm), and ``drop_bands`` (see :func:`rsunfold.infer.bands.dropped`) take no part. Statistics come from one pass by
+    strips of rows that fit in ``room`` bytes.
 
     Raises InputError when the image cannot be read, has a single band or no wavelengths where ranges or a gap ask for
     them; DeviceError when the memory does not suffice.
@@ -113,6 +114,7 @@ class ImageBands(FeatureSource):
         var: str | None = None,
         drop: Ranges = (),
         keep: Ranges = (),
+        drop_bands: Sequence[str] = (),
         gap: float | None = None,
     ) -> None:
         reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
@@ -131,7 +133,10 @@ class ImageBands(FeatureSource):
             if not self.wavelengths:
                 asked = [o for o, v in (("--drop", drop), ("--keep", keep), ("--min-gap", gap)) if v]
                 if asked:
-                    raise InputError(f"{self.path} has no wavelengths, so {' and '.join(asked)} cannot be used.")
+                    instead = "" if asked == ["--min-gap"] else "; exclude bands by number or name with --drop-bands"
+                    raise InputError(
+                        f"{self.path} has no wavelengths, so {' and '.join(asked)} cannot be used{instead}."
+                    )
             beside = outside(self.wavelengths, drop, keep)
             if len(beside) == self.count:
                 raise InputError(f"--drop and --keep leave no band of {self.path}.")
@@ -141,7 +146,9 @@ class ImageBands(FeatureSource):
             self._room = room
             _, rows, cols = reader.shape
             sample = SAMPLE_COPIES * 4 * self.count * min(SAMPLE, rows * cols) + SQUARES * 8 * self.count**2
-            self.image = SpectralImage(reader, left_out=beside, room=room, kept=sample, spikes="limited")
+            self.image = SpectralImage(
+                reader, left_out=beside, drop_bands=drop_bands, room=room, kept=sample, spikes="limited"
+            )
             s = self.image.statistics
             self.inside, self.left_out, self.samples = s.bands, s.passed, s.valid_pixels
             self.mean, self.deviation = np.full(self.count, np.nan), np.full(self.count, np.nan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -147,9 +147,11 @@ class Denoiser(Budgeted):
             about |= {"weights": self.record.name, "weights_sha256": self.sha256, "arch": self.record.arch}
         return about
 
-    def open(self, source: str | CubeReader, var: str | None = None) -> SpectralImage:
+    def open(self, source: str | CubeReader, var: str | None = None, drop_bands: Sequence[str] = ()) -> SpectralImage:
         """An image ready to be denoised: within the memory budget, see :attr:`spikes`; to be closed."""
-        return SpectralImage(source, var=var, near=True, room=self.room, spikes=self.spikes, mend=True)
+        return SpectralImage(
+            source, var=var, drop_bands=drop_bands, near=True, room=self.room, spikes=self.spikes, mend=True
+        )
 
     def subspace(self, image: SpectralImage) -> Subspace:
         """Where the signal of ``image`` lies, with the noise given or estimated.

@@ -58,6 +58,7 @@ class Options:
     """
 
     var: str | None = None
+    drop_bands: tuple[str, ...] = ()
     dtype: str = "float32"
     residual: bool = of_files(False, True)
     report: bool = of_files(False, True)
@@ -133,7 +134,7 @@ def about(denoiser: Denoiser, options: Options) -> dict[str, Any]:
 def denoise_array(source: CubeReader | str, denoiser: Denoiser, options: Options) -> Cleaned:
     """Denoise an image that fits in memory, and keep the result in memory."""
     started = time.monotonic()
-    with environment(), denoiser.open(source, options.var) as image:
+    with environment(), denoiser.open(source, options.var, options.drop_bands) as image:
         passage = _Passage(image, denoiser, options)
         strips = [(samples, valid) for _, samples, valid, _ in passage.strips()]
         data = np.concatenate([samples for samples, _ in strips], axis=1)
@@ -155,7 +156,7 @@ def denoise_file(
     with (
         reserved(folder, names, denoiser.spec, source, overwrite=options.overwrite),
         environment(),
-        denoiser.open(source, options.var) as image,
+        denoiser.open(source, options.var, options.drop_bands) as image,
         work_folder(folder) as work,
     ):
         refuse_place(folder, names.values(), image)

@@ -545,6 +545,16 @@ def test_noise_that_is_guessed_from_texture_is_told(bands, sigma, told, noisy, m
     assert any("give --sigma if you know the noise" in note for note in notes) == told
 
 
+def test_bands_to_drop_are_passed_through(noisy, make, write, tmp_path):
+    data = noisy.copy()
+    data[4] = np.random.default_rng(0).normal(0, 1, data[4].shape)
+    options = Options(drop_bands=("5",))
+    done = denoise_file(write(tmp_path / "a.tif", data), tmp_path / "b.tif", make(), options)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif")[0][4], data[4])
+    assert done.summary["bands_passed_through"] == {"5": "among the bands to drop"}
+    np.testing.assert_array_equal(rsunfold.denoise_hsi(data, model="fasthyde", drop_bands=[5]).data[4], data[4])
+
+
 def test_swapped_axes_are_noted(clean, noisy, make, tmp_path):
     scipy.io.savemat(
         tmp_path / "a.mat", {"data": 0.2 * noisy + 0.8 * clean}
