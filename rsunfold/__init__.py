@@ -226,6 +226,7 @@ def select_features(
     *,
     k: int | None = None,
     variance: float | None = None,
+    like: str | os.PathLike[str] | None = None,
     model: str = DEFAULTS["select-features"],
     options: dict[str, Any] | None = None,
     min_gap: float | None = None,
@@ -246,7 +247,9 @@ def select_features(
     data : path of an image or a table, or an array: a cube (band, row, col) or a table (sample, feature), any real
         dtype. In cubes, values that are not finite, masked (``numpy.ma``) or equal to ``nodata`` make a pixel invalid;
         in tables they are refused. The columns of a data frame are named as it names them, where all names are text.
-    k, variance : how many to choose, or the share of the variance that they have to explain; one of the two.
+    k, variance, like : how many to choose, the share of the variance that they have to explain, or the path of the
+        ``..._ranking.json`` of an earlier selection, the same as which is to be chosen: bands by wavelength where both
+        have them, columns by name, else by number; one of the three.
     options : keyword arguments of the model. min_gap : nm between chosen bands. drop, keep : ranges of wavelengths in
         nm. drop_bands : bands to exclude: numbers from 1, ranges such as "104-108", or names. rank_order : best first,
         instead of in the order of wavelengths or features. wavelengths : nm, of the bands of a cube in an array;
@@ -260,11 +263,15 @@ def select_features(
     :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines there is
     :class:`rsunfold.estimator.FeatureSelector`. Raises the errors of :mod:`rsunfold.errors`.
     """
+    from rsunfold.infer.features.earlier import EarlierChoice
     from rsunfold.infer.features.run import Options, select_array
     from rsunfold.infer.features.select import FeatureRanker, Wanted
 
     path = _path(data, nodata, var, wavelengths)
-    wanted = Wanted(count=k, variance=variance, min_gap=min_gap)
+    if like is not None and (model, options, seed) != (DEFAULTS["select-features"], None, 0):
+        raise UsageError("an earlier choice (like) is applied as it is; leave out model, options and seed.")
+    earlier = None if like is None else EarlierChoice.of(like)
+    wanted = Wanted(count=k, variance=variance, min_gap=min_gap, like=earlier)
     chosen = Options(
         var=var,
         features=features,
@@ -274,7 +281,8 @@ def select_features(
         drop_bands=_words(drop_bands),
         rank_order=rank_order,
     )
-    ranker = FeatureRanker(model, options=options, seed=seed, memory=memory)
+    made_by = {"model": model, "options": options, "seed": seed} if earlier is None else earlier.model
+    ranker = FeatureRanker(**made_by, memory=memory)
     given = data if path is None else path
     return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +21,7 @@ from rsunfold.cli.options import (
     Threads,
     Verbose,
     refuse_contradiction,
+    refuse_given,
 )
 from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import model_options, names_of, ranges, yes_or_no
@@ -28,6 +30,7 @@ from rsunfold.registry import DEFAULTS
 
 @handled
 def select_features(
+    context: typer.Context,
     inputs: Annotated[
         list[str], typer.Argument(help="Images or tables, folders of images, or quoted patterns such as 'in/*.hdr'.")
     ],
@@ -37,6 +40,13 @@ def select_features(
         float | None,
         typer.Option(
             help="Choose the fewest that together explain this share of the variance, such as 0.999; instead of -k."
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIRST_ranking.json",
+            help="Choose the same as an earlier selection did, found by wavelength, name or number; instead of -k.",
         ),
     ] = None,
     model: Annotated[
@@ -106,13 +116,18 @@ def select_features(
     Existing files are replaced only with --overwrite.
     """
     refuse_contradiction(overwrite, skip_existing)
+    if like is not None:
+        of_models = {"model", "rank", "norms", "published", "seed"}
+        refuse_given(context, of_models, "cannot be combined with --like, which applies an earlier choice as it is")
     from rsunfold.infer.earlier import is_done
-    from rsunfold.infer.features.run import Options, SelectedFiles, replaced_names, select_file, written_names
+    from rsunfold.infer.features.earlier import EarlierChoice
+    from rsunfold.infer.features.run import Options, SelectedFiles, about, replaced_names, select_file, written_names
     from rsunfold.infer.features.select import FeatureRanker, Wanted
-    from rsunfold.infer.results import about, results_folder
+    from rsunfold.infer.results import results_folder
 
     folder = results_folder(output)
-    wanted = Wanted(count=count, variance=variance, min_gap=min_gap)
+    earlier = None if like is None else EarlierChoice.of(like)
+    wanted = Wanted(count=count, variance=variance, min_gap=min_gap, like=earlier)
     options = Options(
         var=var,
         features=features,
@@ -129,8 +144,9 @@ def select_features(
     )
     files = input_files(inputs, overwrite, lambda stem: (folder / name for name in replaced_names(stem, options)))
     use_threads(threads)
-    chosen = model_options(rank=rank, norms=norms, published=published)
-    ranker = FeatureRanker(model, options=chosen, seed=seed, memory=memory)
+    chosen: dict[str, Any] = {"model": model, "seed": seed}
+    chosen["options"] = model_options(rank=rank, norms=norms, published=published)
+    ranker = FeatureRanker(**(chosen if earlier is None else earlier.model), memory=memory)
 
     def run(source: str, stem: str) -> SelectedFiles:
         return select_file(source, folder, stem, ranker, wanted, options)

@@ -17,13 +17,14 @@ class Bands:
     """Some bands of an image, or features of a table.
 
     path : of the image, or of a report that tells of it. count : of all its bands. numbers : of these, zero-based.
-    wavelengths : nm, one for each of the numbers, or empty.
+    wavelengths : nm, one for each of the numbers, or empty. noun : what one is called.
     """
 
     path: str
     count: int
     numbers: Sequence[int]
     wavelengths: Sequence[float] = ()
+    noun: str = "band"
 
     @property
     def in_nm(self) -> bool:
@@ -41,9 +42,10 @@ class Bands:
         if self.in_nm and others.in_nm:
             return self._by_wavelength(others)
         if self.count != others.count:
+            why = "without wavelengths in both, " if self.noun == "band" else ""
             raise InputError(
-                f"{self.path} has {self.count} bands, but {others.path} {others.count}: without wavelengths in both, "
-                "bands are found by their number, and there must be as many."
+                f"{self.path} has {self.count} {self.noun}s, but {others.path} {others.count}: {why}there must be as "
+                "many in both."
             )
         places = {number: k for k, number in enumerate(others.numbers)}
         return [places.get(number) for number in self.numbers]

@@ -193,6 +193,49 @@ def test_bands_without_wavelengths_are_dropped_by_number_or_name(call, fails, sc
     assert "--drop-bands applies to images" in fails(2, SELECT, table, *words[2:], "--drop-bands", "1")
 
 
+def test_one_choice_for_a_series(call, fails, cube, scene_data, write_image, tmp_path):
+    other = write_image(tmp_path / "other.tif", scene_data[:, ::-1, :5] + 9)
+    call(SELECT, cube, "-k", 4, "-o", tmp_path / "first", "--model", "spca-net:rank=3", "--seed", 4)
+    report = tmp_path / "first" / "cube_ranking.json"
+    words = (SELECT, other, "-o", tmp_path / "out", "--like", report)
+    call(*words)
+    first, told = (json.loads(path.read_text()) for path in (report, tmp_path / "out" / "other_ranking.json"))
+    for key in ("selected_indices_zero_based", "model", "options", "seed"):
+        assert told[key] == first[key]
+    assert told["like"] == {"report": str(report), "input": str(cube)}
+    found = rsunfold.select_features(other, like=report)
+    assert found.indices == told["selected_indices_zero_based"]
+    with pytest.raises(ValueError, match="leave out model, options and seed"):
+        rsunfold.select_features(other, like=report, seed=1)
+    assert "skipped, it already has results" in call(*words, "--skip-existing").stderr
+    call(SELECT, cube, "-k", 3, "-o", tmp_path / "first", "--model", "spca-net:rank=3", "--seed", 4, "--overwrite")
+    assert "other_ranking.json was made with --like at" in fails(4, *words, "--skip-existing")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("-k", 3), 2, "use one of -k, "),
+        (("--variance", 0.9), 2, "use one of -k, "),
+        (("--min-gap", 30), 2, "--min-gap cannot be combined with --like"),
+        (("--drop", "400-450"), 2, "--drop cannot be combined with --like"),
+        (("--drop-bands", "2"), 2, "--drop-bands cannot be combined with --like"),
+        (FAST, 2, "--model cannot be combined with --like, which applies an earlier choice as it is"),
+        (("--seed", 3), 2, "--seed cannot be combined with --like"),
+        (
+            ("--like", "absent.json"),
+            3,
+            "--like takes the ..._ranking.json of an earlier selection, but absent",
+        ),
+        (("--like", "cube.tif"), 3, "cube.tif is none"),
+    ],
+)
+def test_what_an_earlier_choice_excludes(words, code, message, call, fails, cube, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call(SELECT, cube, "-k", 2, "-o", "first", *FAST)
+    assert message in fails(code, SELECT, cube, "-o", "out", "--like", "first/cube_ranking.json", *words)
+
+
 def test_a_batch_goes_on(call, cube, table, tmp_path):
     (tmp_path / "empty.tif").touch()
     result = call(SELECT, tmp_path / "empty.tif", cube, table, "-k", 3, "-o", tmp_path / "out", *FAST, code=7)
@@ -213,8 +256,8 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (FAST, 2, "use either -k, the number to choose, or --variance"),
-        (("-k", 3, "--variance", 0.9, *FAST), 2, "use either -k"),
+        (FAST, 2, "use one of -k, the number to choose, --variance"),
+        (("-k", 3, "--variance", 0.9, *FAST), 2, "use one of -k"),
         (("-k", 17, *FAST), 2, "-k 17 is more than the 16 usable bands"),
         (("-k", 9, "--min-gap", 100, *FAST), 2, "ranks at least 100 nm apart"),
         (("--variance", 99, *FAST), 2, "--variance must be a share above 0 and at most 1"),

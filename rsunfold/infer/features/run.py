@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from rsunfold.arguments import Numbers
 from rsunfold.cube import measured
 from rsunfold.errors import InputError, UsageError
+from rsunfold.infer import results
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
 from rsunfold.infer.results import (
     Result,
-    about,
     all_names,
     environment,
     made_of,
@@ -200,6 +200,9 @@ def _opened(
     wavelengths: Numbers | None = None,
 ) -> FeatureSource:
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
+    excluded = {"--drop": options.drop, "--keep": options.keep, "--drop-bands": options.drop_bands}
+    for option in (option for option, value in excluded.items() if value and wanted.like is not None):
+        raise UsageError(f"{option} cannot be combined with --like, which applies an earlier choice as it is.")
     source: str | CubeReader
     if not isinstance(given, str):
         names = _names(given)
@@ -277,6 +280,11 @@ def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
     return Table("array", data, array)
 
 
+def about(ranker: FeatureRanker, wanted: Wanted, options: Options) -> dict[str, Any]:
+    """See :func:`rsunfold.infer.results.about`."""
+    return results.about(ranker, wanted, options, like=wanted.like and wanted.like.asked)
+
+
 class _Made:
     """A selection from one input and everything that is told about it."""
 
@@ -284,9 +292,14 @@ class _Made:
         self.source, self.ranker, self.wanted, self.options = source, ranker, wanted, options
         inside = np.array(source.inside)
         gap = wanted.min_gap
+        like = None if wanted.like is None else wanted.like.within(source)
         conflicts = None if gap is None else gap_conflicts(np.asarray(source.wavelengths)[inside], gap)
         self.scene = source.scene(ranker.seed)
-        self.selection: Selection = ranker.select(self.scene, wanted, conflicts, source.noun)
+        self.selection: Selection = (
+            ranker.select(self.scene, wanted, conflicts, source.noun)
+            if like is None
+            else ranker.taken(self.scene, np.searchsorted(inside, like))
+        )
         if self.selection.ranking.about.get("features_scaled_by") == "noise" and not source.wavelengths:
             source.notes.append("the bands were taken as narrow, and are compared in units of their noise")
         order = self.selection.ranking.order
@@ -307,7 +320,8 @@ class _Made:
         s = self.source
         chosen, ranked = set(self.indices), set(self.ranking)
         reasons = dict(s.left_out)
-        reasons |= dict.fromkeys(set(s.inside) - ranked, "not ranked by the model")
+        unranked = "not ranked by the model" if self.wanted.like is None else "not among those chosen before"
+        reasons |= dict.fromkeys(set(s.inside) - ranked, unranked)
         for i in self.near - ranked:
             reasons[i] = f"nearer than {self.wanted.min_gap:g} nm to a better one"
         lines = []
@@ -339,6 +353,7 @@ class _Made:
             f"{s.noun}s": s.count,
             **s.about(),
             **about(self.ranker, w, o),
+            "like": None if w.like is None else w.like.origin,
             "wanted": {"count": w.count, "variance": w.variance, "min_gap_nm": w.min_gap},
             "drop_nm": [list(r) for r in o.drop],
             "keep_nm": [list(r) for r in o.keep],

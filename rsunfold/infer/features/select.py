@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from rsunfold.infer.device import Budgeted, held, parse_memory
 from rsunfold.ranking import Ranking
 from rsunfold.registry import DEFAULTS, chosen_model
 from rsunfold.scene import Scene
+
+if TYPE_CHECKING:
+    from rsunfold.infer.features.earlier import EarlierChoice
 
 RANKED_WHOLE = 512
 """Up to so many features all are ranked; of more, only as many as are asked for: the time grows with the cube."""
@@ -31,7 +34,8 @@ SHORT = 1e-9
 @dataclass(frozen=True)
 class Wanted:
     """Which features are asked for: ``count`` of them, or the fewest whose projection explains ``variance``, a share in
-    (0, 1]; one of the two. min_gap : nm that chosen bands lie apart at least, or None.
+    (0, 1], or those of an earlier choice, ``like``; one of the three. min_gap : nm that chosen bands lie apart at
+    least, or None.
 
     Raises UsageError for anything else.
     """
@@ -39,12 +43,16 @@ class Wanted:
     count: int | None = None
     variance: float | None = None
     min_gap: float | None = None
+    like: EarlierChoice | None = None
 
     def __post_init__(self) -> None:
-        if (self.count is None) == (self.variance is None):
+        if [self.count, self.variance, self.like].count(None) != 2:
             raise UsageError(
-                "use either -k, the number to choose, or --variance, the share of the variance to explain."
+                "use one of -k, the number to choose, --variance, the share of the variance to explain, and --like, "
+                "the report of an earlier choice."
             )
+        if self.like is not None and self.min_gap is not None:
+            raise UsageError("--min-gap cannot be combined with --like, which applies an earlier choice as it is.")
         if self.count is not None and not (isinstance(self.count, Integral) and self.count >= 1):
             raise UsageError(f"-k must be a whole number of at least 1, not {self.count}.")
         if self.variance is not None and not 0 < self.variance <= 1:
@@ -141,6 +149,13 @@ class FeatureRanker(Budgeted):
                 ranking = replace(whole, about=ranking.about)
         explained = explained_variance(scene.covariance, ranking.order)
         return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
+
+    @staticmethod
+    def taken(scene: Scene, order: NDArray[np.intp]) -> Selection:
+        """The features ``order`` of ``scene``, best first, which an earlier choice has ranked."""
+        ranking = Ranking(order, np.full(len(scene.mean), np.nan), {})
+        explained = explained_variance(scene.covariance, order)
+        return Selection(ranking, len(order), explained, largest_correlation(scene.covariance, order))
 
     def _reaching(
         self, scene: Scene, wanted: Wanted, conflicts: Mask | None, nouns: str, gap: str

@@ -13,8 +13,10 @@ import rsunfold
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.infer import spectral as image_module
 from rsunfold.infer.features import source as source_module
+from rsunfold.infer.features.earlier import EarlierChoice
 from rsunfold.infer.features.run import Options, select_array, select_file
 from rsunfold.infer.features.select import FeatureRanker, Wanted
+from rsunfold.infer.features.source import ImageBands
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.registry import all_models
@@ -111,6 +113,74 @@ def test_the_report_is_enough_to_do_it_again(write, ranker, tmp_path):
     assert told["explained_variance"] >= 0.999
     near = {row["left_out"] for row in lines(tmp_path / "1" / "a_ranking.csv") if row["left_out"]}
     assert "nearer than 30 nm to a better one" in near
+
+
+@pytest.fixture
+def first(write, ranker, tmp_path):
+    """The report of five bands of an image."""
+    done = select_file(str(write("first.tif")), tmp_path / "first", "first", ranker, FIVE, Options())
+    return EarlierChoice.of(done.files["summary"]), done
+
+
+@pytest.mark.parametrize("shift", [0.0, 8.0])
+def test_an_earlier_choice_is_applied_to_another_image(shift, first, write, counts, ranker, tmp_path):
+    """Whose bands are listed backwards, of slightly other wavelengths."""
+    earlier, before = first
+    path = write("b.tif", counts[::-1].copy(), WAVELENGTHS[::-1] + shift)
+    with rasterio.open(path, "r+") as ds:
+        for i in range(BANDS):
+            ds.update_tags(i + 1, bbl="1")
+    done = select_file(str(path), tmp_path / "out", "b", ranker, Wanted(like=earlier), Options(rank_order=True))
+    assert done.indices == [BANDS - 1 - i for i in before.ranking[:5]] == done.ranking
+    assert done.summary["like"] == {"report": earlier.bands.path, "input": before.summary["input"]}
+    assert done.summary["asked"]["like"] == [WAVELENGTHS[i] for i in before.ranking[:5]]
+    left = {row["left_out"] for row in lines(tmp_path / "out" / "b_ranking.csv") if not row["rank"]}
+    assert left == {"not among those chosen before", "constant"}
+    again = EarlierChoice.of(done.files["summary"])
+    assert again.within(ImageBands(str(path), room=1e9)) == done.indices
+
+
+def test_a_choice_that_an_image_cannot_follow(first, write, counts, ranker, tmp_path):
+    earlier, before = first
+    band = before.ranking[0] + 1
+    where = rf"band {band} \({WAVELENGTHS[band - 1]:g} nm\), which .*first_ranking.json chose"
+    for wavelengths, options, message in (
+        (WAVELENGTHS + 5000, Options(), rf"has no band of its own for {where}"),
+        (WAVELENGTHS * 4, Options(), r"has no band of its own for band"),
+    ):
+        path = write("b.tif", counts, wavelengths.round(1))
+        with pytest.raises(InputError, match=message):
+            select_array(str(path), ranker, Wanted(like=earlier), options)
+    data = counts.copy()
+    data[band - 1] = 5
+    with pytest.raises(InputError, match=rf"band {band} of .*, needed for {where}, is left out: constant"):
+        select_array(str(write("c.tif", data)), ranker, Wanted(like=earlier), Options())
+    with pytest.raises(InputError, match=r"first_ranking.json has 30 bands, but array 12: without"):
+        select_array(counts[10:22], ranker, Wanted(like=earlier), Options())
+    with pytest.raises(InputError, match=r"first_ranking.json chose bands, but array has features"):
+        select_array(np.random.default_rng(0).random((40, 30)), ranker, Wanted(like=earlier), Options())
+    same = select_array(ArrayReader(counts, nodata=NODATA).read().data, ranker, Wanted(like=earlier), Options())
+    assert same.indices == before.indices  # by number
+
+
+def test_columns_are_found_by_name_or_number(ranker, tmp_path):
+    data = np.random.default_rng(0).random((40, 6)).round(3)
+
+    def table(name, columns):
+        rows = [",".join(columns), *(",".join(map(str, row)) for row in data[:, ["abcdef".index(c) for c in columns]])]
+        (tmp_path / name).write_text("\n".join(rows))
+        return str(tmp_path / name)
+
+    before = select_file(table("a.csv", "abcdef"), tmp_path, "a", ranker, Wanted(count=3), Options())
+    wanted = Wanted(like=EarlierChoice.of(before.files["summary"]))
+    names = {"abcdef"[i] for i in before.indices}
+    again = select_array(table("b.csv", "fedcba"), ranker, wanted, Options())
+    assert {"fedcba"[i] for i in again.indices} == names
+    assert select_array(data, ranker, wanted, Options()).indices == before.indices
+    with pytest.raises(InputError, match=r"a_ranking.json has 6 features, but array 5: there must be as many"):
+        select_array(data[:, 1:], ranker, wanted, Options())
+    with pytest.raises(InputError, match=r"has no feature of its own for feature \d \([a-f]\), which"):
+        select_array(table("c.csv", [c for c in "abcdef" if c not in names]), ranker, wanted, Options())
 
 
 def test_only_bands_that_are_near_are_called_near(write, tmp_path):

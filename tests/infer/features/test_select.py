@@ -118,8 +118,8 @@ def test_ranges():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({}, "use either -k"),
-        ({"count": 3, "variance": 0.9}, "use either -k"),
+        ({}, "use one of -k"),
+        ({"count": 3, "variance": 0.9}, "use one of -k"),
         ({"count": 0}, "-k must be a whole number of at least 1, not 0"),
         ({"count": 2.0}, "-k must be a whole number of at least 1, not 2.0"),
         ({"variance": 0.0}, "--variance must be a share above 0 and at most 1"),
