@@ -68,9 +68,11 @@ class LRASR:
     Z comes from the inverse of nu D'D + 2 mu, the singular vectors from the atoms x atoms matrix of products. After 10,
     20 ... 50 iterations nu and mu are balanced, then kept: each is multiplied by the root of its relative primal
     residual over its dual one, at most by 4 (Boyd et al., Foundations and Trends in Machine Learning 3(1), 2011, 3.3
-    and 3.4). Primal residuals are |X - D Z - E| / |X| and |(Z - J, Z - W)| / |(J, W)|; dual ones the change of E by nu
-    over |Y1|, and of (J, W) by mu over |(Y2, Y3)|. It stops when none exceeds 0.002, which with weights near the
-    default ones left the objective within 1 % of the minimum; after 500 iterations it stops with a note.
+    and 3.4). Primal residuals are |X - D Z - E| / |E| and |(Z - J, Z - W)| / |(J, W)|; dual ones the change of E by nu
+    over |Y1|, and of (J, W) by mu over |(Y2, Y3)|. E is the score, and |X| may be a thousand times as large where
+    little differs from the mean spectrum; |E| counts as 0.001 |X - mean| at least. It stops when none exceeds 0.002,
+    which with weights near the default ones left the objective and |E_j| within 1 % of those at the minimum; after 500
+    iterations it stops with a note.
 
     beta and lam weigh terms of the first degree in Z against one in E, so their effect depends on the scale of X. Where
     one bright pixel sets it, Z = 0 is cheapest and the score is brightness. Hence the spectra, and D, are first scaled
@@ -166,10 +168,10 @@ def represent(X: Floats, D: Floats, beta: float, lam: float) -> Representation:
 
     The iterations did not suffice where the last of its residuals is not below TOLERANCE.
     """
-    size = float(np.linalg.norm(X)) or 1.0
+    # |E| and |Z| that matter: where D Z represents all, or Z = 0 is best, residuals have nothing else to compare with.
+    least_E = LOADING * _norm(X - X.mean(axis=1, keepdims=True))
     values, U = np.linalg.eigh(gram(D.T))
-    # |Z| that matters beside X: where Z = 0 is best, its residuals have nothing else to be compared with.
-    least = LOADING * size / (math.sqrt(max(float(values[-1]), 0)) or 1.0)
+    least_Z = LOADING * (_norm(X) or 1.0) / (math.sqrt(max(float(values[-1]), 0)) or 1.0)
     mu, nu = MU, NU
     inverse = _inverse(values, U, mu, nu)
     Z, J, W, Y2, Y3 = (np.zeros((D.shape[1], X.shape[1]), np.float32) for _ in range(5))
@@ -187,9 +189,9 @@ def represent(X: Floats, D: Floats, beta: float, lam: float) -> Representation:
         E, apart, moved = _follow(rest, E, Y1, nu, partial(shrink_columns, limit=lam / nu))
         J, apart_J, moved_J = _follow(Z, J, Y2, mu, partial(shrink_singular, limit=1 / mu))
         W, apart_W, moved_W = _follow(Z, W, Y3, mu, partial(shrink_entries, limit=beta / mu))
-        data = apart / size, _over(moved, _norm(Y1))
+        data = _over(apart, max(_norm(E), least_E)), _over(moved, _norm(Y1))
         copies = (
-            _over(math.hypot(apart_J, apart_W), max(math.hypot(_norm(J), _norm(W)), least)),
+            _over(math.hypot(apart_J, apart_W), max(math.hypot(_norm(J), _norm(W)), least_Z)),
             _over(math.hypot(moved_J, moved_W), math.hypot(_norm(Y2), _norm(Y3))),
         )
         residuals.append(max(*data, *copies))
