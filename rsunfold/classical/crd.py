@@ -13,8 +13,9 @@ from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
 
-BLOCK = 8  # side of the blocks of pixels that share one matrix of products
-RIDGE = 1e-13  # share of tr(N N') on the diagonal: what Cholesky's factors need where neighbours are alike
+BLOCK = 8  # side of the blocks of pixels that are prepared together
+RIDGE = 1e-14  # share of tr S on the diagonal of S + I: what Cholesky's factors need with tiny lam
+LEAST = 1e-150  # of lam G, in place of 0 for neighbours equal to y: its inverse is far from overflow
 ROUNDING = 1e-7  # share of |y| below which a difference from y is rounding of float32 samples
 
 
@@ -33,9 +34,14 @@ class CRD:
     N (count, bands) are the pixels of the ring between two windows around y. G, the square of the paper's Tikhonov
     matrix, keeps those unlike y from taking part.
 
-    Where bands are fewer than neighbours, the same residual comes from the smaller matrix, by Woodbury's identity:
-    y - N'a = (I + N' (lam G)^-1 N)^-1 y. On the diagonal of lam G lie 1e-13 tr(N N') more: neighbours equal to y leave
-    no regulariser. A pixel whose neighbours all equal it to float32 rounding scores 0.
+    By Woodbury's identity, y - N'a = (I + N' (lam G)^-1 N)^-1 y. With the mean m and the scatter S of the neighbours,
+    w_j = 1 / (lam |y - n_j|^2) their weights, w the sum of these, it comes from differences of spectra alone, however
+    large what all have in common is::
+
+        y - N'a = (I + S + w m m')^-1 y = p (1 + w e'p) / (1 + w m'p) - q,  e = m - y,  (I + S) (p, q) = (m, e)
+
+    Where bands are more than neighbours, p and q come from the smaller matrix of products of neighbours. A pixel whose
+    neighbours all equal it to float32 rounding scores 0, as nearly does one that equals one of them.
 
     inner, outer : sides of the windows in pixels, odd, inner < outer. Of six fixed pairs, 5/11, 7/15, 9/15, 11/15,
     13/17 and 15/19, 11/15 had the largest mean AUC over thirteen public scenes, 92.9. lam : weight of the regulariser,
@@ -82,13 +88,9 @@ class CRD:
         return score
 
     def _score_block(self, cube: Floats, valid: NDArray[np.bool_], top: int, left: int) -> Real:
-        """Scores of the BLOCK x BLOCK pixels from (top, left) on, or of those that there are, in a part of the image.
-
-        The products of all pairs of its pixels are taken once; every N N' is made of them.
-        """
+        """Scores of the BLOCK x BLOCK pixels from (top, left) on, or of those that there are, in part of an image."""
         rows, cols = valid.shape
         X = cube.reshape(len(cube), -1).T.astype(np.float64)
-        products = X @ X.T
         R, r = self.outer // 2, self.inner // 2
         position = np.arange(rows * cols).reshape(rows, cols)
         height, width = min(BLOCK, rows - top), min(BLOCK, cols - left)
@@ -101,28 +103,32 @@ class CRD:
                 window = np.s_[max(0, row - R) : row + R + 1, max(0, col - R) : col + R + 1]
                 neighbours = position[window][ring[window]]
                 if len(neighbours):
-                    score[i, j] = self._residual(X, products, position[row, col], neighbours)
+                    score[i, j] = residual(X[position[row, col]], X[neighbours], self.lam)
         return score
 
-    def _residual(self, X: Real, products: Real, at: np.intp, neighbours: NDArray[np.intp]) -> float:
-        from scipy.linalg.blas import dsyrk
-        from scipy.linalg.lapack import dposv
 
-        y, N = X[at], X[neighbours]
-        b = products[at, neighbours]
-        squares = products.diagonal()[neighbours]
-        energy = products[at, at]
-        G = np.maximum(energy - 2 * b + squares, 0)
-        if float(G.max()) <= ROUNDING**2 * energy:
-            return 0.0
-        weight = self.lam * G + max(RIDGE * float(squares.sum()), np.finfo(np.float64).tiny)
-        if N.shape[1] < N.shape[0]:
-            A = dsyrk(1.0, (N / np.sqrt(weight)[:, None]).T, lower=1)
-            A[np.diag_indices_from(A)] += 1
-            residual = dposv(A, y, lower=1, overwrite_a=1)[1]
-        else:
-            A = np.take(products, neighbours, axis=0).take(neighbours, axis=1)
-            A[np.diag_indices_from(A)] += weight
-            # A is symmetric, so its transpose, which LAPACK takes without a copy, is A.
-            residual = y - dposv(A.T, b, lower=1, overwrite_a=1)[1] @ N
-        return float(np.sqrt(residual @ residual))
+def residual(y: Real, N: Real, lam: float) -> float:
+    """|y - N'a| of y (bands,) and its neighbours N (count, bands), as :class:`CRD` describes. N is overwritten."""
+    from scipy.linalg.blas import dsyrk
+    from scipy.linalg.lapack import dposv
+
+    C = np.subtract(N, y, out=N)
+    G = np.einsum("ij,ij->i", C, C)
+    if float(G.max()) <= ROUNDING**2 * float(y @ y):
+        return 0.0
+    weight = 1 / np.maximum(lam * G, LEAST)
+    total = float(weight.sum())
+    e = weight @ C / total
+    m = y + e
+    C -= e
+    C *= np.sqrt(weight)[:, None]
+    few = C.shape[0] <= C.shape[1]
+    A = dsyrk(1.0, C.T, trans=few, lower=1)
+    A[np.diag_indices_from(A)] += 1 + RIDGE * float(A.trace())
+    both = np.stack([m, e], axis=1)
+    if few:
+        both -= C.T @ dposv(A, C @ both, lower=1, overwrite_a=1)[1]
+    else:
+        both = dposv(A, both, lower=1, overwrite_a=1)[1]
+    p, q = both.T
+    return float(np.linalg.norm(p * ((1 + total * (e @ p)) / (1 + total * (m @ p))) - q))

@@ -286,11 +286,12 @@ class TestKernelRX:
 
 class TestCRD:
     @pytest.mark.parametrize("bands", [6, 60], ids=["fewer bands than neighbours", "more"])
-    def test_it_equals_its_definition(self, bands):
+    @pytest.mark.parametrize(("offset", "lam"), [(0, 1e-3), (100, 1e-6)])
+    def test_it_equals_its_definition(self, bands, offset, lam):
         """As a least-squares problem, which needs no product N N'."""
-        cube = background(bands, 14, 19)
+        cube = background(bands, 14, 19) + np.float32(offset)
         valid = np.random.default_rng(1).random((14, 19)) > 0.1
-        inner, outer, lam = 3, 7, 1e-3
+        inner, outer = 3, 7
         found = score(CRD(inner=inner, outer=outer, lam=lam), cube, valid)
         for row, col in np.argwhere(valid)[::5]:
             rows, cols = np.abs(np.arange(14) - row), np.abs(np.arange(19) - col)
@@ -300,6 +301,13 @@ class TestCRD:
             G = np.sum((N - y[:, None]) ** 2, axis=0)
             a = np.linalg.lstsq(np.vstack([N, np.diag(np.sqrt(lam * G))]), np.concatenate([y, 0 * G]), rcond=None)[0]
             assert found[row, col] == pytest.approx(np.linalg.norm(y - N @ a), rel=1e-4)
+
+    @pytest.mark.parametrize("bands", [6, 60])
+    def test_what_equals_a_neighbour_is_represented(self, bands):
+        cube = background(bands)
+        cube[:, 5, 5] = cube[:, 5, 15] = np.linspace(0.9, 0.1, bands) ** 2
+        found = score(CRD(inner=3, outer=21, lam=1), cube)
+        assert max(found[5, 5], found[5, 15]) < 1e-6 * np.median(found)
 
     def test_a_pixel_at_the_border_does_not_represent_itself(self):
         cube = background(60)
