@@ -6,7 +6,7 @@ which features keep the information, best first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,11 +35,13 @@ class Ranking:
     order (d,) or (m,) : zero-based indices, best first, none twice. All features, or where the method cannot rank
     more, or conflicts rule others out, m of them. scores float64 (d,) : by index of the feature, not by rank; larger is
     better; NaN where the method gives none. about : what was learned or assumed, in types that ``json`` can write.
+    notes : sentences on what the user should know of the result.
     """
 
     order: Indices
     scores: Real
     about: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
 
 
 def greedy_columns(

@@ -68,8 +68,9 @@ class SOGFS:
     those in d, with whose alpha S would join all to all. gamma is that of the W step, as in the authors' code, so that
     it stands twice in the objective, whose first term is 2 tr(W' X L_S X' W). W lies in the span of the samples: with
     fewer samples than features, every direction outside makes its term 0 and says nothing of the data. Rounds and
-    reweightings are bounded. Neighbours come from LANDMARKS samples at most, evenly spread; no matrix of all pixels is
-    made.
+    reweightings are bounded; a note tells where the parts are not c by then, as happens where most samples repeat more
+    than k times and have no other neighbours than their copies. Neighbours come from LANDMARKS samples at most, evenly
+    spread; no matrix of all pixels is made.
 
     gamma : 0 or more; of 600 features, 0.01 leaves some 400 rows of W above rounding, 0.1 some 50, too few to rank by.
     clusters : c, at most the samples less one. components : m, at most d - 1. neighbours : k.
@@ -93,20 +94,26 @@ class SOGFS:
         check_most(most, d)
         x, used, Z = standardised_samples(scene, LANDMARKS)
         scores = np.zeros(d)
+        notes: list[str] = []
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "gamma": self.gamma, "clusters": self.clusters}
         if used.size:
             # With as many components as features W is square and orthogonal, and every row norm is 1.
             m = min(self.components, max(1, len(Z) - 1))
-            *_, last = structured_graph(Z, self.clusters, m, self.neighbours, self.gamma)
+            wanted = min(self.clusters, Z.shape[1] - 1)
+            *_, last = structured_graph(Z, wanted, m, self.neighbours, self.gamma)
             scores[used] = np.linalg.norm(last.W, axis=1)
             about["parts"] = last.parts
-        return Ranking(by_score(scores, conflicts), scores, about)
+            if last.parts != wanted:
+                notes.append(
+                    f"sogfs stopped after {STEPS} rounds at {last.parts} instead of {wanted} parts of its graph: its "
+                    "scores may be inexact; another number of clusters, or samples that repeat less often, may help"
+                )
+        return Ranking(by_score(scores, conflicts), scores, about, notes)
 
 
 def structured_graph(X: Real, c: int, m: int, k: int, gamma: float) -> Iterator[Round]:
-    """The rounds of :class:`SOGFS` for centred samples X (d, n), n at least 2, the one of the first graph first."""
+    """The rounds of :class:`SOGFS` for centred samples X (d, n), n above c, the one of the first graph first."""
     n = X.shape[1]
-    c = min(c, n - 1)
     S, alpha = graph(squares(X), k)
     mean = float(np.trace(scatter(X, S))) / len(X)
     if mean <= EXHAUSTED * n * float(np.square(X).sum()):

@@ -389,6 +389,7 @@ def _enter(
         chosen = _choices(ranker, replace(scene, seed=ranker.seed), numbers)
         seconds = (time.monotonic() - started) / len(set(map(id, chosen.values())))
         last = chosen[numbers[-1]]
+        done.notes += [f"{data}: {note}" for note in last.notes]
         about = done.about.setdefault(ranker.name, {**ranker.describe(), "rankings": {}})
         about["rankings"][data] = {
             "indices_zero_based": inside[last.order[: numbers[-1]]],

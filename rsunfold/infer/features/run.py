@@ -302,6 +302,7 @@ class _Made:
         )
         if self.selection.ranking.about.get("features_scaled_by") == "noise" and not source.wavelengths:
             source.notes.append("the bands were taken as narrow, and are compared in units of their noise")
+        source.notes += self.selection.ranking.notes
         order = self.selection.ranking.order
         self.ranking = [int(i) for i in inside[order]]
         self.near = set() if conflicts is None else set(inside[conflicts[:, order].any(axis=1)].tolist())

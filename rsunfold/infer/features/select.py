@@ -146,7 +146,7 @@ class FeatureRanker(Budgeted):
             # What comes after the chosen ones, where the method would have chosen these first anyway.
             whole = self.rank(scene, d, conflicts)
             if np.array_equal(whole.order[:count], ranking.order[:count]):
-                ranking = replace(whole, about=ranking.about)
+                ranking = replace(whole, about=ranking.about, notes=ranking.notes)
         explained = explained_variance(scene.covariance, ranking.order)
         return Selection(ranking, count, explained, largest_correlation(scene.covariance, ranking.order))
 

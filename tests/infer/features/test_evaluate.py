@@ -92,6 +92,13 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)
 
 
+def test_notes_of_a_ranking_name_the_table(labelled, monkeypatch):
+    path, X, _ = labelled
+    ranker = FeatureRanker("variance")
+    monkeypatch.setattr(ranker, "rank", lambda scene, *rest: Ranking(np.arange(8), X[0], {}, ["told"]))
+    assert "t: told" in evaluate_tables({"t": path}, [ranker], [3], repeats=1).notes
+
+
 def test_all_tables_are_checked_before_any_is_clustered(labelled, rankers, tmp_path, monkeypatch):
     path, X, _ = labelled
     np.save(tmp_path / "x.npy", X)

@@ -557,6 +557,12 @@ def test_only_what_compares_bands_in_units_of_noise_says_so(counts, model):
     assert any("in units of their noise" in note for note in notes) == (model == "spca-net")
 
 
+def test_a_graph_without_its_parts_is_told():
+    data = np.repeat(np.random.default_rng(0).random((20, 6)), 8, axis=0)
+    note = "sogfs stopped after 30 rounds at 20 instead of 3 parts"
+    assert any(note in told for told in rsunfold.select_features(data, k=2, model="sogfs:clusters=3").summary["notes"])
+
+
 def test_several_nodata_values_are_refused_before_anything_is_ranked(counts):
     reader = ArrayReader(counts)
     reader.meta = replace(reader.meta, nodata=(-1.0, *(-99.0,) * (BANDS - 1)))
