@@ -80,8 +80,19 @@ def _same_content(told: Mapping[str, Any], source: str) -> bool | None:
 
 
 def _says_all(told: Mapping[str, Any], source: str) -> bool:
-    """Whether the same content is the same image wherever it lies: it was read to its end, and has no other images."""
-    return not (str(told.get("input_digest")).startswith(SAMPLED) or of_gdal(source))
+    """Whether the same content is the same image wherever it lies: it was read to its end, has no other images, and no
+    file beside it says where on Earth it lies."""
+    return not (str(told.get("input_digest")).startswith(SAMPLED) or of_gdal(source) or _placed_from_beside(source))
+
+
+def _placed_from_beside(source: str) -> bool:
+    """Whether there is a world file or what GDAL keeps beside an image."""
+    path = Path(source)
+    kind = path.suffix.lstrip(".")
+    worlds = {"wld", f"{kind}w", f"{kind[:1]}{kind[-1:]}w"}
+    return any(
+        beside.exists() for beside in (*(path.with_suffix(f".{end}") for end in worlds), Path(f"{source}.aux.xml"))
+    )
 
 
 def _the_place(told: str, source: str) -> bool:

@@ -20,6 +20,7 @@ KEYS = (
 """Tags that say when, in small letters and without what GDAL sets before the attributes of a NetCDF file, the surest
 first: the last two may be when a file was changed, but many cameras write no other."""
 _GLOBAL = "nc_global#"
+_ZONE = re.compile(r"[+-]\d\d:\d\d")
 _EXIF = re.compile(r"(\d{4}):(\d\d):(\d\d)(?: (\d\d:\d\d:\d\d))?")
 
 
@@ -34,7 +35,8 @@ def acquired_of(tags: Mapping[str, str]) -> str:
     if exif := _EXIF.fullmatch(text):
         text = "-".join(exif.groups()[:3]) + (f"T{exif[4]}" if exif[4] else "")
         if said == "exif_datetimeoriginal" and exif[4]:
-            text += known.get("exif_offsettimeoriginal", "")
+            zone = _ZONE.fullmatch(known.get("exif_offsettimeoriginal", ""))  # blanks where the camera does not know
+            text += zone[0] if zone else ""
     with suppress(ValueError):
         return date.fromisoformat(text).isoformat()
     with suppress(ValueError):

@@ -114,6 +114,20 @@ def test_the_same_image_elsewhere_is_done_where_it_was_read_whole(tmp_path, monk
         assert is_done(tmp_path, {"summary": "a_summary.json"}, str(source), ABOUT)
 
 
+@pytest.mark.parametrize("beside", ["cam.wld", "cam.pgw", "cam.pngw", "cam.png.aux.xml"])
+def test_the_same_pixels_in_another_place_on_earth_are_not_done(tmp_path, beside):
+    """Their files are equal; what says where they lie stands beside them."""
+    for day in ("d1", "d2"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "cam.png").write_bytes(bytes(range(100)))
+    one, other = (str(tmp_path / day / "cam.png") for day in ("d1", "d2"))
+    (tmp_path / "cam_summary.json").write_text(json.dumps({"model": "mpcm", **made_of(one)}))
+    assert is_done(tmp_path, {"summary": "cam_summary.json"}, other, ABOUT)
+    (tmp_path / "d2" / beside).touch()
+    with pytest.raises(OutputError, match=r"was made from .*d1/cam\.png, not from .*d2/cam\.png"):
+        is_done(tmp_path, {"summary": "cam_summary.json"}, other, ABOUT)
+
+
 def test_the_digest_of_an_input(tmp_path, monkeypatch):
     """Of all its files, whichever is named; of long ones the size, the ends and what lies evenly between."""
     image, header = tmp_path / "a.img", tmp_path / "a.hdr"

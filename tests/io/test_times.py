@@ -22,6 +22,11 @@ from rsunfold.io.times import acquired_of, as_tiff_time
             "2022-07-24T10:20:30+02:00",
             "2022:07:24 10:20:30",
         ),
+        (
+            {"EXIF_DateTimeOriginal": "2022:07:24 10:20:30", "EXIF_OffsetTimeOriginal": "   :  "},
+            "2022-07-24T10:20:30",
+            "2022:07:24 10:20:30",
+        ),
         ({"EXIF_DateTimeOriginal": "0000:00:00 00:00:00", "TIFFTAG_DATETIME": "    :  :     :  :  "}, "", None),
         ({"time": "2022-07-24"}, "", None),
     ],

@@ -175,6 +175,9 @@ class GrayImage(Source):
     def _choose(self, band: int | None, bands: int) -> tuple[str, list[int]]:
         self.reader.refuse_complex()
         if band is not None:
+            if bands < band <= len(self.reader.pages):
+                pages = f"{len(self.reader.pages)} pages, but page 1 has {bands} band(s)"
+                raise UsageError(f"{self.reader.path} has {pages}: --var {band} reads page {band}.")
             if not 1 <= band <= bands:
                 raise UsageError(f"{self.reader.path} has {bands} band(s), so --band must be 1 to {bands}, not {band}.")
             return f"band {band} of {bands}", [band - 1]

@@ -8,6 +8,7 @@ from PIL import Image
 
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.frames import Frame, Frames
+from rsunfold.infer.infrared.gray import GrayImage, Reading
 from rsunfold.io import open_cube
 
 
@@ -38,6 +39,8 @@ def test_pages_are_frames(tmp_path, stack):
             assert frame.band is None
             np.testing.assert_array_equal(reader.read().data[0], data)
     assert list(Frames.parse("all").of({"a": str(tmp_path / "a.tif")}, "2")) == ["a_b1"]
+    with pytest.raises(UsageError, match=r"has 11 pages, but page 1 has 1 band\(s\): --var 3 reads page 3"):
+        GrayImage(str(tmp_path / "a.tif"), Reading(band=3))
 
 
 def test_a_file_that_cannot_be_read_waits_for_its_turn(tmp_path):
