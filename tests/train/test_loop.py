@@ -949,6 +949,8 @@ def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, ti
 
 @pytest.mark.parametrize("step", [3, 6])
 def test_a_signal_in_a_step_before_a_validation_does_not_lose_it(step, data, tmp_path):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     made = trainer(tiny_recipe(6, 3), data, tmp_path)
     one = made._one
 

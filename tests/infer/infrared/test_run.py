@@ -30,6 +30,7 @@ from rsunfold.infer.tiles import Plan, plan
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.vector import COLUMNS
+from rsunfold.report import drawing
 from rsunfold.rule import Rule, log_odds
 from rsunfold.simulate.infrared import infrared_scene
 
@@ -281,11 +282,11 @@ def test_any_size_in_memory_and_by_tiles(rows, cols, tile, tiny, detector):
 def test_pictures_of_a_series_have_its_scale_where_one_is_given(scale, same, tmp_path, tiny, detector, monkeypatch):
     ends = []
 
-    def keep(figure: Figure, path: Path, **options) -> None:
+    def keep(figure: Figure, path: Path) -> None:
         ends.append(figure.axes[0].images[0].get_clim())
         path.touch()
 
-    monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.setattr(drawing, "render", keep)
     gray = np.round(1000 + 1000 * tiny.gray).astype(np.uint16)
     for name, frame in (("a", gray), ("b", gray + np.linspace(0, 900, gray.shape[1], dtype=np.uint16))):
         source = write(tmp_path / f"{name}.tif", frame)
