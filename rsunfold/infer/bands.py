@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from rsunfold.errors import InputError, UsageError
 
+MOST_WAYS = 3
+"""Ways out that a message shows."""
+
 
 @dataclass(frozen=True)
 class Bands:
@@ -67,23 +70,25 @@ def dropped(bands: Sequence[str], path: str, count: int, names: Sequence[str]) -
     """Reason by zero-based band for those that are to take no part: numbers from 1, ranges or names, such as ``220``,
     ``104-108`` or ``B10``.
 
-    path, count, names : of the image and its bands. Raises UsageError for a band that is not there, or is not the only
-    one that is meant.
+    path, count, names : of the image and its bands; names may be numbers or ranges themselves. Raises UsageError for a
+    band that is not there, or is not the only one that is meant.
     """
     found: dict[int, str] = {}
     for word in bands:
         called = [i for i, name in enumerate(names) if name == word]
         ends = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
-        numbers = range(0) if ends is None else range(int(ends[1]) - 1, int(ends[2] or ends[1]))
-        if len(called) > 1 or (called and numbers and numbers != range(called[0], called[0] + 1)):
-            raise UsageError(
-                f"--drop-bands {word} may mean several bands of {path}; give their numbers or other names."
-            )
-        if not called and not numbers:
+        asked = range(0) if ends is None else range(int(ends[1]) - 1, int(ends[2] or ends[1]))
+        numbers = asked if asked and 0 <= asked[0] <= asked[-1] < count else range(0)
+        if len(called) > 1 or (called and numbers and called != [*numbers]):
+            meant = [band + 1 for band in sorted({*called, *numbers})]
+            ways = " or ".join(f"{n}-{n} for band number {n}" for n in meant[:MOST_WAYS])
+            more = " and so on" if len(meant) > MOST_WAYS else ""
+            raise UsageError(f"--drop-bands {word} may mean several bands of {path}; write {ways}{more}.")
+        if not called and not asked:
             raise UsageError(
                 f"{path} has no band {word!r}; --drop-bands takes numbers from 1, ranges such as 104-108, and names."
             )
-        if not called and not 0 <= numbers[0] <= numbers[-1] < count:
+        if not called and not numbers:
             raise UsageError(f"--drop-bands {word} is not within the {count} bands of {path}, counted from 1.")
         found |= dict.fromkeys(called or numbers, "among the bands to drop")
     return found
