@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rsunfold.arguments import Numbers, checked
+from rsunfold.arguments import Numbers, SomeNumbers, checked
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
 
@@ -115,7 +115,7 @@ def denoise_hsi(
     *,
     model: str | None = None,
     weights: str | os.PathLike[str] | None = None,
-    sigma: float | Numbers | str | os.PathLike[str] | None = None,
+    sigma: float | SomeNumbers | str | os.PathLike[str] | None = None,
     adapt: bool = False,
     var: str | None = None,
     drop_bands: Sequence[int | str] = (),
@@ -129,9 +129,9 @@ def denoise_hsi(
     image : path of a file (anything that ``rsunfold info`` reads) or an array (band, row, col), any real dtype. Not
         finite values, masked ones (``numpy.ma``), and in arrays those equal to ``nodata``, are missing and stay so; a
         pixel that lacks more than half of the bands is invalid and passed through.
-    sigma : standard deviation of the noise in physical units, after the file's scale: one number, one for each band, or
-        the path of the summary of an earlier result, whose noise is used again, for images of one sensor; None
-        estimates it for each band.
+    sigma : standard deviation of the noise in physical units, after the file's scale: one number, one for each band
+        (NaN, None or 0 for bands that take no part), or the path of the summary of an earlier result, whose noise is
+        used again, for images of one sensor; None estimates it for each band.
     drop_bands : bands that take no part and are passed through: numbers from 1, ranges such as "104-108", or names.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
     adapt : adapt the network to the image first, which takes minutes; see

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = Sequence[float] | NDArray[Any]
+    SomeNumbers = Sequence[float | None] | NDArray[Any]
 else:
     Numbers = Sequence[float]
-"""Several numbers. For type checkers an array is no sequence; for :func:`checked` it is."""
+    SomeNumbers = Sequence[float | None]
+"""Several numbers, None in place of some. For type checkers an array is no sequence; for :func:`checked` it is."""
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FLAG = re.compile(r"(?<![\w/.-])-(?:-|(?=k\b))([a-z][a-z-]*[a-z]|k\b)(?!\w|[/.-]\w)")

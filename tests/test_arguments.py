@@ -39,7 +39,7 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (
             rsunfold.denoise_hsi,
             {"sigma": np.ones((3, 1))},
-            "sigma must be a number or a sequence of a number or text",
+            "sigma must be a number or a sequence of a number or None or text",
         ),
         (rsunfold.denoise_hsi, {"sigma": np.ones(4)}, "^sigma has 4 numbers, but array has 3 bands; give one for each"),
         (rsunfold.detect_anomaly, {"drop_bands": [2, 4]}, "^drop_bands 4 is not within the 3 bands of array"),

@@ -35,10 +35,11 @@ class Bands:
         return len(self.wavelengths) > 0 and all(0 < w < np.inf for w in self.wavelengths)
 
     def within(self, others: Bands) -> list[int | None]:
-        """The place of each band among the numbers of ``others``; None where it is not there.
+        """The place of each band among the numbers of ``others``, each place once; None where it is not there.
 
         Where both have wavelengths, that is the nearest within half of the usual distance of two of the ``others``, or
-        of the bands so near the one of the same number; else the one of the same number.
+        of the bands so near the one of the same number; what several bands come to is the place of the nearest of them
+        alone. Else it is the one of the same number.
 
         Raises InputError where bands are told by their numbers and the images have not as many.
         """
@@ -57,12 +58,17 @@ class Bands:
         there = np.asarray(others.wavelengths, float)
         reach = half_spacing(there)
         numbers = np.asarray(others.numbers)
-        found: list[int | None] = []
-        for number, wavelength in zip(self.numbers, self.wavelengths, strict=True):
+        near: list[tuple[bool, float, int, int]] = []
+        for i, (number, wavelength) in enumerate(zip(self.numbers, self.wavelengths, strict=True)):
             off = np.abs(there - wavelength)
             same = np.flatnonzero((numbers == number) & (off <= reach) & (self.count == others.count))
             k = int(same[0]) if len(same) else int(off.argmin())
-            found.append(k if off[k] <= reach else None)
+            if off[k] <= reach:
+                near.append((not len(same), float(off[k]), i, k))
+        found: list[int | None] = [None] * len(self.numbers)
+        for _, _, i, k in sorted(near):
+            if k not in found:
+                found[i] = k
         return found
 
 

@@ -58,6 +58,12 @@ def test_bands_are_found_by_wavelength():
     assert within(twice, twice) == [0, 1, 2, 3]
 
 
+def test_a_place_is_that_of_the_nearest_band_alone():
+    waves = (400.0, 410.0, 420.0, 430.0)
+    assert within((413.0, 411.0, 408.0), waves) == [None, 1, None]
+    assert within((411.0, 414.0), waves) == [None, 1]  # the number decides
+
+
 def test_without_wavelengths_bands_are_found_by_number():
     first = Bands("a", 6, (4, 1), (500.0, 410.0))
     for waves in ((), (0.0,) * 6):

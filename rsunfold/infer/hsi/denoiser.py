@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from rsunfold.arguments import Numbers
+from rsunfold.arguments import SomeNumbers
 from rsunfold.contracts import DenoisingMethod
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError
@@ -84,7 +84,7 @@ class Denoiser(Budgeted):
         model: str | None = None,
         *,
         weights: str | None = None,
-        sigma: float | Numbers | str | os.PathLike[str] | None = None,
+        sigma: float | SomeNumbers | str | os.PathLike[str] | None = None,
         adapt: bool = False,
         device: str = "auto",
         memory: str | int | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.arguments import Numbers
+from rsunfold.arguments import SomeNumbers
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.bands import Bands
 from rsunfold.infer.results import told_by
@@ -22,7 +22,10 @@ from rsunfold.infer.spectral import SpectralImage
 class GivenNoise:
     """Standard deviations of the noise in physical units, after the scale of the images.
 
-    numbers : one for all bands, or one for each of ``bands``. summary : the file that they are from, if they are.
+    numbers : one for all bands, or one for each of ``bands``, NaN where it is not known. summary : the file that they
+    are from, if they are.
+
+    Raises UsageError for a number below 0, or where none is above 0.
     """
 
     numbers: tuple[float, ...]
@@ -30,9 +33,9 @@ class GivenNoise:
     summary: Path | None = None
 
     def __post_init__(self) -> None:
-        for number in self.numbers:
-            if not 0 < number < np.inf:
-                raise UsageError(f"--sigma must be above 0, not {number:g}.")
+        below = [number for number in self.numbers if number < 0]
+        for number in below or ([] if any(map(_is_known, self.numbers)) else self.numbers):
+            raise UsageError(f"--sigma must be above 0, not {number:g}.")
 
     def __str__(self) -> str:
         """What messages call it."""
@@ -50,11 +53,14 @@ class GivenNoise:
         """For the summary: one number, or one by band, None where it is not known."""
         if self.bands is None:
             return self.numbers[0]
-        known = dict(zip(self.bands.numbers, self.numbers, strict=True))
+        known = {b: s for b, s in zip(self.bands.numbers, self.numbers, strict=True) if _is_known(s)}
         return [known.get(number) for number in range(self.bands.count)]
 
     def of(self, image: SpectralImage) -> NDArray[np.float64]:
-        """(bands of ``image`` that take part,). Raises UsageError or InputError where it is not known of all."""
+        """(bands of ``image`` that take part,). Raises UsageError or InputError where it is not known of all of these.
+
+        Each is that of the same band, see :meth:`rsunfold.infer.bands.Bands.within`.
+        """
         if self.bands is None:
             return np.full(len(image.bands), self.numbers[0])
         if self.summary is None and self.bands.count != image.count:
@@ -62,37 +68,59 @@ class GivenNoise:
                 f"--sigma has {self.bands.count} numbers, but {image.path} has {image.count} bands; give one for each."
             )
         waves = image.meta.wavelengths
-        wanted = Bands(image.path, image.count, image.bands, [waves[b] for b in image.bands] if waves else ())
-        places = wanted.within(self.bands)
-        for band, place in zip(image.bands, places, strict=True):
-            if place is None:
-                at = f" ({waves[band]:g} nm)" if waves else ""
-                raise InputError(
-                    f"{self} tells no noise of band {band + 1}{at} of {image.path}; use one with the same bands."
-                )
-        return np.array([self.numbers[place] for place in places if place is not None])
+        every = _bands(image.path, image.count, image.bands, dict(enumerate(waves)))
+        places = dict(zip(every.numbers, every.within(self.bands), strict=True))
+        found = [np.nan if (place := places[band]) is None else self.numbers[place] for band in image.bands]
+        for band in (b for b, number in zip(image.bands, found, strict=True) if not _is_known(number)):
+            at = f" ({waves[band]:g} nm)" if waves else ""
+            told = f"{self} tells no noise of band {band + 1}{at} of {image.path}"
+            if self.summary is None:
+                raise UsageError(f"{told}; give a number above 0 for each band that takes part.")
+            raise InputError(f"{told}; use one with the same bands.")
+        return np.array(found)
 
 
-def given_noise(sigma: float | Numbers | str | os.PathLike[str]) -> GivenNoise:
-    """One number, one for each band of the images, or the summary (``..._summary.json``) of an earlier result.
+def _is_known(number: float) -> bool:
+    return 0 < number < np.inf
 
-    Raises UsageError for numbers that are not above 0, InputError for a file that is no such summary.
+
+def given_noise(sigma: float | SomeNumbers | str | os.PathLike[str]) -> GivenNoise:
+    """One number, one for each band of the images (NaN, None or 0 for bands that take no part), or the summary
+    (``..._summary.json``) of an earlier result.
+
+    Raises UsageError as :class:`GivenNoise`, InputError for a file that is no such summary, or not a whole one.
     """
     if isinstance(sigma, str | os.PathLike):
         return _of_summary(Path(sigma))
     if isinstance(sigma, Sequence | np.ndarray):
-        numbers = tuple(float(number) for number in sigma)
+        numbers = tuple(np.nan if number is None else float(number) for number in sigma)
         return GivenNoise(numbers, Bands("", len(numbers), range(len(numbers))))
     return GivenNoise((float(sigma),))
 
 
 def _of_summary(path: Path) -> GivenNoise:
-    told = told_by(path)
-    rows: list[dict[str, Any]] = told.get("per_band", []) if told.get("task") == "denoise-hsi" else []
-    known = [row for row in rows if row.get("noise_sigma")]
-    if not known:
+    try:
+        return _told(path, told_by(path))
+    except (KeyError, TypeError, ValueError, IndexError):
         what = "is no summary of denoise-hsi that tells the noise of bands" if path.exists() else "does not exist"
-        raise InputError(f"--sigma takes a number, or the ..._summary.json of an earlier result, but {path} {what}.")
-    waves = [row["wavelength_nm"] for row in known]
-    bands = Bands(str(path), told["bands"], [row["band"] - 1 for row in known], () if None in waves else waves)
-    return GivenNoise(tuple(row["noise_sigma"] for row in known), bands, path)
+        raise InputError(
+            f"--sigma takes a number, or the ..._summary.json of an earlier result, but {path} {what}."
+        ) from None
+
+
+def _told(path: Path, told: Mapping[str, Any]) -> GivenNoise:
+    known = {row["band"] - 1: float(row["noise_sigma"]) for row in told["per_band"] if row["noise_sigma"]}
+    if told["task"] != "denoise-hsi" or not known:
+        raise ValueError(path)
+    if "wavelengths_nm" in told:
+        waves = dict(enumerate(told["wavelengths_nm"] or ()))
+    else:  # of versions that told those of denoised bands alone
+        waves = {row["band"] - 1: row["wavelength_nm"] for row in told["per_band"]}
+    bands = _bands(str(path), int(told["bands"]), known, waves)
+    return GivenNoise(tuple(known.get(number, np.nan) for number in bands.numbers), bands, path)
+
+
+def _bands(path: str, count: int, needed: Collection[int], waves: Mapping[int, float | None]) -> Bands:
+    """The bands ``needed`` of an image, and those that have a wavelength, so that none is taken for another."""
+    numbers = sorted({*needed, *(band for band, wavelength in waves.items() if wavelength)})
+    return Bands(path, count, numbers, [float(waves.get(number) or 0) for number in numbers])

@@ -385,6 +385,7 @@ def _summary(
         "noise": denoiser.sigma.how if denoiser.sigma is not None else _how(image, denoiser, subspace),
         "dtype": passage.dtype.name,
         "units": _one(meta.units),
+        "wavelengths_nm": list(meta.wavelengths) or None,
         "bands_denoised": [b + 1 for b in s.bands],
         "bands_passed_through": {str(b + 1): why for b, why in s.passed.items()},
         "adapted": None if passage.denoised.adaptation is None else passage.denoised.adaptation.summary(),

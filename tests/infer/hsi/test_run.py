@@ -491,6 +491,21 @@ def test_a_sigma_for_each_band(given, noisy, make):
         denoised(noisy, make(sigma=given(each * 5000)))
 
 
+@pytest.mark.parametrize("unknown", [np.nan, None, 0])
+def test_only_bands_that_take_part_need_a_number(unknown, noisy, make):
+    each = [SIGMA] * 16
+    each[4] = unknown
+    dropped = Options(drop_bands=("5",))
+    found = denoise_array(ArrayReader(noisy), make(sigma=each), dropped).summary["asked"]["sigma"]
+    assert found == [*each[:4], None, *each[5:]]
+    assert denoise_array(ArrayReader(noisy), make(sigma=found), dropped).summary["asked"]["sigma"] == found
+    with pytest.raises(UsageError, match="--sigma tells no noise of band 5 of array; give a number above 0 for each"):
+        denoised(noisy, make(sigma=each))
+    for numbers in ([-1, *each[1:]], [unknown] * 16):
+        with pytest.raises(UsageError, match=r"--sigma must be above 0, not (-1|0|nan)"):
+            make(sigma=numbers)
+
+
 def test_numbers_of_single_bands_far_from_the_estimate_are_noted(noisy, make):
     each = np.full(16, SIGMA)
     each[[2, 9]] = SIGMA / 30, SIGMA / 8
@@ -532,11 +547,49 @@ def test_the_noise_of_an_earlier_result_is_used_again(noisy, make, tmp_path):
         denoise_file(plain, tmp_path / "x.tif", make(sigma=summary), Options())
 
 
-def test_a_file_that_tells_no_noise(make, tmp_path):
-    (tmp_path / "a.json").write_text('{"task": "detect-anomaly", "per_band": []}', encoding="utf-8")
-    for name, words in (("a.json", "is no summary of denoise-hsi that tells"), ("b.json", "does not exist")):
-        with pytest.raises(InputError, match=f"--sigma takes a number, or the ..._summary.json .*{name} {words}"):
-            make(sigma=tmp_path / name)
+@pytest.mark.parametrize("told", [True, False])
+def test_no_band_is_given_the_noise_of_its_neighbour(told, noisy, make, tmp_path):
+    """One was left out of the earlier image, whose summary may tell the wavelengths of the denoised bands alone."""
+    waves = (*PIECES["wavelengths"][:4], PIECES["wavelengths"][5] - 3, *PIECES["wavelengths"][5:])
+
+    def written(name, left_out):
+        meta = Meta(wavelengths=waves, bad_bands=tuple(i == left_out for i in range(16)))
+        with RasterWriter(tmp_path / name, bands=16, rows=24, cols=20, dtype=np.float32, meta=meta) as raster:
+            raster.write(noisy)
+        return str(tmp_path / name)
+
+    first = written("first.tif", 4)
+    summary = denoise_file(first, tmp_path / "out.tif", make(), Options()).files["summary"]
+    if not told:
+        summary.write_text(summary.read_text().replace('"wavelengths_nm"', '"unknown"'), encoding="utf-8")
+    model = make(sigma=summary)
+    assert len(denoise_array(first, model, Options()).summary["bands_denoised"]) == 15
+    for name, left_out in (("second.tif", None), ("third.tif", 5)):
+        with pytest.raises(InputError, match=rf"tells no noise of band 5 \({waves[4]:g} nm\) of .*{name}; use one"):
+            denoise_array(written(name, left_out), model, Options())
+
+
+NO_SUMMARY = "is no summary of denoise-hsi that tells the noise of bands"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "does not exist"),
+        ('{"task": "detect-anomaly", "per_band": []}', NO_SUMMARY),
+        ('{"task": "denoise-hsi"}', NO_SUMMARY),
+        ('{"task": "denoise-hsi", "bands": 1, "per_band": [3]}', NO_SUMMARY),
+        ('{"task": "denoise-hsi", "bands": 1, "per_band": [{"noise_sigma": 1}]}', NO_SUMMARY),
+        ('{"task": "denoise-hsi", "bands": 1, "per_band": [{"band": 1, "noise_sigma": -1}]}', NO_SUMMARY),
+        ('{"task": "denoise-hsi", "bands": null, "per_band": [{"band": 1, "noise_sigma": 1}]}', NO_SUMMARY),
+    ],
+)
+def test_a_file_that_tells_no_noise(text, words, make, tmp_path):
+    path = tmp_path / "a.json"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=f"--sigma takes a number, or the ..._summary.json .*a.json {words}"):
+        make(sigma=path)
 
 
 @pytest.mark.parametrize(("bands", "sigma", "told"), [(8, None, True), (8, SIGMA, False), (16, None, False)])
