@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,42 +17,42 @@ from rsunfold.infer.results import told_by
 class EarlierChoice:
     """What the report (``..._ranking.json``) of an earlier selection says was chosen.
 
-    bands : those chosen, best first, or features. names : of these, or empty. told : the report.
+    bands : those chosen, best first, or features. names : of these, or empty. model : what made the choice, arguments
+    of :class:`rsunfold.infer.features.select.FeatureRanker`. origin : for the summary, where the choice came from.
     """
 
     bands: Bands
     names: tuple[str, ...]
-    told: dict[str, Any] = field(repr=False)
+    model: dict[str, Any]
+    origin: dict[str, Any]
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> EarlierChoice:
-        """Raises InputError for a file that is no such report."""
-        told = told_by(Path(path))
-        if told.get("task") != "select-features" or "ranking_indices_zero_based" not in told:
+        """Raises InputError for a file that is no such report, or not a whole one."""
+        try:
+            return cls._told(str(path), told_by(Path(path)))
+        except (KeyError, TypeError, ValueError, IndexError):
             what = "is none" if Path(path).exists() else "does not exist"
-            raise InputError(f"--like takes the ..._ranking.json of an earlier selection, but {path} {what}.")
-        chosen = told["selected_indices_zero_based"]
+            raise InputError(f"--like takes the ..._ranking.json of an earlier selection, but {path} {what}.") from None
+
+    @classmethod
+    def _told(cls, path: str, told: dict[str, Any]) -> EarlierChoice:
+        chosen = [int(i) for i in told["selected_indices_zero_based"]]
         order = [chosen.index(i) for i in told["ranking_indices_zero_based"][: len(chosen)]]
+        if told["task"] != "select-features" or not 0 < len(order) == len(chosen):
+            raise ValueError(path)
         waves, names = told["selected_wavelengths_nm"] or (), told["selected_names"] or ()
         noun = "band" if "bands" in told else "feature"
         numbers = [chosen[k] for k in order]
-        bands = Bands(str(path), told[f"{noun}s"], numbers, [waves[k] for k in order] if waves else (), noun)
-        return cls(bands, tuple(names[k] for k in order) if names else (), told)
-
-    @property
-    def model(self) -> dict[str, Any]:
-        """What made the choice: arguments of :class:`rsunfold.infer.features.select.FeatureRanker`."""
-        return {"model": self.told["model"], "options": self.told["options"], "seed": self.told["seed"]}
+        bands = Bands(path, int(told[f"{noun}s"]), numbers, [float(waves[k]) for k in order] if waves else (), noun)
+        model = {"model": str(told["model"]), "options": dict(told["options"]), "seed": int(told["seed"])}
+        origin = {"report": path, "input": told["input"]}
+        return cls(bands, tuple(str(names[k]) for k in order) if names else (), model, origin)
 
     @property
     def asked(self) -> list[float]:
         """For the summary: what decides which features are taken, wavelengths where there are some, else numbers."""
         return [*self.bands.wavelengths] if self.bands.in_nm else [n + 1 for n in self.bands.numbers]
-
-    @property
-    def origin(self) -> dict[str, Any]:
-        """For the summary: where the choice came from."""
-        return {"report": self.bands.path, "input": self.told["input"]}
 
     def within(self, source: FeatureSource) -> list[int]:
         """The same features of ``source``, zero-based, best first: bands as :meth:`Bands.within` finds them, columns

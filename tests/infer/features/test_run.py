@@ -163,6 +163,25 @@ def test_a_choice_that_an_image_cannot_follow(first, write, counts, ranker, tmp_
     assert same.indices == before.indices  # by number
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"task": "detect-anomaly"},
+        *({key: None} for key in ("bands", "selected_indices_zero_based", "model", "options", "seed")),
+        {"selected_indices_zero_based": []},
+        {"ranking_indices_zero_based": [29, 28]},
+        {"selected_wavelengths_nm": [400]},
+        {"selected_names": 3},
+    ],
+)
+def test_an_incomplete_report_is_none(damage, first, tmp_path):
+    told = json.loads(first[1].files["summary"].read_text()) | damage
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({key: value for key, value in told.items() if value is not None}))
+    with pytest.raises(InputError, match=r"--like takes the .*_ranking.json of an earlier selection, but .* is none"):
+        EarlierChoice.of(path)
+
+
 def test_columns_are_found_by_name_or_number(ranker, tmp_path):
     data = np.random.default_rng(0).random((40, 6)).round(3)
 
