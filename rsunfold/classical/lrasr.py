@@ -71,7 +71,7 @@ class LRASR:
     and 3.4). Primal residuals are |X - D Z - E| / |E| and |(Z - J, Z - W)| / |(J, W)|; dual ones the change of E by nu
     over |Y1|, and of (J, W) by mu over |(Y2, Y3)|. E is the score, and |X| may be a thousand times as large where
     little differs from the mean spectrum; |E| counts as 0.001 |X - mean| at least. It stops when none exceeds 0.002,
-    which with weights near the default ones left the objective and |E_j| within 1 % of those at the minimum; after 500
+    which with weights near the default ones left the objective within 1 % of its minimum; after 500
     iterations it stops with a note.
 
     beta and lam weigh terms of the first degree in Z against one in E, so their effect depends on the scale of X. Where

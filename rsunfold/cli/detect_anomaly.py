@@ -55,7 +55,10 @@ def detect_anomaly(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="Score above which a pixel is anomalous, the same for all images, instead of --pfa."),
+        typer.Option(
+            help="Score above which a pixel is anomalous, instead of --pfa; for series, with models whose scores of "
+            "several images are comparable, such as rx."
+        ),
     ] = None,
     priors: Priors = None,
     object_size: ObjectSize = None,

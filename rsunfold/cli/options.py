@@ -37,7 +37,7 @@ Bands = Annotated[
         metavar="N|all|RANGES",
         help="Band to use, counted from 1, if the image has several. Of a stack of frames, such as a video, 'all' or "
         "ranges such as 1-100,250 make every one of these bands, or of the pages of a TIFF, an image of its own with "
-        "results of its own: NAME_b007_..., or NAME_p007_... for a page.",
+        "results of its own: NAME_b007_..., or NAME_p007_... for a page. With --scale, their pictures are comparable.",
     ),
 ]
 Scale = Annotated[
@@ -46,7 +46,7 @@ Scale = Annotated[
         metavar="MIN,MAX",
         help="Physical values (after the file's scale and offset) mapped to gray 0 and 1; default: those of the "
         "weights if they were made for some, else 0,255 for 8-bit images and the 0.1 and 99.9 percentiles of the valid "
-        "pixels for others. Fix it for series of frames, whose pictures then have it, too.",
+        "pixels for others. Fix it for series of frames.",
     ),
 ]
 DropBands = Annotated[

@@ -14,7 +14,6 @@ import rasterio
 import rasterio.windows
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio._env import get_gdal_config
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
@@ -67,17 +66,6 @@ knows them by their content, so that any of them called ``.png`` would be follow
 _FILE_ELSEWHERE = re.compile(r"/vsi|(?!vrt:)[a-z\d+]+://", re.IGNORECASE)
 """How names begin of files in archives and on servers; what else is no file, such as ``HDF5:...``, names its driver."""
 T = TypeVar("T")
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """A cache of GDAL that holds blocks of ``size`` bytes, where it is smaller; it is as small again, and empty, in the
-    end."""
-    if int(get_gdal_config("GDAL_CACHEMAX")) >= size:
-        yield
-        return
-    with rasterio.Env(GDAL_CACHEMAX=size):
-        yield
 
 
 @contextmanager
@@ -481,14 +469,11 @@ class RasterReader(CubeReader):
         kind = ds.dtypes[indexes[0] - 1] if self._lut is not None else self.dtype
         data = np.empty((len(indexes), window.height, window.width), kind)
         apart = len(indexes) > 1 and ds.interleaving == Interleaving.pixel
-        height, width = self.block_shape if apart else ds.shape
-        # GDAL otherwise takes a raw line apart anew for each band
-        line = 2 * ds.count * width * data.itemsize if apart and height == 1 else 0
-        with room_for(line):
-            for edge in range(window.col // width * width, window.col + window.width, width):
-                first, last = max(edge, window.col), min(edge + width, window.col + window.width)
-                where = rasterio.windows.Window(first, window.row, last - first, window.height)
-                data[:, :, first - window.col : last - window.col] = ds.read(indexes, window=where, out_dtype=kind)
+        width = self.block_shape[1] if apart else ds.width
+        for edge in range(window.col // width * width, window.col + window.width, width):
+            first, last = max(edge, window.col), min(edge + width, window.col + window.width)
+            where = rasterio.windows.Window(first, window.row, last - first, window.height)
+            data[:, :, first - window.col : last - window.col] = ds.read(indexes, window=where, out_dtype=kind)
         return data
 
     def _masked(self, indexes: list[int]) -> list[int]:

@@ -86,13 +86,13 @@ def test_a_stack_of_frames(call, fails, network, write_image, tmp_path):
     words = (*network, "--scale", "0,1", "--no-quicklook")
     result = call("detect-ir", stack, "-o", out, *words, "--band", "all")
     kinds = [kind for kind in KINDS if "quicklook" not in kind]
-    assert names(out) == outputs("v_b1", "v_b2", "v_b3", kinds=kinds)
+    assert names(out) == outputs("v_b001", "v_b002", "v_b003", kinds=kinds)
     assert f"{stack}, band 2 of 3: " in result.stderr and "in 3 of 3 images" in result.stdout
     call("detect-ir", second, "-o", alone, *words)
-    with rasterio.open(out / "v_b2_score.tif") as one, rasterio.open(alone / "second_score.tif") as other:
+    with rasterio.open(out / "v_b002_score.tif") as one, rasterio.open(alone / "second_score.tif") as other:
         np.testing.assert_array_equal(one.read(), other.read())
-    with (out / "v_b2_targets.csv").open(newline="") as file:
-        assert {line["image"] for line in csv.DictReader(file)} == {"v_b2"}
+    with (out / "v_b002_targets.csv").open(newline="") as file:
+        assert {line["image"] for line in csv.DictReader(file)} == {"v_b002"}
     again = call("detect-ir", stack, "-o", out, *words, "--band", "2,3", "--skip-existing")
     assert "0 targets in 0 of 2 images" in again.stdout
     fails(2, "detect-ir", stack, "-o", out, *words, "--band", "4-", "--overwrite")

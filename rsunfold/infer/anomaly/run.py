@@ -252,6 +252,16 @@ def _decimated(mask: NDArray[np.bool_], step: int) -> NDArray[np.bool_]:
     return np.asarray(blocks.any(axis=(1, 3)))
 
 
+def _on_threshold(threshold: float, scored: Scored) -> list[str]:
+    """Sentences on a threshold that is given and is none of this image or this kind of scores."""
+    most, found = float(np.nanmax(scored.score)), []
+    if most <= threshold:
+        found.append(f"--threshold {threshold:g} is not exceeded: the largest score is {most:.4g}")
+    if scored.windowed:
+        found.append("with --window, scores are multiples of each window's median, and so is --threshold")
+    return found
+
+
 def _summary(
     image: SpectralImage,
     detector: AnomalyDetector,
@@ -272,6 +282,8 @@ def _summary(
             "to compare them with"
         )
     notes += scored.notes
+    if options.threshold is not None:
+        notes += _on_threshold(options.threshold, scored)
     plan = scored.plan
     apart = f"windows of {plan.tile} pixels, each with its own background model"
     return {

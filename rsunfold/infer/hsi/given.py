@@ -17,6 +17,9 @@ from rsunfold.infer.bands import Bands
 from rsunfold.infer.results import told_by
 from rsunfold.infer.spectral import SpectralImage
 
+NAMED = 5
+"""Bands that a message names, of all that it is about."""
+
 
 @dataclass(frozen=True)
 class GivenNoise:
@@ -71,13 +74,20 @@ class GivenNoise:
         every = _bands(image.path, image.count, image.bands, dict(enumerate(waves)))
         places = dict(zip(every.numbers, every.within(self.bands), strict=True))
         found = [np.nan if (place := places[band]) is None else self.numbers[place] for band in image.bands]
-        for band in (b for b, number in zip(image.bands, found, strict=True) if not _is_known(number)):
-            at = f" ({waves[band]:g} nm)" if waves else ""
-            told = f"{self} tells no noise of band {band + 1}{at} of {image.path}"
-            if self.summary is None:
-                raise UsageError(f"{told}; give a number above 0 for each band that takes part.")
-            raise InputError(f"{told}; use one with the same bands.")
-        return np.array(found)
+        missing = [band for band, number in zip(image.bands, found, strict=True) if not _is_known(number)]
+        if not missing:
+            return np.array(found)
+        names = [f"{band + 1} ({waves[band]:g} nm)" if waves else str(band + 1) for band in missing]
+        shown = ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+        told = f"{self} tells no noise of band{'s' * (len(names) > 1)} {shown} of {image.path}"
+        if self.summary is None:
+            raise UsageError(f"{told}; give a number above 0 for each band that takes part.")
+        left_out = (
+            ""
+            if len(missing) == len(image.bands)
+            else (f", or leave out what took no part there: --drop-bands {','.join(str(band + 1) for band in missing)}")
+        )
+        raise InputError(f"{told}; use one with the same bands{left_out}.")
 
 
 def _is_known(number: float) -> bool:

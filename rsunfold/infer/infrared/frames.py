@@ -70,5 +70,5 @@ class Frames:
         for number in numbers:
             if number > count:
                 raise UsageError(f"{source} has {count} {what}(s), so --band must be 1 to {count}, not {number}.")
-            name = f"{stem}_{what[0]}{number:0{len(str(count))}}"
+            name = f"{stem}_{what[0]}{number:03}"  # as wide in a stack that has grown
             yield name, Frame(pages[number - 1]) if pages else Frame(source, number)

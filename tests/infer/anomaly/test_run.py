@@ -236,6 +236,15 @@ def test_percentile_and_pfa(scene, make):
         Options(min_area=0)
 
 
+def test_a_given_threshold_that_is_none_of_the_scores_is_told(scene, make):
+    most = detected(scene.cube, make("rx")).score.max()
+    for threshold, told in ((most * 1.01, True), (most * 0.99, False)):
+        notes = detected(scene.cube, make("rx"), threshold=threshold).summary["notes"]
+        assert any("is not exceeded: the largest score is" in note for note in notes) == told
+    notes = detected(scene.cube, make("rx", window=20), threshold=2).summary["notes"]
+    assert any("multiples of each window's median" in note for note in notes)
+
+
 @pytest.mark.parametrize("model", ["rx", "lrr-net-plus"])
 def test_the_mask_of_the_default_threshold_holds_the_objects(model, scene, make):
     found = detected(scene.cube, make(model))
