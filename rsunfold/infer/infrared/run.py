@@ -289,11 +289,9 @@ def _write_reports(
     about: dict[str, Any] = {
         k: summary[k] for k in ("input", "model", "weights", *passage.rule.as_dict()) if k in summary
     }
-    write_geojson(
-        paths["targets_geojson"],
-        targets, image.meta, image=called, rows=image.rows, cols=image.cols, properties=about,
-    )  # fmt: skip
-    write_csv(paths["targets_csv"], targets, image.meta, image=called)
+    meta, (rows, cols) = image.meta, (image.rows, image.cols)
+    write_geojson(paths["targets_geojson"], targets, meta, image=called, rows=rows, cols=cols, properties=about)
+    write_csv(paths["targets_csv"], targets, meta, image=called)
     if options.picture:
         gray, score, mask = passage.picture()
         quicklook(
