@@ -10,6 +10,7 @@ from typing import Any
 
 from rsunfold.errors import OutputError
 from rsunfold.infer.results import SAMPLED, input_bytes, input_digest, told_by
+from rsunfold.io.folders import BESIDE
 from rsunfold.io.names import of_gdal
 from rsunfold.registry import get_model
 
@@ -86,13 +87,8 @@ def _says_all(told: Mapping[str, Any], source: str) -> bool:
 
 
 def _placed_from_beside(source: str) -> bool:
-    """Whether there is a world file or what GDAL keeps beside an image."""
-    path = Path(source)
-    kind = path.suffix.lstrip(".")
-    worlds = {"wld", f"{kind}w", f"{kind[:1]}{kind[-1:]}w"}
-    return any(
-        beside.exists() for beside in (*(path.with_suffix(f".{end}") for end in worlds), Path(f"{source}.aux.xml"))
-    )
+    """Whether there is what a GIS or GDAL keeps beside an image."""
+    return any(beside.exists() for beside in (*map(Path(source).with_suffix, BESIDE), Path(f"{source}.aux.xml")))
 
 
 def _the_place(told: str, source: str) -> bool:

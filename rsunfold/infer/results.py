@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -161,26 +162,34 @@ def input_digest(source: str) -> str | None:
     files = _on_disk_of(source)
     most = max(2, PIECES // max(1, len(files)))
     try:
-        found = sorted(_digest(path, most) for path in files)
-        sampled = any(path.stat().st_size > most * PIECE for path in files)
+        states = {path.absolute(): path.stat() for path in files}
+        found = sorted(
+            _digest(path, s.st_size, most, PIECE, (s.st_dev, s.st_ino, s.st_mtime_ns, s.st_ctime_ns))
+            for path, s in states.items()
+        )
     except OSError:
         return None
     if not found:
         return None
+    sampled = any(s.st_size > most * PIECE for s in states.values())
     whole = found[0] if len(found) == 1 else hashlib.sha256("".join(found).encode()).hexdigest()
     return f"{SAMPLED if sampled else 'sha256:'}{whole}"
 
 
-def _digest(path: Path, most: int) -> str:
-    """SHA-256 of a file, or of its size and ``most`` pieces of it where it has more."""
-    size, digest = path.stat().st_size, hashlib.sha256()
+@functools.lru_cache(maxsize=16)  # a stack is the input of every one of its frames
+def _digest(path: Path, size: int, most: int, piece: int, state: tuple[int, ...]) -> str:
+    """SHA-256 of a file of ``size`` bytes, or of its size and ``most`` pieces of it where it has more.
+
+    state : what the system tells of the file, other after every change.
+    """
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        if size <= most * PIECE:
+        if size <= most * piece:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(str(size).encode())
         for number in range(most):
-            file.seek(number * (size - PIECE) // (most - 1))
-            digest.update(file.read(PIECE))
+            file.seek(number * (size - piece) // (most - 1))
+            digest.update(file.read(piece))
     return digest.hexdigest()
 
 

@@ -28,7 +28,8 @@ _KINDS = dict.fromkeys(TIFF_SUFFIXES + ENVI_SUFFIXES, _RASTER)
 _KINDS |= {".png": "quicklook|spectra|stages|explain|report|bands|noise|selected"}
 _KINDS |= dict.fromkeys((".csv", ".npy", ".json", ".geojson"), _TABLE)
 """What the names of results say behind that of the image, by extension."""
-BESIDE = {".tfw", ".tifw", ".pgw", ".jgw", ".j2w", ".bpw", ".gfw", ".wld", ".prj"}
+BESIDE = {".tfw", ".pgw", ".jgw", ".j2w", ".bpw", ".gfw", ".wld", ".prj"}
+BESIDE |= {f".{kind}w" for kind in ("tif", "tiff", "png", "jpg", "jpeg", "jp2", "bmp", "gif")}
 """Extensions of what a GIS keeps beside an image to say where it lies."""
 
 

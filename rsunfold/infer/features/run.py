@@ -87,6 +87,11 @@ class Options:
                 if not 0 <= low <= high < math.inf:
                     raise UsageError(f"{name} takes ranges in nm with the smaller value first, such as 1340-1450.")
 
+    @property
+    def excluded(self) -> dict[str, Any]:
+        """By option which bands of images are to take no part."""
+        return {"--drop": self.drop, "--keep": self.keep, "--drop-bands": self.drop_bands}
+
 
 @dataclass(repr=False, eq=False)
 class SelectedFiles(Result):
@@ -200,8 +205,7 @@ def _opened(
     wavelengths: Numbers | None = None,
 ) -> FeatureSource:
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
-    excluded = {"--drop": options.drop, "--keep": options.keep, "--drop-bands": options.drop_bands}
-    for option in (option for option, value in excluded.items() if value and wanted.like is not None):
+    for option in (option for option, value in options.excluded.items() if value and wanted.like is not None):
         raise UsageError(f"{option} cannot be combined with --like, which applies an earlier choice as it is.")
     source: str | CubeReader
     if not isinstance(given, str):
@@ -248,8 +252,7 @@ def _opened(
 
 
 def _table_source(table: Table, room: int, wanted: Wanted, options: Options) -> TableColumns:
-    of_images: dict[str, Any] = {"--drop": options.drop, "--keep": options.keep, "--drop-bands": options.drop_bands}
-    of_images |= {"--min-gap": wanted.min_gap, "--envi": options.envi}
+    of_images = {**options.excluded, "--min-gap": wanted.min_gap, "--envi": options.envi}
     for option in (option for option, value in of_images.items() if value):
         raise UsageError(f"{option} applies to images, but {table.path} is a table, which has no bands.")
     return TableColumns(table, room)
