@@ -12,6 +12,7 @@ from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
     Device,
+    DropBands,
     Json,
     Memory,
     Overwrite,
@@ -23,7 +24,7 @@ from rsunfold.cli.options import (
     refuse_outputs,
 )
 from rsunfold.cli.running import use_threads, watched
-from rsunfold.cli.words import numbers, whole_numbers
+from rsunfold.cli.words import names_of, numbers, whole_numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import model_names
 
@@ -52,6 +53,7 @@ def denoise_hsi(
     ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="First adapt star-net to each noisy cube.")] = False,
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or a GDAL subdataset.")] = None,
+    drop_bands: DropBands = None,
     published_ergas: Annotated[
         bool, typer.Option("--published-ergas", help="Also report ERGAS as published scripts compute it.")
     ] = False,
@@ -92,6 +94,7 @@ def denoise_hsi(
                 truth,
                 {**files, "restored": restored},
                 var=var,
+                drop_bands=names_of(drop_bands),
                 published_ergas=published_ergas,
             )
     else:
@@ -108,6 +111,7 @@ def denoise_hsi(
                 whole_numbers(seeds, "--seeds", once=True),
                 denoisers,
                 var=var,
+                drop_bands=names_of(drop_bands),
                 published_ergas=published_ergas,
                 say=lambda text: say(text, 1),
             )

@@ -13,6 +13,7 @@ from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     ComponentCount,
     Device,
+    DropBands,
     Epochs,
     Inner,
     Json,
@@ -30,7 +31,7 @@ from rsunfold.cli.options import (
     refuse_outputs,
 )
 from rsunfold.cli.running import use_threads, watched
-from rsunfold.cli.words import model_options, prior_names, whole_numbers
+from rsunfold.cli.words import model_options, names_of, prior_names, whole_numbers
 from rsunfold.registry import DEFAULTS, model_names
 
 SEPARABILITY = "separability.png"
@@ -53,6 +54,7 @@ def detect_anomaly(
         str, typer.Option(help="One or more models, comma-separated; options may follow, as in crd:lam=1e-5.")
     ] = DEFAULTS["detect-anomaly"],
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
+    drop_bands: DropBands = None,
     priors: Priors = None,
     object_size: ObjectSize = None,
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0",
@@ -96,7 +98,7 @@ def detect_anomaly(
     with nullcontext() if pictures is None else work_folder(pictures) as work:
         if predictions is not None:
             of_models = {"model", "var", "priors", "object_size", "seeds", "epochs", "inner", "outer", "components"}
-            of_models |= {"literal", "window", "device", "memory", "threads"}
+            of_models |= {"drop_bands", "literal", "window", "device", "memory", "threads"}
             refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
             with watched("evaluating"):
                 done = evaluate_files(found, predictions, pfa=pfa)
@@ -124,6 +126,7 @@ def detect_anomaly(
                     whole_numbers(seeds, "--seeds", once=True),
                     pfa=pfa,
                     var=var,
+                    drop_bands=names_of(drop_bands),
                     say=lambda text: say(text, 1),
                 )
         if per_scene:

@@ -9,7 +9,18 @@ import typer
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
-from rsunfold.cli.options import Header, Json, Memory, Overwrite, Quiet, Threads, Verbose, refuse_given, refuse_outputs
+from rsunfold.cli.options import (
+    DropBands,
+    Header,
+    Json,
+    Memory,
+    Overwrite,
+    Quiet,
+    Threads,
+    Verbose,
+    refuse_given,
+    refuse_outputs,
+)
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import names_of, whole_numbers, yes_or_no
 from rsunfold.errors import UsageError
@@ -58,6 +69,7 @@ def select_features(
     ignore: Annotated[str | None, typer.Option(help="Text tables: columns to exclude.")] = None,
     header: Header = None,
     var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or a GDAL subdataset.")] = None,
+    drop_bands: DropBands = None,
     labels_var: Annotated[str | None, typer.Option(help="Images: variable with the labels.")] = None,
     json_file: Json = None,
     picture: Annotated[Path | None, typer.Option(help="Plot the curves of the first data set to a PNG.")] = None,
@@ -85,7 +97,7 @@ def select_features(
         raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
     of_tables, of_images = (
         {"features", "kmeans", "label", "ignore", "header"},
-        {"bands", "train_share", "split", "labels_var"},
+        {"bands", "train_share", "split", "labels_var", "drop_bands"},
     )
     if image is not None:
         refuse_given(context, of_tables, "applies to --data and cannot be combined with --image")
@@ -127,6 +139,7 @@ def select_features(
                 repeats=10 if repeats is None else repeats,
                 seed=seed,
                 var=var,
+                drop_bands=names_of(drop_bands),
                 labels_var=labels_var,
                 say=told,
             )

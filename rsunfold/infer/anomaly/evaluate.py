@@ -248,9 +248,10 @@ def evaluate_models(
     *,
     pfa: float,
     var: str | None = None,
+    drop_bands: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> AnomalyComparison:
-    """Every model on every scene with every seed; the truth is read when the score is there."""
+    """Every model on every scene (without ``drop_bands``) and seed; the truth is read when the score is there."""
     refuse_useless(scenes, var)
     done = AnomalyComparison()
     for detector in detectors:
@@ -258,8 +259,9 @@ def evaluate_models(
         done.about[name] = detector.describe() | {"seed": list(seeds)}
         for scene, seed in tracked(list(itertools.product(scenes, seeds)), name):
             detector.reseed(seed)
-            found = detect_array(str(scene.path), detector, Options(var=var, pfa=pfa))
+            found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
             run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
+            run["bands"] = found.summary["bands_used"]
             say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
     return done
 

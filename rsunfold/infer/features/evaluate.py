@@ -225,14 +225,16 @@ def evaluate_images(
     repeats: int = 10,
     seed: int = 0,
     var: str | None = None,
+    drop_bands: Sequence[str] = (),
     labels_var: str | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> FeatureComparison:
     """OA, AA and kappa of an RBF SVM on the first 3, 5, ... ranked bands of images (path by stem), pooled.
 
     labels : path by the same stems; 0 is unlabelled, and of several bands (abundances) the largest is the class.
-    Bands are ranked from all valid pixels, labelled or not. share : of the labelled pixels for training. split :
-    "random", or "tiles": whole images where there are several, else blocks of BLOCK x BLOCK pixels.
+    Bands are ranked from all valid pixels, labelled or not; ``drop_bands`` take no part. share : of the labelled pixels
+    for training. split : "random", or "tiles": whole images where there are several, else blocks of BLOCK x BLOCK
+    pixels.
     """
     numbers = check_numbers(numbers, "--bands")
     _check_repeats(repeats)
@@ -241,14 +243,14 @@ def evaluate_images(
     if not 0 < share < 1:
         raise UsageError(f"--train-share must lie between 0 and 1, not {share:g}.")
     with environment():
-        reader, y, tiles = read_pixels(images, labels, var=var, labels_var=labels_var)
+        reader, y, tiles = read_pixels(images, labels, var=var, drop_bands=drop_bands, labels_var=labels_var)
         name = next(iter(images)) if len(images) == 1 else f"{len(images)} images"
         known = y > 0
         protocol = {
             "task": "classification",
             "images": list(images.values()),
             "labels": [labels[stem] for stem in images],
-            "asked": {"var": var, "labels_var": labels_var},
+            "asked": {"var": var, "drop_bands": list(drop_bands), "labels_var": labels_var},
             "classes": len(np.unique(y[known])),
             "labelled_pixels": int(known.sum()),
             "train_share": share,
@@ -272,12 +274,17 @@ def evaluate_images(
 
 
 def read_pixels(
-    images: dict[str, str], labels: dict[str, str], *, var: str | None = None, labels_var: str | None = None
+    images: dict[str, str],
+    labels: dict[str, str],
+    *,
+    var: str | None = None,
+    drop_bands: Sequence[str] = (),
+    labels_var: str | None = None,
 ) -> tuple[ArrayReader, NDArray[np.int64], NDArray[np.intp]]:
     """(the valid pixels of all images as one image of one row; class of each, 0 for none; tile of each).
 
-    Bands that take no part in one of the images are bad in the result. Raises InputError where images and labels do
-    not belong together.
+    ``drop_bands``, and bands that take no part in one of the images, are bad in the result. Raises InputError where
+    images and labels do not belong together.
     """
     absent = sorted(set(images) - set(labels))
     if absent:
@@ -290,7 +297,7 @@ def read_pixels(
     meta: Meta | None = None
     common: set[int] = set()
     for path in images.values():
-        with SpectralImage(path, var=var) as image:
+        with SpectralImage(path, var=var, drop_bands=drop_bands) as image:
             if meta is None:
                 meta, common, count = image.meta, set(image.bands), image.count
             if image.count != count:

@@ -113,9 +113,9 @@ class DenoisingComparison:
         return {**summary, "runs": self.runs}
 
 
-def read_clean(path: str, var: str | None = None) -> Clean:
-    """The cube of a file divided by its largest valid value; InputError unless that is above 0."""
-    with environment(), SpectralImage(path, var=var) as image:
+def read_clean(path: str, var: str | None = None, drop_bands: Sequence[str] = ()) -> Clean:
+    """A cube without ``drop_bands``, divided by its largest valid value; InputError unless that is above 0."""
+    with environment(), SpectralImage(path, var=var, drop_bands=drop_bands) as image:
         data, valid = image.read(image.whole)
         top = float(data[:, valid].max())
         if top <= 0:
@@ -155,12 +155,13 @@ def evaluate_models(
     denoisers: Iterable[Denoiser],
     *,
     var: str | None = None,
+    drop_bands: Sequence[str] = (),
     published_ergas: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> DenoisingComparison:
     """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone.
 
-    The noisy cubes as they are come first, under the name NOISY.
+    The noisy cubes as they are come first, under the name NOISY. drop_bands : of each cube, they take no part.
     """
     done = DenoisingComparison(about={NOISY: {"model": NOISY}})
     for denoiser in [None, *denoisers]:
@@ -168,7 +169,7 @@ def evaluate_models(
         if denoiser is not None:
             done.about[name] = denoiser.describe()
         for cube, path in cubes.items():
-            clean = read_clean(path, var)
+            clean = read_clean(path, var, drop_bands)
             if denoiser is None:
                 done.notes += [f"{path}: {note}" for note in clean.notes]
             holes = np.broadcast_to(~clean.valid, clean.data.shape)
@@ -194,14 +195,16 @@ def evaluate_files(
     results: dict[str, Path],
     *,
     var: str | None = None,
+    drop_bands: Sequence[str] = (),
     published_ergas: bool = False,
 ) -> DenoisingComparison:
     """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
 
-    The largest valid value of the truth is the data range. All files are compared on the same pixels, those that are
-    valid in each; a note tells of a file that has fewer than the truth. Raises InputError where the sizes differ.
+    The largest valid value of the truth, without ``drop_bands``, is the data range. All files are compared on the same
+    pixels, those that are valid in each; a note tells of a file that has fewer than the truth. Raises InputError where
+    the sizes differ.
     """
-    clean = read_clean(str(truth), var)
+    clean = read_clean(str(truth), var, drop_bands)
     done = DenoisingComparison(notes=[f"{truth}: {note}" for note in clean.notes])
     size, whole = (clean.count, *clean.valid.shape), int(clean.valid.sum())
     restored, common = {}, clean.valid
