@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rsunfold.errors import OutputError
+from rsunfold.errors import InputError, OutputError
 from rsunfold.infer.results import SAMPLED, input_bytes, input_digest, told_by
 from rsunfold.io.folders import BESIDE
-from rsunfold.io.names import of_gdal
+from rsunfold.io.names import exists, of_gdal
 from rsunfold.registry import get_model
 
 DEFAULT = "the default"
@@ -27,7 +27,7 @@ def is_done(folder: Path, names: Mapping[str, str], source: str, about: Mapping[
 
     about : what the model says of itself, see ``describe`` of each, and "asked", see
     :func:`rsunfold.infer.results.asked_for`. Raises OutputError when another image, another model, other weights or
-    other options gave them, or a run that was asked for less.
+    other options gave them, or a run that was asked for less; InputError when the image is gone.
     """
     summary = folder / names["summary"]
     if not summary.exists():
@@ -67,6 +67,8 @@ def _differences(told: Mapping[str, Any], source: str, about: Mapping[str, Any])
         if name not in before or _plain(before[name]) != _plain(now[name]):
             yield f"with --{name.replace('_', '-')} at {_shown(before.get(name))}, not at {_shown(now[name])}"
     if told.get("input_bytes") not in (None, input_bytes(source)):
+        if not (exists(source) or of_gdal(source)):
+            raise InputError(f"{source} does not exist.")
         yield f"when {source} had another size"
     if same is False:
         yield f"from another image of this name, or before {source} was changed"

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from rsunfold.errors import OutputError
+from rsunfold.errors import InputError, OutputError
 from rsunfold.infer import results
 from rsunfold.infer.earlier import is_done
 from rsunfold.infer.results import input_bytes, input_digest, made_of
@@ -77,6 +77,9 @@ def test_an_input_of_another_size_is_not_done(tmp_path):
     assert is_done(tmp_path, names, str(source), ABOUT)
     source.write_bytes(bytes(10))
     with pytest.raises(OutputError, match=r"was made when .*a\.tif had another size"):
+        is_done(tmp_path, names, str(source), ABOUT)
+    source.unlink()
+    with pytest.raises(InputError, match=r"a\.tif does not exist\.$"):
         is_done(tmp_path, names, str(source), ABOUT)
 
 
