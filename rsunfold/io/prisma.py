@@ -26,9 +26,12 @@ from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.hdf5 import foreign, stored_elsewhere
 from rsunfold.io.reader import CubeReader
+from rsunfold.io.times import acquired_of
 
 _CUBE = re.compile(r"HDFEOS/SWATHS/PRS_L(?P<level>\w+)_HCO/Data Fields/(?:VNIR|SWIR)_Cube")
 _NAMED = re.compile(r"(?:.*[/:])?((?:VNIR|SWIR)_Cube)")
+START = "Product_StartTime"
+"""Attribute: when the first line was taken."""
 PIXEL = 30.0
 """Metres of a pixel of the hyperspectral cubes."""
 CACHE = 2**26
@@ -123,6 +126,7 @@ class PrismaReader(CubeReader):
             offsets=tuple(part.offset for part in of),
             crs=crs,
             transform=transform,
+            acquired=acquired_of({START: self._text(START)}),
             notes=(Aside(f"the bands in use of {' and '.join(found)} were read by wavelength"), *notes),
         )
 
@@ -151,6 +155,11 @@ class PrismaReader(CubeReader):
 
     def _number(self, name: str) -> float:
         return float(np.ravel(self._file.attrs[name])[0])
+
+    def _text(self, name: str) -> str:
+        """An attribute, "" where it is not there."""
+        found = np.ravel(self._file.attrs.get(name, ""))[0]
+        return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
 
     def _place(self, rows: int, cols: int) -> tuple[CRS | None, Affine | None, list[str]]:
         """CRS and transform of a map (level 2D); without them a note."""

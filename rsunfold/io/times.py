@@ -13,6 +13,7 @@ KEYS = (
     "acquisitiondatetime",
     "time_coverage_start",
     "start_time",
+    "product_starttime",
     "exif_datetimedigitized",
     "tifftag_datetime",
     "exif_datetime",

@@ -92,6 +92,19 @@ def test_gdal_is_not_asked_for_cubes_whose_axes_it_does_not_know(product):
             open_cube(name)
 
 
+@pytest.mark.parametrize(
+    ("told", "acquired"),
+    [
+        ({}, ""),
+        ({"Product_StartTime": "2022-07-24T10:20:30.25"}, "2022-07-24T10:20:30.250000"),
+        ({"Product_StartTime": np.bytes_("2022-07-24T10:20:30")}, "2022-07-24T10:20:30"),
+    ],
+)
+def test_when_a_product_was_acquired(product, told, acquired):
+    with open_cube(product(**told)[0]) as reader:
+        assert reader.meta.acquired == acquired
+
+
 @pytest.mark.parametrize("level", ["1", "2B", "2C"])
 def test_the_first_axis_of_swaths_are_the_detectors_from_right_to_left(product, level):
     path, cubes = product(level)
