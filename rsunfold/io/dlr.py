@@ -54,4 +54,6 @@ def header_of(image: Path, bands: int) -> dict[str, str] | None:
     background = root.find(".//specific/backgroundValue")
     if background is not None and background.text:
         header["data_ignore_value"] = background.text.strip()
+    if start := root.findtext("base/temporalCoverage/startTime", "").strip():
+        header["start_time"] = start
     return header

@@ -205,7 +205,8 @@ def test_a_truncated_product(product, left):
         reader.read()
 
 
-ENMAP = """<level_X xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><specific>
+ENMAP = """<level_X xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><base><temporalCoverage>
+<startTime>2022-07-24T10:20:30Z</startTime></temporalCoverage></base><specific>
 <backgroundValue>-32768</backgroundValue><bandCharacterisation>{bands}</bandCharacterisation></specific>
 <other><bandID number="1">dead pixels</bandID></other></level_X>"""
 BAND = (
@@ -225,6 +226,7 @@ def test_the_metadata_of_enmap(tmp_path, write_tif, cube, listed, name):
             assert not meta.wavelengths and not meta.scales
             return
         assert meta.wavelengths == (420.5, 421.5) and meta.fwhm == (8.5, 8.5) and meta.nodata == (-32768,) * 2
+        assert meta.acquired == "2022-07-24T10:20:30Z"
         np.testing.assert_allclose(reader.read().data, 0.5 + 1e-4 * cube, rtol=1e-6)
 
 
