@@ -10,7 +10,10 @@ from __future__ import annotations
 import gzip
 import math
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -61,9 +64,25 @@ _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.
 
 def headers_of(data: Path) -> list[Path]:
     """The ENVI headers that lie beside a data file: ``x.hdr`` and ``x.img.hdr`` for ``x.img``."""
-    stems = {data.name, data.stem}
-    found = [p for p in data.parent.iterdir() if p.suffix.lower() == ".hdr" and p.stem in stems and p.is_file()]
+    found = _there(data, (stem + ".hdr" for stem in {data.stem: None, data.name: None}))
     return sorted(p for p in found if p != data and _is_envi(p))
+
+
+def _there(beside: Path, names: Iterable[str]) -> list[Path]:
+    """The files in the folder of ``beside`` with these names, whose extensions may be in small or capital letters.
+
+    Asked for one by one: folders hold thousands of images. Each once where letters make no difference.
+    """
+    found: dict[tuple[int, int, str], Path] = {}
+    for name in names:
+        stem, dot, suffix = name.rpartition(".")
+        for spelt in {name: None, f"{stem}{dot}{suffix.upper()}": None} if dot else (name,):
+            path = beside.with_name(spelt)
+            with suppress(OSError, ValueError):
+                state = path.stat()
+                if S_ISREG(state.st_mode):
+                    found.setdefault((state.st_dev, state.st_ino, spelt.lower()), path)
+    return list(found.values())
 
 
 def _is_envi(header: Path) -> bool:
@@ -91,8 +110,8 @@ def data_files_of(header: Path) -> list[Path]:
     that of a TIFF where it says so."""
     stem = header.name[: -len(".hdr")]
     usual = (*TIFF_SUFFIXES, "") if of_tiff(header) else DATA_SUFFIXES
-    near = (p for p in header.parent.iterdir() if p.name.startswith(stem) and p != header)
-    return sorted(p for p in near if p.name[len(stem) :].lower() in usual and p.is_file())
+    found = _there(header, (stem + end for end in usual if stem + end))
+    return sorted(path for path in found if path != header)
 
 
 def header_of_tiff(tiff: Path) -> Path | None:

@@ -1,5 +1,6 @@
 import gzip
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from spectral.io import envi as spectral_envi
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.io import open_cube
+from rsunfold.io.envi import resolve
 
 TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 6: "c8", 9: "c16", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 AXES = {"bsq": (0, 1, 2), "bil": (1, 0, 2), "bip": (1, 2, 0)}
@@ -380,3 +382,16 @@ def test_feet_are_those_of_the_coordinate_system_string(write_envi):
         assert reader.meta.crs.linear_units_factor[1] == pytest.approx(1200 / 3937, rel=1e-9)
         x, y = transform(reader.meta.crs, colorado, [3100000.0], [1700000.0])
     assert (x[0], y[0]) == pytest.approx((3100000, 1700000), abs=0.01)
+
+
+@pytest.mark.parametrize("header", ["a.hdr", "a.img.hdr", "a.HDR", "a.img.HDR"])
+@pytest.mark.parametrize("data", ["a.img", "a.IMG", "a"])
+def test_pairs_are_found_without_listing_their_folder(tmp_path, monkeypatch, header, data):
+    """In a folder of thousands of images that took minutes before the first."""
+    header = header.replace("a.img", data)
+    (tmp_path / header).write_text("ENVI\nbands = 1\n")
+    (tmp_path / data).touch()
+    (tmp_path / "ab.img").touch()
+    monkeypatch.setattr(Path, "iterdir", None)
+    pair = (tmp_path / data, tmp_path / header)
+    assert resolve(tmp_path / data) == resolve(tmp_path / header) == pair
