@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import os
+import platform
 import secrets
 import shutil
 import time
@@ -13,6 +15,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from rsunfold.errors import ClaimedError, OutputError, RsunfoldError
@@ -29,8 +32,12 @@ ENDS = (*LAST, "truth.json")
 """How the file ends that is moved after all others."""
 HIDDEN, CLAIM = ".rsunfold-run-", ".rsunfold-claim-"
 ABANDONED = 6 * 3600.0
-"""Seconds without a change after which a work folder that no process here holds was left by one that was killed; on
-network disks other machines may not see who holds it."""
+"""Seconds without a change after which a work folder that no process here holds was left by one that was killed, on
+whatever machine: on network disks others may not see who holds it."""
+SWEPT = 600.0
+"""Seconds for which a folder is not looked through again: a listing of many results takes longer than to make one."""
+_ours: set[Path] = set()
+"""Work folders of this process: on some network disks it could lock once more what it holds itself."""
 
 
 @contextmanager
@@ -67,7 +74,7 @@ def _lock_of(path: Path) -> int | None:
     while (fcntl or msvcrt) and (found := _opened(path)) is not None:
         held = _locked(found)
         try:
-            if held and (not fcntl or os.path.samestat(os.fstat(found), path.stat())):
+            if held and (not fcntl or os.path.samestat(os.fstat(found), path.lstat())):
                 return found
         except FileNotFoundError:  # removed by the run that had it, after it was opened here; not so on Windows
             pass
@@ -84,21 +91,27 @@ def _lock_of(path: Path) -> int | None:
 
 
 def _opened(path: Path) -> int | None:
-    """A file opened for writing, made where it is not there, for all users to lock; None where that is not allowed."""
+    """A file opened for writing, made where it is not there, for all users to lock; None where that is not allowed, and
+    of links, which may lead to a file that is nobody's business."""
+    how = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
     for _ in range(5):
         try:
-            found = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            found = os.open(path, how | os.O_CREAT | os.O_EXCL, 0o666)
         except FileNotFoundError:  # a run that failed has just removed the folder, which it had made
             with suppress(OSError):
                 path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            try:  # that of another user, in a folder like /tmp
-                return os.open(path, os.O_RDWR)
+        except FileExistsError:
+            try:
+                return os.open(path, how)
+            except FileNotFoundError:  # removed meanwhile
+                continue
             except OSError:
                 return None
+        except OSError:
+            return None
         else:
             with suppress(OSError):
-                path.chmod(0o666)
+                os.chmod(found if os.chmod in os.supports_fd else path, 0o666)  # noqa: PTH101 (of the open file)
             return found
     return None
 
@@ -164,9 +177,12 @@ def work_folder(folder: Path) -> Iterator[Path]:
     with _made(folder):
         try:
             try:
-                _sweep(folder)
+                _sweep(folder.absolute(), int(time.monotonic() / SWEPT))
+                _ours.add(work.absolute())
                 with _undisturbed():
                     lock = _lock_of(claim)
+                if lock is not None:
+                    os.write(lock, _here())
                 # On Windows this mode would keep the results from inheriting who may read them.
                 work.mkdir(0o777 if os.name == "nt" else 0o700)
             except OSError as error:
@@ -184,6 +200,7 @@ def work_folder(folder: Path) -> Iterator[Path]:
             with _undisturbed():
                 shutil.rmtree(work, ignore_errors=True)
                 _give_up(lock, claim)
+                _ours.discard(work.absolute())
 
 
 def _claim_on(work: Path) -> Path:
@@ -191,18 +208,46 @@ def _claim_on(work: Path) -> Path:
     return work.with_name(work.name.replace(HIDDEN, CLAIM, 1))
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what runs that were killed have left: work folders, which may be as large as their images, and claims."""
-    for left in folder.glob(f"{HIDDEN}*"):
-        with suppress(OSError):
-            last = max(path.stat().st_mtime for path in (left, *left.iterdir()))
-            if time.time() - last > ABANDONED and (lock := _lock_of(_claim_on(left))) is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                _give_up(lock, _claim_on(left))
-    for left in folder.glob(f"{CLAIM}*"):
-        with suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED and (lock := _lock_of(left)) is not None:
-                _give_up(lock, left)
+@functools.cache
+def _here() -> bytes:
+    """What tells this machine, since it was started, from all others: within it a free lock is held by nobody, whatever
+    container asks."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes()
+    return platform.node().encode(errors="replace")
+
+
+@functools.lru_cache(maxsize=256)
+def _sweep(folder: Path, period: int) -> None:
+    """Remove what runs that were killed have left: work folders, which may be as large as their images, and claims.
+
+    At once where this machine had made it, else when it is ABANDONED. period : of SWEPT seconds, in each of which a
+    folder is looked through once.
+    """
+    with suppress(OSError):
+        names = sorted(os.listdir(folder), reverse=True)  # noqa: PTH208 (a list of many names): folders before claims
+        found = [folder / name for name in names if name.startswith((HIDDEN, CLAIM))]
+        for left in found:
+            claim = _claim_on(left)
+            if left not in _ours and claim not in map(_claim_on, _ours):
+                with suppress(OSError):
+                    _remove_left(left, claim)
+
+
+def _remove_left(left: Path, claim: Path) -> None:
+    files = (left, *left.iterdir()) if left.is_dir() and not left.is_symlink() else (left,)
+    late = time.time() - max(path.lstat().st_mtime for path in files) > ABANDONED
+    if (late or _made_here(claim)) and (lock := _lock_of(claim)) is not None:
+        if left != claim:
+            shutil.rmtree(left, ignore_errors=True)
+        _give_up(lock, claim)
+
+
+def _made_here(claim: Path) -> bool:
+    try:
+        return S_ISREG(claim.lstat().st_mode) and claim.read_bytes() == _here()
+    except OSError:  # none, or of somebody else; Windows also denies what is locked
+        return False
 
 
 def move_results(

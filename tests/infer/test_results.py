@@ -22,11 +22,11 @@ from rsunfold.infer.results import (
     asked_for,
     environment,
     of_files,
-    refuse_inputs,
     refuse_results,
     reserved,
 )
-from rsunfold.io.work import claimed, move_results, work_folder
+from rsunfold.io.inputs import refuse_inputs
+from rsunfold.io.work import _sweep, claimed, move_results, work_folder
 from rsunfold.registry import get_model
 
 
@@ -209,11 +209,60 @@ def test_work_folders_of_killed_runs_are_removed(tmp_path):
         (tmp_path / name / "map").touch()
         for path, age in ((tmp_path / name / "map", of_map), (tmp_path / name, hours)):
             os.utime(path, (0, time.time() - 3600 * age))
+    (tmp_path / "link").mkdir()
+    (tmp_path / ".rsunfold-run-4").symlink_to(tmp_path / "link")
     with work_folder(tmp_path) as work:
         os.utime(work, (0, 0))
+        _sweep.cache_clear()
         with work_folder(tmp_path):
             assert work.exists()  # it is in use
-    assert {p.name for p in tmp_path.iterdir()} == {*kept, ".rsunfold-claim-2"}
+    assert {p.name for p in tmp_path.iterdir()} == {*kept, "link", ".rsunfold-run-4", ".rsunfold-claim-2"}
+
+
+@pytest.mark.usefixtures("locks")
+@pytest.mark.parametrize("here", [True, False])
+def test_what_was_killed_on_this_machine_is_removed_at_once(tmp_path, monkeypatch, here):
+    with work_folder(tmp_path) as work:
+        (work / "map.tif").touch()
+        kept = tmp_path / "of the killed"
+        shutil.copytree(tmp_path, kept, ignore=lambda *_: [kept.name])
+    out = tmp_path / "out"
+    kept.rename(out)
+    names = {path.name for path in out.iterdir()}
+    assert len(names) == 2
+    if not here:
+        monkeypatch.setattr("rsunfold.io.work._here", lambda: b"elsewhere")
+    with work_folder(out):
+        assert {path.name for path in out.iterdir()} & names == (set() if here else names)
+        os.mkfifo(out / ".rsunfold-claim-fifo")
+        assert _sweep(out, -1) is None  # nobody waits for a pipe
+
+
+def test_a_link_in_place_of_a_claim_is_not_followed(tmp_path):
+    """Whoever may write to a folder may plant one that leads to a file of somebody else."""
+    private = tmp_path / "private"
+    private.touch(mode=0o600)
+    os.utime(private, (0, 0))
+    out = tmp_path / "out"
+    with claimed(out, "a_summary.json"):
+        (name,) = (path.name for path in out.iterdir())
+        (out / "keep").touch()
+    for link, target in ((name, private), (".rsunfold-claim-x", private), (".rsunfold-claim-y", tmp_path / "new")):
+        (out / link).symlink_to(target)
+    with claimed(out, "a_summary.json"), work_folder(out):
+        pass
+    assert private.stat().st_mode & 0o777 == 0o600 and private.read_bytes() == b""
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_results_is_looked_through_once_in_a_while(tmp_path, monkeypatch):
+    listed = []
+    names = os.listdir
+    monkeypatch.setattr("os.listdir", lambda folder: listed.append(folder) or names(folder))
+    for _ in range(3):
+        with work_folder(tmp_path):
+            pass
+    assert listed.count(tmp_path) == 1
 
 
 @pytest.mark.usefixtures("locks")
