@@ -100,7 +100,7 @@ def denoise_hsi(
         replaced_names,
         target_of,
     )
-    from rsunfold.infer.results import refuse_inputs
+    from rsunfold.io.inputs import refuse_inputs
 
     pixels = []
     for text in pixel or []:

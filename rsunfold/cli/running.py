@@ -112,7 +112,7 @@ def input_files(
     apart : takes stacks of frames apart.
     """
     from rsunfold.infer.batch import expand
-    from rsunfold.infer.results import refuse_inputs
+    from rsunfold.io.inputs import refuse_inputs
 
     files = apart(expand(inputs, mirror=True, say=say))
     if overwrite:

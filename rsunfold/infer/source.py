@@ -8,6 +8,7 @@ from typing import Self
 
 from rsunfold.cube import Meta, Window
 from rsunfold.io import CubeReader, open_cube
+from rsunfold.io.inputs import states_of
 
 
 @contextmanager
@@ -21,9 +22,13 @@ def closed_on_failure(reader: CubeReader) -> Iterator[None]:
 
 
 class Source:
-    """A file, or an open reader; a context manager that closes it."""
+    """A file, or an open reader; a context manager that closes it.
+
+    states : of its files when it was opened, see :func:`rsunfold.io.inputs.states_of`.
+    """
 
     def __init__(self, source: str | CubeReader, var: str | None) -> None:
+        self.states = states_of(str(source.path) if isinstance(source, CubeReader) else source)
         self.reader = source if isinstance(source, CubeReader) else open_cube(source, var=var)
         self.count, self.rows, self.cols = self.reader.shape
 

@@ -6,9 +6,10 @@ from contextlib import nullcontext
 import pytest
 
 from rsunfold.errors import InputError, OutputError
-from rsunfold.infer import results
 from rsunfold.infer.earlier import is_done
-from rsunfold.infer.results import input_bytes, input_digest, made_of
+from rsunfold.infer.results import made_of
+from rsunfold.io import inputs
+from rsunfold.io.inputs import input_bytes, input_digest
 
 ASKED = {"threshold": 0.5, "drop": ((1340, 1450),), "var": None}
 ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab", "seed": 0, "asked": ASKED}
@@ -86,14 +87,14 @@ def test_an_input_of_another_size_is_not_done(tmp_path):
 @pytest.mark.parametrize("read_whole", [True, False])
 def test_an_input_of_the_same_size_and_other_content_is_not_done(tmp_path, monkeypatch, read_whole):
     """Frames that replace others, and those of two dates that are named from within their folders."""
-    monkeypatch.setattr(results, "PIECE", 8 if read_whole else 1)
-    monkeypatch.setattr(results, "PIECES", 2)
+    monkeypatch.setattr(inputs, "PIECE", 8 if read_whole else 1)
+    monkeypatch.setattr(inputs, "PIECES", 2)
     names = {"summary": "a_summary.json"}
     for day in ("day1", "day2"):
         (tmp_path / day).mkdir()
         (tmp_path / day / "a.tif").write_bytes(day.encode())
     monkeypatch.chdir(tmp_path / "day1")
-    (tmp_path / "a_summary.json").write_text(json.dumps({"model": "mpcm", **made_of("a.tif")}))
+    (tmp_path / "a_summary.json").write_text(json.dumps({"model": "mpcm", **made_of("a.tif", {})}))
     assert is_done(tmp_path, names, "a.tif", ABOUT) and is_done(tmp_path, names, "../day1/a.tif", ABOUT)
     monkeypatch.chdir(tmp_path / "day2")
     with pytest.raises(
@@ -107,11 +108,11 @@ def test_an_input_of_the_same_size_and_other_content_is_not_done(tmp_path, monke
 
 @pytest.mark.parametrize(("read_whole", "words"), [(True, None), (False, "was made from /day1/a.tif, not from")])
 def test_the_same_image_elsewhere_is_done_where_it_was_read_whole(tmp_path, monkeypatch, read_whole, words):
-    monkeypatch.setattr(results, "PIECE", 8 if read_whole else 1)
-    monkeypatch.setattr(results, "PIECES", 2)
+    monkeypatch.setattr(inputs, "PIECE", 8 if read_whole else 1)
+    monkeypatch.setattr(inputs, "PIECES", 2)
     source = tmp_path / "a.tif"
     source.write_bytes(b"day1")
-    told = {"model": "mpcm", **made_of(str(source)), "input": "/day1/a.tif"}
+    told = {"model": "mpcm", **made_of(str(source), {}), "input": "/day1/a.tif"}
     (tmp_path / "a_summary.json").write_text(json.dumps(told))
     with pytest.raises(OutputError, match=words) if words else nullcontext():
         assert is_done(tmp_path, {"summary": "a_summary.json"}, str(source), ABOUT)
@@ -124,7 +125,7 @@ def test_the_same_pixels_in_another_place_on_earth_are_not_done(tmp_path, beside
         (tmp_path / day).mkdir()
         (tmp_path / day / "cam.png").write_bytes(bytes(range(100)))
     one, other = (str(tmp_path / day / "cam.png") for day in ("d1", "d2"))
-    (tmp_path / "cam_summary.json").write_text(json.dumps({"model": "mpcm", **made_of(one)}))
+    (tmp_path / "cam_summary.json").write_text(json.dumps({"model": "mpcm", **made_of(one, {})}))
     assert is_done(tmp_path, {"summary": "cam_summary.json"}, other, ABOUT)
     (tmp_path / "d2" / beside).touch()
     with pytest.raises(OutputError, match=r"was made from .*d1/cam\.png, not from .*d2/cam\.png"):
@@ -142,8 +143,8 @@ def test_the_digest_of_an_input(tmp_path, monkeypatch):
     header.write_text("ENVI\nsamples = 50")
     assert input_digest(str(image)) not in (None, both)
     header.unlink()
-    monkeypatch.setattr(results, "PIECE", 10)
-    monkeypatch.setattr(results, "PIECES", 4)
+    monkeypatch.setattr(inputs, "PIECE", 10)
+    monkeypatch.setattr(inputs, "PIECES", 4)
     pieces = b"100" + b"".join(bytes(range(start, start + 10)) for start in (0, 30, 60, 90))
     assert input_digest(str(image)) == f"sha256-sampled:{hashlib.sha256(pieces).hexdigest()}"
     assert input_digest(str(tmp_path / "none.tif")) is None

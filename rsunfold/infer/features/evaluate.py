@@ -19,9 +19,10 @@ from rsunfold.cube import Meta
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
-from rsunfold.infer.results import environment, input_bytes
+from rsunfold.infer.results import environment
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import open_cube
+from rsunfold.io.inputs import input_bytes
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.names import same_image
 from rsunfold.io.table import Table, read_table

@@ -32,6 +32,7 @@ from rsunfold.infer.results import (
 )
 from rsunfold.io import CubeReader
 from rsunfold.io.csvfile import write_rows
+from rsunfold.io.inputs import states_of
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.memory import ArrayReader, as_array
 from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
@@ -204,6 +205,21 @@ def _opened(
     nodata: float | None = None,
     wavelengths: Numbers | None = None,
 ) -> FeatureSource:
+    """See :func:`_source_of`; with the states of its files before they are read."""
+    before = states_of(given) if isinstance(given, str) else {}
+    source = _source_of(given, room, wanted, options, nodata, wavelengths)
+    source.states = before
+    return source
+
+
+def _source_of(
+    given: NDArray[Any] | str,
+    room: int,
+    wanted: Wanted,
+    options: Options,
+    nodata: float | None,
+    wavelengths: Numbers | None,
+) -> FeatureSource:
     """The input as what it is; raises the errors of both kinds, UsageError for options of the other kind."""
     for option in (option for option, value in options.excluded.items() if value and wanted.like is not None):
         raise UsageError(f"{option} cannot be combined with --like, which applies an earlier choice as it is.")
@@ -352,7 +368,7 @@ class _Made:
         """The JSON report: everything that is needed to do it again, and what came of it."""
         s, w, o = self.source, self.wanted, self.options
         return {
-            **made_of(s.path),
+            **made_of(s.path, s.states),
             "var": o.var,
             f"{s.noun}s": s.count,
             **s.about(),

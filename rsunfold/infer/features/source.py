@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -21,6 +22,7 @@ from rsunfold.infer.features.select import outside
 from rsunfold.infer.source import closed_on_failure
 from rsunfold.infer.spectral import NO_WAVELENGTHS, STRIP_BYTES, SpectralImage
 from rsunfold.io import CubeReader, RasterWriter, open_cube
+from rsunfold.io.inputs import FileStates
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import TEXT_SUFFIXES, Table, write_columns
@@ -49,7 +51,8 @@ class FeatureSource(ABC):
     path : as given. noun : what a feature is called. count : of all features. inside : those that take part,
     zero-based. left_out : reason by zero-based index of the others. names, wavelengths, fwhm (nm) : (count,) or empty.
     mean, deviation : float64 (count,), in the units of the input, NaN for those left out. samples : that were looked
-    at. notes : sentences on what was assumed.
+    at. notes : sentences on what was assumed. states : of its files when it was opened, see
+    :func:`rsunfold.io.inputs.states_of`.
     """
 
     path: str
@@ -64,6 +67,7 @@ class FeatureSource(ABC):
     deviation: Real
     samples: int
     notes: list[str]
+    states: FileStates = MappingProxyType({})
 
     @abstractmethod
     def scene(self, seed: int) -> Scene:
