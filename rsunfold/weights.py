@@ -15,7 +15,7 @@ import os
 import sys
 import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,6 +173,34 @@ def model_for(task: Task, model: str | None, weights: str | None) -> str:
     if of != task:
         raise WeightsError(f"the weights {weights} belong to the model {named!r}, which is of {of}, not of {task}.")
     return named
+
+
+def compared(task: Task, models: Sequence[str], weights: Sequence[str]) -> list[tuple[str, str | None]]:
+    """(model, its weights, None for its own) of a comparison: each of ``models``, with each of the ``weights`` that are
+    made for it; without ``models``, those of the weights, or the default of ``task``.
+
+    Raises UsageError for weights of a model that is not among ``models`` or of one name, and what :func:`model_for`
+    raises.
+    """
+    of = {name: model_for(task, None, name) for name in dict.fromkeys(weights)}
+    named = models or list(dict.fromkeys(of.values())) or [DEFAULTS[task]]
+    for name, model in of.items():
+        if model not in named:
+            raise UsageError(f"the weights {name} belong to {model}; add it to --model, or leave --model out.")
+    pairs: list[tuple[str, str | None]] = []
+    for model in named:
+        mine = [name for name, its in of.items() if its == model]
+        pairs += [(model, name) for name in mine] or [(model, None)]
+    labels = [labelled(*pair) for pair in pairs]
+    twice = next((label for label in labels if labels.count(label) > 1), None)
+    if twice is not None:
+        raise UsageError(f"two weights would both be called {twice}; give one of the files another name.")
+    return pairs
+
+
+def labelled(model: str, weights: str | None) -> str:
+    """A model as tables call it: with its weights where they are not its own."""
+    return model if weights is None else f"{model} ({Path(weights).name.removesuffix('.safetensors')})"
 
 
 def chosen(spec: ModelSpec, given: str | None) -> str:

@@ -231,7 +231,9 @@ def test_weights_bring_their_model_unless_another_is_asked_for(file):
     assert weights.model_for("detect-ir", "top-hat:disk=3", str(file)) == "top-hat:disk=3"
     found = weights.model_for("detect-ir", None, str(file))
     assert found == Detector(weights=str(file), device="cpu").spec.name == "rpcanet"
-    assert [d.spec.name for d in detectors_of(None, weights=str(file), device="cpu", memory=None, say=print)] == [found]
+    assert [d.spec.name for d in detectors_of(None, weights=[str(file)], device="cpu", memory=None, say=print)] == [
+        found
+    ]
     assert Explainer(weights=str(file), device="cpu").detector.spec.name == found
     assert load_detector(weights=file, device="cpu").spec.name == found
     with pytest.raises(WeightsError, match="the model 'rpcanet', which is of detect-ir, not of denoise-hsi"):

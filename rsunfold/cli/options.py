@@ -101,6 +101,13 @@ Reach = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="Shipped weights (see rsunfold weights list) or a .safetensors file.")
 ]
+ComparedWeights = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights",
+        help="Shipped weights (see rsunfold weights list) or a .safetensors file; repeat it to compare several.",
+    ),
+]
 OF_WEIGHTS: dict[str, str] = {task: f"that of --weights, or {name}" for task, name in DEFAULTS.items()}
 """What --model is by default where there are --weights."""
 Json = Annotated[Path | None, typer.Option("--json", help="Write the full report to this JSON file.")]

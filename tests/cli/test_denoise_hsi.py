@@ -376,7 +376,7 @@ def test_adapt(call, fails, clean, cube, star, write_image, monkeypatch, tmp_pat
     report, path = tmp_path / "r.json", write_image(tmp_path / "clean.tif", clean)
     call(*EVALUATE, "--clean", path, "--sigma", "20", *star, "--adapt", "--json", report)
     found = json.loads(report.read_text())
-    assert found["models"]["star-net"]["adapted_to_each_image"] and found["runs"][1]["adapted"]["steps"] == 3
+    assert found["models"]["star-net (star)"]["adapted_to_each_image"] and found["runs"][1]["adapted"]["steps"] == 3
     assert "--adapt works only with star-net" in fails(
         2, "denoise-hsi", cube, "-o", tmp_path / "x.tif", *FAST, "--adapt"
     )
@@ -403,8 +403,8 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
         (("--clean", "x.tif", *FAST, "--sigma", "a"), "--sigma takes numbers"),
         (("--clean", "x.tif", *FAST, "--sigma", "10", "--seeds", "0.5"), "--seeds takes non-negative integers"),
         (
-            ("--clean", "x.tif", "--sigma", "10", "--model", "a,b", "--weights", "w"),
-            "--weights can be used with a single --model",
+            ("--clean", "x.tif", "--sigma", "10", "--model", "star-net,fasthyde", "--weights", "star-net-s"),
+            "the weights star-net-s belong to star-net-s; add it to --model, or leave --model out",
         ),
         (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy cannot be combined with --clean"),
         (

@@ -68,6 +68,20 @@ def test_several_models_and_pictures(call, scenes, tmp_path):
         assert f"{name}: Fa <= 0.01 on these images from threshold" in result.stdout
 
 
+def test_several_weights_and_a_model_without(report, call, scenes, network, shipped, tmp_path):
+    words = (*network, "--weights", "l-rpcanet", "--model", "l-rpcanet,top-hat", "--roc", tmp_path / "roc.png")
+    found, result = report(*folders(scenes), *words)
+    labels = ["l-rpcanet (tiny)", "l-rpcanet (l-rpcanet)", "top-hat"]
+    assert [m["label"] for m in found["models"]] == labels and all(label in result.stdout for label in labels)
+    assert [m.get("weights") for m in found["models"]] == ["tiny", "tiny", None]
+    assert found["models"][0]["per_image"] == found["models"][1]["per_image"] != found["models"][2]["per_image"]
+    (tmp_path / "other").mkdir()
+    copy = tmp_path / "other" / "tiny.safetensors"
+    copy.write_bytes((shipped / "l-rpcanet.safetensors").read_bytes())
+    message = call(*EVALUATE, *folders(scenes), *network, "--weights", copy, code=2).stderr
+    assert "two weights would both be called l-rpcanet (tiny); give one of the files another name" in message
+
+
 def test_pfa_names_a_threshold_that_keeps_it(report, scenes):
     _, result = report(*folders(scenes), *TOP_HAT, "--pfa", "0.003")
     cut = float(result.stdout.split("from threshold ")[1].split(";")[0])
@@ -476,10 +490,11 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
         (("--data", "D", "--model", "all:disk=3"), 2, "--model all stands alone"),
         (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads applies to models and cannot be"),
         (
-            ("--data", "D", "--model", "top-hat,mpcm", "--weights", "w"),
+            ("--data", "D", "--model", "top-hat,mpcm", "--weights", "l-rpcanet"),
             2,
-            "--weights can be used with a single --model",
+            "the weights l-rpcanet belong to l-rpcanet; add it to --model, or leave --model out",
         ),
+        (("--data", "D", "--model", "top-hat", "--weights", "w"), 2, "unknown weights 'w'"),
         (("--data", "D", "--model", "top-hat", "--pfa", "-1"), 2, "--pfa must lie between 0 and 1"),
         (("--data", "D", "--model", "top-hat", "--pfa", "nan"), 2, "--pfa must lie between 0 and 1"),
     ],

@@ -146,7 +146,6 @@ def test_all_models_that_can_run(report, scenes, shipped):
             "applies to models and cannot be combined with --predictions",
         ),
         (("--predictions", "P", "--ablate", "stages"), "applies to models and cannot be combined with --predictions"),
-        (("--model", "all", "--weights", "l-rpcanet"), "--weights can be used with a single --model"),
     ],
 )
 def test_wrong_options(words, message, fails, scenes):

@@ -11,6 +11,7 @@ from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
+    ComparedWeights,
     Device,
     DropBands,
     Json,
@@ -19,7 +20,6 @@ from rsunfold.cli.options import (
     Quiet,
     Threads,
     Verbose,
-    Weights,
     refuse_given,
     refuse_outputs,
 )
@@ -45,7 +45,7 @@ def denoise_hsi(
         str | None,
         typer.Option(help="One or more models, comma-separated.", show_default=OF_WEIGHTS["denoise-hsi"]),
     ] = None,
-    weights: Weights = None,
+    weights: ComparedWeights = None,
     truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
     restored: Annotated[Path | None, typer.Option(help="Result from another program, instead of a model.")] = None,
     noisy: Annotated[
@@ -75,7 +75,7 @@ def denoise_hsi(
     from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import quality_picture, table
-    from rsunfold.weights import model_for
+    from rsunfold.weights import compared
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
@@ -98,12 +98,10 @@ def denoise_hsi(
                 published_ergas=published_ergas,
             )
     else:
-        names = model_names(model_for("denoise-hsi", model, weights))
-        if weights is not None and len(names) != 1:
-            raise UsageError("--weights can be used with a single --model only.")
+        pairs = compared("denoise-hsi", [] if model is None else model_names(model), weights or [])
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
-        denoisers = [Denoiser(name, weights=weights, adapt=adapt, device=device, memory=memory) for name in names]
+        denoisers = [Denoiser(name, weights=its, adapt=adapt, device=device, memory=memory) for name, its in pairs]
         with watched("evaluating"):
             done = evaluate_models(
                 expand(clean or [], outputs=False, say=say),

@@ -12,6 +12,7 @@ from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
     Band,
+    ComparedWeights,
     Confidence,
     Device,
     Json,
@@ -25,7 +26,6 @@ from rsunfold.cli.options import (
     Threshold,
     Var,
     Verbose,
-    Weights,
     given_in,
     refuse_given,
     refuse_outputs,
@@ -68,7 +68,7 @@ def detect_ir(
             show_default=OF_WEIGHTS["detect-ir"],
         ),
     ] = None,
-    weights: Weights = None,
+    weights: ComparedWeights = None,
     threshold: Threshold = None,
     confidence: Confidence = None,
     max_area: MaxArea = None,
@@ -143,7 +143,7 @@ def detect_ir(
             done = [evaluate_files(predictions, samples, asked, reading)]
     else:
         protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
-        detectors = detectors_of(model, weights=weights, device=device, memory=memory, say=say)
+        detectors = detectors_of(model, weights=weights or [], device=device, memory=memory, say=say)
         if ablate is not None and (model or "").strip() == "all":
             classical = [d.name for d in detectors if not d.net]
             say(f"skipped, because classical methods have no stages: {', '.join(classical)}")
@@ -220,7 +220,7 @@ def _figures(
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import roc_picture, table, worst_images
 
-    say_notes(done[0].notes)
+    say_notes(list(dict.fromkeys(note for e in done for note in e.notes)))
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))

@@ -70,11 +70,12 @@ class Denoiser(Budgeted):
     """A model, its weights and a device, ready to denoise.
 
     model : registry name of a ``denoise-hsi`` model; None takes that of ``weights``, or the default. name : what
-    ``model`` is then. weights : a shipped name or a ``.safetensors`` file; None takes the model's own. sigma : standard
-    deviation of the noise in the physical units of the images, after their scale, see
-    :func:`rsunfold.infer.hsi.given.given_noise`; None estimates it for each band. adapt : adapt the network to each
-    image, see :func:`rsunfold.infer.hsi.adapt.adapted`. device : see :func:`pick_device`; classical methods run on the
-    CPU. memory : the budget for the whole process, bytes or ``2GB``; None is half of what is free.
+    ``model`` is then. label : the same, with the weights where they are not its own. weights : a shipped name or a
+    ``.safetensors`` file; None takes the model's own. sigma : standard deviation of the noise in the physical units of
+    the images, after their scale, see :func:`rsunfold.infer.hsi.given.given_noise`; None estimates it for each band.
+    adapt : adapt the network to each image, see :func:`rsunfold.infer.hsi.adapt.adapted`. device : see
+    :func:`pick_device`; classical methods run on the CPU. memory : the budget for the whole process, bytes or ``2GB``;
+    None is half of what is free.
 
     Raises UsageError, WeightsError or DeviceError when the model cannot run as asked.
     """
@@ -89,10 +90,10 @@ class Denoiser(Budgeted):
         device: str = "auto",
         memory: str | int | None = None,
     ) -> None:
-        from rsunfold.weights import chosen, load, model_for
+        from rsunfold.weights import chosen, labelled, load, model_for
 
         model = model_for("denoise-hsi", model, weights)
-        self.name = model
+        self.name, self.label = model, labelled(model, weights)
         self.spec, self.options = chosen_model(model, "denoise-hsi")
         self.sigma = None if sigma is None else given_noise(sigma)
         if adapt and not (self.spec.kind == "network" and self.spec.factory.adaptable):

@@ -165,7 +165,7 @@ def evaluate_models(
     """
     done = DenoisingComparison(about={NOISY: {"model": NOISY}})
     for denoiser in [None, *denoisers]:
-        name = NOISY if denoiser is None else denoiser.name
+        name = NOISY if denoiser is None else denoiser.label
         if denoiser is not None:
             done.about[name] = denoiser.describe()
         for cube, path in cubes.items():

@@ -98,11 +98,11 @@ class Detector(Budgeted):
         memory: str | int | None = None,
         half: bool = False,
     ) -> None:
-        from rsunfold.weights import chosen, load, model_for
+        from rsunfold.weights import chosen, labelled, load, model_for
 
         model = model_for("detect-ir", model, weights)
         self.name = model
-        self.label = model if weights is None else f"{model} ({Path(weights).name.removesuffix('.safetensors')})"
+        self.label = labelled(model, weights)
         self.spec, self.options = chosen_model(model, "detect-ir")
         self.memory = parse_memory(memory)
         self.half, self._half_checked = half, False

@@ -6,7 +6,7 @@ import copy
 import heapq
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ from rsunfold.registry import all_models, model_names
 from rsunfold.report import Case
 from rsunfold.rule import ITS_OWN, SETTINGS, Asked, Rule
 from rsunfold.simulate.corruption import Corruption
-from rsunfold.weights import COST_SIDE, model_for
+from rsunfold.weights import COST_SIDE, compared, model_for
 
 if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import TargetNetwork
@@ -208,29 +208,30 @@ def samples_from(
 
 
 def detectors_of(
-    model: str | None, *, weights: str | None, device: str, memory: str | int | None, say: Callable[[str], None]
+    model: str | None, *, weights: Sequence[str], device: str, memory: str | int | None, say: Callable[[str], None]
 ) -> list[Detector]:
-    """The models that ``model`` names, separated by commas; ``all`` is every one that can run, and None that of
-    ``weights``, or the default.
+    """The models that ``model`` names, separated by commas; ``all`` is every one that can run, and None those of
+    ``weights``, or the default; see :func:`rsunfold.weights.compared`.
 
-    Networks without shipped weights are then named and left out, and classical methods run on the CPU whatever
-    ``device`` is. Raises UsageError for ``weights`` with more than one model.
+    With ``all``, networks without weights are named and left out, and classical methods run on the CPU whatever
+    ``device`` is. Raises UsageError for ``weights`` of other models.
     """
-    names = model_names(model_for("detect-ir", model, weights))
-    if weights is not None and (len(names) != 1 or names == ["all"]):
-        raise UsageError("--weights can be used with a single --model only.")
+    names = [] if model is None else model_names(model)
     if names != ["all"] and any(name.split(":")[0] == "all" for name in names):
         raise UsageError("--model all stands alone, without other models or options.")
     if names == ["all"]:
         known = all_models("detect-ir")
-        specs = [s for s in known if s.kind == "classical" or s.weights]
+        given = {model_for("detect-ir", None, name) for name in weights}
+        specs = [s for s in known if s.kind == "classical" or s.weights or s.name in given]
         absent = [s.name for s in known if s not in specs]
         if absent:
             say(f"skipped, because no weights are shipped: {', '.join(absent)}")
-        chosen = {s.name: "auto" if s.kind == "classical" else device for s in specs}
+        where = {s.name: "auto" for s in specs if s.kind == "classical"}
+        names = [s.name for s in specs]
     else:
-        chosen = dict.fromkeys(names, device)
-    return [Detector(name, weights=weights, device=where, memory=memory) for name, where in chosen.items()]
+        where = {}
+    pairs = compared("detect-ir", names, weights)
+    return [Detector(name, weights=its, device=where.get(name, device), memory=memory) for name, its in pairs]
 
 
 def cost_of(detector: Detector) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
         {"a": path}, [("iid", 20.0), ("iid", 50.0)], [0, 3], [make(), make("star-net")], say=said.append
     )
     assert [(r["model"], r["noise"], r["seed"]) for r in done.runs] == [
-        (m, n, s) for m in ("noisy", "fasthyde", "star-net") for n in ("iid 20", "iid 50") for s in (0, 3)
+        (m, n, s) for m in ("noisy", "fasthyde", "star-net (star)") for n in ("iid 20", "iid 50") for s in (0, 3)
     ]
     read = read_clean(path)
     truth, valid = read.data, read.valid
