@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.functional import jacobian
 
 from rsunfold.unfold.fast import folded
 from rsunfold.unfold.operators import Operator
@@ -39,15 +41,21 @@ def local_gain(operator: Callable[[Tensor], Tensor], x: Tensor) -> Gain:
     """
     v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
     v = v / v.norm()
-    pull = torch.func.vjp(operator, x)[1]
-    value = 0.0
-    for iteration in range(1, MOST_ITERATIONS + 1):
-        u = torch.func.jvp(operator, (x,), (v,))[1]
-        last, value = value, float(u.norm())
-        if abs(value - last) <= TOLERANCE * value:
-            return Gain(value, iteration, True)
-        w = pull(u)[0]
-        v = w / w.norm().clamp_min(torch.finfo(w.dtype).tiny)
+    # J^T u is linear in u: its derivative along v, at any u, is J v. torch.func would load torch's compiler, and
+    # grad_outputs sympy, which takes longer than most images.
+    given = x.detach().requires_grad_()
+    with torch.enable_grad():
+        result = operator(given)
+        any_u = torch.zeros_like(result, requires_grad=True)
+        (pulled,) = torch.autograd.grad((result * any_u).sum(), given, create_graph=True)
+        value = 0.0
+        for iteration in range(1, MOST_ITERATIONS + 1):
+            (u,) = torch.autograd.grad((pulled * v).sum(), any_u, retain_graph=True)
+            last, value = value, float(u.norm())
+            if abs(value - last) <= TOLERANCE * value:
+                return Gain(value, iteration, True)
+            (w,) = torch.autograd.grad((result * u).sum(), given, retain_graph=True)
+            v = w / w.norm().clamp_min(torch.finfo(w.dtype).tiny)
     return Gain(value, MOST_ITERATIONS, False)
 
 
@@ -113,7 +121,7 @@ def _channel_weights(op: Operator, x: Tensor) -> float:
     assert se is not None
     f = op.features(x)
     mean = f.mean((2, 3))
-    slope = torch.func.jacrev(lambda m: se(m).flatten())(mean)[:, 0]
+    slope: Any = jacobian(lambda m: se(m).flatten(), mean)[:, 0]  # type: ignore[no-untyped-call]
     rms = f.square().mean((2, 3))[0].sqrt()
     change = torch.linalg.matrix_norm((rms[:, None] * slope).cpu().double(), 2)
     return float(se(mean).max()) + float(change)

@@ -1,5 +1,8 @@
 """Gains of operators, against the singular values of explicit matrices."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -45,6 +48,21 @@ def test_nothing_is_in_double_precision_on_the_device(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "double", only_of_copies)
     with torch.no_grad():
         assert gain_bound(op, x) > 0 and copied
+
+
+def test_gains_are_found_without_the_compiler_of_torch():
+    """Which takes seconds to load."""
+    program = (
+        "import sys, torch\n"
+        "from rsunfold.unfold.gain import gain_bound, local_gain\n"
+        "from rsunfold.unfold.operators import Operator, SqueezeExcite, conv\n"
+        "op = Operator(conv(1, 4, 3, norm=True), torch.nn.Conv2d(4, 1, 3, padding=1), SqueezeExcite(4, 4)).eval()\n"
+        "x = torch.ones(1, 1, 9, 8)\n"
+        "assert local_gain(op, x).value > 0 and gain_bound(op, x) > 0\n"
+        "print({'torch._dynamo', 'sympy'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_the_gain_of_a_linear_operator_is_its_largest_singular_value(layer, monkeypatch):
