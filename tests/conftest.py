@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import gc
 import os
 
 # Before numpy and torch: with a thread for each core, the two processes that `make test` starts wait for each other.
@@ -21,12 +22,32 @@ hypothesis.settings.load_profile("fixed")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_collection_finish() -> None:
+    """What the imports made stays to the end: not looked through again each time that garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real data and published checkpoints; tests that need it skip where it is absent."""
     if not (SHARED / "data").is_dir():
         pytest.skip(f"needs the data and reference files in {SHARED}, which are not part of the repository")
     return SHARED
+
+
+def _sketch(figure: Any, path: Path) -> None:
+    """``rsunfold.report.drawing.render`` of a picture whose parts lie where they fall."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    figure.set_layout_engine("none")
+    FigureCanvasAgg(figure).print_png(path, pil_kwargs={"compress_level": 1})
+
+
+@pytest.fixture(autouse=True)
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that pictures show is drawn, in half the time; how they look is for tests/report alone to see."""
+    monkeypatch.setattr("rsunfold.report.drawing.render", _sketch)
 
 
 @pytest.fixture(scope="session")

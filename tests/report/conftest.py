@@ -12,6 +12,11 @@ from rsunfold.report import drawing
 from rsunfold.targets import TargetCollector
 
 
+@pytest.fixture(autouse=True)
+def sketched() -> None:
+    """Pictures are here what users see."""
+
+
 @pytest.fixture
 def scene():
     """A dim gradient with three bright squares, (image, score, mask, targets)."""

@@ -85,6 +85,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Of the runs that single tests make: to draw them would take longer than to train. ``learned`` has one."""
+    monkeypatch.setattr("rsunfold.train.folder.training_picture", lambda *_, **__: None)
+
+
 def trainer(recipe, data: Path, out: Path, said: list[str] | None = None, start: Path | None = None) -> Trainer:
     name = None if start is None else str(start)
     return Trainer(recipe, data, out, device=CPU, start=name, say=(said if said is not None else []).append)
@@ -142,10 +148,10 @@ def test_every_step_is_told_those_after_resuming_too(data, tmp_path):
 
 @pytest.mark.parametrize("stages", [0.0, 0.3])
 def test_resuming_continues_bit_for_bit(data, tmp_path, stages):
-    recipe = tiny_recipe(6, 3, stages=stages)
+    recipe = tiny_recipe(4, 2, stages=stages)
     assert trainer(recipe, data, tmp_path / "whole").run() is True
-    assert stop_after(trainer(recipe, data, tmp_path / "parts"), 3).run() is False
-    assert checkpoint(tmp_path / "parts")["step"] == 3
+    assert stop_after(trainer(recipe, data, tmp_path / "parts"), 2).run() is False
+    assert checkpoint(tmp_path / "parts")["step"] == 2
     torch.manual_seed(99)  # nothing may hang on the state of the global generator
     assert trainer(recipe, data, tmp_path / "parts").run(resume=True) is True
     whole, parts = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
@@ -157,12 +163,14 @@ def test_resuming_continues_bit_for_bit(data, tmp_path, stages):
     assert same == [{k: v for k, v in row.items() if k != "seconds"} for row in log(tmp_path / "parts")]
 
 
-def test_stopping_in_between_validations_continues_too(data, tmp_path):
-    recipe = tiny_recipe(4, 4)
+def test_stopping_in_between_validations_continues_too_in_the_log_as_well(data, tmp_path):
+    """The loss of a row is the mean of all steps since the last one, before and after the stop."""
+    recipe = tiny_recipe(3, 3)
     trainer(recipe, data, tmp_path / "whole").run()
     stop_after(trainer(recipe, data, tmp_path / "parts"), 1).run()
     trainer(recipe, data, tmp_path / "parts").run(resume=True)
     assert_same(checkpoint(tmp_path / "whole")["ema"], checkpoint(tmp_path / "parts")["ema"])
+    assert log(tmp_path / "parts")[-1]["train_loss"] == log(tmp_path / "whole")[-1]["train_loss"]
 
 
 def test_training_learns(learned):
@@ -912,9 +920,18 @@ def test_revival_needs_to_know_what_is_dead(learned, data, tmp_path):
         trainer(recipe, data, tmp_path, start=learned[1] / "tiny.safetensors").run()
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(data, tmp_path_factory):
+    """What the checkpoint of ``tiny_recipe(3, 3)`` holds in the end."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("uninterrupted")
+    trainer(tiny_recipe(3, 3), data, out).run()
+    return checkpoint(out)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("times", [1, 2])
-def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, times, data, tmp_path):
+def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, times, data, tmp_path, uninterrupted):
     """A second one does not wait: the step may hang."""
 
     class Stopped(Exception):
@@ -925,11 +942,11 @@ def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, ti
 
     before = signal.signal(number, stop)
     try:
-        made = trainer(tiny_recipe(6, 6), data, tmp_path)
+        made = trainer(tiny_recipe(3, 3), data, tmp_path)
         step = made._one
 
         def interrupted(net):
-            if made.step == 3:
+            if made.step == 1:
                 for _ in range(times):
                     signal.raise_signal(number)
             return step(net)
@@ -940,18 +957,17 @@ def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, ti
         assert signal.getsignal(number) is stop
     finally:
         signal.signal(number, before)
-    assert made.step == (4 if times == 1 else 3)
-    assert times == 2 or checkpoint(tmp_path)["step"] == 4
-    trainer(tiny_recipe(6, 6), data, tmp_path).run(resume=True)
-    trainer(tiny_recipe(6, 6), data, tmp_path / "whole").run()
-    assert_same(checkpoint(tmp_path)["net"], checkpoint(tmp_path / "whole")["net"])
+    assert made.step == (2 if times == 1 else 1)
+    assert times == 2 or checkpoint(tmp_path)["step"] == 2
+    trainer(tiny_recipe(3, 3), data, tmp_path).run(resume=True)
+    assert_same(checkpoint(tmp_path)["net"], uninterrupted["net"])
 
 
-@pytest.mark.parametrize("step", [3, 6])
+@pytest.mark.parametrize("step", [2, 4])
 def test_a_signal_in_a_step_before_a_validation_does_not_lose_it(step, data, tmp_path):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    made = trainer(tiny_recipe(6, 3), data, tmp_path)
+    made = trainer(tiny_recipe(4, 2), data, tmp_path)
     one = made._one
 
     def interrupted(net):
@@ -963,8 +979,8 @@ def test_a_signal_in_a_step_before_a_validation_does_not_lose_it(step, data, tmp
     with pytest.raises(KeyboardInterrupt):
         made.run()
     assert checkpoint(tmp_path)["step"] == step
-    assert trainer(tiny_recipe(6, 3), data, tmp_path).run(resume=True)
-    assert [int(row["step"]) for row in log(tmp_path) if row["val_score"]] == [3, 6]
+    assert trainer(tiny_recipe(4, 2), data, tmp_path).run(resume=True)
+    assert [int(row["step"]) for row in log(tmp_path) if row["val_score"]] == [2, 4]
 
 
 def test_sets_that_are_not_there_are_told(data, tmp_path):
@@ -1033,14 +1049,6 @@ def test_frames_of_one_scene_cannot_be_validated_on(tmp_path):
             (inside / f"f{i}.png").write_bytes(content)
     with pytest.raises(InputError, match=r"none of the 8 images of .*one can be held out for validation: they"):
         trainer(tiny_recipe(1, 1), tmp_path / "one", tmp_path / "out")
-
-
-def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(data, tmp_path):
-    recipe = tiny_recipe(4, 4)
-    trainer(recipe, data, tmp_path / "whole").run()
-    stop_after(trainer(recipe, data, tmp_path / "parts"), 3).run()
-    trainer(recipe, data, tmp_path / "parts").run(resume=True)
-    assert log(tmp_path / "parts")[-1]["train_loss"] == log(tmp_path / "whole")[-1]["train_loss"]
 
 
 def test_nodata_is_no_background(data, tmp_path):

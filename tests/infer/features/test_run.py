@@ -321,7 +321,8 @@ def test_every_model_writes_what_it_ranks(model, write, tmp_path):
     """Models that rank but some of the features, too, without and with a gap between them."""
     path = str(write("a.tif"))
     for out, wanted in (("plain", FIVE), ("gap", replace(FIVE, min_gap=45))):
-        done = select_file(path, tmp_path / out, "a", FeatureRanker(model, memory="4GB"), wanted, Options())
+        ranker = FeatureRanker(model, memory="4GB")
+        done = select_file(path, tmp_path / out, "a", ranker, wanted, Options(picture=False))
         table = lines(tmp_path / out / "a_ranking.csv")
         assert sorted(int(row["index"]) for row in table) == list(range(BANDS)) and len(done.indices) == 5
         left = [row["left_out"] for row in table[len(done.ranking) :]]
