@@ -44,10 +44,15 @@ def _sketch(figure: Any, path: Path) -> None:
     FigureCanvasAgg(figure).print_png(path, pil_kwargs={"compress_level": 1})
 
 
-@pytest.fixture(autouse=True)
-def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything that pictures show is drawn, in half the time; how they look is for tests/report alone to see."""
+@pytest.fixture
+def sketch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything that pictures show is drawn, in half the time."""
     monkeypatch.setattr("rsunfold.report.drawing.render", _sketch)
+
+
+@pytest.fixture(autouse=True)
+def sketched(sketch: None) -> None:
+    """How pictures look is for tests/report alone to see."""
 
 
 @pytest.fixture(scope="session")

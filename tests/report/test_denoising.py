@@ -74,7 +74,7 @@ def test_spectra_before_are_thin_and_after_strong(tmp_path, draw, cubes, figures
     assert set(shown.get_xdata()) == {WAVELENGTHS[11]}
 
 
-def test_each_argument_changes_the_picture(tmp_path, draw, cubes):
+def test_each_argument_changes_the_picture(tmp_path, draw, cubes, sketch):
     before, after = cubes
     pictures = [
         draw(tmp_path / f"{i}.png", **changed)

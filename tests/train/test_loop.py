@@ -387,13 +387,13 @@ def test_a_network_begins_as_a_pupil_of_another_model(learned, data, tmp_path):
 def test_the_first_steps_are_of_imitation_alone_and_resuming_goes_on_with_them(learned, data, tmp_path):
     file = learned[1] / "tiny.safetensors"
     optim = {"fixed_norm": True, "lr": 1e-4}
-    recipe = pupil_recipe(6, 6, teacher=Teacher("l-rpcanet", steps=4), optim=optim)
+    recipe = pupil_recipe(3, 3, teacher=Teacher("l-rpcanet", steps=2), optim=optim)
     whole, losses = trainer(recipe, data, tmp_path / "whole", start=file), []
     loss = whole.task.loss
     whole.task.loss = lambda *batch: losses.append(loss(*batch)) or losses[-1]
     whole.run()
-    assert len(losses) == 6 and max(losses[:4]) < min(losses[4:])
-    stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 2).run()
+    assert len(losses) == 3 and max(losses[:2]) < losses[2]
+    stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 1).run()
     resumed = trainer(recipe, data, tmp_path / "parts")
     resumed.run(resume=True)
     assert_same(dict(resumed.net.state_dict()), dict(whole.net.state_dict()))
@@ -441,7 +441,7 @@ def test_a_pupil_needs_a_teacher_of_the_model_that_the_recipe_names(learned, dat
 
 
 def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):
-    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(4, 2)
+    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(2, 2)
     begun = f"rsunfold train tiny --from tiny ({weights.sha256_of(file)[:12]}), seed 1, step "
     trainer(recipe, data, tmp_path / "whole", start=file).run()
     stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 1).run()
@@ -453,7 +453,7 @@ def test_a_resumed_run_keeps_its_own_beginning(learned, data, tmp_path):
 
 
 def test_a_resumed_run_does_not_change_what_it_was_begun_with(learned, data, tmp_path):
-    recipe, file = tiny_recipe(4, 2), learned[1] / "tiny.safetensors"
+    recipe, file = tiny_recipe(2, 2), learned[1] / "tiny.safetensors"
     stop_after(trainer(recipe, data, tmp_path / "random"), 1).run()
     with pytest.raises(InputError, match=r"was started without weights, not from tiny \(\w+\); leave out --from"):
         trainer(recipe, data, tmp_path / "random", start=file).run(resume=True)
@@ -771,13 +771,13 @@ def test_targets_may_be_as_large_as_those_that_the_first_weights_were_trained_on
     file = tmp_path / "first.safetensors"
     weights.save(file, net, dataclasses.replace(record, max_area=77))
     assert record.max_area is None  # too few targets to say how large they get
-    stop_after(trainer(tiny_recipe(4, 2), data, tmp_path / "out", start=file), 1).run()
-    trainer(tiny_recipe(4, 2), data, tmp_path / "out").run(resume=True)
+    stop_after(trainer(tiny_recipe(2, 2), data, tmp_path / "out", start=file), 1).run()
+    trainer(tiny_recipe(2, 2), data, tmp_path / "out").run(resume=True)
     assert weights.read_record(str(tmp_path / "out" / "tiny.safetensors")).max_area == 77
 
 
 def test_errors_of_the_first_weights_are_found_and_kept(learned, data, tmp_path):
-    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(4, 2, augment={"on_error": 0.9})
+    file, recipe = learned[1] / "tiny.safetensors", tiny_recipe(2, 2, augment={"on_error": 0.9})
     whole = trainer(recipe, data, tmp_path / "whole", start=file)
     whole.run()
     places = whole.task.crops.errors
@@ -785,7 +785,7 @@ def test_errors_of_the_first_weights_are_found_and_kept(learned, data, tmp_path)
     stop_after(trainer(recipe, data, tmp_path / "parts", start=file), 1).run()
     trainer(recipe, data, tmp_path / "parts").run(resume=True)  # which is not told what it was begun with
     assert_same(checkpoint(tmp_path / "whole")["net"], checkpoint(tmp_path / "parts")["net"])
-    elsewhere = trainer(tiny_recipe(4, 2), data, tmp_path / "elsewhere", start=file)
+    elsewhere = trainer(tiny_recipe(2, 2), data, tmp_path / "elsewhere", start=file)
     elsewhere.run()
     assert elsewhere.task.crops.errors == []
     first = "stages.0.FB.features.0.weight"
@@ -793,7 +793,7 @@ def test_errors_of_the_first_weights_are_found_and_kept(learned, data, tmp_path)
 
 
 def test_errors_are_found_once_and_kept_before_the_first_step(learned, data, tmp_path, monkeypatch):
-    file, recipe, said = learned[1] / "tiny.safetensors", tiny_recipe(4, 2, augment={"on_error": 0.9}), []
+    file, recipe, said = learned[1] / "tiny.safetensors", tiny_recipe(2, 2, augment={"on_error": 0.9}), []
     assert not trainer(recipe, data, tmp_path, said, file).run(minutes=0)
     assert said[2:] == [f"looking for errors of tiny in {len(trainer(recipe, data, tmp_path).task.train)} images"]
     assert checkpoint(tmp_path)["step"] == 0 and checkpoint(tmp_path)["seconds"] > 0
