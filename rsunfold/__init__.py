@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from rsunfold.arguments import Numbers, SomeNumbers, checked
@@ -235,6 +236,8 @@ def select_features(
     drop_bands: Sequence[int | str] = (),
     rank_order: bool = False,
     features: str = "columns",
+    ignore: str | int | Sequence[int | str] = (),
+    label: str | int | None = None,
     header: bool | None = None,
     var: str | None = None,
     nodata: float | None = None,
@@ -246,7 +249,7 @@ def select_features(
 
     data : path of an image or a table, or an array: a cube (band, row, col) or a table (sample, feature), any real
         dtype. In cubes, values that are not finite, masked (``numpy.ma``) or equal to ``nodata`` make a pixel invalid;
-        in tables they are refused. The columns of a data frame are named as it names them, where all names are text.
+        in tables they are refused. The columns of a data frame are named as it names them, where a name is text.
     k, variance, like : how many to choose, the share of the variance that they have to explain, or the path of the
         ``..._ranking.json`` of an earlier selection, the same as which is to be chosen: bands by wavelength where both
         have them, columns by name, else by number; one of the three.
@@ -254,10 +257,14 @@ def select_features(
         nm. drop_bands : bands to exclude: numbers from 1, ranges such as "104-108", or names. rank_order : best first,
         instead of in the order of wavelengths or features. wavelengths : nm, of the bands of a cube in an array;
         without them its bands are taken as narrow.
+    ignore : columns of a table that are no features: names, or numbers from 1. label : the column of labels, by the
+        same, which is no feature; nor are columns of files and data frames that are called label, labels, class,
+        class_id, target, gnd or gt, and those that number the samples.
     header : whether a text table has one; None looks.
     model, features, var, seed, memory : see ``rsunfold select-features --help``.
 
-    Returns a :class:`rsunfold.infer.features.run.Selected` with ``indices`` (zero-based), ``data`` (what was chosen, in
+    Returns a :class:`rsunfold.infer.features.run.Selected` with ``indices`` (zero-based, of the features, without the
+    columns that are none; ``summary["selected_names"]`` names them), ``data`` (what was chosen, in
     the type of the input, masked where masked integers were given), ``ranking``, ``scores``, ``explained``,
     ``correlation`` and ``summary``. For images larger than memory use the command line, or
     :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines there is
@@ -275,6 +282,8 @@ def select_features(
     chosen = Options(
         var=var,
         features=features,
+        ignore=_words(ignore),
+        label=None if label is None else str(label),
         header=header,
         drop=tuple(drop),
         keep=tuple(keep),
@@ -287,9 +296,11 @@ def select_features(
     return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)
 
 
-def _words(bands: Sequence[int | str]) -> tuple[str, ...]:
-    """Numbers and names of bands as the command line gives them."""
-    return tuple(map(str, bands))
+def _words(given: str | int | Sequence[int | str]) -> tuple[str, ...]:
+    """Numbers and names as the command line gives them; text may hold several, between commas."""
+    if isinstance(given, str):
+        return tuple(part.strip() for part in given.split(",") if part.strip())
+    return (str(given),) if isinstance(given, int | Integral) else tuple(str(one) for one in given)
 
 
 def _path(given: Any, nodata: float | None, var: str | None, wavelengths: Numbers | None = None) -> str | None:

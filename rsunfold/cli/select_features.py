@@ -80,7 +80,10 @@ def select_features(
     ] = None,
     label: Annotated[
         str | None,
-        typer.Option(help="Tables: column with the labels, which is not used for the ranking but kept in the output."),
+        typer.Option(
+            help="Tables: column with the labels, which is not used for the ranking but kept in the output; its name, "
+            "or its number from 1."
+        ),
     ] = None,
     header: Header = None,
     rank: Annotated[

@@ -26,7 +26,7 @@ _RASTER = "score|mask|stages|residual|denoised|selected"
 _TABLE = "summary|targets|anomalies|spectra|ranking|explain|selected"
 _KINDS = dict.fromkeys(TIFF_SUFFIXES + ENVI_SUFFIXES, _RASTER)
 _KINDS |= {".png": "quicklook|spectra|stages|explain|report|bands|noise|selected"}
-_KINDS |= dict.fromkeys((".csv", ".npy", ".json", ".geojson"), _TABLE)
+_KINDS |= dict.fromkeys((".csv", ".npy", ".npz", ".json", ".geojson"), _TABLE)
 """What the names of results say behind that of the image, by extension."""
 BESIDE = {".tfw", ".pgw", ".jgw", ".j2w", ".bpw", ".gfw", ".wld", ".prj"}
 BESIDE |= {f".{kind}w" for kind in ("tif", "tiff", "png", "jpg", "jpeg", "jp2", "bmp", "gif")}

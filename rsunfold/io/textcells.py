@@ -159,13 +159,9 @@ class TextCells:
         cell = cell.strip()
         return _DECIMAL_COMMA.sub(r"\1.\2", cell) if self._commas and _DECIMAL_COMMA.fullmatch(cell) else cell
 
-    def columns(self, places: Sequence[int]) -> list[Row]:
-        """The cells of some columns."""
-        found: list[Row] = [[] for _ in places]
-        for row in self.lines() if places else ():
-            for cells, i in zip(found, places, strict=True):
-                cells.append(self.text(row[i]))
-        return found
+    def columns(self, places: Sequence[int]) -> Iterator[Row]:
+        """The cells of some columns, line by line."""
+        return ([self.text(row[i]) for i in places] for row in self.lines())
 
     def rows(self, places: Sequence[int]) -> list[Row]:
         """The cells of some lines."""

@@ -1,10 +1,11 @@
-"""Tables of text: which line is the header, and which columns are features."""
+"""Tables of columns: which line of text is the header, and which columns are features."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from rsunfold.arrays import Mask, Real
 from rsunfold.errors import InputError, UsageError
-from rsunfold.io.textcells import Row, TextCells, is_missing, is_word
+from rsunfold.io.textcells import Numbers, TextCells, is_missing, is_word
 
-LABEL_COLUMNS = ("label", "labels", "class", "gnd")
-"""Columns of a text or Parquet table that are taken as labels unasked, in lower case; a column ``y`` may be a
-coordinate."""
+Cells = Callable[[Sequence[int]], Iterable[Sequence[Any]]]
+"""The cells of some columns, row by row."""
+
+LABEL_COLUMNS = ("label", "labels", "class", "class_id", "target", "gnd", "gt")
+"""Names of columns that hold labels and are no features, in lower case; a column ``y`` may be a coordinate."""
 UNNAMED = ("", "unnamed: 0")
 """The name of an index as pandas writes it, and as it reads and writes it again."""
 INDEX_COLUMNS = (*UNNAMED, "id", "fid", "gid", "oid", "objectid", "index", "row", "nr", "no", "no.")
@@ -40,15 +43,23 @@ UNCLEAR, LIKELY = "unclear", "likely a sample"
 
 @dataclass
 class Raw:
-    """What a file holds before anything is checked: the features of text are its columns, arrays are as they are."""
+    """What a file holds before anything is checked: the features of text are its columns, arrays are as they are.
+
+    inside : places of the features among the columns. cells : gives some features (by index) as they are stored, row
+    by row; None where ``values`` are as stored.
+    unlabelled : why what is called as labels are was not taken as such, or empty.
+    """
 
     values: NDArray[Any]
     what: str
     names: Sequence[str] = ()
     labels: NDArray[Any] | None = None
     labels_name: str = ""
-    kept: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    kept: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     notes: tuple[str, ...] = ()
+    inside: Sequence[int] = ()
+    cells: Cells | None = None
+    unlabelled: str = ""
 
 
 def read_text(
@@ -64,25 +75,62 @@ def read_text(
     :func:`rsunfold.io.table.read_table`."""
     cells = TextCells(path)
     found = cells.numbers(room)
+    top = [*map(cells.text, cells.first)]
+    width = _filled_width(top, found)
     if axis == "row":
-        top, values, words, held = cells.columns([0])[0], found.values.T, found.words_beside, cells.rows
+        table = Columns(
+            axis,
+            [cell for (cell,) in cells.columns([0])],
+            found.values[:, :width].T,
+            found.words_beside,
+            lambda places: zip(*(row[:width] for row in cells.rows(places)), strict=True),
+        )
     else:
-        top, values, words, held = [*map(cells.text, cells.first)], found.values, found.words_below, cells.columns
+        table = Columns(axis, top[:width], found.values[:, :width], found.words_below[:width], cells.columns)
     asked = [*ignore, *([] if label is None else [label])]
-    table, of_header = _headed(path, _Columns(axis, top, values, words, held), asked, header)
-    aside, place, of_roles = _roles(path, table, ignore, label)
-    names, inside = table.names, np.setdiff1d(np.arange(len(words)), aside).tolist()
+    table, of_header = _headed(path, table, asked, header)
+    raw = of_columns(path, table, ignore, label)
+    notes = (*(["decimal commas were read as points"] if found.commas else []), *of_header, *raw.notes)
+    return replace(raw, notes=notes)
+
+
+def of_columns(path: str, table: Columns, ignore: Sequence[str], label: str | None, index: Sequence[str] = ()) -> Raw:
+    """The features of a table of columns, and what the others are. index : names of columns that are known to number
+    the samples.
+
+    ``table.values`` are overwritten. Raises UsageError for a column that is not there, InputError where a feature holds
+    words, or there is none.
+    """
+    names, axis = table.names, table.axis
+    roles = _roles(path, table, ignore, label, index)
+    inside = np.setdiff1d(np.arange(len(names)), roles.aside).tolist()
     _refuse_words(path, table, inside)
-    kept = dict(zip(aside, table.cells(aside), strict=True))
+    place = roles.labels
+    rows = [*table.cells(roles.aside)] if roles.aside else []
+    kept = {i: [row[k] for row in rows] for k, i in enumerate(roles.aside)}
+    # What has no name gets one by which its role is known when the file is read again.
+    known = dict.fromkeys(roles.index, "") | ({} if place is None else {place: "label"})
+    called = {i: table.top[i] if table.top else known.get(i, names[i]) for i in kept}
     return Raw(
         _only(table.values, inside),
         "the table",
-        [names[i] for i in inside] if table.top else (),
+        [names[i] for i in inside] if table.top or kept else (),
         None if place is None else np.array(kept[place]),
         "" if place is None else f"the {axis} {names[place]!r}",
-        tuple((names[i], tuple(some)) for i, some in kept.items()),
-        (*(["decimal commas were read as points"] if found.commas else []), *of_header, *of_roles),
+        tuple((called[i], tuple(some)) for i, some in kept.items()),
+        tuple(roles.notes),
+        inside,
+        lambda chosen: table.cells([inside[i] for i in chosen]),
     )
+
+
+def _filled_width(top: Sequence[str], found: Numbers) -> int:
+    """How many columns there are without the empty ones after a delimiter at the end of every line."""
+    width = len(top)
+    blank = ~found.words_below & np.isnan(found.values).all(axis=0)
+    while width > 1 and not top[width - 1] and blank[width - 1]:
+        width -= 1
+    return width
 
 
 def missing_labels(labels: Iterable[Any]) -> list[bool]:
@@ -97,38 +145,40 @@ def missing_labels(labels: Iterable[Any]) -> list[bool]:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """A text table whose features are columns, which the file calls ``axis``.
+class Columns:
+    """A table whose features are columns, which the file calls ``axis``.
 
     top : its header; empty without one. values float64 (samples, columns), NaN where there is no number. words : which
-    columns hold words. held : gives the cells of some columns, with the header.
+    columns hold words. held : gives the cells of some columns, with the header where ``values`` had it. is_word :
+    whether a cell is one.
     """
 
     axis: str
     top: list[str]
     values: NDArray[np.float64]
     words: Mask
-    held: Callable[[Sequence[int]], list[Row]]
+    held: Cells
+    is_word: Callable[[Any], bool] = is_word
 
     @property
     def names(self) -> list[str]:
         """Of all columns: those of the header, else their numbers from 1."""
         return [name or f"{self.axis} {i}" for i, name in enumerate(self.top or [""] * len(self.words), start=1)]
 
-    def cells(self, places: Sequence[int]) -> list[Row]:
-        """What stands in some columns, without the header."""
-        return [cells[1:] if self.top else cells for cells in self.held(places)]
+    def cells(self, places: Sequence[int]) -> Iterator[Sequence[Any]]:
+        """What stands in some columns, sample by sample, without the header."""
+        return islice(iter(self.held(places)), 1 if self.top else 0, None)
 
 
-def _headed(path: str, given: _Columns, asked: Sequence[str], header: bool | None) -> tuple[_Columns, list[str]]:
+def _headed(path: str, given: Columns, asked: Sequence[str], header: bool | None) -> tuple[Columns, list[str]]:
     """The table, its first row as the header where it is one, and notes; InputError where it may as well be a sample.
 
     given : with the first row both as the header and among the values, ``words`` below it. asked : columns, some by
     name. header : whether there is one, where the user says so.
     """
     top, axis = given.top, given.axis
-    plain = _Columns(axis, [], given.values, given.words | np.array([is_word(c) for c in top]), given.held)
-    headed = _Columns(axis, top, given.values[1:], given.words, given.held)
+    plain = Columns(axis, [], given.values, given.words | np.array([is_word(c) for c in top]), given.held)
+    headed = Columns(axis, top, given.values[1:], given.words, given.held)
     if header is not None:
         return headed if header else plain, []
     if _has_names(top, given.words) or any(name in top and not _is_place(name, len(top)) for name in asked):
@@ -155,7 +205,7 @@ def _has_names(top: Sequence[str], below: Mask) -> bool:
     )
 
 
-def _why_names(table: _Columns, first: Real) -> str:
+def _why_names(table: Columns, first: Real) -> str:
     """What says that a first row of numbers holds the names of the columns below; UNCLEAR where it may be a sample,
     LIKELY where it may yet be names, empty where it is a sample."""
     axis, below = table.axis, table.values
@@ -177,7 +227,7 @@ def _why_names(table: _Columns, first: Real) -> str:
     if not found:
         return ""
     # A word above words that comes again is hardly a name.
-    recurs = any(table.top[i] in cells for i, cells in zip(told, table.cells(told), strict=True))
+    recurs = told and any(cell == table.top[i] for row in table.cells(told) for i, cell in zip(told, row, strict=True))
     if found == LIKELY:
         return "" if recurs else LIKELY
     return UNCLEAR if recurs or found == UNCLEAR else f"gives numbers unlike the values of the {axis}s"
@@ -215,24 +265,36 @@ def _unlike_samples(first: Real, rows: Real, distinct: bool) -> str:
     return LIKELY if in_turn and d > 2 and between and alike < SELDOM else ""
 
 
-def _roles(
-    path: str, table: _Columns, ignore: Sequence[str], label: str | None
-) -> tuple[list[int], int | None, list[str]]:
-    """The columns that are no features, that of the labels or None, and notes; UsageError as :func:`places` raises."""
+@dataclass(frozen=True)
+class _Roles:
+    """The columns that are no features, rising; of these that of the labels, and those that number the samples."""
+
+    aside: list[int]
+    labels: int | None
+    index: list[int]
+    notes: list[str]
+
+
+def _roles(path: str, table: Columns, ignore: Sequence[str], label: str | None, index: Sequence[str]) -> _Roles:
+    """See :func:`of_columns`; UsageError as :func:`places` raises."""
     names, axis = table.names, table.axis
     ignored = places(path, names, ignore, axis)
-    place = label_place(path, names, label, axis)
-    if label is None and place in ignored:
-        place = None
+    called = [i for i, name in enumerate(names) if name.strip().lower() in LABEL_COLUMNS and i not in ignored]
+    place = places(path, names, [label], axis)[0] if label is not None else next(iter(called), None)
     notes = []
-    if label is None and place is not None:
-        notes.append(f"the {axis} {names[place]!r} was taken as labels, so it is not a feature")
-    aside = {*ignored, *([] if place is None else [place])}
-    index, of_index = numbering(table.values, table.top, aside, axis)
-    return sorted({*aside, *index}), place, [*of_index, *notes]
+    for i in called:
+        if i != place:
+            notes.append(f"the {axis} {names[i]!r} is called as labels are, so it is not a feature")
+        elif label is None:
+            notes.append(f"the {axis} {names[i]!r} was taken as labels, so it is not a feature")
+    known = places(path, names, index, axis)
+    notes += [f"the {axis} {names[i]!r} is the index of the data frame, so it is not a feature" for i in known]
+    aside = {*ignored, *called, *known, *([] if place is None else [place])}
+    found, of_index = _numbering(table.values, table.top, aside, axis)
+    return _Roles(sorted({*aside, *found}), place, [*known, *found], [*of_index, *notes])
 
 
-def numbering(
+def _numbering(
     values: NDArray[np.float64], names: Sequence[str], aside: Iterable[int], axis: str
 ) -> tuple[list[int], list[str]]:
     """The columns of a table (samples, columns) that number the samples, so that they are no features, and notes.
@@ -260,7 +322,7 @@ def numbering(
         more = f" (and {len(told) - 1} more like it)" if len(told) > 1 else ""
         notes.append(
             f"the {axis} {told[0]!r}{more} has another whole number in every sample; if it numbers them, leave it out "
-            f"with --ignore {shlex.quote(','.join(told[:8]))}"
+            f"with --ignore {option_of(told)}"
         )
     return found, notes
 
@@ -279,23 +341,24 @@ def _candidates(values: NDArray[np.float64], names: Sequence[str]) -> Iterable[i
             yield i
 
 
-def _refuse_words(path: str, table: _Columns, inside: Sequence[int]) -> None:
+def _refuse_words(path: str, table: Columns, inside: Sequence[int]) -> None:
     """Raise InputError where one of the columns ``inside`` holds words, or there is none."""
     names, axis = table.names, table.axis
     wrong = [i for i in inside if table.words[i]]
     if wrong and len(wrong) == len(table.words):
         raise InputError(f"{path} contains no {axis} of numbers.")
     if wrong:
-        cells = table.cells(wrong[:1])[0]
-        first = next(cell for cell in cells if is_word(cell))
+        cells = [cell for (cell,) in table.cells(wrong[:1])]
+        first = next(cell for cell in cells if table.is_word(cell))
+        what = f"text such as {first!r}" if isinstance(first, str) else f"no numbers but values such as {first}"
         more = f" (and {len(wrong) - 1} more like it)" if len(wrong) > 1 else ""
-        given = shlex.quote(",".join(names[i] if table.top else str(i + 1) for i in wrong[:8]))
+        given = option_of([names[i] if table.top else str(i + 1) for i in wrong])
         turn = ""
-        if wrong == [0] and axis == "column" and len({*cells}) == len(cells):
+        of_text = table.is_word is is_word  # which alone can have features in rows that begin with their names
+        if of_text and wrong == [0] and axis == "column" and len({*cells}) == len(cells):
             turn = "; if these are the names of features, use --features rows"
         raise InputError(
-            f"{path}: the {axis} {names[wrong[0]]!r} contains text such as {first!r}{more}; leave it out with "
-            f"--ignore {given}{turn}."
+            f"{path}: the {axis} {names[wrong[0]]!r} contains {what}{more}; leave it out with --ignore {given}{turn}."
         )
     if not inside:
         raise InputError(f"{path} contains no {axis} that is a feature.")
@@ -337,8 +400,6 @@ def places(path: str, names: Sequence[str], wanted: Sequence[str], axis: str) ->
     return found
 
 
-def label_place(path: str, names: Sequence[str], label: str | None, axis: str) -> int | None:
-    """Index of the column of labels: the one asked for, else the first of LABEL_COLUMNS."""
-    if label is not None:
-        return places(path, names, [label], axis)[0]
-    return next((i for i, name in enumerate(names) if name.lower() in LABEL_COLUMNS), None)
+def option_of(names: Sequence[str]) -> str:
+    """Names or numbers of columns as an option takes them, no more than a few."""
+    return shlex.quote(",".join(names[:8]))

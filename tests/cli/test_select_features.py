@@ -84,7 +84,7 @@ def test_a_table(call, table, tmp_path):
     assert (tmp_path / "out" / "table_selected.csv").read_text().startswith("label,")
     call(SELECT, table, "-k", 2, "-o", tmp_path / "all", *FAST, "--label", "a", "--ignore", "b")
     told = json.loads((tmp_path / "all" / "table_ranking.json").read_text())
-    assert told["columns_kept_aside"] == ["a", "b"] and told["features"] == 5
+    assert told["columns_kept_aside"] == ["a", "b", "label"] and told["features"] == 4
 
 
 def test_whether_a_table_has_a_header_is_asked_where_it_is_not_clear(call, fails, tmp_path):
@@ -118,8 +118,11 @@ def test_a_mat_file_is_an_image_or_a_table(call, fails, scene_data, tmp_path):
     assert "the table is transposed, so use --features rows" in fails(3, *words)
     call(*words, "--features", "rows")
     np.testing.assert_array_equal(
-        np.load(tmp_path / "2" / "a_selected.npy"), np.load(tmp_path / "3" / "a_selected.npy")
+        np.load(tmp_path / "2" / "a_selected.npz")["X"], np.load(tmp_path / "3" / "a_selected.npz")["X"]
     )
+    assert "already" in call(*words, "--features", "rows", "--skip-existing").stderr
+    words = ("--features", 2, "--repeats", 1, "--model", "css")
+    call(*EVALUATE, "--data", tmp_path / "2" / "a_selected.npz", *words, "--labels-var", "y")
 
 
 def test_two_runs_and_two_seeds_give_one_list(call, cube, tmp_path):

@@ -99,9 +99,51 @@ def test_labels_of_a_text_table(csv):
     assert table.labels.tolist() == ["1", "1", "2", "2", "3"] and table.names == ("a", "b", "c")
     assert "'Label' was taken as labels" in table.notes[0]
     table = read_table(path, label="b")
-    assert table.names == ("a", "c", "Label") and table.labels.tolist() == [str(v) for v in DATA[:, 1]]
-    assert not table.notes
+    assert table.names == ("a", "c") and table.labels.tolist() == [str(v) for v in DATA[:, 1]]
+    assert table.notes == ("the column 'Label' is called as labels are, so it is not a feature",)
     assert read_table(path, ignore=["Label"]).labels is None
+
+
+@pytest.mark.parametrize("name", ["Labels", "class_id", "Target", "gt"])
+def test_every_column_called_as_labels_is_no_feature(name, csv):
+    rows = [["barolo" if k < 2 else "barbera", *row, k] for k, row in zip(LABELS, DATA, strict=True)]
+    table = read_table(csv(("class", "a", "b", "c", name), *rows))
+    assert table.names == ("a", "b", "c") and table.labels[0] == "barolo"
+    assert table.kept[1] == (name, ("1", "1", "2", "2", "3"))
+    assert any(f"{name!r} is called as labels are, so it is not a feature" in note for note in table.notes)
+    assert read_table(csv(("class", "a", "b", "c", name), *rows), ignore=["class"]).labels.tolist()[0] == "1"
+    assert "y" in read_table(csv(("y", "a", "b", "c", name), *([k * k, *row[1:]] for k, row in enumerate(rows)))).names
+
+
+FEW = np.arange(40) % 4
+FRACTIONS = np.random.default_rng(3).random((40, 4)).round(3)
+
+
+def test_it_is_told_of_columns_that_may_hold_labels(csv, tmp_path):
+    told = "may hold labels: it has 4 different whole numbers, each in several samples; if so, give --label"
+    path = csv(("a", "b", "c", "d", "crop"), *([*row, k] for row, k in zip(FRACTIONS, FEW, strict=True)))
+    assert read_table(path).notes == (f"the feature 'crop' {told} crop, or leave it out with --ignore crop",)
+    assert not read_table(path, label="crop").notes and not read_table(path, ignore=["crop"]).notes
+    np.save(tmp_path / "a.npy", np.column_stack([FRACTIONS, FEW]))
+    assert told in read_table(tmp_path / "a.npy").notes[0]
+    rows = [["abcd"[k], *row, k, i % 3] for i, (row, k) in enumerate(zip(FRACTIONS, FEW, strict=True))]
+    (note,) = read_table(csv(("name", "a", "b", "c", "d", "crop", "flag"), *rows), label="name").notes
+    assert note.endswith("each in several samples; if so, leave it out with --ignore crop")
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        [FRACTIONS[:, 0], FEW, FEW % 3],  # mostly whole numbers
+        [FRACTIONS, np.append(FEW[1:], 9)],  # one alone
+        [FRACTIONS, FEW * 0.5],
+        [FRACTIONS, np.zeros(40)],
+        [np.repeat(FRACTIONS, 4, axis=0), np.arange(160) // 2],  # more than classes are
+    ],
+)
+def test_other_whole_numbers_are_features_without_a_note(columns, tmp_path):
+    np.save(tmp_path / "a.npy", np.column_stack(columns))
+    assert not read_table(tmp_path / "a.npy").notes
 
 
 def test_a_column_that_counts_the_samples_is_no_feature(csv):
@@ -297,6 +339,35 @@ def test_the_delimiter_that_excel_names(top, tmp_path):
     assert table.names == ("a,1", "b") and table.data.tolist() == [[1.5, 2], [3.25, 5]]
 
 
+def test_columns_without_a_number_are_left_out(csv, tmp_path):
+    cells = ["", "NA", "nan", "", "-"]
+    path = csv(("a", "z", "b", "c"), *([row[0], cell, *row[1:]] for row, cell in zip(DATA, cells, strict=True)))
+    table = read_table(path)
+    assert table.empty == (1,) and table.names == ("a", "z", "b", "c")
+    np.testing.assert_array_equal(table.data[:, [0, 2, 3]], DATA)
+    assert table.notes == ("z holds no number at all, so it is left out",)
+    np.save(tmp_path / "a.npy", np.insert(DATA, 0, np.nan, axis=1).astype(np.float32))
+    assert read_table(tmp_path / "a.npy").empty == (0,)
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_delimiters_at_the_end_of_every_line_are_no_columns(header, tmp_path):
+    rows = [("a", "b", "c")] * header + [*DATA]
+    (tmp_path / "a.csv").write_text("".join(",".join(map(str, row)) + ",,\n" for row in rows))
+    table = read_table(tmp_path / "a.csv")
+    np.testing.assert_array_equal(table.data, DATA)
+    assert not table.kept and not table.empty and not table.notes
+
+
+def test_few_columns_with_gaps_can_be_left_out(csv):
+    path = csv(
+        ("a", "my b", "c", "d"), *([row[0], "", *row[1:]] if i == 2 else [*row, 1] for i, row in enumerate(DATA))
+    )
+    with pytest.raises(InputError, match="remove these samples, or leave these features out with --ignore 'my b'"):
+        read_table(path)
+    assert read_table(path, ignore=["my b"]).data.shape == (5, 3)
+
+
 def test_true_and_false_are_numbers(csv):
     table = read_table(csv(("a", "flag"), (1, True), (2, "FALSE"), (4, "true")))
     assert table.data.tolist() == [[1, 1], [2, 0], [4, 1]]
@@ -366,6 +437,36 @@ def test_one_array(tmp_path):
     assert table.stored.dtype == np.float32 and table.data.dtype == np.float64 and table.data.shape == (5, 3)
     turned = read_table(tmp_path / "a.npy", features="rows")
     np.testing.assert_array_equal(turned.data, table.data.T)
+
+
+def test_columns_of_arrays_are_given_by_number(tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.column_stack([DATA, LABELS]), y=LABELS[::-1])
+    table = read_table(tmp_path / "a.npz", label="4", ignore=["1"])
+    np.testing.assert_array_equal(table.data, DATA[:, 1:])
+    assert table.names == ("column 2", "column 3") and table.labels.tolist() == LABELS.tolist()
+    assert table.kept == (("column 1", tuple(DATA[:, 0])),)
+    np.save(tmp_path / "a.npy", np.column_stack([DATA, LABELS]).T)
+    table = read_table(tmp_path / "a.npy", features="rows", label="4")
+    np.testing.assert_array_equal(table.data, DATA)
+    with pytest.raises(InputError, match="contains no column that is a feature"):
+        read_table(tmp_path / "a.npz", ignore=["1", "2", "3"], label="4")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".mat"])
+def test_labels_of_archives(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    write = np.savez if suffix == ".npz" else lambda path, **arrays: scipy.io.savemat(path, arrays)
+    write(path, X=DATA, target=LABELS, crops=LABELS[::-1], wrong=LABELS[:4])
+    assert read_table(path).labels.tolist() == LABELS.tolist()
+    assert read_table(path, labels_var="crops").labels.tolist() == LABELS[::-1].tolist()
+    assert read_table(path, labels_var="wrong").unlabelled == "wrong is not as long as X (5 x 3)"
+    with pytest.raises(InputError, match=r"has no array of numbers 'crop'; it has X \(5 x 3\), target"):
+        read_table(path, labels_var="crop")
+    write(path, X=DATA, Y=np.eye(3)[LABELS - 1])
+    assert read_table(path).labels.tolist() == LABELS.tolist()
+    write(path, X=DATA, Y=DATA[:, :2])
+    table = read_table(path)
+    assert table.labels is None and table.notes == ("Y (5 x 2) is no vector, so it was not taken as labels",)
 
 
 def test_several_matrices(tmp_path):
@@ -441,6 +542,8 @@ BAD = {
     "hole.csv": ("a,b\n1,2\n,3\n4,\n", "has no number in 2 of its cells .the first: sample 2, feature 'a'."),
     "one.csv": ("a,b,c\n1,2,3\n", "contains 1 sample, but at least two are needed; if the features are its rows"),
     "names.csv": ("a,b,c\n", "contains 0 sample"),
+    "labels.csv": ("a,label,b\n", "contains 0 sample"),
+    "unnamed.csv": ("a,b,\n1,2,x\n3,5,y\n", "the column 'column 3' contains text such as 'x'"),
     "ragged.csv": ("1,2\n3\n", "row 2 has 1 cells, but the first has 2"),
     "words.csv": ("a,b\nx,y\nz,w\n", "contains no column of numbers"),
     "empty.csv": ("", "is empty"),
@@ -502,7 +605,10 @@ def test_tables_larger_than_the_memory(tmp_path):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.ones((2, 3, 4)), "shape .2, 3, 4.; a table has two dimensions"),
+        (
+            np.ones((2, 3, 4)),
+            "shape .2, 3, 4.; a table has two dimensions; a cube can be passed to rsunfold.select_feat",
+        ),
         (np.ones((2, 3), complex), "contains complex128 values"),
         (np.array([["a", "b"], ["c", "d"]]), "contains <U1 values"),
         (np.array([[1, np.inf], [2, 3]]), "sample 1, feature 2"),
@@ -516,9 +622,14 @@ def test_bad_arrays(array, message, tmp_path):
 
 def test_options_that_do_not_fit(csv, tmp_path):
     np.save(tmp_path / "a.npy", DATA)
-    for option in ({"ignore": ["1"]}, {"label": "y"}):
-        with pytest.raises(UsageError, match="names a column of a text or Parquet table"):
+    for option in ({"ignore": ["4"]}, {"label": "y"}):
+        with pytest.raises(UsageError, match=r"has no column '[4y]'; it has column 1, column 2, column 3"):
             read_table(tmp_path / "a.npy", **option)
+    for path in (tmp_path / "a.npy", csv(*DATA)):
+        with pytest.raises(
+            UsageError, match=r"--labels-var names a vector of a MAT or NPZ file, but .* --label COLUMN"
+        ):
+            read_table(path, labels_var="y")
     with pytest.raises(UsageError, match="--features must be columns or rows, not 'lines'"):
         read_table(csv(*DATA), features="lines")
     with pytest.raises(InputError, match="is a folder"):
@@ -532,7 +643,9 @@ def test_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     columns = {"site": list("abcde"), "red": DATA[:, 0], "n": LABELS, "class": LABELS}
     parquet.write_table(pyarrow.table(columns), path)
-    with pytest.raises(InputError, match="the column 'site' contains text; leave it out with --ignore site"):
+    with pytest.raises(
+        InputError, match=r"the column 'site' contains text such as 'a'; leave it out with --ignore site.$"
+    ):
         read_table(path)
     table = read_table(path, ignore=["site"])
     np.testing.assert_array_equal(table.data, np.column_stack([DATA[:, 0], LABELS]))
@@ -594,9 +707,36 @@ def test_writing(csv, tmp_path):
     written = np.load(tmp_path / "out.npy")
     assert written.dtype == np.float32
     np.testing.assert_array_equal(written, DATA[:, [1]].astype(np.float32))
+    np.savez(tmp_path / "a.npz", X=np.column_stack([DATA, LABELS]).astype(np.float32), y=list("vwxyz"))
+    write_columns(tmp_path / "out.npz", read_table(tmp_path / "a.npz", ignore=["4"]), [2, 0])
+    again = read_table(tmp_path / "out.npz")
+    assert again.labels.tolist() == list("vwxyz") and again.stored.dtype == np.float32
+    np.testing.assert_array_equal(again.stored, DATA[:, [2, 0]].astype(np.float32))
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npz")["ignored"], LABELS[:, None])
     with pytest.raises(OutputError, match="has an unsupported extension; tables are written as"):
         write_columns(tmp_path / "out.xlsx", table, [1])
     assert not (tmp_path / "out.xlsx").exists()
+
+
+def test_labels_of_a_table_without_names_are_found_again(csv, tmp_path):
+    path = csv(*([*row, label] for row, label in zip(DATA, LABELS, strict=True)))
+    write_columns(tmp_path / "out.csv", read_table(path, label="4"), [1])
+    again = read_table(tmp_path / "out.csv")
+    assert again.names == ("column 2",) and again.labels.tolist() == ["1", "1", "2", "2", "3"]
+
+
+@pytest.mark.parametrize("features", ["columns", "rows"])
+def test_cells_are_written_as_they_stand(features, csv, tmp_path):
+    rows = [
+        ("", "n", "big", "flag", "x"),
+        *((i, 3 + i * i, 311042903955578226 + i, i > 2, f"{i}.50") for i in range(5)),
+    ]
+    table = read_table(csv(*(rows if features == "columns" else zip(*rows, strict=True))), features=features)
+    write_columns(tmp_path / "out.csv", table, [1, 2, 0, 3])
+    first, *_, last = (tmp_path / "out.csv").read_text().splitlines()
+    assert first == ",big,flag,n,x" and last == "4,311042903955578230,True,19,4.50"
+    again = read_table(tmp_path / "out.csv")
+    assert again.names == ("big", "flag", "n", "x") and "numbers the samples" in again.notes[0]
 
 
 @pytest.mark.parametrize(

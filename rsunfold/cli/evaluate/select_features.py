@@ -65,12 +65,16 @@ def select_features(
     kmeans: Annotated[
         str, typer.Option(help="k-means++ initialisation: plain, as in the literature, or greedy, as in scikit-learn.")
     ] = "plain",
-    label: Annotated[str | None, typer.Option(help="Text tables: column with the labels.")] = None,
-    ignore: Annotated[str | None, typer.Option(help="Text tables: columns to exclude.")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="Tables: column with the labels; its name, or its number from 1.")
+    ] = None,
+    ignore: Annotated[
+        str | None, typer.Option(help="Tables: columns to exclude; names or numbers from 1, comma-separated.")
+    ] = None,
     header: Header = None,
     var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or a GDAL subdataset.")] = None,
     drop_bands: DropBands = None,
-    labels_var: Annotated[str | None, typer.Option(help="Images: variable with the labels.")] = None,
+    labels_var: Annotated[str | None, typer.Option(help="Variable with the labels of MAT or NPZ files.")] = None,
     json_file: Json = None,
     picture: Annotated[Path | None, typer.Option(help="Plot the curves of the first data set to a PNG.")] = None,
     memory: Memory = None,
@@ -97,7 +101,7 @@ def select_features(
         raise UsageError(f"--kmeans must be plain or greedy, not {kmeans!r}.")
     of_tables, of_images = (
         {"features", "kmeans", "label", "ignore", "header"},
-        {"bands", "train_share", "split", "labels_var", "drop_bands"},
+        {"bands", "train_share", "split", "drop_bands"},
     )
     if image is not None:
         refuse_given(context, of_tables, "applies to --data and cannot be combined with --image")
@@ -120,6 +124,7 @@ def select_features(
                 plain=kmeans == "plain",
                 var=var,
                 label=label,
+                labels_var=labels_var,
                 ignore=names_of(ignore),
                 header=yes_or_no(header, "--header"),
                 say=told,

@@ -25,7 +25,7 @@ from rsunfold.io import open_cube
 from rsunfold.io.inputs import input_bytes
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.names import same_image
-from rsunfold.io.table import Table, read_table
+from rsunfold.io.table import LABEL_NAMES, Table, read_table
 from rsunfold.io.texttable import missing_labels
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
@@ -150,6 +150,7 @@ def evaluate_tables(
     plain: bool = True,
     var: str | None = None,
     label: str | None = None,
+    labels_var: str | None = None,
     ignore: Sequence[str] = (),
     header: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
@@ -168,7 +169,7 @@ def evaluate_tables(
     protocol = {
         "task": "clustering",
         "data": data,
-        "asked": {"var": var, "label": label, "ignore": list(ignore), "header": header},
+        "asked": {"var": var, "label": label, "labels_var": labels_var, "ignore": list(ignore), "header": header},
         "start": how,
         "seeds": [seed, seed + repeats - 1],
         "features": numbers,
@@ -178,7 +179,16 @@ def evaluate_tables(
     room = rankers[0].room
 
     def labelled(path: str) -> tuple[Table, NDArray[Any]]:
-        table = read_table(path, var=var, features=None, label=label, ignore=ignore, header=header, room=room)
+        table = read_table(
+            path,
+            var=var,
+            features=None,
+            label=label,
+            labels_var=labels_var,
+            ignore=ignore,
+            header=header,
+            room=room,
+        )
         return table, _labels_of(table, path)
 
     for path in list(tables.values())[1:]:  # before minutes are spent on the first
@@ -204,9 +214,14 @@ def evaluate_tables(
 def _labels_of(table: Table, path: str) -> NDArray[Any]:
     """The labels of a table; raises InputError where there are none, not for all samples, or all are alike."""
     if table.labels is None:
-        raise InputError(
-            f"{path} has no labels; a MAT or NPZ file needs a vector Y, gnd or label, a text table --label COLUMN."
-        )
+        why = f" ({table.unlabelled})" if table.unlabelled else ""
+        instead = "give --label COLUMN"
+        if Path(path).suffix.lower() in (".mat", ".npz"):
+            instead = (
+                f"it needs a vector (no cells) called {', '.join(LABEL_NAMES[:-1])} or {LABEL_NAMES[-1]}, "
+                "--labels-var NAME, or --label COLUMN"
+            )
+        raise InputError(f"{path} has no labels{why}; {instead}.")
     unlabelled = sum(missing_labels(table.labels))
     if unlabelled:
         raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")

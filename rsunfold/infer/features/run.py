@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.arguments import Numbers
-from rsunfold.cube import measured
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import UsageError
 from rsunfold.infer import results
 from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
@@ -32,10 +31,11 @@ from rsunfold.infer.results import (
 )
 from rsunfold.io import CubeReader
 from rsunfold.io.csvfile import write_rows
+from rsunfold.io.frame import columns_of
 from rsunfold.io.inputs import states_of
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.memory import ArrayReader, as_array
-from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table
+from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table, table_of
 from rsunfold.io.work import claimed, move_results, work_folder
 from rsunfold.io.writer import the_nodata
 from rsunfold.report.features import selection_picture
@@ -55,7 +55,7 @@ COLUMNS = {
 }
 """Columns of the ranking and what they are; ``band`` is ``feature`` for tables."""
 Reals = NDArray[np.float64]
-TABLE_KINDS = (".csv", ".npy")
+TABLE_KINDS = (".csv", ".npy", ".npz")
 """Extensions of reduced tables."""
 
 
@@ -225,17 +225,19 @@ def _source_of(
         raise UsageError(f"{option} cannot be combined with --like, which applies an earlier choice as it is.")
     source: str | CubeReader
     if not isinstance(given, str):
-        names = _names(given)
-        given = as_array(given)
-        if given.ndim == 2:
-            turned = given.T if options.features == "rows" else given
+        array = None if columns_of(given) else as_array(given)
+        if array is None or array.ndim == 2:
             if options.header is not None:
                 raise UsageError("header applies to tables of text; an array has none.")
             if wavelengths is not None:
                 raise UsageError("wavelengths apply to cubes; a table has none.")
-            table = replace(_array_table(turned, nodata), names=names if options.features == "columns" else ())
+            if nodata is not None:
+                raise UsageError(
+                    "nodata applies to cubes (bands, rows, cols) only; remove samples without data from a table."
+                )
+            table = table_of(given, features=options.features, ignore=options.ignore, label=options.label)
             return _table_source(table, room, wanted, options)
-        source = ArrayReader(given, nodata=nodata, wavelengths=wavelengths)
+        source = ArrayReader(array, nodata=nodata, wavelengths=wavelengths)
     elif is_table(given, options.var):
         table = read_table(
             given,
@@ -272,31 +274,6 @@ def _table_source(table: Table, room: int, wanted: Wanted, options: Options) -> 
     for option in (option for option, value in of_images.items() if value):
         raise UsageError(f"{option} applies to images, but {table.path} is a table, which has no bands.")
     return TableColumns(table, room)
-
-
-def _names(given: Any) -> tuple[str, ...]:
-    """The names of the columns of a data frame, where all are text."""
-    columns = getattr(given, "columns", None)
-    names = () if columns is None or callable(columns) else tuple(columns)
-    return names if all(isinstance(name, str) for name in names) else ()
-
-
-def _array_table(array: NDArray[Any], nodata: float | None) -> Table:
-    """A two-dimensional array as a table of samples x features; InputError when it cannot be one."""
-    if nodata is not None:
-        raise UsageError("nodata applies to cubes (bands, rows, cols) only; remove samples without data from a table.")
-    if array.dtype.kind not in "buif" or len(array) < 2 or array.shape[1] < 2:
-        raise InputError(
-            f"an array of shape {array.shape} and type {array.dtype} is not a table of real numbers with at least "
-            "two samples and two features."
-        )
-    data = np.asarray(array, np.float64)
-    if not measured(data).all() or np.ma.is_masked(array):
-        raise InputError(
-            "the array contains missing or non-finite values, or values of 1e30 and more; fill them or remove these "
-            "samples."
-        )
-    return Table("array", data, array)
 
 
 def about(ranker: FeatureRanker, wanted: Wanted, options: Options) -> dict[str, Any]:

@@ -309,9 +309,10 @@ def table_scene(data: NDArray[np.float64], inside: Sequence[int] | NDArray[np.in
 
 
 class TableColumns(FeatureSource):
-    """The features of a table; constant ones take no part. room : bytes that may be held beside the table.
+    """The features of a table; constant and empty ones take no part. room : bytes that may be held beside the table.
 
-    Raises InputError when all of them are constant, or one alone is not; DeviceError when the memory does not suffice.
+    Raises InputError when there is one alone, or all of them are constant but one or none; DeviceError when the memory
+    does not suffice.
     """
 
     noun = "feature"
@@ -322,12 +323,15 @@ class TableColumns(FeatureSource):
         self.samples, self.count = data.shape
         self.names = table.names
         refuse_large(data, room)
+        if self.count == 1:
+            raise InputError(f"{self.path} has a single feature; there is nothing to choose from.")
         varies = data.max(axis=0) > data.min(axis=0)
         self.inside = [int(i) for i in np.flatnonzero(varies)]
-        self.left_out = {int(i): "constant" for i in np.flatnonzero(~varies)}
+        self.left_out = {int(i): "empty" if i in table.empty else "constant" for i in np.flatnonzero(~varies)}
         if len(self.inside) < 2:
-            many = "every feature is constant" if not self.inside else "every feature but one is constant"
-            raise InputError(f"{self.path}: {many}; there is nothing to choose from.")
+            many = "every feature" if not self.inside else "every feature but one"
+            what = "constant or empty" if table.empty else "constant"
+            raise InputError(f"{self.path}: {many} is {what}; there is nothing to choose from.")
         self.mean = np.where(varies, data.mean(axis=0), np.nan)
         self.deviation = np.where(varies, data.std(axis=0), np.nan)
         self.notes += no_data_marks(self.path, data, self.inside, table.name)
@@ -353,8 +357,10 @@ class TableColumns(FeatureSource):
         return {"samples": self.samples, "columns_kept_aside": [name for name, _ in self.table.kept]}
 
     def suffix(self, envi: bool) -> str:
-        """CSV for a table of text, else NumPy's own."""
-        return ".csv" if Path(self.path).suffix.lower() in (*TEXT_SUFFIXES, ".parquet") else ".npy"
+        """CSV for a table of text, else NumPy's own: an archive where there is more than the features."""
+        if Path(self.path).suffix.lower() in (*TEXT_SUFFIXES, ".parquet"):
+            return ".csv"
+        return ".npy" if self.table.labels is None and not self.table.kept else ".npz"
 
     def write(self, path: Path, chosen: Sequence[int], about: dict[str, str]) -> None:
         """See :func:`rsunfold.io.table.write_columns`."""

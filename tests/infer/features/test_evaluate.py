@@ -63,7 +63,9 @@ def test_tables(labelled, rankers, tmp_path):
     assert set(report["formulas"]) == {"acc", "nmi"} and report["rsunfold"] == rsunfold.__version__
     size = (tmp_path / "t.mat").stat().st_size
     assert report["protocol"]["data"] == {"t": {"path": path, "input_bytes": size, "samples": 60, "classes": 3}}
-    assert report["protocol"]["asked"] == {"var": None, "label": None, "ignore": [], "header": None}
+    assert report["protocol"]["asked"] == {
+        "var": None, "label": None, "labels_var": None, "ignore": [], "header": None,
+    }  # fmt: skip
 
 
 def test_greedy_starts_are_another_protocol(labelled, rankers):
@@ -107,11 +109,26 @@ def test_all_tables_are_checked_before_any_is_clustered(labelled, rankers, tmp_p
         evaluate_tables({"t": path, "x": str(tmp_path / "x.npy")}, rankers, [2])
 
 
+def test_labels_of_any_name(labelled, rankers, tmp_path):
+    path, X, y = labelled
+    np.savez(tmp_path / "v.npz", X=X, crops=y)
+    np.save(tmp_path / "c.npy", np.column_stack([X, y]))
+    expected = evaluate_tables({"t": path}, rankers[:1], [2], repeats=2).runs[1]["acc"]
+    for name, option in (("v.npz", {"labels_var": "crops"}), ("c.npy", {"label": "9"})):
+        done = evaluate_tables({"t": str(tmp_path / name)}, rankers[:1], [2], repeats=2, **option)
+        np.testing.assert_array_equal(done.runs[1]["acc"]["values"], expected["values"])
+
+
 def test_tables_that_cannot_be_used(labelled, rankers, tmp_path):
     path, X, _ = labelled
     np.save(tmp_path / "x.npy", X)
-    with pytest.raises(InputError, match=r"x.npy has no labels; a MAT or NPZ file needs a vector Y, gnd or label"):
+    with pytest.raises(InputError, match=r"x.npy has no labels; give --label COLUMN\."):
         evaluate_tables({"x": str(tmp_path / "x.npy")}, rankers, [2])
+    np.savez(tmp_path / "x.npz", X=X, y=X[:, :2])
+    with pytest.raises(
+        InputError, match=r"has no labels \(y \(60 x 2\) is no vector\); it needs a vector .* --labels-v"
+    ):
+        evaluate_tables({"x": str(tmp_path / "x.npz")}, rankers, [2])
     for numbers, message in (([0], "at least 1"), ([], "at least 1"), ([50], "ask for fewer")):
         with pytest.raises(UsageError, match=message):
             evaluate_tables({"t": path}, rankers, numbers)

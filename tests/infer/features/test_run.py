@@ -450,6 +450,102 @@ def test_the_columns_of_a_data_frame_are_named():
     assert turned.summary["selected_names"] is None and turned.summary["features"] == 9
 
 
+class Missing:
+    """The missing value of pandas."""
+
+    def __eq__(self, other):
+        return self
+
+    __ne__ = __eq__
+    __hash__ = object.__hash__
+
+    def __bool__(self):
+        raise TypeError("ambiguous")
+
+
+class Frame:
+    """Columns by name, as pandas holds them."""
+
+    def __init__(self, **columns):
+        self.columns, self.items = [*columns], lambda: columns.items()
+
+    def __array__(self, dtype=None, copy=None):
+        return np.column_stack([np.asarray(column, object) for _, column in self.items()])
+
+
+def frame(**more):
+    data = np.random.default_rng(0).random((8, 3))
+    return Frame(a=data[:, 0], b=data[:, 1], c=data[:, 2], **more)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"ignore": "site"}, {"ignore": ["site"]}, {"ignore": 5}, {"label": "site"}, {"label": 5}]
+)
+def test_columns_of_a_data_frame_have_the_roles_of_those_of_text(given):
+    more = {} if not given else {"site": [*"vwxyvwxy"]}
+    table = frame(label=np.arange(8) % 2, **more, id=np.arange(8))
+    found = rsunfold.select_features(table, k=3, model="css", **given)
+    assert found.summary["selected_names"] == ["a", "b", "c"]
+    assert found.summary["columns_kept_aside"] == ["label", *more, "id"]
+    assert sum("so it is not a feature" in note for note in found.summary["notes"]) == 2
+
+
+def test_the_advice_for_a_table_of_text_is_followed(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,Type,b,place\n" + "\n".join(f"{i * i},x,{i},y" for i in range(6)))
+    with pytest.raises(InputError, match="leave it out with ignore Type,place"):
+        rsunfold.select_features(path, k=1)
+    assert rsunfold.select_features(path, k=1, ignore="Type,place").summary["features"] == 2
+
+
+@pytest.mark.parametrize(
+    ("column", "dtype"),
+    [
+        (np.arange(8) % 3 > 0, np.float64),
+        (np.array([True, False] * 4, object), np.float64),
+        (np.array([3, 1, 4, 1, 5, 9, 2, 6], object), np.float64),
+        (np.arange(8, dtype=np.longdouble) ** 2, np.float64),
+    ],
+)
+def test_columns_of_numbers_of_any_kind(column, dtype):
+    found = rsunfold.select_features(frame(more=column), k=4, model="css")
+    assert found.data.dtype == dtype
+    np.testing.assert_array_equal(found.data[:, 3], column.astype(np.float64))
+
+
+def test_a_data_frame_of_one_type_stays_in_it():
+    columns = np.random.default_rng(0).integers(0, 99, (3, 9)).astype(np.int16)
+    found = rsunfold.select_features(
+        Frame(a=columns[0], b=columns[1], c=columns[2], site=["x"] * 9), k=1, ignore="site"
+    )
+    assert found.data.dtype == np.int16
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([*range(7), "x"], "the column 'more' contains text such as 'x'; leave it out with ignore more"),
+        ([1j] * 8, "the column 'more' contains no numbers but values such as 1j"),
+        ([*range(5), Missing(), None, np.nan], r"has no number in 3 .*sample 6, feature 'more'.* with ignore more"),
+        (np.arange(8).astype("datetime64[D]"), "the column 'more' contains .* such as 1970-01-01; leave it out"),
+    ],
+)
+def test_the_column_of_a_data_frame_that_is_wrong_is_named(column, message):
+    with pytest.raises(InputError, match=message):
+        rsunfold.select_features(frame(more=np.asarray(column, None if hasattr(column, "dtype") else object)), k=2)
+
+
+def test_columns_without_a_number_are_left_out(ranker):
+    data = np.random.default_rng(0).random((9, 4))
+    data[:, 2] = np.nan
+    found = select_array(data, ranker, Wanted(count=3), Options())
+    assert found.indices == [0, 1, 3] and found.summary["features_left_out"] == {"3": "empty"}
+    assert np.isnan(data[:, 2]).all()
+    assert rsunfold.select_features(data, k=2, model="css", ignore=[3], label=1).summary["selected_names"] == [
+        "column 2", "column 4",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat"])
 def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
     data = np.random.default_rng(1).integers(0, 99, (20, 6)).astype(np.uint8)
@@ -461,7 +557,10 @@ def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
     else:
         scipy.io.savemat(path, {"X": data, "Y": np.arange(20)})
     done = select_file(str(path), tmp_path / "out", "t", ranker, Wanted(count=2), Options())
-    written = np.load(tmp_path / "out" / "t_selected.npy")
+    written = np.load(tmp_path / "out" / f"t_selected.np{'y' if suffix == '.npy' else 'z'}")
+    if suffix != ".npy":
+        assert written["y"].ravel().tolist() == [*range(20)]
+        written = written["X"]
     np.testing.assert_array_equal(written, data[:, done.indices])
     assert written.dtype == np.uint8
 
@@ -471,10 +570,12 @@ def test_tables_of_numbers_stay_in_their_type(suffix, ranker, tmp_path):
     [
         (np.ones((5, 4)), "every feature is constant"),
         (np.arange(10).reshape(5, 2) * [0, 1], "every feature but one is constant"),
-        (np.ones((1, 4)), "is not a table"),
-        (np.array([[1.0, 2], [np.nan, 3], [2, 1]]), "missing or non-finite"),
-        (np.ma.masked_less([[1, 2], [3, 4]], 2), "missing or non-finite"),
-        (np.ones((3, 3), complex), "is not a table"),
+        (np.arange(10)[:, None], "array has a single feature"),
+        (np.array([[np.nan, 1, 2], [np.nan, 3, 2]]), "every feature but one is constant or empty"),
+        (np.ones((1, 4)), "contains 1 sample, but at least two are needed"),
+        (np.array([[1.0, 2], [np.nan, 3], [2, 1]]), r"no number in 1 of its cells \(the first: sample 2, feature 1\)"),
+        (np.ma.masked_less([[1, 2], [3, 4]], 2), r"no number in 1 of its cells \(the first: sample 1, feature 1\)"),
+        (np.ones((3, 3), complex), "contains complex128 values; real numbers are needed"),
     ],
 )
 def test_arrays_that_are_no_tables(array, message, ranker):
