@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes
+from rsunfold.cli.messages import counted, found_in, say, say_notes
 from rsunfold.cli.options import (
     ComponentCount,
     Cubes,
@@ -144,5 +144,4 @@ def detect_anomaly(
         say_notes(s["notes"])
 
     made, count = each_input(files, run, tell, done=done if skip_existing else None)
-    found = counted(sum(numbers), "anomaly", "anomalies")
-    tell_end(f"{found} in {made} of {counted(count, 'scene')}", detector.spec.name, made, count, output)
+    tell_end(found_in(numbers, "anomaly", "anomalies", "scene"), detector.spec.name, made, count, output)

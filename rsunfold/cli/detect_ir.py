@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rsunfold.cli.command import handled
-from rsunfold.cli.messages import counted, say, say_notes
+from rsunfold.cli.messages import counted, found_in, say, say_notes
 from rsunfold.cli.options import (
     OF_WEIGHTS,
     Bands,
@@ -141,5 +141,4 @@ def detect_ir(
             say(f"  {summary['band']} was used")
 
     made, count = each_input(files, run, tell, done=done if skip_existing else None)
-    total = counted(sum(numbers), "target")
-    tell_end(f"{total} in {made} of {counted(count, 'image')}", detector.spec.name, made, count, output)
+    tell_end(found_in(numbers, "target", "targets", "image"), detector.spec.name, made, count, output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rsunfold.errors import OutputError
@@ -37,6 +37,13 @@ def quieter(on: bool) -> bool:
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 target``, ``2 targets``; ``plural`` where that is not the noun with an s."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def found_in(numbers: Sequence[int], what: str, whats: str, where: str) -> str:
+    """``9 targets in 2 of 4 images`` of what was found in each image, ``0 targets in 4 images``."""
+    some = sum(map(bool, numbers))
+    share = f"{some} of " if 0 < some < len(numbers) else ""
+    return f"{counted(sum(numbers), what, whats)} in {share}{counted(len(numbers), where)}"
 
 
 def is_quiet() -> bool:

@@ -161,7 +161,7 @@ def select_features(
         noun = "band" if "bands" in s else "feature"
         aside = len(s[f"{noun}s_left_out"])
         beside = f", {aside} left out" if aside else ""
-        explained = f"{100 * s['explained_variance']:.6g} % of the variance explained"
+        explained = f"{100 * s['explained_variance']:.2f} % of the variance explained"
         total = counted(s[f"{noun}s"], noun)
         say(f"{source}: {s['selected']} of {total} chosen{beside}, {explained}, {s['seconds']:.1f} s")
         say(f"  {noun}s, best first: {_listed([i + 1 for i in result.ranking[: s['selected']]])}", 1)

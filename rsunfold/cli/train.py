@@ -26,7 +26,9 @@ def train(
             "per set. Denoising: folder with clean cubes in the sub-folders listed in data.folders of the recipe."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Output folder for checkpoint, log, weights and card.")],
+    out: Annotated[
+        Path, typer.Option("-o", "--output", "--out", help="Output folder for checkpoint, log, weights and card.")
+    ],
     start: Annotated[
         str | None,
         typer.Option("--from", help="Start from these weights (a shipped name or a file) instead of random ones."),

@@ -230,7 +230,7 @@ def test_q_is_silent_on_success_and_not_on_failure(before, call, scene, scenes, 
         assert quietly(*words).output == ""
     assert quietly("info", "absent.tif", code=3).stderr == "error: absent.tif does not exist.\n"
     loud = call("detect-ir", scene, "-o", tmp_path / "loud", "--model", "top-hat")
-    assert " in 1 of 1 image (top-hat)" in loud.stdout
+    assert " in 1 image (top-hat)" in loud.stdout
 
 
 def test_the_process_ends_with_the_documented_codes(process, scene, tmp_path):

@@ -31,7 +31,7 @@ def test_one_image(call, scene, network, tiny, tmp_path):
     assert names(out) == outputs("scene")
     summary = json.loads((out / "scene_summary.json").read_text())
     assert summary["targets"] > 0 and summary["threshold"] == tiny.threshold and summary["input"] == str(scene)
-    assert result.stdout == f"{summary['targets']} targets in 1 of 1 image (l-rpcanet); results are in {out}\n"
+    assert result.stdout == f"{summary['targets']} targets in 1 image (l-rpcanet); results are in {out}\n"
     assert result.stderr.startswith(f"{scene}: {summary['targets']} targets, ")
     with (out / "scene_targets.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == summary["targets"]
@@ -65,7 +65,9 @@ def test_a_pattern_a_folder_and_a_file_named_twice(call, scenes, scene, tmp_path
         out = tmp_path / f"out{len(inputs)}{inputs[0] == scenes / 'images'}"
         result = call("detect-ir", *inputs, "-o", out, "--model", "top-hat", "--no-quicklook")
         assert names(out) == outputs(*stems, kinds=[k for k in KINDS if k != "quicklook.png"])
-        assert f"in {len(stems)} of {len(stems)} images (top-hat)" in result.stdout
+        found = [int(line.split(": ")[1].split()[0]) for line in result.stderr.splitlines()]
+        some = sum(map(bool, found))
+        assert (sum(found), some, len(stems)) == (1, 1, 6) and "1 target in 1 of 6 images (top-hat)" in result.stdout
         assert len(result.stderr.splitlines()) == len(stems)
 
 
@@ -87,14 +89,14 @@ def test_a_stack_of_frames(call, fails, network, write_image, tmp_path):
     result = call("detect-ir", stack, "-o", out, *words, "--band", "all")
     kinds = [kind for kind in KINDS if "quicklook" not in kind]
     assert names(out) == outputs("v_b001", "v_b002", "v_b003", kinds=kinds)
-    assert f"{stack}, band 2 of 3: " in result.stderr and "in 3 of 3 images" in result.stdout
+    assert f"{stack}, band 2 of 3: " in result.stderr and " 3 images (l-rpcanet)" in result.stdout
     call("detect-ir", second, "-o", alone, *words)
     with rasterio.open(out / "v_b002_score.tif") as one, rasterio.open(alone / "second_score.tif") as other:
         np.testing.assert_array_equal(one.read(), other.read())
     with (out / "v_b002_targets.csv").open(newline="") as file:
         assert {line["image"] for line in csv.DictReader(file)} == {"v_b002"}
     again = call("detect-ir", stack, "-o", out, *words, "--band", "2,3", "--skip-existing")
-    assert "0 targets in 0 of 2 images" in again.stdout
+    assert "0 targets in 0 images (l-rpcanet), 2 skipped" in again.stdout
     fails(2, "detect-ir", stack, "-o", out, *words, "--band", "4-", "--overwrite")
 
 
@@ -107,7 +109,7 @@ def test_existing_results(call, fails, scene, tmp_path):
     result = call(*words, "--skip-existing")
     assert (
         "skipped, it already has results" in result.stderr
-        and "0 targets in 0 of 1 image (top-hat), 1 skipped" in result.stdout
+        and "0 targets in 0 images (top-hat), 1 skipped" in result.stdout
     )
     other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
     assert "scene_summary.json was made with top-hat, not mpcm; choose another folder, or pass --overwrite." in other
