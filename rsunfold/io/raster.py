@@ -43,7 +43,20 @@ _ALONE = {"HDF5Image": 'HDF5:"{}"://{}', "netCDF": 'NETCDF:"{}":{}'}
 """Names of variables of a file, by GDAL's driver."""
 _IN_HDF5 = re.compile(r'(?i:HDF5|NETCDF):(?:"[^"]*"|[^"].*?):/*(.+)')
 _OF_HDF5 = {"netCDF", "HDF5", "HDF5Image", "BAG", "KEA", "S102", "S104", "S111"}
-_REFERRING = {
+_WHOLE = frozenset(
+    re.findall(
+        r"\w+",
+        """AAIGrid ACE2 AIG AVIF AirSAR BAG BASISU BIGGIF BLX BMP BSB BT BYN CALS CEOS COASP COSAR CPG CTG CTable2 DDS
+    DIPEx DOQ1 DOQ2 DTED ECW EHdr ELAS ENVI ESAT EXR FIT FITS GFF GIF GPKG GRASSASCIIGrid GRIB GS7BG GSAG GSBG GSC GTX
+    GTiff GXF GenBin HDF5 HDF5Image HEIF HF2 HFA IRIS ISCE ISG JAXAPALSAR JDEM JP2ECW JP2KAK JP2Lura JP2MrSID
+    JP2OpenJPEG JPEG JPEGLS JPEGXL KEA KRO KTX2 L1B LAN LCP LIBERTIFF LOSLAS Leveller MBTiles MFF MSGN MrSID NGSGEOID
+    NITF NOAA_B NSIDCbin NTv2 NWT_GRC NWT_GRD OZI PAux PCRaster PDF PNG PNM R RIK RMF ROI_PAC RRASTER RST Rasterlite
+    S102 S104 S111 SAGA SAR_CEOS SGI SIGDEM SNAP_TIFF SRTMHGT TGA Terragen USGSDEM WEBP XPM XYZ ZMap netCDF""",
+    )
+)
+"""Drivers of files that hold their samples, or have them beside them under their own name: they may be called anything.
+What is in neither table is not read."""
+_ANYWHERE = {
     "VRT": (".vrt",),
     "GTI": (".gti", ".gti.gpkg", ".gti.fgb", ".gti.parquet"),
     "WMS": (".xml", ".wms"),
@@ -53,16 +66,40 @@ _REFERRING = {
     "STACTA": (".json",),
     "MRF": (".mrf",),
     "KMLSUPEROVERLAY": (".kml", ".kmz"),
+    "SENTINEL2": (".xml", ".zip"),
+}
+"""Drivers of files that are made of others, be these in other folders or on a server, with the extensions of these."""
+_REFERRING = _ANYWHERE | {
+    "ADRG": (".gen", ".thf"),
     "DIMAP": (".xml", ".dim"),
-    "MAP": (".map",),
+    "ECRGTOC": (".xml",),
+    "EIR": (".raw", ".hdr"),
     "ERS": (".ers",),
-    "PDS4": (".xml", ".lblx"),
-    "PDS": (".img", ".lbl", ".dat", ".qub"),
+    "ESRIC": (".json", ".tpkx"),
+    "FAST": (".fst", ".dat"),
+    "HDF4": (".hdf", ".hdf4", ".h4", ".he4"),
+    "ILWIS": (".mpr", ".mpl"),
     "ISIS2": (".cub", ".lbl", ".qub"),
     "ISIS3": (".cub", ".lbl"),
+    "MAP": (".map",),
+    "NDF": (".h1", ".h2", ".h3", ".hd"),
+    "PCIDSK": (".pix",),
+    "PDS": (".img", ".lbl", ".dat", ".qub"),
+    "PDS4": (".xml", ".lblx"),
+    "PRF": (".prf", ".x-dem"),
+    "RPFTOC": (".toc",),
+    "RS2": (".xml",),
+    "SAFE": (".safe", ".xml"),
+    "SDTS": (".ddf",),
+    "SNODAS": (".hdr",),
+    "SRP": (".img", ".gen", ".thf"),
+    "TIL": (".til",),
+    "TSX": (".xml",),
+    "VICAR": (".vic", ".vicar", ".img", ".lbl"),
+    "Zarr": (".zarray", ".zgroup", ".zmetadata", "zarr.json"),
 }
-"""Drivers of files that say in which other file or on which server the samples are, with the extensions of these. GDAL
-knows them by their content, so that any of them called ``.png`` would be followed wherever it leads."""
+"""Drivers of files that say in which other file the samples are, with the extensions of these. GDAL knows them by their
+content, so that any of them called ``.png`` would be followed wherever it leads."""
 _FILE_ELSEWHERE = re.compile(r"/vsi|(?!vrt:)[a-z\d+]+://", re.IGNORECASE)
 """How names begin of files in archives and on servers; what else is no file, such as ``HDF5:...``, names its driver."""
 T = TypeVar("T")
@@ -114,9 +151,14 @@ class RasterReader(CubeReader):
 
     def _describe_dataset(self, source: str, var: str | None) -> None:
         _refuse_parts_of_prisma(source)
+        made_of_others = self._ds.driver in _ANYWHERE or not Path(source).is_file()
+        if not made_of_others:
+            self._refuse_outside(Path(source).parent)
         self._refuse_foreign(var or _path_in_hdf5(source))
         if self._ds.count == 0 or var is not None:
             self._open_subdataset(var)
+            if not made_of_others:
+                self._refuse_outside(Path(source).parent)
             self._refuse_foreign(_path_in_hdf5(self._ds.name))
         elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
             self.pages = tuple(sorted(pages, key=lambda name: int(name.split(":")[1])))  # rasterio sorts texts
@@ -161,6 +203,16 @@ class RasterReader(CubeReader):
         fields, nodata = self._fields(header)
         self._nodata = dict(zip(self._indexes, nodata, strict=True))
         self.meta = self._make_meta(header, fields)
+
+    def _refuse_outside(self, folder: Path) -> None:
+        """Raise InputError where samples, or what belongs to them, lie outside of the folder of the image. Links in the
+        folder are what its owner has put there."""
+        for name in self._ds.files:
+            if name.startswith("/vsi") or not Path(name).parent.resolve().is_relative_to(folder.resolve()):
+                raise InputError(
+                    f"{self.path} refers to {name}, which is outside of its folder and is not read: copy it into the "
+                    "folder and let the image name it there, or use a VRT."
+                )
 
     def _refuse_foreign(self, dataset: str | None) -> None:
         """Raise InputError where a dataset of an HDF5 file lies in another file, or where none is named and only
@@ -531,7 +583,7 @@ def _drivers() -> tuple[str, ...]:
 def _drivers_for(file: str) -> list[str]:
     """The drivers that may read a file of this name; what follows the name of one on a server does not count."""
     bare = re.sub(r"[?#].*", "", file) if "://" in file else file
-    return [name for name in _drivers() if bare.lower().endswith(_REFERRING.get(name, ""))]
+    return [name for name in _drivers() if name in _WHOLE or bare.lower().endswith(_REFERRING.get(name, ()))]
 
 
 def _path_in_hdf5(name: str) -> str | None:

@@ -13,13 +13,14 @@ import rasterio
 from affine import Affine
 from PIL import Image
 from rasterio.control import GroundControlPoint
+from rasterio.drivers import raster_driver_extensions
 from scipy.io import netcdf_file
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.io import envi as envi_module
 from rsunfold.io import full_range, open_cube
-from rsunfold.io.raster import _drivers_for
+from rsunfold.io.raster import _REFERRING, _WHOLE, _drivers_for
 
 RNG = np.random.default_rng(7)
 GRAY = RNG.integers(0, 256, (9, 11), dtype=np.uint8)
@@ -763,6 +764,65 @@ def test_what_refers_to_other_files_is_known_by_its_extension(tmp_path, kind, su
         (tmp_path / "a.VRT").write_text(text)
         with open_cube(tmp_path / "a.VRT") as reader:
             np.testing.assert_array_equal(reader.read().data[0], GRAY)
+
+
+NAMING = {
+    "a.h1": """NDF_REVISION=2;\nDATA_SET_TYPE=EDC_NLAPS;\nNUMBER_OF_BANDS_IN_VOLUME=1;\nPIXELS_PER_LINE=11;
+LINES_PER_DATA_FILE=9;\nDATA_ORGANIZATION=BSQ;\nPIXEL_FORMAT=BYTE;\nBITS_PER_PIXEL=8;\nBAND1_FILENAME={};
+BAND1_NAME=x;\n""".ljust(2000),
+    "a.raw": """IMAGINE_RAW_FILE\nWIDTH 11\nHEIGHT 9\nNUM_LAYERS 1\nPIXEL_FILES {}\nFORMAT BSQ\nDATATYPE U8
+BYTE_ORDER LSB\nDATA_OFFSET 0\nEND_RAW_FILE\n""".ljust(800),
+    "a.lbl": """PDS_VERSION_ID = PDS3\nRECORD_TYPE = FIXED_LENGTH\nRECORD_BYTES = 11\nFILE_RECORDS = 9\n^IMAGE = "{}"
+OBJECT = IMAGE\nLINES = 9\nLINE_SAMPLES = 11\nSAMPLE_TYPE = UNSIGNED_INTEGER\nSAMPLE_BITS = 8\nBANDS = 1
+END_OBJECT = IMAGE\nEND\n""",
+}
+"""Formats of text that name the file of the samples."""
+
+
+def naming(kind, path, data):
+    """Write a file of a format that takes its samples from the file ``data``."""
+    if kind != "a.pix":
+        path.write_text(NAMING[kind].format(data))
+        return
+    with rasterio.open(
+        path.with_suffix(".pix"), "w", driver="PCIDSK", INTERLEAVING="FILE", width=11, height=9, count=1, dtype="uint8"
+    ) as ds:
+        ds.write(GRAY, 1)
+    content = path.with_suffix(".pix").read_bytes()
+    path.write_bytes(content.replace(b"a.001".ljust(64), str(data).encode().ljust(64), 1))
+
+
+@pytest.mark.parametrize("kind", ["a.pix", *NAMING])
+def test_samples_that_a_file_names_are_beside_it(tmp_path, kind):
+    folder = tmp_path / "up"
+    folder.mkdir()
+    for place in (tmp_path, folder):
+        (place / "s.bin").write_bytes(GRAY.tobytes())
+    naming(kind, folder / "a.png", "s.bin")
+    with pytest.raises(InputError, match=r"a\.png is not an image in a known format"):
+        open_cube(folder / "a.png")
+    naming(kind, folder / kind, "s.bin")
+    (tmp_path / "linked").symlink_to(folder)
+    for place in (folder, tmp_path / "linked"):
+        with open_cube(place / kind) as reader:
+            np.testing.assert_array_equal(reader.read().data[0], GRAY)
+    naming(kind, folder / kind, "../s.bin")
+    with pytest.raises(InputError, match=rf"{kind} refers to .*s\.bin, which is outside of its folder"):
+        open_cube(folder / kind)
+
+
+def test_a_link_in_the_folder_is_its_owners(tmp_path, write_envi):
+    path = write_envi(name="b.img", header_name="b.hdr")
+    (tmp_path / "links").mkdir()
+    for name in ("b.img", "b.hdr"):
+        (tmp_path / "links" / name).symlink_to(path.with_name(name))
+    with open_cube(tmp_path / "links" / "b.img") as reader, open_cube(path) as own:
+        np.testing.assert_array_equal(reader.read().data, own.read().data)
+
+
+def test_drivers_of_images_refer_to_others_or_not():
+    assert not _WHOLE & _REFERRING.keys()
+    assert not set(raster_driver_extensions().values()) - _WHOLE - _REFERRING.keys()
 
 
 def test_tags_of_a_tiff_name_no_other_file(write_tif, tmp_path):
