@@ -96,6 +96,7 @@ def main() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _stop)
+    sys.unraisablehook = _swallowed
     reuse_memory()
     # Patterns are this program's own (rsunfold.infer.batch.expand); variables and ~ are the shell's, as everywhere.
     app(windows_expand_args=False)
@@ -105,8 +106,25 @@ def _stop(number: int, frame: FrameType | None) -> None:
     """End the program; in the midst of an import a little later, as extension modules swallow exceptions there."""
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib") and hasattr(signal, "setitimer"):
-            signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            _stop_later(number)
             return
         frame = frame.f_back
     sys.exit(128 + number)
+
+
+def _stop_later(number: int) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+
+def _swallowed(lost: sys.UnraisableHookArgs) -> None:
+    """The end of the program that came where nothing can be raised, as when h5py closes an object, comes again."""
+    end, number = lost.exc_value, 0
+    if isinstance(end, KeyboardInterrupt):
+        number = signal.SIGINT
+    elif isinstance(end, SystemExit) and isinstance(end.code, int):
+        number = end.code - 128
+    if number in signal.valid_signals() and hasattr(signal, "setitimer"):
+        _stop_later(number)
+    else:
+        sys.__unraisablehook__(lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import h5py
@@ -22,6 +23,8 @@ _LISTS = {
 
 LEAST = 2**26
 """Bytes that are read however few of them are stored."""
+DEEPEST, MOST_PARTS = 32, 2**16
+"""Virtual datasets may be views of others so many levels deep, and be made of so many parts."""
 
 
 def refuse_damaged(path: str) -> None:
@@ -41,33 +44,62 @@ def leads_away(group: h5py.Group, name: str) -> bool:
     return bool(h5py.h5o.get_info(item.id).fileno != h5py.h5o.get_info(group.id).fileno)
 
 
-def stored_elsewhere(item: h5py.Dataset, viewed: frozenset[str] = frozenset()) -> bool:
-    """Whether samples of a dataset lie in another file, or nowhere, which HDF5 takes for zeros: it is external, or
-    virtual and more than a view of what is in its own file. viewed : the views that led to it."""
-    if not item.is_virtual:
-        return bool(item.external)
-    if item.name in viewed:
-        return True
-    viewed |= {item.name}
-    sources = item.virtual_sources()
-    return any(s.file_name != "." or is_foreign(item.file, s.dset_name, viewed) is not False for s in sources)
+class Views:
+    """What is known of the virtual datasets of a file; each is looked at once, however many others lead to it."""
+
+    def __init__(self) -> None:
+        self._parts: dict[int, float] = {}
+
+    def elsewhere(self, item: h5py.Dataset) -> bool:
+        """Whether samples of a dataset lie in another file, or nowhere, which HDF5 takes for zeros: it is external, or
+        virtual and more than a view of what is in its own file. Raises InputError for views of views that HDF5 would
+        read for ever."""
+        return self._count(item, 0) == math.inf
+
+    def _count(self, item: h5py.Dataset, depth: int) -> float:
+        """Datasets that are read for all of this one, as often as they are; infinite for what lies elsewhere."""
+        if not item.is_virtual:
+            return math.inf if item.external else 1
+        place = h5py.h5o.get_info(item.id).addr
+        if place not in self._parts:
+            self._parts[place] = math.inf  # what leads to itself has no samples
+            sources = item.virtual_sources()
+            own = [_at(item.file, s.dset_name) if s.file_name == "." else None for s in sources]
+            count = sum(self._count(o, depth + 1) if isinstance(o, h5py.Dataset) else math.inf for o in own)
+            if depth >= DEEPEST or MOST_PARTS < count < math.inf:
+                raise InputError(
+                    f"{item.file.filename} has {item.name.strip('/')} as a view of too many views: copy its samples "
+                    "into a dataset of its own."
+                )
+            self._parts[place] = count
+        return self._parts[place]
 
 
-def is_foreign(file: h5py.File, path: str, viewed: frozenset[str] = frozenset()) -> bool | None:
-    """Whether a dataset of a file lies in another one, or on the path to it anything does; None where there is none.
-    Where there is no space in the file, GDAL's "_" stands for one."""
+def stored_elsewhere(item: h5py.Dataset) -> bool:
+    """See :meth:`Views.elsewhere`."""
+    return Views().elsewhere(item)
+
+
+def _at(file: h5py.File, path: str) -> Any:
+    """What a file has at a path: None for nothing, True for what lies in another file or behind a link to one. Where
+    there is no space in the file, GDAL's "_" stands for one."""
     item: Any = file
     for part in filter(None, path.split("/")):
         if not isinstance(item, h5py.Group):
             return None
-        names = {name.replace(" ", "_"): name for name in item} | {name: name for name in item}
-        name = names.get(part)
+        name = part if part in item else next((n for n in item if part in (n, n.replace(" ", "_"))), None)
         if name is None:
             return None
         if leads_away(item, name):
             return True
         item = item.get(name)
-    return stored_elsewhere(item, viewed) if isinstance(item, h5py.Dataset) else None
+    return item
+
+
+def is_foreign(file: h5py.File, path: str) -> bool:
+    """Whether a dataset of a file lies in another one, or on the path to it anything does."""
+    item = _at(file, path)
+    return item is True or (isinstance(item, h5py.Dataset) and stored_elsewhere(item))
 
 
 def foreign(path: str, name: str, others: bool) -> InputError:
@@ -90,10 +122,11 @@ def refuse_foreign(path: str, dataset: str | None) -> None:
                 raise foreign(path, dataset, others=False)
             return
         images: dict[str, bool] = {}
+        views = Views()
 
         def look(within: str, item: h5py.Group | h5py.Dataset) -> None:
             if isinstance(item, h5py.Dataset) and _is_image(item):
-                images[within] = stored_elsewhere(item)
+                images[within] = views.elsewhere(item)
             for name in item if isinstance(item, h5py.Group) else ():
                 if leads_away(item, name) and _is_image(item.get(name)):
                     images[f"{within}/{name}"] = True

@@ -15,11 +15,13 @@ from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.bands import spectral_fields
 from rsunfold.io.damage import named
-from rsunfold.io.hdf5 import foreign, leads_away, stored_elsewhere, whole
+from rsunfold.io.hdf5 import Views, foreign, leads_away, whole
 from rsunfold.io.matlab import arrays_of, sparse
 from rsunfold.io.reader import CubeReader
 
 _SIZES = (("nrow", "ncol"), ("nrows", "ncols"), ("lines", "samples"), ("lines", "cols"))
+MOST_ITEMS = 100_000
+"""Arrays, structs and cells of a file that are looked at."""
 _WAVELENGTHS = ("wavelength", "wavelengths", "wl", "lambda")
 
 
@@ -87,41 +89,67 @@ def _v73_sparse(group: h5py.Group) -> Any:
     return sparse(data, rows, columns, (int(group.attrs["MATLAB_sparse"]), len(columns) - 1))
 
 
-def _v73_variables(name: str, item: h5py.Group | h5py.Dataset, away: list[str]) -> Iterator[Variable]:
-    """The numeric arrays in a group (a struct) or dataset; references lead to the elements of cells. Names of what
-    lies in another file are added to ``away``."""
-    if isinstance(item, h5py.Group):
-        names = {key: f"{name}.{key}" if name else key for key in item if not key.startswith("#")}
-        found = {key: item.get(key) for key in names if not leads_away(item, key)}
+class _Walk:
+    """The numeric arrays of a file of version 7.3.
+
+    away : names of what lies in another file. A struct, or a cell, that several references lead to is looked at once.
+    """
+
+    def __init__(self) -> None:
+        self.away: list[str] = []
+        self._views = Views()
+        self._left, self._seen = MOST_ITEMS, set[int]()
+
+    def variables(self, name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Variable]:
+        """Those in a group (a struct) or dataset; references lead to the elements of cells. Raises ValueError where
+        there is too much to look through."""
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError(f"it has more than {MOST_ITEMS:,} arrays, structs and cells")
+        if isinstance(item, h5py.Group):
+            yield from self._in_group(name, item)
+            return
+        if self._views.elsewhere(item):
+            self.away.append(name)
+            return
+        kind = item.attrs.get("MATLAB_class", b"")
+        if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
+            return
+        if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
+            if self._is_new(item):
+                for number, reference in enumerate(whole(item).ravel(), start=1):
+                    yield from self.variables(f"{name}.{number}", item.file[reference])
+        elif kind == b"logical":
+            yield Variable(name, item, np.dtype(bool))
+        elif item.dtype.names == ("real", "imag"):
+            yield Variable(name, item, np.result_type(item.dtype["real"], np.complex64))
+        elif item.dtype.kind in "iuf":
+            yield Variable(name, item, item.dtype.newbyteorder("="))
+
+    def _in_group(self, name: str, group: h5py.Group) -> Iterator[Variable]:
+        if not self._is_new(group):
+            return
+        names = {key: f"{name}.{key}" if name else key for key in group if not key.startswith("#")}
+        found = {key: group.get(key) for key in names if not leads_away(group, key)}
         members = {key: member for key, member in found.items() if isinstance(member, h5py.Group | h5py.Dataset)}
-        lost = [names[key] for key in names if leads_away(item, key)]
-        if "MATLAB_sparse" in item.attrs:
-            if lost or any(map(stored_elsewhere, members.values())):
-                away.append(name)
+        lost = [own for key, own in names.items() if key not in found]
+        if "MATLAB_sparse" in group.attrs:
+            if lost or any(map(self._views.elsewhere, members.values())):
+                self.away.append(name)
                 return
-            matrix = _v73_sparse(item)
+            matrix = _v73_sparse(group)
             if 0 not in matrix.shape and matrix.dtype.kind in "biufc":
                 yield _of_array(name, matrix)
             return
-        away += lost
+        self.away += lost
         for key, member in members.items():
-            yield from _v73_variables(names[key], member, away)
-        return
-    if stored_elsewhere(item):
-        away.append(name)
-        return
-    kind = item.attrs.get("MATLAB_class", b"")
-    if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
-        return
-    if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
-        for number, reference in enumerate(whole(item).ravel(), start=1):
-            yield from _v73_variables(f"{name}.{number}", item.file[reference], away)
-    elif kind == b"logical":
-        yield Variable(name, item, np.dtype(bool))
-    elif item.dtype.names == ("real", "imag"):
-        yield Variable(name, item, np.result_type(item.dtype["real"], np.complex64))
-    elif item.dtype.kind in "iuf":
-        yield Variable(name, item, item.dtype.newbyteorder("="))
+            yield from self.variables(names[key], member)
+
+    def _is_new(self, item: h5py.Group | h5py.Dataset) -> bool:
+        place = h5py.h5o.get_info(item.id).addr
+        new = place not in self._seen
+        self._seen.add(place)
+        return new
 
 
 class MatFile:
@@ -141,7 +169,8 @@ class MatFile:
             with named(path, "is not a readable MAT file"):
                 if h5py.is_hdf5(path):
                     self.hdf5 = h5py.File(path, "r")
-                    found = list(_v73_variables("", self.hdf5, self._away))
+                    walk = _Walk()
+                    found, self._away = list(walk.variables("", self.hdf5)), walk.away
                 else:
                     found = [_of_array(name, array) for name, array in arrays_of(path).items()]
         except BaseException:

@@ -338,6 +338,25 @@ def test_an_import_is_not_cut_in_two_by_the_signal_of_a_batch_system(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (143, "imported\n", "")
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX only")
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT)])
+def test_a_signal_is_not_lost_where_nothing_can_be_raised(name, code):
+    program = f"""import os, signal, sys, time
+from rsunfold import cli
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.05)
+def app(**_):
+    Closing()
+    print("lost", flush=True)
+    time.sleep(20)
+cli.app = app
+cli.main()"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (code, "lost\n")
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_log_that_is_full_does_not_end_a_batch(process, scene, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no image")

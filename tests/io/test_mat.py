@@ -12,7 +12,7 @@ import scipy.sparse
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
-from rsunfold.io import full_range, open_cube
+from rsunfold.io import full_range, mat, open_cube
 from rsunfold.io.mat import MatFile
 
 CUBE = np.arange(60, dtype=np.uint16).reshape(3, 4, 5)  # rows, cols, bands
@@ -465,6 +465,42 @@ def test_views_of_nothing_are_not_read_as_zeros(tmp_path, name, kind):
             file.create_virtual_dataset(view, layout)
     with pytest.raises(InputError, match=f"{name} has v not in itself"):
         open_cube(tmp_path / name, var="v")
+
+
+@pytest.mark.parametrize("levels", [4, 30])
+@pytest.mark.parametrize("name", ["a.mat", "a.h5"])
+def test_views_of_views_are_counted(tmp_path, name, levels):
+    samples = np.arange(60.0).reshape(3, 4, 5)
+    with h5py.File(tmp_path / name, "w") as file:
+        file["v0"] = samples
+        for level in range(1, levels):
+            layout, source = h5py.VirtualLayout((3, 4, 5), "f8"), h5py.VirtualSource(".", f"v{level - 1}", (3, 4, 5))
+            layout[:, :2], layout[:, 2:] = source[:, :2], source[:, 2:]
+            file.create_virtual_dataset(f"v{level}", layout)
+    if levels < 30:
+        with open_cube(tmp_path / name, var="v3") as reader:
+            assert np.array_equal(np.sort(reader.read().data, axis=None), samples.ravel())
+        return
+    with pytest.raises(InputError, match=rf"{name} has v1\d as a view of too many views: copy its samples"):
+        open_cube(tmp_path / name, var="v29")
+
+
+def test_what_many_references_lead_to_is_looked_at_once(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        last = file.create_dataset("x", data=np.ones((3, 4, 5)))
+        for level in range(30):
+            cell = file.create_dataset(f"r{level:02}", (2,), dtype=h5py.ref_dtype)
+            cell[:] = [last.ref, last.ref]
+            last = cell
+        group = file.create_group("g")
+        group["itself"], group["all"], group["last"] = group, file["/"], last
+    with open_cube(tmp_path / "a.mat", var="x") as reader:
+        assert reader.read().data.shape == (3, 5, 4)
+        names = [v["name"] for v in reader.describe()["variables"]]
+    assert "x" in names and len(names) == 3
+    monkeypatch.setattr(mat, "MOST_ITEMS", 20)
+    with pytest.raises(InputError, match=r"a\.mat is not a readable MAT file \(it has more than 20 arrays"):
+        open_cube(tmp_path / "a.mat", var="x")
 
 
 @pytest.mark.parametrize("name", ["a.mat", "a.h5"])
