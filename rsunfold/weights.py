@@ -14,8 +14,10 @@ import math
 import os
 import sys
 import textwrap
+import threading
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -278,7 +280,7 @@ def load(name: str | os.PathLike[str], model: str | None = None) -> tuple[Unroll
         if not spec.weighted:
             raise WeightsError(f"the weights {name} are for the model {record.model!r}, which takes none.")
         tensors = safetensors.torch.load_file(find(name)[0])
-        with usual_torch(), drawing():  # what layers begin with is overwritten
+        with usual_torch(), drawing(), _no_larger_than(tensors):  # what layers begin with is overwritten
             net: Unrolled = spec.build(**record.arch)
         _refuse_values(tensors, net, f"the weights {name}")
         net.load_state_dict(tensors)
@@ -286,10 +288,36 @@ def load(name: str | os.PathLike[str], model: str | None = None) -> tuple[Unroll
         raise WeightsError(f"the weights {name} are damaged or truncated ({error}).") from None
     except UsageError as error:
         raise WeightsError(f"the weights {name} were made for another version of rsunfold: {error}") from None
-    except (AttributeError, TypeError, RuntimeError) as error:
+    except WeightsError:
+        raise
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"the weights {name} do not fit the model {record.model!r}: {_reason(error)}") from None
     net.check()
     return net.float().eval(), record, sha  # whatever the caller's default is
+
+
+@contextmanager
+def _no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Raise RuntimeError where a network is built of more or larger parameters than the tensors of its file, before
+    they are filled: a wrong number in the record would fill the memory. A layer may be built for another one."""
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    here, left = threading.get_ident(), 2 * len(tensors)
+    largest = max((tensor.numel() for tensor in tensors.values()), default=0)
+
+    def look(module: object, name: str, parameter: Tensor | None) -> None:
+        nonlocal left
+        if parameter is None or threading.get_ident() != here:
+            return
+        left -= 1
+        if left < 0 or parameter.numel() > largest:
+            raise RuntimeError("the record is that of a larger network than the tensors are")
+
+    hook = register_module_parameter_registration_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _refuse_values(tensors: Mapping[str, Tensor], net: Unrolled, what: str) -> None:

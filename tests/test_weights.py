@@ -264,7 +264,10 @@ def test_records_of_newer_versions_and_damaged_ones_are_told_apart(file, changes
     ("changes", "message"),
     [
         ({"model": "l-rpcanet", "arch": {"K": 1}}, "do not fit the model 'l-rpcanet'"),
-        ({"arch": {"K": 1, "C": 5}}, "do not fit the model 'rpcanet': size mismatch for"),
+        ({"arch": {"K": 1, "C": 3}}, "do not fit the model 'rpcanet': size mismatch for"),
+        ({"arch": {"K": 10**6, "C": 4}}, "do not fit the model 'rpcanet': the record is that of a larger network"),
+        ({"arch": {"K": 1, "C": 30_000}}, "do not fit the model 'rpcanet': the record is that of a larger network"),
+        ({"model": "rpcanet-pp", "arch": {"C": 3}}, "do not fit the model 'rpcanet-pp': C = 3 channels are too few"),
         ({"arch": {"K": 1, "width": 4}}, "do not fit the model 'rpcanet': .*width"),
         ({"model": "top-hat", "arch": {}}, "are for the model 'top-hat', which takes none"),
         ({"model": "rpcanett"}, "another version of rsunfold: unknown model 'rpcanett'"),
