@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rsunfold.errors import InputError, OutputError
-from rsunfold.infer.results import told_by
 from rsunfold.io.folders import BESIDE
 from rsunfold.io.inputs import SAMPLED, input_bytes, input_digest
+from rsunfold.io.jsonfile import told_by
 from rsunfold.io.names import exists, of_gdal
 from rsunfold.registry import get_model
 

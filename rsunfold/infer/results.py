@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 import reprlib
 import textwrap
@@ -23,7 +22,7 @@ from rsunfold.io.atomic import refuse_existing
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES
 from rsunfold.io.folders import SUFFIXES
 from rsunfold.io.inputs import FileStates, input_bytes, input_digest, refuse_changed, refuse_inputs
-from rsunfold.io.jsonfile import plain
+from rsunfold.io.jsonfile import plain, told_by
 from rsunfold.io.table import TABLE_SUFFIXES
 from rsunfold.io.work import claimed
 from rsunfold.io.writer import (
@@ -178,15 +177,6 @@ def refuse_place(folder: Path, names: Iterable[str], image: Source) -> None:
     path = next((folder / name for name in names if Path(name).suffix.lower() in ENVI_SUFFIXES), None)
     if path is not None:
         refuse_in_envi(path, image.meta, image.rows, image.cols)
-
-
-def told_by(summary: Path) -> dict[str, Any]:
-    """What a summary holds; nothing where it is none, or cannot be read."""
-    try:
-        found = json.loads(summary.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def all_names(names_of: Callable[..., dict[str, str]], *given: Any, options: Any) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
@@ -10,6 +9,7 @@ from typing import Any
 
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES, TIFF_SUFFIXES, of_tiff
+from rsunfold.io.jsonfile import told_by
 from rsunfold.io.names import folded
 from rsunfold.io.table import TABLE_SUFFIXES
 from rsunfold.io.writer import ENVI_SUFFIXES
@@ -47,10 +47,8 @@ def is_result(path: Path) -> bool:
     last = [there for stem in stems for end in LAST if (there := path.with_name(stem + end)).exists()]
     if not last or kind not in ("denoised", "selected") or path.suffix.lower() == ".png":
         return bool(last)
-    try:
-        made_of = str(json.loads(last[0].read_text(encoding="utf-8"))["input"])
-    except (OSError, ValueError, KeyError, TypeError):  # no summary of ours
-        made_of = ""
+    named = told_by(last[0]).get("input")
+    made_of = named if isinstance(named, str) else ""  # no summary of ours
     # Of a name such as NETCDF:"a.nc":b, too, the file; the summary may come from Windows.
     files = {PureWindowsPath(part).name for part in re.split(r'[:"]', made_of)} - {"", ".", ".."}
     files |= {image + suffix for suffix in _OF_IMAGES}

@@ -25,6 +25,15 @@ def write_json(path: Path, obj: Any, *, overwrite: bool = False) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def told_by(file: Path) -> dict[str, Any]:
+    """What the object in a JSON file says; nothing where it holds none, or cannot be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # the last where lists in lists have no end
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def plain(obj: Any) -> Any:
     """``obj`` of the types that :mod:`json` writes; see :func:`write_json`."""
     if isinstance(obj, np.ndarray | np.generic):

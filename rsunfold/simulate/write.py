@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Meta
 from rsunfold.errors import UsageError
 from rsunfold.io.atomic import atomic_path, refuse_existing
-from rsunfold.io.jsonfile import write_json
+from rsunfold.io.jsonfile import told_by, write_json
 from rsunfold.io.work import move_results, work_folder
 from rsunfold.io.writer import RasterWriter, refuse_shared_header
 from rsunfold.simulate.hyperspectral import HyperspectralScene
@@ -49,11 +48,7 @@ def write_infrared(folder: str | os.PathLike[str], scenes: Iterable[InfraredScen
 
 def _names_of(truth: Path) -> set[str]:
     """The scenes that a ``truth.json`` of an earlier run lists; none where it is something else."""
-    try:
-        listed = json.loads(truth.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return set()
-    return {name for name in listed if re.fullmatch(r"scene-\d{3,}-\w+", name)} if isinstance(listed, dict) else set()
+    return {name for name in told_by(truth) if re.fullmatch(r"scene-\d{3,}-\w+", name)}
 
 
 def write_hyperspectral(

@@ -40,7 +40,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the recipe {path} cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a valid TOML file: {error}.") from None
     for change in changes:
         _change(content, change)
@@ -64,7 +64,7 @@ def _change(content: dict[str, Any], change: str) -> None:
             raise UsageError(f"--set {change}: {table} is not a table of the recipe.")
     try:
         (content[key],) = tomllib.loads(f"value = {text}").values()
-    except ValueError:  # no TOML: words
+    except (ValueError, RecursionError):  # no TOML: words
         content[key] = text.strip()
 
 

@@ -60,6 +60,12 @@ def test_folders_and_pipes_are_no_images(tmp_path):
         open_cube("-")
 
 
+def test_a_summary_that_is_nested_without_end_is_none(tmp_path):
+    (tmp_path / "a_denoised.tif").touch()
+    (tmp_path / "a_summary.json").write_text("[" * 10_000)
+    assert list(inputs_in(tmp_path)) == ["a_denoised"]
+
+
 def test_results_are_no_inputs(tmp_path):
     """They are images all the same: where masks are asked for, a mask that was found is one."""
     for name in ("a.png", "a_mask.tif", "a_score.tif", "a_summary.json", "b_mask.tif"):

@@ -9,13 +9,20 @@ import numpy as np
 import pytest
 
 from rsunfold.errors import OutputError
-from rsunfold.io.jsonfile import write_json
+from rsunfold.io.jsonfile import told_by, write_json
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
     name: str
     value: float
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": ', "[" * 10_000, '{"a":' * 10_000, "9" * 10_000, None])
+def test_what_is_no_object_tells_nothing(tmp_path, text):
+    if text is not None:
+        (tmp_path / "a.json").write_text(text)
+    assert told_by(tmp_path / "a.json") == {}
 
 
 def test_json_takes_what_results_are_made_of(tmp_path):

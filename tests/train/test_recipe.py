@@ -116,6 +116,8 @@ def test_bad_toml_and_missing_files(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"binary\.toml is not a valid TOML file"):
         load_recipe(tmp_path / "binary.toml")
+    with pytest.raises(InputError, match=r"r\.toml is not a valid TOML file: maximum recursion"):
+        load(tmp_path, "name = " + "[" * 10_000)
     with pytest.raises(InputError, match=r"absent\.toml cannot be read \(No such file"):
         load_recipe(tmp_path / "absent.toml")
 

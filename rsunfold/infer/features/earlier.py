@@ -10,7 +10,7 @@ from typing import Any
 from rsunfold.errors import InputError
 from rsunfold.infer.bands import Bands
 from rsunfold.infer.features.source import FeatureSource
-from rsunfold.infer.results import told_by
+from rsunfold.io.jsonfile import told_by
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class EarlierChoice:
         """Raises InputError for a file that is no such report, or not a whole one."""
         try:
             return cls._told(str(path), told_by(Path(path)))
-        except (KeyError, TypeError, ValueError, IndexError):
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError):
             what = "is none" if Path(path).exists() else "does not exist"
             raise InputError(f"--like takes the ..._ranking.json of an earlier selection, but {path} {what}.") from None
 

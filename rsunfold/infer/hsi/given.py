@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rsunfold.arguments import SomeNumbers
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.bands import Bands
-from rsunfold.infer.results import told_by
 from rsunfold.infer.spectral import SpectralImage
+from rsunfold.io.jsonfile import told_by
 
 NAMED = 5
 """Bands that a message names, of all that it is about."""
@@ -111,7 +111,7 @@ def given_noise(sigma: float | SomeNumbers | str | os.PathLike[str]) -> GivenNoi
 def _of_summary(path: Path) -> GivenNoise:
     try:
         return _told(path, told_by(path))
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         what = "is no summary of denoise-hsi that tells the noise of bands" if path.exists() else "does not exist"
         raise InputError(
             f"--sigma takes a number, or the ..._summary.json of an earlier result, but {path} {what}."

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -172,6 +173,7 @@ def test_a_choice_that_an_image_cannot_follow(first, write, counts, ranker, tmp_
         {"ranking_indices_zero_based": [29, 28]},
         {"selected_wavelengths_nm": [400]},
         {"selected_names": 3},
+        {"bands": math.inf},
     ],
 )
 def test_an_incomplete_report_is_none(damage, first, tmp_path):

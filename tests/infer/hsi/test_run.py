@@ -589,6 +589,8 @@ NO_SUMMARY = "is no summary of denoise-hsi that tells the noise of bands"
         ('{"task": "denoise-hsi", "bands": 1, "per_band": [3]}', NO_SUMMARY),
         ('{"task": "denoise-hsi", "bands": 1, "per_band": [{"noise_sigma": 1}]}', NO_SUMMARY),
         ('{"task": "denoise-hsi", "bands": 1, "per_band": [{"band": 1, "noise_sigma": -1}]}', NO_SUMMARY),
+        ('{"task": "denoise-hsi", "bands": 1e999, "per_band": [{"band": 1, "noise_sigma": 1}]}', NO_SUMMARY),
+        ("[" * 10_000, NO_SUMMARY),
         ('{"task": "denoise-hsi", "bands": null, "per_band": [{"band": 1, "noise_sigma": 1}]}', NO_SUMMARY),
     ],
 )
