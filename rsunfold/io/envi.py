@@ -287,26 +287,29 @@ def check_size(
     """
     samples = math.prod(shape) * itemsize
     required = samples + int(float(header.get("header_offset", "").partition(";")[0] or 0))
-    size = size_of(data)
+    size, room = size_of(data), max(PADDING, samples // max(shape))
+    more = ""
     if header.get("file_compression", "0") == "1":
-        size = _decompressed(path, Path(data)) if Path(data).is_file() else None
+        enough = required + room
+        size = _decompressed(path, Path(data), enough) if Path(data).is_file() else None
+        more = "or more " if size == enough else ""
     if size is None:
         return []
     if size < required:
         raise InputError(f"{path} is truncated: its header requires {required} bytes, but the file has {size}.")
-    if size - required < max(PADDING, samples // max(shape)):
+    if size - required < room:
         return []
     return [
-        f"the header describes {required} of {size} bytes of {Path(data).name}: check samples, lines, bands, data type "
-        "and header offset"
+        f"the header describes {required} of {size} {more}bytes of {Path(data).name}: check samples, lines, bands, "
+        "data type and header offset"
     ]
 
 
-def _decompressed(path: str, data: Path) -> int:
-    """How many bytes a gzipped file has."""
+def _decompressed(path: str, data: Path, enough: int) -> int:
+    """How many bytes a gzipped file has, ``enough`` of them at most: what follows is not decompressed."""
     count = 0
     with named(path), gzip.open(data) as stream:
-        while block := stream.read(2**20):
+        while block := stream.read(min(2**20, enough - count)):
             count += len(block)
     return count
 
