@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rsunfold.errors import OutputError
+from rsunfold.visible import visible
 
 _level = 0  # -1 quiet, 0 normal, 1 verbose
 _unshown = ""  # why standard output could not be written
@@ -66,7 +67,7 @@ def say_notes(notes: Iterable[str]) -> None:
 
 
 def show(table: Any) -> None:
-    """A result on standard output, nothing with -q: a rich table, or text.
+    """A result on standard output, nothing with -q: a rich table, or a line of text.
 
     Where it cannot be written, or its reader has seen enough, the work goes on, for the sake of its files;
     :func:`refuse_unshown` says the former in the end.
@@ -86,7 +87,8 @@ def show(table: Any) -> None:
     width = None if sys.stdout.isatty() else 400
     console = Piped(width=width, markup=False, emoji=False, highlight=False)
     try:
-        console.print(table, soft_wrap=isinstance(table, str))
+        is_text = isinstance(table, str)
+        console.print(visible(table) if is_text else table, soft_wrap=is_text)
     except OSError as error:
         _give_up(error)
 
@@ -124,22 +126,23 @@ def show_facts(facts: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in facts:
-        table.add_row(name, value)
+        table.add_row(visible(name), visible(value))
     show(table)
 
 
 def report(text: str) -> None:
     """The last sentence of a command that failed; with -v the traceback before it."""
     if _level > 0:
-        _to_stderr(traceback.format_exc().rstrip())
+        _to_stderr(traceback.format_exc().rstrip(), keep="\n")
     _to_stderr(text)
 
 
-def _to_stderr(text: str) -> None:
-    """A line on standard error; where nobody reads it any more, or its disk is full, the work goes on without."""
+def _to_stderr(text: str, keep: str = "") -> None:
+    """A line on standard error, as :func:`visible` with ``keep`` gives it; where nobody reads it any more, or its disk
+    is full, the work goes on without."""
     if sys.stderr is None:  # closed; print would take standard output for it
         return
     try:
-        print(text, file=sys.stderr, flush=True)
+        print(visible(text, keep), file=sys.stderr, flush=True)
     except OSError:
         _to_nowhere(2)

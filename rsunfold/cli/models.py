@@ -76,7 +76,9 @@ def _describe(spec: ModelSpec) -> None:
     facts = {**_line(spec), "task": spec.task, "paper": spec.paper, "url": spec.url or None, "options": options}
     show_facts((key, str(value)) for key, value in facts.items() if value is not None)
     text = re.sub(r"\s*\bRaises UsageError.*\Z", "", inspect.getdoc(spec.factory) or "", flags=re.DOTALL)
-    show("\n" + re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", text).replace("``", ""))
+    text = re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"\1", text).replace("``", "")
+    for line in ("", *text.splitlines()):
+        show(line)
 
 
 def _written(value: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from rsunfold.cli.messages import is_quiet, say, show
 from rsunfold.infer.cgroups import cores_in_groups
+from rsunfold.visible import visible
 
 T = TypeVar("T")
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -50,6 +51,7 @@ def watched(name: str = "") -> Iterator[None]:
         return
     from rich.console import Console
 
+    name = visible(name)
     console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if not sys.stderr.isatty() or console.is_dumb_terminal:
         with listening(_Minutely(name)):

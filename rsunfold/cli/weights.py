@@ -189,5 +189,6 @@ def calibrate(
             overwrite=overwrite,
             say=lambda text: say_notes([text]),
         )
-    show("\n".join(lines))
+    for line in lines:
+        show(line)
     show(f"{output}: {record.model}; use it with --weights {output}")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from rsunfold.visible import visible
+
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.table import Table
@@ -25,6 +27,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Folding:
     Columns that hold a number are flush right, with four significant digits for real ones; None, NaN and missing
     entries are a dash, and columns of dashes are left out. See :class:`Folding` for narrow terminals.
     """
+    rows = [{visible(name): value for name, value in row.items()} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     whole = {name: [_cell(row.get(name)) for row in rows] for name in names}
     cells = {name: column for name, column in whole.items() if set(column) != {NOTHING}}
@@ -89,4 +92,4 @@ class Folding:
 def _cell(value: Any) -> str:
     if isinstance(value, float | np.floating):
         return f"{value:.4g}" if math.isfinite(value) else NOTHING
-    return NOTHING if value is None else str(value)
+    return NOTHING if value is None else visible(str(value))
