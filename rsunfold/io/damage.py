@@ -19,7 +19,7 @@ def named(path: str, what: str = DAMAGED) -> Iterator[None]:
     except RsunfoldError:
         raise
     except MemoryError:
-        raise DeviceError(f"{path} needs more memory than is free.") from None
+        raise DeviceError(f"{path} needs more memory than it may take, or than is free.") from None
     except Exception as error:
         words = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(f"{path} {what} ({words}).") from error

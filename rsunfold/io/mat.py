@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import h5py
 import numpy as np
+import psutil
 import scipy.sparse
 from numpy.typing import NDArray
 
@@ -157,14 +159,17 @@ class MatFile:
 
     variables : the numeric arrays in it. sparse : the sparse matrices, which are no images.
 
-    Raises InputError when the file is damaged or none.
+    room : bytes that the arrays of versions 4 and 5 may take, which are read at once; what is free where that is less.
+
+    Raises InputError when the file is damaged or none, DeviceError where its arrays take more.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, room: float = math.inf) -> None:
         self.path = path
         self.hdf5: h5py.File | None = None
         self.variables: list[Variable] = []
         self._away: list[str] = []
+        room = min(room, psutil.virtual_memory().available)
         try:
             with named(path, "is not a readable MAT file"):
                 if h5py.is_hdf5(path):
@@ -172,7 +177,7 @@ class MatFile:
                     walk = _Walk()
                     found, self._away = list(walk.variables("", self.hdf5)), walk.away
                 else:
-                    found = [_of_array(name, array) for name, array in arrays_of(path).items()]
+                    found = [_of_array(name, array) for name, array in arrays_of(path, room).items()]
         except BaseException:
             self.close()
             raise

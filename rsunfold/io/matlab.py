@@ -39,16 +39,17 @@ MOST = 1032
 """Deflate makes no byte into more than this many."""
 
 
-def arrays_of(path: str) -> Arrays:
+def arrays_of(path: str, room: float = math.inf) -> Arrays:
     """The numeric and logical arrays of a file, also those in structs and cells.
 
     The type is that of MATLAB's class, however the numbers were packed; complex ones are complex64 of singles, else
     complex128. Elements of cells and of arrays of structs have numbers from 1 in their names. Empty arrays are left
-    out. Raises ValueError, OSError or zlib.error for a file that is damaged or none.
+    out. Raises ValueError, OSError or zlib.error for a file that is damaged or none, MemoryError where the arrays are
+    declared to take more than ``room`` bytes, before these are decompressed.
     """
     with Path(path).open("rb") as file:
         start = file.read(128)
-        stream = _Stored(file)
+        stream = _Stored(file, _Room(room))
         if len(start) >= 4 and 0 in start[:4]:
             return _arrays_v4(stream)
         stream.skip(128)
@@ -61,15 +62,34 @@ def arrays_of(path: str) -> Arrays:
 # ---------------------------------------------------------------- bytes
 
 
+class _Room:
+    """Bytes of memory that the arrays of a file may take."""
+
+    def __init__(self, left: float) -> None:
+        self._left = left
+
+    def take(self, count: int) -> None:
+        """``count`` bytes are used from now on; raises MemoryError where there are not as many."""
+        self.ask(count)
+        self._left -= count
+
+    def ask(self, count: int) -> None:
+        """Raises MemoryError where there are not ``count`` bytes."""
+        if count > self._left:
+            raise MemoryError
+
+
 class _Stream(ABC):
-    """Bytes one after the other, of which no more than ``left`` are still to come."""
+    """Bytes one after the other, of which no more than ``left`` are still to come; ``room`` is what may be held."""
 
     left: int
+    room: _Room
 
     def take(self, count: int) -> bytearray:
         """The next bytes; raises ValueError where there are not as many, before memory is asked for them."""
         if not 0 <= count <= self.left:
             raise ValueError(_BROKEN_OFF)
+        self.room.ask(count)
         self.left -= count
         return self._taken(count)
 
@@ -86,7 +106,8 @@ class _Stream(ABC):
 class _Stored(_Stream):
     """The bytes of a file."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, room: _Room) -> None:
+        self.room = room
         self._file, self.left = file, file.seek(0, os.SEEK_END)
         file.seek(0)
 
@@ -108,7 +129,7 @@ class _Inflated(_Stream):
     """What the next ``size`` bytes of another stream are the compressed form of."""
 
     def __init__(self, stream: _Stream, size: int) -> None:
-        self._stream, self._size = stream, size
+        self._stream, self._size, self.room = stream, size, stream.room
         self._zlib, self._fed = zlib.decompressobj(), b""
         self.left = min(size, stream.left) * MOST
 
@@ -242,6 +263,10 @@ class _Reader:
             return {name: sparse(data, rows, columns, shape)} if 0 not in shape else {}
         if kind not in _NUMERIC:
             raise ValueError(f"{name} is of the unknown class {kind}")
+        if math.prod(shape) > self._stream.left:
+            raise ValueError(_BROKEN_OFF)
+        held = "u1" if flags & _LOGICAL else _NUMERIC[kind]
+        self._stream.room.take(math.prod(shape) * np.dtype(held).itemsize * (2 if flags & _COMPLEX else 1))
         data = self._numbers()
         if data.size != math.prod(shape):
             raise ValueError(f"{name} has {data.size} numbers instead of {' x '.join(map(str, shape))}")

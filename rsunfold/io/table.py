@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import measured
-from rsunfold.errors import InputError, OutputError, UsageError
+from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.io.atomic import atomic_path
 from rsunfold.io.csvfile import write_rows
 from rsunfold.io.damage import named
@@ -122,18 +123,18 @@ def read_table(
     that are no features, by name or number from 1; of arrays by number. label : the column of labels, by the same; None
     takes the first that is called as LABEL_COLUMNS, all of which are no features. labels_var : the vector of labels of
     a MAT or NPZ file, or matrix with a 1 for the class of each sample; None takes the one called as LABEL_NAMES that
-    fits. header : whether a text table has one; None looks. room : bytes that a text table may take, None for any
-    number.
+    fits. header : whether a text table has one; None looks. room : bytes that a table of text, NumPy or MATLAB may
+    take, None for any number.
 
     Raises InputError when the file is missing or unreadable, holds text, NaN (but for features without a single number)
     or fewer than two samples, when its labels say that it is transposed, or its first row may be a header or a sample;
-    UsageError for a column or direction that is not known; DeviceError when a text table needs more than ``room``.
+    UsageError for a column or direction that is not known; DeviceError when such a table needs more than ``room``.
     """
     name = str(path)
     if features not in (None, *DIRECTIONS):
         raise UsageError(f"--features must be columns or rows, not {features!r}.")
     _require(path)
-    suffix = Path(path).suffix.lower()
+    suffix, most = Path(path).suffix.lower(), math.inf if room is None else room
     if header is not None and suffix not in TEXT_SUFFIXES:
         raise UsageError(f"--header applies to tables of text, but {name} is none.")
     if labels_var is not None and suffix not in (".mat", ".npz"):
@@ -145,11 +146,11 @@ def read_table(
     if suffix == ".parquet":
         return _checked(name, _from_parquet(name, ignore, label), features)
     if suffix == ".npy":
-        raw = _from_npy(name)
+        raw = _from_npy(name, most)
     elif suffix == ".npz":
-        raw = _from_arrays(name, var, _npz(name, var), labels_var)
+        raw = _from_npz(name, var, labels_var, most)
     elif suffix == ".mat":
-        raw = _from_mat(name, var, labels_var)
+        raw = _from_mat(name, var, labels_var, most)
     else:
         known = " ".join((*TABLE_SUFFIXES, ".mat"))
         raise InputError(f"{name} does not have the extension of a table; use one of {known}.")
@@ -346,10 +347,18 @@ def _may_label(table: Table, index: int) -> bool:
 # ---------------------------------------------------------------- arrays
 
 
-def _from_npy(path: str) -> Raw:
+def _refuse_larger(path: str, size: int, dtype: np.dtype[Any], room: float) -> None:
+    """Raise DeviceError where ``size`` elements of a type take more than ``room`` bytes, also as float64."""
+    needed = size * (dtype.itemsize + (0 if dtype == np.float64 else 8))
+    if needed > room:
+        raise DeviceError.no_room(f"the values of {path} need", needed, room)
+
+
+def _from_npy(path: str, room: float) -> Raw:
     with named(path, "cannot be read as a NumPy array"):
         values = np.load(path, mmap_mode="r", allow_pickle=False)  # compares the sizes before memory is asked for
         if isinstance(values, np.ndarray):
+            _refuse_larger(path, values.size, values.dtype, room)
             values = np.array(values)
     if not isinstance(values, np.ndarray):
         raise InputError(f"{path} is an archive of arrays; give it the extension .npz.")
@@ -362,30 +371,41 @@ def _from_npy(path: str) -> Raw:
     return Raw(values, "the array")
 
 
-def _npz(path: str, var: str | None) -> dict[str, NDArray[Any]]:
-    """The arrays of an archive; those of Python objects, such as names, are left out unless ``var`` asks for one."""
-    found: dict[str, NDArray[Any]] = {}
-    objects: dict[str, ValueError] = {}
+def _from_npz(path: str, var: str | None, labels_var: str | None, room: float) -> Raw:
+    """The table of an archive and its labels, which alone are decompressed; arrays of Python objects, such as names,
+    are left out unless ``var`` asks for one."""
     with named(path, "cannot be read as an archive of NumPy arrays"), np.load(path, allow_pickle=False) as archive:
         if isinstance(archive, np.ndarray):
             raise InputError(f"{path} is a single array, not an archive; give it the extension .npy.")
-        for name in archive.files:
-            try:
-                found[name] = archive[name]
-            except ValueError as error:
-                if "Object arrays" not in str(error):
-                    raise
-                objects[name] = error
+        kinds = {name: _declared(archive, name) for name in archive.files}
+        objects = [name for name, (_, dtype) in kinds.items() if dtype.hasobject]
+        found = {name: kind for name, kind in kinds.items() if name not in objects}
         read, left = ({name.lower() for name in some} for some in (found, objects))
         if var in objects or (var is None and (left & {*LABEL_NAMES} or (left and not read & {*DATA_NAMES}))):
-            raise next(iter(objects.values()))
-    return found
+            archive[objects[0]]  # raises ValueError
+        shapes = {name: shape for name, (shape, _) in found.items()}
+        chosen = _chosen(path, var, shapes)
+        _refuse_absent(path, labels_var, shapes)
+        wanted = [n for n in shapes if n in (chosen, labels_var) or _may_be_labels(n, shapes[n], shapes[chosen])]
+        for name in wanted:
+            _refuse_larger(path, math.prod(shapes[name]), found[name][1], room)
+        return _from_arrays(path, chosen, {name: archive[name] for name in wanted}, labels_var)
 
 
-def _from_mat(path: str, var: str | None, labels_var: str | None) -> Raw:
+def _declared(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of an array of an archive."""
+    inside = {*archive.zip.namelist()}
+    with archive.zip.open(f"{name}.npy" if f"{name}.npy" in inside else name) as stream:
+        first = np.lib.format.read_magic(stream) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    return shape, dtype
+
+
+def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -> Raw:
     from rsunfold.io.mat import MatFile, Variable
 
-    with MatFile(path) as file, named(path):
+    with MatFile(path, room) as file, named(path):
         file.refuse_foreign(var)
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
@@ -400,6 +420,7 @@ def _from_mat(path: str, var: str | None, labels_var: str | None) -> Raw:
         arrays = {}
         shapes = {v.name: v.shape for v in held}
         chosen = _chosen(path, var, shapes)
+        _refuse_absent(path, labels_var, shapes)
         for v in held:
             of_labels = v.name == labels_var or _may_be_labels(v.name, v.shape, shapes[chosen])
             if v.name == chosen or of_labels or _is_vector(v.shape):
@@ -407,6 +428,12 @@ def _from_mat(path: str, var: str | None, labels_var: str | None) -> Raw:
     raw = _from_arrays(path, chosen, arrays, labels_var)
     notes = [f"the sparse matrix {name} was taken for a graph of the samples; --var {name} reads it" for name in left]
     return replace(raw, notes=(*raw.notes, *notes))
+
+
+def _refuse_absent(path: str, labels_var: str | None, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Raise InputError where the labels that are asked for are not there."""
+    if labels_var is not None and labels_var not in shapes:
+        raise InputError(f"{path} has no array of numbers {labels_var!r}; it has {_listed(shapes)}.")
 
 
 def _is_vector(shape: Sequence[int]) -> bool:
@@ -439,8 +466,6 @@ def _chosen(path: str, var: str | None, shapes: dict[str, tuple[int, ...]]) -> s
 def _from_arrays(path: str, var: str | None, arrays: dict[str, NDArray[Any]], labels_var: str | None) -> Raw:
     shapes = {name: a.shape for name, a in arrays.items()}
     chosen = _chosen(path, var, shapes)
-    if labels_var is not None and labels_var not in arrays:
-        raise InputError(f"{path} has no array of numbers {labels_var!r}; it has {_listed(shapes)}.")
     raw, lengths = Raw(arrays[chosen], chosen), shapes[chosen]
     called = [n for n, shape in shapes.items() if _may_be_labels(n, shape, lengths)]
     called = called if labels_var is None else [labels_var]

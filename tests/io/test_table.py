@@ -4,6 +4,7 @@ import builtins
 import json
 import tracemalloc
 import zipfile
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,7 +13,7 @@ import scipy.io
 import scipy.sparse
 
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.io import textcells
+from rsunfold.io import open_cube, textcells
 from rsunfold.io.table import is_table, read_table, write_columns
 
 DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
@@ -410,6 +411,27 @@ def test_a_table_that_does_not_fit_in_memory_is_not_read(csv):
     ):
         read_table(csv(*DATA), room=100)
     assert read_table(csv(*DATA), room=200).data.shape == (5, 3)
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "a.mat"])
+def test_a_table_that_memory_cannot_hold_is_not_decompressed(tmp_path, name, monkeypatch):
+    large = np.zeros((2000, 1000), np.uint8)
+    if name == "a.npy":
+        np.save(tmp_path / name, large)
+    elif name == "a.npz":
+        np.savez_compressed(tmp_path / name, X=large, y=np.arange(2000) % 2, other=np.zeros((3, 2_000_000)))
+    else:
+        scipy.io.savemat(tmp_path / name, {"X": large}, do_compression=True)
+    assert read_table(tmp_path / name, var=None if name == "a.npy" else "X", room=2**25).data.shape == large.shape
+    tracemalloc.start()
+    with pytest.raises(DeviceError, match=rf"{name} needs? .*memory|the values of .*{name} need 18 MB .* leaves 1 MB"):
+        read_table(tmp_path / name, room=2**20)
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**20))
+    if name == "a.mat":
+        with pytest.raises(DeviceError, match=r"a\.mat needs more memory than it may take, or than is free"):
+            open_cube(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["X", "fea", "data"])
