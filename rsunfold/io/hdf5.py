@@ -48,30 +48,32 @@ class Views:
     """What is known of the virtual datasets of a file; each is looked at once, however many others lead to it."""
 
     def __init__(self) -> None:
-        self._parts: dict[int, float] = {}
+        self._parts: dict[int, tuple[float, int]] = {}
 
     def elsewhere(self, item: h5py.Dataset) -> bool:
         """Whether samples of a dataset lie in another file, or nowhere, which HDF5 takes for zeros: it is external, or
         virtual and more than a view of what is in its own file. Raises InputError for views of views that HDF5 would
         read for ever."""
-        return self._count(item, 0) == math.inf
+        return self._count(item, 0)[0] == math.inf
 
-    def _count(self, item: h5py.Dataset, depth: int) -> float:
-        """Datasets that are read for all of this one, as often as they are; infinite for what lies elsewhere."""
+    def _count(self, item: h5py.Dataset, depth: int) -> tuple[float, int]:
+        """(datasets that are read for all of this one, as often as they are, infinite for what lies elsewhere; levels
+        of views). depth : views that led to it."""
         if not item.is_virtual:
-            return math.inf if item.external else 1
+            return (math.inf if item.external else 1), 0
         place = h5py.h5o.get_info(item.id).addr
         if place not in self._parts:
-            self._parts[place] = math.inf  # what leads to itself has no samples
-            sources = item.virtual_sources()
+            self._parts[place] = math.inf, 1  # what leads to itself has no samples
+            sources = item.virtual_sources() if depth < DEEPEST else ()
             own = [_at(item.file, s.dset_name) if s.file_name == "." else None for s in sources]
-            count = sum(self._count(o, depth + 1) if isinstance(o, h5py.Dataset) else math.inf for o in own)
-            if depth >= DEEPEST or MOST_PARTS < count < math.inf:
+            parts = [self._count(o, depth + 1) if isinstance(o, h5py.Dataset) else (math.inf, 0) for o in own]
+            count, levels = sum(part[0] for part in parts), 1 + max((part[1] for part in parts), default=0)
+            if max(depth, levels) >= DEEPEST or MOST_PARTS < count < math.inf:
                 raise InputError(
                     f"{item.file.filename} has {item.name.strip('/')} as a view of too many views: copy its samples "
                     "into a dataset of its own."
                 )
-            self._parts[place] = count
+            self._parts[place] = count, levels
         return self._parts[place]
 
 

@@ -266,7 +266,8 @@ class _Reader:
         if math.prod(shape) > self._stream.left:
             raise ValueError(_BROKEN_OFF)
         held = "u1" if flags & _LOGICAL else _NUMERIC[kind]
-        self._stream.room.take(math.prod(shape) * np.dtype(held).itemsize * (2 if flags & _COMPLEX else 1))
+        needed = math.prod(shape) * np.dtype(held).itemsize * (2 if flags & _COMPLEX else 1)
+        self._stream.room.ask(needed)
         data = self._numbers()
         if data.size != math.prod(shape):
             raise ValueError(f"{name} has {data.size} numbers instead of {' x '.join(map(str, shape))}")
@@ -275,6 +276,7 @@ class _Reader:
             data.imag = self._numbers()
         else:
             data = data.astype(bool if flags & _LOGICAL else _NUMERIC[kind], copy=False)
+        self._stream.room.take(needed)
         return {name: data.reshape(shape, order="F")} if data.size else {}
 
     def _elements(self, shape: tuple[int, ...], names: list[str], numbered: bool) -> Arrays:

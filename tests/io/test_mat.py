@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import json
 import re
 import struct
@@ -483,6 +484,20 @@ def test_views_of_views_are_counted(tmp_path, name, levels):
         return
     with pytest.raises(InputError, match=rf"{name} has v1\d as a view of too many views: copy its samples"):
         open_cube(tmp_path / name, var="v29")
+
+
+@pytest.mark.parametrize("name", ["a.mat", "a.h5"])
+@pytest.mark.parametrize("order", [1, -1])  # in which the views are looked at
+def test_views_of_views_are_not_followed_without_end(tmp_path, name, order):
+    names = [f"v{number:03}" for number in range(400)][::order]
+    with h5py.File(tmp_path / name, "w") as file:
+        file[names[0]] = np.ones((3, 4, 5))
+        for before, view in itertools.pairwise(names):
+            layout = h5py.VirtualLayout((3, 4, 5), "f8")
+            layout[:] = h5py.VirtualSource(".", before, (3, 4, 5))
+            file.create_virtual_dataset(view, layout)
+    with pytest.raises(InputError, match=rf"{name} has v\d+ as a view of too many views"):
+        open_cube(tmp_path / name, var=names[-1])
 
 
 def test_what_many_references_lead_to_is_looked_at_once(tmp_path, monkeypatch):
