@@ -48,16 +48,21 @@ def detect_anomaly(
     var: Var = None,
     drop_bands: DropBands = None,
     pfa: Annotated[
-        float | None, typer.Option(help="Desired share of background pixels in the mask; default: 0.01.")
+        float | None,
+        typer.Option(help="Desired share of background pixels in the mask, between 0 and 0.5; default: 0.01."),
     ] = None,
     percentile: Annotated[
-        float | None, typer.Option(help="Use this percentile of all scores as the threshold, instead of --pfa.")
+        float | None,
+        typer.Option(
+            help="Percentile (1 to 100) of all scores used as the threshold, such as 99: the 1 % highest scores are "
+            "anomalies; instead of --pfa."
+        ),
     ] = None,
     threshold: Annotated[
         float | None,
         typer.Option(
-            help="Score above which a pixel is anomalous, instead of --pfa; for series, with models whose scores of "
-            "several images are comparable, such as rx."
+            help="Score (0 or more) above which a pixel is anomalous, instead of --pfa; for series, with models whose "
+            "scores of several images are comparable, such as rx."
         ),
     ] = None,
     priors: Priors = None,

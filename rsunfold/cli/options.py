@@ -62,7 +62,16 @@ Header = Annotated[
     str | None,
     typer.Option(
         metavar="yes|no",
-        help="Text tables: whether the first row (with --features rows: the first column) holds names; default: looks.",
+        help="Text tables: whether the first row (with --features rows: the first column) holds names; default: "
+        "decided from the content of the table.",
+    ),
+]
+HeaderRow = Annotated[
+    str | None,
+    typer.Option(
+        "--header",
+        metavar="yes|no",
+        help="Text tables: whether the first row holds names; default: decided from the content of the table.",
     ),
 ]
 Memory = Annotated[
@@ -77,13 +86,14 @@ SkipExisting = Annotated[
     ),
 ]
 Threshold = Annotated[
-    float | None, typer.Option(help="Score above which a pixel belongs to a target; default: set by the model.")
+    float | None,
+    typer.Option(help="Score (0 to 1) above which a pixel belongs to a target; default: set by the model."),
 ]
 Confidence = Annotated[
     float | None,
     typer.Option(
-        help="Keep a target only if the mean log-odds of its pixels exceed those of this score; default: set by the "
-        "model, or equal to --threshold if that is given."
+        help="Keep a target only if the mean log-odds of its pixels exceed those of this score (0 to 1); default: set "
+        "by the model, or equal to --threshold if that is given."
     ),
 ]
 MaxArea = Annotated[
@@ -128,16 +138,40 @@ ObjectSize = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed.")]
-Epochs = Annotated[int | None, typer.Option(help="Training steps per scene (lrr-net-plus only).")]
-Inner = Annotated[int | None, typer.Option(help="Side of the inner window in pixels, odd (local-rx and crd only).")]
-Outer = Annotated[int | None, typer.Option(help="Side of the outer window in pixels, odd (local-rx and crd only).")]
-ComponentCount = Annotated[int | None, typer.Option(help="Number of principal components (rx and kernel-rx only).")]
+# The defaults of models are written out here, since the help must not load the models.
+Epochs = Annotated[
+    int | None,
+    typer.Option(help="Training steps per scene, 0 or more; default: 40 for lrr-net-plus (no other model has it)."),
+]
+Inner = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the inner window in pixels, odd; default: 15 for local-rx, 11 for crd (no other model has it)."
+    ),
+]
+Outer = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the outer window in pixels, odd, larger than --inner; default: 23 for local-rx, 15 for crd (no "
+        "other model has it)."
+    ),
+]
+ComponentCount = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of principal components, 1 or more; default: all for rx, 20 for kernel-rx (no other model has it)."
+    ),
+]
 LiteralPaper = Annotated[
     bool, typer.Option("--literal", help="Use the paper's own settings, for comparison (lrr-net-plus only).")
 ]
 WindowSide = Annotated[
     int | None,
-    typer.Option("--window", help="Process the image in windows of this size, each with its own background model."),
+    typer.Option(
+        "--window",
+        help="Process the image in windows of this many pixels a side (16 or more), each with its own background "
+        "model; default: the whole image at once.",
+    ),
 ]
 
 

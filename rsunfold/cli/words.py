@@ -23,11 +23,14 @@ def number_or_path(text: str | None) -> float | str | None:
         return text
 
 
-def whole_numbers(text: str, option: str, *, once: bool = False) -> list[int]:
-    """``0,1,2`` as integers from 0, none of them twice where ``once`` says so; raises UsageError."""
+def whole_numbers(
+    text: str, option: str, takes: str = "non-negative integers such as 0,1,2", *, once: bool = False
+) -> list[int]:
+    """``0,1,2`` as integers from 0, none of them twice where ``once`` says so; raises UsageError, which says what the
+    option ``takes``."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"{option} takes non-negative integers such as 0,1,2, not {text!r}.")
+        raise UsageError(f"{option} takes {takes}, not {text!r}.")
     found = [int(part) for part in parts]
     twice = next((n for n in found if once and found.count(n) > 1), None)
     if twice is not None:

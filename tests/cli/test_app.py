@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typer.core import TyperOption
 import rsunfold
 from rsunfold.cli import app
 from rsunfold.cli.options import PANELS
+from rsunfold.registry import all_models
 
 
 def commands(group, words=()):
@@ -65,6 +67,17 @@ def test_options_are_shown_by_what_they_are_about():
         for name in names.split():
             assert {p for n, p in shown if n == name} == {panel}  # and no name that no command has
     assert {"model", "threshold", "sigma"} <= {name for name, panel in shown if panel is None}
+
+
+@pytest.mark.parametrize("words", [("detect-anomaly",), ("evaluate", "detect-anomaly")], ids=" ".join)
+def test_the_defaults_of_models_that_help_tells_are_theirs(words):
+    helps = {p.name: p.help for p in TREE[words].params}
+    for option in ("epochs", "inner", "outer", "components"):
+        told = re.search(r"default: (.*) \(no other model has it\)", helps[option])[1]
+        own = {spec.name: spec.options[option] for spec in all_models("detect-anomaly") if option in spec.options}
+        default = {name: "all" if value is None else str(value) for name, value in own.items()}
+        assert {name: value for value, _, name in (part.partition(" for ") for part in told.split(", "))} == default
+    assert "between 0 and 0.5" in helps["pfa"] and "16 or more" in helps["window"]
 
 
 def test_help_tells_the_exit_codes(call):

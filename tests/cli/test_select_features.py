@@ -347,7 +347,7 @@ def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
         (("--data", "a.mat", "--image", "b.tif", "--labels", "c.tif"), "use either --data"),
         (("--image", "b.tif"), "use either --data"),
         (("--data", "a.mat", "--kmeans", "best"), "--kmeans must be plain or greedy, not 'best'"),
-        (("--data", "a.mat", "--features", "1.5"), "--features takes non-negative integers"),
+        (("--data", "a.mat", "--features", "1.5"), "--features takes numbers of features such as 10,20,30, not '1.5'"),
         (("--data", "a.mat", "--features", "0"), "--features takes numbers of at least 1"),
         (
             ("--image", "b.tif", "--labels", "c.tif", "--label", "x"),

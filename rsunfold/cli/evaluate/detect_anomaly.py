@@ -58,7 +58,9 @@ def detect_anomaly(
     priors: Priors = None,
     object_size: ObjectSize = None,
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0",
-    pfa: Annotated[float, typer.Option(help="Desired share of background pixels in the mask.")] = 0.01,
+    pfa: Annotated[
+        float, typer.Option(help="Desired share of background pixels in the mask, between 0 and 0.5.")
+    ] = 0.01,
     epochs: Epochs = None,
     inner: Inner = None,
     outer: Outer = None,

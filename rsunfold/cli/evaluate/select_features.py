@@ -11,7 +11,7 @@ from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     DropBands,
-    Header,
+    HeaderRow,
     Json,
     Memory,
     Overwrite,
@@ -71,7 +71,7 @@ def select_features(
     ignore: Annotated[
         str | None, typer.Option(help="Tables: columns to exclude; names or numbers from 1, comma-separated.")
     ] = None,
-    header: Header = None,
+    header: HeaderRow = None,
     var: Annotated[str | None, typer.Option(help="Variable of MAT or NPZ files, or a GDAL subdataset.")] = None,
     drop_bands: DropBands = None,
     labels_var: Annotated[str | None, typer.Option(help="Variable with the labels of MAT or NPZ files.")] = None,
@@ -118,7 +118,7 @@ def select_features(
             done = evaluate_tables(
                 expand(data, outputs=False, say=say),
                 rankers,
-                whole_numbers(features, "--features"),
+                whole_numbers(features, "--features", "numbers of features such as 10,20,30"),
                 repeats=20 if repeats is None else repeats,
                 seed=seed,
                 plain=kmeans == "plain",
@@ -138,7 +138,7 @@ def select_features(
                 images,
                 truth,
                 rankers,
-                whole_numbers(bands, "--bands"),
+                whole_numbers(bands, "--bands", "numbers of bands such as 3,5,10"),
                 share=train_share,
                 split=split,
                 repeats=10 if repeats is None else repeats,

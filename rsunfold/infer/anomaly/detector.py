@@ -73,6 +73,7 @@ class Chain:
 
     profile : from spectra to features, or None. scorer : of the features. kernel : of the spectra, or None. guide :
     the component that the last prior follows, or None. fitted : what a network with stages has learned, or None.
+    remarks : sentences on what was asked for.
     """
 
     profile: AttributeProfile | None
@@ -80,11 +81,12 @@ class Chain:
     kernel: Scorer | None
     guide: PrincipalComponents | None
     fitted: FittedStages | None
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what was scored."""
-        return list(getattr(self.scorer, "notes", ()))
+        """Sentences on what was asked for and what was scored."""
+        return [*self.remarks, *getattr(self.scorer, "notes", ())]
 
     def features(self, cube: Floats) -> Floats:
         """What the model sees."""
@@ -195,7 +197,15 @@ class AnomalyDetector(Budgeted):
         if "kernel" in self.priors:
             kernel = get_model("kernel-rx").build().fit(scene)
         guide = guide_of(scene) if "edge-preserving" in self.priors else None
-        return Chain(profile, scorer, kernel, guide, fitted)
+        return Chain(profile, scorer, kernel, guide, fitted, self._on_components(len(seen.mean)))
+
+    def _on_components(self, count: int) -> list[str]:
+        """A sentence where more components are asked for than the ``count`` features that the model sees can have."""
+        asked = self.options.get("components")
+        if asked is None or asked <= count:
+            return []
+        seen = "features of the attribute profile" if "attribute-profile" in self.priors else "usable bands"
+        return [f"components {asked} is more than the {count} {seen}, so all components are used"]
 
     def _radius(self) -> int:
         """Pixels around a pixel that its score depends on, before the last priors."""

@@ -18,7 +18,7 @@ from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
 from rsunfold.infer.results import environment
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in, inputs_in
+from rsunfold.io.folders import images_in, inputs_in, refuse_no_folder
 from rsunfold.io.mat import MatFile
 from rsunfold.io.samples import read_mask, read_score
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
@@ -72,6 +72,9 @@ def scenes_in(folder: Path, masks: Path | None = None, truth_var: str | None = N
 
     Raises InputError where a scene has no truth.
     """
+    refuse_no_folder(folder, "the scenes")
+    if masks is not None:
+        refuse_no_folder(masks, "the masks")
     found = []
     given = {} if masks is None else images_in(masks)
     for stem, path in inputs_in(folder).items():
@@ -270,6 +273,7 @@ def evaluate_files(scenes: Sequence[LabelledScene], predictions: Path, *, pfa: f
     """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way."""
     done = AnomalyComparison()
     looked_for = {scene.name + tail for scene in scenes for tail in SCORES}
+    refuse_no_folder(predictions, "the predictions")
     given = images_in(predictions, lambda p: p.stem in looked_for)
     name = predictions.name
     done.about[name] = {"model": name, "folder": str(predictions)}

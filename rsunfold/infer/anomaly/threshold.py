@@ -87,7 +87,7 @@ def choose_threshold(
     """(threshold, how it was found) of a score map (rows, cols), NaN where not valid; a pixel is anomalous above it.
 
     pfa : wanted share of background pixels above the threshold, in (0, 0.5). percentile : of all valid scores, in
-    (0, 100). threshold : itself, of 0 or more. Exactly one is given. Raises UsageError otherwise. For the first two,
+    (1, 100). threshold : itself, of 0 or more. Exactly one is given. Raises UsageError otherwise. For the first two,
     scores below 0 are counted from the smallest.
     """
     check_rule(pfa, percentile, threshold)
@@ -116,7 +116,11 @@ def check_rule(pfa: float | None, percentile: float | None = None, threshold: fl
         raise UsageError("use one of --pfa, --percentile and --threshold.")
     if pfa is not None and not 0 < pfa < 0.5:
         raise UsageError(f"--pfa must lie between 0 and 0.5, not {pfa}.")
-    if percentile is not None and not 0 < percentile < 100:
-        raise UsageError(f"--percentile must lie between 0 and 100, not {percentile}.")
+    if percentile is not None and not 1 < percentile < 100:
+        # Up to 1 nearly all of the image would be anomalous: a share was meant.
+        meant = f"; for {percentile:g} write {100 * percentile:g}" if 0 < percentile < 1 else ""
+        raise UsageError(
+            f"--percentile must lie between 1 and 100, such as 99 for the 1 % highest scores, not {percentile}{meant}."
+        )
     if threshold is not None and not 0 <= threshold < np.inf:
         raise UsageError(f"--threshold must be a score of 0 or more, not {threshold}.")

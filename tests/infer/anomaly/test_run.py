@@ -255,6 +255,10 @@ def test_notes(scene, make):
     short = detected(np.random.default_rng(0).random((50, 4, 6), np.float32), make("rx"))
     assert "50 bands but only 24 valid pixels: the covariance is singular" in short.summary["notes"]
     assert detected(scene.cube, make("rx")).summary["notes"] == []
+    assert detected(scene.cube, make("rx:components=8")).summary["notes"] == []
+    assert detected(scene.cube, make("kernel-rx:components=9")).summary["notes"] == [
+        "components 9 is more than the 8 usable bands, so all components are used"
+    ]
 
 
 def test_swapped_axes_are_noted(make, tmp_path):
