@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 
 
 class RsunfoldError(Exception):
@@ -45,6 +46,22 @@ def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> Usag
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
     return UsageError(f"unknown {what} {name!r}{where}; {hint}")
+
+
+def decimal_hint(text: str, reads: Callable[[str], object]) -> str:
+    """The end of a sentence on numbers that cannot be read: how to write the decimal commas, or the percentage, in
+    ``text``; empty where ``reads``, which raises ValueError for what it cannot read, cannot read that either."""
+    percentage = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*%\s*", text)
+    pointed = re.sub(r"(\d+),(\d+)", r"\1.\2", percentage[1] if percentage else text)
+    if pointed == text:
+        return ""
+    try:
+        reads(pointed)
+    except ValueError:
+        return ""
+    if percentage:
+        return f"; write it without the sign (as a share, {pointed} % is {float(pointed) / 100:g})"
+    return f"; write decimal points, not commas: {pointed}"
 
 
 class InputError(RsunfoldError, ValueError):

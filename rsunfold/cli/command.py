@@ -5,20 +5,23 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any, TypeVar, get_args
 
 import typer
 import typer.core
 
 from rsunfold.cli.messages import refuse_unshown, report
 from rsunfold.cli.options import PANELS
-from rsunfold.errors import DeviceError, RsunfoldError, UsageError
+from rsunfold.errors import DeviceError, RsunfoldError, UsageError, decimal_hint
 
 F = TypeVar("F", bound=Callable[..., Any])
 SIGNALLED = 128
 """Exit codes above it say which signal ended a program."""
 EMPTY_OPTION = re.compile(r"--?[\w-]+=")
+NUMBERS: dict[type, str] = {float: "a number", int: "a whole number"}
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:
@@ -30,17 +33,53 @@ def refuse_empty(arguments: Sequence[str]) -> None:
             raise UsageError(f"{what} is empty; check that your shell variables are set.")
 
 
+def refuse_no_number(error: typer.BadParameter, arguments: Sequence[str]) -> None:
+    """Raise UsageError, with the value, where ``error`` is about an option that takes a number and was given something
+    else; click's own message has no value."""
+    parameter: Any = error.param
+    options, command = getattr(parameter, "opts", ()), getattr(error.ctx, "command", None)
+    words = [*pairwise(arguments), *(text.split("=", 1) for text in arguments if "=" in text)]
+    given = [(option, value) for option, value in words if option in options]
+    if command is None or not given:
+        return
+    option, value = given[-1]
+    annotation = inspect.signature(command.callback).parameters[parameter.name].annotation
+    first, *_ = get_args(annotation) or (annotation,)  # of Annotated[float | None, ...]
+    for kind in (kind for kind in NUMBERS if kind in (get_args(first) or (first,))):
+        try:
+            kind(value)
+        except ValueError:
+            raise UsageError(f"{option} takes {NUMBERS[kind]}, not {value!r}{decimal_hint(value, kind)}.") from None
+
+
+@contextmanager
+def _in_one_sentence() -> Iterator[None]:
+    """What is wrong with the arguments is said on standard error, and ends the program with its exit code."""
+    try:
+        yield
+    except UsageError as error:
+        report(f"error: {error}")
+        raise typer.Exit(error.exit_code) from None
+
+
 class Commands(typer.core.TyperGroup):
     """The root command, which looks at all arguments first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See :func:`refuse_empty`; the rest is click's."""
-        try:
+        self.arguments = list(args)
+        with _in_one_sentence():
             refuse_empty([] if ctx.resilient_parsing else args)  # while a line is completed much is missing
-        except UsageError as error:
-            report(f"error: {error}")
-            raise typer.Exit(error.exit_code) from None
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """See :func:`refuse_no_number`; the rest is click's."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            with _in_one_sentence():
+                refuse_no_number(error, self.arguments)
+            raise
 
 
 def handled(command: F, *, left: str = "no partial results were left") -> F:

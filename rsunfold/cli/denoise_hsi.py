@@ -131,7 +131,9 @@ def denoise_hsi(
         )
         refuse_inputs(written, files.values())
     use_threads(threads)
-    denoiser = Denoiser(model, weights=weights, sigma=number_or_path(sigma), adapt=adapt, device=device, memory=memory)
+    denoiser = Denoiser(
+        model, weights=weights, sigma=number_or_path(sigma, "--sigma"), adapt=adapt, device=device, memory=memory
+    )
 
     def done(source: str, stem: str) -> bool:
         target = target_of(output, stem, envi)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rsunfold.errors import UsageError
+from pathlib import Path
+
+from rsunfold.errors import UsageError, decimal_hint
 
 
 def numbers(text: str | None, option: str) -> list[float]:
@@ -15,11 +17,14 @@ def numbers(text: str | None, option: str) -> list[float]:
         raise UsageError(f"{option} takes numbers such as 10,30,50, not {text!r}.") from None
 
 
-def number_or_path(text: str | None) -> float | str | None:
-    """``0.5`` as a number, anything else as the path that it is."""
+def number_or_path(text: str | None, option: str) -> float | str | None:
+    """``0.5`` as a number, anything else as the path that it is; raises UsageError for ``0,5``, unless that exists."""
     try:
         return None if text is None else float(text)
     except ValueError:
+        hint = decimal_hint(str(text), float)
+        if hint and not Path(str(text)).exists():
+            raise UsageError(f"{option} takes a number or a file, not {text!r}{hint}.") from None
         return text
 
 
@@ -43,25 +48,33 @@ def pair_of_numbers(text: str | None, option: str) -> tuple[float, float] | None
     if text is None:
         return None
     try:
-        low, high = (float(part) for part in text.split(","))
+        return _pair(text, ",")
     except ValueError:
-        raise UsageError(f"{option} takes two numbers such as 0,1000, not {text!r}.") from None
+        hint = decimal_hint(text, lambda pointed: _pair(pointed, ","))
+        raise UsageError(f"{option} takes two numbers such as 0,1000, not {text!r}{hint}.") from None
+
+
+def _pair(text: str, between: str) -> tuple[float, float]:
+    """Raises ValueError unless ``text`` is two numbers."""
+    low, high = (float(part) for part in text.split(between))
     return low, high
+
+
+def _ranges(text: str) -> tuple[tuple[float, float], ...]:
+    return tuple(_pair(part.strip(), "-") for part in text.split(","))
 
 
 def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
     """``1340-1450,1800-1960``, wavelengths in nm, as pairs of numbers, none of None; raises UsageError."""
-    found = []
-    for part in (text or "").split(",") if text is not None else []:
-        ends = part.strip().split("-")
-        try:
-            low, high = (float(end) for end in ends)
-        except ValueError:
-            raise UsageError(
-                f"{option} takes ranges of wavelengths in nm such as 1340-1450,1800-1960, not {text!r}."
-            ) from None
-        found.append((low, high))
-    return tuple(found)
+    if text is None:
+        return ()
+    try:
+        return _ranges(text)
+    except ValueError:
+        hint = decimal_hint(text, _ranges)
+        raise UsageError(
+            f"{option} takes ranges of wavelengths in nm such as 1340-1450,1800-1960, not {text!r}{hint}."
+        ) from None
 
 
 def names_of(text: str | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from rsunfold.errors import DeviceError, RsunfoldError, UsageError
+from rsunfold.errors import DeviceError, RsunfoldError, UsageError, decimal_hint
 from rsunfold.infer.cgroups import left_in_groups
 from rsunfold.progress import from_listener
 
@@ -40,7 +40,9 @@ def parse_memory(text: str | int | None) -> int:
         return int(resident() + min(psutil.virtual_memory().available, left_in_groups()) // 2)
     m = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", str(text).lower())
     if not m or float(m[1]) <= 0:
-        raise UsageError(f"--memory takes a size such as 500MB or 2GB, not {text!r}.")
+        raise UsageError(
+            f"--memory takes a size such as 500MB or 2GB, not {text!r}{decimal_hint(str(text), parse_memory)}."
+        )
     if m[0].strip() == m[1] and float(m[1]) < LEAST:
         raise UsageError(f"--memory {m[1]} would be {m[1]} bytes; give it a unit, such as 500MB or 2GB.")
     return int(float(m[1]) * (1024 ** "kmgt".find(m[2]) * 1024 if m[3] and m[2] else UNITS[m[2]]))

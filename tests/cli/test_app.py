@@ -299,6 +299,35 @@ def test_nothing_is_given_by_an_empty_argument(words, what, fails, tmp_path, mon
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("detect-ir", "--threshold", "0,4"),
+            "--threshold takes a number, not '0,4'; write decimal points, not commas: 0.4",
+        ),
+        (("detect-ir", "--threshold=0.4x"), "--threshold takes a number, not '0.4x'"),
+        (("detect-ir", "--min-area", "1,5"), "--min-area takes a whole number, not '1,5'"),
+        (("detect-ir", "--scale", "280,5,320,5"), "not '280,5,320,5'; write decimal points, not commas: 280.5,320.5"),
+        (("detect-ir", "--scale", "280"), "--scale takes two numbers such as 0,1000, not '280'"),
+        (("detect-ir", "--model", "top-hat", "--memory", "1,5GB"), "'1,5GB'; write decimal points, not commas: 1.5GB"),
+        (("detect-anomaly", "--pfa", "1%"), "not '1%'; write it without the sign (as a share, 1 % is 0.01)"),
+        (("select-features", "-k", "x"), "-k takes a whole number, not 'x'"),
+        (("select-features", "-k", 3, "--drop", "1340,5-1450,5"), "write decimal points, not commas: 1340.5-1450.5"),
+        (("denoise-hsi", "--sigma", "0,05"), "'0,05'; write decimal points, not commas: 0.05"),
+    ],
+)
+def test_numbers_that_are_none_are_told_with_how_to_write_them(words, message, fails, scene, tmp_path):
+    command, *rest = words
+    assert fails(2, command, scene, "-o", tmp_path / "out", *rest).endswith(f"{message}.")
+
+
+def test_a_file_may_be_called_as_a_number_with_a_comma(fails, scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "0,05").write_text("{}")
+    assert "0,05 is no summary of denoise-hsi" in fails(3, "denoise-hsi", scene, "-o", "out", "--sigma", "0,05")
+
+
 def test_an_option_may_set_nothing(call, tmp_path):
     words = ["train", "l-rpcanet", "--data", tmp_path / "x", "--out", tmp_path, "--set", "data.split="]
     assert "x does not exist" in call(*words, code=3).stderr
