@@ -157,6 +157,7 @@ class GrayImage(Source):
         self.fill: float | None = None
         self._apart: dict[float, float] = {}  # numbers that remarks tell of, each with its share of the pixels
         self._beyond = self._few = 0.0
+        self._extent = (0.0, 0.0)
         with closed_on_failure(self.reader):
             self.band_used, self._bands = self._choose(reading.band, self.count)
             sample = self._sample()
@@ -167,6 +168,7 @@ class GrayImage(Source):
                 self._apart = {}
                 gray = self.scale.unlimited(sample)
                 self._beyond = float(((gray < LIMITS[0]) | (gray > LIMITS[1])).mean())
+                self._extent = float(sample.min()), float(sample.max())
             elif undeclared and not self._apart and not self._of_8_bit(sample):
                 least, most = np.percentile(sample, BULK)
                 if most > least:
@@ -257,9 +259,11 @@ class GrayImage(Source):
             )
         if self._beyond > NEARLY_ALL:
             scale = _ends((self.scale.low, self.scale.high)) + " of the weights" * self.reading.scale_of_weights
+            least, most = self._extent
             found.append(
-                f"{self._beyond:.0%} of the pixels lie farther than its own width beyond the scale {scale}: "
-                "--scale takes physical values, as they are after the file's scale and offset"
+                f"{self._beyond:.0%} of the pixels lie far outside the scale {scale} (the image has values from "
+                f"{least:.6g} to {most:.6g}), so the result means little: give --scale in the units of the image, after "
+                "the file's own scale factor and offset"
             )
         if self.fill is not None:
             found.append(

@@ -384,7 +384,10 @@ def test_a_scale_in_other_units_is_told(write):
         ds.scales, ds.offsets = [0.00341802], [149.0]
     with GrayImage(path, Reading(scale=(41000, 43000))) as image:
         (remark,) = image.remarks()
-    assert remark.startswith("100% of the pixels lie farther than its own width beyond the scale 41000 to 43000")
+    assert remark.startswith(
+        "100% of the pixels lie far outside the scale 41000 to 43000 (the image has values from 289"
+    )
+    assert "after the file's own scale factor and offset" in remark
     for scale in ((288, 292), (289, 289.3)):  # of the latter some lie far beyond
         with GrayImage(path, Reading(scale=scale)) as image:
             assert image.remarks() == []
