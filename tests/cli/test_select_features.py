@@ -176,8 +176,11 @@ def test_bands_without_names_keep_their_number(call, cube, tmp_path, words):
 
 
 def test_a_range_without_a_band_is_told(call, cube, tmp_path):
-    result = call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, "--drop", "1.3-1.5")
-    assert "note: no band lies in the range 1.3-1.5 nm" in result.stderr
+    result = call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", *FAST, "--drop", "1340-1500", "--min-gap", 0.04)
+    assert "note: no band lies in the range 1340-1500 nm" in result.stderr
+    assert "note: --min-gap 0.04 has no effect: all bands lie 20 nm or more apart" in result.stderr
+    result = call(SELECT, cube, "-k", 3, "-o", tmp_path / "gap", *FAST, "--min-gap", 40)
+    assert "no effect" not in result.stderr
 
 
 def test_bands_without_wavelengths_are_dropped_by_number_or_name(call, fails, scene_data, table, tmp_path):
@@ -267,7 +270,11 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (("-k", 3, "--drop", "all", *FAST), 2, "--drop takes ranges of wavelengths in nm such as 1340-1450,1800-1960"),
         (("-k", 3, "--drop-bands", "3,17", *FAST), 2, "--drop-bands 17 is not within the 16 bands"),
         (("-k", 3, "--drop", "500-400", *FAST), 2, "the smaller value first"),
-        (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--drop and --keep leave no band"),
+        (("-k", 3, "--keep", "2000-2400", *FAST), 3, "--keep leaves no band of"),
+        (("-k", 3, "--drop", "100-2400", *FAST), 3, "--drop leaves no band of"),
+        (("-k", 3, "--drop", "100-500", "--keep", "400-500", *FAST), 3, "--drop and --keep leave no band of"),
+        (("-k", 3, "--drop", "0.44-0.48,0.6-0.62", *FAST), 2, "looks like micrometres: write 440-480,600-620 ("),
+        (("-k", 3, "--keep", "400-600,0.6-0.62", *FAST), 2, "--keep is in nm, but 0.6-0.62 looks like micrometres"),
         (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore applies to tables"),
         (("-k", 3, "--features", "rows", *FAST), 2, "--features rows applies to tables"),
         (("-k", 3, "--header", "no", *FAST), 2, "--header applies to tables"),

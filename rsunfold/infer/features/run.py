@@ -289,7 +289,13 @@ class _Made:
         inside = np.array(source.inside)
         gap = wanted.min_gap
         like = None if wanted.like is None else wanted.like.within(source)
-        conflicts = None if gap is None else gap_conflicts(np.asarray(source.wavelengths)[inside], gap)
+        conflicts = None
+        if gap is not None:
+            wavelengths = np.asarray(source.wavelengths)[inside]
+            conflicts = gap_conflicts(wavelengths, gap)
+            if np.count_nonzero(conflicts) == len(inside):  # each with itself
+                least = np.diff(np.sort(wavelengths)).min()
+                source.notes.append(f"--min-gap {gap:g} has no effect: all bands lie {least:g} nm or more apart")
         self.scene = source.scene(ranker.seed)
         self.selection: Selection = (
             ranker.select(self.scene, wanted, conflicts, source.noun)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rsunfold import __version__
 from rsunfold.arrays import Real
 from rsunfold.cube import Window
-from rsunfold.errors import DeviceError, InputError
+from rsunfold.errors import DeviceError, InputError, UsageError
 from rsunfold.infer.defects import BEYOND, FAR_BELOW, distance, is_usual
 from rsunfold.infer.features.select import outside
 from rsunfold.infer.source import closed_on_failure
@@ -40,6 +40,8 @@ SQUARES = 8
 """Matrices of features x features in float64 that a ranking holds."""
 
 
+MICROMETRES = 20.0
+"""Below it a wavelength is one in micrometres: no optical sensor has bands of so few nm."""
 NARROW_BANDS, NARROW_GAP = 20, 25.0
 """Fewest bands, and largest median gap of their wavelengths in nm, of which neighbours see nearly the same: what the
 others do not tell of a band is its noise then. Bands farther apart have signal of their own."""
@@ -105,7 +107,7 @@ class ImageBands(FeatureSource):
     strips of rows that fit in ``room`` bytes.
 
     Raises InputError when the image cannot be read, has a single band or no wavelengths where ranges or a gap ask for
-    them; DeviceError when the memory does not suffice.
+    them; UsageError for ranges in micrometres; DeviceError when the memory does not suffice.
     """
 
     noun = "band"
@@ -141,9 +143,12 @@ class ImageBands(FeatureSource):
                     raise InputError(
                         f"{self.path} has no wavelengths, so {' and '.join(asked)} cannot be used{instead}."
                     )
+            if drop or keep:
+                refuse_micrometres(self.path, self.wavelengths, {"--drop": drop, "--keep": keep})
             beside = outside(self.wavelengths, drop, keep)
             if len(beside) == self.count:
-                raise InputError(f"--drop and --keep leave no band of {self.path}.")
+                leave = "--drop and --keep leave" if drop and keep else "--drop leaves" if drop else "--keep leaves"
+                raise InputError(f"{leave} no band of {self.path}, which has {_extent(self.wavelengths)}.")
             for low, high in (*drop, *keep):
                 if not any(low <= w <= high for w in self.wavelengths):
                     self.notes.append(f"no band lies in the range {low:g}-{high:g} nm")
@@ -243,6 +248,27 @@ class ImageBands(FeatureSource):
     def close(self) -> None:
         """Close the file."""
         self.image.reader.close()
+
+
+def refuse_micrometres(path: str, wavelengths: Sequence[float], ranges: Mapping[str, Ranges]) -> None:
+    """Raise UsageError for the first of the ``ranges``, by option, that is one of nm only where micrometres are meant.
+
+    wavelengths : of the bands of ``path``, in nm.
+    """
+    for option, given in ranges.items():
+        if any(high < MICROMETRES for _, high in given) and min(wavelengths) >= MICROMETRES:
+            typed, meant = (
+                ",".join(f"{unit * low:g}-{unit * high:g}" for low, high in given if high < MICROMETRES)
+                for unit in (1, 1000)
+            )
+            raise UsageError(
+                f"{option} is in nm, but {typed} looks like micrometres: write {meant} ({path} has "
+                f"{_extent(wavelengths)})."
+            )
+
+
+def _extent(wavelengths: Sequence[float]) -> str:
+    return f"bands from {min(wavelengths):g} to {max(wavelengths):g} nm"
 
 
 def refuse_large(data: NDArray[np.float64], room: int) -> None:

@@ -262,8 +262,8 @@ class GrayImage(Source):
             least, most = self._extent
             found.append(
                 f"{self._beyond:.0%} of the pixels lie far outside the scale {scale} (the image has values from "
-                f"{least:.6g} to {most:.6g}), so the result means little: give --scale in the units of the image, after "
-                "the file's own scale factor and offset"
+                f"{least:.6g} to {most:.6g}), so the result means little: give --scale in the units of the image, "
+                "after the file's own scale factor and offset"
             )
         if self.fill is not None:
             found.append(
