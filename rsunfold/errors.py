@@ -43,8 +43,9 @@ class UsageError(RsunfoldError, ValueError):
 def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> UsageError:
     """The error for a ``name`` of a thing that is none of those ``known``: with the nearest of them, or all."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}."
+    plain = {each.lower().replace("-", ""): each for each in known}
+    near = difflib.get_close_matches(name.lower().replace("-", ""), plain, n=1, cutoff=0.7)
+    hint = f"did you mean {plain[near[0]]!r}?" if near else f"choose from {', '.join(known)}."
     return UsageError(f"unknown {what} {name!r}{where}; {hint}")
 
 

@@ -139,12 +139,18 @@ def all_models(task: Task | None = None, kind: Kind | None = None) -> list[Model
     return sorted(found, key=lambda m: (m.kind != "network", m.name))
 
 
+def as_registered(text: str) -> str:
+    """The name of a model, which options may follow, as models are registered: papers write LRR-Net+ or RPCANet++."""
+    name, *options = text.split(":")
+    return ":".join([name.lower().replace("++", "-pp").replace("+", "-plus"), *options])
+
+
 def get_model(name: str, task: Task | None = None) -> ModelSpec:
-    """The model called ``name``; raises UsageError that names the nearest ones."""
+    """The model called ``name``, see :func:`as_registered`; raises UsageError that names the nearest ones."""
     _discover("rsunfold.classical")  # cheap: classical methods need no torch
-    if name not in _MODELS:
+    if as_registered(name) not in _MODELS:
         _discover("rsunfold.models")
-    spec = _MODELS.get(name)
+    spec = _MODELS.get(as_registered(name))
     if spec is not None and task in (None, spec.task):
         return spec
     raise unknown("model", name, (m.name for m in all_models(task)), f" for {task}" if task else "")
@@ -160,6 +166,7 @@ def chosen_model(text: str, task: Task, given: Mapping[str, Any] | None = None) 
     """
     name, *words = text.split(":")
     spec = get_model(name, task)
+    name = spec.name
     options = {k: v for k, v in (given or {}).items() if v is not None}
     for word in words:
         option, value = _option(word)
@@ -202,8 +209,8 @@ def _value(text: str) -> Any:
 
 
 def model_names(text: str) -> list[str]:
-    """The models of ``--model a,b``; raises UsageError for one that is named twice."""
-    names = [name.strip() for name in text.split(",")]
+    """The models of ``--model a,b`` as they are registered; raises UsageError for one that is named twice."""
+    names = [as_registered(name.strip()) for name in text.split(",")]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--model names {twice} twice.")

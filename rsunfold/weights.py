@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from rsunfold.errors import InputError, UsageError, WeightsError, unknown
 from rsunfold.io.atomic import atomic_path
 from rsunfold.quiet import silenced
-from rsunfold.registry import DEFAULTS, ModelSpec, Task, all_models, get_model
+from rsunfold.registry import DEFAULTS, ModelSpec, Task, all_models, as_registered, get_model
 from rsunfold.rule import SETTINGS, Rule
 from rsunfold.torchstate import drawing, usual_torch
 
@@ -141,7 +141,8 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 def find(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
     """(file, expected sha256 or None) of a shipped name or of a path to a ``.safetensors`` file.
 
-    Raises UsageError for an unknown name, WeightsError for a missing file.
+    Names are those of :func:`shipped` in any case. Raises UsageError for an unknown name, and for that of a model for
+    which no weights are shipped, WeightsError for a missing file.
     """
     name = os.fspath(name)
     if name.lower().endswith(".safetensors") or os.sep in name or (os.altsep or os.sep) in name:
@@ -152,12 +153,31 @@ def find(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
             raise WeightsError(f"the weights file {name} does not exist.")
         return path, None
     known = shipped()
-    if name not in known:
-        raise unknown("weights", name, sorted(known), ", which are neither shipped nor a .safetensors file")
-    path = weights_folder() / known[name]["file"]
+    entry = known.get(as_registered(name))
+    if entry is None:
+        try:
+            spec = get_model(name)
+        except UsageError:
+            where = ", which are neither shipped nor a .safetensors file"
+            raise unknown("weights", name, sorted(known), where) from None
+        _refuse_weightless(spec)
+        raise UsageError(_none_shipped(spec))
+    path = weights_folder() / entry["file"]
     if not path.is_file():
         raise WeightsError(f"the weights {name!r} should be in {path}, which is missing; reinstall rsunfold.")
-    return path, known[name]["sha256"]
+    return path, entry["sha256"]
+
+
+def _none_shipped(spec: ModelSpec) -> str:
+    return f"no weights are shipped for {spec.name}; give a .safetensors file with --weights, or train some."
+
+
+def _refuse_weightless(spec: ModelSpec) -> None:
+    """Raise UsageError for a model that has no weights."""
+    if spec.kind != "network":
+        raise UsageError(f"{spec.name} is a classical method and has no weights.")
+    if spec.per_scene:
+        raise UsageError(f"{spec.name} learns in each scene and takes no weights.")
 
 
 def model_for(task: Task, model: str | None, weights: str | None) -> str:
@@ -166,7 +186,7 @@ def model_for(task: Task, model: str | None, weights: str | None) -> str:
     Raises WeightsError for weights of another task, and what :func:`read_record` raises.
     """
     if model is not None or weights is None:
-        return DEFAULTS[task] if model is None else model
+        return DEFAULTS[task] if model is None else as_registered(model)
     named = read_record(weights).model
     try:
         of = get_model(named).task
@@ -209,7 +229,7 @@ def chosen(spec: ModelSpec, given: str | None) -> str:
     """The weights ``given`` for a model, or those shipped for it; raises WeightsError where there are none."""
     name = spec.weights if given is None else given
     if name is None:
-        raise WeightsError(f"no weights are shipped for {spec.name}; give a file with --weights, or train some.")
+        raise WeightsError(_none_shipped(spec))
     return name
 
 
@@ -338,8 +358,9 @@ def describe(name: str) -> dict[str, Any]:
     The name of a network without shipped weights gives what is known of it, with the architecture of its paper. Raises
     what :func:`load` raises.
     """
-    spec = next((m for m in all_models(kind="network") if m.name == name and m.weights is None), None)
-    if spec is None or name in shipped():
+    called = as_registered(name)
+    spec = next((m for m in all_models(kind="network") if m.name == called and m.weights is None), None)
+    if spec is None or called in shipped():
         net, record, sha = load(name)
         known = dataclasses.asdict(record)
         if get_model(record.model).task != "detect-ir":
@@ -394,10 +415,7 @@ def import_published(
 
     path, target = Path(path), Path(target)
     spec = get_model(model)
-    if spec.kind != "network":
-        raise UsageError(f"{model} is a classical method and has no weights.")
-    if spec.per_scene:
-        raise UsageError(f"{model} learns in each scene and takes no weights.")
+    _refuse_weightless(spec)
     if path.is_dir():
         raise InputError(f"the checkpoint {path} is a folder; give the file.")
     if not path.is_file():
@@ -422,13 +440,13 @@ def import_published(
         net: Unrolled = spec.factory.from_published(state)
     except ValueError as error:
         why = _reason(error).rstrip(".")
-        raise WeightsError(f"{path} does not contain published weights of {model} ({why}).") from None
+        raise WeightsError(f"{path} does not contain published weights of {spec.name} ({why}).") from None
     _refuse_values(net.state_dict(), net, f"the tensors of {path}")
     fewest, most = spec.bands
     bands = fewest if fewest == most else None
     record = WeightRecord(
         name=target.stem,
-        model=model,
+        model=spec.name,
         arch=net.arch,
         bands=bands,
         scaling=spec.scaling or (GRAY if bands == 1 else spec.needs),

@@ -74,12 +74,12 @@ class Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """See :func:`refuse_no_number`; the rest is click's."""
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as error:
-            with _in_one_sentence():
+        with _in_one_sentence():
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
                 refuse_no_number(error, self.arguments)
-            raise
+                raise
 
 
 def handled(command: F, *, left: str = "no partial results were left") -> F:

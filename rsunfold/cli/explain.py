@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
@@ -26,7 +27,20 @@ from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import pair_of_numbers, whole_numbers
 from rsunfold.errors import UsageError
 
-app = typer.Typer(help="Inspect what a network does to an image, stage by stage.", no_args_is_help=True)
+
+class Explained(typer.core.TyperGroup):
+    """The tasks whose networks are explained; another one tells what shows its stages."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Raises UsageError for a task whose own command shows the stages; the rest is click's."""
+        if args[0] == "detect-anomaly":
+            raise UsageError(
+                "explain shows networks of detect-ir; for stages of anomalies use detect-anomaly --stages."
+            )
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=Explained, help="Inspect what a network does to an image, stage by stage.", no_args_is_help=True)
 
 
 @app.callback()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rsunfold.registry import as_registered
+
 NOT_IN_NAMES = '/\\<>:"|?*'
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 """What files of Windows cannot be called."""
@@ -63,6 +65,9 @@ class Recipe:
     continued: bool = False
     validate_every: int = 1000
     optim: Optim = field(default_factory=Optim)
+
+    def __post_init__(self) -> None:
+        self.model = as_registered(self.model)
 
     @property
     def begins_with(self) -> str:

@@ -248,6 +248,7 @@ def test_a_batch_goes_on(call, bad, cube, tmp_path):
         ((*FAST, "--pfa", 0.1, "--percentile", 9), 2, "use one of --pfa, --percentile and --threshold"),
         ((*FAST, "--priors", "kernle"), 2, "unknown prior 'kernle'; did you mean 'kernel'?"),
         ((*FAST, "--priors", "kernel,,"), 2, "unknown prior ''"),
+        ((*FAST, "--priors", "all"), 2, "unknown prior 'all'; choose from attribute-profile, kernel"),
         ((*FAST, "--seed", 2**32), 2, "the seed must lie between 0 and 4294967295"),
         (("--epochs", -1), 2, "epochs of lrr-net-plus must be at least 0, not -1"),
         (("--model", "local-rx", "--inner", 4), 2, "must be odd"),

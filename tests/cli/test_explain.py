@@ -63,3 +63,7 @@ def test_nothing_is_overwritten_unasked(fails, scene, network, tmp_path):
 def test_wrong_options(words, code, message, fails, scene, network, tmp_path):
     options = () if "--model" in words else network
     assert message in fails(code, *EXPLAIN, scene, "-o", tmp_path / "out", *options, *words)
+
+
+def test_the_stages_of_anomalies_are_shown_by_another_command(fails, scene, tmp_path):
+    assert "use detect-anomaly --stages" in fails(2, "explain", "detect-anomaly", scene, "-o", tmp_path / "out")

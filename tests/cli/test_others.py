@@ -159,6 +159,13 @@ def test_a_model_that_is_not_known_or_named_beside_a_task(fails):
     assert "the name of a model or --task" in fails(2, "models", "top-hat", "--task", "detect-ir")
 
 
+@pytest.mark.parametrize(
+    ("typed", "name"), [("STAR-Net", "star-net"), ("LRR-Net+", "lrr-net-plus"), ("RPCANet++", "rpcanet-pp")]
+)
+def test_models_are_found_as_papers_write_them(typed, name, call):
+    assert call("models", typed).stdout == call("models", name).stdout
+
+
 def test_models_of_an_unknown_task(fails):
     text = fails(2, "models", "--task", "detect-cats")
     assert f"unknown task 'detect-cats'; choose from {', '.join(TASKS)}" in text
@@ -293,6 +300,10 @@ def test_damaged_weights(fails, shipped):
 
 def test_unknown_weights(fails, shipped, tmp_path):
     assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "l-rpcnet")
+    verified = "weights", "verify"
+    assert "no weights are shipped for rpcanet; give a .safetensors file" in fails(2, *verified, "RPCANet")
+    assert "top-hat is a classical method and has no weights" in fails(2, *verified, "top-hat")
+    assert "auto-ad learns in each scene and takes no weights" in fails(2, *verified, "auto-ad")
     assert "does not exist" in fails(5, "weights", "info", tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_bytes(b"nothing of the kind")
     assert "is not an rsunfold weights file" in fails(5, "weights", "info", tmp_path / "b.safetensors")

@@ -13,7 +13,7 @@ from rsunfold import registry, weights
 from rsunfold.contracts import AnomalyMethod, AnomalyNetwork, DenoisingMethod, PieceMethod, Selector, TargetMethod
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.evaluate import first_stages
-from rsunfold.registry import ModelSpec, all_models, chosen_model, get_model, register
+from rsunfold.registry import ModelSpec, all_models, chosen_model, get_model, model_names, register
 from rsunfold.scene import scene_of
 from rsunfold.train.network import networks
 from rsunfold.train.recipe import Recipe
@@ -431,7 +431,14 @@ def test_unknown_architecture_keyword_is_refused(spec):
 
 
 @pytest.mark.parametrize(
-    ("typed", "nearest"), [("l-rpcnet", "l-rpcanet"), ("lrpcanet", "l-rpcanet"), ("rpcanett", "rpcanet")]
+    ("typed", "nearest"),
+    [
+        ("l-rpcnet", "l-rpcanet"),
+        ("lrpcanet", "l-rpcanet"),
+        ("rpcanett", "rpcanet"),
+        ("RPCA-Net", "rpcanet"),
+        ("TopHat", "top-hat"),
+    ],
 )
 def test_near_misses_name_the_nearest_model(typed, nearest):
     with pytest.raises(UsageError, match=f"unknown model '{typed}' for detect-ir; did you mean '{nearest}'") as caught:
@@ -442,6 +449,14 @@ def test_near_misses_name_the_nearest_model(typed, nearest):
 def test_a_name_like_no_other_lists_what_is_known():
     with pytest.raises(UsageError, match=r"choose from .*l-rpcanet.*top-hat"):
         get_model("qqqq", "detect-ir")
+    with pytest.raises(UsageError, match="unknown model 'detect'; choose from"):
+        get_model("detect")
+
+
+def test_names_are_found_in_any_case():
+    assert chosen_model("CRD:inner=3", "detect-anomaly") == (get_model("crd"), {"inner": 3})
+    with pytest.raises(UsageError, match="--model names rx twice"):
+        model_names("RX,crd,rx")
 
 
 def test_a_model_of_another_task_is_not_found():

@@ -32,6 +32,7 @@ def test_values_land_where_they_belong(tmp_path):
     assert (recipe.name, recipe.model, recipe.seed, recipe.arch) == ("r", "l-rpcanet", 3, {"K": 2})
     assert recipe.optim.lr == 1 and recipe.augment.scale == (1, 2.0) and recipe.data.validation_of == {"a": 0.5}
     assert recipe.optim.batch == Recipe("r", "m").optim.batch and recipe.data.split is None
+    assert Recipe("r", "RPCANet++").model == "rpcanet-pp"  # as the record of its weights will say
 
 
 def test_the_model_decides_which_tables_a_recipe_has(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from rsunfold.infer.device import Budgeted, held, parse_memory, pick_device, ref
 from rsunfold.infer.spectral import SpectralImage
 from rsunfold.infer.tiles import Plan, plan, strips
 from rsunfold.io import CubeReader
-from rsunfold.registry import DEFAULTS, chosen_model, get_model
+from rsunfold.registry import DEFAULTS, as_registered, chosen_model, get_model
 from rsunfold.scene import SAMPLE, Scene, Scorer, scene_of
 
 OBJECT_SIZE = 100
@@ -128,7 +128,7 @@ class AnomalyDetector(Budgeted):
         device: str = "auto",
         memory: str | int | None = None,
     ) -> None:
-        self.name = model
+        self.name = as_registered(model)
         self.spec, self.options = chosen_model(model, "detect-anomaly", options)
         self.model: AnomalyModel = self.spec.build(**self.options)
         self.priors = _known_priors(priors, tuple(PRIORS) if self.model.takes_priors else ())

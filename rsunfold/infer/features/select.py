@@ -15,7 +15,7 @@ from rsunfold.contracts import Selector
 from rsunfold.errors import UsageError
 from rsunfold.infer.device import Budgeted, held, parse_memory
 from rsunfold.ranking import Ranking
-from rsunfold.registry import DEFAULTS, chosen_model
+from rsunfold.registry import DEFAULTS, as_registered, chosen_model
 from rsunfold.scene import Scene
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class FeatureRanker(Budgeted):
         seed: int = 0,
         memory: str | int | None = None,
     ) -> None:
-        self.name = model
+        self.name = as_registered(model)
         self.spec, self.options = chosen_model(model, "select-features", options)
         if not 0 <= seed < 2**32:
             raise UsageError(f"the seed must lie between 0 and {2**32 - 1}, not {seed}.")
