@@ -8,14 +8,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
 from rsunfold.cli.messages import is_quiet, say, show
+from rsunfold.errors import UsageError
 from rsunfold.infer.cgroups import cores_in_groups
 from rsunfold.visible import visible
 
 T = TypeVar("T")
+MOST_WORDS = 10
+"""Words of a path that a person may have forgotten to quote."""
 THREADS_OF_LIBRARIES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -111,15 +115,28 @@ def input_files(
     """Files by stem, see :func:`rsunfold.infer.batch.expand`.
 
     written : files that the results of a stem replace with ``overwrite``; raises OutputError where one is an input.
-    apart : takes stacks of frames apart.
+    apart : takes stacks of frames apart. Raises UsageError for a path with spaces that was not quoted.
     """
     from rsunfold.infer.batch import expand
     from rsunfold.io.inputs import refuse_inputs
 
+    refuse_unquoted(inputs)
     files = apart(expand(inputs, mirror=True, say=say))
     if overwrite:
         refuse_inputs((path for stem in files for path in written(stem)), files.values())
     return files
+
+
+def refuse_unquoted(inputs: Sequence[str]) -> None:
+    """Raise UsageError where inputs in a row do not exist, but joined by spaces are a path that does."""
+    from rsunfold.io.names import exists
+
+    for first in range(len(inputs)):
+        words = list(takewhile(lambda word: not exists(word), inputs[first : first + MOST_WORDS]))
+        for count in range(2, len(words) + 1):
+            path = " ".join(words[:count])
+            if exists(path):
+                raise UsageError(f"the spaces in {path!r} make {count} inputs of it; put the path in quotes.")
 
 
 def each_input(

@@ -328,6 +328,13 @@ def test_a_file_may_be_called_as_a_number_with_a_comma(fails, scene, tmp_path, m
     assert "0,05 is no summary of denoise-hsi" in fails(3, "denoise-hsi", scene, "-o", "out", "--sigma", "0,05")
 
 
+def test_a_path_with_spaces_that_was_not_quoted_is_told(fails, scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my new images").mkdir()
+    message = fails(2, "detect-ir", scene, "my", "new", "images", "-o", "out", "--model", "top-hat")
+    assert message == "error: the spaces in 'my new images' make 3 inputs of it; put the path in quotes."
+
+
 def test_an_option_may_set_nothing(call, tmp_path):
     words = ["train", "l-rpcanet", "--data", tmp_path / "x", "--out", tmp_path, "--set", "data.split="]
     assert "x does not exist" in call(*words, code=3).stderr
