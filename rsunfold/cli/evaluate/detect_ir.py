@@ -75,7 +75,7 @@ def detect_ir(
     reach: Reach = None,
     pfa: Annotated[
         float | None,
-        typer.Option(help="Also report the threshold that gives this pixel false-alarm rate on these images."),
+        typer.Option(help="Also report the threshold that gives this pixel false-alarm rate (0 to 1) on these images."),
     ] = None,
     resize: Annotated[
         int | None, typer.Option(min=8, help="Resample images to N x N first, as papers do for IRSTD-1k (256).")
