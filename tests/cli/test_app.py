@@ -80,6 +80,16 @@ def test_the_defaults_of_models_that_help_tells_are_theirs(words):
     assert "between 0 and 0.5" in helps["pfa"] and "16 or more" in helps["window"]
 
 
+def test_only_the_command_that_takes_tables_by_rows_speaks_of_them():
+    helps = {
+        words: {p.name: p.help for p in TREE[words].params}["header"]
+        for words in TREE
+        if words[-1:] == ("select-features",)
+    }
+    assert "--features rows" in helps["select-features",]
+    assert "rows" not in helps["evaluate", "select-features"]
+
+
 def test_help_tells_the_exit_codes(call):
     text = " ".join(call("--help").stdout.split())
     for code in ("0 success", "3 unreadable input", "7 some inputs of a batch failed", "130 interrupted"):
