@@ -7,13 +7,14 @@ factor, each without a word.
 
 from __future__ import annotations
 
+import functools
 import gzip
 import math
+import os
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from stat import S_ISREG
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -56,6 +57,8 @@ PADDING = 4096
 TINY = 1e-35
 """Nothing measures as little: whole numbers that are taken for floats give such samples, as do floats with few
 digits whose bytes are exchanged."""
+SETTLED = 5.0
+"""Seconds after which another change of a folder has another time."""
 ENOUGH, SOME, FEW, NEARLY_ALL = 100, 0.02, 0.01, 0.99
 """Samples that say whether others are plausible, and shares of them: those of floats whose bytes are exchanged spread
 evenly over all exponents, and 4 % are below TINY."""
@@ -64,25 +67,32 @@ _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.
 
 def headers_of(data: Path) -> list[Path]:
     """The ENVI headers that lie beside a data file: ``x.hdr`` and ``x.img.hdr`` for ``x.img``."""
-    found = _there(data, (stem + ".hdr" for stem in {data.stem: None, data.name: None}))
+    found = [path for stem in dict.fromkeys((data.stem, data.name)) for path in _there(data, stem, (".hdr",))]
     return sorted(p for p in found if p != data and _is_envi(p))
 
 
-def _there(beside: Path, names: Iterable[str]) -> list[Path]:
-    """The files in the folder of ``beside`` with these names, whose extensions may be in small or capital letters.
+def _there(beside: Path, stem: str, suffixes: Iterable[str]) -> list[Path]:
+    """The files in the folder of ``beside`` whose names are ``stem`` and one of the ``suffixes``, in letters of any
+    size."""
+    listed = _names_in(beside.parent)
+    names = (name for suffix in suffixes for name in listed.get((stem + suffix).lower(), ()))
+    return [path for path in map(beside.with_name, names) if path.name.startswith(stem) and path.is_file()]
 
-    Asked for one by one: folders hold thousands of images. Each once where letters make no difference.
-    """
-    found: dict[tuple[int, int, str], Path] = {}
-    for name in names:
-        stem, dot, suffix = name.rpartition(".")
-        for spelt in {name: None, f"{stem}{dot}{suffix.upper()}": None} if dot else (name,):
-            path = beside.with_name(spelt)
-            with suppress(OSError, ValueError):
-                state = path.stat()
-                if S_ISREG(state.st_mode):
-                    found.setdefault((state.st_dev, state.st_ino, spelt.lower()), path)
-    return list(found.values())
+
+def _names_in(folder: Path) -> Mapping[str, Sequence[str]]:
+    """The names in a folder by their small letters, listed once for its thousands of images: anew when it has changed,
+    or may just have."""
+    state = folder.stat()
+    settled = time.time() - state.st_mtime > SETTLED
+    return (_listed if settled else _listed.__wrapped__)(folder.absolute(), state.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)
+def _listed(folder: Path, changed: int) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for name in os.listdir(folder):  # noqa: PTH208 (names are all that is needed)
+        found.setdefault(name.lower(), []).append(name)
+    return found
 
 
 def _is_envi(header: Path) -> bool:
@@ -110,8 +120,7 @@ def data_files_of(header: Path) -> list[Path]:
     that of a TIFF where it says so."""
     stem = header.name[: -len(".hdr")]
     usual = (*TIFF_SUFFIXES, "") if of_tiff(header) else DATA_SUFFIXES
-    found = _there(header, (stem + end for end in usual if stem + end))
-    return sorted(path for path in found if path != header)
+    return sorted(path for path in _there(header, stem, usual) if path != header)
 
 
 def header_of_tiff(tiff: Path) -> Path | None:

@@ -206,9 +206,11 @@ class RasterReader(CubeReader):
 
     def _refuse_outside(self, folder: Path) -> None:
         """Raise InputError where samples, or what belongs to them, lie outside of the folder of the image. Links in the
-        folder are what its owner has put there."""
+        folder are what its owner has put there, and a grid of Esri is its folder, with what lies beside that."""
+        inside = folder.resolve()
+        inside = inside.parent if self._ds.driver == "AIG" else inside
         for name in self._ds.files:
-            if name.startswith("/vsi") or not Path(name).parent.resolve().is_relative_to(folder.resolve()):
+            if name.startswith("/vsi") or not Path(name).parent.resolve().is_relative_to(inside):
                 raise InputError(
                     f"{self.path} refers to {name}, which is outside of its folder and is not read: copy it into the "
                     "folder and let the image name it there, or use a VRT."

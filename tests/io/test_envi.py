@@ -1,6 +1,5 @@
 import gzip
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -386,14 +385,41 @@ def test_feet_are_those_of_the_coordinate_system_string(write_envi):
     assert (x[0], y[0]) == pytest.approx((3100000, 1700000), abs=0.01)
 
 
-@pytest.mark.parametrize("header", ["a.hdr", "a.img.hdr", "a.HDR", "a.img.HDR"])
-@pytest.mark.parametrize("data", ["a.img", "a.IMG", "a"])
-def test_pairs_are_found_without_listing_their_folder(tmp_path, monkeypatch, header, data):
-    """In a folder of thousands of images that took minutes before the first."""
+@pytest.mark.parametrize("header", ["a.hdr", "a.img.hdr", "a.HDR", "a.img.Hdr"])
+@pytest.mark.parametrize("data", ["a.img", "a.IMG", "a.Img", "a"])
+def test_pairs_are_found_whatever_their_letters(tmp_path, header, data):
     header = header.replace("a.img", data)
     (tmp_path / header).write_text("ENVI\nbands = 1\n")
     (tmp_path / data).touch()
-    (tmp_path / "ab.img").touch()
-    monkeypatch.setattr(Path, "iterdir", None)
+    for name in ("ab.img", "A.img", "a.hdr.txt"):
+        (tmp_path / name).touch()
     pair = (tmp_path / data, tmp_path / header)
     assert resolve(tmp_path / data) == resolve(tmp_path / header) == pair
+
+
+def test_pairs_that_are_ambiguous_whatever_their_letters(tmp_path):
+    for name in ("x.hdr", "y.hdr", "y.img.Hdr"):
+        (tmp_path / name).write_text("ENVI\nbands = 1\n")
+    for name in ("x.dat", "x.Img", "y.img"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"x\.hdr could describe x\.Img and x\.dat; give the data file"):
+        resolve(tmp_path / "x.hdr")
+    with pytest.raises(InputError, match=r"y\.img has two headers, y\.hdr and y\.img\.Hdr"):
+        resolve(tmp_path / "y.img")
+
+
+def test_a_folder_is_listed_once_for_all_its_pairs(tmp_path, monkeypatch):
+    """In a folder of thousands of images it took minutes before the first."""
+    for name in "abc":
+        (tmp_path / f"{name}.hdr").write_text("ENVI\nbands = 1\n")
+        (tmp_path / f"{name}.img").touch()
+    listed = []
+    names = os.listdir
+    monkeypatch.setattr("os.listdir", lambda folder: listed.append(folder) or names(folder))
+    os.utime(tmp_path, (1, 1))
+    for name in "abc":
+        assert resolve(tmp_path / f"{name}.img") == resolve(tmp_path / f"{name}.hdr")
+    assert len(listed) == 1
+    (tmp_path / "d.hdr").write_text("ENVI\nbands = 1\n")
+    (tmp_path / "d.img").touch()
+    assert resolve(tmp_path / "d.img")[1].name == "d.hdr"

@@ -877,3 +877,31 @@ class Spy:
 
     def __getattr__(self, name):
         return getattr(self._ds, name)
+
+
+def test_a_grid_of_esri_is_its_folder(tmp_path):
+    """GDAL lists the folder itself, and what lies beside it, as files of the grid."""
+    rows, cols = 8, 16
+    data = np.arange(rows * cols, dtype=">f4").tobytes()
+    header = bytearray(308)
+    header[:8], header[16:24] = b"GRID1.2\0", struct.pack(">2i", 2, 1)
+    header[256:272], header[288:308] = struct.pack(">2d", 10, 10), struct.pack(">5i", 1, 1, cols, 1, rows)
+    tile = struct.pack(">h", len(data) // 2) + data
+
+    def block(size):
+        return bytes([0, 0, 0x27, 0x0A, *[255] * 4]) + bytes(16) + struct.pack(">i", size // 2) + bytes(72)
+
+    files = {
+        "hdr.adf": bytes(header),
+        "dblbnd.adf": struct.pack(">4d", 0, 0, 10 * cols, 10 * rows),
+        "w001001.adf": block(100 + len(tile)) + tile,
+        "w001001x.adf": block(108) + struct.pack(">2i", 50, len(data) // 2),
+        "sta.adf": struct.pack(">4d", 0, rows * cols - 1, 5, 3),
+    }
+    (tmp_path / "dem").mkdir()
+    for name, content in files.items():
+        (tmp_path / "dem" / name).write_bytes(content)
+    (tmp_path / "dem.aux.xml").write_text("<PAMDataset/>")
+    for name in ("dem", "dem/hdr.adf", "dem/w001001.adf"):
+        with open_cube(tmp_path / name) as reader:
+            assert reader.shape == (1, rows, cols) and reader.read().data.ravel()[:3].tolist() == [0, 1, 2]
