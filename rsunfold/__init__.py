@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from rsunfold.arguments import Numbers, SomeNumbers, checked
+from rsunfold.arguments import Numbers, SomeNumbers, checked, split_names
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
 
@@ -299,7 +299,7 @@ def select_features(
 def _words(given: str | int | Sequence[int | str]) -> tuple[str, ...]:
     """Numbers and names as the command line gives them; text may hold several, between commas."""
     if isinstance(given, str):
-        return tuple(part.strip() for part in given.split(",") if part.strip())
+        return split_names(given)
     return (str(given),) if isinstance(given, int | Integral) else tuple(str(one) for one in given)
 
 

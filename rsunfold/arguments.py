@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import inspect
 import os
@@ -107,3 +108,9 @@ def _words(hint: Any) -> str:
     if kind is Sequence:
         return f"a sequence of {_words(inside[0])}"
     return _WORDS.get(kind, "a path" if kind is os.PathLike else "a dictionary")
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """``a,b`` as names, none of nothing between commas; one that holds a comma stands in double quotes, as in CSV."""
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(part.strip() for part in parts if part.strip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rsunfold.arguments import split_names
 from rsunfold.errors import UsageError, decimal_hint
 
 
@@ -78,8 +79,8 @@ def ranges(text: str | None, option: str) -> tuple[tuple[float, float], ...]:
 
 
 def names_of(text: str | None) -> tuple[str, ...]:
-    """``a,b`` as names, none of None or of nothing between commas."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    """``a,b`` as names, see :func:`rsunfold.arguments.split_names`; none of None."""
+    return split_names(text or "")
 
 
 def yes_or_no(text: str | None, option: str) -> bool | None:

@@ -137,6 +137,8 @@ def read_table(
     suffix, most = Path(path).suffix.lower(), math.inf if room is None else room
     if header is not None and suffix not in TEXT_SUFFIXES:
         raise UsageError(f"--header applies to tables of text, but {name} is none.")
+    if labels_var is not None and label is not None:
+        raise UsageError(f"--label and --labels-var both say what the labels of {name} are; give one of them.")
     if labels_var is not None and suffix not in (".mat", ".npz"):
         raise UsageError(f"--labels-var names a vector of a MAT or NPZ file, but {name} is none; use --label COLUMN.")
     if suffix in TEXT_SUFFIXES:
@@ -172,7 +174,7 @@ def table_of(given: Any, *, features: str = "columns", ignore: Sequence[str] = (
             raise InputError(f"an array of shape {array.shape} is no table; (samples, features) is needed.")
         hidden = np.ma.is_masked(array)
         values = np.ma.filled(array.astype(np.float64), np.nan) if hidden else np.asarray(array)
-        if values.dtype.kind == "f" and not measured(values).any(axis=0).all():
+        if values.dtype.kind == "f" and not all(measured(values).any(axis=k).all() for k in (0, 1)):
             values = values.copy()  # features without a number are filled
         return _checked("array", Raw(values, "it"), features, ignore, label)
     read = [numbers_of(cells) for _, cells in columns]
@@ -511,8 +513,11 @@ def _from_parquet(path: str, ignore: Sequence[str], label: str | None) -> Raw:
     numeric = (kinds.is_integer, kinds.is_floating, kinds.is_boolean)
     words = np.array([not any(is_kind(column.type) for is_kind in numeric) for column in columns], bool)
     values = np.full((table.num_rows, len(names)), np.nan)
-    for i in np.flatnonzero(~words):
-        values[:, i] = columns[i].to_numpy(zero_copy_only=False).astype(np.float64)
+    for i, column in enumerate(columns):
+        if words[i]:  # or decimals, or nothing at all
+            values[:, i], words[i] = numbers_of(np.array(column.to_pylist(), object))
+        else:
+            values[:, i] = column.to_numpy(zero_copy_only=False).astype(np.float64)
 
     def held(chosen: Sequence[int]) -> Iterable[Sequence[Any]]:
         return zip(*([names[i], *columns[i].to_pylist()] for i in chosen), strict=True)

@@ -181,7 +181,7 @@ def _headed(path: str, given: Columns, asked: Sequence[str], header: bool | None
     headed = Columns(axis, top, given.values[1:], given.words, given.held)
     if header is not None:
         return headed if header else plain, []
-    if _has_names(top, given.words) or any(name in top and not _is_place(name, len(top)) for name in asked):
+    if _has_names(headed) or any(name in top and not _is_place(name, len(top)) for name in asked):
         return headed, []
     why = _why_names(headed, given.values[0])
     line = "row" if axis == "column" else "column"
@@ -196,13 +196,20 @@ def _headed(path: str, given: Columns, asked: Sequence[str], header: bool | None
     return (headed, [f"the first sample {why}, so it was taken as their names"]) if why else (plain, [])
 
 
-def _has_names(top: Sequence[str], below: Mask) -> bool:
+def _has_names(table: Columns) -> bool:
     """Whether the first row holds words that are names: a word above numbers is one, above words it may be one of
-    them."""
-    known = any(name.lower() in (*LABEL_COLUMNS, "id") for name in top)
-    return (
-        known or bool(below.all()) or any(is_word(name) and not words for name, words in zip(top, below, strict=True))
-    )
+    them, even where labels are called so, as ``target`` is a class, too."""
+    below = table.words
+    if below.all() or any(is_word(name) and not words for name, words in zip(table.top, below, strict=True)):
+        return True
+    known = [i for i, name in enumerate(table.top) if name.lower() in (*LABEL_COLUMNS, "id")]
+    return any(not below[i] or not _recurs(table, [i]) for i in known)
+
+
+def _recurs(table: Columns, columns: Sequence[int]) -> bool:
+    """Whether a cell above one of the ``columns`` comes again below: then it is hardly a name."""
+    cells = table.cells(columns) if columns else ()
+    return any(cell == table.top[i] for row in cells for i, cell in zip(columns, row, strict=True))
 
 
 def _why_names(table: Columns, first: Real) -> str:
@@ -226,8 +233,7 @@ def _why_names(table: Columns, first: Real) -> str:
         return UNCLEAR
     if not found:
         return ""
-    # A word above words that comes again is hardly a name.
-    recurs = told and any(cell == table.top[i] for row in table.cells(told) for i, cell in zip(told, row, strict=True))
+    recurs = _recurs(table, told)
     if found == LIKELY:
         return "" if recurs else LIKELY
     return UNCLEAR if recurs or found == UNCLEAR else f"gives numbers unlike the values of the {axis}s"
@@ -401,5 +407,5 @@ def places(path: str, names: Sequence[str], wanted: Sequence[str], axis: str) ->
 
 
 def option_of(names: Sequence[str]) -> str:
-    """Names or numbers of columns as an option takes them, no more than a few."""
-    return shlex.quote(",".join(names[:8]))
+    """Names or numbers of a few columns as an option takes them, see :func:`rsunfold.arguments.split_names`."""
+    return shlex.quote(",".join(f'"{name}"' if "," in name else name for name in names[:8]))

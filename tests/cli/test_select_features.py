@@ -111,7 +111,7 @@ def test_a_mat_file_is_an_image_or_a_table(call, fails, scene_data, tmp_path):
     scipy.io.savemat(path, {"data": cube, "map": np.ones((24, 20))})
     assert "3 of 16 bands chosen" in call(SELECT, path, "-k", 3, "-o", tmp_path / "1", *FAST).stderr
     x = cube.reshape(-1, 16)[:50]
-    scipy.io.savemat(path, {"X": x, "Y": np.arange(50)})
+    scipy.io.savemat(path, {"X": x, "Y": np.arange(50) % 5})
     assert "3 of 16 features chosen" in call(SELECT, path, "-k", 3, "-o", tmp_path / "2", *FAST).stderr
     scipy.io.savemat(path, {"fea": x.T, "gnd": np.arange(50)})
     words = (SELECT, path, "-k", 3, "-o", tmp_path / "3", *FAST)
@@ -123,6 +123,8 @@ def test_a_mat_file_is_an_image_or_a_table(call, fails, scene_data, tmp_path):
     assert "already" in call(*words, "--features", "rows", "--skip-existing").stderr
     words = ("--features", 2, "--repeats", 1, "--model", "css")
     call(*EVALUATE, "--data", tmp_path / "2" / "a_selected.npz", *words, "--labels-var", "y")
+    message = fails(3, *EVALUATE, "--data", tmp_path / "3" / "a_selected.npz", *words)
+    assert "has another label for every sample, so they are no classes" in message
 
 
 def test_two_runs_and_two_seeds_give_one_list(call, cube, tmp_path):

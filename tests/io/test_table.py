@@ -4,6 +4,7 @@ import builtins
 import json
 import tracemalloc
 import zipfile
+from decimal import Decimal
 from types import SimpleNamespace
 
 import h5py
@@ -12,9 +13,10 @@ import pytest
 import scipy.io
 import scipy.sparse
 
+from rsunfold.arguments import split_names
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.io import open_cube, textcells
-from rsunfold.io.table import is_table, read_table, write_columns
+from rsunfold.io.table import is_table, read_table, table_of, write_columns
 
 DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
 LABELS = np.array([1, 1, 2, 2, 3])
@@ -870,3 +872,48 @@ def test_of_a_sparse_and_a_dense_table_one_has_to_be_chosen(tmp_path):
     scipy.io.savemat(tmp_path / "a.mat", {"X": scipy.sparse.csc_array(np.eye(5, 9)), "features": DATA})
     with pytest.raises(InputError, match="several matrices"):
         read_table(tmp_path / "a.mat")
+
+
+@pytest.mark.parametrize("word", ["target", "gt", "class_id"])
+def test_a_class_that_is_called_as_columns_of_labels_is_no_header(csv, word):
+    lines = [(i * i % 7 + 0.5, i % 5 + 0.25, "background" if i % 2 else word) for i in range(8)]
+    table = read_table(csv(*lines), label="3")
+    assert table.data.shape == (8, 2) and table.labels.tolist() == [word, "background"] * 4
+    named = read_table(csv((400, 410, word), *((a, b, c.replace(word, "water")) for a, b, c in lines)))
+    assert named.names == ("400", "410") and named.labels.tolist() == ["water", "background"] * 4
+
+
+def test_names_with_commas_are_told_as_they_can_be_given(csv):
+    path = csv(('"a, b"', *"cdef"), (1.5, 2, 3, 4, 5), ("", 3, 4, 5, 7), (3.5, 1, 9, 2, 1))
+    with pytest.raises(InputError, match=r"""--ignore '"a, b"'\.$"""):
+        read_table(path)
+    assert split_names('"a, b",c') == ("a, b", "c")
+    assert read_table(path, ignore=split_names('"a, b"')).names == ("c", "d", "e", "f")
+
+
+def test_labels_that_are_named_twice(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"fea": np.eye(6, 3), "gnd": [1, 2, 1, 2, 1, 2]})
+    with pytest.raises(UsageError, match="--label and --labels-var both say what the labels"):
+        read_table(tmp_path / "a.mat", label="2", labels_var="gnd")
+
+
+@pytest.mark.parametrize("features", ["columns", "rows"])
+def test_arrays_are_left_as_they_are(features):
+    array = np.random.default_rng(0).normal(size=(6, 8))
+    array[2 if features == "rows" else slice(None), slice(None) if features == "rows" else 2] = np.nan
+    before = array.copy()
+    assert table_of(array, features=features).empty == (2,)
+    np.testing.assert_array_equal(array, before)
+
+
+def test_parquet_columns_without_numbers_or_of_decimals(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    columns = {"a": rng.normal(size=9), "b": rng.normal(size=9), "note": pyarrow.nulls(9)}
+    columns |= {"text": pyarrow.array([None] * 9, pyarrow.string()), "d": [Decimal(i) / 4 for i in range(9)]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
+    table = read_table(tmp_path / "a.parquet")
+    assert table.names == ("a", "b", "note", "text", "d") and table.empty == (2, 3)
+    assert table.data[:, 4].tolist() == [i / 4 for i in range(9)]

@@ -212,7 +212,7 @@ def evaluate_tables(
 
 
 def _labels_of(table: Table, path: str) -> NDArray[Any]:
-    """The labels of a table; raises InputError where there are none, not for all samples, or all are alike."""
+    """The labels of a table; raises InputError where there are none, not for all samples, or all are alike or none."""
     if table.labels is None:
         why = f" ({table.unlabelled})" if table.unlabelled else ""
         instead = "give --label COLUMN"
@@ -227,6 +227,8 @@ def _labels_of(table: Table, path: str) -> NDArray[Any]:
         raise InputError(f"{path} has no label for {unlabelled} of its samples; remove them, or label them.")
     if len(set(table.labels.tolist())) == 1:
         raise InputError(f"{path} has a single class, {table.labels[0]}; clustering needs two or more.")
+    if len(set(table.labels.tolist())) == len(table.labels):
+        raise InputError(f"{path} has another label for every sample, so they are no classes; choose other labels.")
     return table.labels
 
 
