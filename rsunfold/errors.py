@@ -49,19 +49,22 @@ def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> Usag
     return UsageError(f"unknown {what} {name!r}{where}; {hint}")
 
 
-def decimal_hint(text: str, reads: Callable[[str], object]) -> str:
+def decimal_hint(text: str, reads: Callable[[str], object], percent: float | None = None) -> str:
     """The end of a sentence on numbers that cannot be read: how to write the decimal commas, or the percentage, in
-    ``text``; empty where ``reads``, which raises ValueError for what it cannot read, cannot read that either."""
-    percentage = re.fullmatch(r"\s*(\d+(?:[.,]\d+)?)\s*%\s*", text)
-    pointed = re.sub(r"(\d+),(\d+)", r"\1.\2", percentage[1] if percentage else text)
+    ``text``; empty where ``reads``, which raises ValueError for what it cannot read, cannot read that either.
+
+    percent : the number that stands for 1 %, None where none does.
+    """
+    pointed = re.sub(r"(\d+),(\d+)", r"\1.\2", text)
+    percentage = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", pointed)
+    if percentage:
+        return "; it takes no percentage" if percent is None else f"; write {float(percentage[1]) * percent:.12g}"
     if pointed == text:
         return ""
     try:
         reads(pointed)
     except ValueError:
         return ""
-    if percentage:
-        return f"; write it without the sign (as a share, {pointed} % is {float(pointed) / 100:g})"
     return f"; write decimal points, not commas: {pointed}"
 
 

@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from rsunfold.cli.messages import refuse_unshown, report
-from rsunfold.cli.options import PANELS
+from rsunfold.cli.options import PANELS, Percent
 from rsunfold.errors import DeviceError, RsunfoldError, UsageError, decimal_hint
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,12 +44,14 @@ def refuse_no_number(error: typer.BadParameter, arguments: Sequence[str]) -> Non
         return
     option, value = given[-1]
     annotation = inspect.signature(command.callback).parameters[parameter.name].annotation
-    first, *_ = get_args(annotation) or (annotation,)  # of Annotated[float | None, ...]
+    first, *marks = get_args(annotation) or (annotation,)  # of Annotated[float | None, ...]
+    percent = next((mark.number for mark in marks if isinstance(mark, Percent)), None)
     for kind in (kind for kind in NUMBERS if kind in (get_args(first) or (first,))):
         try:
             kind(value)
         except ValueError:
-            raise UsageError(f"{option} takes {NUMBERS[kind]}, not {value!r}{decimal_hint(value, kind)}.") from None
+            hint = decimal_hint(value, kind, percent)
+            raise UsageError(f"{option} takes {NUMBERS[kind]}, not {value!r}{hint}.") from None
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, found_in, say, say_notes
 from rsunfold.cli.options import (
+    SHARE,
     ComponentCount,
     Cubes,
     Device,
@@ -22,6 +23,7 @@ from rsunfold.cli.options import (
     Outer,
     OutputFolder,
     Overwrite,
+    Percent,
     Priors,
     Quiet,
     Seed,
@@ -49,10 +51,12 @@ def detect_anomaly(
     drop_bands: DropBands = None,
     pfa: Annotated[
         float | None,
+        SHARE,
         typer.Option(help="Desired share of background pixels in the mask, between 0 and 0.5; default: 0.01."),
     ] = None,
     percentile: Annotated[
         float | None,
+        Percent(1),
         typer.Option(
             help="Percentile (1 to 100) of all scores used as the threshold, such as 99: the 1 % highest scores are "
             "anomalies; instead of --pfa."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,15 @@ from rsunfold.cli.messages import louder, quieter
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
 
+
+@dataclass(frozen=True)
+class Percent:
+    """Beside an option that some think of in percent: the ``number`` that stands for 1 %."""
+
+    number: float
+
+
+SHARE = Percent(0.01)
 Verbose = Annotated[
     bool,
     typer.Option(
@@ -87,10 +97,12 @@ SkipExisting = Annotated[
 ]
 Threshold = Annotated[
     float | None,
+    SHARE,
     typer.Option(help="Score (0 to 1) above which a pixel belongs to a target; default: set by the model."),
 ]
 Confidence = Annotated[
     float | None,
+    SHARE,
     typer.Option(
         help="Keep a target only if the mean log-odds of its pixels exceed those of this score (0 to 1); default: set "
         "by the model, or equal to --threshold if that is given."

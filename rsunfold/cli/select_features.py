@@ -9,6 +9,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import counted, say, say_notes
 from rsunfold.cli.options import (
+    SHARE,
     DropBands,
     Envi,
     Header,
@@ -37,6 +38,7 @@ def select_features(
     count: Annotated[int | None, typer.Option("-k", "--count", help="Number of bands or features to choose.")] = None,
     variance: Annotated[
         float | None,
+        SHARE,
         typer.Option(
             help="Choose the fewest that together explain this share of the variance, such as 0.999; instead of -k."
         ),

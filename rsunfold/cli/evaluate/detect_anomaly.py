@@ -11,6 +11,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
+    SHARE,
     ComponentCount,
     Device,
     DropBands,
@@ -59,7 +60,7 @@ def detect_anomaly(
     object_size: ObjectSize = None,
     seeds: Annotated[str, typer.Option(help="Random seeds, comma-separated.")] = "0",
     pfa: Annotated[
-        float, typer.Option(help="Desired share of background pixels in the mask, between 0 and 0.5.")
+        float, SHARE, typer.Option(help="Desired share of background pixels in the mask, between 0 and 0.5.")
     ] = 0.01,
     epochs: Epochs = None,
     inner: Inner = None,

@@ -11,6 +11,7 @@ from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
+    SHARE,
     Band,
     ComparedWeights,
     Confidence,
@@ -75,6 +76,7 @@ def detect_ir(
     reach: Reach = None,
     pfa: Annotated[
         float | None,
+        SHARE,
         typer.Option(help="Also report the threshold that gives this pixel false-alarm rate (0 to 1) on these images."),
     ] = None,
     resize: Annotated[

@@ -10,6 +10,7 @@ import typer
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
+    SHARE,
     DropBands,
     HeaderRow,
     Json,
@@ -48,7 +49,7 @@ def select_features(
     ] = None,
     bands: Annotated[str, typer.Option(help="Images: numbers of bands to test, comma-separated.")] = "3,5,10,20,40",
     train_share: Annotated[
-        float, typer.Option(help="Share of the labelled pixels, or of the tiles, to train on.")
+        float, SHARE, typer.Option(help="Share of the labelled pixels, or of the tiles, to train on.")
     ] = 0.05,
     split: Annotated[
         str,
