@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from rsunfold.cli.options import (
     Weights,
     refuse_contradiction,
 )
-from rsunfold.cli.running import each_input, tell_end, use_threads
+from rsunfold.cli.running import each_input, input_files, tell_end, use_threads
 from rsunfold.cli.words import names_of, number_or_path, whole_numbers
 
 
@@ -88,7 +89,6 @@ def denoise_hsi(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.errors import UsageError
-    from rsunfold.infer.batch import expand
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import (
@@ -100,7 +100,6 @@ def denoise_hsi(
         replaced_names,
         target_of,
     )
-    from rsunfold.io.inputs import refuse_inputs
 
     pixels = []
     for text in pixel or []:
@@ -119,17 +118,14 @@ def denoise_hsi(
         pixels=tuple(pixels),
         overwrite=overwrite,
     )
-    files = expand(inputs, mirror=True, say=say)
+
+    def written(stem: str) -> Iterator[Path]:
+        target = target_of(output, stem, envi)
+        return (target.parent / name for name in replaced_names(target, options, kept=Path(stem).name))
+
+    files = input_files(inputs, overwrite, written)
     if len(files) > 1 and target_of(output, "x") == target_of(output, "y"):
         raise UsageError(f"{len(files)} inputs cannot share one output: pass a folder with -o, not {output}.")
-    if overwrite:
-        targets = {stem: target_of(output, stem, envi) for stem in files}
-        written = (
-            target.parent / name
-            for stem, target in targets.items()
-            for name in replaced_names(target, options, kept=Path(stem).name)
-        )
-        refuse_inputs(written, files.values())
     use_threads(threads)
     denoiser = Denoiser(
         model, weights=weights, sigma=number_or_path(sigma, "--sigma"), adapt=adapt, device=device, memory=memory

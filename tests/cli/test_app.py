@@ -344,10 +344,14 @@ def test_a_file_may_be_called_as_a_number_with_a_comma(fails, scene, tmp_path, m
     assert "0,05 is no summary of denoise-hsi" in fails(3, "denoise-hsi", scene, "-o", "out", "--sigma", "0,05")
 
 
-def test_a_path_with_spaces_that_was_not_quoted_is_told(fails, scene, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "command",
+    [["detect-ir"], ["denoise-hsi"], ["detect-anomaly"], ["select-features", "-k", 3], ["explain", "detect-ir"]],
+)
+def test_a_path_with_spaces_that_was_not_quoted_is_told(command, fails, scene, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my new images").mkdir()
-    message = fails(2, "detect-ir", scene, "my", "new", "images", "-o", "out", "--model", "top-hat")
+    message = fails(2, *command, scene, "my", "new", "images", "-o", "out")
     assert message == "error: the spaces in 'my new images' make 3 inputs of it; put the path in quotes."
 
 
