@@ -277,6 +277,7 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (("-k", 3, "--drop", "100-500", "--keep", "400-500", *FAST), 3, "--drop and --keep leave no band of"),
         (("-k", 3, "--drop", "0.44-0.48,0.6-0.62", *FAST), 2, "looks like micrometres: write 440-480,600-620 ("),
         (("-k", 3, "--keep", "400-600,0.6-0.62", *FAST), 2, "--keep is in nm, but 0.6-0.62 looks like micrometres"),
+        (("-k", 3, "--keep", "0.3-0.8", *FAST), 3, "--keep leaves no band of"),
         (("-k", 3, "--ignore", "a", *FAST), 2, "--ignore applies to tables"),
         (("-k", 3, "--features", "rows", *FAST), 2, "--features rows applies to tables"),
         (("-k", 3, "--header", "no", *FAST), 2, "--header applies to tables"),
@@ -291,6 +292,12 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
 def test_wrong_options(words, code, message, fails, cube, tmp_path):
     assert message in fails(code, SELECT, cube, "-o", tmp_path / "out", *words)
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("drop", ["0-10", "0-0.5", "0.3-0.8", "1.34-1.45", "5-15"])
+def test_ranges_below_the_bands_that_are_no_micrometres_of_some_are_noted(drop, call, cube, tmp_path):
+    result = call(SELECT, cube, "-k", 3, "-o", tmp_path / "out", "--drop", drop, *FAST)
+    assert f"no band lies in the range {drop} nm" in result.stderr
 
 
 BAD = {

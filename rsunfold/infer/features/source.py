@@ -251,15 +251,23 @@ class ImageBands(FeatureSource):
 
 
 def refuse_micrometres(path: str, wavelengths: Sequence[float], ranges: Mapping[str, Ranges]) -> None:
-    """Raise UsageError for the first of the ``ranges``, by option, that is one of nm only where micrometres are meant.
+    """Raise UsageError for the first of the ``ranges``, by option, of which some are micrometres by all that can be
+    told: nothing lies there in nm, and a part of the bands does in micrometres.
 
     wavelengths : of the bands of ``path``, in nm.
     """
+    first, last = min(wavelengths), max(wavelengths)
     for option, given in ranges.items():
-        if any(high < MICROMETRES for _, high in given) and min(wavelengths) >= MICROMETRES:
+        micrometres = [
+            (low, high)
+            for low, high in given
+            if 0 < low <= high < MICROMETRES <= first  # from 0 on stands for the first bands, in nm
+            and (1000 * low <= last and 1000 * high >= first)
+            and (1000 * low > first or 1000 * high < last)
+        ]
+        if micrometres:
             typed, meant = (
-                ",".join(f"{unit * low:g}-{unit * high:g}" for low, high in given if high < MICROMETRES)
-                for unit in (1, 1000)
+                ",".join(f"{unit * low:g}-{unit * high:g}" for low, high in micrometres) for unit in (1, 1000)
             )
             raise UsageError(
                 f"{option} is in nm, but {typed} looks like micrometres: write {meant} ({path} has "
