@@ -58,8 +58,8 @@ def detect_anomaly(
         float | None,
         Percent(1),
         typer.Option(
-            help="Percentile (1 to 100) of all scores used as the threshold, such as 99: the 1 % highest scores are "
-            "anomalies; instead of --pfa."
+            help="Percentile (above 1 and below 100) of all scores used as the threshold, such as 99: the 1 % highest "
+            "scores are anomalies; instead of --pfa."
         ),
     ] = None,
     threshold: Annotated[

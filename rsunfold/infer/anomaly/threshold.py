@@ -118,9 +118,10 @@ def check_rule(pfa: float | None, percentile: float | None = None, threshold: fl
         raise UsageError(f"--pfa must lie between 0 and 0.5, not {pfa}.")
     if percentile is not None and not 1 < percentile < 100:
         # Up to 1 nearly all of the image would be anomalous: a share was meant.
-        meant = f"; for {percentile:g} write {100 * percentile:g}" if 0 < percentile < 1 else ""
+        meant = f"; for a share of {percentile:.12g} write {100 * percentile:.12g}" if 0.01 < percentile < 1 else ""
         raise UsageError(
-            f"--percentile must lie between 1 and 100, such as 99 for the 1 % highest scores, not {percentile}{meant}."
+            "--percentile must lie above 1 and below 100, such as 99 for the 1 % highest scores, "
+            f"not {percentile:.12g}{meant}."
         )
     if threshold is not None and not 0 <= threshold < np.inf:
         raise UsageError(f"--threshold must be a score of 0 or more, not {threshold}.")

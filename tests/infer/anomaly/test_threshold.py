@@ -164,11 +164,18 @@ def test_scores_over_many_decades_give_a_finite_threshold(spread):
         (0.0, None, "--pfa must lie between 0 and 0.5, not 0.0"),
         (0.5, None, "--pfa must lie between 0 and 0.5"),
         (math.nan, None, "--pfa must lie between 0 and 0.5, not nan"),
-        (None, 0, "--percentile must lie between 1 and 100, such as 99 for the 1 % highest scores, not 0.$"),
-        (None, 0.99, "between 1 and 100, such as 99 for the 1 % highest scores, not 0.99; for 0.99 write 99.$"),
-        (None, 1, "between 1 and 100, .*, not 1.$"),
-        (None, 100, "--percentile must lie between 1 and 100"),
-        (None, math.nan, "--percentile must lie between 1 and 100, .*, not nan"),
+        (None, 0, "--percentile must lie above 1 and below 100, such as 99 for the 1 % highest scores, not 0.$"),
+        (
+            None,
+            0.99,
+            "above 1 and below 100, such as 99 for the 1 % highest scores, not 0.99; for a share of 0.99 write 99.$",
+        ),
+        (None, 0.9999999, "not 0.9999999; for a share of 0.9999999 write 99.99999.$"),
+        (None, 0.005, "not 0.005.$"),
+        (None, 100.0000001, "not 100.0000001.$"),
+        (None, 1, "above 1 and below 100, .*, not 1.$"),
+        (None, 100, "--percentile must lie above 1 and below 100"),
+        (None, math.nan, "--percentile must lie above 1 and below 100, .*, not nan"),
     ],
 )
 def test_refusals(pfa, percentile, message):
