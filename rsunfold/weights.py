@@ -199,12 +199,13 @@ def model_for(task: Task, model: str | None, weights: str | None) -> str:
 
 def compared(task: Task, models: Sequence[str], weights: Sequence[str]) -> list[tuple[str, str | None]]:
     """(model, its weights, None for its own) of a comparison: each of ``models``, with each of the ``weights`` that are
-    made for it; without ``models``, those of the weights, or the default of ``task``.
+    made for it; without ``models``, those of the weights, or the default of ``task``. Weights that are named twice
+    count once, shipped ones by the name that they are registered with.
 
     Raises UsageError for weights of a model that is not among ``models`` or of one name, and what :func:`model_for`
     raises.
     """
-    of = {name: model_for(task, None, name) for name in dict.fromkeys(weights)}
+    of = {name: model_for(task, None, name) for name in _each_once(weights)}
     named = models or list(dict.fromkeys(of.values())) or [DEFAULTS[task]]
     for name, model in of.items():
         if model not in named:
@@ -218,6 +219,15 @@ def compared(task: Task, models: Sequence[str], weights: Sequence[str]) -> list[
     if twice is not None:
         raise UsageError(f"two weights would both be called {twice}; give one of the files another name.")
     return pairs
+
+
+def _each_once(weights: Sequence[str]) -> list[str]:
+    """The first name of each file, however the others are written."""
+    found: dict[Path, str] = {}
+    for name in weights:
+        path, registered = find(name)
+        found.setdefault(path.resolve(), name if registered is None else as_registered(name))
+    return list(found.values())
 
 
 def labelled(model: str, weights: str | None) -> str:

@@ -242,6 +242,16 @@ def test_weights_bring_their_model_unless_another_is_asked_for(file):
         weights.model_for("detect-ir", None, str(with_record(file, model="rpcanett")))
 
 
+def test_weights_that_are_named_twice_are_compared_once(folder, file, monkeypatch):
+    monkeypatch.chdir(folder)
+    other = folder / "other.safetensors"
+    other.write_bytes(file.read_bytes())
+    given = ["Small", "small", str(file), "other.safetensors", str(other)]
+    pairs = weights.compared("detect-ir", [], given)
+    assert pairs == [("rpcanet", "small"), ("rpcanet", "other.safetensors")]
+    assert [weights.labelled(*pair) for pair in pairs] == ["rpcanet (small)", "rpcanet (other)"]
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
