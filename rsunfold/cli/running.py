@@ -175,4 +175,4 @@ def each_input(
 def tell_end(what: str, model: str, made: int, count: int, where: str | Path) -> None:
     """The last line: ``what`` came of ``made`` of ``count`` inputs; the others were skipped, as failures are raised."""
     skipped = f", {count - made} skipped" if made < count else ""
-    show(f"{what} ({model}){skipped}; results are in {where}")
+    show(f"{what if made else 'nothing was left to do'} ({model}){skipped}; results are in {where}")

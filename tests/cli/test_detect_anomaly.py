@@ -129,7 +129,7 @@ def test_several_scenes(call, fails, mats, cube, tmp_path):
     result = call("detect-anomaly", str(mats / "*.mat"), "-o", out, *FAST, "--no-quicklook", "--skip-existing")
     assert (
         result.stderr.count("skipped, it already has results") == 2
-        and "0 anomalies in 0 scenes (rx), 2 skipped" in result.stdout
+        and "nothing was left to do (rx), 2 skipped; results are in" in result.stdout
     )
     assert content(out) == before
     call("detect-anomaly", cube, "-o", out, *FAST, "--overwrite", "--no-quicklook")

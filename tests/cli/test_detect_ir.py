@@ -96,7 +96,7 @@ def test_a_stack_of_frames(call, fails, network, write_image, tmp_path):
     with (out / "v_b002_targets.csv").open(newline="") as file:
         assert {line["image"] for line in csv.DictReader(file)} == {"v_b002"}
     again = call("detect-ir", stack, "-o", out, *words, "--band", "2,3", "--skip-existing")
-    assert "0 targets in 0 images (l-rpcanet), 2 skipped" in again.stdout
+    assert "nothing was left to do (l-rpcanet), 2 skipped; results are in" in again.stdout
     fails(2, "detect-ir", stack, "-o", out, *words, "--band", "4-", "--overwrite")
 
 
@@ -109,7 +109,7 @@ def test_existing_results(call, fails, scene, tmp_path):
     result = call(*words, "--skip-existing")
     assert (
         "skipped, it already has results" in result.stderr
-        and "0 targets in 0 images (top-hat), 1 skipped" in result.stdout
+        and "nothing was left to do (top-hat), 1 skipped; results are in" in result.stdout
     )
     other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
     assert "scene_summary.json was made with top-hat, not mpcm; choose another folder, or pass --overwrite." in other

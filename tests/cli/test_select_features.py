@@ -142,7 +142,7 @@ def test_existing_results(call, fails, cube, tmp_path):
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()}
     assert "already exists; choose another name or pass --overwrite" in fails(4, *words)
     result = call(*words, "--skip-existing")
-    assert "skipped, it already has results" in result.stderr and "0 of 1 input reduced" in result.stdout
+    assert "skipped, it already has results" in result.stderr and "nothing was left to do" in result.stdout
     assert "was made with --count at 3, not at 4" in fails(4, SELECT, cube, "-k", 4, *words[4:], "--skip-existing")
     assert "cube_selected.img does not, so other options" in fails(4, *words, "--envi", "--skip-existing")
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()} == before
