@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import h5py
@@ -22,8 +23,8 @@ from rsunfold.io.matlab import arrays_of, sparse
 from rsunfold.io.reader import CubeReader
 
 _SIZES = (("nrow", "ncol"), ("nrows", "ncols"), ("lines", "samples"), ("lines", "cols"))
-MOST_ITEMS = 100_000
-"""Arrays, structs and cells of a file that are looked at."""
+MOST_NAMES, MOST_LEVELS = 500_000, 200
+"""Names that arrays, structs and cells of a file of version 7.3 may have, and parts of one, where none is asked for."""
 _WAVELENGTHS = ("wavelength", "wavelengths", "wl", "lambda")
 
 
@@ -91,91 +92,177 @@ def _v73_sparse(group: h5py.Group) -> Any:
     return sparse(data, rows, columns, (int(group.attrs["MATLAB_sparse"]), len(columns) - 1))
 
 
-class _Walk:
-    """The numeric arrays of a file of version 7.3.
+class _TooManyError(Exception):
+    """Arrays have more names than are looked at."""
 
-    away : names of what lies in another file. A struct, or a cell, that several references lead to is looked at once.
-    """
 
-    def __init__(self) -> None:
-        self.away: list[str] = []
-        self._views = Views()
-        self._left, self._seen = MOST_ITEMS, set[int]()
+@dataclass(slots=True)
+class _Node:
+    """An object of a file of version 7.3: a numeric array; what lies in another file; or a struct or cell, with the
+    places in the file of its members. One of none of them holds no numbers."""
 
-    def variables(self, name: str, item: h5py.Group | h5py.Dataset) -> Iterator[Variable]:
-        """Those in a group (a struct) or dataset; references lead to the elements of cells. Raises ValueError where
-        there is too much to look through."""
-        self._left -= 1
-        if self._left < 0:
-            raise ValueError(f"it has more than {MOST_ITEMS:,} arrays, structs and cells")
-        if isinstance(item, h5py.Group):
-            yield from self._in_group(name, item)
-            return
+    array: Variable | None = None
+    away: bool = False
+    members: dict[str, int] = field(default_factory=dict)
+
+
+_NOTHING = _Node()
+_ELSEWHERE = -1
+"""The place of what is behind a link to another file."""
+
+
+class _Objects:
+    """The objects of a file of version 7.3, each looked at once, however many links and references lead to it."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file, self._views = file, Views()
+        self._nodes = {_ELSEWHERE: _Node(away=True)}
+        self._ahead: list[tuple[_Node, Iterator[tuple[str, Any]]]] = []
+        self._root = self._place(h5py.h5g.open(file.id, b"/"))
+        while self._ahead:
+            node, members = self._ahead.pop()
+            node.members = {name: self._place(item) for name, item in members}
+        leading = self._leading()
+        for node in self._nodes.values():
+            node.members = {name: place for name, place in node.members.items() if place in leading}
+
+    def _place(self, item: Any) -> int:
+        """The address of an object by its identifier; None stands for one in another file."""
+        if item is None:
+            return _ELSEWHERE
+        place = int(h5py.h5o.get_info(item).addr)
+        if place not in self._nodes:
+            self._nodes[place] = self._node(item)
+        return place
+
+    def _node(self, item: Any) -> _Node:
+        if isinstance(item, h5py.h5g.GroupID):
+            return self._of_group(h5py.Group(item))
+        # asked first, and without h5py's attrs: cells of a hundred thousand texts are in real files
+        if not isinstance(item, h5py.h5d.DatasetID) or _class(item) == b"char":
+            return _NOTHING
+        return self._of_dataset(h5py.Dataset(item))
+
+    def _of_dataset(self, item: h5py.Dataset) -> _Node:
         if self._views.elsewhere(item):
-            self.away.append(name)
-            return
-        kind = item.attrs.get("MATLAB_class", b"")
-        if item.attrs.get("MATLAB_empty", 0) or item.size in (None, 0) or kind == b"char":
-            return
+            return _Node(away=True)
+        empty = "MATLAB_empty" in item.attrs and item.attrs["MATLAB_empty"]
+        if empty or item.size in (None, 0):
+            return _NOTHING
         if h5py.check_ref_dtype(item.dtype) is h5py.Reference:
-            if self._is_new(item):
-                for number, reference in enumerate(whole(item).ravel(), start=1):
-                    yield from self.variables(f"{name}.{number}", item.file[reference])
-        elif kind == b"logical":
-            yield Variable(name, item, np.dtype(bool))
-        elif item.dtype.names == ("real", "imag"):
-            yield Variable(name, item, np.result_type(item.dtype["real"], np.complex64))
-        elif item.dtype.kind in "iuf":
-            yield Variable(name, item, item.dtype.newbyteorder("="))
+            return self._holding(self._elements(whole(item).ravel()))
+        if _class(item.id) == b"logical":
+            return _Node(Variable("", item, np.dtype(bool)))
+        if item.dtype.names == ("real", "imag"):
+            return _Node(Variable("", item, np.result_type(item.dtype["real"], np.complex64)))
+        return _Node(Variable("", item, item.dtype.newbyteorder("="))) if item.dtype.kind in "iuf" else _NOTHING
 
-    def _in_group(self, name: str, group: h5py.Group) -> Iterator[Variable]:
-        if not self._is_new(group):
-            return
-        names = {key: f"{name}.{key}" if name else key for key in group if not key.startswith("#")}
+    def _of_group(self, group: h5py.Group) -> _Node:
+        names = [key for key in group if not key.startswith("#")]
         found = {key: group.get(key) for key in names if not leads_away(group, key)}
         members = {key: member for key, member in found.items() if isinstance(member, h5py.Group | h5py.Dataset)}
-        lost = [own for key, own in names.items() if key not in found]
-        if "MATLAB_sparse" in group.attrs:
-            if lost or any(map(self._views.elsewhere, members.values())):
-                self.away.append(name)
-                return
-            matrix = _v73_sparse(group)
-            if 0 not in matrix.shape and matrix.dtype.kind in "biufc":
-                yield _of_array(name, matrix)
-            return
-        self.away += lost
-        for key, member in members.items():
-            yield from self.variables(names[key], member)
+        lost = [key for key in names if key not in found]
+        if "MATLAB_sparse" not in group.attrs:
+            return self._holding((key, None if key in lost else members[key].id) for key in [*lost, *members])
+        datasets = [member for member in members.values() if isinstance(member, h5py.Dataset)]
+        if lost or any(map(self._views.elsewhere, datasets)):
+            return _Node(away=True)
+        matrix = _v73_sparse(group)
+        return _Node(_of_array("", matrix)) if 0 not in matrix.shape and matrix.dtype.kind in "biufc" else _NOTHING
 
-    def _is_new(self, item: h5py.Group | h5py.Dataset) -> bool:
-        place = h5py.h5o.get_info(item.id).addr
-        new = place not in self._seen
-        self._seen.add(place)
-        return new
+    def _holding(self, members: Iterator[tuple[str, Any]]) -> _Node:
+        node = _Node()
+        self._ahead.append((node, members))
+        return node
+
+    def _elements(self, references: NDArray[Any]) -> Iterator[tuple[str, Any]]:
+        for number, reference in enumerate(references, start=1):
+            yield str(number), h5py.h5r.dereference(reference, self._file.id)
+
+    def _leading(self) -> set[int]:
+        """The places of all that is an array, or leads to one."""
+        above = defaultdict(list)
+        for place, node in self._nodes.items():
+            for member in node.members.values():
+                above[member].append(place)
+        ahead = [place for place, node in self._nodes.items() if node.array is not None or node.away]
+        leading = set(ahead)
+        while ahead:
+            new = set(above[ahead.pop()]) - leading
+            leading |= new
+            ahead += new
+        return leading
+
+    def names(self, near: Sequence[str] | None = None) -> tuple[list[Variable], list[str]]:
+        """The numeric arrays by all their names, and the names of what lies in another file.
+
+        near : names; only what they lead through is looked into. Raises _TooManyError where there are too many without.
+        """
+        found: list[Variable] = []
+        away: list[str] = []
+        path: set[int] = set()  # what leads back to itself has no end
+        left = MOST_NAMES
+
+        def look(name: str, place: int) -> None:
+            nonlocal left
+            node = self._nodes[place]
+            if node.array is not None:
+                found.append(Variable(name, node.array.reversed_, node.array.dtype))
+            elif node.away:
+                away.append(name)
+            if near is not None and name and not any(asked.startswith(f"{name}.") for asked in near):
+                return
+            left -= len(node.members)
+            if near is None and (left < 0 or len(path) > MOST_LEVELS):
+                raise _TooManyError
+            path.add(place)
+            for key, member in node.members.items():
+                if member not in path:
+                    look(f"{name}.{key}" if name else key, member)
+            path.discard(place)
+
+        look("", self._root)
+        return found, away
+
+
+def _class(item: Any) -> bytes:
+    """The class that MATLAB gives an object, by its identifier."""
+    if not h5py.h5a.exists(item, b"MATLAB_class"):
+        return b""
+    attribute = h5py.h5a.open(item, b"MATLAB_class")
+    if attribute.dtype.kind != "S" or attribute.shape:
+        return b""
+    text = np.empty((), attribute.dtype)
+    attribute.read(text)
+    return bytes(text[()])
 
 
 class MatFile:
     """An open MAT file of any version; a context manager that closes it.
 
-    variables : the numeric arrays in it. sparse : the sparse matrices, which are no images.
+    variables : the numeric arrays in it. sparse : the sparse matrices, which are no images. part : whether these are
+    some of them.
 
+    asked : names of the arrays that are wanted. Where those of a file of version 7.3 have more than MOST_NAMES, as many
+    references may lead to the same, only these and what is beside them, and beside what they are in, are listed.
     room : bytes that the arrays of versions 4 and 5 may take, which are read at once; what is free where that is less.
 
-    Raises InputError when the file is damaged or none, DeviceError where its arrays take more.
+    Raises InputError when the file is damaged or none, or has too many names and none is asked for, DeviceError where
+    its arrays take more.
     """
 
-    def __init__(self, path: str, room: float = math.inf) -> None:
+    def __init__(self, path: str, asked: Sequence[str] = (), room: float = math.inf) -> None:
         self.path = path
         self.hdf5: h5py.File | None = None
         self.variables: list[Variable] = []
         self._away: list[str] = []
+        self.part = False
         room = min(room, psutil.virtual_memory().available)
         try:
             with named(path, "is not a readable MAT file"):
                 if h5py.is_hdf5(path):
                     self.hdf5 = h5py.File(path, "r")
-                    walk = _Walk()
-                    found, self._away = list(walk.variables("", self.hdf5)), walk.away
+                    found, self._away = self._of_v73(self.hdf5, asked)
                 else:
                     found = [_of_array(name, array) for name, array in arrays_of(path, room).items()]
         except BaseException:
@@ -183,6 +270,18 @@ class MatFile:
             raise
         self.sparse = [v for v in found if isinstance(v.reversed_, Filled)]
         self.variables = [v for v in found if not isinstance(v.reversed_, Filled)]
+
+    def _of_v73(self, file: h5py.File, asked: Sequence[str]) -> tuple[list[Variable], list[str]]:
+        objects = _Objects(file)
+        try:
+            return objects.names()
+        except _TooManyError:
+            if not asked:
+                raise InputError(
+                    f"{self.path} has too many structs and cells to look through; choose an array with --var NAME."
+                ) from None
+        self.part = True
+        return objects.names(asked)
 
     def refuse_foreign(self, var: str | None) -> None:
         """Raise InputError where an array lies in another file: ``var``, or any where none is asked for, as another
@@ -232,7 +331,7 @@ class MatReader(CubeReader):
 
     def __init__(self, path: str, var: str | None = None) -> None:
         self.path = path
-        self._mat = MatFile(path)
+        self._mat = MatFile(path, () if var is None else (var,))
         self.variables = self._mat.variables
         try:
             with named(path):
@@ -260,6 +359,8 @@ class MatReader(CubeReader):
         chunks = getattr(chosen.reversed_, "chunks", None)
         self.block_shape = (rows, cols) if chunks is None or size is not None else (chunks[-1], chunks[-2])
         spectral, notes = self._spectral(bands)
+        if self._mat.part:
+            notes.append(f"there are too many structs and cells to look through; only those with {chosen.name} were")
         version = "7.3" if self._mat.hdf5 is not None else "4/5"
         self.meta = Meta(driver=f"MAT {version}", dtype=self.dtype.name, notes=(Aside(note), *notes), **spectral)
 

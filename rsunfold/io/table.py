@@ -90,7 +90,7 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
     _require(path)
     from rsunfold.io.mat import MatFile, Variable
 
-    with MatFile(str(path)) as file, named(str(path)):
+    with MatFile(str(path), () if var is None else (var,)) as file, named(str(path)):
         shown = [v for v in (*file.variables, *file.sparse) if var in (None, v.name)]
         labels = {max(v.shape) for v in file.variables if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
 
@@ -407,7 +407,8 @@ def _declared(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
 def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -> Raw:
     from rsunfold.io.mat import MatFile, Variable
 
-    with MatFile(path, room) as file, named(path):
+    asked = () if var is None else tuple(name for name in (var, labels_var) if name is not None)
+    with MatFile(path, asked, room) as file, named(path):
         file.refuse_foreign(var)
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]

@@ -500,22 +500,69 @@ def test_views_of_views_are_not_followed_without_end(tmp_path, name, order):
         open_cube(tmp_path / name, var=names[-1])
 
 
-def test_what_many_references_lead_to_is_looked_at_once(tmp_path, monkeypatch):
+@pytest.fixture
+def fan(tmp_path):
+    """2^30 names of one array, and what leads back to itself."""
     with h5py.File(tmp_path / "a.mat", "w") as file:
         last = file.create_dataset("x", data=np.ones((3, 4, 5)))
         for level in range(30):
-            cell = file.create_dataset(f"r{level:02}", (2,), dtype=h5py.ref_dtype)
-            cell[:] = [last.ref, last.ref]
-            last = cell
+            refs = np.array([last.ref] * 2, dtype=h5py.ref_dtype)
+            last = file.create_dataset(f"r{level:02}", data=refs, dtype=h5py.ref_dtype)
         group = file.create_group("g")
         group["itself"], group["all"], group["last"] = group, file["/"], last
-    with open_cube(tmp_path / "a.mat", var="x") as reader:
-        assert reader.read().data.shape == (3, 5, 4)
-        names = [v["name"] for v in reader.describe()["variables"]]
-    assert "x" in names and len(names) == 3
-    monkeypatch.setattr(mat, "MOST_ITEMS", 20)
-    with pytest.raises(InputError, match=r"a\.mat is not a readable MAT file \(it has more than 20 arrays"):
-        open_cube(tmp_path / "a.mat", var="x")
+        group["wavelength"], group["y"] = np.array([500.0, 600, 700]), np.ones((3, 4, 5))
+    return tmp_path / "a.mat"
+
+
+def test_what_many_references_lead_to_is_read_by_its_name(fan, monkeypatch):
+    monkeypatch.setattr(mat, "MOST_NAMES", 5000)
+    with pytest.raises(
+        InputError, match=r"a\.mat has too many structs and cells to look through; choose .* --var NAME"
+    ):
+        open_cube(fan)
+    for name in ("x", "r29" + ".2.1" * 15, "g.last" + ".1" * 30):
+        with open_cube(fan, var=name) as reader:
+            assert reader.read().data.shape == (3, 5, 4) and not reader.meta.wavelengths
+            assert f"too many structs and cells to look through; only those with {name}" in reader.meta.notes[-1]
+    with open_cube(fan, var="g.y") as reader:
+        assert reader.meta.wavelengths == (500, 600, 700)
+    with pytest.raises(InputError, match=r"no numeric array 'r29\.3'; it has x \(5 x 4 x 3\)\."):
+        open_cube(fan, var="r29.3")
+
+
+def test_what_leads_back_to_itself_has_no_more_names(tmp_path):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["g/x"] = CUBE.T
+        file["g/itself"], file["g/all"] = file["g"], file["/"]
+        cell = file.create_dataset("c", (3,), dtype=h5py.ref_dtype)
+        cell[:] = [cell.ref, file["g"].ref, file["g/x"].ref]
+    with MatFile(str(tmp_path / "a.mat")) as file:
+        assert [v.name for v in file.variables] == ["c.2.x", "c.3", "g.x"] and not file.part
+
+
+def test_an_array_is_found_by_each_of_its_names(tmp_path):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["scene/data"] = CUBE.T
+        file["alias"] = h5py.SoftLink("/scene")
+        file.create_dataset("c", data=np.array([file["scene"].ref] * 2, dtype=h5py.ref_dtype), dtype=h5py.ref_dtype)
+    names = ["alias.data", "c.1.data", "c.2.data", "scene.data"]
+    with pytest.raises(InputError, match=r" \(3 x 4 x 5\), ".join(map(re.escape, names))):
+        open_cube(tmp_path / "a.mat")
+    for name in names:
+        with open_cube(tmp_path / "a.mat", var=name) as reader:
+            np.testing.assert_array_equal(reader.read().data, BANDS_FIRST)
+
+
+def test_texts_do_not_count_among_what_is_looked_through(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        _fill(file, {"data": CUBE, "#refs#": {f"t{i}": "grass" for i in range(20)}})
+        held = file["#refs#"]
+        refs = np.array([held[name].ref for name in held] + [held["t0"].ref] * 20, dtype=h5py.ref_dtype)
+        file.create_dataset("names", data=refs, dtype=h5py.ref_dtype)
+        file.create_dataset("more", data=np.array([file["names"].ref] * 9, h5py.ref_dtype), dtype=h5py.ref_dtype)
+    monkeypatch.setattr(mat, "MOST_NAMES", 1)
+    with open_cube(tmp_path / "a.mat") as reader:
+        assert reader.shape == (5, 3, 4) and len(reader.describe()["variables"]) == 1
 
 
 @pytest.mark.parametrize("name", ["a.mat", "a.h5"])

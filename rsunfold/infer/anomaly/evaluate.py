@@ -99,7 +99,7 @@ def _truth_variable(path: Path, wanted: str | None) -> str:
     """
     maps: list[str] = []
     if path.suffix.lower() == ".mat":
-        with MatFile(str(path)) as mat:
+        with MatFile(str(path), () if wanted is None else (wanted,)) as mat:
             flat = [v for v in mat.variables if v.shape[2:] in ((), (1,)) and mat.image_size(v) is None]
             sizes = {v.shape[:2] for v in mat.variables if len(v.shape) == 3 and v.shape[2] > 1}
             maps = [v.name for v in flat if v.shape[:2] in sizes]
