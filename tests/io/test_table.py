@@ -15,7 +15,7 @@ import scipy.sparse
 
 from rsunfold.arguments import split_names
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.io import open_cube, textcells
+from rsunfold.io import mat, open_cube, textcells
 from rsunfold.io.table import is_table, read_table, table_of, write_columns
 
 DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
@@ -817,6 +817,16 @@ def test_what_python_alone_reads_as_a_number_is_a_word(csv):
     with pytest.raises(InputError, match="the column 'plot' contains text such as '1_1'; leave it out with"):
         read_table(csv(["plot", "b1"], ["1_1", 0.1], ["1_2", 0.2]))
     assert read_table(csv(["443_1", "490_2"], [0.1, 0.3], [0.2, 0.1])).names == ("443_1", "490_2")
+
+
+def test_the_labels_that_are_asked_for_are_found_where_there_are_too_many_names(tmp_path, monkeypatch):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["a/X"], file["b/crops"], file["c/other"] = np.ones((4, 9)), np.arange(9.0), np.ones((4, 9))
+    monkeypatch.setattr(mat, "MOST_NAMES", 2)
+    table = read_table(tmp_path / "a.mat", var="a.X", labels_var="b.crops")
+    assert table.data.shape == (9, 4) and [*map(float, table.labels)] == list(range(9))
+    with pytest.raises(InputError, match=r"too many structs and cells to look through; choose an array with --var"):
+        read_table(tmp_path / "a.mat", labels_var="b.crops")
 
 
 def test_arrays_that_lie_in_another_file(tmp_path):
