@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import inspect
 import os
@@ -29,6 +28,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 _FLAG = re.compile(r"(?<![\w/.-])-(?:-|(?=k\b))([a-z][a-z-]*[a-z]|k\b)(?!\w|[/.-]\w)")
 """A flag, not a part of a file's name."""
+_NAME = re.compile(r'\s*"((?:[^"]|"")*)"\s*(?:,|\Z)|([^,]*)(?:,|\Z)')
+"""A name between commas: what stands in double quotes, or else what there is."""
 _WORDS = {float: "a number", int: "a whole number", bool: "True or False", str: "text", NoneType: "None"}
 
 
@@ -111,6 +112,13 @@ def _words(hint: Any) -> str:
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """``a,b`` as names, none of nothing between commas; one that holds a comma stands in double quotes, as in CSV."""
-    parts = next(csv.reader([text], skipinitialspace=True), [])
-    return tuple(part.strip() for part in parts if part.strip())
+    """``a,b`` as names, none of nothing between commas; one that holds a comma, or begins with a double quote, stands
+    in double quotes, as in CSV."""
+    names = (quoted.replace('""', '"') or plain.strip() for quoted, plain in _NAME.findall(text))
+    return tuple(name for name in names if name)
+
+
+def quoted_name(name: str) -> str:
+    """A name as :func:`split_names` takes it."""
+    inner = name.replace('"', '""')
+    return f'"{inner}"' if "," in name or name.startswith('"') else name

@@ -23,7 +23,6 @@ from rsunfold.cli.options import (
     Outer,
     OutputFolder,
     Overwrite,
-    Percent,
     Priors,
     Quiet,
     Seed,
@@ -56,7 +55,6 @@ def detect_anomaly(
     ] = None,
     percentile: Annotated[
         float | None,
-        Percent(1),
         typer.Option(
             help="Percentile (above 1 and below 100) of all scores used as the threshold, such as 99: the 1 % highest "
             "scores are anomalies; instead of --pfa."

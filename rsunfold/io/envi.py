@@ -7,14 +7,14 @@ factor, each without a word.
 
 from __future__ import annotations
 
-import functools
 import gzip
 import math
 import os
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from stat import S_ISREG
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -57,8 +57,6 @@ PADDING = 4096
 TINY = 1e-35
 """Nothing measures as little: whole numbers that are taken for floats give such samples, as do floats with few
 digits whose bytes are exchanged."""
-SETTLED = 5.0
-"""Seconds after which another change of a folder has another time."""
 ENOUGH, SOME, FEW, NEARLY_ALL = 100, 0.02, 0.01, 0.99
 """Samples that say whether others are plausible, and shares of them: those of floats whose bytes are exchanged spread
 evenly over all exponents, and 4 % are below TINY."""
@@ -67,32 +65,38 @@ _ENTRY = re.compile(r"^[ \t]*([^;=\n{}][^=\n{}]*)=[ \t]*(\{[^}]*\}|[^\n]*)", re.
 
 def headers_of(data: Path) -> list[Path]:
     """The ENVI headers that lie beside a data file: ``x.hdr`` and ``x.img.hdr`` for ``x.img``."""
-    found = [path for stem in dict.fromkeys((data.stem, data.name)) for path in _there(data, stem, (".hdr",))]
+    found = _there(data, (data.stem, data.name), (".hdr",))
     return sorted(p for p in found if p != data and _is_envi(p))
 
 
-def _there(beside: Path, stem: str, suffixes: Iterable[str]) -> list[Path]:
-    """The files in the folder of ``beside`` whose names are ``stem`` and one of the ``suffixes``, in letters of any
-    size."""
-    listed = _names_in(beside.parent)
-    names = (name for suffix in suffixes for name in listed.get((stem + suffix).lower(), ()))
-    return [path for path in map(beside.with_name, names) if path.name.startswith(stem) and path.is_file()]
+def _there(beside: Path, stems: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
+    """The files in the folder of ``beside`` whose names are one of the ``stems`` and one of the ``suffixes``, these in
+    letters of any size; each once where letters make no difference.
+
+    Usual names are asked for one by one, as a folder may hold thousands of images; it is listed where none is there.
+    """
+    spelt = dict.fromkeys(each for end in suffixes for each in (end, end.upper(), end[:1] + end[1:].capitalize()))
+    found = _once(beside, (stem + end for stem in stems for end in spelt if stem + end))
+    if found:
+        return found
+    try:
+        names = os.listdir(beside.parent)  # noqa: PTH208 (names are all that is needed)
+    except OSError:  # not for everybody to list
+        return []
+    ends = {*suffixes}
+    return _once(
+        beside, (n for n in names if any(n.startswith(stem) and n[len(stem) :].lower() in ends for stem in stems))
+    )
 
 
-def _names_in(folder: Path) -> Mapping[str, Sequence[str]]:
-    """The names in a folder by their small letters, listed once for its thousands of images: anew when it has changed,
-    or may just have."""
-    state = folder.stat()
-    settled = time.time() - state.st_mtime > SETTLED
-    return (_listed if settled else _listed.__wrapped__)(folder.absolute(), state.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4)
-def _listed(folder: Path, changed: int) -> Mapping[str, Sequence[str]]:
-    found: dict[str, list[str]] = {}
-    for name in os.listdir(folder):  # noqa: PTH208 (names are all that is needed)
-        found.setdefault(name.lower(), []).append(name)
-    return found
+def _once(beside: Path, names: Iterable[str]) -> list[Path]:
+    found: dict[tuple[int, int], Path] = {}
+    for path in map(beside.with_name, names):
+        with suppress(OSError, ValueError):
+            state = path.stat()
+            if S_ISREG(state.st_mode):
+                found.setdefault((state.st_dev, state.st_ino), path)
+    return list(found.values())
 
 
 def _is_envi(header: Path) -> bool:
@@ -120,7 +124,7 @@ def data_files_of(header: Path) -> list[Path]:
     that of a TIFF where it says so."""
     stem = header.name[: -len(".hdr")]
     usual = (*TIFF_SUFFIXES, "") if of_tiff(header) else DATA_SUFFIXES
-    return sorted(path for path in _there(header, stem, usual) if path != header)
+    return sorted(path for path in _there(header, (stem,), usual) if path != header)
 
 
 def header_of_tiff(tiff: Path) -> Path | None:

@@ -177,7 +177,8 @@ class _Objects:
 
     def _elements(self, references: NDArray[Any]) -> Iterator[tuple[str, Any]]:
         for number, reference in enumerate(references, start=1):
-            yield str(number), h5py.h5r.dereference(reference, self._file.id)
+            if reference:  # or nothing was ever put there
+                yield str(number), h5py.h5r.dereference(reference, self._file.id)
 
     def _leading(self) -> set[int]:
         """The places of all that is an array, or leads to one."""
@@ -230,11 +231,11 @@ def _class(item: Any) -> bytes:
     if not h5py.h5a.exists(item, b"MATLAB_class"):
         return b""
     attribute = h5py.h5a.open(item, b"MATLAB_class")
-    if attribute.dtype.kind != "S" or attribute.shape:
+    if attribute.dtype.kind != "S" or math.prod(attribute.shape) != 1:  # other programs write it as an array
         return b""
-    text = np.empty((), attribute.dtype)
+    text = np.empty(attribute.shape, attribute.dtype)
     attribute.read(text)
-    return bytes(text[()])
+    return bytes(text.ravel()[0])
 
 
 class MatFile:

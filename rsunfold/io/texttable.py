@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arguments import quoted_name
 from rsunfold.arrays import Mask, Real
 from rsunfold.errors import InputError, UsageError
 from rsunfold.io.textcells import Numbers, TextCells, is_missing, is_word
@@ -202,8 +203,12 @@ def _has_names(table: Columns) -> bool:
     below = table.words
     if below.all() or any(is_word(name) and not words for name, words in zip(table.top, below, strict=True)):
         return True
-    known = [i for i, name in enumerate(table.top) if name.lower() in (*LABEL_COLUMNS, "id")]
+    known = [i for i, name in enumerate(table.top) if _is_known(name)]
     return any(not below[i] or not _recurs(table, [i]) for i in known)
+
+
+def _is_known(name: str) -> bool:
+    return name.lower() in (*LABEL_COLUMNS, "id")
 
 
 def _recurs(table: Columns, columns: Sequence[int]) -> bool:
@@ -218,16 +223,19 @@ def _why_names(table: Columns, first: Real) -> str:
     axis, below = table.axis, table.values
     if not len(below):
         return ""
-    if _are_numbers(table.top):
+    used, told = np.flatnonzero(~table.words), np.flatnonzero(table.words).tolist()
+    labels = [i for i in told if _is_known(table.top[i])]  # or a class of that name, in the first sample
+    if _are_numbers([cell for i, cell in enumerate(table.top) if i not in labels]):
         return f"numbers the {axis}s"
     nameless = table.top[0] == "" and len(first) > 1 and not np.isnan(first[1:]).any()
     if nameless and not np.isnan(below[:, 0]).any():
         return f"has no first cell but numbers above the {axis}s"
-    used, told = np.flatnonzero(~table.words), np.flatnonzero(table.words).tolist()
     rows = below[: max(20, LOOKED_AT // max(1, len(used)))][:, used]
     rows = rows[~np.isnan(rows).any(axis=1)]
     if len(used) < 2 or not len(rows) or np.isnan(first[used]).any():
         return ""
+    if labels and len(used) > 2 and (np.diff(first[used]) > 0).all():
+        return UNCLEAR
     found = _unlike_samples(first[used], rows, len({table.top[i] for i in used}) == len(used))
     if found in (LIKELY, "") and nameless and table.words[0]:
         return UNCLEAR
@@ -407,5 +415,5 @@ def places(path: str, names: Sequence[str], wanted: Sequence[str], axis: str) ->
 
 
 def option_of(names: Sequence[str]) -> str:
-    """Names or numbers of a few columns as an option takes them, see :func:`rsunfold.arguments.split_names`."""
-    return shlex.quote(",".join(f'"{name}"' if "," in name else name for name in names[:8]))
+    """Names or numbers of a few columns as an option takes them."""
+    return shlex.quote(",".join(map(quoted_name, names[:8])))

@@ -322,7 +322,10 @@ def test_nothing_is_given_by_an_empty_argument(words, what, fails, tmp_path, mon
         (("detect-ir", "--scale", "280"), "--scale takes two numbers such as 0,1000, not '280'"),
         (("detect-ir", "--model", "top-hat", "--memory", "1,5GB"), "'1,5GB'; write decimal points, not commas: 1.5GB"),
         (("detect-anomaly", "--pfa", "1%"), "not '1%'; write 0.01"),
-        (("detect-anomaly", "--percentile", "99,5 %"), "--percentile takes a number, not '99,5 %'; write 99.5"),
+        (
+            ("detect-anomaly", "--percentile", "99,5 %"),
+            "--percentile takes a number, not '99,5 %'; it takes no percentage",
+        ),
         (("detect-anomaly", "--threshold", "40%"), "not '40%'; it takes no percentage"),
         (("detect-ir", "--confidence", "7%"), "--confidence takes a number, not '7%'; write 0.07"),
         (("detect-ir", "--threshold=40%"), "--threshold takes a number, not '40%'; write 0.4"),

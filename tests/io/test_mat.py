@@ -572,3 +572,22 @@ def test_links_to_nothing_keep_nothing_from_being_read(tmp_path, name):
         file["x"] = h5py.SoftLink("/gone")
     with open_cube(tmp_path / name, var="cube") as reader:
         assert reader.meta.wavelengths == (500, 600, 700)
+
+
+def test_elements_that_were_never_set_and_classes_as_other_programs_write_them(tmp_path):
+    with h5py.File(tmp_path / "a.mat", "w") as file:
+        file["cube"] = np.zeros((4, 3, 2))
+        cell = file.create_dataset("info", (1, 2), dtype=h5py.ref_dtype)
+        cell.attrs["MATLAB_class"] = np.bytes_("cell")
+        cell[0, 0] = file.create_dataset("#refs#/a", data=np.zeros((1, 2))).ref
+        file["flag"], file["text"] = np.ones((3, 2), np.uint8), np.ones((4, 1), np.uint16)
+        for name, kind in (("flag", b"logical"), ("text", b"char")):
+            file[name].attrs["MATLAB_class"] = np.array([kind])
+    with MatFile(str(tmp_path / "a.mat")) as file:
+        assert {v.name: v.dtype.name for v in file.variables} == {
+            "cube": "float64",
+            "info.1": "float64",
+            "flag": "bool",
+        }
+    with open_cube(tmp_path / "a.mat") as reader:
+        assert reader.shape == (4, 2, 3)

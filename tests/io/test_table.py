@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from rsunfold.arguments import split_names
+from rsunfold.arguments import quoted_name, split_names
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
 from rsunfold.io import mat, open_cube, textcells
 from rsunfold.io.table import is_table, read_table, table_of, write_columns
@@ -897,7 +897,6 @@ def test_names_with_commas_are_told_as_they_can_be_given(csv):
     path = csv(('"a, b"', *"cdef"), (1.5, 2, 3, 4, 5), ("", 3, 4, 5, 7), (3.5, 1, 9, 2, 1))
     with pytest.raises(InputError, match=r"""--ignore '"a, b"'\.$"""):
         read_table(path)
-    assert split_names('"a, b",c') == ("a, b", "c")
     assert read_table(path, ignore=split_names('"a, b"')).names == ("c", "d", "e", "f")
 
 
@@ -927,3 +926,29 @@ def test_parquet_columns_without_numbers_or_of_decimals(tmp_path):
     table = read_table(tmp_path / "a.parquet")
     assert table.names == ("a", "b", "note", "text", "d") and table.empty == (2, 3)
     assert table.data[:, 4].tolist() == [i / 4 for i in range(9)]
+
+
+@pytest.mark.parametrize("top", [(1, 2, 3, 4, "target"), (0, 1, 2, 3, "target")])
+def test_numbers_of_columns_stay_names_beside_a_class_called_as_labels(csv, top):
+    rows = [
+        (*row, "x" if i % 2 else "target") for i, row in enumerate(np.random.default_rng(0).random((8, 4)).round(3))
+    ]
+    table = read_table(csv(top, *rows))
+    assert table.data.shape == (8, 4) and table.labels.tolist() == ["target", "x"] * 4
+    with pytest.raises(InputError, match="may hold the names of the columns, such as wavelengths, or a sample"):
+        read_table(csv((450.1, 460.2, 471.9, 480, "target"), *rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a, b,,c", ("a", "b", "c")),
+        ('"a, b",c', ("a, b", "c")),
+        ('a,"b', ("a", '"b')),
+        ('"q""r", x"y', ('q"r', 'x"y')),
+        ("site\nname,b", ("site\nname", "b")),
+        ("", ()),
+    ],
+)
+def test_names_between_commas(text, names):
+    assert split_names(text) == names and split_names(",".join(map(quoted_name, names))) == names
