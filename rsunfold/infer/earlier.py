@@ -13,6 +13,7 @@ from rsunfold.io.folders import BESIDE
 from rsunfold.io.inputs import SAMPLED, input_bytes, input_digest
 from rsunfold.io.jsonfile import told_by
 from rsunfold.io.names import exists, of_gdal
+from rsunfold.io.writer import ENVI_SUFFIXES
 from rsunfold.registry import get_model
 
 DEFAULT = "the default"
@@ -40,9 +41,13 @@ def is_done(folder: Path, names: Mapping[str, str], source: str, about: Mapping[
         raise OutputError(f"{summary} was made {difference}; choose another folder, or pass --overwrite.")
     missing = [name for name in names.values() if not (folder / name).exists()]
     if missing:
+        other = Path(missing[0]).with_suffix(".tif" if missing[0].endswith(ENVI_SUFFIXES) else ".img")
+        how = "with other options"
+        if (folder / other).exists():
+            how = "without --envi" if other.suffix == ".tif" else "with --envi"
         raise OutputError(
-            f"{summary} exists but {missing[0]} does not, so other options were used; choose another folder, "
-            "or pass --overwrite."
+            f"{summary} exists but {missing[0]} does not: it was made {how}; do that again, choose another folder, or "
+            "pass --overwrite."
         )
     return True
 

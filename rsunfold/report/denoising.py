@@ -54,6 +54,7 @@ def denoising_picture(
     together, OutputError when the file exists.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     rows, cols = shape or band_before.shape
     axis = _checked(path, spectra_before, spectra_after, len(pixels), band, wavelengths)
@@ -70,7 +71,9 @@ def denoising_picture(
     line[2].set_title(f"removed: before − after{_rms(band_before, band_after)}")
     unit = f" ({units})" if units else ""
     top.colorbar(grey, ax=list(line[:2]), location="bottom", shrink=0.5, aspect=40, extend="both", label=f"value{unit}")
-    top.colorbar(colour, ax=line[2], location="bottom", shrink=0.9, aspect=36, extend="both", label=f"difference{unit}")
+    ticks = MaxNLocator(5)  # more would overlap
+    label = f"difference{unit}"
+    top.colorbar(colour, ax=line[2], location="bottom", shrink=0.9, aspect=36, extend="both", ticks=ticks, label=label)
     for axes in line:
         axes.set_xlabel("column")
     for axes in line[:2]:

@@ -114,7 +114,9 @@ def test_existing_results(call, fails, scene, tmp_path):
     other = fails(4, *(w if w != "top-hat" else "mpcm" for w in words), "--skip-existing")
     assert "scene_summary.json was made with top-hat, not mpcm; choose another folder, or pass --overwrite." in other
     more = fails(4, *words[:-1], "--skip-existing")
-    assert "scene_summary.json exists but scene_quicklook.png does not, so other options were used" in more
+    assert "scene_summary.json exists but scene_quicklook.png does not: it was made with other options" in more
+    envi = fails(4, *words, "--envi", "--skip-existing")
+    assert "scene_score.img does not: it was made without --envi; do that again, choose another folder" in envi
     lower = fails(4, *words, "--threshold", 0.1, "--skip-existing")
     assert "scene_summary.json was made with --threshold at the default, not at 0.1; choose another folder" in lower
     summary = tmp_path / "out" / "scene_summary.json"

@@ -180,7 +180,7 @@ class _Passage:
     """One pass over the scores of an image from top to bottom, and what has to be remembered of it."""
 
     def __init__(self, image: GrayImage, detector: Detector, options: Options) -> None:
-        self.image, self.model = image, detector.spec.name
+        self.image, self.model, self.label = image, detector.spec.name, detector.label
         self.rule = replace(detector.own.asked(options.asked), min_area=options.min_area)
         if self.rule.max_area is not None and self.rule.max_area < options.min_area:
             raise UsageError(
@@ -300,7 +300,7 @@ def _write_reports(
             score,
             mask,
             targets,
-            title=f"{Path(called).name}: {summary['model']}, "
+            title=f"{Path(called).name}: {passage.label}, "
             f"threshold {passage.rule.threshold:.3g}, confidence {passage.rule.confidence:.3g}"
             + (f", reach {passage.rule.reach}" if passage.rule.reach else ""),
             shape=(image.rows, image.cols),
@@ -311,7 +311,7 @@ def _write_reports(
         shown: list[dict[str, NDArray[Any]]] = [{} for _ in range(max(k for k, _ in scored.stages))]
         for (k, letter), data in zip(scored.stages, np.concatenate(passage.small_stages, axis=1), strict=True):
             shown[k - 1][letter] = data
-        stages_picture(paths["stages_picture"], shown, title=f"{Path(called).name}: stages of {summary['model']}")
+        stages_picture(paths["stages_picture"], shown, title=f"{Path(called).name}: stages of {passage.label}")
 
 
 def _summary(
