@@ -144,7 +144,7 @@ def test_existing_results(call, fails, cube, tmp_path):
     result = call(*words, "--skip-existing")
     assert "skipped, it already has results" in result.stderr and "nothing was left to do" in result.stdout
     assert "was made with --count at 3, not at 4" in fails(4, SELECT, cube, "-k", 4, *words[4:], "--skip-existing")
-    assert "cube_selected.img does not, so other options" in fails(4, *words, "--envi", "--skip-existing")
+    assert "cube_selected.img does not: it was made without --envi" in fails(4, *words, "--envi", "--skip-existing")
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in out.iterdir()} == before
     call(*words, "--overwrite")
     assert all(p.stat().st_mtime_ns > before[p][1] for p in out.iterdir())
