@@ -49,16 +49,16 @@ def unknown(what: str, name: str, known: Iterable[str], where: str = "") -> Usag
     return UsageError(f"unknown {what} {name!r}{where}; {hint}")
 
 
-def decimal_hint(text: str, reads: Callable[[str], object], percent: float | None = None) -> str:
+def decimal_hint(text: str, reads: Callable[[str], object], *, share: bool = False) -> str:
     """The end of a sentence on numbers that cannot be read: how to write the decimal commas, or the percentage, in
     ``text``; empty where ``reads``, which raises ValueError for what it cannot read, cannot read that either.
 
-    percent : the number that stands for 1 %, None where none does.
+    share : whether 0.01 stands for 1 %; nothing does of other numbers.
     """
     pointed = re.sub(r"(\d+),(\d+)", r"\1.\2", text)
     percentage = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", pointed)
     if percentage:
-        return "; it takes no percentage" if percent is None else f"; write {float(percentage[1]) * percent:.12g}"
+        return f"; write {float(percentage[1]) / 100:.12g}" if share else "; it takes no percentage"
     if pointed == text:
         return ""
     try:

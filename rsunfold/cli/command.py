@@ -14,7 +14,7 @@ import typer
 import typer.core
 
 from rsunfold.cli.messages import refuse_unshown, report
-from rsunfold.cli.options import PANELS, Percent
+from rsunfold.cli.options import PANELS, SHARE
 from rsunfold.errors import DeviceError, RsunfoldError, UsageError, decimal_hint
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,12 +45,11 @@ def refuse_no_number(error: typer.BadParameter, arguments: Sequence[str]) -> Non
     option, value = given[-1]
     annotation = inspect.signature(command.callback).parameters[parameter.name].annotation
     first, *marks = get_args(annotation) or (annotation,)  # of Annotated[float | None, ...]
-    percent = next((mark.number for mark in marks if isinstance(mark, Percent)), None)
     for kind in (kind for kind in NUMBERS if kind in (get_args(first) or (first,))):
         try:
             kind(value)
         except ValueError:
-            hint = decimal_hint(value, kind, percent)
+            hint = decimal_hint(value, kind, share=SHARE in marks)
             raise UsageError(f"{option} takes {NUMBERS[kind]}, not {value!r}{hint}.") from None
 
 

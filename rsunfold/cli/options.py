@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -13,15 +12,8 @@ from rsunfold.cli.messages import louder, quieter
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS
 
-
-@dataclass(frozen=True)
-class Percent:
-    """Beside an option that some think of in percent: the ``number`` that stands for 1 %."""
-
-    number: float
-
-
-SHARE = Percent(0.01)
+SHARE = "a share"
+"""Beside an option that some think of in percent: 0.01 stands for 1 %."""
 Verbose = Annotated[
     bool,
     typer.Option(
