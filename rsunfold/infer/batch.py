@@ -56,31 +56,19 @@ def expand(
     files: list[str] = []
     below: dict[str, str] = {}
     for name in inputs:
-        inner = None
         if not name:
             raise UsageError("the name of an input is empty; check that your shell variables are set.")
         if name == "-":
             raise UsageError(NO_STDIN)
         if os.path.isdir(name):  # noqa: PTH112 (pathlib raises where nobody may look)
-            found = [str(p) for p in inputs_in(Path(name)).values()]
-            inner = folder_below(Path(name))
+            files += _in_folder(name, say)
         elif glob.has_magic(name) and not exists(name) and not of_gdal(name):
-            matches = glob.glob(name, recursive=True)  # noqa: PTH207 (patterns may be absolute)
-            found = sorted(filter(_is_input, matches), key=natural)
-            if matches and not found:
-                raise InputError(f"{name} matches only results of earlier runs and folders; name the files themselves.")
+            found = _matching(name)
             if mirror:
                 below = _folders_below(name, found) | below
+            files += found
         else:
-            found = [name]
-        if found and inner is not None:
-            say(f"{name}: sub-folders are not searched; name {inner} too if you want its images")
-        elif inner is not None:
-            raise InputError(f"{name} contains no image, but its sub-folder {inner} does; name that one.")
-        elif not found:
-            inside = f" (folders are searched for {', '.join(sorted(SUFFIXES))})" if exists(name) else ""
-            raise InputError(f"{name} matches no image{inside}.")
-        files += found
+            files.append(name)
     by_stem: dict[str, list[str]] = {}
     folders: dict[str, str] = {}
     for name in dict.fromkeys(files):
@@ -103,6 +91,28 @@ def expand(
         for stem, names in by_stem.items()
         for name in names
     }
+
+
+def _in_folder(name: str, say: Callable[[str], None]) -> list[str]:
+    found = [str(p) for p in inputs_in(Path(name)).values()]
+    inner = folder_below(Path(name))
+    if not found and inner is not None:
+        raise InputError(f"{name} contains no image, but its sub-folder {inner} does; name that one.")
+    if not found:
+        raise InputError(f"{name} matches no image (folders are searched for {', '.join(sorted(SUFFIXES))}).")
+    if inner is not None:
+        say(f"{name}: sub-folders are not searched; name {inner} too if you want its images")
+    return found
+
+
+def _matching(pattern: str) -> list[str]:
+    matches = glob.glob(pattern, recursive=True)  # noqa: PTH207 (patterns may be absolute)
+    found = sorted(filter(_is_input, matches), key=natural)
+    if matches and not found:
+        raise InputError(f"{pattern} matches only results of earlier runs and folders; name the files themselves.")
+    if not found:
+        raise InputError(f"{pattern} matches no image.")
+    return found
 
 
 def _folders_below(pattern: str, found: Sequence[str]) -> dict[str, str]:
