@@ -342,25 +342,7 @@ def evaluate_files(
     Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for what is asked of masks,
     and for two images of one name.
     """
-    others = {sample.name for sample in samples}
-    tails = ("_score", "_mask", "")
-    names = {s: [n for tail in tails if (n := s.name + tail) == s.name or n not in others] for s in samples}
-    looked_for = {name for several in names.values() for name in several}
-    refuse_no_folder(predictions, "the predictions")
-    found = images_in(predictions, lambda p: p.stem in looked_for)
-    if not found:
-        raise InputError(f"{predictions} contains no predictions.")
-    paths: dict[Sample, Path] = {}
-    for sample in samples:
-        twin = next((s for s in paths if s.name == sample.name), None)
-        if twin is not None:
-            raise UsageError(f"{twin.group} and {sample.group} both contain {sample.name}; evaluate them separately.")
-        path = next((found[n] for n in names[sample] if n in found), None)
-        if path is None:
-            raise InputError(f"{predictions} contains no prediction for {sample.name}.")
-        if sample.image != sample.mask and path.resolve() == sample.image.resolve():
-            raise InputError(f"{path} is the image itself, and {predictions} contains no prediction for it.")
-        paths[sample] = path
+    paths = _prediction_files(predictions, samples)
     with open_cube(next(iter(paths.values()))) as first:
         scored = first.dtype.kind == "f"
         own = Rule.of_tags(first.meta.tags)
@@ -386,6 +368,30 @@ def evaluate_files(
         "reading": asdict(reading) if any(s.image != s.mask for s in samples) else None,
     }
     return _evaluate(scores(), about, rule)
+
+
+def _prediction_files(predictions: Path, samples: list[Sample]) -> dict[Sample, Path]:
+    """The prediction for each sample; raises as :func:`evaluate_files` says."""
+    others = {sample.name for sample in samples}
+    tails = ("_score", "_mask", "")
+    names = {s: [n for tail in tails if (n := s.name + tail) == s.name or n not in others] for s in samples}
+    looked_for = {name for several in names.values() for name in several}
+    refuse_no_folder(predictions, "the predictions")
+    found = images_in(predictions, lambda p: p.stem in looked_for)
+    if not found:
+        raise InputError(f"{predictions} contains no predictions.")
+    paths: dict[Sample, Path] = {}
+    for sample in samples:
+        twin = next((s for s in paths if s.name == sample.name), None)
+        if twin is not None:
+            raise UsageError(f"{twin.group} and {sample.group} both contain {sample.name}; evaluate them separately.")
+        path = next((found[n] for n in names[sample] if n in found), None)
+        if path is None:
+            raise InputError(f"{predictions} contains no prediction for {sample.name}.")
+        if sample.image != sample.mask and path.resolve() == sample.image.resolve():
+            raise InputError(f"{path} is the image itself, and {predictions} contains no prediction for it.")
+        paths[sample] = path
+    return paths
 
 
 def _image_of(sample: Sample, reading: Reading) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
