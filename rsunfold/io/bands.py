@@ -76,6 +76,40 @@ def _of_waves(centres: list[float], widths: list[float], product: float) -> tupl
     return lengths, [scale * width for scale, width in zip(scales, widths, strict=bool(widths))]
 
 
+def _in_lengths(
+    centres: list[float], widths: list[float], units: str, notes: list[str]
+) -> tuple[list[float], list[float], float]:
+    """Wavelengths and widths as lengths, none where they are none, and what makes nanometres of these."""
+    unit = units.lower()
+    if unit in _PER_NANOMETRE and centres:
+        return *_of_waves(centres, widths, _PER_NANOMETRE[unit]), 1.0
+    if unit in _NANOMETRES:
+        return centres, widths, _NANOMETRES[unit]
+    if unit not in ("", "unknown"):
+        if centres or widths:
+            notes.append(f"wavelengths are given in {units}, not a length, and were ignored; results have none")
+        return [], [], 1.0
+    if centres:
+        micro = max(centres) < 100
+        notes.append(Aside(f"wavelengths have no unit and were taken to be in {'micro' if micro else 'nano'}metres"))
+        return centres, widths, 1e3 if micro else 1.0
+    if widths:
+        notes.append("fwhm has no unit and no accompanying wavelengths, and was ignored")
+    return [], [], 1.0
+
+
+def _meant_factor(centres: list[float], factor: float, units: str, notes: list[str]) -> float:
+    """``factor``, or that of micrometres for nanometres and the reverse where only so the wavelengths are optical."""
+    others = {1.0: (1e3, "micrometres"), 1e3: (1.0, "nanometres")}
+    if factor not in others or _optical(centres, factor):
+        return factor
+    other, meant = others[factor]
+    if not _optical(centres, other):
+        return factor
+    notes.append(f"wavelengths are given in {units} but were taken to be in {meant}, as their values are")
+    return other
+
+
 def spectral_fields(
     bands: int,
     wavelength: Sequence[Any] = (),
@@ -95,35 +129,11 @@ def spectral_fields(
     if not isinstance(units, str):
         centres, widths, units = _of_one_unit(centres, widths, units, notes)
     flags = _numbers("bbl", bbl, bands, notes)
-    unit = units.strip().lower()
-    if unit in _PER_NANOMETRE and centres:
-        centres, widths = _of_waves(centres, widths, _PER_NANOMETRE[unit])
-        unit = "nm"
-    factor = _NANOMETRES.get(unit)
-    if factor is None and unit not in ("", "unknown"):
-        if centres or widths:
-            notes.append(f"wavelengths are given in {units.strip()}, not a length, and were ignored; results have none")
-        centres, widths = [], []
-    elif factor is None and centres:
-        factor = 1e3 if max(centres) < 100 else 1.0
-        notes.append(
-            Aside(f"wavelengths have no unit and were taken to be in {'micro' if factor > 1 else 'nano'}metres")
-        )
-    elif factor is None and widths:
-        notes.append("fwhm has no unit and no accompanying wavelengths, and was ignored")
-        widths = []
+    centres, widths, factor = _in_lengths(centres, widths, units.strip(), notes)
     if len(set(centres)) < len(centres):
         twice = sorted({value for value in centres if centres.count(value) > 1})
         notes.append(Aside(f"several bands share the wavelength {', '.join(f'{value:g}' for value in twice[:5])}"))
-    factor = factor or 1.0
-    if centres and factor in (1.0, 1e3):
-        other = 1e3 if factor == 1.0 else 1.0
-        if not _optical(centres, factor) and _optical(centres, other):
-            meant = "micrometres" if other == 1e3 else "nanometres"
-            notes.append(
-                f"wavelengths are given in {units.strip()} but were taken to be in {meant}, as their values are"
-            )
-            factor = other
+    factor = _meant_factor(centres, factor, units.strip(), notes)
     if centres and factor == 1e3 and widths and all(w >= c for w, c in zip(widths, centres, strict=True)):
         notes.append("the widths (fwhm) exceed the wavelengths, so they were taken to be in nanometres")
         widths = [value / factor for value in widths]
