@@ -285,14 +285,7 @@ class RasterWriter:
         entries = envi.carried(meta.tags, meta, self.shape[0])
         if meta.acquired:
             entries.setdefault("acquisition_time", meta.acquired)
-        tags = {k: v for k, v in meta.tags.items() if k not in envi.CARRIED and not _OF_CONTAINERS.search(k)}
-        if meta.gcps:  # GDAL would move them by half a pixel while writing and again while reading
-            tags.pop("AREA_OR_POINT", None)
-        if not self._envi:
-            tags |= entries
-            if time := as_tiff_time(meta.acquired):
-                tags.setdefault("TIFFTAG_DATETIME", time)
-        if tags:
+        if tags := self._tags(entries):
             ds.update_tags(**tags)
         if not (self._envi and envi.FACTOR in entries):  # a factor says the same, to more programs
             if meta.scales:
@@ -306,16 +299,9 @@ class RasterWriter:
         lists = {"wavelength": meta.wavelengths, "fwhm": meta.fwhm, "bbl": [int(not bad) for bad in meta.bad_bands]}
         lists = {name: values for name, values in lists.items() if values}
         if self._envi:
+            ds.update_tags(ns="ENVI", **self._header_entries(lists), **entries)
             # a comma would split a name in two, a brace would end the list
             names = [name.translate(str.maketrans(",{}\n", ";() ")) for name in meta.band_names]
-            texts = {name: "{" + ", ".join(str(v) for v in values) + "}" for name, values in lists.items()}
-            if meta.wavelengths or meta.fwhm:
-                texts["wavelength_units"] = "Nanometers"
-            if meta.default_bands:
-                texts["default_bands"] = "{" + ", ".join(str(band + 1) for band in meta.default_bands) + "}"
-            if meta.rpcs:
-                texts["rpc_info"] = _rpc_info(meta.rpcs)
-            ds.update_tags(ns="ENVI", **texts, **entries)
         else:
             if len(set(meta.default_bands)) == 3:  # a band of a TIFF has one colour
                 ds.colorinterp = self._colours()
@@ -324,6 +310,30 @@ class RasterWriter:
                 self._write_band_tags(i, {name: values[i] for name, values in lists.items()})
         for index, name in enumerate(names, start=1):
             ds.set_band_description(index, name)
+
+    def _tags(self, entries: dict[str, str]) -> dict[str, str]:
+        """The tags of the file; ``entries`` of ENVI headers are among those of a TIFF."""
+        meta = self.meta
+        tags = {k: v for k, v in meta.tags.items() if k not in envi.CARRIED and not _OF_CONTAINERS.search(k)}
+        if meta.gcps:  # GDAL would move them by half a pixel while writing and again while reading
+            tags.pop("AREA_OR_POINT", None)
+        if not self._envi:
+            tags |= entries
+            if time := as_tiff_time(meta.acquired):
+                tags.setdefault("TIFFTAG_DATETIME", time)
+        return tags
+
+    def _header_entries(self, lists: dict[str, Sequence[Any]]) -> dict[str, str]:
+        """What the writer, not GDAL, puts into an ENVI header: ``lists`` of one entry per band, default bands, RPCs."""
+        meta = self.meta
+        texts = {name: "{" + ", ".join(str(v) for v in values) + "}" for name, values in lists.items()}
+        if meta.wavelengths or meta.fwhm:
+            texts["wavelength_units"] = "Nanometers"
+        if meta.default_bands:
+            texts["default_bands"] = "{" + ", ".join(str(band + 1) for band in meta.default_bands) + "}"
+        if meta.rpcs:
+            texts["rpc_info"] = _rpc_info(meta.rpcs)
+        return texts
 
     def _colours(self) -> list[Any]:
         """GDAL's colour interpretation of each band."""
