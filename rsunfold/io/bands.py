@@ -90,7 +90,7 @@ def _in_lengths(
             notes.append(f"wavelengths are given in {units}, not a length, and were ignored; results have none")
         return [], [], 1.0
     if centres:
-        micro = max(centres) < 100
+        micro = max(centres) < 100 or (_optical(centres, 1e3) and not _optical(centres, 1.0))
         notes.append(Aside(f"wavelengths have no unit and were taken to be in {'micro' if micro else 'nano'}metres"))
         return centres, widths, 1e3 if micro else 1.0
     if widths:
@@ -121,7 +121,7 @@ def spectral_fields(
 
     ``wavelength``, ``fwhm`` and ``bbl`` (1 good, 0 bad) are numbers or their text, one per band or none. ``units``
     is the file's name for the unit of both, a length, wavenumber or frequency, or one per band, lengths; without it,
-    wavelengths below 100 are taken as micrometres.
+    wavelengths below 100, and others that only then are optical, are taken as micrometres.
     """
     notes: list[str] = []
     centres = _numbers("wavelength", wavelength, bands, notes)

@@ -15,7 +15,12 @@ def test_units_become_nanometres(units, factor):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected", "word"), [([0.4005, 2.5], (400.5, 2500), "micro"), ([400.5], (400.5,), "nano")]
+    ("values", "expected", "word"),
+    [
+        ([0.4005, 2.5], (400.5, 2500), "micro"),
+        ([400.5], (400.5,), "nano"),
+        ([50, 200], (50000, 200000), "micro"),
+    ],
 )
 def test_missing_units_are_guessed_and_said(values, expected, word):
     fields, notes = spectral_fields(len(values), values)
