@@ -32,6 +32,7 @@ from rsunfold.quiet import silenced
 
 PLACES = 16
 """Rows that tell whether the samples of an ENVI file are plausible."""
+SPECTRAL = ("wavelength", "fwhm", "bbl")
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
 _WAVELENGTH_AXIS = re.compile(r"netcdf_dim_(wavelengths?|wl|lambda)$")
 _SPATIAL = {"x", "y", "lat", "lon", "latitude", "longitude", "row", "rows", "line", "lines", "col", "cols", "column"}
@@ -150,20 +151,7 @@ class RasterReader(CubeReader):
         return InputError(f"{self.path} is truncated or damaged ({words}).")
 
     def _describe_dataset(self, source: str, var: str | None) -> None:
-        _refuse_parts_of_prisma(source)
-        made_of_others = self._ds.driver in _ANYWHERE or not Path(source).is_file()
-        if not made_of_others:
-            self._refuse_outside(Path(source).parent)
-        self._refuse_foreign(var or _path_in_hdf5(source))
-        if self._ds.count == 0 or var is not None:
-            self._open_subdataset(var)
-            if not made_of_others:
-                self._refuse_outside(Path(source).parent)
-            self._refuse_foreign(_path_in_hdf5(self._ds.name))
-        elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
-            self.pages = tuple(sorted(pages, key=lambda name: int(name.split(":")[1])))  # rasterio sorts texts
-            others = f"--var 2 reads the second, and GTIFF_DIR:2:{self.path} is an input of its own"
-            self._notes.append(f"only the first of {len(pages)} pages was read; {others}")
+        self._choose_part(source, var)
         self._keep_the_order_of_rows()
         ds = self._ds
         axis = ds.tags().get("NETCDF_DIM_EXTRA", "").strip("{}")
@@ -174,14 +162,7 @@ class RasterReader(CubeReader):
             )
         types = {"complex_int16": "complex64"}
         self.dtype = np.result_type(*(types.get(name, name) for name in ds.dtypes))
-        colours = dict(zip(ds.indexes, ds.colorinterp, strict=True))
-        self._indexes = [index for index, colour in colours.items() if colour != ColorInterp.alpha]
-        if not self._indexes:
-            raise InputError(f"{self.path} contains only an alpha band.")
-        if len(self._indexes) < ds.count:
-            last = self._indexes == list(range(1, len(self._indexes) + 1))
-            numbers = "" if last else "; the bands are numbered without it"
-            self._notes.append(Aside(f"the alpha band became the valid mask: transparent pixels are invalid{numbers}"))
+        self._indexes = self._without_alpha()
         nbits = ds.tags(self._indexes[0], ns="IMAGE_STRUCTURE").get("NBITS")
         self.bits = int(nbits) if nbits else None
         structure = ds.tags(ns="IMAGE_STRUCTURE")
@@ -203,6 +184,36 @@ class RasterReader(CubeReader):
         fields, nodata = self._fields(header)
         self._nodata = dict(zip(self._indexes, nodata, strict=True))
         self.meta = self._make_meta(header, fields)
+
+    def _choose_part(self, source: str, var: str | None) -> None:
+        """Open the variable or page to be read, where a file has several, and refuse what leads elsewhere."""
+        _refuse_parts_of_prisma(source)
+        made_of_others = self._ds.driver in _ANYWHERE or not Path(source).is_file()
+        if not made_of_others:
+            self._refuse_outside(Path(source).parent)
+        self._refuse_foreign(var or _path_in_hdf5(source))
+        if self._ds.count == 0 or var is not None:
+            self._open_subdataset(var)
+            if not made_of_others:
+                self._refuse_outside(Path(source).parent)
+            self._refuse_foreign(_path_in_hdf5(self._ds.name))
+        elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
+            self.pages = tuple(sorted(pages, key=lambda name: int(name.split(":")[1])))  # rasterio sorts texts
+            others = f"--var 2 reads the second, and GTIFF_DIR:2:{self.path} is an input of its own"
+            self._notes.append(f"only the first of {len(pages)} pages was read; {others}")
+
+    def _without_alpha(self) -> list[int]:
+        """GDAL's numbers, from 1, of the bands that are not alpha."""
+        ds = self._ds
+        colours = dict(zip(ds.indexes, ds.colorinterp, strict=True))
+        indexes = [index for index, colour in colours.items() if colour != ColorInterp.alpha]
+        if not indexes:
+            raise InputError(f"{self.path} contains only an alpha band.")
+        if len(indexes) < ds.count:
+            last = indexes == list(range(1, len(indexes) + 1))
+            numbers = "" if last else "; the bands are numbered without it"
+            self._notes.append(Aside(f"the alpha band became the valid mask: transparent pixels are invalid{numbers}"))
+        return indexes
 
     def _refuse_outside(self, folder: Path) -> None:
         """Raise InputError where samples, or what belongs to them, lie outside of the folder of the image. Links in the
@@ -328,48 +339,55 @@ class RasterReader(CubeReader):
 
     def _fields(self, header: dict[str, str] | None) -> tuple[dict[str, Any], tuple[float | None, ...]]:
         """(fields of Meta: nodata, scales, offsets, names and units of the bands; nodata of the bands as stored)."""
-        ds, bands = self._ds, self.shape[0]
+        bands = self.shape[0]
         fields: dict[str, Any] = {}
-        nodata: tuple[float | None, ...] = tuple(ds.nodatavals[index - 1] for index in self._indexes)
+        nodata: tuple[float | None, ...] = tuple(self._ds.nodatavals[index - 1] for index in self._indexes)
         if header is not None:
-            value, notes = envi.ignore_value(header, self.dtype)
-            nodata = (value,) * len(self._indexes)
-            self._notes += notes
-            fields["scales"], fields["offsets"], notes = envi.scaling(header, bands)
-            self._notes += notes
+            nodata = self._ignored_by(header)
+            fields = self._scaling_of(header)
             listed = split_list(header.get("band_names"))
             if len(listed) not in (0, bands):
                 self._notes.append(f"band names lists {len(listed)} names for {bands} bands and was ignored")
             fields["band_names"] = tuple(listed) if len(listed) == bands else ()
+        elif self._lut is None:
+            fields = self._fields_of_tags()
         if self._white is not None:
             nodata = tuple(None if value is None else self._white - value for value in nodata)
-        if header is None and self._lut is None:
-            places = [index - 1 for index in self._indexes]
-            nothing = (None,) * ds.count
-            names: tuple[str | None, ...] = self._readable(lambda: ds.descriptions, nothing)
-            units: tuple[str | None, ...] = self._readable(lambda: ds.units, nothing)
-            fields = {
-                "scales": tuple(ds.scales[i] for i in places),
-                "offsets": tuple(ds.offsets[i] for i in places),
-                "band_names": tuple(names[i] or "" for i in places),
-                "units": tuple(units[i] or "" for i in places),
-            }
-            neutral = {"scales": 1, "offsets": 0, "band_names": "", "units": ""}
-            fields = {key: values for key, values in fields.items() if set(values) != {neutral[key]}}
         if self._beside is not None:  # says what the tags of the TIFF do not
             if set(nodata) == {None}:
-                value, notes = envi.ignore_value(self._beside, self.dtype)
-                nodata = (value,) * len(self._indexes)
-                self._notes += notes
+                nodata = self._ignored_by(self._beside)
             if not {"scales", "offsets"} & fields.keys():
-                fields["scales"], fields["offsets"], notes = envi.scaling(self._beside, bands)
-                self._notes += notes
+                fields |= self._scaling_of(self._beside)
             listed = split_list(self._beside.get("band_names"))
             if "band_names" not in fields and len(listed) == bands:
                 fields["band_names"] = tuple(listed)
         if self._lut is None and set(nodata) != {None}:
             fields["nodata"] = nodata
         return fields, nodata
+
+    def _ignored_by(self, header: dict[str, str]) -> tuple[float | None, ...]:
+        value, notes = envi.ignore_value(header, self.dtype)
+        self._notes += notes
+        return (value,) * len(self._indexes)
+
+    def _scaling_of(self, header: dict[str, str]) -> dict[str, Any]:
+        scales, offsets, notes = envi.scaling(header, self.shape[0])
+        self._notes += notes
+        return {"scales": scales, "offsets": offsets}
+
+    def _fields_of_tags(self) -> dict[str, Any]:
+        """Scales, offsets, names and units of the bands that GDAL gives, where they say something."""
+        ds, nothing = self._ds, (None,) * self._ds.count
+        names: tuple[str | None, ...] = self._readable(lambda: ds.descriptions, nothing)
+        units: tuple[str | None, ...] = self._readable(lambda: ds.units, nothing)
+        given = {
+            "scales": (ds.scales, 1),
+            "offsets": (ds.offsets, 0),
+            "band_names": ([name or "" for name in names], ""),
+            "units": ([unit or "" for unit in units], ""),
+        }
+        fields = {key: tuple(values[i - 1] for i in self._indexes) for key, (values, _) in given.items()}
+        return {key: values for key, values in fields.items() if set(values) != {given[key][1]}}
 
     def _place(self, header: dict[str, str] | None) -> dict[str, Any]:
         """Fields of Meta that say where the pixels lie, in one way where the file says two: crs, transform, gcps,
@@ -448,29 +466,22 @@ class RasterReader(CubeReader):
         """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else IMAGERY."""
         ds = self._ds
         texts = header or envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {}))
-        found: dict[str, Any] = {key: split_list(texts.get(key)) for key in ("wavelength", "fwhm", "bbl")}
+        found: dict[str, Any] = {key: split_list(texts.get(key)) for key in SPECTRAL}
         if any(found.values()):
             return {**found, "units": texts.get("wavelength_units", "")}
         if header is not None or self._lut is not None:
             return {}
-        tags: list[dict[str, str]] = self._readable(lambda: [ds.tags(i) for i in self._indexes], [{}])
-        lowered = [{_band_key(key): value for key, value in entries.items()} for entries in tags]
-        found = {k: self._of_bands([band[k] for band in lowered if k in band]) for k in ("wavelength", "fwhm", "bbl")}
+        found = self._of_band_tags()
         beside, where = self._beside, "what lies beside the TIFF, an ENVI header or the metadata of the product"
         arrays = ds.driver in ("netCDF", "HDF5", "HDF5Image") and len(self._indexes) > 1
-        if arrays and ds.files and not all(found.values()):
+        if arrays and ds.files and not all(map(found.get, SPECTRAL)):
             from rsunfold.io import hdf5
 
             beside, where = hdf5.header_of(ds.files[0], len(self._indexes)), "other arrays of the file"
-        if any(found.values()):
-            names = (m[1] for m in map(_WAVELENGTH_AXIS.match, map(str.lower, tags[0])) if m)
-            axis = f"{next(names, None)}#units"
-            own: dict[str, str] = self._readable(ds.tags, {})
-            of_axis = {key.lower().rpartition("/")[2]: unit for key, unit in own.items()}.get(axis, "")
-            units = [band.get("wavelength_units", of_axis) for band in lowered]
+        if found:
             if beside is not None and _same_numbers(found["wavelength"], split_list(beside.get("wavelength"))):
                 found |= {key: split_list(beside.get(key)) for key in ("fwhm", "bbl") if not found[key]}
-            return {**found, "units": units}
+            return found
         if beside is not None:
             self._notes.append(Aside(f"wavelengths were taken from {where}"))
             return self._spectral_texts(beside)
@@ -478,6 +489,24 @@ class RasterReader(CubeReader):
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
         found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
         return {**found, "units": "um"}
+
+    def _of_band_tags(self) -> dict[str, Any]:
+        """Arguments for ``spectral_fields``, from the tags of the bands; empty where these say nothing."""
+        ds = self._ds
+        tags: list[dict[str, str]] = self._readable(lambda: [ds.tags(i) for i in self._indexes], [{}])
+        lowered = [{_band_key(key): value for key, value in entries.items()} for entries in tags]
+        found = {k: self._of_bands([band[k] for band in lowered if k in band]) for k in SPECTRAL}
+        if not any(found.values()):
+            return {}
+        of_axis = self._units_of_axis(tags[0])
+        return {**found, "units": [band.get("wavelength_units", of_axis) for band in lowered]}
+
+    def _units_of_axis(self, tags: dict[str, str]) -> str:
+        """The units of the NetCDF axis of wavelengths, which the tags of a band name; empty for none."""
+        names = (m[1] for m in map(_WAVELENGTH_AXIS.match, map(str.lower, tags)) if m)
+        axis = f"{next(names, None)}#units"
+        own: dict[str, str] = self._readable(self._ds.tags, {})
+        return {key.lower().rpartition("/")[2]: unit for key, unit in own.items()}.get(axis, "")
 
     def _of_bands(self, texts: list[str]) -> list[str]:
         """What the tags of the bands say. GDAL gives each band of a NetCDF variable its attributes, and so lists of all
