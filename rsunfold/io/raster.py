@@ -463,7 +463,8 @@ class RasterReader(CubeReader):
         return listed
 
     def _spectral_texts(self, header: dict[str, str] | None) -> dict[str, Any]:
-        """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else IMAGERY."""
+        """Arguments for ``spectral_fields``, from the ENVI header or namespace, else band tags, else what lies
+        beside the samples, else IMAGERY."""
         ds = self._ds
         texts = header or envi.normalised(self._readable(lambda: ds.tags(ns="ENVI"), {}))
         found: dict[str, Any] = {key: split_list(texts.get(key)) for key in SPECTRAL}
@@ -482,9 +483,9 @@ class RasterReader(CubeReader):
             if beside is not None and _same_numbers(found["wavelength"], split_list(beside.get("wavelength"))):
                 found |= {key: split_list(beside.get(key)) for key in ("fwhm", "bbl") if not found[key]}
             return found
-        if beside is not None:
+        if beside is not None and (found := self._spectral_texts(beside)):
             self._notes.append(Aside(f"wavelengths were taken from {where}"))
-            return self._spectral_texts(beside)
+            return found
         imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
         found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}

@@ -695,6 +695,18 @@ def test_what_a_tiff_says_itself_comes_first(write_envi, write_tif, cube):
         assert reader.meta.nodata == (7, 7) and reader.meta.wavelengths == (500, 600)
 
 
+def test_a_header_of_a_tiff_without_wavelengths_leaves_those_of_the_tiff(write_envi, write_tif, cube):
+    write_envi(name="unused", file_type="TIFF", band_names="{x, y}")
+
+    def own(ds):
+        for band, wavelength in ((1, "0.5"), (2, "0.6")):
+            ds.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=wavelength)
+
+    with open_cube(write_tif(cube, name="a.tif", then=own)) as reader:
+        assert reader.meta.wavelengths == (500, 600) and reader.meta.band_names == ("x", "y")
+        assert not any("wavelengths were taken" in note for note in reader.meta.notes)
+
+
 @pytest.mark.parametrize("other", [{"file_type": "ENVI Standard"}, {"samples": 5}])
 def test_a_header_of_another_image_is_none_of_a_tiff(write_envi, write_tif, cube, other):
     write_envi(name="unused", **{**TIFF_HEADER, **other})
