@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rsunfold.errors import InputError, RsunfoldError
 from rsunfold.infer.infrared.evaluate import label_of, read_sample
-from rsunfold.infer.infrared.gray import misses
-from rsunfold.io.samples import LabelledImage, find_samples, notes_on
+from rsunfold.infer.infrared.gray import Reading, misses
+from rsunfold.io.samples import LabelledImage, Sample, find_samples, notes_on
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
 from rsunfold.train.imitate import Led, heads_fitted
@@ -55,14 +55,7 @@ class InfraredTask(TrainingTask):
         self.teacher: Unrolled | None = None
         self.reading = recipe.data.reading
         samples = find_samples(data, recipe.data.split)
-        with _keys_named():
-            images = [read_sample(s, self.reading) for s in samples]
-        scale = self.reading.scale
-        if scale is not None and 2 * (missed := sum(misses(im.gray[im.valid]) for im in images)) > len(images):
-            raise InputError(
-                f"data.scale = {list(scale)} misses {missed} of the {len(images)} images of {data}: it "
-                "takes physical values, as they are after the file's scale and offset."
-            )
+        images = _read(samples, self.reading, data)
         self.data_hash = _hash(images)
         held = carve(
             samples, [im.gray for im in images], recipe.data.validation_of, recipe.data.validation, recipe.seed
@@ -74,36 +67,13 @@ class InfraredTask(TrainingTask):
                 f"the recipe names the set {lacking!r}, but {data} contains {', '.join(sorted(there))}; "
                 "change data.sets."
             )
-        used = [not named or s.group in named for s in samples]
-        self.validation = [im for im, h, u in zip(images, held, used, strict=True) if h and u]
-        train = [im for im, h, u in zip(images, held, used, strict=True) if u and not h]
-        count, where = sum(used), f"{data} ({recipe.data.sets})" if named else str(data)
-        if count > 3 and not self.validation:
-            raise InputError(
-                f"none of the {count} images of {where} can be held out for validation: they are near-duplicates of "
-                "one another, such as frames of one scene, or their share (data.validation, data.validation_of) is "
-                "less than one image; add images of another scene, raise the share, or fit the thresholds alone with "
-                "rsunfold weights calibrate."
-            )
-        if not train or not self.validation:
-            raise InputError(
-                f"{where} contains {count} image(s), too few to hold out validation images; add images, or fit the "
-                "thresholds alone with rsunfold weights calibrate."
-            )
-        pairs = zip(samples, used, strict=True)
-        sets = sorted({s.image.parent if s.mask is None else s.image.parent.parent for s, u in pairs if u})
-        listings = (folder / LISTING for folder in sets)
-        self.unused = None if recipe.data.split else next((path for path in listings if path.is_file()), None)
+        used = [(im, h) for im, h in zip(images, held, strict=True) if not named or im.sample.group in named]
+        self.validation = [im for im, h in used if h]
+        train = [im for im, h in used if not h]
+        _refuse_too_few(train, self.validation, f"{data} ({recipe.data.sets})" if named else str(data))
+        self.unused = None if recipe.data.split else _listing(train + self.validation)
         self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
-        for what, some in (("train on", train), ("validate on", self.validation)):
-            if not any(im.targets.any() for im in some):
-                others = sum(bool(im.targets.any()) for im in train + self.validation)
-                advice = (
-                    f"{others} of all {count} do: add images with targets, or draw others with --set seed="
-                    if others
-                    else "check the masks"
-                )
-                raise InputError(f"none of the {len(some)} images of {data} to {what} contains a target; {advice}.")
+        _refuse_without_targets(train, self.validation, data)
         masks = [im.targets for im in train]
         self.max_area = self.own_area = largest_area(masks)
         self.largest = largest_area(masks, share=1.0)
@@ -239,6 +209,55 @@ def _keys_named() -> Iterator[None]:
     except RsunfoldError as error:
         error.args = (_with_keys(str(error)),)
         raise
+
+
+def _read(samples: list[Sample], reading: Reading, data: Path) -> list[LabelledImage]:
+    """The images; InputError where ``data.scale`` misses most of them."""
+    with _keys_named():
+        images = [read_sample(s, reading) for s in samples]
+    scale = reading.scale
+    if scale is not None and 2 * (missed := sum(misses(im.gray[im.valid]) for im in images)) > len(images):
+        raise InputError(
+            f"data.scale = {list(scale)} misses {missed} of the {len(images)} images of {data}: it "
+            "takes physical values, as they are after the file's scale and offset."
+        )
+    return images
+
+
+def _refuse_too_few(train: list[LabelledImage], validation: list[LabelledImage], where: str) -> None:
+    count = len(train) + len(validation)
+    if count > 3 and not validation:
+        raise InputError(
+            f"none of the {count} images of {where} can be held out for validation: they are near-duplicates of "
+            "one another, such as frames of one scene, or their share (data.validation, data.validation_of) is "
+            "less than one image; add images of another scene, raise the share, or fit the thresholds alone with "
+            "rsunfold weights calibrate."
+        )
+    if not train or not validation:
+        raise InputError(
+            f"{where} contains {count} image(s), too few to hold out validation images; add images, or fit the "
+            "thresholds alone with rsunfold weights calibrate."
+        )
+
+
+def _refuse_without_targets(train: list[LabelledImage], validation: list[LabelledImage], data: Path) -> None:
+    both = train + validation
+    for what, some in (("train on", train), ("validate on", validation)):
+        if not any(im.targets.any() for im in some):
+            others = sum(bool(im.targets.any()) for im in both)
+            advice = (
+                f"{others} of all {len(both)} do: add images with targets, or draw others with --set seed="
+                if others
+                else "check the masks"
+            )
+            raise InputError(f"none of the {len(some)} images of {data} to {what} contains a target; {advice}.")
+
+
+def _listing(images: list[LabelledImage]) -> Path | None:
+    """The first list of training images that lies with the sets of ``images``."""
+    samples = (im.sample for im in images)
+    sets = sorted({s.image.parent if s.mask is None else s.image.parent.parent for s in samples})
+    return next((path for folder in sets if (path := folder / LISTING).is_file()), None)
 
 
 def _hash(images: list[LabelledImage]) -> str:
