@@ -349,36 +349,7 @@ def _summary(
     image: SpectralImage, denoiser: Denoiser, options: Options, passage: _Passage, started: float
 ) -> dict[str, Any]:
     meta, s, subspace, plan = image.meta, image.statistics, passage.denoised.subspace, passage.denoised.plan
-    notes = image.notes
-    if not meta.wavelengths:
-        notes.append(NO_WAVELENGTHS)
-    if image.kind == np.float64 and not passage.same:
-        notes.append(Aside("float32 is coarse for values of this size; --dtype same keeps the computed precision"))
-    kept = subspace.A.shape[1]
-    if denoiser.net is not None and subspace.rank > 1.5 * kept:  # classical methods keep them all
-        notes.append(
-            f"the image appears to have {subspace.rank} directions of signal, of which {denoiser.spec.name} keeps "
-            f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
-        )
-    if denoiser.sigma is None and not denoiser.published and denoiser.by_wavelets(image, subspace):
-        notes.append(
-            "the noise was estimated from the finest detail of each band, since the other bands or pixels are too few: "
-            "fine texture was taken for noise, too; give --sigma if you know the noise"
-        )
-    # With a wrong noise, what was removed in its units says nothing of the model.
-    notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage)
-    steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(s.bands)]
-    if passage.same and passage.dtype.kind in "iu" and np.median(subspace.noise / steps) < HALF_A_STEP:
-        notes.append(
-            f"the noise is below the steps of {passage.dtype.name}: rounding to them adds as much as was removed; "
-            "without --dtype same the result is float32"
-        )
-    if passage.unmarked:
-        notes.append(
-            f"{passage.unmarked} pixels are invalid, or lack some bands, because of a mask in the file, or of a number "
-            "that it does not declare, which --dtype same does not mark; they have values in the result, but are NaN "
-            "without --dtype same"
-        )
+    notes = _notes(image, denoiser, passage)
     return {
         **head_of(image),
         **about(denoiser, options),
@@ -404,6 +375,42 @@ def _summary(
         "seconds": round(time.monotonic() - started, 3),
         "notes": notes,
     }
+
+
+def _notes(image: SpectralImage, denoiser: Denoiser, passage: _Passage) -> list[str]:
+    """What the image's reader and the result have to say."""
+    meta, subspace = image.meta, passage.denoised.subspace
+    notes = image.notes
+    if not meta.wavelengths:
+        notes.append(NO_WAVELENGTHS)
+    if image.kind == np.float64 and not passage.same:
+        notes.append(Aside("float32 is coarse for values of this size; --dtype same keeps the computed precision"))
+    kept = subspace.A.shape[1]
+    if denoiser.net is not None and subspace.rank > 1.5 * kept:  # classical methods keep them all
+        notes.append(
+            f"the image appears to have {subspace.rank} directions of signal, of which {denoiser.spec.name} keeps "
+            f"{kept} and removes the others as noise; compare with another model, such as fasthyde"
+        )
+    if denoiser.sigma is None and not denoiser.published and denoiser.by_wavelets(image, subspace):
+        notes.append(
+            "the noise was estimated from the finest detail of each band, since the other bands or pixels are too few: "
+            "fine texture was taken for noise, too; give --sigma if you know the noise"
+        )
+    # With a wrong noise, what was removed in its units says nothing of the model.
+    notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage)
+    steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(image.statistics.bands)]
+    if passage.same and passage.dtype.kind in "iu" and np.median(subspace.noise / steps) < HALF_A_STEP:
+        notes.append(
+            f"the noise is below the steps of {passage.dtype.name}: rounding to them adds as much as was removed; "
+            "without --dtype same the result is float32"
+        )
+    if passage.unmarked:
+        notes.append(
+            f"{passage.unmarked} pixels are invalid, or lack some bands, because of a mask in the file, or of a number "
+            "that it does not declare, which --dtype same does not mark; they have values in the result, but are NaN "
+            "without --dtype same"
+        )
+    return notes
 
 
 def _doubted(denoiser: Denoiser, image: SpectralImage) -> list[str]:
