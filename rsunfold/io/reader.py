@@ -56,16 +56,8 @@ class CubeReader(ABC):
 
         Raises InputError when the file breaks off or is damaged, ValueError for a window or band outside the image.
         """
-        count, rows, cols = self.shape
-        window = window or Window(0, 0, rows, cols)
-        if bands is not None and any(isinstance(band, bool | np.bool_) for band in bands):
-            raise ValueError("bands are zero-based numbers, not a mask; give np.flatnonzero(mask)")
-        chosen = list(range(count)) if bands is None else [operator.index(band) for band in bands]
-        inside = 0 <= window.row < window.row + window.height <= rows and 0 <= window.col < window.col + window.width
-        if not inside or window.col + window.width > cols:
-            raise ValueError(f"{window} is empty or not inside an image of {rows} rows and {cols} columns")
-        if not chosen or not all(0 <= band < count for band in chosen):
-            raise ValueError(f"bands {chosen} are not among 0 .. {count - 1}")
+        window = window or Window(0, 0, *self.shape[1:])
+        chosen = self._chosen(window, bands)
         data, valid = self._stored(window, chosen)
         meta, missing = select_bands(self.meta, chosen), self._hidden(window, chosen)
         if data.dtype.kind in "fc" or meta.nodata_values:
@@ -83,6 +75,19 @@ class CubeReader(ABC):
             data += np.asarray(meta.offsets or 0, dtype=physical).reshape(-1, 1, 1)
             meta = replace(meta, dtype=physical.name, nodata=(), scales=(), offsets=())
         return Cube(data, valid, meta, missing)
+
+    def _chosen(self, window: Window, bands: Sequence[int] | None) -> list[int]:
+        """The numbers of ``bands``; ValueError where these, or ``window``, are not inside the image."""
+        count, rows, cols = self.shape
+        if bands is not None and any(isinstance(band, bool | np.bool_) for band in bands):
+            raise ValueError("bands are zero-based numbers, not a mask; give np.flatnonzero(mask)")
+        chosen = list(range(count)) if bands is None else [operator.index(band) for band in bands]
+        inside = 0 <= window.row < window.row + window.height <= rows and 0 <= window.col < window.col + window.width
+        if not inside or window.col + window.width > cols:
+            raise ValueError(f"{window} is empty or not inside an image of {rows} rows and {cols} columns")
+        if not chosen or not all(0 <= band < count for band in chosen):
+            raise ValueError(f"bands {chosen} are not among 0 .. {count - 1}")
+        return chosen
 
     @property
     def colour(self) -> bool:
