@@ -33,8 +33,8 @@ def refuse_inputs(paths: Iterable[Path], sources: Iterable[str]) -> None:
 
 
 def _files_of(source: str) -> Iterator[Path]:
-    """The file of an input, that in a name of GDAL's, the data and the header of an ENVI image or a TIFF, or what a VRT
-    is made of."""
+    """The file of an input, that in a name of GDAL's, the data and the header of an ENVI image, what says beside a TIFF
+    what it holds, or what a VRT is made of."""
     path = Path(source)
     yield path
     if of_gdal(source):

@@ -12,7 +12,8 @@ from rsunfold.io import inputs
 from rsunfold.io.inputs import input_bytes, input_digest
 
 ASKED = {"threshold": 0.5, "drop": ((1340, 1450),), "var": None}
-ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab", "seed": 0, "asked": ASKED}
+SETTINGS = {"seed": 0, "object_size_px": 9, "priors": ["kernel"], "window": 32, "half": True}
+ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab", **SETTINGS, "asked": ASKED}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,11 @@ ABOUT = {"model": "mpcm", "options": {"scales": (3, 5)}, "weights_sha256": "ab",
         ({"model": "mpcm", "asked": {"threshold": 0.5, "drop": [[1340, 1450]]}}, None),  # before there was --var
         ({"model": "mpcm", "asked": {"var": "b"}}, "with --var at b, not at the default; choose"),
         ({"model": "mpcm", "seed": 3}, "with --seed at 3, not at 0; choose"),
+        ({"model": "mpcm", "object_size_px": 4}, "with --object-size at 4, not at 9; choose"),
+        ({"model": "mpcm", "priors": []}, "with --priors at the default, not at kernel; choose"),
+        ({"model": "mpcm", "window": 64}, "with --window at 64, not at 32; choose"),
+        ({"model": "mpcm", "half": False}, "with --half at the default, not at True; choose"),
+        ({"model": "mpcm", **SETTINGS}, None),
         ({"model": "mpcm", "input": "elsewhere/a.tif"}, "was made from elsewhere/a.tif, not from .*/in/a.tif; choose"),
         ({"model": "mpcm", "input": "/elsewhere/a.tif"}, "was made from /elsewhere/a.tif, not"),
         ({"model": "mpcm", "input": "in/a.img"}, None),  # from the folder above
@@ -118,6 +124,17 @@ def test_the_same_image_elsewhere_is_done_where_it_was_read_whole(tmp_path, monk
         assert is_done(tmp_path, {"summary": "a_summary.json"}, str(source), ABOUT)
 
 
+def test_two_variables_of_a_file_are_not_the_same_image(tmp_path):
+    """Whose results have the same names."""
+    file, names = tmp_path / "n.nc", {"summary": "n_rad_x_summary.json"}
+    file.write_bytes(b"both")
+    one, other = f'NETCDF:"{file}":rad/x', f'NETCDF:"{file}":rad_x'
+    (tmp_path / names["summary"]).write_text(json.dumps({"model": "mpcm", **made_of(one, {})}))
+    assert is_done(tmp_path, names, one, ABOUT)
+    with pytest.raises(OutputError, match=r"was made from .*:rad/x, not from .*:rad_x"):
+        is_done(tmp_path, names, other, ABOUT)
+
+
 @pytest.mark.parametrize("beside", ["cam.wld", "cam.pgw", "cam.pngw", "cam.png.aux.xml"])
 def test_the_same_pixels_in_another_place_on_earth_are_not_done(tmp_path, beside):
     """Their files are equal; what says where they lie stands beside them."""
@@ -148,3 +165,16 @@ def test_the_digest_of_an_input(tmp_path, monkeypatch):
     pieces = b"100" + b"".join(bytes(range(start, start + 10)) for start in (0, 30, 60, 90))
     assert input_digest(str(image)) == f"sha256-sampled:{hashlib.sha256(pieces).hexdigest()}"
     assert input_digest(str(tmp_path / "none.tif")) is None
+
+
+def test_as_many_pieces_as_are_read_are_no_sample(tmp_path, monkeypatch):
+    """Of several files together."""
+    monkeypatch.setattr(inputs, "PIECE", 10)
+    monkeypatch.setattr(inputs, "PIECES", 4)
+    image = tmp_path / "a.img"
+    image.write_bytes(bytes(range(40)))
+    assert input_digest(str(image)) == f"sha256:{hashlib.sha256(bytes(range(40))).hexdigest()}"
+    (tmp_path / "a.hdr").write_text("ENVI")
+    for size, beginning in ((20, "sha256:"), (21, "sha256-sampled:")):
+        image.write_bytes(bytes(size))
+        assert input_digest(str(image)).startswith(beginning)

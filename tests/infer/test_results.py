@@ -378,6 +378,14 @@ def test_what_a_vrt_is_made_of_is_an_input(tmp_path):
         refuse_inputs([tmp_path / "a.tif"], [str(tmp_path / "m.vrt")])
 
 
+@pytest.mark.parametrize("beside", ["a-METADATA.XML", "a-METADATA.xml", "a-SPECTRAL_IMAGE.hdr"])
+def test_what_lies_beside_a_tiff_and_says_what_it_holds_is_an_input(tmp_path, beside):
+    (tmp_path / "a-SPECTRAL_IMAGE.TIF").touch()
+    (tmp_path / beside).write_text("ENVI\nfile type = TIFF\n")
+    with pytest.raises(OutputError, match=rf"{beside} would overwrite the input"):
+        refuse_inputs([tmp_path / beside], [str(tmp_path / "a-SPECTRAL_IMAGE.TIF")])
+
+
 def test_what_was_asked_for_is_what_the_samples_depend_on():
     @dataclass
     class Options:
