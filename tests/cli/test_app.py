@@ -284,13 +284,13 @@ def test_names_with_brackets_and_colons_are_printed_as_they_are(call, tmp_path, 
 
 @pytest.mark.skipif(os.name == "nt", reason="no such names")
 def test_control_characters_of_names_are_written_out(call, fails, tmp_path, scene):
-    image = tmp_path / "a\x1b]0;b\x07\x9b31m\nerror: c.png"
-    shown = "a\\x1b]0;b\\x07\\x9b31m\\x0aerror: c.png"
+    image = tmp_path / "a\x1b]0;b\x07\x9b31m\nerror:\x7f\x9f c.png"
+    shown = "a\\x1b]0;b\\x07\\x9b31m\\x0aerror:\\x7f\\x9f c.png"
     assert shown in fails(3, "info", image)
     image.write_bytes(scene.read_bytes())
     for done in (call("info", image), call("detect-ir", image, "-o", tmp_path / "out", "--model", "top-hat")):
         assert shown.removesuffix(".png") in done.output
-        assert not {"\x1b", "\x07", "\x9b"} & set(done.output) and "\nerror" not in done.output
+        assert not {"\x1b", "\x07", "\x9b", "\x7f", "\x9f"} & set(done.output) and "\nerror" not in done.output
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rsunfold.errors import BatchError, ClaimedError, ExistsError, InputError, OutputError, UsageError
+from rsunfold.errors import BatchError, ClaimedError, DeviceError, ExistsError, InputError, OutputError, UsageError
 from rsunfold.infer.anomaly import run as anomaly
 from rsunfold.infer.batch import Outcome, expand, raise_failures, run_batch
 from rsunfold.infer.features import run as features
@@ -400,9 +400,10 @@ def test_an_error_of_rsunfold_ends_its_own_input():
         ("b", OSError(36, "File name too long"), OutputError, r"results of b cannot be written \(File name too long\)"),
         ("b\udce9", None, InputError, "name of b\udce9 is not valid UTF-8"),
         ("b", SURROGATE, OutputError, "name of the output is not valid UTF-8"),
+        ("b", MemoryError(), DeviceError, "b needs more memory than is free; give a lower --memory"),
     ],
 )
-def test_errors_of_the_file_system_end_their_own_input(name, error, kind, words):
+def test_errors_of_the_system_end_their_own_input(name, error, kind, words):
     def run(source, stem):
         if source == name and error is not None:
             raise error
@@ -413,3 +414,11 @@ def test_errors_of_the_file_system_end_their_own_input(name, error, kind, words)
     assert isinstance(outcomes[1].error, kind)
     with pytest.raises(kind, match=words):
         raise_failures(outcomes[1:2], print)
+
+
+def test_a_pipe_that_nobody_reads_ends_the_batch():
+    def run(source, stem):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        next(run_batch({"a": "a", "b": "b"}, run))
