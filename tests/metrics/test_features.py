@@ -149,6 +149,10 @@ class TestClassification:
         assert (_split(y, 0.2, 0) != _split(y, 0.2, 1)).any()
         assert (_tile_split(y, np.arange(120) // 5, 0.5, 0) != _tile_split(y, np.arange(120) // 5, 0.5, 1)).any()
 
+    def test_each_class_has_two_samples_to_learn_from_and_one_to_test_on_where_it_can(self):
+        y = np.repeat(range(4), [20, 3, 2, 1])
+        assert np.bincount(y[_split(y, 0.05, 0)]).tolist() == [2, 2, 1, 1]
+
     def test_by_tile_a_feature_that_names_the_tile_is_no_use(self):
         rng = np.random.default_rng(0)
         tiles = np.repeat(np.arange(12), 20)
@@ -161,6 +165,10 @@ class TestClassification:
         X, y = groups(20, spread=0.02)
         tiles = np.repeat(np.arange(8), 10)
         assert np.mean(classification(X, y, 0.5, range(5), tiles)["oa"]) == pytest.approx(1)
+
+    def test_a_tile_is_left_to_test_on(self):
+        X, y = groups(20, spread=0.02)
+        assert classification(X, y, 0.9, [0], np.arange(80) % 2)["oa"] == [1]
 
     def test_a_class_of_one_sample_is_learned_from_and_not_tested(self):
         X, y = groups(10, spread=0.01)

@@ -216,6 +216,13 @@ def test_anomalies_without_a_score_are_told(two, mats, scores):
         evaluate_files(scenes_in(mats), scores("infinite", maps), pfa=0.05)
 
 
+def test_a_score_at_the_threshold_is_in_no_mask(two, mats, scores):
+    """That of maps which are 0 nearly everywhere is 0."""
+    maps = {name: s.truth.astype(np.float32) for name, s in two.items()}
+    for run in evaluate_files(scenes_in(mats), scores("theirs", maps), pfa=0.3).runs:
+        assert run["mask"] == {"pfa_wanted": 0.3, "pfa": 0, "pd": 1}
+
+
 def test_polarity_is_never_flipped(two, mats, scores, make):
     found = {n: detect_array(ArrayReader(s.cube), make("rx"), Options()).score for n, s in two.items()}
     done = evaluate_files(scenes_in(mats), scores("upright", found), pfa=0.01)

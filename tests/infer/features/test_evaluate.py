@@ -171,6 +171,14 @@ def test_images(write, counts, truth, rankers, tmp_path):
     np.testing.assert_allclose(tiles.runs[1]["oa"]["values"], 100 * np.array(expected["oa"]))
 
 
+def test_every_block_of_an_image_is_a_tile_of_its_own(write, counts, truth, tmp_path):
+    """The last column of them is one pixel wide."""
+    scipy.io.savemat(tmp_path / "y.mat", {"y": truth})
+    _, _, tiles = read_pixels({"a": str(write("a.tif"))}, {"a": str(tmp_path / "y.mat")})
+    blocks = np.arange(40)[:, None] // 16 * 3 + np.arange(33) // 16
+    np.testing.assert_array_equal(tiles, blocks[counts[0] != NODATA])
+
+
 def test_several_images_are_pooled(write, counts, truth, tmp_path):
     other = counts.copy()
     other[20, 0, 10] = NODATA
