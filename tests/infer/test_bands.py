@@ -64,6 +64,12 @@ def test_a_place_is_that_of_the_nearest_band_alone():
     assert within((411.0, 414.0), waves) == [None, 1]  # the number decides
 
 
+@pytest.mark.parametrize(("count", "place"), [(4, 1), (9, 0)])
+def test_the_number_decides_only_where_there_are_as_many_bands(count, place):
+    theirs = Bands("b", 4, range(4), (500.0, 504.0, 520.0, 540.0))
+    assert Bands("a", count, (1,), (500.5,)).within(theirs) == [place]
+
+
 def test_without_wavelengths_bands_are_found_by_number():
     first = Bands("a", 6, (4, 1), (500.0, 410.0))
     for waves in ((), (0.0,) * 6):

@@ -103,6 +103,16 @@ def test_what_is_learned_of_gappy_spectra_is_nearly_what_all_tell(spectra, lost)
     np.testing.assert_allclose(found.covariance / np.outer(scale, scale), whole, atol=0.05)
 
 
+def test_bands_that_tell_little_of_each_other_vary_as_much_where_they_lack_samples():
+    """What fills the gaps hardly varies."""
+    rng = np.random.default_rng(0)
+    expected = np.array([[1, 0.5, 0.3], [0.5, 1, 0.4], [0.3, 0.4, 1]])
+    spectra = rng.multivariate_normal(np.zeros(3), expected, 20000).T
+    lost = np.zeros(spectra.shape, bool)
+    lost[0, ::2] = True
+    np.testing.assert_allclose(Mender.learned(range(3), spectra, lost).covariance, expected, atol=0.05)
+
+
 def test_pixels_that_lack_more_than_half_cannot_be_mended():
     missing = np.arange(6)[:, None, None] < np.array([[0, 1, 3, 4, 6]])
     cube = Cube(np.zeros((6, 1, 5)), ~missing.any(axis=0), Meta(), missing)

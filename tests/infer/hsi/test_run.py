@@ -21,6 +21,8 @@ from rsunfold.infer.hsi.run import Options, denoise_array, denoise_file, target_
 from rsunfold.infer.tiles import Plan
 from rsunfold.io import RasterWriter, open_cube
 from rsunfold.io.memory import ArrayReader
+from rsunfold.metrics.denoising import residual_structure
+from rsunfold.noise import spatial_noise
 from rsunfold.registry import get_model
 from rsunfold.subspace import published_subspace
 
@@ -768,6 +770,23 @@ def test_the_report(noisy, make, write, tmp_path, monkeypatch):
     row = json.loads(done.files["summary"].read_text())["per_band"][0]
     assert row["finest_wavelets_after"] < row["finest_wavelets_before"] and abs(row["residual_autocorrelation"]) < 0.3
     assert row["noise_sigma"] == pytest.approx(SIGMA, rel=0.3)
+
+
+def test_figures_of_strips_count_by_their_size(noisy, make, monkeypatch):
+    monkeypatch.setattr(denoiser_module, "plan", lambda *args, **kwargs: Plan(False, 7))  # the last has 3 rows
+    data = noisy.copy()
+    data[:, :7, :15] = np.nan
+    done = denoised(data, make(), report=True)
+    strips = [np.s_[:, row : row + 7, 15 if row == 0 else 0 :] for row in (0, 7, 14, 21)]
+    squares, pixels = (6 * 4, 6 * 19, 6 * 19, 2 * 19), (7 * 5, 7 * 20, 7 * 20, 3 * 20)
+    expected = {
+        "finest_wavelets_before": ([spatial_noise(data[s]) for s in strips], squares),
+        "finest_wavelets_after": ([spatial_noise(done.data[s]) for s in strips], squares),
+        "residual_autocorrelation": ([residual_structure((data - done.data)[s]) for s in strips], pixels),
+    }
+    for name, (values, sizes) in expected.items():
+        found = [row[name] for row in done.summary["per_band"]]
+        np.testing.assert_allclose(found, np.average(values, axis=0, weights=sizes), rtol=1e-4)
 
 
 def test_a_report_shows_spectra_of_pixels_that_have_data(noisy, make, write, tmp_path, monkeypatch):

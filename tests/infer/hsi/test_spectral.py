@@ -216,6 +216,13 @@ def test_the_rest_of_a_scene_is_no_spike(noisy, spikes):
     assert image.spiked == []
 
 
+@pytest.mark.parametrize(("wild", "spiked"), [(10, [1]), (11, [])])
+def test_a_thousandth_of_the_samples_may_be_spikes(wild, spiked):
+    counts = np.random.default_rng(0).integers(19, 22, (3, 100, 100)).astype(np.uint16)
+    counts[1, 60, :wild] = 60000
+    assert SpectralImage(ArrayReader(counts), spikes="limited").spiked == spiked
+
+
 @pytest.mark.parametrize("spikes", ["limited", "holes"])
 def test_what_the_mosaic_misses_is_no_spike_either(spikes, monkeypatch):
     monkeypatch.setattr(module, "MOSAIC_SIDE", 16)
