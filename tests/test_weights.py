@@ -165,6 +165,7 @@ def test_truncated_file(file, keep):
         ({"arch": None}, "arch None, but it must be a table"),
         ({"origin": 5}, "origin 5, but it must be text"),
         ({"scale": [320, 280]}, r"scale \(320, 280\), but it must be two numbers, the first smaller than the second"),
+        ({"scale": (1.0, 1.0)}, r"scale \(1.0, 1.0\), but it must be two numbers, the first smaller"),
         ({"scale": 5}, "scale 5, but it must be two numbers"),
         ({"scale": (1, "b")}, r"scale \(1, 'b'\), but it must be two numbers"),
         ({"published": "no"}, "published 'no', but it must be true or false"),

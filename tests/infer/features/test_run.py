@@ -445,8 +445,9 @@ def test_the_columns_of_a_data_frame_are_named():
 
     found = rsunfold.select_features(Frame(), k=2, model="css")
     assert found.summary["selected_names"] == [("a", "b", "c")[i] for i in found.indices]
-    Frame.columns = (400, 410, 420)
-    assert rsunfold.select_features(Frame(), k=2, model="css").summary["selected_names"] is None
+    for others in ((400, 410, 420), ("a", "b")):
+        Frame.columns = others
+        assert rsunfold.select_features(Frame(), k=2, model="css").summary["selected_names"] is None
     Frame.columns = ("a", "b", "c")
     turned = rsunfold.select_features(Frame(), k=2, model="css", features="rows")
     assert turned.summary["selected_names"] is None and turned.summary["features"] == 9
