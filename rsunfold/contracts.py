@@ -11,9 +11,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.arrays import Floats, Mask
+from rsunfold.arrays import Floats
 from rsunfold.ranking import Ranking
 from rsunfold.scene import Scene, Scorer
+from rsunfold.spacing import Spacing
 from rsunfold.subspace import Subspace
 
 # ---------------------------------------------------------------------- detect-ir
@@ -153,12 +154,11 @@ class StagedNetwork(AnomalyNetwork, Protocol):
 class Selector(Protocol):
     """A model of the task ``select-features``."""
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """The ranking of the features of ``scene``, without labels; deterministic for ``scene.seed``.
 
         most : how many are wanted, 1 to d. A method that chooses one feature after the other stops there; one that
-        scores every feature ranks them all. conflicts : bool (d, d), symmetric, True where two features exclude each
-        other, as bands nearer than a smallest gap do; the order then holds no two of these, and may have fewer than
-        ``most``. The diagonal does not matter.
+        scores every feature ranks them all. spacing : a smallest gap between features; the order then holds no two that
+        are nearer, and may have fewer than ``most``, but has as many as are wanted where any choice has.
         """
         ...

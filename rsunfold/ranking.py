@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rsunfold.arrays import Mask, Real
 from rsunfold.errors import UsageError
 from rsunfold.scene import Scene, some_of
+from rsunfold.spacing import Spacing
 
 Indices = NDArray[np.intp]
 
@@ -33,7 +34,7 @@ class Ranking:
     """Features in the order in which to take them.
 
     order (d,) or (m,) : zero-based indices, best first, none twice. All features, or where the method cannot rank
-    more, or conflicts rule others out, m of them. scores float64 (d,) : by index of the feature, not by rank; larger is
+    more, or others lie too near, m of them. scores float64 (d,) : by index of the feature, not by rank; larger is
     better; NaN where the method gives none. about : what was learned or assumed, in types that ``json`` can write.
     notes : sentences on what the user should know of the result.
     """
@@ -45,7 +46,7 @@ class Ranking:
 
 
 def greedy_columns(
-    K: Real, most: int, conflicts: Mask | None = None, targets: Real | None = None
+    K: Real, most: int, spacing: Spacing | None = None, targets: Real | None = None
 ) -> tuple[Indices, Real]:
     """(order (m,), gains (d,)) of a greedy column subset selection on a positive semidefinite K (d, d).
 
@@ -63,8 +64,7 @@ def greedy_columns(
     the chosen ones explain wait until nothing else is left; then the choice begins anew among them. Columns that are 0
     come last, by index.
 
-    conflicts : see :meth:`rsunfold.contracts.Selector.rank`; the choice goes on among what does not exclude anything
-    taken.
+    spacing : see :meth:`rsunfold.contracts.Selector.rank`; the choice goes on among what is near to nothing taken.
 
     Source: Farahat, Ghodsi and Kamel, Efficient greedy feature selection for unsupervised learning, Knowledge and
     Information Systems 35(2), 2013; with targets, their generalised column subset selection (arXiv:1312.6820).
@@ -76,26 +76,58 @@ def greedy_columns(
     total = float(np.einsum("ij,ij->", A @ K, A))
     gains = np.full(d, np.nan)
     varies = np.diagonal(K) > 0
-    free = np.ones(d, dtype=bool)
-    order: list[int] = []
+    taken = _Taken(d, spacing)
     first = True
-    while len(order) < most and (left := np.flatnonzero(free & varies)).size:
-        found = _greedy(
-            K[np.ix_(left, left)], None if targets is None else A[:, left], most - len(order), left, conflicts
-        )
+    while len(taken.order) < most and (taken.open & varies).any():
+        left = np.flatnonzero(taken.free & varies)
+        found = _greedy(K[np.ix_(left, left)], None if targets is None else A[:, left], most, left, taken)
         for j, gain in found:
-            order.append(j)
             gains[j] = gain / total if first else 0.0
-            free &= True if conflicts is None else ~conflicts[j]
-            free[j] = False
         first = False
-    rest = _apart(np.flatnonzero(free), conflicts, most - len(order))
+    rest = taken.those(np.arange(d), most)
     gains[rest] = 0
-    return np.array(order + rest, dtype=np.intp), gains
+    return np.array(taken.order, dtype=np.intp), gains
 
 
-def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask | None) -> list[tuple[int, float]]:
-    """(index, gain) of up to ``most`` columns of K, called ``left``, until nothing is to be explained any more.
+class _Taken:
+    """The features taken so far, ``order``, of d.
+
+    free (d,) : those that may stand beside them. open (d,) : of these, the ones after which there is room for as many
+    as are wanted.
+    """
+
+    def __init__(self, d: int, spacing: Spacing | None) -> None:
+        self.spacing = spacing
+        self.order: list[int] = []
+        self.free: Mask = np.ones(d, dtype=bool)
+        self.open = self._open()
+
+    def _open(self) -> Mask:
+        return self.free if self.spacing is None else self.spacing.open(self.free, len(self.order))
+
+    def take(self, j: int) -> None:
+        """Take feature ``j``, which is open."""
+        self.order.append(j)
+        self.free[j] = False
+        if self.spacing is not None:
+            self.free &= ~self.spacing.near[j]
+        self.open = self._open()
+
+    def those(self, order: Indices, most: int) -> list[int]:
+        """Take those of ``order`` that are open when their turn comes, until ``most`` are taken in all; which they
+        are."""
+        before = len(self.order)
+        for j in order:
+            if len(self.order) == most:
+                break
+            if self.open[j]:
+                self.take(int(j))
+        return self.order[before:]
+
+
+def _greedy(K: Real, A: Real | None, most: int, left: Indices, taken: _Taken) -> list[tuple[int, float]]:
+    """(index, gain) of columns of K, called ``left``, that are taken, up to ``most`` in all, until nothing is to be
+    explained any more.
 
     The gain is 0 once the targets A K are represented. Every diagonal entry of K is above 0.
     """
@@ -103,10 +135,10 @@ def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask |
     B = None if A is None else A @ E
     enough = EXHAUSTED * max(len(E), 8) * np.diagonal(K)
     nothing = 0.0 if B is None else REPRESENTED * float(_gain(B, np.diagonal(K)).max())
-    open_ = np.ones(len(E), dtype=bool)
+    open_ = taken.open[left]
     represented = False
     found: list[tuple[int, float]] = []
-    while len(found) < most:
+    while len(taken.order) < most:
         open_ &= np.diagonal(E) > enough
         if not open_.any():
             break
@@ -119,14 +151,13 @@ def _greedy(K: Real, A: Real | None, most: int, left: Indices, conflicts: Mask |
         # Rounding differs between machines; columns that are as good as the best up to it are ties.
         j = int(np.flatnonzero(open_ & (gain >= best * (1 - 1e-12)))[0])
         found.append((int(left[j]), 0.0 if represented else best))
+        taken.take(int(left[j]))
         column = E[:, j] / np.sqrt(E[j, j])
         if B is not None and A is not None:
             B -= np.outer(A @ column, column)
         E -= np.outer(column, column)
         E[j] = E[:, j] = 0
-        open_[j] = False
-        if conflicts is not None:
-            open_ &= ~conflicts[left[j], left]
+        open_ &= taken.open[left]
     return found
 
 
@@ -134,35 +165,22 @@ def _gain(B: Real, variance: Real) -> Real:
     return np.asarray(np.einsum("ij,ij->j", B, B) / variance)
 
 
-def _apart(order: Indices, conflicts: Mask | None, most: int) -> list[int]:
-    """Of ``order`` from the front, up to ``most`` of which no two exclude each other."""
-    if conflicts is None:
-        return [int(j) for j in order[:most]]
-    excluded = np.zeros(len(conflicts), dtype=bool)
-    kept: list[int] = []
-    for j in order:
-        if len(kept) == most:
-            break
-        if not excluded[j]:
-            kept.append(int(j))
-            excluded |= conflicts[j]
-    return kept
-
-
-def by_score(scores: Real, conflicts: Mask | None = None, ties: Real | None = None) -> Indices:
+def by_score(scores: Real, spacing: Spacing | None = None, ties: Real | None = None) -> Indices:
     """Indices (m,) of ``scores`` (d,) from the largest down, ties by index, NaN last.
 
-    ties (d,) : what decides between equal scores before the index does, from the largest down. conflicts : see
-    :meth:`rsunfold.contracts.Selector.rank`; what a better feature excludes is left out.
+    ties (d,) : what decides between equal scores before the index does, from the largest down. spacing : see
+    :meth:`rsunfold.contracts.Selector.rank`; what is near to a better feature is left out.
     """
     known = -np.where(np.isnan(scores), -np.inf, scores)
     order = np.lexsort((known,) if ties is None else (-ties, known))
-    return without_conflicts(order, conflicts)
+    return spaced(order, spacing)
 
 
-def without_conflicts(order: Indices, conflicts: Mask | None) -> Indices:
-    """``order`` without the features that one before them excludes."""
-    return np.array(_apart(order, conflicts, len(order)), dtype=np.intp)
+def spaced(order: Indices, spacing: Spacing | None) -> Indices:
+    """``order`` without the features that are near to one before them, or would take the room that others need."""
+    if spacing is None:
+        return order.astype(np.intp)
+    return np.array(_Taken(len(spacing.places), spacing).those(order, len(order)), dtype=np.intp)
 
 
 def check_most(most: int, d: int) -> None:

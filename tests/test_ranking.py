@@ -10,10 +10,11 @@ from rsunfold.ranking import (
     feature_samples,
     greedy_columns,
     noise_scaled,
+    spaced,
     standardised,
-    without_conflicts,
 )
 from rsunfold.scene import scene_of
+from rsunfold.spacing import Spacing
 
 
 def gram(d=8, n=30, seed=0):
@@ -77,21 +78,30 @@ class TestGreedyColumns:
         assert order.tolist() == [0, 1]
         assert gains[:2].tolist() == [0, 0]
 
-    def test_no_two_in_conflict(self):
+    def test_no_two_nearer_than_a_gap(self):
         _, K = gram(30)
-        near = abs(np.subtract.outer(np.arange(30), np.arange(30))) < 4
-        order = greedy_columns(K, 30, near)[0]
+        spacing = Spacing(np.arange(30.0), 4)
+        order = greedy_columns(K, 30, spacing)[0]
         assert np.diff(np.sort(order)).min() >= 4
         assert order[0] == greedy_columns(K, 1)[0][0]
         # No further feature would fit in.
-        assert near[order].any(axis=0).all()
+        assert spacing.near[order].any(axis=0).all()
 
-    def test_conflicts_among_what_is_left_over_or_zero(self):
+    def test_a_gap_among_what_is_left_over_or_zero(self):
         K = np.diag([1.0, 1, 0, 0, 0])
         K[0, 1] = K[1, 0] = 1
-        conflicts = np.zeros((5, 5), dtype=bool)
-        conflicts[0, 1] = conflicts[1, 0] = conflicts[2, 3] = conflicts[3, 2] = True
-        assert greedy_columns(K, 5, conflicts)[0].tolist() == [0, 2, 4]
+        assert greedy_columns(K, 5, Spacing(np.array([0.0, 1, 5, 6, 9]), 2))[0].tolist() == [0, 2, 4]
+
+    @pytest.mark.parametrize("wanted", range(1, 8))
+    def test_the_order_changes_only_where_too_few_would_find_room(self, wanted):
+        """Feature 7 is feature 2 again, and 3 and 8 are 0: a choice begins anew, and ends with what is 0."""
+        Z, _ = gram(13)
+        Z[7], Z[3], Z[8] = Z[2], 0, 0
+        K, places = Z @ Z.T, np.random.default_rng(2).permutation(13) * 1.0
+        before = greedy_columns(K, 13, Spacing(places, 2))[0]
+        order = greedy_columns(K, 13, Spacing(places, 2, wanted))[0]
+        assert len(order) >= wanted
+        assert (order.tolist() == before.tolist()) == (wanted <= len(before))
 
     def test_with_targets_every_step_explains_most_of_them(self):
         Z, K = gram()
@@ -128,10 +138,9 @@ class TestGreedyColumns:
 def test_scores_rank_from_the_largest_and_nan_last():
     scores = np.array([1.0, np.nan, 3, 1, -np.inf])
     assert by_score(scores).tolist() == [2, 0, 3, 1, 4]
-    conflicts = np.zeros((5, 5), dtype=bool)
-    conflicts[2, 0] = conflicts[0, 2] = True
-    assert by_score(scores, conflicts).tolist() == [2, 3, 1, 4]
-    assert without_conflicts(np.array([0, 2, 4]), conflicts).tolist() == [0, 4]
+    spacing = Spacing(np.array([0.0, 5, 1, 9, 7]), 2)
+    assert by_score(scores, spacing).tolist() == [2, 3, 1, 4]
+    assert spaced(np.array([0, 2, 4]), spacing).tolist() == [0, 4]
 
 
 def test_standardised_between_covariance_and_correlation():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rsunfold import ranking
-from rsunfold.arrays import Mask
 from rsunfold.ranking import Ranking
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 
 @register(
@@ -32,8 +32,8 @@ class ColumnSubset:
     def __init__(self, *, standardised: bool = True) -> None:
         self.standardised = standardised
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; ``most`` features."""
         K = ranking.standardised(scene, 1.0 if self.standardised else 0.0)
-        order, gains = ranking.greedy_columns(K, most, conflicts)
+        order, gains = ranking.greedy_columns(K, most, spacing)
         return Ranking(order, gains, {"standardised": self.standardised})

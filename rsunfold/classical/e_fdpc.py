@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.arrays import Mask
 from rsunfold.ranking import Ranking, by_score, check_most
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 QUANTILE = 0.02
 """Of all distances: the cut-off distance at the start, the 1 to 2 % of Rodriguez and Laio."""
@@ -33,7 +33,7 @@ class EFDPC:
     the others have delta 0.
     """
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
@@ -53,7 +53,7 @@ class EFDPC:
         for place, i in enumerate(rank[1:], start=1):
             delta[i] = D[i, rank[:place]].min()
         scores = _unit(rho) * _unit(delta) ** 2
-        return Ranking(by_score(scores, conflicts), scores, {"cut_off": float(cut) if np.isfinite(cut) else None})
+        return Ranking(by_score(scores, spacing), scores, {"cut_off": float(cut) if np.isfinite(cut) else None})
 
 
 def _unit(x: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.errors import UsageError
 from rsunfold.ranking import EXHAUSTED, Indices, Ranking, by_score, check_most, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 STEPS = 100
 """Most proxies; the choice repeats itself after a few."""
@@ -45,7 +46,7 @@ class FSPCA:
     Beyond the paper: m is lowered to k where it is larger, which the paper rules out. Then, and whenever m = k, W is
     square on its rows and the objective is the sum of their A_ii: the k largest are the optimum, and are taken, where
     Algorithm 2 may stop at a local one. Other features than the k chosen follow, by score, which the paper has no
-    use for; with ``conflicts`` they replace the ones ruled out. Constant features score 0.
+    use for; with ``spacing`` they replace the ones ruled out. Constant features score 0.
 
     components : m. Raises UsageError for less than one.
     """
@@ -55,7 +56,7 @@ class FSPCA:
             raise UsageError(f"fspca needs components of 1 or more, not {components}.")
         self.components = components
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
@@ -68,7 +69,7 @@ class FSPCA:
             objective, scores[used] = sparse_subspace(A, self.components, min(most, len(A)))
             explained = objective[-1] / float(np.trace(A))
         about = {"components": min(self.components, most), "explained": explained}
-        return Ranking(by_score(scores, conflicts), scores, about)
+        return Ranking(by_score(scores, spacing), scores, about)
 
 
 def sparse_subspace(A: Real, m: int, k: int) -> tuple[list[float], Real]:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.errors import UsageError
 from rsunfold.ranking import Ranking, by_score, check_most, deviations, feature_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 LANDMARKS = 2000
 """Most samples, evenly spread, that a graph of neighbours is made of: its cost grows with their square."""
@@ -67,7 +68,7 @@ class LapScore:
         check_neighbours(neighbours, "lapscore")
         self.neighbours = neighbours
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features."""
         check_most(most, len(scene.mean))
         x = feature_samples(scene, LANDMARKS)
@@ -78,4 +79,4 @@ class LapScore:
         near = np.einsum("ij,ij->i", f, (W @ f.T).T)
         known = (deviations(scene) > 0) & (whole > 0)
         scores = np.where(known, near / np.where(known, whole, 1), np.nan)
-        return Ranking(by_score(scores, conflicts), scores, {"landmarks": x.shape[1], "neighbours": self.neighbours})
+        return Ranking(by_score(scores, spacing), scores, {"landmarks": x.shape[1], "neighbours": self.neighbours})

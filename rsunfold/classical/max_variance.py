@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rsunfold.arrays import Mask
 from rsunfold.ranking import Ranking, by_score, check_most, deviations
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 
 @register(
@@ -21,8 +21,8 @@ from rsunfold.scene import Scene
 class MaxVariance:
     """score_i = C_ii, the variance of feature i; 0 for a constant one."""
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features."""
         check_most(most, len(scene.mean))
         scores = deviations(scene) ** 2
-        return Ranking(by_score(scores, conflicts), scores, {})
+        return Ranking(by_score(scores, spacing), scores, {})

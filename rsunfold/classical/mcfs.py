@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours, neighbour_graph
 from rsunfold.errors import UsageError
 from rsunfold.quiet import silenced
 from rsunfold.ranking import Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 APART = 1e-10
 """Weight of an edge, in units of the geometric mean of its ends' degrees, that joins nothing: as small as rounding."""
@@ -46,7 +47,7 @@ class MCFS:
             raise UsageError(f"mcfs needs at least one cluster, not {clusters}.")
         self.clusters, self.neighbours = clusters, neighbours
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import lars_path
@@ -62,7 +63,7 @@ class MCFS:
                     path = lars_path(Z.T, y - y.mean(), method="lar", max_iter=most, return_path=False)[2]
                 scores[used] = np.maximum(scores[used], np.abs(path))
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "clusters": int(Y.shape[1])}
-        return Ranking(by_score(scores, conflicts), scores, about)
+        return Ranking(by_score(scores, spacing), scores, about)
 
 
 def embedding(x: Real, count: int, neighbours: int) -> Real:

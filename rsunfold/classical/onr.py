@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.arrays import Mask, Real
-from rsunfold.ranking import Ranking, check_most, greedy_columns, standardised, without_conflicts
+from rsunfold.arrays import Real
+from rsunfold.ranking import Ranking, check_most, greedy_columns, spaced, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 
 @register(
@@ -31,27 +32,27 @@ class ONR:
 
     Bands are centred, which the constant of the interpolation amounts to. The paper's noise reducer, a threshold on
     the bands looked at, is left out: bad bands are left out before. S has no order; it comes in that of a greedy column
-    subset selection among S. The same for conflicts: no two neighbours in S exclude each other, and where no S of k
-    bands is possible, the largest that is. Without scores.
+    subset selection among S. With a smallest gap no two neighbours in S are nearer, and where no S of
+    k bands is possible, it is the largest that is. Without scores.
     """
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; ``most`` features, another choice for every ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         C = standardised(scene, 0.0)
-        chosen, error = optimal_neighbours(C, most, conflicts)
+        chosen, error = optimal_neighbours(C, most, spacing)
         order = chosen[greedy_columns(C[np.ix_(chosen, chosen)], len(chosen))[0]]
         total = float(np.trace(C))
         about = {"unexplained": error / total if total > 0 else 0.0}
-        return Ranking(without_conflicts(order, conflicts), np.full(d, np.nan), about)
+        return Ranking(spaced(order, spacing), np.full(d, np.nan), about)
 
 
-def optimal_neighbours(C: Real, k: int, conflicts: Mask | None = None) -> tuple[NDArray[np.intp], float]:
+def optimal_neighbours(C: Real, k: int, spacing: Spacing | None = None) -> tuple[NDArray[np.intp], float]:
     """(indices rising, summed error) of the best k bands for the covariance C (d, d); see :class:`ONR`."""
     between, before, after = _costs(C)
-    if conflicts is not None:
-        between = np.where(conflicts, np.inf, between)
+    if spacing is not None:
+        between = np.where(spacing.near, np.inf, between)
     best = [before]
     came: list[NDArray[np.intp]] = []
     for _ in range(k - 1):

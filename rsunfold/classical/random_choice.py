@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.arrays import Mask
-from rsunfold.ranking import Ranking, check_most, without_conflicts
+from rsunfold.ranking import Ranking, check_most, spaced
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 
 @register(
@@ -23,9 +23,9 @@ from rsunfold.scene import Scene
 class RandomChoice:
     """A permutation of the features from the seed of the scene, the same for every number wanted; without scores."""
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
         order = np.random.default_rng(scene.seed).permutation(d).astype(np.intp)
-        return Ranking(without_conflicts(order, conflicts), np.full(d, np.nan), {"seed": scene.seed})
+        return Ranking(spaced(order, spacing), np.full(d, np.nan), {"seed": scene.seed})

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.classical.lap_score import LANDMARKS, NEIGHBOURS, check_neighbours
 from rsunfold.errors import UsageError
 from rsunfold.ranking import Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 STEPS, REFINEMENTS = 50, 30
 """Rounds of H, M and Y, and multiplicative steps for H in each, as the paper's code has them."""
@@ -70,7 +71,7 @@ class RNE:
             raise UsageError(f"rne needs alpha above 0, not {alpha}.")
         self.alpha, self.neighbours = alpha, neighbours
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features, the scores for ``most``."""
         d = len(scene.mean)
         check_most(most, d)
@@ -81,7 +82,7 @@ class RNE:
             *_, H = selections(residuals(X, self.neighbours), min(most, used.size), self.alpha)
             scores[used] = np.linalg.norm(H, axis=1)
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "alpha": self.alpha}
-        return Ranking(by_score(scores, conflicts), scores, about, [NOTE])
+        return Ranking(by_score(scores, spacing), scores, about, [NOTE])
 
 
 def residuals(X: Real, neighbours: int) -> Real:

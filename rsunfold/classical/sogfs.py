@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse, span
 from rsunfold.errors import UsageError
 from rsunfold.ranking import EXHAUSTED, Ranking, by_score, check_most, eigenvectors, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 LANDMARKS = 1000
 """Most samples, evenly spread: every step takes eigenvectors of a matrix of them by them."""
@@ -88,7 +89,7 @@ class SOGFS:
             )
         self.gamma, self.clusters, self.components, self.neighbours = gamma, clusters, components, neighbours
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
@@ -108,7 +109,7 @@ class SOGFS:
                     f"sogfs stopped after {STEPS} rounds at {last.parts} instead of {wanted} parts of its graph: its "
                     "scores may be inexact; another number of clusters, or samples that repeat less often, may help"
                 )
-        return Ranking(by_score(scores, conflicts), scores, about, notes)
+        return Ranking(by_score(scores, spacing), scores, about, notes)
 
 
 def structured_graph(X: Real, c: int, m: int, k: int, gamma: float) -> Iterator[Round]:

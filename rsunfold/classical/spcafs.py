@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.errors import UsageError
 from rsunfold.ranking import Ranking, by_score, check_most, deviations, eigenvectors, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 STEPS, TOLERANCE = 30, 1e-6
 """Most reweightings, and the change of the row norms below which they end."""
@@ -52,7 +53,7 @@ class SPCAFS:
             )
         self.components, self.power, self.weight = components, power, weight
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
@@ -66,7 +67,7 @@ class SPCAFS:
             W = row_sparse(C / np.linalg.eigvalsh(C)[-1], m, self.weight, self.power)
             scores[used] = np.linalg.norm(W, axis=1).round(DIGITS)
         about = {"components": self.components, "power": self.power, "weight": self.weight}
-        return Ranking(by_score(scores, conflicts, deviations(scene)), scores, about)
+        return Ranking(by_score(scores, spacing, deviations(scene)), scores, about)
 
 
 def _leading_norms(S: Real, m: int, basis: Real | None) -> Real:

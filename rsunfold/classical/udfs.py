@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.classical.lap_score import NEIGHBOURS, check_neighbours
 from rsunfold.classical.spcafs import row_sparse, span
 from rsunfold.errors import UsageError
 from rsunfold.ranking import Ranking, by_score, check_most, standardised_samples
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 LANDMARKS = 1000
 """Most samples, evenly spread, each with its neighbours among them."""
@@ -51,7 +52,7 @@ class UDFS:
             raise UsageError(f"udfs needs clusters of 1 or more and gamma of 0 or more, not {clusters} and {gamma}.")
         self.gamma, self.clusters, self.neighbours = gamma, clusters, neighbours
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; all features."""
         d = len(scene.mean)
         check_most(most, d)
@@ -66,7 +67,7 @@ class UDFS:
             W = row_sparse(-M, m, self.gamma, 1.0, basis=U)
             scores[used] = np.linalg.norm(W, axis=1)
         about = {"landmarks": x.shape[1], "neighbours": self.neighbours, "gamma": self.gamma}
-        return Ranking(by_score(scores, conflicts), scores, about)
+        return Ranking(by_score(scores, spacing), scores, about)
 
 
 def discrimination(x: Real, neighbours: int) -> Real:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsunfold.arrays import Mask
-from rsunfold.ranking import Ranking, check_most, without_conflicts
+from rsunfold.ranking import Ranking, check_most, spaced
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 
 @register(
@@ -22,11 +22,17 @@ from rsunfold.scene import Scene
     ordered=True,
 )
 class Uniform:
-    """The k features floor((i + 1/2) d / k), i = 0 .. k - 1, in rising order; without scores, whatever the data."""
+    """The k features floor((i + 1/2) d / k), i = 0 .. k - 1, in rising order; without scores, whatever the data.
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    With a smallest gap others, as few steps from one of these as possible, replace those that lie too near.
+    """
+
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; ``most`` features, another choice for every ``most``."""
         d = len(scene.mean)
         check_most(most, d)
         order = ((2 * np.arange(most) + 1) * d) // (2 * most)
-        return Ranking(without_conflicts(order.astype(np.intp), conflicts), np.full(d, np.nan), {})
+        if spacing is not None:
+            away = np.abs(np.arange(d)[:, None] - order).min(axis=1)
+            order = np.sort(spaced(np.argsort(away, kind="stable"), spacing)[:most])
+        return Ranking(order.astype(np.intp), np.full(d, np.nan), {})

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.errors import UsageError
 from rsunfold.ranking import Ranking, by_score, check_most, greedy_columns, noise_scaled, standardised
 from rsunfold.registry import register
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 from rsunfold.unfold.proximal import group_soft_threshold, procrustes, soft_threshold
 from rsunfold.unfold.unrolled import Keep, Unrolled, as_is, gradients
 
@@ -210,7 +211,7 @@ class SPCANet:
         """Learned numbers."""
         return self.stages * len(NUMBERS)
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :class:`rsunfold.contracts.Selector`; ``most`` features, or all with ``norms``."""
         d = len(scene.mean)
         check_most(most, d)
@@ -220,7 +221,7 @@ class SPCANet:
         used = np.flatnonzero(np.diagonal(K) > 0)
         scores = np.full(d, 0.0 if self.norms else np.nan)
         if not used.size:
-            return Ranking(by_score(np.zeros(d), conflicts)[:most], np.zeros(d), {"components": 0})
+            return Ranking(by_score(np.zeros(d), spacing)[:most], np.zeros(d), {"components": 0})
         fitted = self.fit(K[np.ix_(used, used)], scene.seed)
         if not self.published:
             fitted.about["features_scaled_by"] = f"deviation^{POWER:g}" if scene.noise is None else "noise"
@@ -228,11 +229,11 @@ class SPCANet:
         W[used] = fitted.W
         if self.norms:
             scores[:] = np.linalg.norm(W, axis=1)
-            return Ranking(by_score(scores, conflicts), scores, fitted.about)
+            return Ranking(by_score(scores, spacing), scores, fitted.about)
         variance = np.einsum("ij,ij->j", W, K @ W)
         known = variance > np.finfo(np.float64).eps * variance.max()
         targets = (W[:, known] / np.sqrt(variance[known])).T
-        order, scores = greedy_columns(K, most, conflicts, targets)
+        order, scores = greedy_columns(K, most, spacing, targets)
         return Ranking(order, scores, fitted.about)
 
     @gradients()

@@ -27,6 +27,7 @@ from rsunfold.errors import UsageError
 from rsunfold.ranking import eigenvectors
 from rsunfold.registry import all_models
 from rsunfold.scene import Scene, scene_of
+from rsunfold.spacing import Spacing
 
 MODELS = {spec.name: spec for spec in all_models("select-features")}
 BLIND = {"uniform", "random"}
@@ -103,11 +104,18 @@ class TestEverySelector:
         one, two = (build(spec).rank(scene(x, seed), 10).order[:10].tolist() for seed in (0, 1))
         assert (one == two) == (spec.name != "random") == (not spec.drawn)
 
-    def test_conflicts_are_kept(self, spec):
-        near = np.abs(np.subtract.outer(np.arange(24), np.arange(24))) < 3
-        found = build(spec).rank(scene(spectra(24)), 6, near)
+    def test_a_gap_is_kept(self, spec):
+        found = build(spec).rank(scene(spectra(24)), 6, Spacing(np.arange(24.0), 3))
         check(found, 24, 4)
         assert np.diff(np.sort(found.order)).min() >= 3
+
+    @pytest.mark.parametrize("places", [range(15), [0, 2, 3, 5, 6, 7, 9, 10, 12, 13, 15, 18, 19, 21, 24]])
+    def test_as_many_as_a_gap_leaves_room_for(self, spec, places):
+        """Every second of 15 features, which is one choice alone, or one of a few choices."""
+        places = np.array(places, float)
+        k = Spacing(places, 2).most
+        found = build(spec).rank(scene(spectra(15)), k, Spacing(places, 2, k)).order[:k]
+        assert len(found) == k and np.diff(np.sort(places[found])).min() >= 2
 
     @pytest.mark.parametrize("most", [0, 25])
     def test_a_number_that_is_not_there(self, spec, most):
@@ -519,9 +527,9 @@ class TestONR:
         assert error == pytest.approx(self.error(C, chosen.tolist()))
         assert error <= min(self.error(C, c) for c in itertools.combinations(range(9), k)) + 1e-12
 
-    def test_under_conflicts_it_is_the_best_that_keeps_them(self):
+    def test_with_a_gap_it_is_the_best_that_keeps_it(self):
         C = np.cov(spectra(9, 60))
-        near = np.abs(np.subtract.outer(np.arange(9), np.arange(9))) < 3
+        near = Spacing(np.arange(9.0), 3)
         allowed = [c for c in itertools.combinations(range(9), 3) if min(np.diff(c)) >= 3]
         assert optimal_neighbours(C, 3, near)[1] == pytest.approx(min(self.error(C, c) for c in allowed))
         assert len(optimal_neighbours(C, 9, near)[0]) == 3

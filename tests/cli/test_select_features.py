@@ -267,7 +267,11 @@ def test_ctrl_c(call, cube, tmp_path, monkeypatch):
         (FAST, 2, "use one of -k, the number to choose, --variance"),
         (("-k", 3, "--variance", 0.9, *FAST), 2, "use one of -k"),
         (("-k", 17, *FAST), 2, "-k 17 is more than the 16 usable bands"),
-        (("-k", 9, "--min-gap", 100, *FAST), 2, "ranks at least 100 nm apart"),
+        (
+            ("-k", 9, "--min-gap", 100, *FAST),
+            2,
+            "more than the 4 bands of the 16 usable ones that can be at least 100 nm apart",
+        ),
         (("--variance", 99, *FAST), 2, "--variance must be a share above 0 and at most 1"),
         (("-k", 3, "--drop", "all", *FAST), 2, "--drop takes ranges of wavelengths in nm such as 1340-1450,1800-1960"),
         (("-k", 3, "--drop-bands", "3,17", *FAST), 2, "--drop-bands 17 is not within the 16 bands"),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rsunfold.arguments import Numbers
 from rsunfold.errors import UsageError
 from rsunfold.infer import results
-from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations, gap_conflicts
+from rsunfold.infer.features.select import FeatureRanker, Selection, Wanted, correlations
 from rsunfold.infer.features.source import FeatureSource, ImageBands, Ranges, TableColumns
 from rsunfold.infer.results import (
     Result,
@@ -39,6 +39,7 @@ from rsunfold.io.table import DIRECTIONS, Table, is_table, read_table, table_of
 from rsunfold.io.work import claimed, move_results, work_folder
 from rsunfold.io.writer import the_nodata
 from rsunfold.report.features import selection_picture
+from rsunfold.spacing import Spacing
 
 COLUMNS = {
     "rank": "1 is the best; empty if left out",
@@ -289,16 +290,16 @@ class _Made:
         inside = np.array(source.inside)
         gap = wanted.min_gap
         like = None if wanted.like is None else wanted.like.within(source)
-        conflicts = None
+        spacing = None
         if gap is not None:
             wavelengths = np.asarray(source.wavelengths)[inside]
-            conflicts = gap_conflicts(wavelengths, gap)
-            if np.count_nonzero(conflicts) == len(inside):  # each with itself
+            spacing = Spacing(wavelengths, gap, wanted.count or 0)
+            if np.count_nonzero(spacing.near) == len(inside):  # each to itself
                 least = np.diff(np.sort(wavelengths)).min()
                 source.notes.append(f"--min-gap {gap:g} has no effect: all bands lie {least:g} nm or more apart")
         self.scene = source.scene(ranker.seed)
         self.selection: Selection = (
-            ranker.select(self.scene, wanted, conflicts, source.noun)
+            ranker.select(self.scene, wanted, spacing, source.noun)
             if like is None
             else ranker.taken(self.scene, np.searchsorted(inside, like))
         )
@@ -307,7 +308,7 @@ class _Made:
         source.notes += self.selection.ranking.notes
         order = self.selection.ranking.order
         self.ranking = [int(i) for i in inside[order]]
-        self.near = set() if conflicts is None else set(inside[conflicts[:, order].any(axis=1)].tolist())
+        self.near = set() if spacing is None else set(inside[spacing.near[order].any(axis=0)].tolist())
         """Features nearer to one that is ranked than is wanted."""
         self.scores = np.full(source.count, np.nan)
         self.scores[inside] = self.selection.ranking.scores
@@ -326,7 +327,7 @@ class _Made:
         unranked = "not ranked by the model" if self.wanted.like is None else "not among those chosen before"
         reasons |= dict.fromkeys(set(s.inside) - ranked, unranked)
         for i in self.near - ranked:
-            reasons[i] = f"nearer than {self.wanted.min_gap:g} nm to a better one"
+            reasons[i] = f"nearer than {self.wanted.min_gap:g} nm to a ranked one"
         lines = []
         for place, i in enumerate([*self.ranking, *sorted(reasons)]):
             in_order = place < len(self.ranking)

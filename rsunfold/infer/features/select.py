@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.arrays import Mask, Real
+from rsunfold.arrays import Real
 from rsunfold.contracts import Selector
 from rsunfold.errors import UsageError
 from rsunfold.infer.device import Budgeted, held, parse_memory
 from rsunfold.ranking import Ranking
 from rsunfold.registry import DEFAULTS, as_registered, chosen_model
 from rsunfold.scene import Scene
+from rsunfold.spacing import Spacing
 
 if TYPE_CHECKING:
     from rsunfold.infer.features.earlier import EarlierChoice
@@ -112,20 +113,20 @@ class FeatureRanker(Budgeted):
         spec = self.spec
         return {"task": spec.task, "model": spec.name, "paper": spec.paper, "options": self.options, "seed": self.seed}
 
-    def rank(self, scene: Scene, most: int, conflicts: Mask | None = None) -> Ranking:
+    def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :meth:`rsunfold.contracts.Selector.rank`; a single feature is ranked without the model, and to one that
         looks at neighbours bands are given by wavelength."""
         if len(scene.mean) == 1:
             return Ranking(np.zeros(1, np.intp), np.full(1, np.nan), {})
         if not self.spec.ordered or scene.wavelengths is None or (np.diff(scene.wavelengths) >= 0).all():
-            return self.method.rank(scene, most, conflicts)
+            return self.method.rank(scene, most, spacing)
         order = np.argsort(scene.wavelengths, kind="stable")
-        arranged = None if conflicts is None else conflicts[np.ix_(order, order)]
+        arranged = None if spacing is None else spacing.arranged(order)
         ranking = self.method.rank(scene.arranged(order), most, arranged)
         return replace(ranking, order=order[ranking.order], scores=ranking.scores[np.argsort(order)])
 
-    def select(self, scene: Scene, wanted: Wanted, conflicts: Mask | None = None, noun: str = "feature") -> Selection:
-        """The features of ``scene`` that are wanted; conflicts : see :meth:`rsunfold.contracts.Selector.rank`.
+    def select(self, scene: Scene, wanted: Wanted, spacing: Spacing | None = None, noun: str = "feature") -> Selection:
+        """The features of ``scene`` that are wanted; spacing : see :meth:`rsunfold.contracts.Selector.rank`.
 
         Raises UsageError when there are fewer than asked for, or all together explain less.
         """
@@ -133,18 +134,18 @@ class FeatureRanker(Budgeted):
         if wanted.count is not None and wanted.count > d:
             raise UsageError(f"-k {wanted.count} is more than the {d} usable {noun}s; ask for fewer.")
         gap = f" at least {wanted.min_gap:g} nm apart" if wanted.min_gap else ""
+        if wanted.count is not None and spacing is not None and wanted.count > spacing.most:
+            raise UsageError(
+                f"-k {wanted.count} is more than the {spacing.most} {noun}s of the {d} usable ones that can be{gap}; "
+                "ask for fewer, or for a smaller gap."
+            )
         if wanted.count is not None:
-            count, ranking = wanted.count, self.rank(scene, wanted.count, conflicts)
-            found = len(ranking.order)
-            if count > found:
-                raise UsageError(
-                    f"-k {count} is more than the {found} {noun}s that {self.spec.name} ranks{gap}; ask for fewer."
-                )
+            count, ranking = wanted.count, self.rank(scene, wanted.count, spacing)
         else:
-            count, ranking = self._reaching(scene, wanted, conflicts, f"{noun}s", gap)
+            count, ranking = self._reaching(scene, wanted, spacing, f"{noun}s", gap)
         if len(ranking.order) < d <= RANKED_WHOLE:
             # What comes after the chosen ones, where the method would have chosen these first anyway.
-            whole = self.rank(scene, d, conflicts)
+            whole = self.rank(scene, d, spacing)
             if np.array_equal(whole.order[:count], ranking.order[:count]):
                 ranking = replace(whole, about=ranking.about, notes=ranking.notes)
         explained = explained_variance(scene.covariance, ranking.order)
@@ -158,7 +159,7 @@ class FeatureRanker(Budgeted):
         return Selection(ranking, len(order), explained, largest_correlation(scene.covariance, order))
 
     def _reaching(
-        self, scene: Scene, wanted: Wanted, conflicts: Mask | None, nouns: str, gap: str
+        self, scene: Scene, wanted: Wanted, spacing: Spacing | None, nouns: str, gap: str
     ) -> tuple[int, Ranking]:
         """(fewest features that explain the share that is wanted, the ranking that they are the first of).
 
@@ -167,7 +168,7 @@ class FeatureRanker(Budgeted):
         d, share = len(scene.mean), float(wanted.variance or 0)
 
         def ranked(most: int) -> tuple[Ranking, Real]:
-            ranking = self.rank(scene, most, conflicts)
+            ranking = self.rank(scene, most, spacing)
             return ranking, explained_variance(scene.covariance, ranking.order[:most])
 
         most = d if d <= RANKED_WHOLE else FIRST_GUESS
@@ -242,13 +243,6 @@ def largest_correlation(covariance: Real, order: Sequence[int] | NDArray[np.intp
     for k in range(1, len(order)):
         found[k] = ordered[k, :k].max()
     return found
-
-
-def gap_conflicts(wavelengths: Sequence[float], gap: float) -> Mask:
-    """bool (d, d): True where two bands are nearer than ``gap`` nm."""
-    w = np.asarray(wavelengths, float)
-    # Tenths of nanometres are no binary numbers: what is just the gap apart must not fall short of it.
-    return np.asarray(np.abs(w[:, None] - w) < gap - 1e-9)
 
 
 def outside(

@@ -88,7 +88,7 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     path, X, y = labelled
     ranker = FeatureRanker("random")
     orders = {s: np.random.default_rng(s).permutation(8) for s in SEEDS}
-    monkeypatch.setattr(ranker, "rank", lambda scene, most, conflicts=None: Ranking(orders[scene.seed], X[0], {}))
+    monkeypatch.setattr(ranker, "rank", lambda scene, most, spacing=None: Ranking(orders[scene.seed], X[0], {}))
     done = evaluate_tables({"t": path}, [ranker], [3], repeats=4)
     expected = [100 * clustering(X[:, orders[s][:3]], y, [s])["acc"][0] for s in SEEDS]
     np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)

@@ -113,7 +113,7 @@ def test_the_report_is_enough_to_do_it_again(write, ranker, tmp_path):
     assert np.diff(sorted(WAVELENGTHS[done.indices])).min() >= 30
     assert told["explained_variance"] >= 0.999
     near = {row["left_out"] for row in lines(tmp_path / "1" / "a_ranking.csv") if row["left_out"]}
-    assert "nearer than 30 nm to a better one" in near
+    assert "nearer than 30 nm to a ranked one" in near
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_only_bands_that_are_near_are_called_near(write, tmp_path):
     for row in rows:
         if not row["rank"] and row["left_out"].startswith(("nearer", "not ranked")):
             near = min(abs(float(row["wavelength_nm"]) - w) for w in ranked) < 30
-            assert row["left_out"] == ("nearer than 30 nm to a better one" if near else "not ranked by the model")
+            assert row["left_out"] == ("nearer than 30 nm to a ranked one" if near else "not ranked by the model")
 
 
 def test_order_of_the_output(write, counts, ranker, tmp_path):
@@ -329,7 +329,7 @@ def test_every_model_writes_what_it_ranks(model, write, tmp_path):
         assert sorted(int(row["index"]) for row in table) == list(range(BANDS)) and len(done.indices) == 5
         left = [row["left_out"] for row in table[len(done.ranking) :]]
         assert len(left) == BANDS - len(done.ranking) and all(left)
-        assert ("nearer than 45 nm to a better one" in left) is (out == "gap")
+        assert ("nearer than 45 nm to a ranked one" in left) is (out == "gap")
 
 
 def test_a_table_of_more_features_than_a_model_ranks(tmp_path):

@@ -1,5 +1,7 @@
 """How many of the ranked features are taken, and what is told of them, against least squares."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,11 +12,11 @@ from rsunfold.infer.features.select import (
     Wanted,
     correlations,
     explained_variance,
-    gap_conflicts,
     largest_correlation,
     outside,
 )
 from rsunfold.scene import scene_of
+from rsunfold.spacing import Spacing
 
 D = 12
 
@@ -96,15 +98,21 @@ def test_more_than_there_are(scene):
 
 def test_a_gap(scene):
     w = np.arange(400, 400 + 10 * D, 10) + 0.1
-    conflicts = gap_conflicts(w, 20)
-    found = FeatureRanker("css").select(scene, Wanted(count=4, min_gap=20), conflicts)
+    found = FeatureRanker("css").select(scene, Wanted(count=4, min_gap=20), Spacing(w, 20, 4))
     assert np.diff(np.sort(w[found.chosen])).min() >= 20 - 1e-9
-    with pytest.raises(UsageError, match=r"-k 7 is more than the . features that css ranks at least"):
-        FeatureRanker("css").select(scene, Wanted(count=7, min_gap=20), conflicts)
+    with pytest.raises(UsageError, match="-k 7 is more than the 6 features of the 12 usable ones that can be at least"):
+        FeatureRanker("css").select(scene, Wanted(count=7, min_gap=20), Spacing(w, 20, 7))
     with pytest.raises(UsageError, match=r"--variance 1 cannot be reached: the 2 features .* explain only 0."):
-        FeatureRanker("css").select(scene, Wanted(variance=1, min_gap=60), gap_conflicts(w, 60))
-    # 400.1 and 420.1 are 20 nm apart, whatever their binary numbers say.
-    assert not conflicts[0, 2] and conflicts[0, 1]
+        FeatureRanker("css").select(scene, Wanted(variance=1, min_gap=60), Spacing(w, 60))
+
+
+@pytest.mark.parametrize("model", ["css", "onr", "uniform", "variance"])
+def test_a_gap_between_bands_in_any_order(model, scene):
+    """Every second band, the one choice of six, though others score as high."""
+    w = np.random.default_rng(0).permutation(np.arange(400.0, 510, 10))
+    given = replace(scene.arranged(np.arange(11)), wavelengths=w)
+    found = FeatureRanker(model).select(given, Wanted(count=6, min_gap=20), Spacing(w, 20, 6))
+    assert sorted(w[found.chosen]) == list(range(400, 510, 20))
 
 
 def test_ranges():
