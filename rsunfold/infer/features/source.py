@@ -26,7 +26,8 @@ from rsunfold.io.inputs import FileStates
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import TEXT_SUFFIXES, Table, write_columns
-from rsunfold.noise import band_noise, steps
+from rsunfold.noise import REPEATED, band_noise, steps
+from rsunfold.registry import all_models
 from rsunfold.scene import SAMPLE, Scene, scene_of
 
 Ranges = Sequence[tuple[float, float]]
@@ -74,6 +75,10 @@ class FeatureSource(ABC):
     @abstractmethod
     def scene(self, seed: int) -> Scene:
         """The features that take part as a scene, samples from 0 to 1 by the smallest and the largest of all."""
+
+    def doubts(self, scene: Scene) -> list[str]:
+        """Sentences on why ``scene``, of the features that take part, may not tell which ones are good."""
+        return []
 
     @abstractmethod
     def about(self) -> dict[str, Any]:
@@ -177,6 +182,20 @@ class ImageBands(FeatureSource):
         if not self._narrow():
             return scene
         return replace(scene, noise=band_noise(scene.covariance, step=steps(scene.sample)))
+
+    def doubts(self, scene: Scene) -> list[str]:
+        """A sentence on an image whose noise was taken away: what differs by less than the noise did now counts."""
+        model = self.image.meta.tags.get("RSUNFOLD_MODEL")
+        if model is not None and model in (spec.name for spec in all_models("denoise-hsi")):
+            seen = f"the image was denoised by {model}"
+        elif scene.noise is not None and np.median(scene.noise**2 / np.diagonal(scene.covariance)) < REPEATED:
+            seen = "most bands have next to no noise, as after denoising"
+        else:
+            return []
+        return [
+            f"{seen}: which bands are worth most is told by the image as measured; choose them there, and take the "
+            "same of this one with --like"
+        ]
 
     def _narrow(self) -> bool:
         bands, known = self.inside, len(self.wavelengths) > 0

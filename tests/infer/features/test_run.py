@@ -18,6 +18,9 @@ from rsunfold.infer.features.earlier import EarlierChoice
 from rsunfold.infer.features.run import Options, select_array, select_file
 from rsunfold.infer.features.select import FeatureRanker, Wanted
 from rsunfold.infer.features.source import ImageBands
+from rsunfold.infer.hsi.denoiser import Denoiser
+from rsunfold.infer.hsi.run import Options as Denoising
+from rsunfold.infer.hsi.run import denoise_file
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.registry import all_models
@@ -679,6 +682,30 @@ def test_only_what_compares_bands_in_units_of_noise_says_so(counts, model):
     notes = found.summary["notes"]
     assert any("no wavelengths" in note for note in notes)
     assert any("in units of their noise" in note for note in notes) == (model == "spca-net")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".img"])
+def test_what_was_denoised_is_told(suffix, write, ranker, tmp_path):
+    """By the tag of denoise-hsi, in whole numbers and of few bands, too; not where an earlier choice is applied."""
+    path = str(write("a.tif"))
+    measured = select_file(path, tmp_path / "out", "a", ranker, FIVE, Options(picture=False))
+    clean = tmp_path / f"clean{suffix}"
+    denoise_file(path, clean, Denoiser("fasthyde", memory="4GB"), Denoising(dtype="same", drop_bands=("13-30",)))
+    like = Wanted(like=EarlierChoice.of(measured.files["summary"]))
+    found = select_array(str(clean), ranker, FIVE, Options(drop_bands=("13-30",)))
+    same = select_array(str(clean), ranker, like, Options())
+    assert same.indices == measured.indices
+    told = [any("denoised by fasthyde" in n for n in done.summary["notes"]) for done in (measured, found, same)]
+    assert told == [False, True, False]
+
+
+@pytest.mark.parametrize(("noise", "told"), [(0, True), (1e-3, False)])
+def test_what_has_no_noise_is_told(noise, told):
+    rng = np.random.default_rng(0)
+    data = np.einsum("bp,prc->brc", rng.random((30, 3)), rng.random((3, 12, 20)))
+    data += noise * rng.normal(size=data.shape)
+    found = rsunfold.select_features(data, k=5, wavelengths=WAVELENGTHS)
+    assert any("next to no noise" in note for note in found.summary["notes"]) is told
 
 
 def test_a_graph_without_its_parts_is_told():
