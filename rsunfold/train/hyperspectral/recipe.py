@@ -11,6 +11,8 @@ from rsunfold.train.recipe import Recipe, check_values
 
 LEAST_SCENE = 8
 """Fewest pixels on a side of the part whose statistics give the subspace: of fewer, noise cannot be told."""
+LEAST_SIGMA = 255 * float(np.finfo(np.float32).eps)
+"""Smallest sigma of validation: less is lost in the rounding of float32, and the noisy cube has no PSNR."""
 
 
 @dataclass
@@ -105,10 +107,13 @@ class HyperspectralRecipe(Recipe):
 
 
 def _noise_of(entry: str) -> tuple[str, float | None]:
-    """(kind, sigma) of an entry of ``Noise.validate``; raises ValueError where :func:`make_noise` would refuse it."""
+    """(kind, sigma) of an entry of ``Noise.validate``; raises ValueError where :func:`make_noise` would refuse it, or
+    float32 lose it."""
     kind, _, text = entry.strip().partition(":")
     try:
         sigma = float(text) if text else None
+        if sigma is not None and 0 < sigma < LEAST_SIGMA:
+            raise ValueError(f"float32 cannot hold noise of less than {LEAST_SIGMA:.1g}")
         make_noise(np.zeros((3, 1, 1), np.float32), kind, sigma=sigma, seed=0)
     except ValueError as error:
         raise ValueError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rsunfold.errors import InputError
-from rsunfold.metrics.denoising import quality
+from rsunfold.metrics.denoising import WINDOW, quality
 from rsunfold.registry import get_model
 from rsunfold.simulate.noise import make_noise
 from rsunfold.subspace import subspace_of
@@ -51,6 +51,8 @@ class HyperspectralTask(TrainingTask):
         train = [cube for cube in cubes if cube.name not in recipe.data.held_out]
         if not train:
             raise InputError(f"{data} contains no cubes other than those for validation.")
+        for cube in self.validation:
+            _refuse_small(cube)
         self.absent = sorted(recipe.data.weights.keys() - {cube.name for cube in train})
         self.data_hash = _hash(cubes)
         self.trained_on = f"{len(train)} cube{'s' * (len(train) != 1)}: {', '.join(cube.name for cube in train)}"
@@ -115,6 +117,15 @@ class HyperspectralTask(TrainingTask):
             "sam": q["sam_radians"],
             "ergas": q["ergas"],
         }
+
+
+def _refuse_small(cube: CleanCube) -> None:
+    rows, cols = cube.data.shape[1:]
+    if min(rows, cols) < WINDOW:
+        raise InputError(
+            f"the cube {cube.name}, held out for validation, has {rows} x {cols} pixels, but the SSIM takes {WINDOW} x "
+            f"{WINDOW}; hold out larger ones with --set data.validation=NAME,..."
+        )
 
 
 def _hash(cubes: list[CleanCube]) -> str:

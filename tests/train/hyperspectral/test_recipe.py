@@ -49,6 +49,10 @@ def test_values_land_where_they_belong(tmp_path):
             "noise.validate needs entries .*, not 'bandwise:0'",
         ),
         (HEAD + HELD + '[noise]\nvalidate = "iid:nan"\n', "noise.validate needs entries .*, not 'iid:nan'"),
+        (
+            HEAD + HELD + '[noise]\nvalidate = "iid:1e-30"\n',
+            r"not 'iid:1e-30' \(float32 cannot hold noise of less than 3e-05\)",
+        ),
         (HEAD + HELD + '[noise]\nvalidate = "iid:x"\n', "noise.validate needs entries .*, not 'iid:x'"),
         (
             HEAD + HELD + '[noise]\nvalidate = "case2:30"\n',

@@ -94,6 +94,14 @@ def test_cubes_that_are_missing(data, validation, message):
         HyperspectralTask(recipe(validation=validation), data, CPU)
 
 
+def test_held_out_cubes_that_the_ssim_cannot_judge_are_refused_before_training(data, tmp_path):
+    for name, side in (("one", 12), ("two", 10)):
+        savemat(tmp_path / f"{name}.mat", {"cube": np.random.default_rng(0).random((side, 30, 12))})
+    with pytest.raises(InputError, match=r"cube two, held out .*, has 10 x 30 pixels, but the SSIM takes 11 x 11;"):
+        HyperspectralTask(recipe(), tmp_path, CPU)
+    assert HyperspectralTask(recipe(validation="one"), tmp_path, CPU).held_out == ["one"]
+
+
 def test_the_hash_tells_other_cubes(data, tmp_path):
     before = HyperspectralTask(recipe(), data, CPU).data_hash
     for path in data.iterdir():
