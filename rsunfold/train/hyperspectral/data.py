@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,32 +31,47 @@ class CleanCube:
 
 
 def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
-    """The cubes of the sub-folders ``places`` of ``folder``; raises InputError where one is missing or holds none,
-    and for cubes with pixels without data or without values above 0."""
+    """The cubes of the sub-folders ``places`` of ``folder``, each folder once. A cube is called as its file without
+    ending and, where several folders have one of that name, by its place too: ``2024-05/scene``.
+
+    Raises InputError where a folder is missing or holds none, and for cubes with pixels without data or without values
+    above 0.
+    """
     refuse_no_folder(folder, "the folders of cubes", "the data folder")
-    cubes = []
+    once: dict[Path, str] = {}
     for place in places:
-        where = folder / place
-        found = inputs_in(where) if where.is_dir() else None
-        if not found:
-            wrong = "is a file" if where.is_file() else "does not exist" if found is None else "contains no cubes"
-            raise InputError(
-                f"the folder {where}, listed in data.folders of the recipe, {wrong}; give the folders with "
-                "--set data.folders=NAME,... (. is --data itself)."
-            )
-        for name, path in found.items():
-            with SpectralImage(str(path)) as image:
-                data, valid = image.read(image.whole)
-            if not valid.all():
-                raise InputError(
-                    f"{path} has {int((~valid).sum())} pixels without data, which no network can be trained on; write "
-                    "the part of it that is complete to a file of its own."
-                )
-            white = np.percentile(data, WHITE)
-            if white <= 0:
-                raise InputError(f"{path} has no values above 0 to speak of, so it cannot be scaled as a clean cube.")
-            cubes.append(CleanCube(name, (data / white).astype(np.float32)))
-    return cubes
+        once.setdefault((folder / place).resolve(), place)
+    found = [(place, path) for place in once.values() for path in _files(folder / place)]
+    count = Counter(path.stem for _, path in found)
+    return [
+        CleanCube(path.stem if count[path.stem] == 1 else (Path(place) / path.stem).as_posix(), _read(path))
+        for place, path in found
+    ]
+
+
+def _files(where: Path) -> list[Path]:
+    found = inputs_in(where) if where.is_dir() else None
+    if not found:
+        wrong = "is a file" if where.is_file() else "does not exist" if found is None else "contains no cubes"
+        raise InputError(
+            f"the folder {where}, listed in data.folders of the recipe, {wrong}; give the folders with "
+            "--set data.folders=NAME,... (. is --data itself)."
+        )
+    return list(found.values())
+
+
+def _read(path: Path) -> NDArray[np.float32]:
+    with SpectralImage(str(path)) as image:
+        data, valid = image.read(image.whole)
+    if not valid.all():
+        raise InputError(
+            f"{path} has {int((~valid).sum())} pixels without data, which no network can be trained on; write "
+            "the part of it that is complete to a file of its own."
+        )
+    white = np.percentile(data, WHITE)
+    if white <= 0:
+        raise InputError(f"{path} has no values above 0 to speak of, so it cannot be scaled as a clean cube.")
+    return (data / white).astype(np.float32)
 
 
 @dataclass(frozen=True)

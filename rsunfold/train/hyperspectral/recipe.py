@@ -17,7 +17,8 @@ LEAST_SIGMA = 255 * float(np.finfo(np.float32).eps)
 
 @dataclass
 class Data:
-    """Which cubes: all in the sub-folders ``folders`` of --data (empty: in --data itself), by file name without ending.
+    """Which cubes: all in the sub-folders ``folders`` of --data (empty: in --data itself), by file name without ending,
+    and the sub-folder before it (``2024-05/scene``) where several have one of that name.
 
     validation : names of the cubes held out, comma-separated. weights : how often a cube is drawn, 1 unless named.
     least_bands : fewest bands of a training crop's cube.

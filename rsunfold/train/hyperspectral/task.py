@@ -41,6 +41,7 @@ class HyperspectralTask(TrainingTask):
         self.robust = bool(get_model(recipe.model).factory.outliers)
         cubes = read_cubes(data, recipe.data.places)
         names = {cube.name for cube in cubes}
+        _refuse_ambiguous([*recipe.data.held_out, *recipe.data.weights], names)
         missing = [name for name in recipe.data.held_out if name not in names]
         if missing:
             raise InputError(
@@ -117,6 +118,15 @@ class HyperspectralTask(TrainingTask):
             "sam": q["sam_radians"],
             "ergas": q["ergas"],
         }
+
+
+def _refuse_ambiguous(asked: list[str], names: set[str]) -> None:
+    for name in asked:
+        if name not in names and (meant := sorted(full for full in names if full.endswith(f"/{name}"))):
+            raise InputError(
+                f"the recipe names the cube {name} (data.validation, data.weights), which may be "
+                f"{' or '.join(meant)}; name it with its folder."
+            )
 
 
 def _refuse_small(cube: CleanCube) -> None:

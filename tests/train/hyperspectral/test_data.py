@@ -120,6 +120,15 @@ def test_cubes_are_read_and_scaled(tmp_path: Path):
         read_cubes(tmp_path / "none", ["a"])
 
 
+def test_cubes_of_one_name_are_called_with_their_folders_and_each_folder_is_read_once(tmp_path: Path):
+    for name in ("scene", "2024/05/scene", "2024/05/one", "2024/06/scene"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        savemat(tmp_path / f"{name}.mat", {"cube": np.moveaxis(cube(0.8), 0, -1)})
+    found = read_cubes(tmp_path, ["2024/05", ".", "./2024/05/", "2024/06"])
+    assert [c.name for c in found] == ["one", "2024/05/scene", "scene", "2024/06/scene"]
+    assert [c.name for c in read_cubes(tmp_path, ["2024/05"])] == ["one", "scene"]
+
+
 def test_a_cube_of_negative_values_is_refused(tmp_path: Path):
     (tmp_path / "a").mkdir()
     savemat(tmp_path / "a" / "one.mat", {"cube": np.moveaxis(-1 - cube(0.8), 0, -1)})

@@ -94,6 +94,19 @@ def test_cubes_that_are_missing(data, validation, message):
         HyperspectralTask(recipe(validation=validation), data, CPU)
 
 
+def test_of_cubes_of_one_name_one_can_be_held_out(data, tmp_path):
+    for folder in ("may", "june"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "one.mat").write_bytes((data / "one.mat").read_bytes())
+    content = recipe(validation="may/one")
+    content.data.folders = "may, june"
+    task = HyperspectralTask(content, tmp_path, CPU)
+    assert task.held_out == ["may/one"] and task.trained_on == "1 cube: june/one"
+    content.data.weights = {"one": 2.0}
+    with pytest.raises(InputError, match=r"the cube one .*, which may be june/one or may/one; name it with its folder"):
+        HyperspectralTask(content, tmp_path, CPU)
+
+
 def test_held_out_cubes_that_the_ssim_cannot_judge_are_refused_before_training(data, tmp_path):
     for name, side in (("one", 12), ("two", 10)):
         savemat(tmp_path / f"{name}.mat", {"cube": np.random.default_rng(0).random((side, 30, 12))})
