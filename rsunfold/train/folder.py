@@ -6,7 +6,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from rsunfold.train.task import TrainingTask, Verdict
 from rsunfold.unfold.unrolled import Unrolled
 from rsunfold.weights import WeightRecord, save
 
+SHOWN = 3
+"""Changes of a recipe that a message tells."""
 LOG = ("step", "seconds", "lr", "train_loss", "val_score")  # and the columns of the task
 
 
@@ -108,8 +110,13 @@ class RunFolder:
         # Keys that recipes did not have when the checkpoint was made had the effect of today's defaults.
         made_by = _filled(json.loads(state["recipe"]), type(self.recipe)(name="", model=""))
         now = json.loads(json.dumps(dataclasses.asdict(self.recipe)))
-        if made_by != now | {"continued": made_by["continued"]}:  # which decides no more than how a run begins
-            raise InputError(f"{self.checkpoint} was made with another recipe; use that one, or another --out.")
+        now["continued"] = made_by["continued"]  # which decides no more than how a run begins
+        if changed := list(_changed(made_by, now)):
+            more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+            raise InputError(
+                f"{self.checkpoint} was made with another recipe, with {', '.join(changed[:SHOWN])}{more}; use that "
+                "one, or another --out."
+            )
         if state["data"] != self.task.data_hash:
             raise InputError(
                 f"{self.checkpoint} was made with other images, or in a folder of another name; use those, or another "
@@ -172,6 +179,17 @@ class RunFolder:
         sha = save(self.weights, net, record, overwrite=True)
         with atomic_path(self.card, overwrite=True) as temporary:
             temporary.write_text(card(record, sha, r, verdict, seconds), encoding="utf-8")
+
+
+def _changed(made: dict[str, Any], now: dict[str, Any], table: str = "") -> Iterator[str]:
+    """What a recipe as JSON, ``made``, has otherwise than ``now``: "optim.steps = 6, not 9"."""
+    for key in {**now, **made}:
+        old, new = made.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changed(old, new, f"{table}{key}.")
+        elif old != new:
+            was, is_now = ("unset" if value is None else json.dumps(value) for value in (old, new))
+            yield f"{table}{key} = {was}, not {is_now}"
 
 
 def _filled(given: dict[str, Any], recipe: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_training_reads_images_as_the_recipe_says(kelvin, recipe, scenes, call, 
     fixed = (*mine, "--set", "data.scale=[280, 320]", "--out", tmp_path / "run")
     call(*fixed, "--max-minutes", 0)
     refused = fails_after_recipe(call, 3, *mine, "--out", tmp_path / "run", "--resume")
-    assert "was made with another recipe" in refused
+    assert "was made with another recipe, with data.scale = [280, 320], not unset; use that one" in refused
     call(*fixed, "--resume")
     call(*words, "--data", scenes, "--out", tmp_path / "eight")
     record, eight = (read_record(tmp_path / run / "smoke.safetensors") for run in ("run", "eight"))

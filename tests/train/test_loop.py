@@ -569,8 +569,17 @@ def test_a_run_that_ended_before_its_first_step_is_no_hindrance(data, tmp_path):
 
 def test_another_recipe_or_other_images_are_refused(begun, data, tmp_path):
     recipe, out = begun
-    with pytest.raises(InputError, match=r"checkpoint\.pt was made with another recipe"):
-        trainer(tiny_recipe(3, 2), data, out).run(resume=True)
+    steps = recipe.optim.steps
+    given = {"sets": "blobs", "band": 1, "validation_of": {"sky": 0.5}}
+    changes = {
+        rf"optim\.steps = {steps}, not 9; use that one": tiny_recipe(9, recipe.validate_every),
+        r'seed = 1, not 4, data\.validation_of\.sky = unset, not 0\.5, data\.sets = "", not "blobs" and 1 more;': (
+            tiny_recipe(steps, recipe.validate_every, seed=4, data=given)
+        ),
+    }
+    for words, other in changes.items():
+        with pytest.raises(InputError, match=rf"checkpoint\.pt was made with another recipe, with .*{words}"):
+            trainer(other, data, out).run(resume=True)
     with pytest.raises(InputError, match=r"checkpoint\.pt was made with other images"):
         trainer(recipe, make_data(tmp_path / "other", seed=5), out).run(resume=True)
 

@@ -71,7 +71,8 @@ def _read(path: Path) -> NDArray[np.float32]:
     white = np.percentile(data, WHITE)
     if white <= 0:
         raise InputError(f"{path} has no values above 0 to speak of, so it cannot be scaled as a clean cube.")
-    return (data / white).astype(np.float32)
+    scaled: NDArray[np.float32] = (data / white).astype(np.float32)
+    return scaled
 
 
 @dataclass(frozen=True)
