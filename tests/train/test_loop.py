@@ -1004,6 +1004,12 @@ def test_a_set_without_validation_images_is_told(data, tmp_path):
         trainer(recipe, data, tmp_path)
 
 
+def test_a_set_without_targets_to_train_on_is_told(data, tmp_path):
+    recipe = tiny_recipe(1, 1, data={"sets": "sky"})
+    with pytest.raises(InputError, match=r"none of the \d+ images of .* \(sky\) to train on contains a target; check"):
+        trainer(recipe, data, tmp_path)
+
+
 def test_compiled_training_is_that_of_the_same_network(data, tmp_path, monkeypatch):
     seen = []
 

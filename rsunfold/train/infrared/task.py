@@ -70,10 +70,11 @@ class InfraredTask(TrainingTask):
         used = [(im, h) for im, h in zip(images, held, strict=True) if not named or im.sample.group in named]
         self.validation = [im for im, h in used if h]
         train = [im for im, h in used if not h]
-        _refuse_too_few(train, self.validation, f"{data} ({recipe.data.sets})" if named else str(data))
+        where = f"{data} ({recipe.data.sets})" if named else str(data)
+        _refuse_too_few(train, self.validation, where)
         self.unused = None if recipe.data.split else _listing(train + self.validation)
         self.absent = sorted({*recipe.data.weights, *recipe.data.validation_of} - there)
-        _refuse_without_targets(train, self.validation, data)
+        _refuse_without_targets(train, self.validation, where)
         masks = [im.targets for im in train]
         self.max_area = self.own_area = largest_area(masks)
         self.largest = largest_area(masks, share=1.0)
@@ -240,7 +241,7 @@ def _refuse_too_few(train: list[LabelledImage], validation: list[LabelledImage],
         )
 
 
-def _refuse_without_targets(train: list[LabelledImage], validation: list[LabelledImage], data: Path) -> None:
+def _refuse_without_targets(train: list[LabelledImage], validation: list[LabelledImage], where: str) -> None:
     both = train + validation
     for what, some in (("train on", train), ("validate on", validation)):
         if not any(im.targets.any() for im in some):
@@ -250,7 +251,7 @@ def _refuse_without_targets(train: list[LabelledImage], validation: list[Labelle
                 if others
                 else "check the masks"
             )
-            raise InputError(f"none of the {len(some)} images of {data} to {what} contains a target; {advice}.")
+            raise InputError(f"none of the {len(some)} images of {where} to {what} contains a target; {advice}.")
 
 
 def _listing(images: list[LabelledImage]) -> Path | None:
