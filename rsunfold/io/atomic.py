@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from rsunfold.errors import ExistsError, OutputError
+from rsunfold.io.claims import held, hidden
 
 ANEW = "; choose another name or pass --overwrite."
 """What to do about a file that is there."""
@@ -90,26 +90,26 @@ def atomic_path(target: str | Path, overwrite: bool = False) -> Iterator[Path]:
 
     The temporary file exists (empty, mode bits from the umask), is hidden, and has the suffix of ``target``. Missing
     parent folders are made. On any exception, KeyboardInterrupt included, the temporary file is removed and
-    ``target`` stays as it was.
+    ``target`` stays as it was; what a killed process leaves, the next that writes to the folder removes.
 
     Raises OutputError when ``target`` exists and ``overwrite`` is False, when its folder cannot be made or written
     to, and when the block runs out of disk.
     """
     target = Path(target)
     refuse_existing(target, overwrite)
-    temporary = target.with_name(f".rsunfold-{secrets.token_hex(6)}{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except OSError as err:
-        raise OutputError(f"{target} cannot be written ({err.strerror}); choose another folder.") from err
-    try:
-        yield temporary
-        refuse_existing(target, overwrite)  # somebody else may have written it meanwhile
-        replace(temporary, target)
-    except OSError as err:
-        if err.errno in _DISK or err.filename == str(temporary):  # the disk is full, or the last step failed
-            raise write_failure(target, err) from err
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    temporary = hidden(target.parent, target.suffix)
+    with ExitStack() as stack:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(temporary))
+            os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except OSError as err:
+            raise OutputError(f"{target} cannot be written ({err.strerror}); choose another folder.") from err
+        try:
+            yield temporary
+            refuse_existing(target, overwrite)  # somebody else may have written it meanwhile
+            replace(temporary, target)
+        except OSError as err:
+            if err.errno in _DISK or err.filename == str(temporary):  # the disk is full, or the last step failed
+                raise write_failure(target, err) from err
+            raise

@@ -25,8 +25,9 @@ from rsunfold.infer.results import (
     refuse_results,
     reserved,
 )
+from rsunfold.io.claims import _sweep
 from rsunfold.io.inputs import refuse_inputs
-from rsunfold.io.work import _sweep, claimed, move_results, work_folder
+from rsunfold.io.work import claimed, move_results, work_folder
 from rsunfold.registry import get_model
 
 
@@ -193,8 +194,8 @@ def locks(request, monkeypatch):
         unlink(self, missing_ok)
 
     windows = SimpleNamespace(locking=locking, LK_NBLCK=fcntl.LOCK_EX | fcntl.LOCK_NB, LK_UNLCK=fcntl.LOCK_UN)
-    monkeypatch.setattr("rsunfold.io.work.msvcrt", windows)
-    monkeypatch.setattr("rsunfold.io.work.fcntl", None)
+    monkeypatch.setattr("rsunfold.io.claims.msvcrt", windows)
+    monkeypatch.setattr("rsunfold.io.claims.fcntl", None)
     monkeypatch.setattr(Path, "unlink", unless_locked)
 
 
@@ -231,7 +232,7 @@ def test_what_was_killed_on_this_machine_is_removed_at_once(tmp_path, monkeypatc
     names = {path.name for path in out.iterdir()}
     assert len(names) == 2
     if not here:
-        monkeypatch.setattr("rsunfold.io.work._here", lambda: b"elsewhere")
+        monkeypatch.setattr("rsunfold.io.claims._here", lambda: b"elsewhere")
     with work_folder(out):
         assert {path.name for path in out.iterdir()} & names == (set() if here else names)
         os.mkfifo(out / ".rsunfold-claim-fifo")

@@ -1,11 +1,13 @@
 import errno
 import os
+import signal
 from contextlib import nullcontext
 
 import pytest
 
 from rsunfold.errors import OutputError
 from rsunfold.io.atomic import atomic_path, refuse_existing
+from rsunfold.io.claims import _sweep
 
 
 def names(folder):
@@ -72,6 +74,28 @@ def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"a\.json cannot be written"), atomic_path(tmp_path / "file" / "a.json"):
         pytest.fail("the block must not run")
+
+
+def test_what_a_killed_process_left_goes_and_what_another_writes_stays(tmp_path):
+    told, tell = os.pipe()
+    child = os.fork()
+    if not child:
+        with atomic_path(tmp_path / "a.img") as temporary:
+            temporary.with_suffix(".hdr").write_text("half")
+            os.utime(temporary, (0, 0))
+            os.write(tell, b"x")
+            signal.pause()
+    try:
+        os.read(told, 1)
+        with atomic_path(tmp_path / "b.json"):
+            assert len(names(tmp_path)) == 5  # two files and their claim, one file and its claim
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    _sweep.cache_clear()
+    with atomic_path(tmp_path / "c.json"):
+        pass
+    assert names(tmp_path) == ["b.json", "c.json"]
 
 
 def test_target_is_a_folder(tmp_path):

@@ -193,7 +193,7 @@ def test_large_files_are_bigtiff(tmp_path, rows, magic):
     size = {"bands": 1, "rows": rows, "cols": 50000, "dtype": "uint8"}
     with pytest.raises(StopIteration), RasterWriter(tmp_path / "a.tif", **size, meta=Meta()) as writer:
         writer.write(np.zeros((1, 512, 512), np.uint8), Window(0, 0, 512, 512))
-        (temporary,) = tmp_path.iterdir()
+        (temporary,) = tmp_path.glob("*.tif")
         assert temporary.read_bytes()[:4] == magic
         raise StopIteration
 
