@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+ENDING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+"""What ends a run: Ctrl-C, batch systems and ``timeout``, a terminal that closes, and batch systems ahead of time."""
+
 
 @contextmanager
 def deferred(*names: str, once: bool = False) -> Iterator[list[int]]:

@@ -29,11 +29,12 @@ from rsunfold.cli import (
 from rsunfold.cli.command import Commands, handled
 from rsunfold.cli.messages import put, refuse_unshown, set_level
 from rsunfold.cli.options import Quiet, Verbose
+from rsunfold.signals import ENDING
 
 EXIT_CODES = (
     "Exit codes: 0 success (even if nothing is detected), 1 internal error, 2 usage error, 3 unreadable input, "
     "4 output exists or cannot be written, 5 weights missing or damaged, 6 device unavailable or out of memory, "
-    "7 some inputs of a batch failed, 129 hung up, 130 interrupted, 143 terminated."
+    "7 some inputs of a batch failed, 129 hung up, 130 interrupted, 143 terminated, 138 (macOS: 158) SIGUSR1."
 )
 
 SPINS = "1000"
@@ -91,8 +92,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    # Batch systems and ``timeout`` end a program with SIGTERM: unfinished results are removed then, too.
-    for name in ("SIGTERM", "SIGHUP"):
+    # What batch systems and ``timeout`` send ends a program as Ctrl-C does: unfinished results are removed then, too.
+    for name in ENDING:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _stop)

@@ -17,7 +17,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from rsunfold.signals import deferred
+from rsunfold.signals import ENDING, deferred
 
 fcntl: Any
 msvcrt: Any
@@ -62,7 +62,7 @@ def held(path: Path) -> Iterator[None]:
 
 def undisturbed() -> AbstractContextManager[list[int]]:
     """What ends a run comes after the block, which leaves nothing half done."""
-    return deferred("SIGINT", "SIGTERM", "SIGHUP")
+    return deferred(*ENDING)
 
 
 def lock_of(path: Path) -> int | None:

@@ -19,7 +19,7 @@ from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.device import pick_device
 from rsunfold.progress import tracked
 from rsunfold.registry import get_model
-from rsunfold.signals import deferred
+from rsunfold.signals import ENDING, deferred
 from rsunfold.train.folder import RunFolder
 from rsunfold.train.grow import revived
 from rsunfold.train.network import compiled, mix, networks, parameter_groups
@@ -192,8 +192,8 @@ class Trainer:
             self._validate()
         with closing(steps):
             while self._agreed(next(steps, None) is not None and time.monotonic() < end):
-                # Not cut in two by Ctrl-C or the SIGTERM of a batch system, unless it comes twice.
-                with deferred("SIGINT", "SIGTERM", "SIGHUP", once=True) as came:
+                # Not cut in two by Ctrl-C or the signal of a batch system, unless it comes twice.
+                with deferred(*ENDING, once=True) as came:
                     self.losses.append(self._one(net))
                     self.seconds = before + time.monotonic() - start
                     if came:

@@ -422,7 +422,9 @@ def test_an_import_is_not_cut_in_two_by_the_signal_of_a_batch_system(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="POSIX only")
-@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", -signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 128 + signal.SIGUSR1), ("SIGINT", -signal.SIGINT)]
+)
 def test_a_signal_is_not_lost_where_nothing_can_be_raised(name, code):
     program = f"""import os, signal, sys, time
 from rsunfold import cli

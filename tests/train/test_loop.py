@@ -938,7 +938,7 @@ def uninterrupted(data, tmp_path_factory):
     return checkpoint(out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_waits_for_the_end_of_a_step_and_leaves_a_checkpoint(number, times, data, tmp_path, uninterrupted):
     """A second one does not wait: the step may hang."""
