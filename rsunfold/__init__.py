@@ -6,9 +6,10 @@ The public Python API; heavy libraries are imported when a function is called, n
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rsunfold.arguments import Numbers, SomeNumbers, checked, split_names
 from rsunfold.errors import UsageError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.run import Detection
     from rsunfold.io import CubeReader
+
+    Told = TypeVar("Told", Cleaned, Found, Selected)
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "denoise_hsi", "detect_anomaly", "detect_ir", "load_detector", "select_features"]
@@ -121,6 +124,7 @@ def denoise_hsi(
     var: str | None = None,
     drop_bands: Sequence[int | str] = (),
     nodata: float | None = None,
+    wavelengths: Numbers | None = None,
     dtype: str = "float32",
     device: str = "auto",
     memory: str | int | None = None,
@@ -133,6 +137,7 @@ def denoise_hsi(
     sigma : standard deviation of the noise in physical units, after the file's scale: one number, one for each band
         (NaN, None or 0 for bands that take no part), or the path of the summary of an earlier result, whose noise is
         used again, for images of one sensor; None estimates it for each band.
+    wavelengths : nm, of the bands of an array.
     drop_bands : bands that take no part and are passed through: numbers from 1, ranges such as "104-108", or names.
     dtype : "float32", in physical units, or "same", the type (and scale) of the image.
     adapt : adapt the network to the image first, which takes minutes; see
@@ -141,15 +146,16 @@ def denoise_hsi(
 
     Returns a :class:`rsunfold.infer.hsi.run.Cleaned` with ``data`` (band, row, col), ``valid`` bool (row, col) and
     ``summary``. For images larger than memory use the command line, or
-    :func:`rsunfold.infer.hsi.run.denoise_file`. Raises the errors of :mod:`rsunfold.errors`.
+    :func:`rsunfold.infer.hsi.run.denoise_file`. Warns (UserWarning) where the axes seem to be in another order. Raises
+    the errors of :mod:`rsunfold.errors`.
     """
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.run import Options, denoise_array
 
-    source = _source(image, nodata, var)
+    source = _source(image, nodata, var, wavelengths)
     chosen = None if weights is None else os.fspath(weights)
     denoiser = Denoiser(model, weights=chosen, sigma=sigma, adapt=adapt, device=device, memory=memory)
-    return denoise_array(source, denoiser, Options(var=var, drop_bands=_words(drop_bands), dtype=dtype))
+    return _warned(denoise_array(source, denoiser, Options(var=var, drop_bands=_words(drop_bands), dtype=dtype)))
 
 
 @checked
@@ -189,8 +195,8 @@ def detect_anomaly(
     model, object_size, seed, window, min_area, var, device, memory : see ``rsunfold detect-anomaly --help``.
 
     Returns a :class:`rsunfold.infer.anomaly.run.Found` with ``score`` (float32 (row, col) >= 0, NaN where invalid),
-    ``mask`` (bool), ``anomalies``, ``spectra``, ``differing``, ``stages`` and ``summary``. Raises the errors of
-    :mod:`rsunfold.errors`.
+    ``mask`` (bool), ``anomalies``, ``spectra``, ``differing``, ``stages`` and ``summary``. Warns (UserWarning) where
+    the axes seem to be in another order. Raises the errors of :mod:`rsunfold.errors`.
     """
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
     from rsunfold.infer.anomaly.run import Options, detect_array
@@ -218,7 +224,7 @@ def detect_anomaly(
     refuse_useless_size(object_size, [detector])
     if stages:
         detector.require_stages()
-    return detect_array(source, detector, asked)
+    return _warned(detect_array(source, detector, asked))
 
 
 @checked
@@ -268,7 +274,8 @@ def select_features(
     the type of the input, masked where masked integers were given), ``ranking``, ``scores``, ``explained``,
     ``correlation`` and ``summary``. For images larger than memory use the command line, or
     :func:`rsunfold.infer.features.run.select_file`. For scikit-learn pipelines there is
-    :class:`rsunfold.estimator.FeatureSelector`. Raises the errors of :mod:`rsunfold.errors`.
+    :class:`rsunfold.estimator.FeatureSelector`. Warns (UserWarning) where the axes of a cube seem to be in another
+    order. Raises the errors of :mod:`rsunfold.errors`.
     """
     from rsunfold.infer.features.earlier import EarlierChoice
     from rsunfold.infer.features.run import Options, select_array
@@ -293,7 +300,17 @@ def select_features(
     made_by = {"model": model, "options": options, "seed": seed} if earlier is None else earlier.model
     ranker = FeatureRanker(**made_by, memory=memory)
     given = data if path is None else path
-    return select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths)
+    return _warned(select_array(given, ranker, wanted, chosen, nodata=nodata, wavelengths=wavelengths))
+
+
+def _warned(result: Told) -> Told:
+    """``result``, with a warning to the caller of a public function for each Alarm among its notes."""
+    from rsunfold.cube import Alarm
+
+    for note in result.summary["notes"]:
+        if isinstance(note, Alarm):
+            warnings.warn(note, stacklevel=4)  # this function, a public one, what checks its arguments, the caller
+    return result
 
 
 def _words(given: str | int | Sequence[int | str]) -> tuple[str, ...]:

@@ -47,6 +47,10 @@ class Aside(str):
     """A note for those who ask for more: on what is usual, or was done as one would expect."""
 
 
+class Alarm(str):
+    """A note that the whole result is likely of no use, of which Python functions warn, too."""
+
+
 @dataclass(frozen=True)
 class Meta:
     """What a file says about its pixels.

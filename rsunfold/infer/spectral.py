@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_erosion
 
-from rsunfold.cube import Aside, Cube, Window
+from rsunfold.cube import Alarm, Aside, Cube, Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.bands import dropped
 from rsunfold.infer.defects import (
@@ -48,7 +48,7 @@ COARSE = 1e-3
 """Largest steps of float32 in units of a band's deviation: the noise may be a hundredth of that."""
 _EXPECTED = {
     "MAT": " (rows, columns, bands are expected)",
-    "array": " (bands, rows, columns are expected; numpy.moveaxis(array, -1, 0) puts the last axis first)",
+    "array": " (bands, rows, columns are expected; numpy.moveaxis(array, {place}, 0) puts this one first)",
 }
 CONTAINERS = {"netCDF", "HDF5", "HDF5Image", "HDF4Image", "Zarr"}
 """Drivers of GDAL that take the last two axes of any array for rows and columns."""
@@ -561,12 +561,15 @@ class SpectralImage(Source):
     def remarks(self) -> list[str]:
         """Sentences on a spatial axis that behaves like a spectrum while the band axis does not, on pixels that have no
         data though the file does not say so, and on spikes."""
-        found = []
+        found: list[str] = []
         which = self._spectral_axis()
         if which:
+            expected = _EXPECTED.get(self.meta.driver.partition(" ")[0], "")
             found.append(
-                f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
-                f"axes{_EXPECTED.get(self.meta.driver.partition(' ')[0], '')}"
+                Alarm(
+                    f"the {which} look like the spectral axis and the bands like a spatial one: check the order of the "
+                    f"axes{expected.format(place={'rows': 1, 'columns': -1}[which])}"
+                )
             )
         if self.gaps:
             shown = ", ".join(str(band + 1) for band in self.gaps[:5]) + (", ..." if len(self.gaps) > 5 else "")

@@ -1,6 +1,8 @@
 """denoise_file and denoise_array: every sample, every entry of the metadata, and nothing left behind."""
 
 import json
+import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -879,6 +881,34 @@ def test_arrays(noisy, star, make):
     np.testing.assert_array_equal(found.data[:, 2, 2], counts[:, 2, 2])
     with pytest.raises(InputError, match="is not an image"):
         rsunfold.denoise_hsi(np.zeros((3, 4, 5), complex), model="fasthyde")
+
+
+def test_wavelengths_of_an_array(noisy, write, tmp_path):
+    nm = PIECES["wavelengths"]
+    found = rsunfold.denoise_hsi(noisy, model="fasthyde", wavelengths=nm)
+    assert found.summary["wavelengths_nm"] == list(nm) and found.summary["notes"] == []
+    assert rsunfold.denoise_hsi(noisy, model="fasthyde").summary["notes"] == ["the input has no wavelengths"]
+    with pytest.raises(InputError, match="needs 16 wavelengths above 0"):
+        rsunfold.denoise_hsi(noisy, model="fasthyde", wavelengths=nm[:-1])
+    with pytest.raises(UsageError, match="wavelengths apply to arrays only"):
+        rsunfold.denoise_hsi(write(tmp_path / "a.tif", noisy), wavelengths=nm)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        partial(rsunfold.denoise_hsi, model="fasthyde"),
+        partial(rsunfold.detect_anomaly, model="rx"),
+        partial(rsunfold.select_features, k=3),
+    ],
+)
+def test_python_warns_of_swapped_axes(call, clean):
+    with pytest.warns(UserWarning, match=r"columns look like the spectral axis.*moveaxis\(array, -1, 0\)") as told:
+        call(np.moveaxis(clean, 0, -1))
+    assert [(each.category, each.filename) for each in told] == [(UserWarning, __file__)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(clean)
 
 
 @pytest.mark.parametrize("nodata", [None, -9999])
