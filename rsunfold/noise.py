@@ -69,6 +69,15 @@ def regression_noise(covariance: Real) -> Real:
     return sigma
 
 
+def _residual_weights(covariance: Real) -> Real:
+    """W (bands, bands): W (y - mean) is what the linear regression of each band on all others leaves of it,
+    C^-1 (y - mean) / diag(C^-1)."""
+    scale = np.sqrt(np.diag(covariance))
+    safe = np.where(scale > 0, scale, 1)
+    inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
+    return np.asarray(inverse * np.outer(scale / np.diag(inverse), 1 / safe))
+
+
 def residual_noise(covariance: Real, sigma: Real, count: int) -> Real:
     """Standard deviation (bands,) of the noise of each band, from what no signal explains; begins with ``sigma``.
 
@@ -226,25 +235,26 @@ def spatial_noise(cube: Samples, valid: NDArray[np.bool_] | None = None) -> Real
     return np.asarray(1.4826 * np.median(np.abs(diagonal)[:, whole], axis=1), np.float64)
 
 
-def without_own_signal(noise: Real, sample: Samples, valid: NDArray[np.bool_]) -> Real:
+def without_own_signal(noise: Real, covariance: Real, sample: Samples, valid: NDArray[np.bool_]) -> Real:
     """``noise`` (bands,) of a regression on other bands, where it is not for the most part signal that no other has.
 
     Such signal, as of a thermal band or an absorption one band wide, is smooth, and noise is not: the finest details of
-    a band bound its noise, too. They are the Haar wavelets of 2 x 2 pixels, of which the direction with the largest
-    root mean square counts, as stripes are noise. Where ``noise`` exceeds that EXCEEDS times as much as in the median
-    band, or as one that it equals, it is taken to exceed it as much as there; unless more bands than the share
-    FEW_ALONE do, which have smooth noise, as those that were brought to a finer grid. sample (bands, rows, cols), its
-    holes filled; valid (rows, cols).
+    what the regression leaves of a band bound its noise, too. (Those of the band itself hold the texture of the scene.)
+    They are the Haar wavelets of 2 x 2 pixels, of which the direction with the largest root mean square counts, as
+    stripes are noise. Where ``noise`` exceeds that EXCEEDS times as much as in the median band, or as one that it
+    equals, it is taken to exceed it as much as there; unless more bands than the share FEW_ALONE do, which have smooth
+    noise, as those that were brought to a finer grid. covariance (bands, bands) : of the image. sample (bands, rows,
+    cols), its holes filled; valid (rows, cols).
     """
     whole = whole_squares(valid)
     whole[SEAM - 1 :: SEAM] = whole[:, SEAM - 1 :: SEAM] = False
     if whole.sum() < LEAST_SQUARES:
         return noise
     corners = (sample[:, :-1, :-1], sample[:, :-1, 1:], sample[:, 1:, :-1], sample[:, 1:, 1:])
-    squares = np.zeros(len(noise))
+    residual, squares = _residual_weights(covariance), np.zeros(len(noise))
     for signs in ((1, -1, -1, 1), (1, -1, 1, -1), (1, 1, -1, -1)):
         detail = sum(sign * corner[:, whole] for sign, corner in zip(signs, corners, strict=True))
-        squares = np.maximum(squares, np.square(detail, dtype=np.float64).mean(axis=1))
+        squares = np.maximum(squares, np.square(residual @ detail).mean(axis=1))
     finest = np.sqrt(squares) / 2
     ratio = np.divide(noise, finest, where=finest > 0, out=np.ones(len(noise)))
     usual = max(1.0, float(np.median(ratio)))
@@ -257,11 +267,11 @@ def robust_statistics(
 ) -> tuple[Real, Real, Real]:
     """(mean, noise, spectra without outliers) of ``spectra`` (bands, n) of which some samples are outliers.
 
-    The residual r of the regression of each band on all others, r = C^-1 (y - mean) / diag(C^-1), shows an outlier in
-    its own band. Its spread is taken from the median absolute deviation; samples whose residual exceeds three
-    of it are replaced by what the other bands predict, and everything is taken anew from what results (a redescending
-    estimator; Huber, Robust Statistics, 1981, section 4.8). Where outliers are too many to stand out, such as salt in
-    most pixels of a dark band, they pull the mean, which the median of the residuals takes back, and count as noise.
+    The residual of the regression of each band on all others shows an outlier in its own band. Its spread is taken from
+    the median absolute deviation; samples whose residual exceeds three of it are replaced by what the other bands
+    predict, and everything is taken anew from what results (a redescending estimator; Huber, Robust Statistics, 1981,
+    section 4.8). Where outliers are too many to stand out, such as salt in most pixels of a dark band, they pull the
+    mean, which the median of the residuals takes back, and count as noise.
 
     ``missing`` (bands, n) : samples that hold nothing; they begin at the median of the others and are always replaced.
     """
@@ -272,11 +282,7 @@ def robust_statistics(
     for _ in range(4):
         mean = y.mean(axis=1)
         x = y - mean[:, None]
-        covariance = x @ x.T / x.shape[1]
-        scale = np.sqrt(np.diag(covariance))
-        safe = np.where(scale > 0, scale, 1)
-        inverse = np.linalg.inv(covariance / np.outer(safe, safe) + RIDGE * np.eye(len(safe)))
-        residual = (inverse @ (x / safe[:, None])) / np.diag(inverse)[:, None] * scale[:, None]
+        residual = _residual_weights(x @ x.T / x.shape[1]) @ x
         middle = np.median(residual, axis=1)
         sigma = 1.4826 * np.median(np.abs(residual - middle[:, None]), axis=1)
         outlying = np.abs(residual) > 3 * sigma[:, None]

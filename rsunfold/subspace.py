@@ -343,7 +343,7 @@ def _estimated(
         noise = spatial_noise(sample, valid)
     elif not robust:
         # With outliers the regression's excess is of use: it is largest in bands that keep some, which then count less.
-        noise = without_own_signal(band_noise(covariance, count), sample, valid)
+        noise = without_own_signal(band_noise(covariance, count), covariance, sample, valid)
     # A band without measurable noise still needs a scale to be divided by.
     noise = np.maximum(noise, 1e-6 * np.sqrt(np.diag(plain.covariance)))
     if near is not None and (near.count <= SQUARES * count or min(sample.shape[1:]) < 2):
