@@ -115,26 +115,25 @@ def quality(
     return answer
 
 
-def residual_structure(residual: NDArray[Any], valid: Mask | None = None) -> list[float | None]:
-    """How much structure a residual (noisy - restored), (bands, rows, cols), still holds: a figure without truth.
+def residual_structure(residual: NDArray[Any], valid: Mask | None = None) -> Values:
+    """How much structure a residual (noisy - restored), (bands, rows, cols), still holds: figures without truth.
 
-    Of each band the autocorrelation between neighbours, the mean of that down the rows and that along the columns:
-    near 0 for white noise, larger where the denoiser took away signal, and also where it rightly took away stripes.
-    valid : bool (rows, cols); only pairs of two valid pixels count. None for a constant band and without any pair.
+    (2, bands) : of each band the autocorrelation between neighbours, down the rows and along the columns: near 0 for
+    white noise, larger where the denoiser took away signal, and in one direction where it rightly took away stripes.
+    valid : bool (rows, cols); only pairs of two valid pixels count. NaN for a constant band and without any pair.
     Raises InputError for a wrong shape, no valid pixel, or a valid value that is not finite.
     """
     valid = _checked(residual, residual, valid)
     pairs = [valid[1:] & valid[:-1], valid[:, 1:] & valid[:, :-1]]
     counts = [int(pair.sum()) for pair in pairs]
-    answer: list[float | None] = []
+    answer = np.full((2, len(residual)), np.nan)
     for b, band in enumerate(residual):
         values = _values(band, valid, f"band {b + 1} of the residual")
         if np.all(values == values[0]):  # asked of the values: the variance of equal ones is rounded to above 0
-            answer.append(None)
             continue
         x = _image(values - values.mean(), valid)
         sums = [np.sum(x[1:] * x[:-1]), np.sum(x[:, 1:] * x[:, :-1])]  # x is 0 at invalid pixels
-        answer.append(_mean([total / n / x[valid].var() for total, n in zip(sums, counts, strict=True) if n]))
+        answer[:, b] = [total / n / x[valid].var() if n else np.nan for total, n in zip(sums, counts, strict=True)]
     return answer
 
 

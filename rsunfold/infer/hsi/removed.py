@@ -26,8 +26,7 @@ class Removed:
     """Sums over strips, fed from top to bottom.
 
     subspace : of the image, with its noise. pixels : (row, col), all inside the image, whose spectra are kept; empty
-    chooses valid ones, those next to places spread over it. pictures : also keep what the pictures need, and the
-    structure of what was removed.
+    chooses valid ones, those next to places spread over it. pictures : also keep what the pictures need.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class Removed:
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
         self.square = np.zeros(bands)
         self.count = np.zeros(bands, int)
-        self.structure: list[tuple[int, list[float | None]]] = []
+        self.structure: list[tuple[int, NDArray[np.float64]]] = []
         self.spatial: list[tuple[int, Any, Any]] = []
         self.small: list[tuple[Spectra, Spectra]] = []
         self.nearest: dict[tuple[int, int], tuple[int, tuple[int, int], Spectra, Spectra]] = {}
@@ -58,10 +57,10 @@ class Removed:
         gone = before - after
         self.square += np.einsum("bn,bn->b", gone[:, valid], gone[:, valid], dtype=np.float64)
         self.count += (valid & ~lost).sum(axis=(1, 2))
-        if not self.with_pictures:
-            return
         if valid.any():
             self.structure.append((int(valid.sum()), residual_structure(gone, valid)))
+        if not self.with_pictures:
+            return
         squares = int(whole_squares(valid).sum())
         if squares:
             self.spatial.append((squares, spatial_noise(before, valid), spatial_noise(after, valid)))
@@ -85,15 +84,21 @@ class Removed:
         return np.asarray(np.sqrt(self.square / np.maximum(1, self.count)))
 
     @property
-    def autocorrelation(self) -> NDArray[np.float64]:
-        """(bands that take part,): lag-1 autocorrelation of what was removed; NaN where it is not known."""
-        total, weight = np.zeros(len(self.square)), np.zeros(len(self.square))
+    def correlations(self) -> NDArray[np.float64]:
+        """(2, bands that take part): lag-1 autocorrelation of what was removed, down the rows and along the columns;
+        NaN where it is not known."""
+        total, weight = np.zeros((2, 2, len(self.square)))
         for pixels, values in self.structure:
-            known = np.array([np.nan if v is None else v for v in values])
-            good = np.isfinite(known)
-            total[good] += pixels * known[good]
+            good = np.isfinite(values)
+            total[good] += pixels * values[good]
             weight[good] += pixels
         return np.asarray(np.where(weight > 0, total / np.maximum(weight, 1), np.nan))
+
+    @property
+    def autocorrelation(self) -> NDArray[np.float64]:
+        """(bands that take part,): the mean of :attr:`correlations`, or the one that is known."""
+        down, along = self.correlations
+        return np.asarray(np.where(np.isnan(down), along, np.where(np.isnan(along), down, (down + along) / 2)))
 
     def _texture(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Noise from the finest wavelets before and after, (bands that take part,) each; NaN where it is not known."""
@@ -108,7 +113,7 @@ class Removed:
     def table(self) -> list[dict[str, Any]]:
         """For the JSON summary: a row for each band that takes part."""
         extra: dict[str, NDArray[np.float64]] = {}
-        if self.structure:
+        if self.with_pictures and self.structure:
             before, after = self._texture()
             extra = {
                 "finest_wavelets_before": before,

@@ -46,7 +46,12 @@ DENOISED = "_denoised"
 HALF_A_STEP = 0.5
 """Noise, in steps of the type of whole numbers, below which rounding adds as much as denoising removes."""
 EXCESS = 1.5
-"""Times its noise that may be removed of a band without a note: 0.6 to 1.1 where only noise is."""
+"""Times its noise that may be removed of the median band without a note: 0.6 to 1.1 where only noise is."""
+PATTERN, FAINT = 0.5, 0.5
+"""Autocorrelation of what was removed of a band, down the rows and along the columns, above which most of it is a
+pattern, not noise; and times its noise below which that matters little. Stripes have it in one direction only. In crops
+of ten real cubes, with simulated noise and without, the smaller of the two is 0.36 at most with fasthyde, and with
+star-net where it keeps all directions of signal."""
 
 
 @dataclass(frozen=True)
@@ -397,7 +402,7 @@ def _notes(image: SpectralImage, denoiser: Denoiser, passage: _Passage) -> list[
             "fine texture was taken for noise, too; give --sigma if you know the noise"
         )
     # With a wrong noise, what was removed in its units says nothing of the model.
-    notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage)
+    notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage) or _patterns(denoiser, subspace, passage)
     steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(image.statistics.bands)]
     if passage.same and passage.dtype.kind in "iu" and np.median(subspace.noise / steps) < HALF_A_STEP:
         notes.append(
@@ -447,11 +452,33 @@ def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[s
     if times < EXCESS:
         return []
     what = "stripes or impulses, if there are any, else signal" if denoiser.robust else "signal"
-    others = " or ".join(name for name in ("star-net", "fasthyde") if name != denoiser.spec.name)
     return [
         f"what {denoiser.spec.name} removed is {times:.1f} times the noise of the band, in half of the bands or more: "
-        f"{what}; compare with {others}"
+        f"{what}; compare with {_others(denoiser)}"
     ]
+
+
+def _patterns(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[str]:
+    """A note on the bands of which mostly a pattern was removed, as of those that alone show something."""
+    if denoiser.published:
+        return []
+    removed, bands = passage.removed, passage.image.bands
+    patterned = np.flatnonzero(
+        (removed.correlations > PATTERN).all(axis=0) & (removed.rms > FAINT * subspace.noise) & (subspace.noise > 0)
+    )
+    if not patterned.size:
+        return []
+    shown = ", ".join(str(bands[k] + 1) for k in patterned[:5]) + (", ..." if patterned.size > 5 else "")
+    what = "wide stripes, if there are any, else signal" if denoiser.robust else "signal"
+    return [
+        f"what {denoiser.spec.name} removed of {patterned.size} band(s) ({shown}) is a pattern rather than noise: "
+        f"{what}; compare with {_others(denoiser)}"
+    ]
+
+
+def _others(denoiser: Denoiser) -> str:
+    """Models to compare with."""
+    return " or ".join(name for name in ("star-net", "fasthyde") if name != denoiser.spec.name)
 
 
 def _how(image: SpectralImage, denoiser: Denoiser, subspace: Subspace) -> str:

@@ -10,6 +10,7 @@ import rasterio
 import scipy.io
 import spectral.io.envi
 import torch
+from scipy.ndimage import gaussian_filter
 
 import rsunfold
 from rsunfold import weights
@@ -985,3 +986,20 @@ def test_signal_that_was_removed_with_little_noise_is_told(model, level, told, c
     notes = {m: denoised(data, make(m)).summary["notes"] for m in (model, "fasthyde")}
     assert any(f"what {model} removed is" in note and "stripes or impulses" in note for note in notes[model]) == told
     assert not any("removed is" in note for note in notes["fasthyde"])
+
+
+def test_patterns_that_were_removed_of_single_bands_are_told(make):
+    """Stripes are none: they are alike along one direction only."""
+    draw = np.random.default_rng(0)
+    data = np.tensordot(draw.random((40, 2)), gaussian_filter(draw.standard_normal((2, 48, 48)), (0, 2, 2)), axes=1)
+    data = (data + draw.normal(0, 0.01, data.shape)).astype(np.float32)
+    data[7] += 0.1 * (np.arange(48) % 9 == 4)
+
+    def told(model):
+        return [n for n in denoised(data, make(model)).summary["notes"] if "pattern" in n]
+
+    assert told("lrtdtv") == []
+    data[20, 8:32, 8:32] -= 0.06
+    (note,) = told("lrtdtv")
+    assert note.startswith("what lrtdtv removed of 1 band(s) (21) is a pattern rather than noise: wide stripes, if")
+    assert told("fasthyde") == []
