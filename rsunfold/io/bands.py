@@ -90,8 +90,10 @@ def _in_lengths(
             notes.append(f"wavelengths are given in {units}, not a length, and were ignored; results have none")
         return [], [], 1.0
     if centres:
-        micro = max(centres) < 100 or (_optical(centres, 1e3) and not _optical(centres, 1.0))
-        notes.append(Aside(f"wavelengths have no unit and were taken to be in {'micro' if micro else 'nano'}metres"))
+        small = max(centres) < 100
+        micro = small or (_optical(centres, 1e3) and not _optical(centres, 1.0))
+        note = f"wavelengths have no unit and were taken to be in {'micro' if micro else 'nano'}metres"
+        notes.append(note if micro and not small else Aside(note))  # it may be no wavelengths but numbers
         return centres, widths, 1e3 if micro else 1.0
     if widths:
         notes.append("fwhm has no unit and no accompanying wavelengths, and was ignored")

@@ -483,13 +483,14 @@ class RasterReader(CubeReader):
             if beside is not None and _same_numbers(found["wavelength"], split_list(beside.get("wavelength"))):
                 found |= {key: split_list(beside.get(key)) for key in ("fwhm", "bbl") if not found[key]}
             return found
-        if beside is not None and (found := self._spectral_texts(beside)):
+        found = {} if beside is None else self._spectral_texts(beside)
+        if found.get("wavelength"):
             self._notes.append(Aside(f"wavelengths were taken from {where}"))
             return found
         imagery = [ds.tags(i, ns="IMAGERY") for i in self._indexes]
         keys = {"wavelength": "CENTRAL_WAVELENGTH_UM", "fwhm": "FWHM_UM"}
-        found = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
-        return {**found, "units": "um"}
+        own = {k: [band[name] for band in imagery if name in band] for k, name in keys.items()}
+        return {**own, "bbl": found.get("bbl", []), "units": "um"} if any(own.values()) else found
 
     def _of_band_tags(self) -> dict[str, Any]:
         """Arguments for ``spectral_fields``, from the tags of the bands; empty where these say nothing."""

@@ -1,5 +1,6 @@
 import pytest
 
+from rsunfold.cube import Aside
 from rsunfold.io.bands import spectral_fields, split_list
 
 
@@ -26,6 +27,7 @@ def test_missing_units_are_guessed_and_said(values, expected, word):
     fields, notes = spectral_fields(len(values), values)
     assert fields["wavelengths"] == expected
     assert len(notes) == 1 and f"{word}metres" in notes[0]
+    assert isinstance(notes[0], Aside) == (values != [50, 200])  # these may be numbers of bands
 
 
 @pytest.mark.parametrize(

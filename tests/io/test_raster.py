@@ -695,8 +695,9 @@ def test_what_a_tiff_says_itself_comes_first(write_envi, write_tif, cube):
         assert reader.meta.nodata == (7, 7) and reader.meta.wavelengths == (500, 600)
 
 
-def test_a_header_of_a_tiff_without_wavelengths_leaves_those_of_the_tiff(write_envi, write_tif, cube):
-    write_envi(name="unused", file_type="TIFF", band_names="{x, y}")
+@pytest.mark.parametrize("listed", [{}, {"bbl": "{1, 0}"}, {"fwhm": "{3, 4}", "bbl": "{1, 0}"}])
+def test_a_header_of_a_tiff_without_wavelengths_leaves_those_of_the_tiff(write_envi, write_tif, cube, listed):
+    write_envi(name="unused", file_type="TIFF", band_names="{x, y}", **listed)
 
     def own(ds):
         for band, wavelength in ((1, "0.5"), (2, "0.6")):
@@ -704,6 +705,7 @@ def test_a_header_of_a_tiff_without_wavelengths_leaves_those_of_the_tiff(write_e
 
     with open_cube(write_tif(cube, name="a.tif", then=own)) as reader:
         assert reader.meta.wavelengths == (500, 600) and reader.meta.band_names == ("x", "y")
+        assert reader.meta.bad_bands == ((False, True) if listed else ())
         assert not any("wavelengths were taken" in note for note in reader.meta.notes)
 
 

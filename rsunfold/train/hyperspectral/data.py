@@ -32,7 +32,7 @@ class CleanCube:
 
 def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
     """The cubes of the sub-folders ``places`` of ``folder``, each folder once. A cube is called as its file without
-    ending and, where several folders have one of that name, by its place too: ``2024-05/scene``.
+    ending and, where several folders have one of that name, by its place too: ``2024-05/scene``, ``./scene``.
 
     Raises InputError where a folder is missing or holds none, and for cubes with pixels without data or without values
     above 0.
@@ -44,7 +44,7 @@ def read_cubes(folder: Path, places: list[str]) -> list[CleanCube]:
     found = [(place, path) for place in once.values() for path in _files(folder / place)]
     count = Counter(path.stem for _, path in found)
     return [
-        CleanCube(path.stem if count[path.stem] == 1 else (Path(place) / path.stem).as_posix(), _read(path))
+        CleanCube(path.stem if count[path.stem] == 1 else f"{Path(place).as_posix()}/{path.stem}", _read(path))
         for place, path in found
     ]
 

@@ -141,6 +141,6 @@ def _refuse_small(cube: CleanCube) -> None:
 def _hash(cubes: list[CleanCube]) -> str:
     digest = hashlib.sha256()
     for cube in cubes:
-        digest.update(cube.name.encode())
+        digest.update(cube.name.rpartition("/")[2].encode())
         digest.update(cube.data.tobytes())
     return digest.hexdigest()

@@ -125,7 +125,7 @@ def test_cubes_of_one_name_are_called_with_their_folders_and_each_folder_is_read
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         savemat(tmp_path / f"{name}.mat", {"cube": np.moveaxis(cube(0.8), 0, -1)})
     found = read_cubes(tmp_path, ["2024/05", ".", "./2024/05/", "2024/06"])
-    assert [c.name for c in found] == ["one", "2024/05/scene", "scene", "2024/06/scene"]
+    assert [c.name for c in found] == ["one", "2024/05/scene", "./scene", "2024/06/scene"]
     assert [c.name for c in read_cubes(tmp_path, ["2024/05"])] == ["one", "scene"]
 
 

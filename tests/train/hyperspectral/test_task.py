@@ -1,5 +1,6 @@
 """Training of denoisers by the loop that trains everything."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,16 +95,18 @@ def test_cubes_that_are_missing(data, validation, message):
         HyperspectralTask(recipe(validation=validation), data, CPU)
 
 
-def test_of_cubes_of_one_name_one_can_be_held_out(data, tmp_path):
-    for folder in ("may", "june"):
-        (tmp_path / folder).mkdir()
+@pytest.mark.parametrize("other", [".", "june"])
+def test_of_cubes_of_one_name_one_can_be_held_out(data, tmp_path, other):
+    for folder in ("may", other):
+        (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / "one.mat").write_bytes((data / "one.mat").read_bytes())
     content = recipe(validation="may/one")
-    content.data.folders = "may, june"
+    content.data.folders = f"may, {other}"
     task = HyperspectralTask(content, tmp_path, CPU)
-    assert task.held_out == ["may/one"] and task.trained_on == "1 cube: june/one"
+    assert task.held_out == ["may/one"] and task.trained_on == f"1 cube: {other}/one"
     content.data.weights = {"one": 2.0}
-    with pytest.raises(InputError, match=r"the cube one .*, which may be june/one or may/one; name it with its folder"):
+    which = rf"the cube one .*, which may be {re.escape(other)}/one or may/one; name it with its folder"
+    with pytest.raises(InputError, match=which):
         HyperspectralTask(content, tmp_path, CPU)
 
 
