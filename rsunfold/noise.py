@@ -156,6 +156,13 @@ def repeats(covariance: Real, step: Real | None = None) -> Repeats:
         kept[np.flatnonzero(~kept)[own]] = True
 
 
+def directions(covariance: Real) -> int:
+    """In how many directions the bands vary, each scaled to unit variance, by more than the share REPEATED of that."""
+    spread = np.sqrt(np.diag(covariance)[np.diag(covariance) > 0])
+    inside = covariance[np.ix_(np.diag(covariance) > 0, np.diag(covariance) > 0)]
+    return int((np.linalg.eigvalsh(inside / np.outer(spread, spread)) > REPEATED).sum())
+
+
 def steps(spectra: Iterable[NDArray[np.floating]]) -> Real:
     """(bands,): the smallest difference of two samples of each band of ``spectra``, bands of (n,), 0 without any.
 

@@ -55,7 +55,8 @@ class ModelSpec:
     ``per_scene``, since other models check their options themselves.
     nested : of selectors, that the first k features may be the same however many are asked for. drawn : of selectors,
     that the choice is a draw from the seed, of which an evaluation has to look at several. ordered : of selectors, that
-    features beside each other are taken for neighbours: bands are given by wavelength, where these are known.
+    features beside each other are taken for neighbours: bands are given by wavelength, where these are known. blind :
+    of selectors, that the choice is the same whatever the data.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ModelSpec:
     nested: bool = True
     drawn: bool = False
     ordered: bool = False
+    blind: bool = False
 
     @property
     def weighted(self) -> bool:

@@ -19,6 +19,7 @@ from rsunfold.spacing import Spacing
     bands=(2, None),
     needs="nothing; draws features at random from the seed",
     drawn=True,
+    blind=True,
 )
 class RandomChoice:
     """A permutation of the features from the seed of the scene, the same for every number wanted; without scores."""

@@ -20,6 +20,7 @@ from rsunfold.spacing import Spacing
     bands=(2, None),
     needs="features in a meaningful order, such as by wavelength, which bands get where it is known",
     ordered=True,
+    blind=True,
 )
 class Uniform:
     """The k features floor((i + 1/2) d / k), i = 0 .. k - 1, in rising order; without scores, whatever the data.

@@ -306,7 +306,7 @@ class _Made:
         if self.selection.ranking.about.get("features_scaled_by") == "noise" and not source.wavelengths:
             source.notes.append("the bands were taken as narrow, and are compared in units of their noise")
         source.notes += self.selection.ranking.notes
-        source.notes += source.doubts(self.scene) if like is None else []
+        source.notes += [] if ranker.spec.blind or like is not None else source.doubts(self.scene)
         order = self.selection.ranking.order
         self.ranking = [int(i) for i in inside[order]]
         self.near = set() if spacing is None else set(inside[spacing.near[order].any(axis=0)].tolist())

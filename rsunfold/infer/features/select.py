@@ -167,7 +167,7 @@ class FeatureRanker(Budgeted):
         """
         d, share = len(scene.mean), float(wanted.variance or 0)
 
-        def ranked(most: int) -> tuple[Ranking, Real]:
+        def ranked(most: int, spacing: Spacing | None = spacing) -> tuple[Ranking, Real]:
             ranking = self.rank(scene, most, spacing)
             return ranking, explained_variance(scene.covariance, ranking.order[:most])
 
@@ -175,6 +175,11 @@ class FeatureRanker(Budgeted):
         ranking, explained = ranked(most)
         while explained[-1] < share - SHORT:
             if most == d or len(ranking.order) < most:
+                if spacing is not None:  # more may find room where it is kept for them
+                    for most in range(len(explained) + 1, spacing.most + 1):
+                        ranking, explained = ranked(most, replace(spacing, wanted=most))
+                        if explained[-1] >= share - SHORT:
+                            return _first(explained, share), ranking
                 raise UsageError(
                     f"--variance {share:g} cannot be reached: the {len(explained)} {nouns} that {self.spec.name} "
                     f"ranks{gap} explain only {explained[-1]:.6f}; ask for less."

@@ -26,7 +26,7 @@ from rsunfold.io.inputs import FileStates
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.reader import select_bands
 from rsunfold.io.table import TEXT_SUFFIXES, Table, write_columns
-from rsunfold.noise import REPEATED, band_noise, steps
+from rsunfold.noise import band_noise, directions, steps
 from rsunfold.registry import all_models
 from rsunfold.scene import SAMPLE, Scene, scene_of
 
@@ -188,8 +188,8 @@ class ImageBands(FeatureSource):
         model = self.image.meta.tags.get("RSUNFOLD_MODEL")
         if model is not None and model in (spec.name for spec in all_models("denoise-hsi")):
             seen = f"the image was denoised by {model}"
-        elif scene.noise is not None and np.median(scene.noise**2 / np.diagonal(scene.covariance)) < REPEATED:
-            seen = "most bands have next to no noise, as after denoising"
+        elif scene.noise is not None and 2 * directions(scene.covariance) < len(scene.mean):
+            seen = "most bands follow from the others without any noise, as after denoising"
         else:
             return []
         return [

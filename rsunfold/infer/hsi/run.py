@@ -48,10 +48,11 @@ HALF_A_STEP = 0.5
 EXCESS = 1.5
 """Times its noise that may be removed of the median band without a note: 0.6 to 1.1 where only noise is."""
 PATTERN, FAINT = 0.5, 0.5
-"""Autocorrelation of what was removed of a band, down the rows and along the columns, above which most of it is a
-pattern, not noise; and times its noise below which that matters little. Stripes have it in one direction only. In crops
-of ten real cubes, with simulated noise and without, the smaller of the two is 0.36 at most with fasthyde, and with
-star-net where it keeps all directions of signal."""
+"""Autocorrelation of what was removed of a band, down the rows and along the columns, by which it exceeds that of the
+median band (where the noise of resampled images shows, too) if most of it is a pattern, not noise; and times its noise
+below which that matters little. Stripes have it in one direction only. In crops of ten real cubes, with simulated noise
+and without, the smaller of the two is 0.36 at most with fasthyde, and with star-net where it keeps all directions of
+signal."""
 
 
 @dataclass(frozen=True)
@@ -463,8 +464,12 @@ def _patterns(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list
     if denoiser.published:
         return []
     removed, bands = passage.removed, passage.image.bands
+    alike = removed.correlations
+    usual = [max(0.0, float(np.median(r[np.isfinite(r)]))) if np.isfinite(r).any() else 0.0 for r in alike]
     patterned = np.flatnonzero(
-        (removed.correlations > PATTERN).all(axis=0) & (removed.rms > FAINT * subspace.noise) & (subspace.noise > 0)
+        (alike > PATTERN + np.array(usual)[:, None]).all(axis=0)
+        & (removed.rms > FAINT * subspace.noise)
+        & (subspace.noise > 0)
     )
     if not patterned.size:
         return []

@@ -695,17 +695,18 @@ def test_what_was_denoised_is_told(suffix, write, ranker, tmp_path):
     found = select_array(str(clean), ranker, FIVE, Options(drop_bands=("13-30",)))
     same = select_array(str(clean), ranker, like, Options())
     assert same.indices == measured.indices
-    told = [any("denoised by fasthyde" in n for n in done.summary["notes"]) for done in (measured, found, same)]
-    assert told == [False, True, False]
+    even = select_array(str(clean), FeatureRanker("uniform"), FIVE, Options(drop_bands=("13-30",)))
+    told = [any("denoised by fasthyde" in n for n in done.summary["notes"]) for done in (measured, found, same, even)]
+    assert told == [False, True, False, False]
 
 
-@pytest.mark.parametrize(("noise", "told"), [(0, True), (1e-3, False)])
-def test_what_has_no_noise_is_told(noise, told):
+@pytest.mark.parametrize(("directions", "noise", "told"), [(3, 0, True), (14, 0, True), (3, 1e-3, False)])
+def test_what_has_no_noise_is_told(directions, noise, told):
     rng = np.random.default_rng(0)
-    data = np.einsum("bp,prc->brc", rng.random((30, 3)), rng.random((3, 12, 20)))
+    data = np.einsum("bp,prc->brc", rng.random((30, directions)), rng.random((directions, 12, 20)))
     data += noise * rng.normal(size=data.shape)
     found = rsunfold.select_features(data, k=5, wavelengths=WAVELENGTHS)
-    assert any("next to no noise" in note for note in found.summary["notes"]) is told
+    assert any("follow from the others without any noise" in n for n in found.summary["notes"]) is told
 
 
 def test_a_graph_without_its_parts_is_told():

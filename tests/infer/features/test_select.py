@@ -113,6 +113,8 @@ def test_a_gap_between_bands_in_any_order(model, scene):
     given = replace(scene.arranged(np.arange(11)), wavelengths=w)
     found = FeatureRanker(model).select(given, Wanted(count=6, min_gap=20), Spacing(w, 20, 6))
     assert sorted(w[found.chosen]) == list(range(400, 510, 20))
+    share = float(found.explained[5])
+    assert FeatureRanker(model).select(given, Wanted(variance=share, min_gap=20), Spacing(w, 20)).count == 6
 
 
 def test_ranges():
