@@ -99,8 +99,8 @@ def _scan(lines: list[_Lines], D: Tensor, chunk: int) -> None:
     there, back = (r.unsqueeze(-1) - t.unsqueeze(-2) for r, t in zip(reached, taken, strict=True))  # (.., Z, Q, Q)
     bc = [(one.b.reshape(Z, Q, -1), one.c.reshape(Z, Q, -1)) for one in lines]
     product = torch.stack([c.bmm(b.mT) for b, c in bc])  # (sets, Z, Q, Q)
-    # lerp selects, in a third of the time of where.
-    M = torch.lerp(back, there, _there(Q, there.dtype, there.device)).exp2_()
+    # lerp_ selects, in a third of the time of where.
+    M = back.lerp_(there, _there(Q, there.dtype, there.device)).exp2_()
     M = M * product if torch.is_grad_enabled() else M.mul_(product)
     # The diagonal is the way there's; that of the way back, and D:
     diagonal = M.diagonal(dim1=-2, dim2=-1)
