@@ -169,6 +169,12 @@ def find(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
 
 
 def _none_shipped(spec: ModelSpec) -> str:
+    special = [name for name in shipped() if read_record(name).model == spec.name]
+    if special:
+        return (
+            f"no weights of {spec.name} for all images are shipped, but {' and '.join(special)} (see weights info); "
+            "give such a name, or a .safetensors file, with --weights, or train some."
+        )
     return f"no weights are shipped for {spec.name}; give a .safetensors file with --weights, or train some."
 
 

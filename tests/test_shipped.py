@@ -73,7 +73,7 @@ def test_weights_of_one_set_find_the_targets_of_their_set(name, shared):
     listing = weights.weights_folder() / f"{name}.validation.txt"
     samples = keep_only(find_samples(shared / "data" / "irstd"), listing)
     samples = samples[:: len(samples) // 8]
-    assert {s.group for s in samples} == {name.removeprefix("l-rpcanet-")} == set(record.figures)
+    assert {s.group for s in samples} == {name.removeprefix(f"{record.model}-")} == set(record.figures)
     detector = Detector(record.model, weights=name, device="cpu")
     metrics = InfraredMetrics(detector.own)
     for sample in samples:

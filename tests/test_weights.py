@@ -18,7 +18,7 @@ from rsunfold.infer.infrared.evaluate import detectors_of
 from rsunfold.infer.infrared.explain import Explainer
 from rsunfold.models.l_rpcanet import LRPCANet
 from rsunfold.models.rpcanet import RPCANet
-from rsunfold.registry import all_models
+from rsunfold.registry import all_models, get_model
 from rsunfold.weights import WeightRecord
 
 ARCH = {"K": 1, "C": 4}
@@ -61,6 +61,13 @@ def test_record_survives_the_file(file):
     net, record, sha = weights.load(str(file), "rpcanet")
     assert record == RECORD and net.arch == ARCH and not net.training
     assert sha == weights.verify(str(file)) == weights.sha256_of(file)
+
+
+def test_weights_that_are_for_some_images_only_are_named_where_a_model_has_none_for_all(folder):
+    with pytest.raises(WeightsError, match=r"no weights of rpcanet for all images are shipped, but small \(see"):
+        weights.chosen(get_model("rpcanet"), None)
+    with pytest.raises(WeightsError, match=r"no weights are shipped for lsnet; give"):
+        weights.chosen(get_model("lsnet"), None)
 
 
 def test_saving_returns_the_hash_of_the_file_and_never_overwrites_unasked(file, tmp_path):
