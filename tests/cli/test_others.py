@@ -301,7 +301,8 @@ def test_damaged_weights(fails, shipped):
 def test_unknown_weights(fails, shipped, tmp_path):
     assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "l-rpcnet")
     verified = "weights", "verify"
-    assert "no weights are shipped for rpcanet; give a .safetensors file" in fails(2, *verified, "RPCANet")
+    assert "no weights are shipped for lsnet; give a .safetensors file" in fails(2, *verified, "LSNet")
+    assert "no weights of rpcanet for all images are shipped, but rpcanet-nudt-sirst" in fails(2, *verified, "RPCANet")
     assert "top-hat is a classical method and has no weights" in fails(2, *verified, "top-hat")
     assert "auto-ad learns in each scene and takes no weights" in fails(2, *verified, "auto-ad")
     assert "does not exist" in fails(5, "weights", "info", tmp_path / "a.safetensors")
