@@ -17,7 +17,7 @@ import textwrap
 import threading
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,9 +168,17 @@ def find(name: str | os.PathLike[str]) -> tuple[Path, str | None]:
     return path, entry["sha256"]
 
 
+def of_some(spec: ModelSpec) -> list[str]:
+    """Names of the shipped weights, as far as they can be read, of a model that has none for all images."""
+    found = []
+    for name in shipped() if spec.weights is None else ():
+        with suppress(WeightsError):
+            found += [name] if read_record(name).model == spec.name else []
+    return found
+
+
 def _none_shipped(spec: ModelSpec) -> str:
-    special = [name for name in shipped() if read_record(name).model == spec.name]
-    if special:
+    if special := of_some(spec):
         return (
             f"no weights of {spec.name} for all images are shipped, but {' and '.join(special)} (see weights info); "
             "give such a name, or a .safetensors file, with --weights, or train some."
@@ -383,6 +391,8 @@ def describe(name: str) -> dict[str, Any]:
             known = {key: value for key, value in known.items() if key not in OF_SCORES}
         return {**known, "sha256": sha, **_cost(net)}
     why = "none: the network learns in each scene" if spec.per_scene else "none shipped; train some with rsunfold train"
+    if special := of_some(spec):
+        why = f"{', '.join(special)}, not for all images"
     arch = {} if spec.per_scene else spec.sizes.get("paper", {})
     about: dict[str, Any] = {"model": spec.name, "weights": why, "arch": arch, "paper": spec.paper, "url": spec.url}
     return {**about, "needs": spec.needs, **_cost(spec.build(**arch))}

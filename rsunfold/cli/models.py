@@ -45,12 +45,14 @@ def models(
 
 
 def _line(spec: ModelSpec) -> dict[str, Any]:
-    from rsunfold.weights import read_record
+    from rsunfold.weights import of_some, read_record
 
     parameters, weights = None, "none needed"
     if spec.kind == "network":
         arch = {} if spec.per_scene else next(iter(spec.sizes.values()), {})
         weights = "learned in each scene" if spec.per_scene else spec.weights or "none shipped"
+        if special := of_some(spec):
+            weights = f"{', '.join(special)}, not for all images"
         if spec.weights:
             try:
                 arch = read_record(spec.weights).arch

@@ -256,6 +256,7 @@ def test_only_detectors_have_a_threshold(call):
 
 def test_info_of_a_network_without_weights(call):
     text = call("weights", "info", "lsnet").stdout
+    assert "rpcanet-nudt-sirst, not for all images" in call("weights", "info", "rpcanet").stdout
     assert "none shipped" in text and "2,241,414" in text and "180,156 multiply-accumulates per pixel" in text
     assert "not counted for this network" in call("weights", "info", "auto-ad").stdout
 
@@ -302,7 +303,6 @@ def test_unknown_weights(fails, shipped, tmp_path):
     assert "did you mean 'l-rpcanet'?" in fails(2, "weights", "info", "l-rpcnet")
     verified = "weights", "verify"
     assert "no weights are shipped for lsnet; give a .safetensors file" in fails(2, *verified, "LSNet")
-    assert "no weights of rpcanet for all images are shipped, but rpcanet-nudt-sirst" in fails(2, *verified, "RPCANet")
     assert "top-hat is a classical method and has no weights" in fails(2, *verified, "top-hat")
     assert "auto-ad learns in each scene and takes no weights" in fails(2, *verified, "auto-ad")
     assert "does not exist" in fails(5, "weights", "info", tmp_path / "a.safetensors")

@@ -111,7 +111,7 @@ def test_all_models_that_can_run(report, scenes, shipped):
     absent = [m.name for m in known if m.kind == "network" and m.weights is None]
     names = [m.name for m in known if m.name not in absent]
     assert [m["model"] for m in found["models"]] == names and len(names) > 3
-    assert f"skipped, because no weights are shipped: {', '.join(absent)}" in result.stderr
+    assert f"skipped, because no weights for all images are shipped: {', '.join(absent)}" in result.stderr
     for model in found["models"]:
         assert model["formulas"].keys() >= {"iou_pooled", "niou", "f1_pooled", "roc", "gflop", "ms_per_image"}
         spec = get_model(model["model"])

@@ -225,7 +225,7 @@ def detectors_of(
         specs = [s for s in known if s.kind == "classical" or s.weights or s.name in given]
         absent = [s.name for s in known if s not in specs]
         if absent:
-            say(f"skipped, because no weights are shipped: {', '.join(absent)}")
+            say(f"skipped, because no weights for all images are shipped: {', '.join(absent)}")
         where = {s.name: "auto" for s in specs if s.kind == "classical"}
         names = [s.name for s in specs]
     else:
