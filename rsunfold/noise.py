@@ -156,11 +156,12 @@ def repeats(covariance: Real, step: Real | None = None) -> Repeats:
         kept[np.flatnonzero(~kept)[own]] = True
 
 
-def directions(covariance: Real) -> int:
-    """In how many directions the bands vary, each scaled to unit variance, by more than the share REPEATED of that."""
-    spread = np.sqrt(np.diag(covariance)[np.diag(covariance) > 0])
-    inside = covariance[np.ix_(np.diag(covariance) > 0, np.diag(covariance) > 0)]
-    return int((np.linalg.eigvalsh(inside / np.outer(spread, spread)) > REPEATED).sum())
+def directions(covariance: Real, share: float = REPEATED) -> int:
+    """In how many directions the bands, each scaled to a variance of 1, vary by more than ``share`` of that."""
+    varies = np.diag(covariance) > 0
+    inside = covariance[np.ix_(varies, varies)]
+    spread = np.sqrt(np.diag(inside))
+    return int((np.linalg.eigvalsh(inside / np.outer(spread, spread)) > share).sum())
 
 
 def steps(spectra: Iterable[NDArray[np.floating]]) -> Real:
@@ -188,7 +189,7 @@ def independent_bands(covariance: Real, step: Real | None = None) -> NDArray[np.
     correlation = covariance / np.outer(spread, spread)
     rounding = np.zeros(len(spread)) if step is None else ROUNDED * (step / spread) ** 2 / 12
     kept, fewest = varies.copy(), max(min(FEW, varies.sum() / 2), FEWEST_KEPT * varies.sum())
-    if (np.linalg.eigvalsh(correlation[np.ix_(varies, varies)]) > RIDGE).sum() < fewest:
+    if directions(covariance, RIDGE) < fewest:
         return np.asarray(varies)
     while True:
         inside = np.flatnonzero(kept)
