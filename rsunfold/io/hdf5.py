@@ -65,7 +65,7 @@ class Views:
         if place not in self._parts:
             self._parts[place] = math.inf, 1  # what leads to itself has no samples
             sources = item.virtual_sources() if depth < DEEPEST else ()
-            own = [_at(item.file, s.dset_name) if s.file_name == "." else None for s in sources]
+            own = [at(item.file, s.dset_name) if s.file_name == "." else None for s in sources]
             parts = [self._count(o, depth + 1) if isinstance(o, h5py.Dataset) else (math.inf, 0) for o in own]
             count, levels = sum(part[0] for part in parts), 1 + max((part[1] for part in parts), default=0)
             if max(depth, levels) >= DEEPEST or MOST_PARTS < count < math.inf:
@@ -82,7 +82,7 @@ def stored_elsewhere(item: h5py.Dataset) -> bool:
     return Views().elsewhere(item)
 
 
-def _at(file: h5py.File, path: str) -> Any:
+def at(file: h5py.File, path: str) -> Any:
     """What a file has at a path: None for nothing, True for what lies in another file or behind a link to one. Where
     there is no space in the file, GDAL's "_" stands for one."""
     item: Any = file
@@ -100,7 +100,7 @@ def _at(file: h5py.File, path: str) -> Any:
 
 def is_foreign(file: h5py.File, path: str) -> bool:
     """Whether a dataset of a file lies in another one, or on the path to it anything does."""
-    item = _at(file, path)
+    item = at(file, path)
     return item is True or (isinstance(item, h5py.Dataset) and stored_elsewhere(item))
 
 

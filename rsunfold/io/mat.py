@@ -18,8 +18,8 @@ from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError
 from rsunfold.io.bands import spectral_fields
 from rsunfold.io.damage import named
-from rsunfold.io.hdf5 import Views, foreign, leads_away, whole
-from rsunfold.io.matlab import arrays_of, sparse
+from rsunfold.io.hdf5 import Views, at, foreign, leads_away, whole
+from rsunfold.io.matlab import Arrays, Wanted, arrays_of, joined, only_text, rows_of, sparse
 from rsunfold.io.reader import CubeReader
 
 _SIZES = (("nrow", "ncol"), ("nrows", "ncols"), ("lines", "samples"), ("lines", "cols"))
@@ -226,6 +226,36 @@ class _Objects:
         return found, away
 
 
+def _v73_texts(file: h5py.File, names: Sequence[str], wanted: Wanted) -> Arrays:
+    """The texts by these dotted names, and by those of the file that are ``wanted``, see :func:`arrays_of`."""
+    views, known = Views(), dict[int, NDArray[Any] | None]()
+
+    def text(item: Any) -> NDArray[Any] | None:
+        """The rows of a matrix of characters."""
+        if not isinstance(item, h5py.Dataset) or _class(item.id) != b"char" or views.elsewhere(item):
+            return None
+        place = int(h5py.h5o.get_info(item.id).addr)
+        if place not in known:
+            empty = "MATLAB_empty" in item.attrs and item.attrs["MATLAB_empty"]
+            codes = np.zeros(0, np.uint16) if empty or item.dtype.kind not in "iu" else whole(item).astype(np.uint16)
+            known[place] = rows_of(codes.tobytes().decode("utf-16-le", "replace"), item.shape[::-1])
+        return known[place]
+
+    def read(item: Any) -> NDArray[Any] | None:
+        if not isinstance(item, h5py.Dataset) or views.elsewhere(item):
+            return None
+        if h5py.check_ref_dtype(item.dtype) is not h5py.Reference:
+            return text(item)
+        members = (file[reference] if reference else None for reference in whole(item).ravel())
+        rows = [None if (held := text(member)) is None else only_text(held) for member in members]
+        found: NDArray[Any] | None = joined(rows, item.shape[::-1])
+        return found
+
+    paths = {key: key for key in file if wanted(key)} | {n: n.replace(".", "/") for n in names if "." in n}
+    found = {name: read(at(file, path)) for name, path in paths.items()}
+    return {name: texts for name, texts in found.items() if texts is not None}
+
+
 def _class(item: Any) -> bytes:
     """The class that MATLAB gives an object, by its identifier."""
     if not h5py.h5a.exists(item, b"MATLAB_class"):
@@ -241,18 +271,23 @@ def _class(item: Any) -> bytes:
 class MatFile:
     """An open MAT file of any version; a context manager that closes it.
 
-    variables : the numeric arrays in it. sparse : the sparse matrices, which are no images. part : whether these are
-    some of them.
+    variables : the numeric arrays in it. sparse : the sparse matrices, which are no images. texts : vectors of texts,
+    such as names of classes. part : whether these are some of them.
 
     asked : names of the arrays that are wanted. Where those of a file of version 7.3 have more than MOST_NAMES, as many
     references may lead to the same, only these and what is beside them, and beside what they are in, are listed.
+    texts : names of the texts that are read, whole or, in lower case, the last part (in files of version 7.3, of what
+    lies in no struct).
     room : bytes that the arrays of versions 4 and 5 may take, which are read at once; what is free where that is less.
 
     Raises InputError when the file is damaged or none, or has too many names and none is asked for, DeviceError where
     its arrays take more.
     """
 
-    def __init__(self, path: str, asked: Sequence[str] = (), room: float = math.inf) -> None:
+    def __init__(self, path: str, asked: Sequence[str] = (), room: float = math.inf, texts: Sequence[str] = ()) -> None:
+        def wanted(name: str) -> bool:
+            return name in texts or name.rpartition(".")[2].lower() in texts
+
         self.path = path
         self.hdf5: h5py.File | None = None
         self.variables: list[Variable] = []
@@ -264,11 +299,15 @@ class MatFile:
                 if h5py.is_hdf5(path):
                     self.hdf5 = h5py.File(path, "r")
                     found, self._away = self._of_v73(self.hdf5, asked)
+                    words = _v73_texts(self.hdf5, texts, wanted)
                 else:
-                    found = [_of_array(name, array) for name, array in arrays_of(path, room).items()]
+                    arrays = arrays_of(path, room, wanted)
+                    words = {name: array for name, array in arrays.items() if array.dtype.kind == "U"}
+                    found = [_of_array(name, array) for name, array in arrays.items() if name not in words]
         except BaseException:
             self.close()
             raise
+        self.texts = [_of_array(name, array) for name, array in words.items() if wanted(name) and array.size > 1]
         self.sparse = [v for v in found if isinstance(v.reversed_, Filled)]
         self.variables = [v for v in found if not isinstance(v.reversed_, Filled)]
 

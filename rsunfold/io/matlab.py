@@ -1,4 +1,4 @@
-"""The numeric arrays of MATLAB files of versions 4 and 5.
+"""The numeric arrays of MATLAB files of versions 4 and 5, and the texts in them that are asked for.
 
 Sizes and types are checked before they are used: scipy's reader of version 5 looks types up in a C table without a
 check, so that a wrong byte ends the whole program.
@@ -14,7 +14,7 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,14 +24,20 @@ from numpy.typing import NDArray
 
 Arrays = dict[str, Any]
 """NumPy arrays and sparse ones of scipy by their dotted names."""
+Wanted = Callable[[str], bool]
+"""Whether the texts of this dotted name are asked for."""
 
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 """Types of the numbers in a data element of version 5."""
 _MATRIX, _COMPRESSED = 14, 15
-_CELL, _STRUCT, _OBJECT, _SPARSE = 1, 2, 3, 5
+_CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE = 1, 2, 3, 4, 5
 _NUMERIC = {6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4", 14: "i8", 15: "u8"}
-_WITHOUT_NUMBERS = {4, 16, 17, 18}
-"""Classes of matrices: text, functions, and objects whose content is not documented."""
+_WITHOUT_NUMBERS = {16, 17, 18}
+"""Classes of matrices: functions, and objects whose content is not documented."""
+_ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+"""Of the types of a data element of version 5 that hold characters."""
+LONGEST = 200
+"""Characters of a text that is taken for a name of a class."""
 _LOGICAL, _COMPLEX = 0x200, 0x800
 _NUMBERS_V4 = ("f8", "f4", "i4", "i2", "u2", "u1")
 _BROKEN_OFF = "it breaks off, or its sizes contradict each other"
@@ -39,8 +45,11 @@ MOST = 1032
 """Deflate makes no byte into more than this many."""
 
 
-def arrays_of(path: str, room: float = math.inf) -> Arrays:
+def arrays_of(path: str, room: float = math.inf, wanted: Wanted = lambda name: False) -> Arrays:
     """The numeric and logical arrays of a file, also those in structs and cells.
+
+    wanted : of which names the texts are read as well: a cell that has nothing else, or a matrix of characters, whose
+    rows are texts. Those with one longer than LONGEST are left out.
 
     The type is that of MATLAB's class, however the numbers were packed; complex ones are complex64 of singles, else
     complex128. Elements of cells and of arrays of structs have numbers from 1 in their names. Empty arrays are left
@@ -51,12 +60,35 @@ def arrays_of(path: str, room: float = math.inf) -> Arrays:
         start = file.read(128)
         stream = _Stored(file, _Room(room))
         if len(start) >= 4 and 0 in start[:4]:
-            return _arrays_v4(stream)
+            return _arrays_v4(stream, wanted)
         stream.skip(128)
         order, version = {b"IM": ("<", start[125:126]), b"MI": (">", start[124:125])}.get(start[126:], ("", b""))
         if version != b"\1":
             raise ValueError("it is of an unknown version")
-        return _arrays_v5(stream, order)
+        return _arrays_v5(stream, order, wanted)
+
+
+def joined(texts: Sequence[Any], shape: Sequence[int]) -> Any:
+    """Texts, by columns, as an array of this shape; None where one of them is none (None), or there are none."""
+    if not texts or any(text is None for text in texts):
+        return None
+    return np.array(texts).reshape(shape, order="F")
+
+
+def only_text(array: Any) -> str | None:
+    """The text that is all of an array; None of numbers or several texts."""
+    return str(array.item()) if array.dtype.kind == "U" and array.size == 1 else None
+
+
+def rows_of(text: str, shape: Sequence[int]) -> NDArray[Any] | None:
+    """The rows, without blanks at their ends, of a matrix of characters, here by columns; None where they are too long,
+    or none of this shape."""
+    rows, length = shape if len(shape) == 2 else (0, 0)
+    if rows == 1 or not text:
+        return np.array([[text.rstrip()]]) if len(text) <= LONGEST else None
+    if length > LONGEST or rows * length != len(text):
+        return None
+    return np.array([[text[row::rows].rstrip()] for row in range(rows)])
 
 
 # ---------------------------------------------------------------- bytes
@@ -165,14 +197,14 @@ class _Inflated(_Stream):
 # ---------------------------------------------------------------- version 5
 
 
-def _arrays_v5(stream: _Stream, order: str) -> Arrays:
+def _arrays_v5(stream: _Stream, order: str, wanted: Wanted) -> Arrays:
     out: Arrays = {}
     while stream.left:
-        reader = _Reader(stream, order)
+        reader = _Reader(stream, order, wanted)
         kind, size, _ = reader.tag()
         if kind == _COMPRESSED:
             inflated = _Inflated(stream, size)
-            out |= _Reader(inflated, order).matrix()
+            out |= _Reader(inflated, order, wanted).matrix()
             inflated.finish()
         else:
             out |= reader.content(kind, size)
@@ -181,10 +213,10 @@ def _arrays_v5(stream: _Stream, order: str) -> Arrays:
 
 
 class _Reader:
-    """Reads data elements of version 5, whose numbers are in the byte order ``order``."""
+    """Reads data elements of version 5, whose numbers are in the byte order ``order``, and the texts ``wanted``."""
 
-    def __init__(self, stream: _Stream, order: str) -> None:
-        self._stream, self._order = stream, order
+    def __init__(self, stream: _Stream, order: str, wanted: Wanted) -> None:
+        self._stream, self._order, self._wanted = stream, order, wanted
 
     def tag(self) -> tuple[int, int, bytes]:
         """(type, number of bytes, these where they are so few that they lie in the tag)."""
@@ -245,8 +277,10 @@ class _Reader:
     def _arrays(self, name: str, flags: int, nonzero: int, shape: tuple[int, ...]) -> Arrays:
         """The arrays in what comes after the name of a matrix."""
         kind = flags % 256
+        if kind == _CHAR:
+            return self._texts(name, shape)
         if kind == _CELL:
-            return self._elements(shape, [name], numbered=True)
+            return self._cell(name, shape)
         if kind in (_STRUCT, _OBJECT):
             if kind == _OBJECT:
                 self._text()  # the name of its class
@@ -278,6 +312,25 @@ class _Reader:
             data = data.astype(bool if flags & _LOGICAL else _NUMERIC[kind], copy=False)
         self._stream.room.take(needed)
         return {name: data.reshape(shape, order="F")} if data.size else {}
+
+    def _texts(self, name: str, shape: tuple[int, ...]) -> Arrays:
+        """The rows of a matrix of characters, where its name or that of the cell it is in is asked for."""
+        if not (self._wanted(name) or self._wanted(name.rpartition(".")[0])):
+            return {}
+        kind, data = self._element()
+        encoding = _ENCODINGS.get(kind, "latin-1")
+        ends = {"<": "-le", ">": "-be"}[self._order] if encoding in ("utf-16", "utf-32") else ""
+        rows = rows_of(data.decode(encoding + ends, "replace"), shape)
+        return {} if rows is None else {name: rows}
+
+    def _cell(self, name: str, shape: tuple[int, ...]) -> Arrays:
+        found = self._elements(shape, [name], numbered=True)
+        if not self._wanted(name):
+            return found
+        texts = [found.get(f"{name}.{number}") for number in range(1, math.prod(shape) + 1)]
+        taken = joined([None if text is None else only_text(text) for text in texts], shape)
+        arrays = {key: array for key, array in found.items() if array.dtype.kind != "U"}
+        return arrays if taken is None else {**arrays, name: taken}
 
     def _elements(self, shape: tuple[int, ...], names: list[str], numbered: bool) -> Arrays:
         """The arrays in the elements of a cell or struct array, which have a matrix for each of these names."""
@@ -323,7 +376,7 @@ def sparse(data: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any], shape:
 # ---------------------------------------------------------------- version 4
 
 
-def _arrays_v4(stream: _Stream) -> Arrays:
+def _arrays_v4(stream: _Stream, wanted: Wanted) -> Arrays:
     out: Arrays = {}
     while stream.left:
         raw = bytes(stream.take(20))
@@ -340,6 +393,9 @@ def _arrays_v4(stream: _Stream) -> Arrays:
         data = data.reshape((height, width), order="F")
         if kind == 2:
             out |= _sparse_v4(name, data)
+        elif kind == 1 and wanted(name):
+            rows = rows_of("".join(map(chr, data.ravel(order="F").astype(np.uint8))), data.shape)
+            out |= {} if rows is None else {name: rows}
         elif kind == 0 and data.size:
             out[name] = data
     return out

@@ -90,9 +90,9 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
     _require(path)
     from rsunfold.io.mat import MatFile, Variable
 
-    with MatFile(str(path), () if var is None else (var,)) as file, named(str(path)):
+    with MatFile(str(path), () if var is None else (var,), texts=LABEL_NAMES) as file, named(str(path)):
         shown = [v for v in (*file.variables, *file.sparse) if var in (None, v.name)]
-        labels = {max(v.shape) for v in file.variables if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
+        labels = {max(v.shape) for v in (*file.variables, *file.texts) if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
 
         def cube(v: Variable) -> bool:
             size = file.image_size(v)
@@ -408,7 +408,8 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -
     from rsunfold.io.mat import MatFile, Variable
 
     asked = () if var is None else tuple(name for name in (var, labels_var) if name is not None)
-    with MatFile(path, asked, room) as file, named(path):
+    texts = LABEL_NAMES if labels_var is None else (*LABEL_NAMES, labels_var)
+    with MatFile(path, asked, room, texts) as file, named(path):
         file.refuse_foreign(var)
         # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
         flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
@@ -423,8 +424,9 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -
         arrays = {}
         shapes = {v.name: v.shape for v in held}
         chosen = _chosen(path, var, shapes)
+        shapes |= {v.name: v.shape for v in file.texts}
         _refuse_absent(path, labels_var, shapes)
-        for v in held:
+        for v in (*held, *file.texts):
             of_labels = v.name == labels_var or _may_be_labels(v.name, v.shape, shapes[chosen])
             if v.name == chosen or of_labels or _is_vector(v.shape):
                 arrays[v.name] = v.values().T
@@ -436,7 +438,7 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -
 def _refuse_absent(path: str, labels_var: str | None, shapes: dict[str, tuple[int, ...]]) -> None:
     """Raise InputError where the labels that are asked for are not there."""
     if labels_var is not None and labels_var not in shapes:
-        raise InputError(f"{path} has no array of numbers {labels_var!r}; it has {_listed(shapes)}.")
+        raise InputError(f"{path} has no array of numbers or texts {labels_var!r}; it has {_listed(shapes)}.")
 
 
 def _is_vector(shape: Sequence[int]) -> bool:

@@ -486,13 +486,73 @@ def test_labels_of_archives(suffix, tmp_path):
     assert read_table(path).labels.tolist() == LABELS.tolist()
     assert read_table(path, labels_var="crops").labels.tolist() == LABELS[::-1].tolist()
     assert read_table(path, labels_var="wrong").unlabelled == "wrong is not as long as X (5 x 3)"
-    with pytest.raises(InputError, match=r"has no array of numbers 'crop'; it has X \(5 x 3\), target"):
+    with pytest.raises(InputError, match=r"has no array of numbers or texts 'crop'; it has X \(5 x 3\), target"):
         read_table(path, labels_var="crop")
     write(path, X=DATA, Y=np.eye(3)[LABELS - 1])
     assert read_table(path).labels.tolist() == LABELS.tolist()
     write(path, X=DATA, Y=DATA[:, :2])
     table = read_table(path)
     assert table.labels is None and table.notes == ("Y (5 x 2) is no vector, so it was not taken as labels",)
+
+
+CLASSES = ["maize", "öl", "maize", "wheat", "öl"]
+
+
+def _save_texts(path, version, **arrays):
+    """A file with cells of texts (lists), matrices of characters (tuples of rows of one length) and numbers."""
+    if version != "v7.3":
+        cells = {
+            n: np.array(a, object).reshape(-1, 1) if isinstance(a, list) else np.array(a) for n, a in arrays.items()
+        }
+        scipy.io.savemat(path, cells, format="4" if version == "v4" else "5", do_compression=version == "v5")
+        return
+
+    def characters(texts):
+        return np.array([[ord(letter) for letter in text] for text in texts], np.uint16).T
+
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            if isinstance(array, list):
+                for i, text in enumerate(array):
+                    file[f"#refs#/{name}{i}"] = characters([text]) if isinstance(text, str) else text
+                    if isinstance(text, str):
+                        file[f"#refs#/{name}{i}"].attrs["MATLAB_class"] = np.bytes_("char")
+                references = [file[f"#refs#/{name}{i}"].ref for i in range(len(array))]
+                file.create_dataset(name.replace(".", "/"), data=np.array([references], h5py.ref_dtype))
+            else:
+                file[name] = characters(array) if isinstance(array, tuple) else np.asarray(array).T
+                file[name].attrs["MATLAB_class"] = np.bytes_("char" if isinstance(array, tuple) else "double")
+
+
+@pytest.mark.parametrize("version", ["v5", "v7.3"])
+def test_labels_that_are_texts(version, tmp_path):
+    path = tmp_path / "a.mat"
+    _save_texts(path, version, meas=DATA, species=CLASSES, name=["x"] * 5)
+    assert read_table(path).labels is None
+    assert read_table(path, labels_var="species").labels.tolist() == CLASSES
+    _save_texts(path, version, meas=DATA.T, Y=CLASSES)
+    assert is_table(path)
+    table = read_table(path, features=None)
+    assert table.labels.tolist() == CLASSES and table.data.shape == DATA.shape
+    for other in (["a" * 201, *CLASSES[1:]], [7.0, *CLASSES[1:]], ("a" * 5,)):
+        _save_texts(path, version, meas=DATA, Y=other)
+        assert read_table(path).labels is None
+        with pytest.raises(InputError, match=r"no array of numbers or texts 'Y'; it has .*meas"):
+            read_table(path, labels_var="Y")
+
+
+@pytest.mark.parametrize("version", ["v4", "v5", "v7.3"])
+def test_labels_that_are_rows_of_characters(version, tmp_path):
+    _save_texts(tmp_path / "a.mat", version, X=DATA, gnd=("oak  ", "beech", "oak  ", "beech", "beech"))
+    assert read_table(tmp_path / "a.mat").labels.tolist() == ["oak", "beech", "oak", "beech", "beech"]
+
+
+def test_texts_within_structs_of_files(tmp_path):
+    path = tmp_path / "a.mat"
+    _save_texts(path, "v7.3", X=DATA, **{"s.kind": CLASSES})
+    assert read_table(path, labels_var="s.kind").labels.tolist() == CLASSES
+    scipy.io.savemat(path, {"X": DATA, "s": {"kind": np.array(CLASSES, object)}})
+    assert read_table(path, labels_var="s.kind").labels.tolist() == CLASSES
 
 
 def test_several_matrices(tmp_path):
