@@ -49,9 +49,9 @@ class WeightRecord:
 
     model, arch : registry name and keyword arguments that rebuild the network. bands (None: any number), scaling :
     what the network sees. scale : the physical values that it and its rule take as gray 0 and 1, of infrared images
-    that all were read so; None where each decides itself. published : its authors trained it, on input prepared as
-    ``ModelSpec.scaling`` says, not as ours is. origin : where the weight comes from, with the command or the published
-    file.
+    that all were read so; None where each decides itself. published : its authors trained it, where the model has a
+    ``ModelSpec.scaling`` on input prepared as that says, not as ours is. origin : where the weight comes from, with the
+    command or the published file.
 
     Of networks that detect, too: threshold : score above which a pixel is a target, and confidence : score whose log
     odds the mean of a target's must exceed (none when not above threshold), both chosen on validation. max_area : most
@@ -476,7 +476,7 @@ def import_published(
         arch=net.arch,
         bands=bands,
         scaling=spec.scaling or (GRAY if bands == 1 else spec.needs),
-        published=bool(spec.scaling),
+        published=True,
         trained_on="see the publication",
         licence="its authors'",
         origin=f"imported from {path.name}, sha256 {sha256_of(path)}",

@@ -6,10 +6,11 @@ all images, with and without targets. A pixel is predicted where score > thresho
 - IoU = TP / (TP + FP + FN) and F1 = 2 TP / (2 TP + FP + FN), pooled over pixels; nIoU = mean over images of the
   image's IoU, 1 for an image with neither target nor detection.
 - convention ``overlap`` (RPCANet, WACV 2024): a true component is found when a predicted pixel lies on it;
-  Pd = found / true components, Fa = FP / background pixels.
+  Pd = found / true components, Fa = FP / background pixels. Published scripts may leave images without targets out.
 - convention ``centroid`` (BasicIRSTD): true and predicted components are matched one to one where their centroids are
   closer than 3 pixels, as many as possible, then with the smallest sum of distances;
-  Pd = matched / true components, Fa = pixels of unmatched predicted components / all pixels.
+  Pd = matched / true components, Fa = pixels of unmatched predicted components / all pixels. Published scripts give
+  each true component the first predicted one, in the order of rows, that is near.
 
 A ratio whose denominator is zero is None, never 0 or 1.
 """
@@ -33,14 +34,25 @@ FORMULAS = {
     "iou_pooled": "TP / (TP + FP + FN), pixels of all images together",
     "niou": "mean over images of the image's IoU, 1 for an image with neither target nor detection",
     "f1_pooled": "2 TP / (2 TP + FP + FN), pixels of all images together",
-    "roc": "for thresholds of the score alone, without the other tests of the rule: pd over fa by overlap (auc: the "
-    f"area for fa from 0 to {AUC_FA:g}, divided by {AUC_FA:g}), pd over false components by centroid",
+    "roc": "for thresholds of the score alone, without the other tests of the rule. overlap: pd over fa for thresholds "
+    "so close (0.02 % of the score, or of 1 - score) that the curve depends on the order of the scores alone, of which "
+    f"those where pd changes are listed; auc: the area for fa from 0 to {AUC_FA:g}, divided by {AUC_FA:g}. centroid: "
+    "pd over false components, for thresholds around that of the rule",
 }
 """What the figures of a report are that have no convention beside them; None where a denominator is zero."""
 CONVENTIONS = {
-    "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels",
-    "centroid": "one-to-one, centroids closer than 3 px; Fa = pixels of unmatched predicted components / all pixels",
+    "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels, "
+    "images without targets included",
+    "centroid": "one-to-one, centroids closer than 3 px, as many pairs as possible (not the first that is near); "
+    "Fa = pixels of unmatched predicted components / all pixels, images without targets included",
 }
+
+
+def _close_thresholds() -> NDArray[np.float32]:
+    """Ascending thresholds in [0, 1): 0, numbers of 13 binary digits up to 1/2, and 1 minus these."""
+    first, half, step = 0x00800000, 0x3F000000, 1 << 11  # float32 as integers: 2^-126, 1/2, the last of the digits
+    low = np.arange(first, half + 1, step, dtype=np.uint32).view(np.float32)
+    return np.unique(np.concatenate([np.zeros(1, np.float32), low, (1 - low)[low > 2**-24]]))
 
 
 def legacy_half_maximum(score: NDArray[Any], valid: Mask | None = None) -> Mask:
@@ -68,7 +80,8 @@ def _counting(valid: Mask | None, *arrays: NDArray[Any]) -> Mask:
 
 
 def roc_thresholds(threshold: float) -> NDArray[np.float64]:
-    """Ascending thresholds for scores in [0, 1]: 0, then 97 within +-10 around ``threshold`` in log-odds.
+    """Ascending thresholds for the ROC by centroid of scores in [0, 1]: 0, then 97 within +-10 around ``threshold`` in
+    log-odds.
 
     They depend on the stored threshold of a model alone, so curves of several data sets can be compared.
     """
@@ -86,11 +99,14 @@ class InfraredMetrics:
     """Accumulates images and answers with a dictionary that ``json`` can write.
 
     rule : what is a target among the scores, or None when the predictions are boolean masks (which have no ROC).
-    thresholds_for_roc : ascending cuts of the ROC, see :func:`roc_thresholds`; None for no ROC.
+    thresholds_for_roc : ascending cuts of the ROC by centroid, see :func:`roc_thresholds`; None for no ROC. That by
+    overlap has its own, close to each other. cut : how the report calls the rule of boolean masks.
     """
 
-    def __init__(self, rule: Rule | None, thresholds_for_roc: ArrayLike | None = None) -> None:
-        self.rule = rule
+    def __init__(
+        self, rule: Rule | None, thresholds_for_roc: ArrayLike | None = None, *, cut: str = "boolean masks"
+    ) -> None:
+        self.rule, self.cut = rule, cut
         self.rows: list[dict[str, Any]] = []
         self.roc: _Roc | None = None
         if thresholds_for_roc is not None:
@@ -103,11 +119,12 @@ class InfraredMetrics:
     ) -> dict[str, Any]:
         """Adds one image and returns its row of the per-image table, which is also kept in ``rows``.
 
-        score : (H, W), float, or bool when ``rule`` is None; values outside ``valid`` are not looked at.
+        score : (H, W), float, from 0 to 1 with a ROC, or bool when ``rule`` is None; values outside ``valid`` are not
+        looked at.
         truth : bool (H, W). valid : bool (H, W), False at nodata, or None when every pixel counts. known : bool (H, W),
         False where nobody knows the truth: the rule looks at these pixels, but they count for nothing.
         What a masked ``score`` or ``truth`` masks is not valid. Raises InputError when shapes differ, a mask is not
-        boolean or a valid score is NaN, UsageError when ``score`` has the wrong type.
+        boolean or a valid score is NaN, or with a ROC not in [0, 1], UsageError when ``score`` has the wrong type.
         """
         others = {"truth": truth, "mask of valid pixels": valid, "mask of known pixels": known}
         shapes = {what: a.shape for what, a in others.items() if a is not None}
@@ -121,6 +138,8 @@ class InfraredMetrics:
         valid = _counting(valid, score, truth)
         score, truth = np.ma.getdata(score), np.ma.getdata(truth)
         predicted = self._predicted(name, score, valid)
+        if self.roc is not None and ((score < 0) | (score > 1))[valid].any():
+            raise InputError(f"the score of {name} lies outside [0, 1], where its ROC has no thresholds.")
         valid = valid if known is None else valid & counted(known)
         truth, predicted = truth & valid, predicted & valid
         g, p = Components.of(truth), Components.of(predicted)
@@ -164,7 +183,7 @@ class InfraredMetrics:
 
     def _rule(self) -> str:
         if self.rule is None:
-            return "boolean masks"
+            return self.cut
         asked = [
             "whose mean log odds are > those of confidence" if self.rule.odds is not None else "",
             "+ log(number of unsure ones within reach_px)" if self.rule.reach is not None else "",
@@ -229,43 +248,75 @@ class InfraredMetrics:
         return answer
 
     def threshold_for_pfa(self, pfa: float) -> float:
-        """The smallest threshold of the ROC at which FP pixels / background pixels is at most ``pfa``.
+        """The smallest threshold of the ROC by overlap at which FP pixels / background pixels is at most ``pfa``.
 
-        Raises UsageError without a ROC, without a background pixel, or when no threshold of the ROC is high enough.
+        Raises UsageError without a ROC, without a background pixel, or when no threshold below 1 is high enough.
         """
         if self.roc is None:
             raise UsageError("a threshold for a given false-alarm rate needs scores and thresholds for the ROC.")
-        background = self.roc.background_above.sum()
-        if not background:
+        pixels = self.roc.pixels
+        if not pixels.background.sum():
             raise UsageError("a threshold for a given false-alarm rate needs background pixels, but there are none.")
-        low_enough = np.flatnonzero(self.roc.false_pixels() <= pfa * background)
+        low_enough = np.flatnonzero(_above(pixels.background) <= pfa * pixels.background.sum())
         if not low_enough.size:
-            raise UsageError(
-                f"no threshold up to {self.roc.thresholds[-1]:.6g} keeps false alarms at {pfa:g} or below."
-            )
-        return float(self.roc.thresholds[low_enough[0]])
+            raise UsageError(f"no threshold below 1 keeps false alarms at {pfa:g} or below.")
+        return float(pixels.cuts[low_enough[0]])
 
 
-class _Roc:
-    """Counts per threshold; ``*_above[k]`` counts values that exceed exactly the first k thresholds."""
+class _PixelRoc:
+    """Background pixels, and targets by their highest score, by the number of ``cuts`` that they exceed."""
+
+    def __init__(self) -> None:
+        self.cuts = _close_thresholds()
+        self.background = np.zeros(self.cuts.size + 1, dtype=np.int64)
+        self.targets = np.zeros(self.cuts.size + 1, dtype=np.int64)
+
+    def update(self, score: NDArray[Any], truth: Mask, valid: Mask, g: Components) -> None:
+        best = np.zeros(len(g.area), dtype=score.dtype)
+        np.maximum.at(best, g.labels[truth] - 1, score[truth])
+        self.background += self._exceeded(score[valid & ~truth])
+        self.targets += self._exceeded(best)
+
+    def _exceeded(self, scores: NDArray[Any]) -> NDArray[np.int64]:
+        """How many of the scores exceed the first k cuts and no more, for every k."""
+        cuts = self.cuts.astype(np.result_type(scores.dtype, np.float32))
+        return np.bincount(np.searchsorted(cuts, scores), minlength=self.cuts.size + 1)
+
+    def add(self, other: _PixelRoc) -> None:
+        self.background += other.background
+        self.targets += other.targets
+
+    def result(self) -> dict[str, Any]:
+        """The curve at the cuts next to each of which Pd changes, and the first and last: between them it is level."""
+        background, targets = int(self.background.sum()), int(self.targets.sum())
+        changes = np.flatnonzero(self.targets[1:-1])  # between the cuts k and k + 1
+        at = np.unique(np.concatenate([[0], changes, changes + 1, [self.cuts.size - 1]]))
+        pd = (_above(self.targets)[at] / targets).tolist() if targets else None
+        fa = (_above(self.background)[at] / background).tolist() if background else None
+        return {
+            "thresholds": self.cuts[at].tolist(),
+            "pd": pd,
+            "fa": fa,
+            "auc": partial_auc(fa, pd, AUC_FA) if fa is not None and pd is not None else None,
+            "auc_fa_range": [0.0, AUC_FA],
+        }
+
+
+class _ComponentRoc:
+    """Pairs of components and false ones at each of a few thresholds."""
 
     def __init__(self, thresholds: NDArray[np.float64]) -> None:
         if thresholds.ndim != 1 or not thresholds.size or not (np.diff(thresholds) > 0).all():
             raise UsageError("the thresholds of a ROC must be a list of ascending numbers.")
         self.thresholds = thresholds
-        self.background_above = np.zeros(thresholds.size + 1, dtype=np.int64)
-        self.targets_above = np.zeros(thresholds.size + 1, dtype=np.int64)
+        self.targets = 0
         self.matched = np.zeros(thresholds.size, dtype=np.int64)
         self.false_components = np.zeros(thresholds.size, dtype=np.int64)
 
-    def update(self, score: NDArray[Any], truth: Mask, valid: Mask, g: Components) -> None:
+    def update(self, score: NDArray[Any], valid: Mask, g: Components) -> None:
         cuts = self.thresholds.astype(np.result_type(score.dtype, np.float32))  # rounded as in score > threshold
         exceeded = np.where(valid, np.searchsorted(cuts, score), 0)
-        bins = self.thresholds.size + 1
-        self.background_above += np.bincount(exceeded[valid & ~truth], minlength=bins)
-        best = np.zeros(len(g.area), dtype=np.int64)
-        np.maximum.at(best, g.labels[truth] - 1, exceeded[truth])
-        self.targets_above += np.bincount(best, minlength=bins)
+        self.targets += len(g.area)
         levels = np.unique(exceeded)  # between two of them the prediction stays the same, and so do its components
         for low, high in zip(np.concatenate([[0], levels[:-1]]), levels, strict=True):
             if high > low:
@@ -274,37 +325,40 @@ class _Roc:
                 self.matched[low:high] += pairs
                 self.false_components[low:high] += len(p.area) - pairs
 
-    def add(self, other: _Roc) -> None:
-        self.background_above += other.background_above
-        self.targets_above += other.targets_above
+    def add(self, other: _ComponentRoc) -> None:
+        self.targets += other.targets
         self.matched += other.matched
         self.false_components += other.false_components
 
-    def false_pixels(self) -> NDArray[np.int64]:
-        """Background pixels above each threshold."""
-        return self._above(self.background_above)
+    def result(self, pixels: int) -> dict[str, Any]:
+        return {
+            "thresholds": self.thresholds.tolist(),
+            "pd": (self.matched / self.targets).tolist() if self.targets else None,
+            "false_components_per_megapixel": (1e6 * self.false_components / pixels).tolist() if pixels else None,
+        }
 
-    @staticmethod
-    def _above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-        return counts[::-1].cumsum()[::-1][1:]
+
+class _Roc:
+    """The curves of both conventions."""
+
+    def __init__(self, thresholds: NDArray[np.float64]) -> None:
+        self.pixels, self.components = _PixelRoc(), _ComponentRoc(thresholds)
+
+    def update(self, score: NDArray[Any], truth: Mask, valid: Mask, g: Components) -> None:
+        self.pixels.update(score, truth, valid, g)
+        self.components.update(score, valid, g)
+
+    def add(self, other: _Roc) -> None:
+        self.pixels.add(other.pixels)
+        self.components.add(other.components)
 
     def result(self, pixels: int) -> dict[str, Any]:
-        background, targets = int(self.background_above.sum()), int(self.targets_above.sum())
-        answer: dict[str, Any] = {
-            "thresholds": self.thresholds.tolist(),
-            "overlap": {"pd": None, "fa": None, "auc": None, "auc_fa_range": [0.0, AUC_FA]},
-            "centroid": {"pd": None, "false_components_per_megapixel": None},
-        }
-        if targets:
-            answer["overlap"]["pd"] = (self._above(self.targets_above) / targets).tolist()
-            answer["centroid"]["pd"] = (self.matched / targets).tolist()
-        if background:
-            answer["overlap"]["fa"] = (self.false_pixels() / background).tolist()
-        if pixels:
-            answer["centroid"]["false_components_per_megapixel"] = (1e6 * self.false_components / pixels).tolist()
-        if targets and background:
-            answer["overlap"]["auc"] = partial_auc(answer["overlap"]["fa"], answer["overlap"]["pd"], AUC_FA)
-        return answer
+        return {"overlap": self.pixels.result(), "centroid": self.components.result(pixels)}
+
+
+def _above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many exceed each cut, from how many exceed the first k and no more."""
+    return counts[::-1].cumsum()[::-1][1:]
 
 
 def partial_auc(fa: ArrayLike, pd: ArrayLike, fa_max: float) -> float:

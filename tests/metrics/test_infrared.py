@@ -192,7 +192,7 @@ def test_nan_is_fine_at_nodata_only():
     valid[3, 3] = False
     metrics = InfraredMetrics(Rule(0.5), [0.1, 0.5])
     assert metrics.update("a", score, TRUTH, valid)["detections"] == 0
-    assert metrics.result()["roc"]["overlap"]["fa"] == [1.0, 0.0]
+    assert metrics.result()["roc"]["overlap"]["fa"] == [1.0, 1.0, 0.0, 0.0]
     with pytest.raises(InputError, match=r"score of b\.png is NaN"):
         metrics.update("b.png", score, TRUTH)
 
@@ -229,18 +229,38 @@ def test_roc_equals_one_evaluation_per_threshold():
     for score, truth, valid in random_scores(1):
         metrics.update("x", score, truth, valid)
     roc = metrics.result()["roc"]
-    assert roc["thresholds"] == thresholds
-    for k, threshold in enumerate(thresholds):
-        single = InfraredMetrics(Rule(threshold))
-        for score, truth, valid in random_scores(1):
-            single.update("x", score, truth, valid)
-        expected = single.result()
-        assert roc["overlap"]["pd"][k] == pytest.approx(expected["overlap"]["pd"])
-        assert roc["overlap"]["fa"][k] == pytest.approx(expected["overlap"]["fa"])
-        assert roc["centroid"]["pd"][k] == pytest.approx(expected["centroid"]["pd"])
-        assert roc["centroid"]["false_components_per_megapixel"][k] == pytest.approx(
-            expected["centroid"]["false_components_per_megapixel"]
-        )
+    assert roc["centroid"]["thresholds"] == thresholds
+    for convention, y in (("overlap", "fa"), ("centroid", "false_components_per_megapixel")):
+        curve = roc[convention]
+        for k in range(0, len(curve["thresholds"]), max(1, len(curve["thresholds"]) // 20)):
+            single = InfraredMetrics(Rule(curve["thresholds"][k]))
+            for score, truth, valid in random_scores(1):
+                single.update("x", score, truth, valid)
+            expected = single.result()[convention]
+            assert curve["pd"][k] == pytest.approx(expected["pd"])
+            assert curve[y][k] == pytest.approx(expected[y])
+
+
+def roc_by_hand(score, truth):
+    """Pd by overlap, and Fa, at every score; the truth's targets are single pixels."""
+    cuts = np.unique(np.append(score, -1.0))
+    return [float((score[~truth] > c).mean()) for c in cuts], [float((score[truth] > c).mean()) for c in cuts]
+
+
+@pytest.mark.parametrize("threshold", [0.001, 0.5, 0.97])
+def test_the_roc_depends_on_the_order_of_the_scores_alone(threshold):
+    rng, truth = np.random.default_rng(0), np.zeros((128, 128), bool)
+    truth[8::16, 8::16] = True
+    plain = 0.6 * rng.random(truth.shape)
+    plain[truth] += 0.4 * rng.random(truth.sum())
+    auc = partial_auc(*roc_by_hand(plain, truth), 1e-3)
+    assert 0.05 < auc < 0.95
+    for score in (plain, plain.astype(np.float32), plain**16, (1 - (1 - plain) ** 4).astype(np.float32)):
+        metrics = InfraredMetrics(Rule(threshold), roc_thresholds(threshold))
+        metrics.update("x", score, truth)
+        assert metrics.result()["roc"]["overlap"]["auc"] == pytest.approx(auc, abs=0.01)
+        for pfa in (1e-3, 0.1):
+            assert 0.85 * pfa < (score[~truth] > metrics.threshold_for_pfa(pfa)).mean() <= pfa
 
 
 def test_roc_rounds_its_thresholds_as_the_cut_does():
@@ -248,7 +268,7 @@ def test_roc_rounds_its_thresholds_as_the_cut_does():
     score = np.full((2, 2), 0.1, np.float32)
     metrics = InfraredMetrics(Rule(0.1), [0.1])
     assert metrics.update("x", score, np.zeros((2, 2), bool))["fp"] == 0
-    assert metrics.result()["roc"]["overlap"]["fa"] == [0.0]
+    assert metrics.result()["roc"]["centroid"]["false_components_per_megapixel"] == [0.0]
 
 
 def test_roc_without_truth_has_false_alarms_only():
@@ -263,20 +283,21 @@ def test_roc_without_truth_has_false_alarms_only():
 
 def test_threshold_for_a_wanted_false_alarm_rate():
     score = np.linspace(0, 0.99, 100).reshape(10, 10)
-    metrics = InfraredMetrics(Rule(0.5), [0.005, 0.495, 0.895, 0.945, 0.995])
+    metrics = InfraredMetrics(Rule(0.5), [0.5])
     with pytest.raises(UsageError, match="there are none"):
         metrics.threshold_for_pfa(0.1)
     metrics.update("x", score, np.zeros((10, 10), bool))
-    assert metrics.threshold_for_pfa(0.1) == 0.895  # 10 of 100 pixels lie above
-    assert metrics.threshold_for_pfa(0.0999) == 0.945
-    assert metrics.threshold_for_pfa(0) == 0.995
-    assert metrics.threshold_for_pfa(1) == 0.005
+    assert metrics.threshold_for_pfa(0.1) == pytest.approx(0.89, rel=2**-11)  # 10 of 100 pixels lie above
+    assert metrics.threshold_for_pfa(0.0999) == pytest.approx(0.9, rel=2**-11)
+    assert metrics.threshold_for_pfa(0) == pytest.approx(0.99, rel=2**-11)
+    assert metrics.threshold_for_pfa(1) == 0
     with pytest.raises(UsageError, match="thresholds for the ROC"):
         InfraredMetrics(Rule(0.5)).threshold_for_pfa(0.1)
-    low = InfraredMetrics(Rule(0.5), [0.1])
-    low.update("x", score, np.zeros((10, 10), bool))
-    with pytest.raises(UsageError, match=r"no threshold up to 0\.1"):
-        low.threshold_for_pfa(0.1)
+    metrics.update("x", np.ones((10, 10)), np.zeros((10, 10), bool))
+    with pytest.raises(UsageError, match=r"no threshold below 1 keeps false alarms at 0\.4"):
+        metrics.threshold_for_pfa(0.4)
+    with pytest.raises(InputError, match=r"the score of x lies outside \[0, 1\]"):
+        metrics.update("x", score + 0.02, np.zeros((10, 10), bool))
 
 
 def test_partial_auc_by_hand():

@@ -134,7 +134,7 @@ class Denoiser(Budgeted):
     @property
     def published(self) -> bool:
         """Whether the weights were trained by their authors, on cubes divided by their maximum."""
-        return self.record is not None and self.record.published
+        return self.record is not None and self.record.published and bool(self.spec.scaling)
 
     def describe(self) -> dict[str, Any]:
         """Model and options, or weights with hash, and device, for the JSON summary."""

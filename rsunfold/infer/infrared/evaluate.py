@@ -142,7 +142,7 @@ class Evaluation:
         }
 
     def curve(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(Fa per pixel, Pd by overlap) at the thresholds of the ROC.
+        """(Fa per pixel, Pd by overlap) of the ROC, for ascending thresholds.
 
         Raises UsageError when the results are masks, or the images hold no target or no background.
         """
@@ -453,12 +453,13 @@ def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[Any]:
 def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | None, *, roc: bool = True) -> Evaluation:
     evaluation = Evaluation(about)
     grid = None if rule is None or not roc else roc_thresholds(min(max(rule.threshold, 1e-4), 1 - 1e-4))
+    cut = "boolean masks" if about["threshold"] == "masks" else f"score > {about['threshold']}"
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     noted: list[tuple[Path, tuple[str, ...]]] = []
     for number, (image, score, shown) in enumerate(results):
         sample = image.sample
-        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid))
+        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid, cut=cut))
         masks = None if sample.mask is None else str(sample.mask.parent)
         evaluation.folders.setdefault(sample.group, {"images": str(sample.image.parent), "masks": masks})
         noted.append((sample.image, image.notes))
@@ -470,7 +471,7 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)
-    total = InfraredMetrics(rule, grid)
+    total = InfraredMetrics(rule, grid, cut=cut)
     for metrics in evaluation.sets.values():
         total.add(metrics)
     if len(evaluation.sets) == 1:
