@@ -138,6 +138,12 @@ def _stored(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_], float]:
     return np.where(cube.valid, data[0], 0), cube.valid, top
 
 
+def _range(largest: float, top: float) -> float:
+    """What stands for 1 in integers up to ``largest`` of a type whose full range is ``top``: 1 or 255 where none is
+    larger."""
+    return next(r for r in (1, 255, max(top, largest)) if largest <= r)
+
+
 def read_mask(
     path: Path, *, truth: bool = False, among: Mapping[str, NDArray[Any]] | None = None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -148,10 +154,10 @@ def read_mask(
     where this is one of them. Of a palette with colours, such as that of an ENVI Classification, the indices count.
     Nodata pixels are no targets, and unknown unless all others are targets: then nodata is the background. Raises
     InputError when the file has several bands that differ, for the values 0, 1 and 255, of which either could be the
-    targets, and for values above 0 but nowhere above half of the range, such as those of a file that numbers its
-    targets; a prediction may be unsure of all, but not number them. A truth of which more than the share MOST is target
-    is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and are inverted when they are read as
-    pictures.
+    targets, for a file that numbers its targets, and where values above 0 occur, but none above half of the range: one
+    of several predictions may be unsure of all, but not all of them. A truth of which more than the share MOST is
+    target is refused, too: 1-bit TIFFs of boolean arrays declare that 0 is white, and are inverted when they are read
+    as pictures.
     """
     values, valid, top = _stored(path)
     found = np.unique(values) if among is None else among[values.dtype.name]
@@ -161,15 +167,16 @@ def read_mask(
             f"{path} contains 0, 1 and 255, of which either may be the targets: declare 255 as nodata if it marks what "
             "is unknown, as in masks by detect-ir and detect-anomaly, or write targets as 255 and all else as 0."
         )
-    full = next(r for r in (1, 255, max(top, largest)) if largest <= r)
-    mask = np.asarray(values > full / 2)
-    numbered = values.max(initial=0) == largest and _numbers(values)
-    if largest > 0 and not mask.any() and (truth or numbered):
+    full = _range(largest, top)
+    if 0 < largest <= full / 2:
+        which = path if among is None else f"{path.parent} ({values.dtype.name})"
         ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
+        scores = "; give --threshold if these are scores" if among is not None and found.size > 2 else ""
         raise InputError(
-            f"{path} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}."
+            f"{which} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}{scores}."
         )
-    if numbered:
+    mask = np.asarray(values > full / 2)
+    if values.max(initial=0) == largest and _numbers(values):
         raise InputError(
             f"{path} numbers its targets from 1 to {largest:g}: a target mask contains 0 and 1, or 0 and {full:g}."
         )

@@ -1,5 +1,6 @@
 """Sets of images and masks in folders, and what is wrong with some."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -317,11 +318,30 @@ def test_a_prediction_that_numbers_its_targets_is_refused(tmp_path):
         read_mask(tmp_path / "m.png")
     numbers[1, 3] = 1
     imsave(tmp_path / "s.png", numbers, check_contrast=False)  # how sure it is
-    assert not read_mask(tmp_path / "s.png")[0].any()
+    imsave(tmp_path / "t.png", 100 * numbers, check_contrast=False)
+    assert not read_mask(tmp_path / "s.png", among=mask_values([tmp_path / "s.png", tmp_path / "t.png"]))[0].any()
     with rasterio.open(tmp_path / "f.tif", "w", driver="GTiff", width=9, height=8, count=1, dtype="float32") as ds:
         ds.write(numbers.astype(np.float32) / 4, 1)
     with pytest.raises(InputError, match="none above half of 1: a target mask contains 0 and 1"):
         read_mask(tmp_path / "f.tif", truth=True)
+
+
+@pytest.mark.parametrize(
+    ("largest", "dtype", "full", "hint"),
+    [
+        (100, np.uint8, 255, ""),
+        (127, np.uint8, 255, "; give --threshold if these are scores"),
+        (4095, np.uint16, 65535, "; give --threshold if these are scores"),
+    ],
+)
+def test_predictions_none_of_which_is_above_half_of_the_range_are_refused(tmp_path, largest, dtype, full, hint):
+    """Such as masks times 100, or of 12 bits in 16."""
+    none = write(tmp_path / "a.png", np.zeros((1, 3), dtype))
+    some = write(tmp_path / "b.png", np.array([[0, largest, 3 if hint else 0]], dtype))
+    wanted = f"up to {largest}, none above half of {full}: a target mask contains 0 and 1, or 0 and {full}{hint}."
+    with pytest.raises(InputError, match=re.escape(f"{tmp_path} ({np.dtype(dtype)}) has values {wanted}")):
+        read_mask(none, among=mask_values([none, some]))
+    assert not read_mask(none, among=mask_values([none]))[0].any()
 
 
 def test_notes_on_many_files():
