@@ -40,13 +40,15 @@ class Sample:
     image: Path
     mask: Path | None
 
-    def truth(self, shape: tuple[int, ...], of: Path | None = None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    def truth(
+        self, shape: tuple[int, ...], of: Path | None = None, *, any_size: bool = False
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Target pixels, and where the mask says what is there, both (rows, cols); raises InputError when the mask is
-        not of that ``shape``, that of the image unless it is ``of`` another file."""
+        not of that ``shape``, that of the image unless it is ``of`` another file. ``any_size`` allows others."""
         if self.mask is None:
             return np.zeros(shape, bool), np.ones(shape, bool)
         truth, known = read_mask(self.mask, truth=True)
-        if truth.shape != shape:
+        if truth.shape != shape and not any_size:
             raise InputError(f"{self.mask} is {truth.shape} but {of or self.image} is {shape} (rows, columns).")
         return truth, known
 
@@ -187,6 +189,17 @@ def read_mask(
             "exchanged, invert it, and store it with 8 bits (0 and 255)."
         )
     return mask, known
+
+
+def read_graded(path: Path, among: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
+    """Scores stored as integers, (rows, cols), 0 at nodata; where they are valid, of that shape; and what the integers
+    were divided by, the range that :func:`read_mask` takes: scores above 0.5 are what it takes for targets.
+
+    among : the values of all files, as there. Raises InputError when the file has several bands that differ.
+    """
+    values, valid, top = _stored(path)
+    full = _range(float(among[values.dtype.name].max(initial=0)), top)
+    return values / full, valid, full
 
 
 def read_score(path: Path, *, scaled: bool = True) -> Cube:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from scipy import ndimage
+from scipy.io import loadmat, savemat
 
 import rsunfold
 from rsunfold.infer.infrared.evaluate import WORST, Evaluation, _resized, evaluate_files
@@ -352,9 +353,9 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
         return fails(code, *EVALUATE, "--predictions", folder, *(words or truth))
 
     assert "absent does not exist" in message(tmp_path / "absent")
-    for option in ("--threshold", "--confidence"):
-        assert f"to which {option}" in message(masks, *truth, option, "0.5", code=2)
-    for extra in (("--resize", "36"), ("--half-maximum",), ("--weights", "a.safetensors"), ("--model", "mpcm")):
+    for option in (("--threshold", "0.5"), ("--confidence", "0.5"), ("--half-maximum",)):
+        assert f"to which {option[0]} does not apply" in message(masks, *truth, *option, code=2)
+    for extra in (("--weights", "a.safetensors"), ("--model", "mpcm")):
         assert "applies to models and cannot be combined with --predictions" in message(scores, *truth, *extra, code=2)
     roc = tmp_path / "roc.png"
     result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
@@ -368,6 +369,8 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     assert f"{first.name} contains infinite scores; they must lie between 0 and 1" in message(scores)
     write_image(first, np.full((72, 72), 200, np.float32))
     assert "contains scores from 200 to 200; they must lie between 0 and 1" in message(scores)
+    write_image(first, np.full((72, 72), -200, np.float32))
+    assert "they must be finite, and not negative" in message(scores, *truth, "--half-maximum")
     two = tmp_path / "data"
     shutil.copytree(scenes, two / "a")
     shutil.copytree(scenes, two / "b")
@@ -385,6 +388,67 @@ def test_predictions_of_integers_share_their_range(report, scenes, tmp_path):
     found, _ = report("--predictions", tmp_path / "theirs", "--masks", scenes / "masks")
     first, *others = found["per_image"]
     assert first["tp"] == first["fp"] == 0 and all(row["fp"] == row["fn"] == 0 for row in others)
+
+
+def theirs(folder, scenes, make):
+    """Scores of somebody else, about 0.8 on the truth and 0.1 elsewhere, written by ``make(path, score)``."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for path in sorted((scenes / "masks").iterdir()):
+        with rasterio.open(path) as ds:
+            truth = ds.read(1) > 0
+        make(folder / path.stem, np.where(truth, 0.8, 0.1) + 0.1 * rng.random(truth.shape))
+    return "--predictions", folder, "--masks", scenes / "masks"
+
+
+@pytest.mark.parametrize("option", [("--threshold", "0.85"), ("--pfa", "0.001"), ("--max-area", "5"), "half"])
+def test_integers_of_many_values_are_scores_where_these_are_asked_for(report, scenes, tmp_path, write_image, option):
+    option = ("--half-maximum",) if option == "half" else option
+    stored = theirs(tmp_path / "png", scenes, lambda p, s: save_png(p.with_suffix(".png"), (255 * s).astype(np.uint8)))
+    floats = theirs(
+        tmp_path / "tif", scenes, lambda p, s: write_image(p.with_suffix(".tif"), (255 * s).astype(np.uint8) / 255)
+    )
+    found, result = report(*stored, *option)
+    wanted, _ = report(*floats, *option)
+    assert found["sets"] == wanted["sets"] and found["threshold"] == wanted["threshold"]
+    assert f"{stored[1]}: integers are read as scores, divided by 255" in " ".join(result.stderr.split())
+    mask, result = report(*stored)
+    assert mask["threshold"] == "masks" and not mask["notes"] and mask["sets"]["all"]["iou_pooled"] == 1
+
+
+def test_maps_of_another_size_and_scale_by_the_published_rule(report, fails, scenes, tmp_path):
+    """As published scripts write T, in MAT files smaller than the masks, and compare it: both resized, half-maximum."""
+    words = theirs(tmp_path / "T", scenes, lambda p, s: savemat(f"{p}.mat", {"T": 37 * s[::2, ::2].astype(np.float32)}))
+    assert "they must lie between 0 and 1" in fails(3, *EVALUATE, *words, "--resize", "48")
+    assert re.search(r"is \(72, 72\) but .* is \(36, 36\)", fails(3, *EVALUATE, *words, "--half-maximum"))
+    found, _ = report(*words, "--half-maximum", "--resize", "48")
+    assert (found["size"], found["threshold"]) == ("resized to 48x48", "half of each image's maximum")
+    for row, path in zip(found["per_image"], sorted((scenes / "masks").iterdir()), strict=True):
+        score = _resized(loadmat(tmp_path / "T" / f"{path.stem}.mat")["T"], 48)
+        with rasterio.open(path) as ds:
+            truth = _resized(ds.read(1) > 0, 48)
+        assert row["tp"] == (truth & (score > score.max() / 2)).sum() and row["fn"] == truth.sum() - row["tp"]
+    with_images, _ = report(*words, "--half-maximum", "--resize", "48", "--images", scenes / "images")
+    assert with_images["per_image"] == found["per_image"]
+
+
+def test_pixels_without_a_prediction_are_told_and_count_as_not_detected(report, fails, scenes, tmp_path, write_image):
+    def half(path, score):
+        score[:36] = np.nan
+        write_image(path.with_suffix(".tif"), score)
+
+    words = theirs(tmp_path / "half", scenes, half)
+    found, _ = report(*words)
+    rows, figures = found["per_image"], found["sets"]["all"]
+    assert {row["unpredicted_pixels"] for row in rows} == {36 * 72} and figures["nodata_pixels"] == 0
+    missed = sum(row["unpredicted_target_pixels"] for row in rows)
+    assert missed == figures["fn"] > 0
+    assert found["notes"] == [
+        f"{words[1]}: {36 * 72 * len(rows)} pixels, {missed} of them of targets, in {len(rows)} of {len(rows)} images "
+        "have no prediction (nodata, NaN) and count as not detected"
+    ]
+    write_image(tmp_path / "half" / f"{min((scenes / 'masks').iterdir()).stem}.tif", np.full((72, 72), np.nan))
+    assert "has no prediction where the truth is known: all pixels are nodata or NaN" in fails(3, *EVALUATE, *words)
 
 
 def test_results_beside_the_images_are_the_predictions(call, fails, report, scenes, network, tmp_path):
@@ -513,12 +577,20 @@ def test_reports_are_not_overwritten_unasked(fails, scenes, tmp_path):
         assert "already exists" in message and path.read_text() == "precious"
 
 
-def test_an_image_and_its_mask_of_different_size(fails, scenes, tmp_path, write_image):
+def test_an_image_and_its_mask_of_different_size(fails, report, scenes, tmp_path, write_image):
     shutil.copytree(scenes, tmp_path / "data")
     first = min((tmp_path / "data" / "masks").iterdir())
     write_image(first, np.zeros((70, 72), np.uint8))
     message = fails(3, *EVALUATE, "--data", tmp_path / "data", *TOP_HAT)
     assert str(first) in message and "(70, 72)" in message and "(72, 72)" in message
+    found, _ = report("--data", tmp_path / "data", *TOP_HAT, "--resize", "36")
+    note = f"{first.parents[1] / 'images' / first.name}: is (72, 72) but its mask (70, 72) (rows, columns); each is"
+    assert len(found["notes"]) == 1 and found["notes"][0].startswith(note)
+    files = ("--data", tmp_path / "data", "--predictions", scenes / "masks")
+    words = ("--images", scenes / "images", "--masks", tmp_path / "data" / "masks", "--predictions", tmp_path / "p")
+    shutil.copytree(tmp_path / "data" / "masks", tmp_path / "p")
+    assert f"{tmp_path / 'p' / first.name} is (70, 72) but {scenes}" in fails(3, *EVALUATE, *words)
+    assert report(*files, "--resize", "36")[0]["notes"] == found["notes"]
 
 
 def test_what_image_or_mask_does_not_know_counts_for_nothing(report, call, tmp_path, write_image):

@@ -80,7 +80,7 @@ def detect_ir(
         typer.Option(help="Also report the threshold that gives this pixel false-alarm rate (0 to 1) on these images."),
     ] = None,
     resize: Annotated[
-        int | None, typer.Option(min=8, help="Resample images to N x N first, as papers do for IRSTD-1k (256).")
+        int | None, typer.Option(min=8, help="Resample all to N x N first, as papers do for IRSTD-1k (256).")
     ] = None,
     legacy: Annotated[
         bool,
@@ -140,11 +140,11 @@ def detect_ir(
     reading = Reading(band, pair_of_numbers(scale, "--scale"), var)
     use_threads(threads)
     samples = samples_from(images, masks, data, predictions, only)
+    protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
     if predictions is not None:
         with watched("evaluating"):
-            done = [evaluate_files(predictions, samples, asked, reading)]
+            done = [evaluate_files(predictions, samples, protocol, graded=pfa is not None or roc is not None)]
     else:
-        protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
         detectors = detectors_of(model, weights=weights or [], device=device, memory=memory, say=say)
         if ablate is not None and (model or "").strip() == "all":
             classical = [d.name for d in detectors if not d.net]
@@ -169,7 +169,7 @@ def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float 
     given = given_in(context).keys()
     rule = given & {"threshold", "confidence", "max_area", "reach"}
     if "predictions" in given:
-        of_models = {"model", "weights", "resize", "legacy", "corrupt", "ablate", "device", "memory", "threads"}
+        of_models = {"model", "weights", "corrupt", "ablate", "device", "memory", "threads"}
         refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
         if not given & {"images", "data"}:
             refuse_given(context, {"band", "scale", "var"}, "applies to images; add --images")

@@ -6,7 +6,7 @@ import copy
 import heapq
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from rsunfold.io.samples import (
     mask_values,
     notes_on,
     pair,
+    read_graded,
     read_mask,
     read_score,
 )
@@ -45,20 +46,22 @@ if TYPE_CHECKING:
     from rsunfold.unfold.unrolled import TargetNetwork
 
 Score = NDArray[Any]
-Result = tuple[LabelledImage, Score, str]
-"""An image, its score (H, W), and what its gray shows."""
+Result = tuple[LabelledImage, Score, str, "NDArray[np.bool_] | None"]
+"""An image, its score (H, W), what its gray shows, and where there is a score; None: everywhere."""
 
 WORST = 6
+HALF = "half of each image's maximum"
+"""What takes the place of a threshold in reports, where each image has its own."""
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """How a model is evaluated on images.
+    """How a model, or files of results, are evaluated on images.
 
-    asked : what is wanted instead of the rule of the weights. resize : images are resampled (bilinear) and masks
-    (nearest) to resize x resize pixels first, the convention of the papers for IRSTD-1k; None keeps the native size.
-    legacy : each image is cut at half of its own maximum instead, as published scripts do. reading : how images are
-    read. say : is told how far it is.
+    asked : what is wanted instead of the rule of the weights or files. resize : images and scores of files are
+    resampled (bilinear) and masks (nearest), each from its own size, to resize x resize pixels first, the convention of
+    the papers for IRSTD-1k; None keeps the native size. legacy : each image is cut at half of its own maximum instead,
+    as published scripts do. reading : how images are read. say : is told how far it is.
     """
 
     asked: Asked = ITS_OWN
@@ -71,6 +74,11 @@ class EvaluationProtocol:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
         return None if self.legacy else detector.own.asked(self.asked)
 
+    @property
+    def size(self) -> str:
+        """The size of images in reports."""
+        return f"resized to {self.resize}x{self.resize}" if self.resize else "native"
+
     def read(self, detector: Detector, sample: Sample, corruption: Corruption | None = None) -> LabelledImage:
         """A sample as ``detector`` gets it; raises what :func:`read_sample` raises."""
         return read_sample(sample, self.reading.for_weights(detector.record), self.resize, corruption)
@@ -82,6 +90,11 @@ COST = {
     "several, with which a model also loads what it needs",
 }
 """What the figures of a report are that have no formula."""
+UNPREDICTED = {
+    "unpredicted_pixels": "pixels that count, but for which a file has no prediction (nodata, NaN); not detected",
+    "unpredicted_target_pixels": "those of them that are targets",
+}
+"""What each image of a report has beside its figures."""
 
 
 @dataclass
@@ -105,7 +118,7 @@ class Evaluation:
         """Everything as plain types, the per-image table included."""
         results = {name: metrics.result() for name, metrics in self.sets.items()}
         timing = {"seconds": round(self.seconds, 3), "ms_per_image": self.ms_per_image}
-        formulas = FORMULAS | COST
+        formulas = FORMULAS | COST | UNPREDICTED
         data = {"rsunfold": __version__, "data": self.folders, "notes": self.notes}
         rows = self.sets["all"].rows
         return {**self.about, **data, **timing, "formulas": formulas, "sets": results, "per_image": rows}
@@ -266,15 +279,15 @@ def evaluate_detector(
     corruption : noise that the image gets before it is scored, after it was resampled. roc : also gather the ROC.
     Raises InputError when an image and its mask differ in size.
     """
-    rule, side = protocol.rule(detector), protocol.resize
+    rule = protocol.rule(detector)
     reading = protocol.reading.for_weights(detector.record)
     about = {
         **detector.describe(),
         "model": detector.name,
         "label": detector.label,
         **cost_of(detector),
-        **_shown(rule, "half of each image's maximum"),
-        "size": f"resized to {side}x{side}" if side else "native",
+        **_shown(rule, HALF),
+        "size": protocol.size,
         "reading": asdict(reading),
     }
     scoring: list[float] = []
@@ -284,7 +297,7 @@ def evaluate_detector(
             image = protocol.read(detector, sample, corruption)
             score, seconds = score_of(detector, image.gray)
             scoring.append(seconds)
-            yield image, legacy_half_maximum(score, image.valid) if rule is None else score, "image"
+            yield image, legacy_half_maximum(score, image.valid) if rule is None else score, "image", None
 
     evaluation = _evaluate(scores(), about, rule, roc=roc)
     evaluation.scoring = scoring
@@ -298,19 +311,28 @@ def read_sample(
     resize: int | None = None,
     corruption: Corruption | None = None,
 ) -> LabelledImage:
-    """The image and the mask of a sample, resampled to ``resize`` pixels a side, with noise.
+    """The image and the mask of a sample, each resampled to ``resize`` pixels a side, with noise.
 
-    Raises InputError when image and mask differ in size, and what :class:`GrayImage` raises.
+    Raises InputError when image and mask differ in size and are not resampled, and what :class:`GrayImage` raises.
     """
     with environment(), GrayImage(str(sample.image), reading) as image:
         gray, valid = image.read()
         notes = tuple(image.notes)
-    truth, known = sample.truth(gray.shape)
+    truth, known = sample.truth(gray.shape, any_size=resize is not None)
+    notes += _on_sizes(sample, gray, truth)
     if resize:
         gray, truth, valid, known = (_resized(a, resize) for a in (gray, truth, valid, known))
     if corruption is not None:
         gray = corruption.apply(gray, valid, sample.name)
     return LabelledImage(sample, gray, truth, valid, known, notes)
+
+
+def _on_sizes(sample: Sample, gray: NDArray[Any], truth: NDArray[Any]) -> tuple[str, ...]:
+    """What is to be told of an image whose mask has another size."""
+    if sample.mask is None or gray.shape == truth.shape:
+        return ()
+    sizes = f"is {gray.shape} but its mask {truth.shape} (rows, columns)"
+    return (f"{sizes}; each is resized from its own size, and must show the same scene",)
 
 
 def label_of(sample: Sample) -> str:
@@ -328,46 +350,71 @@ def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, floa
 
 
 def evaluate_files(
-    predictions: Path, samples: list[Sample], asked: Asked = ITS_OWN, reading: Reading = DEFAULT_READING
+    predictions: Path,
+    samples: list[Sample],
+    protocol: EvaluationProtocol = EvaluationProtocol(),
+    *,
+    graded: bool = False,
 ) -> Evaluation:
     """Score somebody else's results: a folder with one file per image, named like it with ``_score``, ``_mask`` or
     nothing, the first of these that is there.
 
     Files of floating-point samples are scores in [0, 1], in which the rule that our own files name, else a threshold of
-    0.5, finds targets, with what is ``asked`` in its place. Files of integers are masks, target above half of the range
-    that all of them share. All files must be of one kind. Pixels that the mask or, where it is given, the image marks
-    as nodata count for nothing; those that a prediction alone marks are not predicted. reading : of the images, where
-    they are given.
+    0.5, finds targets, with what is asked in its place; with ``protocol.legacy``, scores of any scale from 0. Files of
+    integers are masks, target above half of the range that all of them share. Where a part of the rule or
+    ``protocol.legacy`` is asked for, or ``graded`` (as for a ROC), integers of more than two values are scores times
+    that range instead. All files must be of one kind.
 
-    Raises InputError for a missing file, another size, or scores outside [0, 1]; UsageError for what is asked of masks,
-    and for two images of one name.
+    Pixels that the mask or, where it is given, the image marks as nodata count for nothing. Others without a prediction
+    (nodata, NaN) count as not detected, as they would where NaN is compared with a threshold, so that all results are
+    measured on the same pixels and targets; a note counts them. ``protocol.reading`` is of the images, where they are
+    given.
+
+    Raises InputError for a missing file, one without any prediction where something counts, another size, or scores
+    outside [0, 1]; UsageError for what is asked of masks, and for two images of one name.
     """
     paths = _prediction_files(predictions, samples)
-    with open_cube(next(iter(paths.values()))) as first:
-        scored = first.dtype.kind == "f"
-        own = Rule.of_tags(first.meta.tags)
-    if not scored and (given := [name for name, value in vars(asked).items() if value is not None]):
-        raise UsageError(f"{predictions} contains masks, to which --{given[0].replace('_', '-')} does not apply.")
-    rule = own.asked(asked) if scored else None
-    of_all = mask_values(_mask_files(paths.values())) if rule is None else None
-
-    def scores() -> Iterable[Result]:
-        for sample, path in tracked(paths.items(), "comparing"):
-            prediction = read_mask(path, among=of_all)[0] if rule is None else _read_scores(path, rule, asked)
-            truth, known = sample.truth(prediction.shape, path)
-            valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
-            shown = "prediction, no image given"
-            if sample.image != sample.mask:
-                (gray, valid), shown = _image_of(sample, reading), "image"
-            yield LabelledImage(sample, gray, truth, valid, known), prediction, shown
-
+    files = _Predictions.of(predictions, list(paths.values()), protocol, graded)
+    results = (_result(files, sample, path, protocol) for sample, path in tracked(paths.items(), "comparing"))
     about = {
         "model": str(predictions),
-        **_shown(rule, "masks"),
-        "size": "native",
-        "reading": asdict(reading) if any(s.image != s.mask for s in samples) else None,
+        **_shown(files.rule, HALF if protocol.legacy else "masks"),
+        "size": protocol.size,
+        "reading": asdict(protocol.reading) if any(s.image != s.mask for s in samples) else None,
     }
-    return _evaluate(scores(), about, rule)
+    evaluation = _evaluate(results, about, files.rule)
+    told = [f"integers are read as scores, divided by {full:g}" for full in sorted(files.ranges)]
+    rows = [row for row in evaluation.sets["all"].rows if row["unpredicted_pixels"]]
+    if rows:
+        pixels, targets = (sum(row[key] for row in rows) for key in UNPREDICTED)
+        told.append(
+            f"{pixels} pixels, {targets} of them of targets, in {len(rows)} of {len(samples)} images have no "
+            "prediction (nodata, NaN) and count as not detected"
+        )
+    evaluation.notes += [f"{predictions}: {text}" for text in told]
+    return evaluation
+
+
+def _result(files: _Predictions, sample: Sample, path: Path, protocol: EvaluationProtocol) -> Result:
+    """The prediction in a file as :func:`evaluate_files` compares it, with what it says of errors."""
+    prediction, given = files.read(path)
+    truth, known = sample.truth(prediction.shape, path, any_size=protocol.resize is not None)
+    valid, gray = np.ones(prediction.shape, bool), np.asarray(prediction, np.float32)
+    shown = "prediction, no image given"
+    notes: tuple[str, ...] = ()
+    if sample.image != sample.mask:
+        (gray, valid), shown = _image_of(sample, protocol.reading), "image"
+        notes = _on_sizes(sample, gray, truth)
+    if protocol.resize:
+        prediction, given, gray, truth, valid, known = (
+            _resized(a, protocol.resize) for a in (prediction, given, gray, truth, valid, known)
+        )
+    elif gray.shape != prediction.shape:
+        raise InputError(f"{path} is {prediction.shape} but {sample.image} is {gray.shape} (rows, columns).")
+    image = LabelledImage(sample, gray, truth, valid, known, notes)
+    if image.counted.any() and not (image.counted & given).any():
+        raise InputError(f"{path} has no prediction where the truth is known: all pixels are nodata or NaN.")
+    return image, legacy_half_maximum(prediction, valid) if protocol.legacy else prediction, shown, given
 
 
 def _prediction_files(predictions: Path, samples: list[Sample]) -> dict[Sample, Path]:
@@ -425,29 +472,87 @@ def _mask_files(paths: Iterable[Path]) -> Iterator[Path]:
         yield path
 
 
-def _read_scores(path: Path, rule: Rule, asked: Asked) -> NDArray[Any]:
-    """Scores of a file, whose own rule, with what is ``asked`` in its place, must be ``rule``."""
+@dataclass
+class _Predictions:
+    """How somebody else's files are read, which are all of one kind.
+
+    rule : what is a target among scores; None for masks, and where each image has its own cut. asked : what of the rule
+    takes the place of what a file names. among : the values of all files of integers, see :func:`mask_values`; None for
+    floating-point scores. graded : the integers are scores. ranges : what those read so far were divided by.
+    """
+
+    rule: Rule | None
+    asked: Asked
+    among: Mapping[str, NDArray[Any]] | None
+    graded: bool
+    ranges: set[float] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, folder: Path, paths: Sequence[Path], protocol: EvaluationProtocol, graded: bool) -> _Predictions:
+        """The kind of the first file; UsageError for what is asked of masks, and InputError for other kinds."""
+        with open_cube(paths[0]) as first:
+            floating = first.dtype.kind == "f"
+            rule = Rule.of_tags(first.meta.tags).asked(protocol.asked)
+        among = None if floating else mask_values(_mask_files(paths))
+        wanted = [name.replace("_", "-") for name, value in vars(protocol.asked).items() if value is not None]
+        wanted += ["half-maximum"] if protocol.legacy else []
+        several = among is not None and any(values.size > 2 for values in among.values())
+        if wanted and not (floating or several):
+            raise UsageError(f"{folder} contains masks, to which --{wanted[0]} does not apply.")
+        graded = several and (graded or bool(wanted))
+        return cls(rule if (floating or graded) and not protocol.legacy else None, protocol.asked, among, graded)
+
+    def read(self, path: Path) -> tuple[Score, NDArray[np.bool_]]:
+        """The scores or the mask of a file, and where it has any, both (rows, cols)."""
+        if self.among is None:
+            return _read_scores(path, self.rule, self.asked)
+        if not self.graded:
+            return read_mask(path, among=self.among)
+        score, valid, full = read_graded(path, self.among)
+        self.ranges.add(full)
+        return _within(path, score, 1), valid
+
+
+def _read_scores(path: Path, rule: Rule | None, asked: Asked) -> tuple[Score, NDArray[np.bool_]]:
+    """Scores of a file, 0 where it has none, and where it has; its own rule, with what is ``asked`` in its place, must
+    be ``rule``, unless that is None: then scores may be of any scale."""
     cube = read_score(path)
     if cube.data.dtype.kind != "f":
         raise InputError(f"{path} contains a mask where the other predictions are scores; evaluate them separately.")
-    named = Rule.of_tags(cube.meta.tags).asked(asked)
-    if named != rule:
-        differ = {n for n, value in named.settings.items() if value != rule.settings[n]}
-        if "threshold" in differ:  # which alone would set the others too
-            differ |= {"confidence"} | ({"reach"} if named.reach or rule.reach else set())
-        options = " and ".join(f"--{n.replace('_', '-')}" for n in SETTINGS if n in differ)
-        what = "evaluate them separately" if named.min_area != rule.min_area else f"give {options} for all"
-        raise InputError(
-            f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
-            f"{_in_words(rule)}; {what}."
-        )
+    if rule is not None:
+        _refuse_other_rule(path, Rule.of_tags(cube.meta.tags).asked(asked), rule)
+    most = 1 if rule is not None else np.inf
     if (np.isinf(cube.data) & ~np.isin(cube.data, list(cube.meta.nodata_values.values()))).any():
-        raise InputError(f"{path} contains infinite scores; they must lie between 0 and 1.")
-    score = np.where(cube.valid, cube.data[0], 0)
-    low, high = (float(np.float32(end)) for end in (score.min(), score.max()))  # 1 + 1e-16 is rounding, no other scale
-    if low < 0 or high > 1:
-        raise InputError(f"{path} contains scores from {low:.4g} to {high:.4g}; they must lie between 0 and 1.")
-    return score.clip(0, 1)
+        raise InputError(f"{path} contains infinite scores; they must {_wanted(most)}.")
+    return _within(path, np.where(cube.valid, cube.data[0], 0), most), cube.valid
+
+
+def _refuse_other_rule(path: Path, named: Rule, rule: Rule) -> None:
+    """Raise InputError where the rule ``named`` by a file is not that of the first."""
+    if named == rule:
+        return
+    differ = {n for n, value in named.settings.items() if value != rule.settings[n]}
+    if "threshold" in differ:  # which alone would set the others too
+        differ |= {"confidence"} | ({"reach"} if named.reach or rule.reach else set())
+    options = " and ".join(f"--{n.replace('_', '-')}" for n in SETTINGS if n in differ)
+    what = "evaluate them separately" if named.min_area != rule.min_area else f"give {options} for all"
+    raise InputError(
+        f"{path} was written with the rule {_in_words(named)}, the first of the predictions with "
+        f"{_in_words(rule)}; {what}."
+    )
+
+
+def _within(path: Path, score: Score, most: float) -> Score:
+    """The same scores, from 0 to ``most`` but for rounding; InputError for others."""
+    with np.errstate(over="ignore"):  # 1 + 1e-16 is rounding, no other scale
+        low, high = (float(np.float32(end)) for end in (score.min(), score.max()))
+    if low < 0 or high > most:
+        raise InputError(f"{path} contains scores from {low:.4g} to {high:.4g}; they must {_wanted(most)}.")
+    return score.clip(0, most)
+
+
+def _wanted(most: float) -> str:
+    return f"lie between 0 and {most:g}" if np.isfinite(most) else "be finite, and not negative"
 
 
 def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | None, *, roc: bool = True) -> Evaluation:
@@ -457,13 +562,15 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     noted: list[tuple[Path, tuple[str, ...]]] = []
-    for number, (image, score, shown) in enumerate(results):
+    for number, (image, score, shown, given) in enumerate(results):
         sample = image.sample
         metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid, cut=cut))
         masks = None if sample.mask is None else str(sample.mask.parent)
         evaluation.folders.setdefault(sample.group, {"images": str(sample.image.parent), "masks": masks})
         noted.append((sample.image, image.notes))
         row = metrics.update(label_of(image.sample), score, image.truth, image.valid, image.known)
+        for key, pixels in zip(UNPREDICTED, (image.counted, image.targets), strict=True):
+            row[key] = 0 if given is None else int((pixels & ~given).sum())
         if row["iou"] is None or (len(worst) == WORST and (-row["iou"], -number) < worst[0][:2]):
             continue
         predicted = score if rule is None else rule.detected(score, image.valid)
