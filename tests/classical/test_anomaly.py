@@ -19,7 +19,7 @@ from rsunfold.registry import all_models
 from rsunfold.scene import scene_of
 
 MODELS = {spec.name: spec for spec in all_models("detect-anomaly", "classical")}
-LOCAL = {name: spec for name, spec in MODELS.items() if spec.factory.radius is not None}
+LOCAL = {name: spec for name, spec in MODELS.items() if spec.build().radius is not None}
 
 
 def background(bands=12, rows=30, cols=34, seed=0):
@@ -118,6 +118,20 @@ class TestEveryModel:
         declared(spec, "url", bands=(1, None))
         assert model.radius is None or model.radius >= 0
         assert model.bytes_per_pixel(200) >= model.bytes_per_pixel(100) > 0
+
+    def test_no_more_memory_for_further_pixels_than_declared(self, spec, peak):
+        """What does not grow with the image, such as blocks and landmarks, is not counted."""
+        model = build(spec)
+
+        def needed(cols):
+            cube = background(12, 8, cols)
+            seen, valid = scene_of(cube), everywhere(cube)
+            return peak(lambda: model.fit(seen)(cube, valid))
+
+        needed(20)  # imports what it needs
+        cols = 1024 if model.radius == 0 else 64  # of single pixels thousands are taken at a time
+        # NumPy makes a few temporary arrays more where they are small.
+        assert needed(2 * cols) - needed(cols) <= 1.25 * model.bytes_per_pixel(12) * 8 * cols
 
 
 @pytest.mark.parametrize("spec", LOCAL.values(), ids=LOCAL)

@@ -17,7 +17,7 @@ from rsunfold.scene import scene_of
 from .conftest import scenery
 
 MODELS = [spec.name for spec in all_models("detect-anomaly")]
-WHOLE = [name for name in MODELS if get_model(name).factory.radius is None]
+WHOLE = [name for name in MODELS if get_model(name).build().radius is None]
 WHOLE_IMAGE = Window(0, 0, 60, 50)
 LOCAL = [name for name in MODELS if name not in WHOLE]
 
