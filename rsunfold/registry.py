@@ -89,16 +89,23 @@ class ModelSpec:
         """Default of each keyword argument that :meth:`build` takes."""
         return {name: p.default for name, p in inspect.signature(self.factory).parameters.items()}
 
+    @property
+    def annotations(self) -> dict[str, str]:
+        """Annotation of each keyword argument that :meth:`build` takes: one of KINDS, or one with `` | None``."""
+        parameters = inspect.signature(self.factory, eval_str=True).parameters
+        return {name: inspect.formatannotation(p.annotation) for name, p in parameters.items()}
+
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a
         value of another kind than its annotation names, for one that is not finite, and for a whole number below
         ``least`` or above MOST."""
+        annotations = self.annotations
         for name, value in arch.items():
-            parameter = inspect.signature(self.factory).parameters.get(name)
-            kinds = KINDS.get(str(parameter.annotation).removesuffix(" | None")) if parameter else None
-            if kinds is None or (value is None and "None" in str(parameter.annotation)):  # type: ignore[union-attr]
+            annotation = annotations.get(name, "")
+            kind = annotation.removesuffix(" | None")
+            if kind not in KINDS or (value is None and kind != annotation):
                 continue
-            types, words = kinds
+            types, words = KINDS[kind]
             if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
                 raise UsageError(f"{name} of {self.name} must be {words}, not {value!r}.")
             for number in value if isinstance(value, tuple) else (value,):
@@ -117,8 +124,10 @@ def register(name: str, *, task: Task, kind: Kind, paper: str, **rest: Any) -> C
     """Class decorator that enters a model under ``name``; see :class:`ModelSpec` for the fields."""
 
     def enter(cls: C) -> C:
-        if name in _MODELS and _MODELS[name].factory.__qualname__ != cls.__qualname__:
-            raise ValueError(f"two models are called {name!r}")
+        known = _MODELS[name].factory if name in _MODELS else cls
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            where = " and ".join(f"{each.__module__}.{each.__qualname__}" for each in (known, cls))
+            raise ValueError(f"two models are called {name!r}: {where}")
         _MODELS[name] = ModelSpec(name=name, task=task, kind=kind, paper=paper, factory=cls, **rest)
         return cls
 

@@ -358,12 +358,34 @@ def test_every_detector_scores_any_size(finder, size, bands):
 
 def test_whole_numbers_that_are_too_small_are_refused():
     for spec in all_models(kind="network"):
-        for name, parameter in inspect.signature(spec.factory).parameters.items():
-            if str(parameter.annotation).removesuffix(" | None") == "int":
+        for name, annotation in spec.annotations.items():
+            if annotation.removesuffix(" | None") == "int":
                 value = -1 if spec.per_scene else spec.least.get(name, 1) - 1
                 with pytest.raises(UsageError, match=rf"{name}.*{value}\.$"):
                     spec.build(**{name: value})
         assert spec.least.keys() <= set(spec.options)
+
+
+@pytest.mark.parametrize("every", all_models(), ids=lambda spec: spec.name)
+def test_options_are_of_kinds_that_are_checked(every):
+    assert {each.removesuffix(" | None") for each in every.annotations.values()} <= registry.KINDS.keys()
+
+
+def test_options_are_checked_however_they_are_annotated():
+    """With and without ``from __future__ import annotations``."""
+
+    class Written:
+        def __init__(self, side: int = 3, lam: float | None = None) -> None: ...
+
+    class Deferred:
+        def __init__(self, side: "int" = 3, lam: "float | None" = None) -> None: ...
+
+    for factory in (Written, Deferred):
+        hat = ModelSpec(name="hat", task="detect-ir", kind="classical", factory=factory, paper="")
+        hat.build(side=4, lam=None)
+        for options, words in [({"side": 2.5}, "a whole number"), ({"side": True}, "a whole"), ({"lam": "x"}, "a num")]:
+            with pytest.raises(UsageError, match=f"of hat must be {words}"):
+                hat.build(**options)
 
 
 def test_a_network_runs_with_the_least_that_is_declared(spec):
@@ -466,12 +488,12 @@ def test_a_model_of_another_task_is_not_found():
 
 
 def test_two_models_of_one_name_are_refused(spec):
-    with pytest.raises(ValueError, match="two models are called"):
-
-        @register(spec.name, task=spec.task, kind=spec.kind, paper="another")
-        class Another:
-            pass
-
+    register_again = register(spec.name, task=spec.task, kind=spec.kind, paper="another")
+    copy = type(spec.factory.__name__, (), {"__module__": "copy", "__qualname__": spec.factory.__qualname__})
+    for other in (copy, type("Another", (), {"__module__": spec.factory.__module__})):
+        here, there = (f"{cls.__module__}.{cls.__qualname__}" for cls in (spec.factory, other))
+        with pytest.raises(ValueError, match=f"two models are called '{spec.name}': {here} and {there}"):
+            register_again(other)
     assert dataclasses.replace(spec) == get_model(spec.name)
 
 
