@@ -53,10 +53,10 @@ class ModelSpec:
     sizes : named architectures, keyword arguments of the factory (for tests, recipes and benchmarks).
     least : what whole numbers of the architecture must be at least, where that is not 1; of networks that are not
     ``per_scene``, since other models check their options themselves.
-    nested : of selectors, that the first k features may be the same however many are asked for. drawn : of selectors,
-    that the choice is a draw from the seed, of which an evaluation has to look at several. ordered : of selectors, that
-    features beside each other are taken for neighbours: bands are given by wavelength, where these are known. blind :
-    of selectors, that the choice is the same whatever the data.
+    nested : of selectors, that the first k features are the same however many are asked for, so that an evaluation
+    needs one ranking alone. drawn : of selectors, that the choice is a draw from the seed, of which an evaluation has
+    to look at several. ordered : of selectors, that features beside each other are taken for neighbours: bands are
+    given by wavelength, where these are known. blind : of selectors, that the choice is the same whatever the data.
     """
 
     name: str

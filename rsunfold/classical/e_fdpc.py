@@ -23,6 +23,7 @@ QUANTILE = 0.02
     url="https://doi.org/10.1109/TGRS.2015.2450759",
     bands=(2, None),
     needs="bands in the same unit; uses only their means and covariance",
+    nested=False,
 )
 class EFDPC:
     """score_i = rho_i delta_i^2, both scaled from 0 to 1 over the bands, for k bands of d.

@@ -25,6 +25,7 @@ APART = 1e-10
     url="https://doi.org/10.1145/1835804.1835848",
     bands=(2, None),
     needs="samples that form clusters; uses at most 2000 of them",
+    nested=False,
 )
 class MCFS:
     """For k = 1 .. K: min over a_k of ||y_k - X' a_k||^2 with at most ``most`` coefficients; score_j = max_k |a_kj|.

@@ -21,6 +21,7 @@ from rsunfold.spacing import Spacing
     url="https://doi.org/10.1109/TGRS.2020.2987955",
     bands=(2, None),
     needs="bands in order of wavelength, which they get where it is known; uses only their covariance",
+    nested=False,
     ordered=True,
 )
 class ONR:

@@ -19,6 +19,7 @@ from rsunfold.spacing import Spacing
     url="https://doi.org/10.1109/TGRS.2004.830549",
     bands=(2, None),
     needs="features in a meaningful order, such as by wavelength, which bands get where it is known",
+    nested=False,
     ordered=True,
     blind=True,
 )

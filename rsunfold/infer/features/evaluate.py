@@ -436,16 +436,7 @@ def _enter(
 
 
 def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dict[int, Ranking]:
-    """The ranking for each of ``numbers``, rising.
-
-    Of most methods the first k are the same however many are asked for. Where the smallest, the middle and the largest
-    number say so, one ranking serves all, unless the method says that it is not ``nested``.
-    """
-    if not ranker.spec.nested:
-        return {k: ranker.rank(scene, k) for k in numbers}
-    probes = sorted({numbers[0], numbers[len(numbers) // 2], numbers[-1]})
-    made = {k: ranker.rank(scene, k) for k in probes}
-    last = made[numbers[-1]]
-    if all(np.array_equal(made[k].order[:k], last.order[:k]) for k in probes):
-        return dict.fromkeys(numbers, last)
-    return {k: made[k] if k in made else ranker.rank(scene, k) for k in numbers}
+    """The ranking for each of ``numbers``, rising: that of the largest serves all where the method is ``nested``."""
+    if ranker.spec.nested:
+        return dict.fromkeys(numbers, ranker.rank(scene, numbers[-1]))
+    return {k: ranker.rank(scene, k) for k in numbers}

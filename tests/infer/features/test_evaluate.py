@@ -94,6 +94,14 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)
 
 
+@pytest.mark.parametrize(("model", "asked"), [("css", [4]), ("fspca", [2, 3, 4])])
+def test_one_ranking_serves_all_numbers_where_the_first_are_the_same(labelled, monkeypatch, model, asked):
+    ranker, done = FeatureRanker(model), []
+    monkeypatch.setattr(ranker, "rank", lambda scene, most: done.append(most) or FeatureRanker(model).rank(scene, most))
+    evaluate_tables({"t": labelled[0]}, [ranker], [2, 3, 4], repeats=1)
+    assert done == asked
+
+
 def test_notes_of_a_ranking_name_the_table(labelled, monkeypatch):
     path, X, _ = labelled
     ranker = FeatureRanker("variance")
