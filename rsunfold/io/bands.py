@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from rsunfold.cube import Aside
 _NANOMETRES = {
     **dict.fromkeys(("nanometers", "nanometer", "nanometres", "nanometre", "nm"), 1.0),
     **dict.fromkeys(("micrometers", "micrometer", "micrometres", "micrometre", "microns", "micron"), 1e3),
-    **dict.fromkeys(("um", "µm", "μm"), 1e3),  # micro sign and Greek mu
+    **dict.fromkeys(("um", "\u03bcm"), 1e3),  # Greek mu, which NFKC makes of the micro sign
     **dict.fromkeys(("angstroms", "angstrom"), 0.1),
     **dict.fromkeys(("millimeters", "mm"), 1e6),
     **dict.fromkeys(("centimeters", "cm"), 1e7),
@@ -23,6 +25,8 @@ _PER_NANOMETRE = {
     **dict.fromkeys(("mhz", "megahertz"), 2.99792458e11),
 }
 """What a wavenumber or a frequency is divided into to give the wavelength in nanometres."""
+_NAMES = {"wavelength": _NANOMETRES, "wavenumber": _PER_NANOMETRE, "frequency": _PER_NANOMETRE}
+"""What may stand before a unit, as in ``Wavenumber (cm^-1)``. A Raman shift is none of these: it has no wavelength."""
 
 
 def split_list(text: str | None) -> list[str]:
@@ -45,6 +49,17 @@ def _numbers(name: str, entries: Sequence[Any], bands: int, notes: list[str]) ->
         return []
 
 
+def _unit(text: str) -> str:
+    """The name of a unit as the tables have it where they do: ``cm-1`` of ``cm^-1`` and ``Wavenumber (cm⁻¹)``."""
+    plain = unicodedata.normalize("NFKC", text).lower().replace("\u2212", "-")  # superscripts have a minus sign
+    plain = re.sub(r"[\s^*(){}\[\],]", "", plain)
+    for name, table in _NAMES.items():
+        unit = re.sub(f"^{name}s?/?", "", plain)
+        if unit in table:
+            return unit
+    return plain
+
+
 def _optical(centres: Sequence[float], factor: float) -> bool:
     """Whether wavelengths, times ``factor`` in nanometres, are such that optical instruments have: 100 nm to 1 mm."""
     known = [value * factor for value in centres if value]
@@ -55,10 +70,10 @@ def _of_one_unit(
     centres: list[float], widths: list[float], units: Sequence[str], notes: list[str]
 ) -> tuple[list[float], list[float], str]:
     """Wavelengths and widths whose unit is given band by band, and the unit that is then that of all."""
-    given = {unit.strip().lower(): unit for unit in units if unit.strip()}
+    given = {_unit(unit): unit for unit in units if unit.strip()}
     if len(given) < 2:  # bands that give none have that of the others
         return centres, widths, next(iter(given.values()), "")
-    factors = [_NANOMETRES.get(unit.strip().lower()) for unit in units]
+    factors = [_NANOMETRES.get(_unit(unit)) for unit in units]
     known = [factor for factor in factors if factor is not None]
     if len(known) < len(factors):
         if centres or widths:
@@ -69,20 +84,28 @@ def _of_one_unit(
     return centres, widths, "nm"
 
 
-def _of_waves(centres: list[float], widths: list[float], product: float) -> tuple[list[float], list[float]]:
-    """Wavelengths and widths in nanometres of wavenumbers or frequencies; 0 stays 0, as it stands for unknown."""
-    lengths = [product / value if value else 0.0 for value in centres]
-    scales = [product / value**2 if value else 0.0 for value in centres]
-    return lengths, [scale * width for scale, width in zip(scales, widths, strict=bool(widths))]
+def _of_waves(
+    centres: list[float], widths: list[float], product: float, notes: list[str]
+) -> tuple[list[float], list[float]]:
+    """Wavelengths and widths in nanometres of wavenumbers or frequencies; none where some are not above 0."""
+    if min(centres) <= 0:
+        notes.append(
+            "wavelengths are given as wavenumbers or frequencies, but values of 0 or less are none (Raman shifts?), so "
+            "all were ignored; results have none"
+        )
+        return [], []
+    scales = [product / value**2 for value in centres]
+    widths = [scale * width for scale, width in zip(scales, widths, strict=bool(widths))]
+    return [product / value for value in centres], widths
 
 
 def _in_lengths(
     centres: list[float], widths: list[float], units: str, notes: list[str]
 ) -> tuple[list[float], list[float], float]:
     """Wavelengths and widths as lengths, none where they are none, and what makes nanometres of these."""
-    unit = units.lower()
+    unit = _unit(units)
     if unit in _PER_NANOMETRE and centres:
-        return *_of_waves(centres, widths, _PER_NANOMETRE[unit]), 1.0
+        return *_of_waves(centres, widths, _PER_NANOMETRE[unit], notes), 1.0
     if unit in _NANOMETRES:
         return centres, widths, _NANOMETRES[unit]
     if unit not in ("", "unknown"):

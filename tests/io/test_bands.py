@@ -50,10 +50,14 @@ def test_units_that_are_no_length_are_ignored_and_said():
     assert "Index" in notes[0]
 
 
+SPELLINGS = ("cm^-1", "cm⁻¹", "1 / cm", "Wavenumber (cm-1)", "wavenumbers [cm^{-1}]", "Wavenumber / cm-1")
+
+
 @pytest.mark.parametrize(
     ("units", "values", "widths", "centres", "fwhm"),
     [
-        ("Wavenumber", [1250, 1000, 0], [4, 5, 5], (8000, 10000, 0), (25.6, 50, 0)),
+        ("Wavenumber", [1250, 1000], [4, 5], (8000, 10000), (25.6, 50)),
+        *((units, [1250, 1000], [], (8000, 10000), ()) for units in SPELLINGS),
         ("GHz", [30000, 29979.2458], [], (9993.081933, 10000), ()),
         ("MHz", ["29979245.8"], ["2997.92458"], (10000,), (1,)),
     ],
@@ -62,6 +66,21 @@ def test_wavenumbers_and_frequencies_become_wavelengths(units, values, widths, c
     fields, notes = spectral_fields(len(values), values, widths, units=units)
     assert fields["wavelengths"] == pytest.approx(centres) and fields["fwhm"] == pytest.approx(fwhm)
     assert not notes
+
+
+@pytest.mark.parametrize(
+    ("units", "values"),
+    [("cm-1", [-100, 0, 3500]), ("cm-1", [0, 90, 3500]), ("GHz", [-1, 1, 2]), ("Raman shift (cm-1)", [100, 200, 3500])],
+)
+def test_raman_shifts_are_no_wavelengths(units, values):
+    fields, (note,) = spectral_fields(3, values, [4, 4, 4], units=units)
+    assert fields["wavelengths"] == fields["fwhm"] == ()
+    assert "ignored" in note and "Raman shift" in note and not isinstance(note, Aside)
+
+
+def test_a_quantity_before_its_unit():
+    assert spectral_fields(2, [0.45, 0.9], units="Wavelength (µm)")[0]["wavelengths"] == (450, 900)
+    assert not spectral_fields(2, [450, 900], units="Wavenumber (nm)")[0]["wavelengths"]
 
 
 def test_fwhm_alone_needs_units():
