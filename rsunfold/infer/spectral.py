@@ -27,7 +27,7 @@ from rsunfold.infer.defects import (
     spike_limits,
     undeclared_fill,
 )
-from rsunfold.infer.gaps import LEARNED_FROM, LEARNER_BYTES, Mender, mendable
+from rsunfold.infer.gaps import LEARNED_FROM, LEARNER_BYTES, MOST_LACKING, Mender, mendable
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.infer.tiles import evenly_spread
@@ -57,8 +57,12 @@ MOSAIC_SIDE, MOSAIC_TILE = 128, 32
 NO_WAVELENGTHS = Aside("the input has no wavelengths")
 CELL = 32
 """Side of the squares whose valid pixels are counted."""
-Spikes = Literal["kept", "limited", "holes"]
-BECAME = {"limited": "were limited to the range of the others", "holes": "their pixels were left as they are"}
+Spikes = Literal["kept", "limited", "holes", "outliers"]
+BECAME = {
+    "limited": "were limited to the range of the others",
+    "holes": "their pixels were left as they are",
+    "outliers": "were denoised as outliers, but for pixels with such samples in most bands, which were left as they are",
+}
 """What is said of spikes."""
 
 
@@ -122,8 +126,9 @@ class SpectralImage(Source):
     drop_bands : those that the user leaves out, see :func:`rsunfold.infer.bands.dropped`. room : bytes that may be
     held, None for any number; kept : those of them that are for something else. spikes : what becomes of rare samples
     more than FAR robust deviations (1.4826 times the median absolute deviation) from the median of their band, taken
-    from :attr:`mosaic`: "kept", "limited" to the range of the others, or "holes", their pixels invalid. One wild sample
-    in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples,
+    from :attr:`mosaic`: "kept", "limited" to the range of the others, "holes", their pixels invalid, or "outliers",
+    limited but for pixels with more than half of their bands, which are invalid. One wild sample in a million decides
+    mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples,
     where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far from all others: they
     stand for no data though the file does not say so, and these pixels are not valid. mend : fill what pixels lack in
     some bands from their others, see :class:`rsunfold.infer.gaps.Mender`; else they are not valid.
@@ -244,21 +249,22 @@ class SpectralImage(Source):
         return replace(cube, valid=valid)
 
     def _cube(self, window: Window, bands: list[int]) -> Cube:
-        """What is :meth:`_known` of a window, and no sample beyond :attr:`limits` valid."""
+        """What is :meth:`_known` of a window, :meth:`_within_limits`."""
         return self._within_limits(self._known(window, bands), bands)
 
     def _within_limits(self, cube: Cube, bands: list[int]) -> Cube:
-        """No sample of ``cube`` beyond :attr:`limits` valid; one that is missing is beyond none."""
+        """``cube`` with its samples beyond :attr:`limits` as :attr:`spikes` says; one that is missing is beyond none."""
         if self.limits is None:
             return cube
         kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
         low, high = (limit[bands, None, None].astype(kind) for limit in self.limits)
-        if self.spikes == "holes":
+        if self.spikes != "limited":
             within = (cube.data >= low) & (cube.data <= high)
             if cube.missing is not None:
                 within |= cube.missing
-            return replace(cube, valid=cube.valid & within.all(axis=0))
-        return replace(cube, data=np.clip(cube.data, low, high))
+            most = 0.0 if self.spikes == "holes" else MOST_LACKING
+            cube = replace(cube, valid=cube.valid & (np.mean(~within, axis=0) <= most))
+        return cube if self.spikes == "holes" else replace(cube, data=np.clip(cube.data, low, high))
 
     @property
     def bands(self) -> list[int]:
@@ -470,7 +476,7 @@ class SpectralImage(Source):
 
     def only_spiked(self, window: Window, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """bool (h, w): pixels of a window that are not ``valid`` for their spikes alone."""
-        if self.spikes != "holes" or not self.spiked:
+        if not self.spiked:
             return np.zeros_like(valid)
         return self._known(window, self.bands).valid & ~valid
 

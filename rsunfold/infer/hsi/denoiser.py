@@ -128,8 +128,9 @@ class Denoiser(Budgeted):
 
     @property
     def spikes(self) -> Spikes:
-        """What becomes of wild samples: they are outliers to a model that takes these away, whole columns too."""
-        return "kept" if self.robust else "holes"
+        """What becomes of wild samples: a model that takes outliers away, whole columns too, has them as others, but no
+        farther off, as where it starts and ends depends on their size."""
+        return "outliers" if self.robust else "holes"
 
     @property
     def published(self) -> bool:

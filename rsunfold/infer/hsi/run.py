@@ -257,7 +257,8 @@ class _Passage:
             lost = holes[image.bands]
             found[lost] = before[lost]
             self.removed.add(row, before, found, valid, lost)
-            gone = before - found
+            # What spikes were limited by has been removed, too.
+            gone = (image.unlimited(window)[0] if image.spiked else before) - found
             gone[lost] = np.nan
             yield row, samples, valid, gone
 

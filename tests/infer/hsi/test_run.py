@@ -375,14 +375,38 @@ def test_one_wild_sample_changes_nothing_elsewhere(model, wild, noisy, make):
     np.testing.assert_allclose(done.data[:, plain.valid], plain.data[:, plain.valid], atol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["star-net-s", "lrtdtv"])
+@pytest.mark.parametrize("wild", [1e4, -1e9])
+def test_one_wild_sample_is_an_outlier_like_others(model, wild, noisy, make, write, tmp_path):
+    spiked = noisy.astype(np.float64)
+    spiked[5, 12, 9] = wild
+    plain, done = denoised(noisy, make(model)), denoised(spiked, make(model))
+    assert done.valid.all() and np.abs(done.data - plain.data).max() < SIGMA
+    assert "denoised as outliers" in str(done.summary["notes"]) and "removed" not in str(done.summary["notes"])
+    options = Options(residual=True)
+    files = denoise_file(write(tmp_path / "a.tif", spiked), tmp_path / "b.tif", make(model), options).files
+    parts = [read(files[kind])[0][5, 12, 9] for kind in ("denoised", "residual")]
+    assert sum(parts) == pytest.approx(wild)
+
+
+@pytest.mark.parametrize("model", ["star-net-s", "lrtdtv"])
+def test_a_pixel_that_is_wild_in_most_bands_stays_as_it_is(model, noisy, make):
+    spiked, holed = noisy.copy(), noisy.copy()
+    spiked[:, 12, 9], holed[:, 12, 9] = -9999, np.nan
+    plain, done = denoised(holed, make(model)), denoised(spiked, make(model))
+    assert (done.data[:, 12, 9] == -9999).all() and done.valid.sum() == 24 * 20 - 1
+    np.testing.assert_allclose(done.data[:, plain.valid], plain.data[:, plain.valid], atol=1e-6)
+
+
 def test_a_bad_column_of_a_wide_image_is_still_repaired(make):
-    """Its samples are few enough for spikes."""
+    """Its samples are few and far enough for spikes."""
     rng = np.random.default_rng(1)
     gain = np.linspace(1, 1.2, 10)[:, None, None]
     level = 20000 + 50 * np.sin(np.arange(1100) / 40) * np.ones((16, 1))
-    cube = (level * gain + rng.normal(0, 8, (10, 16, 1100))).astype(np.uint16)
-    cube[7, :, 600] = 65535
+    cube = (level * gain + rng.normal(0, 8, (10, 16, 1100))).astype(np.uint32)
+    cube[7, :, 600] = 10**7
     done = denoised(cube, make("star-net-s"))
+    assert "(8) lie more" in str(done.summary["notes"])
     assert done.valid.all() and np.abs(done.data[7, :, 600] - level[:, 600] * gain[7, 0, 0]).max() < 60
 
 
