@@ -125,7 +125,7 @@ def denoise_hsi(
     drop_bands: Sequence[int | str] = (),
     nodata: float | None = None,
     wavelengths: Numbers | None = None,
-    dtype: str = "float32",
+    dtype: str = "auto",
     device: str = "auto",
     memory: str | int | None = None,
 ) -> Cleaned:
@@ -139,7 +139,8 @@ def denoise_hsi(
         used again, for images of one sensor; None estimates it for each band.
     wavelengths : nm, of the bands of an array.
     drop_bands : bands that take no part and are passed through: numbers from 1, ranges such as "104-108", or names.
-    dtype : "float32", in physical units, or "same", the type (and scale) of the image.
+    dtype : "float32", in physical units, "same", the type (and scale) of the image, or "auto": float32, but float64
+        where the steps of float32 are coarse for the values.
     adapt : adapt the network to the image first, which takes minutes; see
         :func:`rsunfold.infer.hsi.adapt.adapted`.
     model, weights, var, device, memory : see ``rsunfold denoise-hsi --help``.

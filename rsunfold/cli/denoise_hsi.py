@@ -62,8 +62,11 @@ def denoise_hsi(
     ] = False,
     dtype: Annotated[
         str,
-        typer.Option(help="Data type of the result: float32 (in physical units) or same (the input's type and scale)."),
-    ] = "float32",
+        typer.Option(
+            help="Data type of the result: float32 (in physical units), same (the input's type and scale), or auto: "
+            "float32, but float64 where the steps of float32 are coarse for the values."
+        ),
+    ] = "auto",
     residual: Annotated[bool, typer.Option("--residual", help="Also write what was removed as a raster.")] = False,
     report: Annotated[
         bool, typer.Option("--report", help="Also plot bands and spectra before and after, and the noise per band.")

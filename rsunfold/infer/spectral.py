@@ -61,7 +61,7 @@ Spikes = Literal["kept", "limited", "holes", "outliers"]
 BECAME = {
     "limited": "were limited to the range of the others",
     "holes": "their pixels were left as they are",
-    "outliers": "were denoised as outliers, but for pixels with such samples in most bands, which were left as they are",
+    "outliers": "were denoised as outliers, but for pixels that have them in most bands, which were left as they are",
 }
 """What is said of spikes."""
 
@@ -253,7 +253,7 @@ class SpectralImage(Source):
         return self._within_limits(self._known(window, bands), bands)
 
     def _within_limits(self, cube: Cube, bands: list[int]) -> Cube:
-        """``cube`` with its samples beyond :attr:`limits` as :attr:`spikes` says; one that is missing is beyond none."""
+        """``cube`` with what is beyond :attr:`limits` as :attr:`spikes` says; samples that are missing are not."""
         if self.limits is None:
             return cube
         kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64

@@ -290,7 +290,7 @@ def test_several_inputs_and_one_output(call, fails, cube, tmp_path):
         ((*FAST, "--sigma", "0"), 2, "--sigma must be above 0, not 0"),
         ((*FAST, "--sigma", "nan"), 2, "--sigma must be above 0, not nan"),
         ((*FAST, "--sigma", "5 %"), 2, "--sigma takes a number or a file, not '5 %'; it takes no percentage."),
-        ((*FAST, "--dtype", "int8"), 2, "--dtype must be float32 or same, not 'int8'"),
+        ((*FAST, "--dtype", "int8"), 2, "--dtype must be auto, float32 or same, not 'int8'"),
         ((*FAST, "--report", "--pixel", "24,0"), 2, "pixel 24,0 is outside the image, which has 24 x 20 pixels"),
         ((*FAST, "--report", "--pixel", "3"), 2, "--pixel needs a row and a column such as 10,20, not '3'"),
         ((*FAST, "--report", "--pixel", "nan,0"), 2, "--pixel takes non-negative integers"),

@@ -225,7 +225,7 @@ class Denoiser(Budgeted):
             bytes_per_pixel=self._bytes_per_pixel(bands, rank),
             margin=margin,
             budget=budget,
-            strip_bytes=4.0 * (STRIP_SPECTRA * bands + 3 * image.count),
+            strip_bytes=float(image.kind.itemsize) * (STRIP_SPECTRA * bands + 3 * image.count),
             kept_bytes=0,
         )
         net, adaptation = self.net, None

@@ -22,6 +22,12 @@ PICTURE_SIDE = 700
 SHOWN_BANDS, SHOWN_PIXELS = 4, 4
 
 
+def _squares(gone: Spectra, valid: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(bands,): sums of the squares of ``gone`` (bands, h, cols) over valid pixels."""
+    some = gone[:, valid]
+    return np.asarray(np.einsum("bn,bn->b", some, some, dtype=np.float64))
+
+
 class Removed:
     """Sums over strips, fed from top to bottom.
 
@@ -39,7 +45,7 @@ class Removed:
         self.shown = [int(noisiest[len(noisiest) // 2]), *noisiest[:SHOWN_BANDS].tolist()]
         bands = len(image.bands)
         self.step = math.ceil(max(image.rows, image.cols) / PICTURE_SIDE)
-        self.square = np.zeros(bands)
+        self.square, self.modelled = np.zeros((2, bands))
         self.count = np.zeros(bands, int)
         self.structure: list[tuple[int, NDArray[np.float64]]] = []
         self.spatial: list[tuple[int, Any, Any]] = []
@@ -51,11 +57,16 @@ class Removed:
         rows, cols = (share * image.rows).astype(int), (np.roll(share[::-1], 1) * image.cols).astype(int)
         self.places = self.given or list(zip(rows.tolist(), cols.tolist(), strict=True))
 
+    def add_modelled(self, before: Spectra, found: Spectra, valid: NDArray[np.bool_]) -> None:
+        """Take what a model finds in the next strip (bands that take part, h, cols), before it is rounded to the type
+        of the output."""
+        self.modelled += _squares(before - found, valid)
+
     def add(self, row: int, before: Spectra, after: Spectra, valid: NDArray[np.bool_], lost: NDArray[np.bool_]) -> None:
         """Take the strip whose first row is ``row``: (bands that take part, h, cols) before and after, the same where
         samples are ``lost``."""
         gone = before - after
-        self.square += np.einsum("bn,bn->b", gone[:, valid], gone[:, valid], dtype=np.float64)
+        self.square += _squares(gone, valid)
         self.count += (valid & ~lost).sum(axis=(1, 2))
         if valid.any():
             self.structure.append((int(valid.sum()), residual_structure(gone, valid)))
@@ -82,6 +93,11 @@ class Removed:
     def rms(self) -> NDArray[np.float64]:
         """(bands that take part,): root mean square of what was removed from the valid pixels."""
         return np.asarray(np.sqrt(self.square / np.maximum(1, self.count)))
+
+    @property
+    def modelled_rms(self) -> NDArray[np.float64]:
+        """The same of what the model removed, without what rounding and clipping added."""
+        return np.asarray(np.sqrt(self.modelled / np.maximum(1, self.count)))
 
     @property
     def correlations(self) -> NDArray[np.float64]:

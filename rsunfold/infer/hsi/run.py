@@ -44,7 +44,7 @@ from rsunfold.subspace import Subspace
 DENOISED = "_denoised"
 """What follows the name of the image in that of the raster in a folder."""
 HALF_A_STEP = 0.5
-"""Noise, in steps of the type of whole numbers, below which rounding adds as much as denoising removes."""
+"""Noise, in steps of the type of the output, below which rounding adds as much as denoising removes."""
 EXCESS = 1.5
 """Times its noise that may be removed of the median band without a note: 0.6 to 1.1 where only noise is."""
 PATTERN, FAINT = 0.5, 0.5
@@ -59,21 +59,22 @@ signal."""
 class Options:
     """How files are treated; see ``rsunfold denoise-hsi --help``.
 
-    dtype : "float32" (physical units) or "same" (the input's type, scale and offset). pixels : (row, col) whose spectra
-    the report shows; empty chooses some.
+    dtype : "auto" (physical units in float32, or in float64 where float32 is too coarse, see
+    :attr:`rsunfold.infer.spectral.SpectralImage.kind`), "float32" or "same" (the input's type, scale and offset).
+    pixels : (row, col) whose spectra the report shows; empty chooses some.
     """
 
     var: str | None = None
     drop_bands: tuple[str, ...] = ()
-    dtype: str = "float32"
+    dtype: str = "auto"
     residual: bool = of_files(False, True)
     report: bool = of_files(False, True)
     pixels: tuple[tuple[int, int], ...] = of_files(())
     overwrite: bool = of_files(False)
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float32", "same"):
-            raise UsageError(f"--dtype must be float32 or same, not {self.dtype!r}.")
+        if self.dtype not in ("auto", "float32", "same"):
+            raise UsageError(f"--dtype must be auto, float32 or same, not {self.dtype!r}.")
 
 
 @dataclass(repr=False, eq=False)
@@ -198,7 +199,8 @@ class _Passage:
     def __init__(self, image: SpectralImage, denoiser: Denoiser, options: Options) -> None:
         self.image, self.model = image, denoiser.spec.name
         self.same = options.dtype == "same"
-        self.dtype = image.reader.dtype if self.same else np.dtype(np.float32)
+        kinds = {"auto": image.kind, "float32": np.dtype(np.float32), "same": image.reader.dtype}
+        self.dtype: np.dtype[Any] = kinds[options.dtype]
         if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
             raise UsageError("--dtype same cannot be used with a two-valued image.")
         # Before the noise is estimated, which takes its time.
@@ -228,9 +230,18 @@ class _Passage:
         if len(values) == 1 and not self.scaled:
             value = float(values.pop())
             with np.errstate(over="ignore"):
-                if math.isnan(value) or float(np.float32(value)) == value:
+                if math.isnan(value) or float(self.dtype.type(value)) == value:
                     return value
         return math.nan
+
+    @property
+    def steps(self) -> NDArray[np.float64]:
+        """(bands that take part,): steps of the type of the output in physical units, the largest of floating point."""
+        image, moments = self.image, self.image.statistics.moments
+        if self.dtype.kind in "iu":
+            return np.abs(np.array(image.meta.scales or (1.0,) * image.count, np.float64))[image.bands]
+        largest = np.maximum(np.abs(moments.low), np.abs(moments.high)).astype(self.dtype)
+        return np.asarray(np.spacing(largest), np.float64)
 
     def _meta(self) -> Meta:
         count = self.image.count
@@ -253,9 +264,10 @@ class _Passage:
             cube = image.reader.read(window, scaled=False)
             stored, holes = cube.data, np.zeros(cube.shape, bool) if cube.missing is None else cube.missing
             before, valid = image.read(window)
-            samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid), holes)
             lost = holes[image.bands]
             found[lost] = before[lost]
+            self.removed.add_modelled(before, found, valid)
+            samples = self._assembled(stored, found, valid, valid | image.only_spiked(window, valid), holes)
             self.removed.add(row, before, found, valid, lost)
             # What spikes were limited by has been removed, too.
             gone = (image.unlimited(window)[0] if image.spiked else before) - found
@@ -296,18 +308,18 @@ class _Passage:
                 physical = np.result_type(self.dtype, np.float32).type
                 found[k][here] = whole.astype(physical) * physical(scale) + physical(offset)
             return stored
-        with np.errstate(over="ignore"):  # nodata may be a number that float32 has not
-            out = stored.astype(np.float32)
+        with np.errstate(over="ignore"):  # nodata may be a number that the type has not
+            out = stored.astype(self.dtype)
         if self.scaled:
-            out *= np.asarray(meta.scales or 1, np.float32).reshape(-1, 1, 1)
-            out += np.asarray(meta.offsets or 0, np.float32).reshape(-1, 1, 1)
+            out *= np.asarray(meta.scales or 1, self.dtype).reshape(-1, 1, 1)
+            out += np.asarray(meta.offsets or 0, self.dtype).reshape(-1, 1, 1)
         if self.nodata is not None:
             # Where the file's own mask alone says that a pixel is invalid, no sample does.
             out[:, ~(known | holes[bands].any(axis=0))] = self.nodata
             out[holes if math.isnan(self.nodata) else hidden] = self.nodata
         for k, band in enumerate(bands):
             here = valid & ~holes[band]
-            out[band][here] = found[k][here] = self._apart(found[k][here].astype(np.float32))
+            out[band][here] = found[k][here] = self._apart(found[k][here].astype(self.dtype))
         return out
 
     def _apart(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -390,8 +402,8 @@ def _notes(image: SpectralImage, denoiser: Denoiser, passage: _Passage) -> list[
     notes = image.notes
     if not meta.wavelengths:
         notes.append(NO_WAVELENGTHS)
-    if image.kind == np.float64 and not passage.same:
-        notes.append(Aside("float32 is coarse for values of this size; --dtype same keeps the computed precision"))
+    if image.kind == np.float64 == passage.dtype and not passage.same:
+        notes.append(Aside("float32 is coarse for values of this size, so the result is float64"))
     kept = subspace.A.shape[1]
     if denoiser.net is not None and subspace.rank > 1.5 * kept:  # classical methods keep them all
         notes.append(
@@ -405,11 +417,10 @@ def _notes(image: SpectralImage, denoiser: Denoiser, passage: _Passage) -> list[
         )
     # With a wrong noise, what was removed in its units says nothing of the model.
     notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage) or _patterns(denoiser, subspace, passage)
-    steps = np.abs(np.array(meta.scales or (1.0,) * image.count))[list(image.statistics.bands)]
-    if passage.same and passage.dtype.kind in "iu" and np.median(subspace.noise / steps) < HALF_A_STEP:
+    if passage.dtype != image.kind and np.median(subspace.noise / passage.steps) < HALF_A_STEP:
         notes.append(
             f"the noise is below the steps of {passage.dtype.name}: rounding to them adds as much as was removed; "
-            "without --dtype same the result is float32"
+            f"without --dtype {'same' if passage.same else passage.dtype.name} the result is {image.kind.name}"
         )
     if passage.unmarked:
         notes.append(
@@ -450,7 +461,7 @@ def _excess(denoiser: Denoiser, subspace: Subspace, passage: _Passage) -> list[s
     noisy = subspace.noise > 0
     if denoiser.published or not noisy.any():
         return []
-    times = float(np.median(passage.removed.rms[noisy] / subspace.noise[noisy]))
+    times = float(np.median(passage.removed.modelled_rms[noisy] / subspace.noise[noisy]))
     if times < EXCESS:
         return []
     what = "stripes or impulses, if there are any, else signal" if denoiser.robust else "signal"

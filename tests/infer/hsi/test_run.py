@@ -313,7 +313,7 @@ def test_several_nodata_values(noisy, make):
     reader.meta = Meta(driver="array", nodata=(-1,) * 8 + (-2,) * 8)
     with pytest.raises(UsageError, match=r"has several nodata values, but --dtype same needs a single one"):
         denoise_array(reader, make(), Options(dtype="same"))
-    with pytest.raises(UsageError, match="must be float32 or same"):
+    with pytest.raises(UsageError, match="must be auto, float32 or same"):
         Options(dtype="float64")
 
 
@@ -444,11 +444,34 @@ def test_units_that_float32_cannot_hold_are_refused(model, kind, noisy, make):
         denoised(faint, make(model))
 
 
-def test_float64_holds_smaller_units_where_it_is_kept(noisy, make):
-    found = denoised(noisy * np.float64(1e-60), make(), dtype="same")
+@pytest.mark.parametrize("dtype", ["auto", "same"])
+def test_float64_holds_smaller_units_where_it_is_kept(dtype, noisy, make):
+    found = denoised(noisy * np.float64(1e-60), make(), dtype=dtype)
     np.testing.assert_allclose(found.data * 1e60, denoised(noisy, make()).data, atol=1e-5)
     with pytest.raises(InputError, match="too small for float32"):
-        denoised(noisy * np.float64(1e-60), make())
+        denoised(noisy * np.float64(1e-60), make(), dtype="float32")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_large_values_are_written_in_a_type_that_holds_the_result(model, noisy, make, write, tmp_path):
+    usual, large = denoised(noisy, make(model)), noisy.astype(np.float64) + 1e7
+    path = write(tmp_path / "a.tif", large)
+    done = denoise_file(path, tmp_path / "b.tif", make(model), Options())
+    data, meta = read(done.files["denoised"])
+    assert data.dtype == np.float64 and meta.dtype == done.summary["dtype"] == "float64"
+    np.testing.assert_allclose(data - 1e7, usual.data, atol=1e-3)
+    assert "rounding" not in str(done.summary["notes"])
+
+
+@pytest.mark.parametrize(("dtype", "kind", "instead"), [("float32", "f8", "float64"), ("same", "u1", "float32")])
+def test_rounding_is_told_and_not_blamed_on_the_model(dtype, kind, instead, noisy, make):
+    data = (noisy.astype(np.float64) + 1e7) if kind == "f8" else np.rint(3 * noisy + 9)
+    sigma = None if kind == "f8" else 0.2
+    found = denoised(data.astype(kind), make(sigma=sigma), dtype=dtype)
+    assert found.data.dtype == (np.float32 if kind == "f8" else kind)
+    notes = [str(note) for note in found.summary["notes"] if "axes" not in note]
+    assert any(note.endswith(f"without --dtype {dtype} the result is {instead}") for note in notes)
+    assert not any("times the noise" in note for note in notes)
 
 
 def test_what_is_no_number_is_never_written(noisy, make, write, tmp_path, monkeypatch):

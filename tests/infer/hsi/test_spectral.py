@@ -204,7 +204,7 @@ def test_spikes_can_be_limited(noisy, dtype):
     )
 
 
-@pytest.mark.parametrize("spikes", ["limited", "holes"])
+@pytest.mark.parametrize("spikes", ["limited", "holes", "outliers"])
 def test_the_rest_of_a_scene_is_no_spike(noisy, spikes):
     """A sea of one or two counts, and land of thousands."""
     counts = np.rint(3000 + 100 * noisy / noisy.std()).astype(np.uint16)
@@ -223,7 +223,7 @@ def test_a_thousandth_of_the_samples_may_be_spikes(wild, spiked):
     assert SpectralImage(ArrayReader(counts), spikes="limited").spiked == spiked
 
 
-@pytest.mark.parametrize("spikes", ["limited", "holes"])
+@pytest.mark.parametrize("spikes", ["limited", "holes", "outliers"])
 def test_what_the_mosaic_misses_is_no_spike_either(spikes, monkeypatch):
     monkeypatch.setattr(module, "MOSAIC_SIDE", 16)
     monkeypatch.setattr(module, "MOSAIC_TILE", 8)
@@ -240,7 +240,7 @@ def test_what_the_mosaic_misses_is_no_spike_either(spikes, monkeypatch):
     assert image.spiked == [1]
 
 
-@pytest.mark.parametrize("spikes", ["kept", "limited", "holes"])
+@pytest.mark.parametrize("spikes", ["kept", "limited", "holes", "outliers"])
 @pytest.mark.parametrize(
     ("value", "kind"), [(-9999, np.float32), (-9999.9, np.float64), (-(2**31), np.int32), (65535, np.uint16)]
 )
