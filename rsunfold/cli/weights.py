@@ -176,7 +176,7 @@ def calibrate(
     refuse_existing(output, overwrite)
     reading = Reading(band, pair_of_numbers(scale, "--scale"), var)
     use_threads(threads)
-    samples = samples_from(None, None, data, None, only)
+    samples = samples_from(None, None, data, only)
     with watched(name), device_failures(FREE_GPU):
         record, lines = recalibrate(
             name,

@@ -43,14 +43,30 @@ class Sample:
     def truth(
         self, shape: tuple[int, ...], of: Path | None = None, *, any_size: bool = False
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Target pixels, and where the mask says what is there, both (rows, cols); raises InputError when the mask is
-        not of that ``shape``, that of the image unless it is ``of`` another file. ``any_size`` allows others."""
+        """Target pixels, and where the mask says what is there, both (rows, cols).
+
+        Raises InputError when the mask is not of that ``shape``, that of the image unless it is ``of`` another file;
+        with ``any_size`` the mask comes in its own.
+        """
         if self.mask is None:
             return np.zeros(shape, bool), np.ones(shape, bool)
         truth, known = read_mask(self.mask, truth=True)
-        if truth.shape != shape and not any_size:
-            raise InputError(f"{self.mask} is {truth.shape} but {of or self.image} is {shape} (rows, columns).")
+        if not any_size:
+            self._refuse_other(truth.shape, shape, of)
         return truth, known
+
+    def refuse_other_size(self, var: str | None = None) -> None:
+        """Raise InputError where image and mask differ in size, which their files say before their pixels are read.
+
+        var : variable of the image if it is a MAT file, or GDAL subdataset.
+        """
+        if self.mask is not None:
+            with open_cube(self.image, var=var) as image, open_cube(self.mask, palette="grays") as mask:
+                self._refuse_other(mask.shape[1:], image.shape[1:])
+
+    def _refuse_other(self, mask: tuple[int, ...], shape: tuple[int, ...], of: Path | None = None) -> None:
+        if mask != shape:
+            raise InputError(f"{self.mask} is {mask} but {of or self.image} is {shape} (rows, columns).")
 
 
 @dataclass(frozen=True, eq=False)

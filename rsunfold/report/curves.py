@@ -30,13 +30,15 @@ def roc_picture(
 
     curves : name -> (Fa, Pd), both in [0, 1] and of one length, in any order, joined by straight lines (bent here by
         the logarithm), as the area under them is; what is detected without any false alarm stands at the left edge.
-        points : name -> (Fa, Pd) of the rule in use, marked. It lies beside the curve of its scores where the rule is
-        more than a threshold.
+    points : name -> (Fa, Pd) of the rule in use, marked. It lies beside the curve of its scores where the rule is more
+        than a threshold, and alone where masks have no curve.
     Raises OutputError when the file exists and ``overwrite`` is False.
     """
     from matplotlib.figure import Figure
 
-    positive = [float(f) for fa, _ in curves.values() for f in np.ravel(fa) if f > 0]
+    points = points or {}
+    rates = [*(fa for fa, _ in curves.values()), np.array([fa for fa, _ in points.values()])]
+    positive = [float(f) for fa in rates for f in np.ravel(fa) if f > 0]
     floor = min([1e-3, *positive]) / 2  # of a perfect detector only 1 is above 0
     fig = Figure(figsize=(9, 7), dpi=DPI, layout="constrained")
     axes = fig.subplots()
@@ -45,8 +47,10 @@ def roc_picture(
         colour, style = curve_style(i)
         x, y = _joined(np.asarray(fa, float)[order], np.asarray(pd, float)[order], floor)
         axes.plot(x, y, style, color=colour, label=name, linewidth=1.8)
-        if points is not None and name in points:
+        if name in points:
             axes.plot(max(points[name][0], floor), points[name][1], "o", color=colour, markersize=7)
+    for i, name in enumerate((name for name in points if name not in curves), start=len(curves)):
+        axes.plot(max(points[name][0], floor), points[name][1], "D", color=curve_style(i)[0], label=name)
     axes.set(
         xscale="log",
         xlim=(floor, max(positive, default=1.0)),

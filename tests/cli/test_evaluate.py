@@ -10,8 +10,11 @@ import pytest
 import rasterio
 from scipy import ndimage
 from scipy.io import loadmat, savemat
+from skimage.io import imread
 
 import rsunfold
+from rsunfold.errors import DeviceError
+from rsunfold.infer.infrared import evaluate
 from rsunfold.infer.infrared.evaluate import WORST, Evaluation, _resized, evaluate_files
 from rsunfold.io.samples import find_samples
 from rsunfold.simulate.infrared import infrared_scenes
@@ -134,6 +137,19 @@ def test_resizing_to_the_papers_convention(report, scenes, tiny):
     assert same_size["sets"]["all"] == native["sets"]["all"] != found["sets"]["all"]
 
 
+def test_image_and_mask_are_resized_each_from_its_own_size(report, scenes, tmp_path, write_image):
+    """As the published loaders do; what they make of the same mask at twice the size is the same."""
+    shutil.copytree(scenes, tmp_path / "data")
+    for path in (tmp_path / "data" / "masks").iterdir():
+        write_image(path, np.kron(imread(path), np.ones((2, 2), np.uint8)))
+    words = (*TOP_HAT, "--resize", "36")
+    found, result = report("--data", tmp_path / "data", *words)
+    same, _ = report("--data", scenes, *words)
+    assert found["per_image"] == [{**r, "image": r["image"].replace("scenes/", "data/")} for r in same["per_image"]]
+    assert "is (72, 72) but its mask (144, 144) (rows, columns); each is resized from its own size" in result.stderr
+    assert "its mask (144, 144)" in found["notes"][0] and not same["notes"]
+
+
 def test_images_are_resized_as_the_published_code_does():
     """By OpenCV: means of 2 x 2 pixels for half of the size, and every second pixel of a mask."""
     rng = np.random.default_rng(0)
@@ -204,6 +220,22 @@ def test_our_own_results_give_the_figures_of_the_model(report, scenes, network, 
 
     renamed, _ = report("--predictions", some(results, tmp_path / "plain", "*_score.tif", "_score"), *truth)
     assert renamed["sets"] == model["sets"]
+
+
+def test_several_predictions_beside_models(report, call, scenes, results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores, masks = (some(results, tmp_path / n, f"*_{end}.tif") for n, end in (("mpcm", "score"), ("masks", "mask")))
+    theirs = ("--predictions", scores.name, "--predictions", masks.name)
+    found, result = report(*folders(scenes), *theirs, "--model", "mpcm", "--roc", tmp_path / "roc.png")
+    assert [m["label"] for m in found["models"]] == ["mpcm/", "masks/", "mpcm"]  # a folder is no model of its name
+    assert all(f" {label} " in result.stdout for label in ("mpcm/", "masks/", "mpcm")) and "GFLOP" not in result.stdout
+    for words, model in zip((theirs[:2], theirs[2:], ("--model", "mpcm")), found["models"], strict=True):
+        alone, _ = report(*folders(scenes), *words)
+        assert alone["sets"] == model["sets"] and alone["per_image"] == model["per_image"]
+    without, _ = report("--masks", scenes / "masks", *theirs)
+    assert [m["label"] for m in without["models"]] == ["mpcm/", "masks/"]
+    message = call(*EVALUATE, "--masks", scenes / "masks", *theirs, "--predictions", tmp_path / "masks", code=2).stderr
+    assert f"--predictions names {tmp_path / 'masks'} twice" in message
 
 
 def test_somebody_elses_scores_are_cut_at_a_half(report, scenes, tmp_path, write_image):
@@ -355,7 +387,7 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     assert "absent does not exist" in message(tmp_path / "absent")
     for option in (("--threshold", "0.5"), ("--confidence", "0.5"), ("--half-maximum",)):
         assert f"to which {option[0]} does not apply" in message(masks, *truth, *option, code=2)
-    for extra in (("--weights", "a.safetensors"), ("--model", "mpcm")):
+    for extra in (("--corrupt", "gaussian:0.1"), ("--ablate", "stages")):
         assert "applies to models and cannot be combined with --predictions" in message(scores, *truth, *extra, code=2)
     roc = tmp_path / "roc.png"
     result = call(*EVALUATE, "--predictions", masks, *truth, "--roc", roc, "--json", tmp_path / "r.json", code=2)
@@ -552,7 +584,9 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
         (("--data", "D", "--model", "top-hat,mpcm,top-hat"), 2, "--model names top-hat twice"),
         (("--data", "D", "--model", "all,top-hat"), 2, "--model all stands alone"),
         (("--data", "D", "--model", "all:disk=3"), 2, "--model all stands alone"),
-        (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads applies to models and cannot be"),
+        (("--predictions", "P", "--masks", "M", "--threads", "3"), 2, "--threads applies to models; add --model or"),
+        (("--predictions", "P", "--masks", "M", "--model", "mpcm"), 2, "--images is missing; use it, or --predictions"),
+        (("--predictions", "P", "--masks", "M", "--ablate", "stages"), 2, "--ablate applies to models and cannot be"),
         (
             ("--data", "D", "--model", "top-hat,mpcm", "--weights", "l-rpcanet"),
             2,
@@ -591,6 +625,57 @@ def test_an_image_and_its_mask_of_different_size(fails, report, scenes, tmp_path
     shutil.copytree(tmp_path / "data" / "masks", tmp_path / "p")
     assert f"{tmp_path / 'p' / first.name} is (70, 72) but {scenes}" in fails(3, *EVALUATE, *words)
     assert report(*files, "--resize", "36")[0]["notes"] == found["notes"]
+
+
+@pytest.mark.parametrize("study", [(), ("--corrupt", "gaussian:0.1")])
+def test_a_mask_of_another_size_is_found_first(study, fails, scenes, tmp_path, write_image, monkeypatch):
+    """Whichever it is, it is found before any image is scored."""
+    monkeypatch.setattr(evaluate, "score_of", None)
+    shutil.copytree(scenes, tmp_path / "data")
+    last = max((tmp_path / "data" / "masks").iterdir())
+    write_image(last, np.zeros((70, 72), np.uint8))
+    message = fails(3, *EVALUATE, "--data", tmp_path / "data", *TOP_HAT, *study)
+    assert str(last) in message and "(70, 72)" in message and "(72, 72)" in message
+
+
+def stopped_at(monkeypatch, name, ending):
+    """The model ``name`` ends with ``ending`` instead of a score."""
+    score = evaluate.score_of
+
+    def stop(detector, gray):
+        if detector.name == name:
+            raise ending
+        return score(detector, gray)
+
+    monkeypatch.setattr(evaluate, "score_of", stop)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; the models that were finished, if any, are in the table and the"),
+        (SystemExit(143), 143, "terminated; the models that were finished, if any, are in the table and the report"),
+        (DeviceError("too little memory."), 6, "error: too little memory."),
+    ],
+)
+def test_finished_models_are_kept(ending, code, words, call, scenes, tmp_path, monkeypatch):
+    report, roc = tmp_path / "report.json", tmp_path / "roc.png"
+    stopped_at(monkeypatch, "mpcm", ending)
+    models = ("--model", "top-hat,mpcm,max-median", "--json", report, "--roc", roc)
+    result = call(*EVALUATE, *folders(scenes), *models, code=code)
+    done = json.loads(report.read_text())
+    assert done["missing"] == ["mpcm", "max-median"] and [m["model"] for m in done["models"]] == ["top-hat"]
+    figure = f"{done['models'][0]['sets']['all']['iou_pooled']:.4g}"
+    first, *_, missing, last = result.stderr.splitlines()
+    assert first.startswith(f"top-hat: IoU {figure}, nIoU") and f" {figure} " in result.stdout
+    assert missing == "not finished: mpcm, max-median" and last.startswith(words) and not roc.exists()
+
+
+def test_nothing_is_written_where_no_model_is_finished(call, scenes, tmp_path, monkeypatch):
+    stopped_at(monkeypatch, "top-hat", KeyboardInterrupt())
+    words = ("--model", "top-hat,mpcm", "--json", tmp_path / "report.json")
+    result = call(*EVALUATE, *folders(scenes), *words, code=130)
+    assert result.stdout == "" and not (tmp_path / "report.json").exists()
 
 
 def test_what_image_or_mask_does_not_know_counts_for_nothing(report, call, tmp_path, write_image):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from rsunfold.infer.infrared import evaluate
 from rsunfold.registry import all_models, get_model
 from rsunfold.simulate.corruption import Corruption
 
@@ -89,6 +90,24 @@ def test_every_stage_is_evaluated_at_the_same_threshold(report, scenes, network,
     assert found["runs"][0]["gflop"] == pytest.approx(whole["gflop"] / 2)
     assert all(run["ms_per_image"] > 0 for run in found["runs"])
     assert "l-rpcanet (tiny) stage 1" in result.stdout and f"{tiny.net.parameters_count}" in result.stdout
+
+
+def test_finished_models_are_kept(call, scenes, tmp_path, monkeypatch):
+    score = evaluate.score_of
+
+    def stop(detector, gray):
+        if detector.name == "mpcm" and gray.min() == 0:  # clipped: with noise
+            raise KeyboardInterrupt
+        return score(detector, gray)
+
+    monkeypatch.setattr(evaluate, "score_of", stop)
+    paths = ("--json", tmp_path / "report.json", "--picture", tmp_path / "noise.png")
+    words = ("--model", "top-hat,mpcm", "--corrupt", "gaussian:0.5", *paths)
+    result = call(*EVALUATE, "--data", scenes, *words, code=130)
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["missing"] == ["mpcm"] and not (tmp_path / "noise.png").exists()
+    assert [(run["model"], run["level"]) for run in found["runs"]] == [("top-hat", 0), ("top-hat", 0.5), ("mpcm", 0)]
+    assert "not finished: mpcm" in result.stderr and result.stdout.count("mpcm") == 1
 
 
 def test_all_models_with_stages_are_those_that_are_networks(report, scenes, shipped):

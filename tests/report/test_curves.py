@@ -39,6 +39,21 @@ def test_a_roc_marks_the_rule_in_use_in_the_colour_of_its_curve(tmp_path, figure
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b", "c", "rule in use"]
 
 
+def test_a_roc_shows_masks_which_have_no_curve_by_a_mark(tmp_path, figures):
+    curves = {"scores": (np.array([0, 1e-3]), np.array([0.2, 1.0]))}
+    points = {"masks": (1e-2, 0.9), "scores": (1e-3, 1.0), "clean": (0.0, 0.3)}
+    report.roc_picture(tmp_path / "roc.png", curves, points=points)
+    (axes,) = figures[0].axes
+    left, right = axes.get_xlim()
+    marks = {line.get_label(): line for line in axes.lines if line.get_marker() == "D"}
+    assert {name: mark.get_xydata().tolist() for name, mark in marks.items()} == {
+        "masks": [[1e-2, 0.9]],
+        "clean": [[left, 0.3]],
+    }
+    assert right == 1e-2 and len({line.get_color() for line in axes.lines[:-1]}) == 3
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["scores", "masks", "clean", "rule in use"]
+
+
 def test_corners_of_a_roc_are_joined_by_straight_lines():
     fa, pd = np.array([0, 0, 1e-3, 1.0]), np.array([0, 0.2, 0.6, 1.0])
     x, y = _joined(fa, pd, 1e-4)

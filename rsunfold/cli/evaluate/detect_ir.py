@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,11 +39,12 @@ from rsunfold.cli.words import numbers, pair_of_numbers
 from rsunfold.errors import UsageError
 
 if TYPE_CHECKING:
+    from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.evaluate import Evaluation
     from rsunfold.infer.infrared.studies import Study
 
 
-@handled
+@partial(handled, left="the models that were finished, if any, are in the table and the report")
 def detect_ir(
     context: typer.Context,
     images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
@@ -53,7 +57,11 @@ def detect_ir(
         ),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Folder of masks or scores from another program, instead of a model.")
+        list[Path] | None,
+        typer.Option(
+            help="Folder of masks or scores from another program, instead of models or, with --model or --weights, "
+            "beside them; may be repeated."
+        ),
     ] = None,
     only: Annotated[
         Path | None, typer.Option(help="Text file listing the images to use, one NAME or SET/NAME per line.")
@@ -109,7 +117,7 @@ def detect_ir(
     json_file: Json = None,
     roc: Annotated[Path | None, typer.Option(help="Plot the ROC curves to a PNG.")] = None,
     worst: Annotated[
-        Path | None, typer.Option(help="Write a PNG of the images with the lowest IoU (first model).")
+        Path | None, typer.Option(help="Write a PNG of the images with the lowest IoU (first row of the table).")
     ] = None,
     device: Device = "auto",
     memory: Memory = None,
@@ -127,40 +135,55 @@ def detect_ir(
         detectors_of,
         evaluate_detector,
         evaluate_files,
+        label_of_files,
+        refuse_other_sizes,
         samples_from,
     )
     from rsunfold.infer.infrared.gray import Reading
-    from rsunfold.infer.infrared.studies import ablation, corruptions, robustness
+    from rsunfold.infer.infrared.studies import Ablation, Robustness, corruptions
     from rsunfold.rule import Asked
 
     refuse_outputs(overwrite, json_file, pictures={"--roc": roc, "--worst": worst, "--picture": picture})
     _refuse_combinations(context, ablate, pfa)
+    _refuse_same(predictions or [])
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     asked = Asked(threshold, confidence, max_area, reach)
     reading = Reading(band, pair_of_numbers(scale, "--scale"), var)
     use_threads(threads)
-    samples = samples_from(images, masks, data, predictions, only)
+    with_models = not predictions or model is not None or bool(weights)
+    samples = samples_from(images, masks, data, only, with_models=with_models)
     protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
-    if predictions is not None:
-        with watched("evaluating"):
-            done = [evaluate_files(predictions, samples, protocol, graded=pfa is not None or roc is not None)]
-    else:
+    detectors: list[Detector] = []
+    if with_models:
         detectors = detectors_of(model, weights=weights or [], device=device, memory=memory, say=say)
-        if ablate is not None and (model or "").strip() == "all":
-            classical = [d.name for d in detectors if not d.net]
-            say(f"skipped, because classical methods have no stages: {', '.join(classical)}")
-            detectors = [d for d in detectors if d.net]
-        if noises or ablate is not None:
-            with watched("evaluating"):
-                study: Study = (
-                    robustness(detectors, samples, noises, protocol)
-                    if noises
-                    else ablation(detectors, samples, protocol)
-                )
-            _study(study, json_file, picture, overwrite)
-            return
-        with watched("evaluating"):
-            done = [evaluate_detector(d, samples, protocol) for d in detectors]
+    if ablate is not None and (model or "").strip() == "all":
+        classical = [d.name for d in detectors if not d.net]
+        say(f"skipped, because classical methods have no stages: {', '.join(classical)}")
+        detectors = [d for d in detectors if d.net]
+    if noises or ablate is not None:
+        study: Study = Robustness(noises) if noises else Ablation()
+        with _kept(study.runs, lambda: _study(study, json_file, None, overwrite)), watched("evaluating"):
+            refuse_other_sizes(samples, protocol)
+            study.evaluate(detectors, samples, protocol)
+        _study(study, json_file, picture, overwrite)
+        return
+    graded = pfa is not None or roc is not None
+    runs: dict[str, Callable[[], Evaluation]] = {
+        **{label_of_files(p): partial(evaluate_files, p, samples, protocol, graded=graded) for p in predictions or []},
+        **{d.label: partial(evaluate_detector, d, samples, protocol) for d in detectors},
+    }
+    done: list[Evaluation] = []
+
+    def incomplete() -> None:
+        _figures(done, json_file, None, None, None, overwrite, list(runs)[len(done) :])
+
+    with _kept(done, incomplete), watched("evaluating"):
+        if detectors:
+            refuse_other_sizes(samples, protocol)
+        for run in runs.values():
+            done.append(run())
+            if len(done) < len(runs):
+                say(f"{done[-1].label}: {done[-1].summary()}")
     _figures(done, json_file, worst, roc, pfa, overwrite)
 
 
@@ -169,8 +192,10 @@ def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float 
     given = given_in(context).keys()
     rule = given & {"threshold", "confidence", "max_area", "reach"}
     if "predictions" in given:
-        of_models = {"model", "weights", "corrupt", "ablate", "device", "memory", "threads"}
+        of_models = {"corrupt", "ablate"}
         refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
+        if not given & {"model", "weights"}:
+            refuse_given(context, {"device", "memory", "threads"}, "applies to models; add --model or --weights")
         if not given & {"images", "data"}:
             refuse_given(context, {"band", "scale", "var"}, "applies to images; add --images")
     if "legacy" in given and (rule or given & {"pfa", "roc"}):
@@ -196,6 +221,32 @@ def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float 
         raise UsageError("--picture requires --corrupt or --ablate.")
 
 
+def _refuse_same(folders: list[Path]) -> None:
+    """Raise UsageError for a folder that is given twice."""
+    seen = set[Path]()
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise UsageError(f"--predictions names {folder} twice.")
+        seen.add(folder.resolve())
+
+
+@contextmanager
+def _kept(done: Sequence[Evaluation], write: Callable[[], None]) -> Iterator[None]:
+    """``write`` what is ``done`` where the block fails or is interrupted."""
+    try:
+        yield
+    except BaseException:
+        if done:
+            write()
+        raise
+
+
+def _tell_missing(names: Sequence[str]) -> None:
+    """Say which models are missing in what is shown and written, if any."""
+    if names:
+        say(f"not finished: {', '.join(names)}")
+
+
 def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite: bool) -> None:
     """Show and write a study."""
     from rsunfold.io.jsonfile import write_json
@@ -208,6 +259,7 @@ def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite
     if picture is not None:
         courses = study.courses()
         study_picture(picture, courses, study.strips, title=study.title, example=study.example, overwrite=overwrite)
+    _tell_missing(study.missing)
 
 
 def _figures(
@@ -217,8 +269,9 @@ def _figures(
     roc: Path | None,
     pfa: float | None,
     overwrite: bool,
+    missing: Sequence[str] = (),
 ) -> None:
-    """Show and write evaluations."""
+    """Show and write evaluations; ``missing`` are the names of those that were asked for, but not finished."""
     from rsunfold.io.jsonfile import write_json
     from rsunfold.report import roc_picture, table, worst_images
 
@@ -236,18 +289,25 @@ def _figures(
                 failed = failed or error
     if json_file is not None:
         reports = [e.report() for e in done]
-        write_json(json_file, reports[0] if len(reports) == 1 else {"models": reports}, overwrite=overwrite)
+        alone = len(reports) == 1 and not missing
+        several = {"missing": list(missing), "models": reports} if missing else {"models": reports}
+        write_json(json_file, reports[0] if alone else several, overwrite=overwrite)
     if worst is not None:
         worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].label}", overwrite=overwrite)
     if roc is not None:
-        curves = {e.label: e.curve() for e in done}
-        roc_picture(roc, curves, points={e.label: e.point() for e in done}, overwrite=overwrite)
+        curves = {e.label: curve for e in done if (curve := e.curve()) is not None}
+        if curves:
+            points = {e.label: point for e in done if (point := e.point()) is not None}
+            roc_picture(roc, curves, points=points, overwrite=overwrite)
+        else:
+            failed = failed or UsageError("no ROC can be drawn without scores, targets and background.")
     for e in done:
         if cut := e.about.get("pfa"):
             show(
                 f"{e.label}: Fa <= {pfa:g} on these images from threshold {cut['threshold']:.6g}; use it on other "
                 "images."
             )
+    _tell_missing(missing)
     if failed is not None:
         raise failed
 

@@ -144,30 +144,32 @@ class Evaluation:
             "Fa overlap": r["overlap"]["fa"],
         }
 
+    def summary(self) -> str:
+        """The figures over all images in a line, without those that these images do not have."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.figures().items() if value is not None)
+
     def comparison(self) -> dict[str, Any]:
-        """One line of a table of several models: figures over all images, and what the model costs."""
+        """One line of a table of several models: figures over all images, and what a model costs, None of files."""
         return {
             "model": self.label,
             **self.figures(),
-            "parameters": self.about["parameters"],
-            f"GFLOP at {COST_SIDE}x{COST_SIDE}": self.about["gflop"],
+            "parameters": self.about.get("parameters"),
+            f"GFLOP at {COST_SIDE}x{COST_SIDE}": self.about.get("gflop"),
             "ms per image": self.ms_per_image,
         }
 
-    def curve(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """(Fa per pixel, Pd by overlap) of the ROC, for ascending thresholds.
-
-        Raises UsageError when the results are masks, or the images hold no target or no background.
-        """
+    def curve(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
+        """(Fa per pixel, Pd by overlap) at the thresholds of the ROC; None where the results are masks, or the images
+        hold no target or no background."""
         roc = self.sets["all"].result().get("roc")
         if roc is None or roc["overlap"]["pd"] is None or roc["overlap"]["fa"] is None:
-            raise UsageError("no ROC can be drawn without scores, targets and background.")
+            return None
         return np.array(roc["overlap"]["fa"]), np.array(roc["overlap"]["pd"])
 
-    def point(self) -> tuple[float, float]:
-        """(Fa per pixel, Pd by overlap) at the threshold; only where there is a curve."""
+    def point(self) -> tuple[float, float] | None:
+        """(Fa per pixel, Pd by overlap) by the rule in use, or of masks; None without a target or background."""
         overlap = self.sets["all"].result()["overlap"]
-        return overlap["fa"], overlap["pd"]
+        return None if overlap["fa"] is None or overlap["pd"] is None else (overlap["fa"], overlap["pd"])
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per set for a table."""
@@ -200,9 +202,12 @@ class Evaluation:
 
 
 def samples_from(
-    images: Path | None, masks: Path | None, data: Path | None, predictions: Path | None, only: Path | None
+    images: Path | None, masks: Path | None, data: Path | None, only: Path | None, *, with_models: bool = True
 ) -> list[Sample]:
-    """The samples that the options of ``evaluate detect-ir`` name; UsageError for a combination without sense."""
+    """The samples that the options of ``evaluate detect-ir`` name; UsageError for a combination without sense.
+
+    with_models : models are evaluated, which need the images; predictions alone do not.
+    """
     if data is not None:
         if images is not None or masks is not None:
             raise UsageError("--data replaces --images and --masks; use one or the other.")
@@ -210,9 +215,9 @@ def samples_from(
     elif masks is None:
         raise UsageError("--masks is missing; use --images and --masks, or --data.")
     else:
-        if images is None and predictions is None:
-            raise UsageError("--images is missing; use it, or --predictions.")
-        if images is not None and predictions is None and images.resolve() == masks.resolve():
+        if images is None and with_models:
+            raise UsageError("--images is missing; use it, or --predictions without --model and --weights.")
+        if images is not None and with_models and images.resolve() == masks.resolve():
             raise UsageError(f"--images and --masks are the same folder, {images}; put the masks into another.")
         samples = pair(masks.resolve().parent.name, images or masks, masks)
         if images is None:  # a mask is then its own image, and may say in its name that it is a mask
@@ -277,7 +282,7 @@ def evaluate_detector(
     """Score every sample with a model, by one rule for all.
 
     corruption : noise that the image gets before it is scored, after it was resampled. roc : also gather the ROC.
-    Raises InputError when an image and its mask differ in size.
+    Raises InputError when an image and its mask differ in size and are not resampled.
     """
     rule = protocol.rule(detector)
     reading = protocol.reading.for_weights(detector.record)
@@ -311,7 +316,7 @@ def read_sample(
     resize: int | None = None,
     corruption: Corruption | None = None,
 ) -> LabelledImage:
-    """The image and the mask of a sample, each resampled to ``resize`` pixels a side, with noise.
+    """The image and the mask of a sample, each resampled to ``resize`` pixels a side from its own size, with noise.
 
     Raises InputError when image and mask differ in size and are not resampled, and what :class:`GrayImage` raises.
     """
@@ -327,6 +332,14 @@ def read_sample(
     return LabelledImage(sample, gray, truth, valid, known, notes)
 
 
+def refuse_other_sizes(samples: list[Sample], protocol: EvaluationProtocol) -> None:
+    """Raise InputError for the first image whose mask has another size, unless they are resampled: of many, better
+    before all the work than in its midst."""
+    if protocol.resize is None:
+        for sample in tracked(samples, "comparing sizes"):
+            sample.refuse_other_size(protocol.reading.var)
+
+
 def _on_sizes(sample: Sample, gray: NDArray[Any], truth: NDArray[Any]) -> tuple[str, ...]:
     """What is to be told of an image whose mask has another size."""
     if sample.mask is None or gray.shape == truth.shape:
@@ -338,6 +351,11 @@ def _on_sizes(sample: Sample, gray: NDArray[Any], truth: NDArray[Any]) -> tuple[
 def label_of(sample: Sample) -> str:
     """The name of a sample in reports."""
     return f"{sample.group}/{sample.name}"
+
+
+def label_of_files(predictions: Path) -> str:
+    """What tables and pictures call a folder of somebody's results; no model is called so."""
+    return f"{predictions}/"
 
 
 def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, float]:
@@ -378,6 +396,7 @@ def evaluate_files(
     results = (_result(files, sample, path, protocol) for sample, path in tracked(paths.items(), "comparing"))
     about = {
         "model": str(predictions),
+        "label": label_of_files(predictions),
         **_shown(files.rule, HALF if protocol.legacy else "masks"),
         "size": protocol.size,
         "reading": asdict(protocol.reading) if any(s.image != s.mask for s in samples) else None,

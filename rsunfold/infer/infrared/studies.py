@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -41,20 +41,37 @@ def _case(
 class Study:
     """Evaluations of models, one for each value of what is varied.
 
-    runs : in the order of the table; what was varied is in ``about`` of each. example : the image that is shown, and
-    its cases by what is varied.
+    runs : in the order of the table; what was varied is in ``about`` of each. missing : labels of the models that lack
+    some, as :meth:`evaluate` did not come to its end. example : the image that is shown, and its cases by what is
+    varied.
     """
 
     title: ClassVar[str]
     about: dict[str, Any]
     runs: list[Evaluation] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     example: str = ""
     strips: dict[str, list[Case]] = field(default_factory=dict)
 
+    def evaluate(self, detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> None:
+        """Fill in ``runs``, which has what was evaluated until then where this is interrupted."""
+        self.missing = [detector.label for detector in detectors]
+        for detector in detectors:
+            for run in self._evaluated(detector, samples, protocol):
+                self.runs.append(run)
+            self.missing.remove(detector.label)
+
+    def _evaluated(
+        self, detector: Detector, samples: list[Sample], protocol: EvaluationProtocol
+    ) -> Iterator[Evaluation]:
+        """The evaluations of one model."""
+        raise NotImplementedError
+
     def report(self) -> dict[str, Any]:
-        """Everything as plain types."""
+        """Everything as plain types; of one that was interrupted, also what is missing."""
+        missing = {"missing": self.missing} if self.missing else {}
         runs = [run.report() for run in self.runs]
-        return {"rsunfold": __version__, "study": self.title, **self.about, "runs": runs}
+        return {"rsunfold": __version__, "study": self.title, **missing, **self.about, "runs": runs}
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per evaluation for a table."""
@@ -66,9 +83,53 @@ class Study:
 
 
 class Robustness(Study):
-    """Figures under noise of rising level; level 0 is the image as it is."""
+    """Figures under noise of rising level; level 0 is the image as it is.
+
+    noises : see :func:`corruptions`.
+    """
 
     title: ClassVar[str] = "robustness to noise"
+
+    def __init__(self, noises: dict[str, list[Corruption]]) -> None:
+        self.noises = noises
+        super().__init__(
+            {
+                "corruptions": {kind: KINDS[kind] for kind in noises},
+                "levels": {kind: [0.0, *(c.level for c in noise)] for kind, noise in noises.items()},
+                "seed": next(iter(noises.values()))[0].seed,
+            }
+        )
+
+    def evaluate(self, detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> None:
+        """Evaluate every model on the images as they are and with each noise.
+
+        The example is the image with targets whose IoU by the first model is in the middle.
+        """
+        super().evaluate(detectors, samples, protocol)
+        rows = [row for row in self.runs[0].sets["all"].rows if row["iou"] is not None]
+        rows = sorted((row for row in rows if row["targets"]), key=lambda row: row["iou"]) or rows
+        if not rows:
+            return
+        self.example = rows[len(rows) // 2]["image"]
+        sample = next(s for s in samples if label_of(s) == self.example)
+        for kind, noise in self.noises.items():
+            self.strips[_AXES[kind]] = [
+                _case(protocol, detectors[0], sample, c, "as it is" if c is None else f"{c.level:g}")
+                for c in (None, *noise)
+            ]
+
+    def _evaluated(
+        self, detector: Detector, samples: list[Sample], protocol: EvaluationProtocol
+    ) -> Iterator[Evaluation]:
+        for corruption in [None, *(c for noise in self.noises.values() for c in noise)]:
+            if corruption is not None:
+                protocol.say(f"{detector.name}: {corruption.kind} {corruption.level:g}")
+            run = evaluate_detector(detector, samples, protocol, corruption=corruption, roc=False)
+            run.about |= {
+                "corruption": None if corruption is None else corruption.kind,
+                "level": 0.0 if corruption is None else corruption.level,
+            }
+            yield run
 
     def _groups(self) -> Iterable[tuple[str, str, list[Evaluation]]]:
         """(kind, model, evaluations by level) with the clean image first in each."""
@@ -97,9 +158,35 @@ _AXES = {"gaussian": "Gaussian noise: standard deviation", "salt-pepper": "salt 
 
 
 class Ablation(Study):
-    """Figures of the T^k of every stage."""
+    """Figures of the T^k of every stage, at the threshold and the confidence of the weights.
+
+    The weights are those that were trained for K stages. Whether an earlier T^k was meant to be read depends on the
+    recipe, whose ``loss.stages`` weighs it.
+    """
 
     title: ClassVar[str] = "number of stages"
+
+    def __init__(self) -> None:
+        super().__init__({"note": ABLATION_NOTE})
+
+    def evaluate(self, detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> None:
+        """Evaluate every stage of every network; raises UsageError for a classical method."""
+        for detector in detectors:
+            detector.require_stages()
+        super().evaluate(detectors, samples, protocol)
+
+    def _evaluated(
+        self, detector: Detector, samples: list[Sample], protocol: EvaluationProtocol
+    ) -> Iterator[Evaluation]:
+        assert detector.net is not None
+        for k in range(1, len(detector.net.stages) + 1):
+            protocol.say(f"{detector.name}: stage {k} of {len(detector.net.stages)}")
+            short = copy.copy(detector)
+            short.net = first_stages(detector.net, k)
+            run = evaluate_detector(short, samples, protocol, roc=False)
+            names = {key: f"{name} stage {k}" for key, name in (("model", detector.name), ("label", detector.label))}
+            run.about |= {**names, "stage": k}
+            yield run
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per model and stage, with the cost of a network of that many stages."""
@@ -130,65 +217,6 @@ def corruptions(levels: dict[str, list[float]], seed: int) -> dict[str, list[Cor
         if not found[kind]:
             raise UsageError(f"--corrupt {kind} takes levels above 0; level 0 is always included.")
     return found
-
-
-def robustness(
-    detectors: list[Detector], samples: list[Sample], noises: dict[str, list[Corruption]], protocol: EvaluationProtocol
-) -> Robustness:
-    """Evaluate every model on the images as they are and with each noise; see :func:`corruptions`.
-
-    The example is the image with targets whose IoU by the first model is in the middle.
-    """
-    study = Robustness(
-        {
-            "corruptions": {kind: KINDS[kind] for kind in noises},
-            "levels": {kind: [0.0, *(c.level for c in noise)] for kind, noise in noises.items()},
-            "seed": next(iter(noises.values()))[0].seed,
-        }
-    )
-    for detector in detectors:
-        for corruption in [None, *(c for noise in noises.values() for c in noise)]:
-            if corruption is not None:
-                protocol.say(f"{detector.name}: {corruption.kind} {corruption.level:g}")
-            run = evaluate_detector(detector, samples, protocol, corruption=corruption, roc=False)
-            run.about |= {
-                "corruption": None if corruption is None else corruption.kind,
-                "level": 0.0 if corruption is None else corruption.level,
-            }
-            study.runs.append(run)
-    rows = [row for row in study.runs[0].sets["all"].rows if row["iou"] is not None]
-    rows = sorted((row for row in rows if row["targets"]), key=lambda row: row["iou"]) or rows
-    if rows:
-        study.example = rows[len(rows) // 2]["image"]
-        sample = next(s for s in samples if label_of(s) == study.example)
-        for kind, noise in noises.items():
-            study.strips[_AXES[kind]] = [
-                _case(protocol, detectors[0], sample, c, "as it is" if c is None else f"{c.level:g}")
-                for c in (None, *noise)
-            ]
-    return study
-
-
-def ablation(detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> Ablation:
-    """Evaluate the T^k of every stage of every network, at the threshold and the confidence of its weights.
-
-    The weights are those that were trained for K stages. Whether an earlier T^k was meant to be read depends on the
-    recipe, whose ``loss.stages`` weighs it. Raises UsageError for a classical method.
-    """
-    for detector in detectors:
-        detector.require_stages()
-    study = Ablation({"note": ABLATION_NOTE})
-    for detector in detectors:
-        assert detector.net is not None
-        for k in range(1, len(detector.net.stages) + 1):
-            protocol.say(f"{detector.name}: stage {k} of {len(detector.net.stages)}")
-            short = copy.copy(detector)
-            short.net = first_stages(detector.net, k)
-            run = evaluate_detector(short, samples, protocol, roc=False)
-            names = {key: f"{name} stage {k}" for key, name in (("model", detector.name), ("label", detector.label))}
-            run.about |= {**names, "stage": k}
-            study.runs.append(run)
-    return study
 
 
 ABLATION_NOTE = (
