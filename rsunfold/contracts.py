@@ -113,6 +113,15 @@ class AnomalyMethod(AnomalyModel, Protocol):
         ...
 
 
+class Comparing(AnomalyModel, Protocol):
+    """A model that may find too few pixels to compare one with, whose score is NaN then."""
+
+    @property
+    def remedy(self) -> str:
+        """What is lacking then, and what to do: the end of a sentence that tells of it."""
+        ...
+
+
 @runtime_checkable
 class AnomalyNetwork(AnomalyModel, Protocol):
     """A network of the task ``detect-anomaly``, trained on the scene itself."""

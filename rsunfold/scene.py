@@ -13,8 +13,8 @@ from rsunfold.moments import Moments
 
 Scorer = Callable[[Floats, NDArray[np.bool_]], Floats]
 """(cube float32 (bands, rows, cols), samples scaled as the scene's, holes filled; valid (rows, cols)) -> score float32
-(rows, cols) from 0, larger where a pixel belongs less to the background, NaN where there is nothing to compare it with,
-of no meaning where a pixel is not valid. It may have ``notes``, sentences on what it has scored."""
+(rows, cols) from 0, larger where a pixel belongs less to the background, NaN where there are too few others to compare
+it with, of no meaning where a pixel is not valid. It may have ``notes``, sentences on what it has scored."""
 
 SAMPLE = 2**17
 """Most spectra that stand for a scene where a method has to look at spectra, not only at their moments."""

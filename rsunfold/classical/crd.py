@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.arrays import Floats, Real
-from rsunfold.classical.local_rx import check_windows
+from rsunfold.classical.local_rx import BETWEEN, check_windows
 from rsunfold.errors import UsageError
 from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
@@ -56,6 +56,7 @@ class CRD:
     """
 
     takes_priors: ClassVar[bool] = False
+    remedy: ClassVar[str] = BETWEEN
 
     def __init__(self, *, inner: int = 11, outer: int = 15, lam: float = 1e-6) -> None:
         check_windows("crd", inner, outer)

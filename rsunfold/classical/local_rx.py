@@ -19,6 +19,7 @@ of it, such as 1e-6, gives far worse scores."""
 LEAST_LOADING = 1e-9, 1e-12
 """Share of the scene's mean variance, and variance of samples in [0, 1], below which the loading never falls: a ring
 of equal pixels has no variance of its own."""
+BETWEEN = "there are none between its two windows; make them smaller (--inner, --outer)"
 BLOCK = 64  # pixels along a row that share one strip of spectra; also what bounds the rounding of the sliding sums
 
 
@@ -52,6 +53,7 @@ class LocalRX:
     """
 
     takes_priors: ClassVar[bool] = False
+    remedy: ClassVar[str] = BETWEEN
 
     def __init__(self, *, inner: int = 15, outer: int = 23) -> None:
         check_windows("local-rx", inner, outer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -14,6 +14,8 @@ from rsunfold.registry import register
 from rsunfold.scene import Scene, Scorer
 
 CHUNK = 4096  # pixels taken at a time: their float64 copies stay in the cache
+FEW = 2  # pixels per dimension, which lose half of the contrast of an anomaly (Reed, Mallett and Brennan, 1974)
+INSTEAD = "use --model kernel-rx or few components (rx:components=10)"
 ROUNDING = 4e-15  # share of the mean square of float32 samples that their rounding may make up as variance
 
 
@@ -32,9 +34,12 @@ class GlobalRX:
 
     C is divided by the count minus 1, as in spectral.rx, whose scores these are. It is inverted as S R S with the
     deviations S of the bands, as scores do not depend on the units of a band. Where R is singular (duplicate or
-    constant bands, fewer pixels than bands) its pseudo-inverse takes the place of R^-1: eigenvectors whose eigenvalue
-    is below rounding, bands * 2.2e-16 of the largest or what float32 samples have of it, are left out. Of a constant
-    scene nothing is left, and its score is 0.
+    constant bands, pixels that are mixtures of fewer spectra than bands) its pseudo-inverse takes the place of R^-1:
+    eigenvectors whose eigenvalue is below rounding, bands * 2.2e-16 of the largest or what float32 samples have of it,
+    are left out. Of a constant scene nothing is left, and its score is 0.
+
+    Of n pixels in n - 1 dimensions, as many as they can span, each has the distance (n - 1)^2 / n, whatever they are:
+    such a scene has no score, NaN. A note tells of less than 2 pixels per dimension.
 
     components : the distance within the leading principal components of C only, sum over k <= components of
     (e_k' (x - m))^2 / l_k; None for all. With more components than there are, those that there are.
@@ -44,6 +49,7 @@ class GlobalRX:
 
     radius: ClassVar[int] = 0
     takes_priors: ClassVar[bool] = False
+    remedy: ClassVar[str] = f"it needs more pixels than bands or components; {INSTEAD}"
 
     def __init__(self, *, components: int | None = None) -> None:
         if components is not None and components < 1:
@@ -62,7 +68,10 @@ class GlobalRX:
             W = whitening(C * np.outer(unit, unit), rounding * unit**2) * unit
         else:
             W = whitening(C, rounding)[: self.components]
-        return partial(_distance, W, W @ scene.mean)
+        if len(W) >= scene.count - 1:
+            return _nothing
+        few = f"rx has fewer than {FEW} pixels per dimension of their spectra and may miss anomalies; {INSTEAD}"
+        return Distance(W, W @ scene.mean, [few] if scene.count < FEW * len(W) else [])
 
     def bytes_per_pixel(self, bands: int) -> float:
         """Working memory in bytes per pixel beside the input: the score; the chunks do not grow with the image."""
@@ -79,13 +88,25 @@ def whitening(C: Real, rounding: Real) -> Real:
     return np.ascontiguousarray((vectors[:, kept] / np.sqrt(values[kept])).T[::-1])
 
 
-def _distance(W: Real, shift: Real, cube: Floats, valid: NDArray[np.bool_]) -> Floats:
+@dataclass(frozen=True)
+class Distance:
     """|W x - shift|^2 of every pixel x; in float64, as C^-1 weighs small differences of large samples."""
-    spectra = cube.reshape(len(cube), -1)
-    score = np.empty(spectra.shape[1], np.float32)
-    for first in range(0, len(score), CHUNK):
-        part = np.s_[first : first + CHUNK]
-        z = W @ spectra[:, part].astype(np.float64)
-        z -= shift[:, None]
-        score[part] = np.einsum("ij,ij->j", z, z)
-    return score.reshape(valid.shape)
+
+    W: Real
+    shift: Real
+    notes: list[str] = field(default_factory=list)
+
+    def __call__(self, cube: Floats, valid: NDArray[np.bool_]) -> Floats:
+        """See :data:`rsunfold.scene.Scorer`."""
+        spectra = cube.reshape(len(cube), -1)
+        score = np.empty(spectra.shape[1], np.float32)
+        for first in range(0, len(score), CHUNK):
+            part = np.s_[first : first + CHUNK]
+            z = self.W @ spectra[:, part].astype(np.float64)
+            z -= self.shift[:, None]
+            score[part] = np.einsum("ij,ij->j", z, z)
+        return score.reshape(valid.shape)
+
+
+def _nothing(cube: Floats, valid: NDArray[np.bool_]) -> Floats:
+    return np.full(valid.shape, np.nan, np.float32)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 
 from rsunfold.arrays import Floats, Mask
-from rsunfold.contracts import AnomalyMethod, AnomalyModel, AnomalyNetwork, FittedStages, StagedNetwork
+from rsunfold.contracts import AnomalyMethod, AnomalyModel, AnomalyNetwork, Comparing, FittedStages, StagedNetwork
 from rsunfold.cube import Window
 from rsunfold.errors import DeviceError, InputError, UsageError, unknown
 from rsunfold.infer.anomaly.priors import (
@@ -52,9 +52,9 @@ class Scored:
     """Scores of one image.
 
     score float32 (rows, cols) >= 0, NaN where a pixel is not valid. alone : how many are not because the model found
-    nothing to compare them with. plan : how the image was cut. stages : by stage the norms by letter, float32 (rows,
-    cols), where they were asked for. learned : what the network says of itself. windowed : whether windows were scenes
-    of their own. notes : of the scorers.
+    too few others to compare them with. plan : how the image was cut. stages : by stage the norms by letter, float32
+    (rows, cols), where they were asked for. learned : what the network says of itself. windowed : whether windows were
+    scenes of their own. notes : of the scorers.
     """
 
     score: Floats
@@ -151,6 +151,11 @@ class AnomalyDetector(Budgeted):
     def sized(self) -> bool:
         """Whether a prior that acts depends on ``object_size``."""
         return not {"attribute-profile", "small-object"}.isdisjoint(self.priors)
+
+    @property
+    def why_alone(self) -> str:
+        """Why valid pixels have no score, where some have none, and what to do."""
+        return f"{self.spec.name} finds too few others to compare them with: {cast(Comparing, self.model).remedy}"
 
     def reseed(self, seed: int) -> None:
         """Take another seed of all random choices; raises UsageError for one that a generator does not take."""
@@ -374,15 +379,12 @@ class AnomalyDetector(Budgeted):
     def _finished(
         self, image: SpectralImage, score: Floats, guide: Floats, valid: Mask, made: Plan, windowed: bool = False
     ) -> Scored:
-        """The score after the last priors. Pixels that the model found nothing to compare with, whose score is NaN,
-        count as not valid; raises InputError where these are all."""
+        """The score after the last priors. Pixels that the model found too few others to compare with, whose score is
+        NaN, count as not valid; raises InputError where these are all."""
         alone = valid & np.isnan(score)
         valid = valid & ~alone
         if not valid.any():
-            raise InputError(
-                f"{image.path} has no pixel with others between the two windows of {self.spec.name}; make them smaller "
-                "(--inner, --outer)."
-            )
+            raise InputError(f"{image.path} has no pixel with a score, as {self.why_alone}.")
         score = self._last_priors(np.where(valid, score, np.float32(0)), guide, valid)
         return Scored(score, valid, made, int(alone.sum()), windowed=windowed)
 

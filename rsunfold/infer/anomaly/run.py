@@ -272,15 +272,10 @@ def _summary(
     rule: dict[str, Any],
 ) -> dict[str, Any]:
     s, notes = image.statistics, image.notes
-    if len(s.bands) > s.valid_pixels:
-        notes.append(f"{len(s.bands)} bands but only {s.valid_pixels} valid pixels: the covariance is singular")
     if len(anomalies.spectra) < len(anomalies.targets):
         notes.append(Aside(f"mean spectra are given only for the {len(anomalies.spectra)} strongest anomalies"))
     if scored.alone:
-        notes.append(
-            f"{scored.alone} valid pixels have no score: {detector.spec.name} finds no others between its two windows "
-            "to compare them with"
-        )
+        notes.append(f"{scored.alone} valid pixels have no score, as {detector.why_alone}")
     notes += scored.notes
     if options.threshold is not None:
         notes += _on_threshold(options.threshold, scored)

@@ -252,13 +252,23 @@ def test_the_mask_of_the_default_threshold_holds_the_objects(model, scene, make)
 
 
 def test_notes(scene, make):
-    short = detected(np.random.default_rng(0).random((50, 4, 6), np.float32), make("rx"))
-    assert "50 bands but only 24 valid pixels: the covariance is singular" in short.summary["notes"]
     assert detected(scene.cube, make("rx")).summary["notes"] == []
     assert detected(scene.cube, make("rx:components=8")).summary["notes"] == []
     assert detected(scene.cube, make("kernel-rx:components=9")).summary["notes"] == [
         "components 9 is more than the 8 usable bands, so all components are used"
     ]
+
+
+def test_too_few_pixels_for_a_covariance(make):
+    """Of no more pixels than bands all would lie equally far from their mean; with less than twice as many, nearly."""
+    noise = np.random.default_rng(0).random((50, 9, 11), np.float32)
+    for model in ("rx", "rx:components=30"):
+        with pytest.raises(InputError, match=r"has no pixel with a score, as rx .* use --model kernel-rx or few comp"):
+            detected(noise[:, :4, :6], make(model))
+    few = "rx has fewer than 2 pixels per dimension of their spectra"
+    assert [note.startswith(few) for note in detected(noise, make("rx")).summary["notes"]] == [True]
+    for model in ("rx:components=10", "kernel-rx", "local-rx", "rpca"):
+        assert detected(noise[:, :, :5], make(model)).summary["notes"] == []
 
 
 def test_swapped_axes_are_noted(make, tmp_path):

@@ -185,7 +185,7 @@ def test_windows_without_pixels_or_contrast(name, make):
     found = scored(cube, make(name, window=16, options=tiny(name)))
     assert np.isfinite(found.score[found.valid]).all() and np.isnan(found.score[~found.valid]).all()
     assert found.valid.sum() + found.alone == np.isfinite(cube).all(0).sum()
-    assert found.alone <= (name in ("crd", "local-rx"))  # the single pixel
+    assert found.alone <= (name in ("crd", "local-rx", "rx"))  # the single pixel
 
 
 @pytest.mark.parametrize("model", ["crd:inner=5:outer=7", "local-rx:inner=5:outer=7"])
