@@ -49,6 +49,11 @@ class LocalRX:
     that leave. A pixel is [x - mean of the scene; 1], or zeros where it is not valid, so that one product sums counts,
     spectra and squares, and a large mean does not drown a small variance.
 
+    Where bands are more than the pixels of a ring, the score comes from the smaller matrix of products of pixels. With
+    A (n, bands) the ring less m, and d = y - m::
+
+        d' (A'A / (n - 1) + load I)^-1 d = (d'd - v' (AA' + (n - 1) load I)^-1 v) / load,  v = A d
+
     Raises UsageError for sides that are even, or not in order.
     """
 
@@ -78,16 +83,44 @@ class LocalRX:
         rows, cols = valid.shape
         R = self.radius
         row_index, col_index = (np.pad(np.arange(n), R, mode="symmetric") for n in (rows, cols))
+        few = self.outer**2 - self.inner**2 < len(mean)
+        score_row = self._by_products if few else self._by_scatter
         score = np.zeros((rows, cols), np.float32)
         for row in range(rows):
             around = row_index[row : row + self.outer]
             for col in range(0, cols, BLOCK):
                 stop = min(col + BLOCK, cols)
                 strip = _strip(cube, valid, mean, around, col_index[col : stop + 2 * R])
-                score[row, col:stop] = self._score_row(strip, floor)
+                score[row, col:stop] = np.maximum(score_row(strip, floor), 0)
         return score
 
-    def _score_row(self, strip: Real, floor: float) -> Real:
+    def _by_products(self, strip: Real, floor: float) -> Real:
+        """As :meth:`_by_scatter`, from a matrix of the pixels of each ring."""
+        from scipy.linalg.blas import dsyrk
+        from scipy.linalg.lapack import dposv
+
+        R, r = self.outer // 2, self.inner // 2
+        ring = np.ones((self.outer, self.outer), bool)
+        ring[R - r : R + r + 1, R - r : R + r + 1] = False
+        score = np.zeros(len(strip) - 2 * R)
+        for k in range(len(score)):
+            window = strip[k : k + self.outer]
+            A = window[ring & (window[..., -1] > 0), :-1]
+            if not len(A):
+                score[k] = np.nan
+                continue
+            m = A.mean(axis=0)
+            d = window[R, R, :-1] - m
+            A -= m
+            v = A @ d
+            n = max(len(A) - 1, 1)
+            G = dsyrk(1.0, A.T, trans=1, lower=1)
+            load = _load(G.trace() / (n * len(d)), floor)
+            G[np.diag_indices_from(G)] += n * load
+            score[k] = (d @ d - v @ dposv(G, v, lower=1, overwrite_a=1)[1]) / load
+        return score
+
+    def _by_scatter(self, strip: Real, floor: float) -> Real:
         """Scores of the pixels in the middle row of ``strip`` (columns, outer, bands + 1), but for the margins."""
         from scipy.linalg.blas import dsyrk
         from scipy.linalg.lapack import dposv
@@ -117,9 +150,14 @@ class LocalRX:
             n = max(count - 1, 1)
             A = S[:B, :B] - np.multiply.outer(count * m, m)  # n C
             variance = A[diagonal].sum() / (n * B)
-            A[diagonal] += n * max(LOADING * variance, floor)
+            A[diagonal] += n * _load(variance, floor)
             score[k] = n * (d @ dposv(A, d, lower=1, overwrite_a=1)[1])
-        return np.maximum(score, 0)
+        return score
+
+
+def _load(variance: float, floor: float) -> float:
+    """The loading of a ring of the mean ``variance``."""
+    return max(LOADING * variance, floor)
 
 
 def check_windows(name: str, inner: int, outer: int) -> None:

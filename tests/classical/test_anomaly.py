@@ -242,7 +242,7 @@ class TestGlobalRX:
 
 
 class TestLocalRX:
-    @pytest.mark.parametrize("bands", [3, 30])
+    @pytest.mark.parametrize("bands", [3, 30, 100], ids=["few bands", "more", "more than pixels of a ring"])
     def test_it_equals_its_definition(self, bands):
         cube = background(bands, 12, 75)
         valid = np.random.default_rng(1).random((12, 75)) > 0.1
@@ -260,8 +260,16 @@ class TestLocalRX:
             d = cube[:, row, col] - x.mean(axis=1)
             assert found[row, col] == pytest.approx(d @ np.linalg.solve(C, d), rel=1e-4)
 
-    def test_a_ring_of_equal_pixels_still_tells_what_is_different(self):
-        cube = np.full((3, 40, 40), 0.5, np.float32)
+    def test_a_ring_of_few_pixels_needs_no_matrix_of_bands(self, peak):
+        """Of 16 pixels, with 800 bands: its inverse takes minutes for an image of a thousand bands and pixels."""
+        cube = background(800, 3, 4)
+        scorer, valid = LocalRX(inner=3, outer=5).fit(scene_of(cube)), everywhere(cube)
+        scorer(cube, valid)  # imports what it needs
+        assert peak(lambda: scorer(cube, valid)) < 800**2 * 8
+
+    @pytest.mark.parametrize("bands", [3, 30], ids=["fewer bands than pixels of a ring", "more"])
+    def test_a_ring_of_equal_pixels_still_tells_what_is_different(self, bands):
+        cube = np.full((bands, 40, 40), 0.5, np.float32)
         cube[:, 20, 20], cube[:, 0, 0] = 0.6, 1
         found = score(LocalRX(inner=3, outer=5), cube)
         assert np.isfinite(found).all()
