@@ -38,13 +38,16 @@ FORMULAS = {
     "so close (0.02 % of the score, or of 1 - score) that the curve depends on the order of the scores alone, of which "
     f"those where pd changes are listed; auc: the area for fa from 0 to {AUC_FA:g}, divided by {AUC_FA:g}. centroid: "
     "pd over false components, for thresholds around that of the rule",
+    "empty_images": "of the images without targets alone. share_with_detection: those with a predicted pixel / all of "
+    "them; false_components_per_megapixel: 1e6 predicted components / their pixels",
 }
 """What the figures of a report are that have no convention beside them; None where a denominator is zero."""
 CONVENTIONS = {
     "overlap": "8-connected true component found by one predicted pixel on it; Fa = FP pixels / background pixels, "
     "images without targets included",
     "centroid": "one-to-one, centroids closer than 3 px, as many pairs as possible (not the first that is near); "
-    "Fa = pixels of unmatched predicted components / all pixels, images without targets included",
+    "Fa = pixels of unmatched predicted components / all pixels, images without targets included; false components are "
+    "the unmatched predicted ones",
 }
 
 

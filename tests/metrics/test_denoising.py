@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -87,6 +88,13 @@ def test_ergas_leaves_out_bands_of_mean_zero():
     assert result["ergas_published_code"] == pytest.approx(100 * math.sqrt((1 / 2 + 0.5 / 0.5 + 0.5 / 1.5) / 3))
     nothing = quality(cube([[-1, 1]]), cube([[-2, 1]]), published_ergas=True)
     assert nothing["ergas"] is None and nothing["ergas_published_code"] is None and nothing["ergas_bands"] == 0
+
+
+def test_every_figure_is_defined(pair):
+    """What is not counted is a figure; those of each band, and in radians or degrees, are defined as one."""
+    result = quality(*pair, published_ergas=True)
+    figures = {name for name, value in result.items() if isinstance(value, float | list)} - {"data_range"}
+    assert {re.sub("_(per_band|radians|degrees)$", "", name) for name in figures} == result["conventions"].keys()
 
 
 def test_the_published_variant_comes_only_on_request_and_is_named():

@@ -9,6 +9,8 @@ from skimage.measure import label, regionprops
 from rsunfold.errors import InputError, UsageError
 from rsunfold.metrics.components import Components, match
 from rsunfold.metrics.infrared import (
+    CONVENTIONS,
+    FORMULAS,
     InfraredMetrics,
     legacy_half_maximum,
     partial_auc,
@@ -173,6 +175,36 @@ def test_no_image_and_all_nodata():
     assert (result["images"], result["images_all_nodata"], result["pixels"], result["targets"]) == (0, 1, 0, 0)
     assert result["nodata_pixels"] == 56
     assert result["niou"] is None and result["overlap"]["fa"] is None and result["centroid"]["fa"] is None
+
+
+def test_every_figure_is_defined():
+    """What is not counted is a figure."""
+    metrics = InfraredMetrics(Rule(0.5), [0.1, 0.5])
+    metrics.update("x", PREDICTED.astype(float), TRUTH)
+    result = metrics.result()
+    figures = {name for name, value in result.items() if not isinstance(value, int)} - Rule(0.5).as_dict().keys()
+    assert figures - {"rule"} == FORMULAS.keys() | CONVENTIONS.keys()
+    assert {name: result[name]["convention"] for name in CONVENTIONS} == CONVENTIONS
+    for name in ("overlap", "centroid"):
+        ratios = {key for key, value in result[name].items() if isinstance(value, float)}
+        assert ratios - {"false_components_per_megapixel"} == {"pd", "fa"}
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_without_a_pixel_there_is_no_figure(images):
+    metrics = InfraredMetrics(Rule(0.5), [0.1, 0.5])
+    for _ in range(images):
+        metrics.update("x", PREDICTED.astype(float), TRUTH, np.zeros_like(TRUTH))
+    given = {*Rule(0.5).as_dict(), "thresholds", "auc_fa_range"}
+
+    def numbers(table):
+        for name, value in table.items():
+            if isinstance(value, dict):
+                yield from numbers(value)
+            elif isinstance(value, float | list) and name not in given:
+                yield name, value
+
+    assert not dict(numbers(metrics.result()))
 
 
 def test_nodata_pixels_are_left_out():
