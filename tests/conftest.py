@@ -75,6 +75,7 @@ def random_network() -> Callable[..., Any]:
     import torch
 
     from rsunfold.registry import get_model
+    from rsunfold.unfold.unrolled import TargetNetwork, Unrolled
 
     def build(model: str = "l-rpcanet", size: str = "tiny", **arch: Any) -> Any:
         spec = get_model(model)
@@ -87,9 +88,9 @@ def random_network() -> Callable[..., Any]:
                 module.running_var.uniform_(0.5, 2, generator=draw)
                 module.weight.uniform_(0.5, 1.5, generator=draw)
                 module.bias.normal_(0, 0.3, generator=draw)
+        for step in Unrolled.step_sizes(net) if isinstance(net, TargetNetwork) else ():
+            step.fill_(0.5)
         for name, parameter in net.named_parameters():
-            if name.endswith(("eps", "sig")):
-                parameter.fill_(0.5)
             if ".w.wide." in name:
                 parameter.mul_(20)  # else the prior were next to nothing beside what it is added to
             if ".w.se." in name and parameter.ndim > 1:

@@ -86,15 +86,15 @@ def shipped(tmp_path, tiny, random_network, monkeypatch) -> Path:
     """A folder of shipped weights in place of the package's own, tiny ones of each infrared network that has some."""
     folder = tmp_path / "shipped"
     folder.mkdir()
-    for name in (spec.weights for spec in all_models("detect-ir", "network") if spec.weights):
-        path = folder / f"{name}.safetensors"
-        if name == "l-rpcanet":
+    for spec in (spec for spec in all_models("detect-ir", "network") if spec.weights):
+        path = folder / f"{spec.weights}.safetensors"
+        if spec.name == "l-rpcanet":
             path.write_bytes(tiny.path.read_bytes())
         else:
-            net = random_network(name)
-            weights.save(path, net, weights.WeightRecord(name=name, model=name, arch=net.arch, threshold=0.5))
+            net = random_network(spec.name)
+            weights.save(path, net, weights.WeightRecord(name=spec.weights, model=spec.name, arch=net.arch))
         with (folder / "registry.toml").open("a") as registry:
-            registry.write(f'[{name}]\nfile = "{path.name}"\nsha256 = "{weights.sha256_of(path)}"\n\n')
+            registry.write(f'[{spec.weights}]\nfile = "{path.name}"\nsha256 = "{weights.sha256_of(path)}"\n\n')
     monkeypatch.setattr(weights, "weights_folder", lambda: folder)
     return folder
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from rsunfold import weights
 from rsunfold.infer.infrared import evaluate
 from rsunfold.registry import all_models, get_model
 from rsunfold.simulate.corruption import Corruption
@@ -112,7 +113,10 @@ def test_finished_models_are_kept(call, scenes, tmp_path, monkeypatch):
 
 def test_all_models_with_stages_are_those_that_are_networks(report, scenes, shipped):
     found, result = report("--data", scenes, "--model", "all", "--device", "cpu", "--ablate", "stages")
-    assert [run["model"] for run in found["runs"]] == ["l-rpcanet stage 1", "l-rpcanet stage 2"]
+    weighted = [m for m in all_models("detect-ir", "network") if m.weights]
+    stages = {m.name: range(1, 1 + len(weights.load(m.weights)[0].stages)) for m in weighted}
+    assert [run["model"] for run in found["runs"]] == [f"{name} stage {k}" for name, ks in stages.items() for k in ks]
+    assert len(stages["l-rpcanet"]) == 2
     assert "classical methods have no stages: " in result.stderr and "top-hat" in result.stderr
 
 

@@ -85,6 +85,8 @@ def test_both_published_families_are_registered():
 def test_declaration_is_complete(spec, declared):
     declared(spec, bands=(1, 1), sizes=("tiny", "paper"))
     assert 0 < spec.threshold < 1 and spec.factory.letters, f"threshold of {spec.name} in (0, 1), letters of its class"
+    assert spec.factory.heads.keys() >= {"B", "T", "D"}, f"heads of {spec.name} must name those of B, T and D"
+    assert {"K", "C"} <= spec.options.keys(), f"{spec.name} must have the options K, its stages, and C, its channels"
 
 
 def test_what_looks_at_neighbours_lies_in_operators(spec):
@@ -186,15 +188,33 @@ def test_gradients_reach_every_parameter(spec):
 
 
 def test_without_reconstruction_only_the_last_reconstruction_branches_get_no_gradient(spec):
+    """All others get one that is not 0, so that the target depends on them."""
     for arch in variants(spec):
-        net = tiny(spec, **arch).train()
-        T, D = net(image(2, 1, 24, 25))
-        assert D is None
-        T.square().mean().backward()
-        last = f"stages.{len(net.stages) - 1}."
+        reached: set[str] = set()
+        for seed in range(8):
+            torch.manual_seed(seed)
+            net = spec.build(**arch).train()
+            T, D = net(image(2, 1, 24, 25))
+            assert D is None
+            T.square().mean().backward()
+            reached |= {n for n, p in net.named_parameters() if p.grad is not None and p.grad.any()}
+        names = [n for n, _ in net.named_parameters()]
         dead = {n for n, p in net.named_parameters() if p.grad is None}
         # With or without carry_noise: the N of earlier stages reaches T^K through their D.
-        assert dead == {n for n, _ in net.named_parameters() if n.startswith((last + "FN", last + "FD", last + "sig"))}
+        last = f"stages.{len(net.stages) - 1}."
+        B, T, D = ({n for n in names if n.startswith(last + net.heads[v].partition(".")[0] + ".")} for v in "BTD")
+        assert D and dead >= D and dead.isdisjoint(B | T) and all(n.startswith(last) for n in dead)
+        assert set(names) == dead | reached | biases_before_normalisation(net)
+
+
+def test_the_target_depends_on_the_image(spec, random_network):
+    for arch in variants(spec):
+        net, x = random_network(spec.name, **arch), image(2, 1, 24, 25).requires_grad_()
+        T, _ = net(x)
+        T.square().sum().backward()
+        assert float(x.grad.abs().max()) > 1e-3
+        first, second = T.detach()
+        assert float((first - second).abs().max()) > 1e-2 * float(first.std()) > 0
 
 
 def test_skipping_dead_branches_gives_the_same_logits(spec):
@@ -262,6 +282,7 @@ def test_declaration_of_denoisers_is_complete(denoiser, declared):
     declared(denoiser, bands=(1, None), sizes=("tiny", "paper"))
     assert denoiser.factory.letters, f"the class of {denoiser.name} has no letters"
     assert isinstance(denoiser.factory.outliers, bool)
+    assert "K" in denoiser.options, f"{denoiser.name} must have the option K, its stages"
 
 
 def test_star_net_s_alone_of_the_papers_takes_outliers_away():

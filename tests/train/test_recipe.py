@@ -4,7 +4,7 @@ import pytest
 
 from rsunfold import registry
 from rsunfold.errors import InputError, UsageError
-from rsunfold.registry import ModelSpec, get_model
+from rsunfold.registry import ModelSpec, all_models, get_model
 from rsunfold.train.infrared.recipe import InfraredRecipe
 from rsunfold.train.recipe import Recipe
 from rsunfold.train.recipefile import SHIPPED, load_recipe, recipe_path
@@ -24,6 +24,11 @@ def test_shipped_recipes_load_and_build_their_network(path):
     assert recipe.name == path.stem
     assert get_model(recipe.model).build(**recipe.arch).parameters_count > 0
     assert (recipe.continued or recipe.begins_with != recipe.model) == ("--from" in path.read_text())
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in all_models(kind="network") if spec.weighted])
+def test_every_network_with_weights_has_the_recipe_of_its_name(name):
+    assert load_recipe(recipe_path(name)).model == name
 
 
 def test_values_land_where_they_belong(tmp_path):

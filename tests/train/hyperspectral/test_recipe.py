@@ -3,7 +3,7 @@
 import pytest
 
 from rsunfold.errors import InputError
-from rsunfold.registry import get_model
+from rsunfold.registry import all_models, get_model
 from rsunfold.train.hyperspectral.recipe import HyperspectralRecipe
 from rsunfold.train.recipefile import SHIPPED, load_recipe
 
@@ -16,7 +16,7 @@ def load(tmp_path, text: str):
     return load_recipe(tmp_path / "r.toml")
 
 
-@pytest.mark.parametrize("name", ["star-net", "star-net-s", "smds-net"])
+@pytest.mark.parametrize("name", [spec.name for spec in all_models("denoise-hsi", "network")])
 def test_shipped_recipes(name):
     recipe = load_recipe(SHIPPED / f"{name}.toml")
     assert isinstance(recipe, HyperspectralRecipe) and recipe.model == name
