@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -31,7 +32,7 @@ from rsunfold.infer.gaps import LEARNED_FROM, LEARNER_BYTES, MOST_LACKING, Mende
 from rsunfold.infer.holes import FILL_REACH, fill_holes
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.infer.tiles import evenly_spread
-from rsunfold.io import CubeReader
+from rsunfold.io import CubeReader, open_cube
 from rsunfold.lines import BLOCK, ColumnSummary
 from rsunfold.moments import Moments
 from rsunfold.progress import tracked
@@ -64,6 +65,15 @@ BECAME = {
     "outliers": "were denoised as outliers, but for pixels that have them in most bands, which were left as they are",
 }
 """What is said of spikes."""
+
+
+def header_shape(path: str | Path, var: str | None = None, drop_bands: Sequence[str] = ()) -> tuple[int, int, int]:
+    """(bands, rows, cols) of a file; raises what :class:`SpectralImage` would for what the file says of itself, or for
+    bands to drop, before its samples are read."""
+    with open_cube(path, var=var) as reader:
+        reader.refuse_complex()
+        dropped(drop_bands, str(path), reader.shape[0], reader.meta.band_names)
+        return reader.shape
 
 
 class Gap(str):

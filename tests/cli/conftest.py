@@ -1,5 +1,6 @@
 """How the tests of the command line call it."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -48,6 +49,23 @@ def fails(call: Call) -> Callable[..., str]:
         return lines[0]
 
     return run
+
+
+@pytest.fixture
+def stop(monkeypatch) -> Callable[..., None]:
+    """``stop(module, "name", 3, ending)``: the third call of that function raises ``ending`` instead."""
+
+    def set_up(module: Any, name: str, at: int, ending: BaseException) -> None:
+        real, calls = getattr(module, name), itertools.count(1)
+
+        def run(*args: Any, **options: Any) -> Any:
+            if next(calls) == at:
+                raise ending
+            return real(*args, **options)
+
+        monkeypatch.setattr(module, name, run)
+
+    return set_up
 
 
 @pytest.fixture

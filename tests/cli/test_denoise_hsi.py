@@ -10,7 +10,8 @@ import torch
 
 import rsunfold
 from rsunfold import weights
-from rsunfold.infer.hsi import adapt
+from rsunfold.errors import DeviceError
+from rsunfold.infer.hsi import adapt, evaluate
 from rsunfold.infer.hsi import run as module
 from rsunfold.io import open_cube
 from rsunfold.metrics.denoising import quality
@@ -358,6 +359,49 @@ def test_evaluate_models(call, clean, star, write_image, tmp_path):
         assert ds.read().std() > 10
     call(*EVALUATE, "--clean", path, "--noise", "case2", *star, "--published-ergas", "--json", report, "--overwrite")
     assert "ergas_published_code" in json.loads(report.read_text())["runs"][0]["quality"]
+
+
+def without_seconds(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; what was finished, if anything, is in the table and the report."),
+        (SystemExit(143), 143, "terminated; what was finished, if anything, is in the table and the report."),
+        (DeviceError("too little memory."), 6, "error: too little memory."),
+    ],
+)
+def test_what_is_finished_is_kept(ending, code, words, call, clean, write_image, stop, tmp_path):
+    """A row is over all cubes and seeds, as in the complete table, or is not there."""
+    paths = [word for name in "ab" for word in ("--clean", write_image(tmp_path / f"{name}.tif", clean))]
+    models = (*paths, "--sigma", "10,30", "--model", "fasthyde,lrtdtv", "--json")
+    call(*EVALUATE, *models, tmp_path / "whole.json")
+    stop(evaluate, "denoise_array", 8, ending)
+    result = call(*EVALUATE, *models, tmp_path / "part.json", "--picture", tmp_path / "p.png", code=code)
+    whole, part = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "part"))
+    assert part["missing"] == ["lrtdtv"] and "missing" not in whole
+    assert without_seconds(part["summary"]) == without_seconds(whole["summary"])[:7]
+    assert (whole["summary"][6]["noise"], whole["summary"][6]["cubes"]) == ("iid 10", 2) and len(whole["summary"]) == 9
+    assert without_seconds(part["runs"]) == without_seconds(whole["runs"])[:-1]
+    missing, last = result.stderr.splitlines()[-2:]
+    assert missing == "not finished: lrtdtv" and last == words
+    assert result.stdout.count("lrtdtv") == 1 and not (tmp_path / "p.png").exists()
+
+
+def test_nothing_is_written_where_no_model_has_finished_any(call, clean, write_image, stop, tmp_path):
+    stop(evaluate, "denoise_array", 1, KeyboardInterrupt())
+    path, report = write_image(tmp_path / "a.tif", clean), tmp_path / "r.json"
+    result = call(*EVALUATE, "--clean", path, "--sigma", 10, *FAST, "--json", report, code=130)
+    assert result.stdout == "" and not report.exists()
+
+
+def test_files_are_looked_at_before_anything_is_computed(fails, clean, write_image, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluate, "make_noise", None)
+    first, second = write_image(tmp_path / "a.tif", clean), write_image(tmp_path / "b.tif", clean[:8])
+    words = ("--clean", first, "--clean", second, "--sigma", 10, *FAST)
+    assert f"is not within the 8 bands of {second}" in fails(2, *EVALUATE, *words, "--drop-bands", 16)
 
 
 def test_adapt(call, fails, clean, cube, star, write_image, monkeypatch, tmp_path):

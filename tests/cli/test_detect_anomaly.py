@@ -8,6 +8,8 @@ import rasterio
 import scipy.io
 import torch
 
+from rsunfold.errors import DeviceError
+from rsunfold.infer.anomaly import evaluate
 from rsunfold.infer.anomaly import run as module
 from rsunfold.io import open_cube
 from rsunfold.metrics.anomaly import detection
@@ -307,6 +309,36 @@ def test_evaluate_seeds(call, mats, tmp_path):
     found = json.loads((tmp_path / "r.json").read_text())
     assert [(r["scene"], r["seed"]) for r in found["runs"]] == [("one", 0), ("one", 5), ("two", 0), ("two", 5)]
     assert found["summary"][0]["std over seeds"] >= 0 and "std over seeds" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; what was finished, if anything, is in the table and the report."),
+        (SystemExit(143), 143, "terminated; what was finished, if anything, is in the table and the report."),
+        (DeviceError("too little memory."), 6, "error: too little memory."),
+    ],
+)
+def test_what_is_finished_is_kept(ending, code, words, call, mats, stop, tmp_path):
+    """A model counts when it has all scenes, and a scene when it has all seeds."""
+    stop(evaluate, "detect_array", 8, ending)
+    paths = ("--json", tmp_path / "r.json", "--pictures", tmp_path / "pictures")
+    models = ("--model", "rx,rpca,kernel-rx", "--seeds", "0,1")
+    result = call(*EVALUATE, "--scenes", mats, *models, *paths, code=code)
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["missing"] == ["rpca", "kernel-rx"] and [r["model"] for r in found["summary"]] == ["rx"]
+    assert [(r["model"], r["scene"]) for r in found["per_scene"]] == [("rx", "one"), ("rx", "two"), ("rpca", "one")]
+    assert [(r["scene"], r["seed"]) for r in found["runs"][4:]] == [("one", 0), ("one", 1), ("two", 0)]
+    missing, last = result.stderr.splitlines()[-2:]
+    assert missing == "not finished: rpca, kernel-rx" and last == words
+    shown = [line.split()[1:4:2] for line in result.stdout.splitlines() if "│ r" in line]
+    assert shown == [["rpca", "one"], ["rx", "2"]] and not (tmp_path / "pictures").exists()
+
+
+def test_nothing_is_written_where_no_scene_is_finished(call, mats, stop, tmp_path):
+    stop(evaluate, "detect_array", 1, KeyboardInterrupt())
+    result = call(*EVALUATE, "--scenes", mats, *FAST, "--json", tmp_path / "r.json", code=130)
+    assert result.stdout == "" and not (tmp_path / "r.json").exists()
 
 
 def test_evaluate_our_own_scores(call, mats, tmp_path):

@@ -653,8 +653,8 @@ def stopped_at(monkeypatch, name, ending):
 @pytest.mark.parametrize(
     ("ending", "code", "words"),
     [
-        (KeyboardInterrupt(), 130, "interrupted; the models that were finished, if any, are in the table and the"),
-        (SystemExit(143), 143, "terminated; the models that were finished, if any, are in the table and the report"),
+        (KeyboardInterrupt(), 130, "interrupted; what was finished, if anything, is in the table and the report."),
+        (SystemExit(143), 143, "terminated; what was finished, if anything, is in the table and the report."),
         (DeviceError("too little memory."), 6, "error: too little memory."),
     ],
 )

@@ -9,6 +9,8 @@ import rasterio
 import scipy.io
 
 import rsunfold
+from rsunfold.errors import DeviceError
+from rsunfold.infer.features import evaluate
 from rsunfold.infer.features.source import ImageBands
 from rsunfold.io import open_cube
 from rsunfold.simulate.hyperspectral import hyperspectral_scene
@@ -344,6 +346,50 @@ def test_evaluate_a_table(call, fails, table, tmp_path):
     assert "already exists" in fails(4, *EVALUATE, "--data", table, *words)
     call(*EVALUATE, "--data", table, *words, "--overwrite", "--kmeans", "greedy", "-q")
     assert "greedy" in json.loads(report.read_text())["protocol"]["start"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted; what was finished, if anything, is in the table and the report."),
+        (SystemExit(143), 143, "terminated; what was finished, if anything, is in the table and the report."),
+        (DeviceError("too little memory."), 6, "error: too little memory."),
+    ],
+)
+def test_what_is_finished_is_kept(ending, code, words, call, table, stop, tmp_path):
+    """A model counts on a table when it has all numbers of features."""
+    other, paths = tmp_path / "other.csv", ("--json", tmp_path / "r.json", "--picture", tmp_path / "p.png")
+    other.write_text(table.read_text())
+    stop(evaluate, "clustering", 10, ending)  # all features, twice css, twice variance, and on the other table
+    models = ("--model", "css,variance", "--repeats", 2, "--features", "1,3")
+    result = call(*EVALUATE, "--data", table, "--data", other, *models, *paths, code=code)
+    told = json.loads((tmp_path / "r.json").read_text())
+    assert told["missing"] == ["variance on other"] and not (tmp_path / "p.png").exists()
+    pairs = [(data, model) for data in ("table", "other") for model in ("all", "css", "variance")]
+    assert [(row["data"], row["model"]) for row in told["summary"]] == pairs[:-1]
+    assert [(run["data"], run["model"], run["features"]) for run in told["runs"]][-2:] == [
+        ("other", "css", 3),
+        ("other", "variance", 1),
+    ]
+    missing, last = result.stderr.splitlines()[-2:]
+    assert missing == "not finished: variance on other" and last == words and result.stdout.count("variance") == 1
+
+
+def test_what_is_finished_of_images_is_kept(call, cube, write_image, stop, tmp_path):
+    classes = (1 + np.add.outer(np.arange(24), np.arange(20)) // 22).astype(np.uint8)
+    labels, report = write_image(tmp_path / "truth.tif", classes), tmp_path / "r.json"
+    stop(evaluate, "classification", 3, KeyboardInterrupt())
+    words = ("--bands", 2, "--train-share", 0.2, "--repeats", 1, "--model", "css,variance", "--json", report)
+    call(*EVALUATE, "--image", cube, "--labels", labels, *words, code=130)
+    told = json.loads(report.read_text())
+    assert told["missing"] == ["variance on cube"] and [run["model"] for run in told["runs"]] == ["all", "css"]
+
+
+def test_nothing_is_written_where_no_model_has_finished_any(call, table, stop, tmp_path):
+    stop(evaluate, "clustering", 2, KeyboardInterrupt())
+    words = ("--repeats", 1, "--features", 2, "--json", tmp_path / "r.json")
+    result = call(*EVALUATE, "--data", table, *words, *FAST, code=130)
+    assert result.stdout == "" and not (tmp_path / "r.json").exists()
 
 
 def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.command import handled
+from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
@@ -28,8 +28,11 @@ from rsunfold.cli.words import names_of, numbers, whole_numbers
 from rsunfold.errors import UsageError
 from rsunfold.registry import model_names
 
+if TYPE_CHECKING:
+    from rsunfold.infer.hsi.evaluate import DenoisingComparison
 
-@handled
+
+@evaluation
 def denoise_hsi(
     context: typer.Context,
     clean: Annotated[
@@ -73,9 +76,11 @@ def denoise_hsi(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
     from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises
-    from rsunfold.io.jsonfile import write_json
-    from rsunfold.report import quality_picture, table
+    from rsunfold.report import quality_picture
     from rsunfold.weights import compared
+
+    def told(done: DenoisingComparison) -> None:
+        _tell(done, json_file, overwrite)
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (clean is None) == (truth is None) or (truth is None) != (restored is None):
@@ -102,7 +107,7 @@ def denoise_hsi(
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
         denoisers = [Denoiser(name, weights=its, adapt=adapt, device=device, memory=memory) for name, its in pairs]
-        with watched("evaluating"):
+        with kept(told) as keep, watched("evaluating"):
             done = evaluate_models(
                 expand(clean or [], outputs=False, say=say),
                 protocol,
@@ -112,11 +117,21 @@ def denoise_hsi(
                 drop_bands=names_of(drop_bands),
                 published_ergas=published_ergas,
                 say=lambda text: say(text, 1),
+                keep=keep,
             )
+    told(done)
+    if picture is not None:
+        title = f"{done.runs[0]['cube']}, mean over noises"
+        quality_picture(picture, done.curves(), wavelengths=done.wavelengths, title=title, overwrite=overwrite)
+
+
+def _tell(done: DenoisingComparison, json_file: Path | None, overwrite: bool) -> None:
+    """Show and write what is done."""
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import table
+
     say_notes(done.notes)
     show(table(done.rows()))
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)
-    if picture is not None:
-        title = f"{done.runs[0]['cube']}, mean over noises"
-        quality_picture(picture, done.curves(), wavelengths=done.wavelengths, title=title, overwrite=overwrite)
+    tell_missing(done.missing)

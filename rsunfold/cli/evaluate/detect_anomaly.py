@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.command import handled
+from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     SHARE,
@@ -35,10 +35,13 @@ from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import model_options, names_of, prior_names, whole_numbers
 from rsunfold.registry import DEFAULTS, model_names
 
+if TYPE_CHECKING:
+    from rsunfold.infer.anomaly.evaluate import AnomalyComparison
+
 SEPARABILITY = "separability.png"
 
 
-@handled
+@evaluation
 def detect_anomaly(
     context: typer.Context,
     scenes: Annotated[Path, typer.Option(help="Folder of scenes; the ground truth is a variable of each MAT file.")],
@@ -88,9 +91,11 @@ def detect_anomaly(
     from rsunfold.infer.anomaly.detector import AnomalyDetector, options_of, refuse_useless_size
     from rsunfold.infer.anomaly.evaluate import evaluate_files, evaluate_models, scenes_in
     from rsunfold.infer.anomaly.threshold import check_rule
-    from rsunfold.io.jsonfile import write_json
     from rsunfold.io.work import move_results, work_folder
-    from rsunfold.report import roc_picture, separability_picture, table
+    from rsunfold.report import roc_picture, separability_picture
+
+    def told(done: AnomalyComparison) -> None:
+        _tell(done, per_scene, json_file, overwrite)
 
     check_rule(pfa)
     refuse_outputs(overwrite, json_file)
@@ -122,7 +127,7 @@ def detect_anomaly(
                 for name in names
             ]
             refuse_useless_size(object_size, detectors)
-            with watched("evaluating"):
+            with kept(told) as keep, watched("evaluating"):
                 done = evaluate_models(
                     found,
                     detectors,
@@ -131,15 +136,25 @@ def detect_anomaly(
                     var=var,
                     drop_bands=names_of(drop_bands),
                     say=lambda text: say(text, 1),
+                    keep=keep,
                 )
-        if per_scene:
-            show(table(done.rows(per_scene=True)))
-        show(table(done.rows()))
-        say_notes(done.notes())
-        if json_file is not None:
-            write_json(json_file, done.report(), overwrite=overwrite)
+        told(done)
         if pictures is not None and work is not None:
             for name, file in targets.items():
                 roc_picture(work / file, done.curves[name], title=name, fa_label="false alarm rate PF")
             separability_picture(work / SEPARABILITY, done.boxes(), title=f"mean of {len(found)} scenes")
             move_results(work, pictures, overwrite)
+
+
+def _tell(done: AnomalyComparison, per_scene: bool, json_file: Path | None, overwrite: bool) -> None:
+    """Show and write what is done; of models that lack some scenes, those that they have."""
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import table
+
+    scenes = [row for row in done.rows(per_scene=True) if per_scene or row["model"] in done.missing]
+    for rows in filter(None, (scenes, done.rows())):
+        show(table(rows))
+    say_notes(done.notes())
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    tell_missing(done.missing)

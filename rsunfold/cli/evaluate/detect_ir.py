@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.command import handled
+from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from rsunfold.infer.infrared.studies import Study
 
 
-@partial(handled, left="the models that were finished, if any, are in the table and the report")
+@evaluation
 def detect_ir(
     context: typer.Context,
     images: Annotated[Path | None, typer.Option(help="Folder of images.")] = None,
@@ -162,9 +161,10 @@ def detect_ir(
         detectors = [d for d in detectors if d.net]
     if noises or ablate is not None:
         study: Study = Robustness(noises) if noises else Ablation()
-        with _kept(study.runs, lambda: _study(study, json_file, None, overwrite)), watched("evaluating"):
+        incomplete_study = partial(_study, json_file=json_file, picture=None, overwrite=overwrite)
+        with kept(incomplete_study) as keep_study, watched("evaluating"):
             refuse_other_sizes(samples, protocol)
-            study.evaluate(detectors, samples, protocol)
+            study.evaluate(detectors, samples, protocol, keep_study)
         _study(study, json_file, picture, overwrite)
         return
     graded = pfa is not None or roc is not None
@@ -174,14 +174,15 @@ def detect_ir(
     }
     done: list[Evaluation] = []
 
-    def incomplete() -> None:
-        _figures(done, json_file, None, None, None, overwrite, list(runs)[len(done) :])
+    def incomplete(some: list[Evaluation]) -> None:
+        _figures(some, json_file, None, None, None, overwrite, list(runs)[len(some) :])
 
-    with _kept(done, incomplete), watched("evaluating"):
+    with kept(incomplete) as keep, watched("evaluating"):
         if detectors:
             refuse_other_sizes(samples, protocol)
         for run in runs.values():
             done.append(run())
+            keep(done)
             if len(done) < len(runs):
                 say(f"{done[-1].label}: {done[-1].summary()}")
     _figures(done, json_file, worst, roc, pfa, overwrite)
@@ -230,23 +231,6 @@ def _refuse_same(folders: list[Path]) -> None:
         seen.add(folder.resolve())
 
 
-@contextmanager
-def _kept(done: Sequence[Evaluation], write: Callable[[], None]) -> Iterator[None]:
-    """``write`` what is ``done`` where the block fails or is interrupted."""
-    try:
-        yield
-    except BaseException:
-        if done:
-            write()
-        raise
-
-
-def _tell_missing(names: Sequence[str]) -> None:
-    """Say which models are missing in what is shown and written, if any."""
-    if names:
-        say(f"not finished: {', '.join(names)}")
-
-
 def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite: bool) -> None:
     """Show and write a study."""
     from rsunfold.io.jsonfile import write_json
@@ -259,7 +243,7 @@ def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite
     if picture is not None:
         courses = study.courses()
         study_picture(picture, courses, study.strips, title=study.title, example=study.example, overwrite=overwrite)
-    _tell_missing(study.missing)
+    tell_missing(study.missing)
 
 
 def _figures(
@@ -307,7 +291,7 @@ def _figures(
                 f"{e.label}: Fa <= {pfa:g} on these images from threshold {cut['threshold']:.6g}; use it on other "
                 "images."
             )
-    _tell_missing(missing)
+    tell_missing(missing)
     if failed is not None:
         raise failed
 

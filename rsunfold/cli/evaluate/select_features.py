@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.command import handled
+from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     SHARE,
@@ -27,8 +27,11 @@ from rsunfold.cli.words import names_of, whole_numbers, yes_or_no
 from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS, model_names
 
+if TYPE_CHECKING:
+    from rsunfold.infer.features.evaluate import FeatureComparison
 
-@handled
+
+@evaluation
 def select_features(
     context: typer.Context,
     data: Annotated[
@@ -92,8 +95,7 @@ def select_features(
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
     from rsunfold.infer.features.select import FeatureRanker
-    from rsunfold.io.jsonfile import write_json
-    from rsunfold.report import feature_curves_picture, table
+    from rsunfold.report import feature_curves_picture
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
     if (data is None) == (image is None) or (image is None) != (labels is None):
@@ -114,8 +116,11 @@ def select_features(
     def told(text: str) -> None:
         say(text, 1)
 
+    def shown(done: FeatureComparison) -> None:
+        _tell(done, json_file, overwrite)
+
     if data is not None:
-        with watched("evaluating"):
+        with kept(shown) as keep, watched("evaluating"):
             done = evaluate_tables(
                 expand(data, outputs=False, say=say),
                 rankers,
@@ -129,12 +134,13 @@ def select_features(
                 ignore=names_of(ignore),
                 header=yes_or_no(header, "--header"),
                 say=told,
+                keep=keep,
             )
     else:
         images, truth = expand(image or [], say=say), expand(labels or [], say=say)
         if len(images) == len(truth) == 1:
             truth = dict.fromkeys(images, next(iter(truth.values())))
-        with watched("evaluating"):
+        with kept(shown) as keep, watched("evaluating"):
             done = evaluate_images(
                 images,
                 truth,
@@ -148,12 +154,22 @@ def select_features(
                 drop_bands=names_of(drop_bands),
                 labels_var=labels_var,
                 say=told,
+                keep=keep,
             )
-    show(table(done.rows()))
-    say_notes(done.notes)
-    if json_file is not None:
-        write_json(json_file, done.report(), overwrite=overwrite)
+    shown(done)
     if picture is not None:
         panels, whole = done.panels(done.data[0])
         title = f"{done.data[0]}: mean ± std"
         feature_curves_picture(picture, panels, baselines=whole, noun=done.noun, title=title, overwrite=overwrite)
+
+
+def _tell(done: FeatureComparison, json_file: Path | None, overwrite: bool) -> None:
+    """Show and write what is done."""
+    from rsunfold.io.jsonfile import write_json
+    from rsunfold.report import table
+
+    show(table(done.rows()))
+    say_notes(done.notes)
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    tell_missing(done.missing)

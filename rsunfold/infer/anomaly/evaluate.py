@@ -17,6 +17,7 @@ from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
 from rsunfold.infer.results import environment
+from rsunfold.infer.spectral import header_shape
 from rsunfold.io import open_cube
 from rsunfold.io.folders import images_in, inputs_in, refuse_no_folder
 from rsunfold.io.mat import MatFile
@@ -117,11 +118,14 @@ def _truth_variable(path: Path, wanted: str | None) -> str:
 @dataclass
 class AnomalyComparison:
     """Results: one entry per model, scene and seed in ``runs``, with the whole of :func:`detection`; ``about`` by
-    model; curves (PF, PD) by scene and model, of the first seed."""
+    model; curves (PF, PD) by scene and model, of the first seed. seeds : runs of each model on each scene, when all are
+    there. missing : models that lack some."""
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
+    seeds: int = 1
+    missing: list[str] = field(default_factory=list)
 
     def add(
         self,
@@ -169,7 +173,7 @@ class AnomalyComparison:
         """Lines of a table: means over scenes and seeds for each model, or means over seeds for each scene.
 
         AUC(D,F) in the mean line comes with the smallest over scenes, and with the deviation between seeds of its mean
-        over scenes where there are several.
+        over scenes where there are several. Lines that lack some scene or seed are left out.
         """
         lines = []
         for model in self.about:
@@ -177,6 +181,8 @@ class AnomalyComparison:
             scenes = list(dict.fromkeys(run["scene"] for run in mine))
             for scene in scenes if per_scene else [None]:
                 some = [run for run in mine if scene in (None, run["scene"])]
+                if model in self.missing if scene is None else len(some) < self.seeds:
+                    continue
                 line: dict[str, Any] = {"model": model}
                 line |= {"scenes": len(scenes)} if scene is None else {"scene": scene}
                 for name, key in FIGURES.items():
@@ -221,9 +227,10 @@ class AnomalyComparison:
         return found
 
     def report(self) -> dict[str, Any]:
-        """Everything as plain types."""
+        """Everything as plain types; where models lack some runs, also which."""
         return {
             "rsunfold": __version__,
+            **({"missing": self.missing} if self.missing else {}),
             "formulas": FORMULAS | MASK,
             "models": self.about,
             "summary": self.rows(),
@@ -232,13 +239,12 @@ class AnomalyComparison:
         }
 
 
-def refuse_useless(scenes: Sequence[LabelledScene], var: str | None = None) -> None:
-    """Raise InputError for a truth of another size than its scene's, or without an anomaly or background: before hours
-    of computing, not after. Which pixels are which stays unknown to the models."""
+def refuse_useless(scenes: Sequence[LabelledScene], var: str | None = None, drop_bands: Sequence[str] = ()) -> None:
+    """Raise InputError for a truth of another size than its scene's, or without an anomaly or background, and what
+    :func:`header_shape` does: before hours of computing, not after. Which pixels are which stays unknown to the
+    models."""
     for scene in scenes:
-        with open_cube(scene.path, var=var) as reader:
-            shape = reader.shape[1:]
-        truth, known = scene.truth(shape, scene.path)
+        truth, known = scene.truth(header_shape(scene.path, var, drop_bands)[1:], scene.path)
         for kind, some in (("an anomaly", truth & known), ("background", ~truth & known)):
             if not some.any():
                 raise InputError(f"no pixel of the truth in {scene.truth_path} is {kind}; nothing can be measured.")
@@ -253,10 +259,16 @@ def evaluate_models(
     var: str | None = None,
     drop_bands: tuple[str, ...] = (),
     say: Callable[[str], None] = lambda text: None,
+    keep: Callable[[AnomalyComparison], None] = lambda done: None,
 ) -> AnomalyComparison:
-    """Every model on every scene (without ``drop_bands``) and seed; the truth is read when the score is there."""
-    refuse_useless(scenes, var)
-    done = AnomalyComparison()
+    """Every model on every scene (without ``drop_bands``) and seed; the truth is read when the score is there.
+
+    keep : is given the comparison each time that there is one more run.
+    """
+    for detector, seed in itertools.product(detectors, seeds):
+        detector.reseed(seed)  # refuses seeds before all the work
+    refuse_useless(scenes, var, drop_bands)
+    done = AnomalyComparison(seeds=len(seeds), missing=[detector.name for detector in detectors])
     for detector in detectors:
         name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
@@ -265,7 +277,9 @@ def evaluate_models(
             found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
             run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
             run["bands"] = found.summary["bands_used"]
+            keep(done)
             say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
+        done.missing.remove(name)
     return done
 
 
@@ -277,10 +291,11 @@ def evaluate_files(scenes: Sequence[LabelledScene], predictions: Path, *, pfa: f
     given = images_in(predictions, lambda p: p.stem in looked_for)
     name = predictions.name
     done.about[name] = {"model": name, "folder": str(predictions)}
-    for scene in scenes:
-        path = next((given[scene.name + s] for s in SCORES if scene.name + s in given), None)
+    paths = [next((given[scene.name + s] for s in SCORES if scene.name + s in given), None) for scene in scenes]
+    for scene, path in zip(scenes, paths, strict=True):
         if path is None:
             raise InputError(f"{predictions} contains no score for {scene.name} ({scene.name}_score or {scene.name}).")
+    for scene, path in zip(scenes, filter(None, paths), strict=True):
         with environment():
             cube = read_score(path, scaled=False)  # as stored: what is equal in float32 only, is in order
         if np.isinf(cube.data).any():

@@ -20,7 +20,7 @@ from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
 from rsunfold.infer.results import environment
-from rsunfold.infer.spectral import SpectralImage
+from rsunfold.infer.spectral import SpectralImage, header_shape
 from rsunfold.io import open_cube
 from rsunfold.io.inputs import input_bytes
 from rsunfold.io.memory import ArrayReader
@@ -50,8 +50,8 @@ class FeatureComparison:
 
     figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
     about : by model. Each run holds ``data``, ``model``, ``features``, ``repeats`` and, by figure, ``mean``,
-    ``deviation`` (over the repeats, of the population) and ``values``, in per cent. notes : what was assumed or left
-    out.
+    ``deviation`` (over the repeats, of the population) and ``values``, in per cent. missing : ``MODEL on DATA`` of
+    those that lack some numbers of features. notes : what was assumed or left out.
     """
 
     figures: tuple[str, ...]
@@ -59,6 +59,7 @@ class FeatureComparison:
     protocol: dict[str, Any]
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def add(self, data: str, model: str, features: int, found: list[dict[str, list[float]]], seconds: float) -> None:
@@ -77,9 +78,12 @@ class FeatureComparison:
 
     def rows(self) -> list[dict[str, Any]]:
         """Lines of a table: for clustering, of each figure the best over the numbers of features, its deviation and the
-        number, and the mean over all numbers; for classification the first figure at each number, and the means."""
+        number, and the mean over all numbers; for classification the first figure at each number, and the means. Models
+        are left out where they lack some numbers."""
         lines = []
         for data, model in dict.fromkeys((r["data"], r["model"]) for r in self.runs):
+            if _pair(model, data) in self.missing:
+                continue
             mine = self.some(data, model)
             line: dict[str, Any] = {"data": data, "model": model}
             if self.noun == "band":
@@ -128,9 +132,10 @@ class FeatureComparison:
         return list(dict.fromkeys(r["data"] for r in self.runs))
 
     def report(self) -> dict[str, Any]:
-        """Everything as plain types."""
+        """Everything as plain types; where models lack some runs, also which, and on what."""
         return {
             "rsunfold": __version__,
+            **({"missing": self.missing} if self.missing else {}),
             "protocol": self.protocol,
             "formulas": {name: FORMULAS[name] for name in self.figures},
             "models": self.about,
@@ -138,6 +143,14 @@ class FeatureComparison:
             "runs": self.runs,
             "notes": self.notes,
         }
+
+
+def _pair(model: str, data: str) -> str:
+    """What a model on a data set is called among those that are missing."""
+    return f"{model} on {data}"
+
+
+Keep = Callable[[FeatureComparison], None]
 
 
 def evaluate_tables(
@@ -154,13 +167,14 @@ def evaluate_tables(
     ignore: Sequence[str] = (),
     header: bool | None = None,
     say: Callable[[str], None] = lambda text: None,
+    keep: Keep = lambda done: None,
 ) -> FeatureComparison:
     """ACC and NMI of k-means on the first 10, 20, ... ranked features of tables (path by name) with labels.
 
     numbers : of features. header : whether text tables have one, None looks. repeats : starts of k-means, seeds
     ``seed`` and on. plain : one draw for each centre, as in the literature. The features are taken as they are, not
-    standardised; where labels fit the columns, features are the rows. Raises InputError for a table without labels, or
-    samples without one.
+    standardised; where labels fit the columns, features are the rows. keep : is given the comparison each time that a
+    model has one more run. Raises InputError for a table without labels, or samples without one.
     """
     numbers = check_numbers(numbers, "--features")
     _check_repeats(repeats)
@@ -176,6 +190,7 @@ def evaluate_tables(
         "best": "best of the means over the numbers of features, chosen with the labels, as in the literature",
     }
     done = FeatureComparison(("acc", "nmi"), "feature", protocol)
+    done.missing = [_pair(ranker.name, name) for name in tables for ranker in rankers]
     room = rankers[0].room
 
     def labelled(path: str) -> tuple[Table, NDArray[Any]]:
@@ -191,8 +206,9 @@ def evaluate_tables(
         )
         return table, _labels_of(table, path)
 
-    for path in list(tables.values())[1:]:  # before minutes are spent on the first
-        labelled(path)
+    for name, path in list(tables.items())[1:]:  # before minutes are spent on the first
+        table, _ = labelled(path)
+        _usable(name, TableColumns(table, room - table.held), numbers)
     for name, path in tables.items():
         table, labels = labelled(path)
         data[name] = {
@@ -207,7 +223,7 @@ def evaluate_tables(
             return clustering(X[:, columns], labels, seeds, plain)
 
         columns = TableColumns(table, room - table.held)
-        _enter(done, name, columns, rankers, numbers, range(seed, seed + repeats), measure, say)
+        _enter(done, name, columns, rankers, numbers, range(seed, seed + repeats), measure, say, keep)
     return done
 
 
@@ -246,13 +262,14 @@ def evaluate_images(
     drop_bands: Sequence[str] = (),
     labels_var: str | None = None,
     say: Callable[[str], None] = lambda text: None,
+    keep: Keep = lambda done: None,
 ) -> FeatureComparison:
     """OA, AA and kappa of an RBF SVM on the first 3, 5, ... ranked bands of images (path by stem), pooled.
 
     labels : path by the same stems; 0 is unlabelled, and of several bands (abundances) the largest is the class.
     Bands are ranked from all valid pixels, labelled or not; ``drop_bands`` take no part. share : of the labelled pixels
     for training. split : "random", or "tiles": whole images where there are several, else blocks of BLOCK x BLOCK
-    pixels.
+    pixels. keep : is given the comparison each time that a model has one more run.
     """
     numbers = check_numbers(numbers, "--bands")
     _check_repeats(repeats)
@@ -278,6 +295,7 @@ def evaluate_images(
             "bands": numbers,
         }
         done = FeatureComparison(("oa", "aa", "kappa"), "band", protocol)
+        done.missing = [_pair(ranker.name, name) for ranker in rankers]
         with ImageBands(reader, room=rankers[0].room) as bands:
             pixels = reader.read(bands=bands.inside).data.reshape(len(bands.inside), -1)[:, known].T
             place = {band: i for i, band in enumerate(bands.inside)}
@@ -287,7 +305,7 @@ def evaluate_images(
                 X = pixels[:, [place[int(c)] for c in columns]].astype(np.float64)
                 return classification(X, y[known], share, seeds, groups)
 
-            _enter(done, name, bands, rankers, numbers, range(seed, seed + repeats), measure, say)
+            _enter(done, name, bands, rankers, numbers, range(seed, seed + repeats), measure, say, keep)
     return done
 
 
@@ -312,14 +330,13 @@ def read_pixels(
     for stem, path in images.items():
         if labels_var == var and (path == labels[stem] or same_image(path, labels[stem])):
             raise UsageError(f"the labels are the image {path} itself; give the variable of the labels (--labels-var).")
+    _refuse_other_sizes(images, labels, var, drop_bands, labels_var)
     meta: Meta | None = None
     common: set[int] = set()
     for path in images.values():
         with SpectralImage(path, var=var, drop_bands=drop_bands) as image:
             if meta is None:
                 meta, common, count = image.meta, set(image.bands), image.count
-            if image.count != count:
-                raise InputError(f"{path} has {image.count} bands, but the others have {count}.")
             common &= set(image.bands)
     assert meta is not None
     bands = sorted(common)
@@ -330,8 +347,6 @@ def read_pixels(
         with open_cube(path, var=var) as reader:
             cube = reader.read(bands=bands)
         truth = read_classes(labels[stem], labels_var)
-        if truth.shape != cube.valid.shape:
-            raise InputError(f"{labels[stem]} is {truth.shape} but {path} is {cube.valid.shape} (rows, columns).")
         full = np.zeros((count, int(cube.valid.sum())), np.float32)
         full[bands] = cube.data[:, cube.valid]
         spectra.append(full)
@@ -350,6 +365,23 @@ def read_pixels(
     )
     found = np.concatenate(tiles)
     return pooled, y, np.unique(found, return_inverse=True)[1]
+
+
+def _refuse_other_sizes(
+    images: dict[str, str], labels: dict[str, str], var: str | None, drop_bands: Sequence[str], labels_var: str | None
+) -> None:
+    """Raise InputError where images differ in their number of bands, or from their labels in size, and what
+    :func:`header_shape` does, before any of them is read."""
+    shapes = {stem: header_shape(path, var, drop_bands) for stem, path in images.items()}
+    count = next(iter(shapes.values()))[0]
+    for stem, path in images.items():
+        if shapes[stem][0] != count:
+            raise InputError(f"{path} has {shapes[stem][0]} bands, but the others have {count}.")
+    for stem, path in images.items():
+        with open_cube(labels[stem], var=labels_var, palette="indices") as reader:
+            size = reader.shape[1:]
+        if size != shapes[stem][1:]:
+            raise InputError(f"{labels[stem]} is {size} but {path} is {shapes[stem][1:]} (rows, columns).")
 
 
 def read_classes(path: str | Path, var: str | None = None) -> NDArray[np.int64]:
@@ -393,6 +425,7 @@ def _enter(
     seeds: Sequence[int],
     measure: Measure,
     say: Callable[[str], None],
+    keep: Keep,
 ) -> None:
     """All features, then the first ``numbers`` of each model, into ``done``.
 
@@ -401,9 +434,7 @@ def _enter(
     done.notes += [f"{data}: {note}" for note in source.notes]
     inside = np.array(source.inside)
     many = [k for k in numbers if k > len(inside)]
-    numbers = [k for k in numbers if k <= len(inside)]
-    if not numbers:
-        raise UsageError(f"{data} has only {len(inside)} usable {source.noun}s; ask for fewer.")
+    numbers = _usable(data, source, numbers)
     if many:
         left = f"{data} has only {len(inside)} usable {source.noun}s; {', '.join(map(str, many))} left out"
         done.notes.append(left)
@@ -431,8 +462,18 @@ def _enter(
             parts = [seeds] if len(orders) == 1 else [[s] for s in seeds]
             found = [measure(inside[order[:k]], part) for order, part in zip(orders, parts, strict=True)]
             done.add(data, ranker.name, k, found, seconds)
+            keep(done)
             told = ", ".join(f"{SHORT_NAMES[f]} {done.runs[-1][f]['mean']:.2f}" for f in done.figures)
             say(f"{data}: {ranker.name}, {k} {source.noun}s: {told}")
+        done.missing.remove(_pair(ranker.name, data))
+
+
+def _usable(data: str, source: FeatureSource, numbers: Sequence[int]) -> list[int]:
+    """The ``numbers`` of features that ``source`` has; raises UsageError where there are none."""
+    found = [k for k in numbers if k <= len(source.inside)]
+    if not found:
+        raise UsageError(f"{data} has only {len(source.inside)} usable {source.noun}s; ask for fewer.")
+    return found
 
 
 def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dict[int, Ranking]:

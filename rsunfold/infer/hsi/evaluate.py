@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from rsunfold.errors import InputError, UsageError, unknown
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options, denoise_array
 from rsunfold.infer.results import environment
-from rsunfold.infer.spectral import SpectralImage
+from rsunfold.infer.spectral import SpectralImage, header_shape
 from rsunfold.io import open_cube
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.denoising import quality
@@ -58,11 +58,14 @@ class Clean:
 @dataclass
 class DenoisingComparison:
     """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
-    :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model. count, wavelengths : of all bands of
-    the first cube; see :class:`Clean`. notes : sentences on the cubes, each once."""
+    :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model. each : runs of each model under each
+    noise, when all are there. missing : models that lack some. count, wavelengths : of all bands of the first cube; see
+    :class:`Clean`. notes : sentences on the cubes, each once."""
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    each: int = 1
+    missing: list[str] = field(default_factory=list)
     count: int = 0
     wavelengths: tuple[float, ...] = ()
     notes: list[str] = field(default_factory=list)
@@ -75,13 +78,18 @@ class DenoisingComparison:
         self.runs.append({**run, "divided_by": clean.top, "bands": bands, "quality": q})
 
     def rows(self) -> list[dict[str, Any]]:
-        """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises."""
+        """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises.
+
+        Those that lack some cube, seed or noise are left out.
+        """
         lines = []
         for model in self.about:
             mine = [run for run in self.runs if run["model"] == model]
             noises = list(dict.fromkeys(run["noise"] for run in mine))
             for noise in [*noises, "mean"] if len(noises) > 1 else noises:
                 some = [run for run in mine if noise in ("mean", run["noise"])]
+                if model in self.missing if noise == "mean" else len(some) < self.each:
+                    continue
                 line: dict[str, Any] = {"model": model, "noise": noise, "cubes": len({r["cube"] for r in some})}
                 line["runs"] = len(some)
                 for name, key in FIGURES.items():
@@ -108,9 +116,10 @@ class DenoisingComparison:
         return found
 
     def report(self) -> dict[str, Any]:
-        """Everything as plain types."""
-        summary = {"rsunfold": __version__, "notes": self.notes, "models": self.about, "summary": self.rows()}
-        return {**summary, "runs": self.runs}
+        """Everything as plain types; where models lack some runs, also which."""
+        missing = {"missing": self.missing} if self.missing else {}
+        summary = {"notes": self.notes, "models": self.about, "summary": self.rows()}
+        return {"rsunfold": __version__, **missing, **summary, "runs": self.runs}
 
 
 def read_clean(path: str, var: str | None = None, drop_bands: Sequence[str] = ()) -> Clean:
@@ -152,18 +161,24 @@ def evaluate_models(
     cubes: dict[str, str],
     protocol: Sequence[tuple[str, float | None]],
     seeds: Sequence[int],
-    denoisers: Iterable[Denoiser],
+    denoisers: Sequence[Denoiser],
     *,
     var: str | None = None,
     drop_bands: Sequence[str] = (),
     published_ergas: bool = False,
     say: Callable[[str], None] = lambda text: None,
+    keep: Callable[[DenoisingComparison], None] = lambda done: None,
 ) -> DenoisingComparison:
     """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone.
 
-    The noisy cubes as they are come first, under the name NOISY. drop_bands : of each cube, they take no part.
+    The noisy cubes as they are come first, under the name NOISY. drop_bands : of each cube, they take no part. keep :
+    is given the comparison each time that a model has one more run.
     """
-    done = DenoisingComparison(about={NOISY: {"model": NOISY}})
+    with environment():
+        for path in cubes.values():  # before minutes are spent on the first
+            header_shape(path, var, drop_bands)
+    done = DenoisingComparison(about={NOISY: {"model": NOISY}}, each=len(cubes) * len(seeds))
+    done.missing = [denoiser.label for denoiser in denoisers]
     for denoiser in [None, *denoisers]:
         name = NOISY if denoiser is None else denoiser.label
         if denoiser is not None:
@@ -185,8 +200,12 @@ def evaluate_models(
                 q = quality(clean.data, found, valid=clean.valid, published_ergas=published_ergas)
                 label = kind if sigma is None else f"{kind} {sigma:g}"
                 done.add(clean, q, model=name, cube=cube, file=path, noise=label, seed=seed, **more)
+                if denoiser is not None:
+                    keep(done)
                 psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
                 say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
+        if denoiser is not None:
+            done.missing.remove(name)
     return done
 
 

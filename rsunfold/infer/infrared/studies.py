@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -53,12 +53,19 @@ class Study:
     example: str = ""
     strips: dict[str, list[Case]] = field(default_factory=dict)
 
-    def evaluate(self, detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> None:
-        """Fill in ``runs``, which has what was evaluated until then where this is interrupted."""
+    def evaluate(
+        self,
+        detectors: list[Detector],
+        samples: list[Sample],
+        protocol: EvaluationProtocol,
+        keep: Callable[[Study], None] = lambda study: None,
+    ) -> None:
+        """Fill in ``runs``; ``keep`` is given the study each time that there is one more."""
         self.missing = [detector.label for detector in detectors]
         for detector in detectors:
             for run in self._evaluated(detector, samples, protocol):
                 self.runs.append(run)
+                keep(self)
             self.missing.remove(detector.label)
 
     def _evaluated(
@@ -100,12 +107,18 @@ class Robustness(Study):
             }
         )
 
-    def evaluate(self, detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> None:
+    def evaluate(
+        self,
+        detectors: list[Detector],
+        samples: list[Sample],
+        protocol: EvaluationProtocol,
+        keep: Callable[[Study], None] = lambda study: None,
+    ) -> None:
         """Evaluate every model on the images as they are and with each noise.
 
         The example is the image with targets whose IoU by the first model is in the middle.
         """
-        super().evaluate(detectors, samples, protocol)
+        super().evaluate(detectors, samples, protocol, keep)
         rows = [row for row in self.runs[0].sets["all"].rows if row["iou"] is not None]
         rows = sorted((row for row in rows if row["targets"]), key=lambda row: row["iou"]) or rows
         if not rows:
@@ -169,11 +182,17 @@ class Ablation(Study):
     def __init__(self) -> None:
         super().__init__({"note": ABLATION_NOTE})
 
-    def evaluate(self, detectors: list[Detector], samples: list[Sample], protocol: EvaluationProtocol) -> None:
+    def evaluate(
+        self,
+        detectors: list[Detector],
+        samples: list[Sample],
+        protocol: EvaluationProtocol,
+        keep: Callable[[Study], None] = lambda study: None,
+    ) -> None:
         """Evaluate every stage of every network; raises UsageError for a classical method."""
         for detector in detectors:
             detector.require_stages()
-        super().evaluate(detectors, samples, protocol)
+        super().evaluate(detectors, samples, protocol, keep)
 
     def _evaluated(
         self, detector: Detector, samples: list[Sample], protocol: EvaluationProtocol

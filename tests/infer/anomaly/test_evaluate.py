@@ -66,6 +66,18 @@ def test_truth_is_looked_at_before_anything_is_computed(two, mats, make, monkeyp
             evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.02, say=silent)
 
 
+def test_bands_and_seeds_are_looked_at_before_anything_is_computed(two, mats, make, monkeypatch):
+    monkeypatch.setattr("rsunfold.infer.anomaly.evaluate.detect_array", None)
+    cube = two["b"].cube.transpose(1, 2, 0)
+    scipy.io.savemat(mats / "b.mat", {"data": cube[:, :, :-1], "map": two["b"].truth * 1})
+    for seed, words, says in (
+        (0, (str(cube.shape[2]),), f"is not within the {cube.shape[2] - 1} bands of .*b.mat"),
+        (2**32, (), "the seed must lie between 0 and"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            evaluate_models(scenes_in(mats), [make("rx")], [1, seed], pfa=0.02, drop_bands=words, say=silent)
+
+
 def test_scenes_and_masks_in_one_folder(two, write, tmp_path):
     for name, scene in two.items():
         write(tmp_path / f"{name}.tif", scene.cube)
@@ -221,6 +233,12 @@ def test_a_score_at_the_threshold_is_in_no_mask(two, mats, scores):
     maps = {name: s.truth.astype(np.float32) for name, s in two.items()}
     for run in evaluate_files(scenes_in(mats), scores("theirs", maps), pfa=0.3).runs:
         assert run["mask"] == {"pfa_wanted": 0.3, "pfa": 0, "pd": 1}
+
+
+def test_a_score_that_is_absent_is_missed_before_any_is_read(two, mats, scores):
+    folder = scores("part", {"a": np.full_like(two["a"].truth, np.inf, np.float32)})
+    with pytest.raises(InputError, match="part contains no score for b"):
+        evaluate_files(scenes_in(mats), folder, pfa=0.01)
 
 
 def test_polarity_is_never_flipped(two, mats, scores, make):

@@ -117,6 +117,14 @@ def test_all_tables_are_checked_before_any_is_clustered(labelled, rankers, tmp_p
         evaluate_tables({"t": path, "x": str(tmp_path / "x.npy")}, rankers, [2])
 
 
+def test_numbers_are_checked_for_all_tables_before_any_is_clustered(labelled, rankers, tmp_path, monkeypatch):
+    path, X, y = labelled
+    np.savez(tmp_path / "few.npz", X=X[:, :2], y=y)
+    monkeypatch.setattr(module, "clustering", lambda *args: pytest.fail("clustered"))
+    with pytest.raises(UsageError, match="few has only 2 usable features; ask for fewer"):
+        evaluate_tables({"t": path, "few": str(tmp_path / "few.npz")}, rankers, [3])
+
+
 def test_labels_of_any_name(labelled, rankers, tmp_path):
     path, X, y = labelled
     np.savez(tmp_path / "v.npz", X=X, crops=y)
@@ -207,6 +215,15 @@ def test_several_images_are_pooled(write, counts, truth, tmp_path):
         read_pixels(
             {"a": images["a"], "c": str(write("c.img", data=counts[:29], wavelengths=()))}, dict.fromkeys("ac", "")
         )
+
+
+def test_sizes_are_compared_before_any_image_is_read(write, truth, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SpectralImage", None)
+    images = {"a": str(write("a.tif")), "b": str(write("b.img"))}
+    scipy.io.savemat(tmp_path / "a.mat", {"y": truth})
+    scipy.io.savemat(tmp_path / "b.mat", {"y": truth[:20]})
+    with pytest.raises(InputError, match=r"b.mat is .20, 33. but .*b.img is .40, 33. .rows, columns."):
+        read_pixels(images, {stem: str(tmp_path / f"{stem}.mat") for stem in images})
 
 
 def test_an_image_is_not_its_own_labels(counts, truth, tmp_path, rankers):
