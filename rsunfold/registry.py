@@ -92,8 +92,9 @@ class ModelSpec:
     @property
     def annotations(self) -> dict[str, str]:
         """Annotation of each keyword argument that :meth:`build` takes: one of KINDS, or one with `` | None``."""
-        parameters = inspect.signature(self.factory, eval_str=True).parameters
-        return {name: inspect.formatannotation(p.annotation) for name, p in parameters.items()}
+        given = {name: p.annotation for name, p in inspect.signature(self.factory).parameters.items()}
+        # Those that are texts stay so: names in them may be imported for type checkers alone.
+        return {name: a if isinstance(a, str) else inspect.formatannotation(a) for name, a in given.items()}
 
     def build(self, **arch: Any) -> Any:
         """An instance; raises TypeError for keyword arguments that the architecture does not know, UsageError for a

@@ -231,24 +231,36 @@ def _v73_texts(file: h5py.File, names: Sequence[str], wanted: Wanted) -> Arrays:
     views, known = Views(), dict[int, NDArray[Any] | None]()
 
     def text(item: Any) -> NDArray[Any] | None:
-        """The rows of a matrix of characters."""
-        if not isinstance(item, h5py.Dataset) or _class(item.id) != b"char" or views.elsewhere(item):
+        """The rows of a matrix of characters, by its identifier; an empty one is a text, of whatever class."""
+        if not isinstance(item, h5py.h5d.DatasetID):
             return None
-        place = int(h5py.h5o.get_info(item.id).addr)
+        place = int(h5py.h5o.get_info(item).addr)
         if place not in known:
-            empty = "MATLAB_empty" in item.attrs and item.attrs["MATLAB_empty"]
-            codes = np.zeros(0, np.uint16) if empty or item.dtype.kind not in "iu" else whole(item).astype(np.uint16)
-            known[place] = rows_of(codes.tobytes().decode("utf-16-le", "replace"), item.shape[::-1])
+            known[place] = characters(item)
         return known[place]
+
+    def characters(identifier: Any) -> NDArray[Any] | None:
+        item = h5py.Dataset(identifier)
+        if h5py.h5a.exists(identifier, b"MATLAB_empty") and item.attrs["MATLAB_empty"]:
+            return rows_of("", item.shape)
+        if _class(identifier) != b"char" or item.dtype.kind not in "iu" or views.elsewhere(item):
+            return None
+        codes = whole(item).astype(np.uint16)
+        return rows_of(codes.tobytes().decode("utf-16-le", "replace"), item.shape[::-1])
+
+    def members(item: h5py.Dataset) -> Iterator[str | None]:
+        for reference in whole(item).ravel():
+            held = text(h5py.h5r.dereference(reference, file.id)) if reference else rows_of("", ())
+            yield None if held is None else only_text(held)
+            if held is None:
+                return
 
     def read(item: Any) -> NDArray[Any] | None:
         if not isinstance(item, h5py.Dataset) or views.elsewhere(item):
             return None
         if h5py.check_ref_dtype(item.dtype) is not h5py.Reference:
-            return text(item)
-        members = (file[reference] if reference else None for reference in whole(item).ravel())
-        rows = [None if (held := text(member)) is None else only_text(held) for member in members]
-        found: NDArray[Any] | None = joined(rows, item.shape[::-1])
+            return text(item.id)
+        found: NDArray[Any] | None = joined(list(members(item)), item.shape[::-1])
         return found
 
     paths = {key: key for key in file if wanted(key)} | {n: n.replace(".", "/") for n in names if "." in n}

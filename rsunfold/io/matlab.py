@@ -36,8 +36,8 @@ _WITHOUT_NUMBERS = {16, 17, 18}
 """Classes of matrices: functions, and objects whose content is not documented."""
 _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
 """Of the types of a data element of version 5 that hold characters."""
-LONGEST = 200
-"""Characters of a text that is taken for a name of a class."""
+MOST_TEXT = 2**28
+"""Bytes of an array of texts, each of which takes as many as the longest."""
 _LOGICAL, _COMPLEX = 0x200, 0x800
 _NUMBERS_V4 = ("f8", "f4", "i4", "i2", "u2", "u1")
 _BROKEN_OFF = "it breaks off, or its sizes contradict each other"
@@ -48,8 +48,8 @@ MOST = 1032
 def arrays_of(path: str, room: float = math.inf, wanted: Wanted = lambda name: False) -> Arrays:
     """The numeric and logical arrays of a file, also those in structs and cells.
 
-    wanted : of which names the texts are read as well: a cell that has nothing else, or a matrix of characters, whose
-    rows are texts. Those with one longer than LONGEST are left out.
+    wanted : of which names the texts are read as well: a cell that has nothing else but what is empty, or a matrix of
+    characters, whose rows are texts. Arrays of more than MOST_TEXT bytes are left out.
 
     The type is that of MATLAB's class, however the numbers were packed; complex ones are complex64 of singles, else
     complex128. Elements of cells and of arrays of structs have numbers from 1 in their names. Empty arrays are left
@@ -68,11 +68,13 @@ def arrays_of(path: str, room: float = math.inf, wanted: Wanted = lambda name: F
         return _arrays_v5(stream, order, wanted)
 
 
-def joined(texts: Sequence[Any], shape: Sequence[int]) -> Any:
-    """Texts, by columns, as an array of this shape; None where one of them is none (None), or there are none."""
-    if not texts or any(text is None for text in texts):
+def joined(texts: Sequence[str | None], shape: Sequence[int]) -> Any:
+    """Texts, by columns, as an array of this shape; None where one of them is none (None), all are empty, or they are
+    too large."""
+    known = [text for text in texts if text is not None]
+    if len(known) < len(texts) or not any(known) or 4 * len(known) * max(map(len, known)) > MOST_TEXT:
         return None
-    return np.array(texts).reshape(shape, order="F")
+    return np.array(known).reshape(shape, order="F")
 
 
 def only_text(array: Any) -> str | None:
@@ -81,12 +83,12 @@ def only_text(array: Any) -> str | None:
 
 
 def rows_of(text: str, shape: Sequence[int]) -> NDArray[Any] | None:
-    """The rows, without blanks at their ends, of a matrix of characters, here by columns; None where they are too long,
-    or none of this shape."""
+    """The rows, without blanks at their ends, of a matrix of characters, here by columns; None where they are not of
+    this shape."""
     rows, length = shape if len(shape) == 2 else (0, 0)
     if rows == 1 or not text:
-        return np.array([[text.rstrip()]]) if len(text) <= LONGEST else None
-    if length > LONGEST or rows * length != len(text):
+        return np.array([[text.rstrip()]])
+    if rows * length != len(text):
         return None
     return np.array([[text[row::rows].rstrip()] for row in range(rows)])
 
@@ -318,6 +320,7 @@ class _Reader:
         if not (self._wanted(name) or self._wanted(name.rpartition(".")[0])):
             return {}
         kind, data = self._element()
+        self._stream.room.take(4 * len(data))
         encoding = _ENCODINGS.get(kind, "latin-1")
         ends = {"<": "-le", ">": "-be"}[self._order] if encoding in ("utf-16", "utf-32") else ""
         rows = rows_of(data.decode(encoding + ends, "replace"), shape)
@@ -328,7 +331,7 @@ class _Reader:
         if not self._wanted(name):
             return found
         texts = [found.get(f"{name}.{number}") for number in range(1, math.prod(shape) + 1)]
-        taken = joined([None if text is None else only_text(text) for text in texts], shape)
+        taken = joined(["" if text is None else only_text(text) for text in texts], shape)
         arrays = {key: array for key, array in found.items() if array.dtype.kind != "U"}
         return arrays if taken is None else {**arrays, name: taken}
 

@@ -186,18 +186,9 @@ def read_mask(
             "is unknown, as in masks by detect-ir and detect-anomaly, or write targets as 255 and all else as 0."
         )
     full = _range(largest, top)
-    if 0 < largest <= full / 2:
-        which = path if among is None else f"{path.parent} ({values.dtype.name})"
-        ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
-        scores = "; give --threshold if these are scores" if among is not None and found.size > 2 else ""
-        raise InputError(
-            f"{which} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}{scores}."
-        )
+    _refuse_faint(path if among is None else f"{path.parent} ({values.dtype.name})", largest, full, len(found))
+    _refuse_numbered(path, values, largest, full)
     mask = np.asarray(values > full / 2)
-    if values.max(initial=0) == largest and _numbers(values):
-        raise InputError(
-            f"{path} numbers its targets from 1 to {largest:g}: a target mask contains 0 and 1, or 0 and {full:g}."
-        )
     known = valid if (valid & ~mask).any() else np.ones_like(valid)
     if truth and mask.sum() > MOST * known.sum():
         raise InputError(
@@ -207,14 +198,41 @@ def read_mask(
     return mask, known
 
 
-def read_graded(path: Path, among: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
+def _refuse_faint(which: Path | str, largest: float, full: float, kinds: int) -> None:
+    """Raise InputError where values above 0 occur, but none above half of the range; ``which`` names a file, or a
+    folder as text, with so many ``kinds`` of values."""
+    if 0 < largest <= full / 2:
+        ends = "0 and 1" if full == 1 else f"0 and 1, or 0 and {full:g}"
+        scores = "; give --threshold if these are scores" if isinstance(which, str) and kinds > 2 else ""
+        raise InputError(
+            f"{which} has values up to {largest:g}, none above half of {full:g}: a target mask contains {ends}{scores}."
+        )
+
+
+def _refuse_numbered(path: Path, values: NDArray[Any], largest: float, full: float) -> None:
+    """Raise InputError for a file that numbers its targets, up to the largest value of all."""
+    if values.max(initial=0) == largest and _numbers(values):
+        raise InputError(
+            f"{path} numbers its targets from 1 to {largest:g}: a target mask contains 0 and 1, or 0 and {full:g}."
+        )
+
+
+def read_graded(
+    path: Path, among: Mapping[str, NDArray[Any]], *, faint: bool = False
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
     """Scores stored as integers, (rows, cols), 0 at nodata; where they are valid, of that shape; and what the integers
     were divided by, the range that :func:`read_mask` takes: scores above 0.5 are what it takes for targets.
 
-    among : the values of all files, as there. Raises InputError when the file has several bands that differ.
+    among : the values of all files, as there. faint : all of them may be below half of the range. Raises InputError
+    when the file has several bands that differ, or numbers its targets, and for values too small.
     """
     values, valid, top = _stored(path)
-    full = _range(float(among[values.dtype.name].max(initial=0)), top)
+    found = among[values.dtype.name]
+    largest = float(found.max(initial=0))
+    full = _range(largest, top)
+    if not faint:
+        _refuse_faint(f"{path.parent} ({values.dtype.name})", largest, full, len(found))
+    _refuse_numbered(path, values, largest, full)
     return values / full, valid, full
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from rsunfold.io.texttable import (
     places,
     read_text,
 )
+
+if TYPE_CHECKING:
+    from rsunfold.io.mat import Variable
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz", ".parquet")
@@ -88,11 +91,11 @@ def is_table(path: str | Path, var: str | None = None) -> bool:
     if suffix != ".mat":
         return suffix in TABLE_SUFFIXES
     _require(path)
-    from rsunfold.io.mat import MatFile, Variable
+    from rsunfold.io.mat import MatFile
 
-    with MatFile(str(path), () if var is None else (var,), texts=LABEL_NAMES) as file, named(str(path)):
+    with MatFile(str(path), () if var is None else (var,)) as file, named(str(path)):
         shown = [v for v in (*file.variables, *file.sparse) if var in (None, v.name)]
-        labels = {max(v.shape) for v in (*file.variables, *file.texts) if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
+        labels = {max(v.shape) for v in file.variables if v.leaf in LABEL_NAMES and _is_vector(v.shape)}
 
         def cube(v: Variable) -> bool:
             size = file.image_size(v)
@@ -123,8 +126,8 @@ def read_table(
     that are no features, by name or number from 1; of arrays by number. label : the column of labels, by the same; None
     takes the first that is called as LABEL_COLUMNS, all of which are no features. labels_var : the vector of labels of
     a MAT or NPZ file, or matrix with a 1 for the class of each sample; None takes the one called as LABEL_NAMES that
-    fits. header : whether a text table has one; None looks. room : bytes that a table of text, NumPy or MATLAB may
-    take, None for any number.
+    fits, of texts if they are as many as the samples and not all different. header : whether a text table has one; None
+    looks. room : bytes that a table of text, NumPy or MATLAB may take, None for any number.
 
     Raises InputError when the file is missing or unreadable, holds text, NaN (but for features without a single number)
     or fewer than two samples, when its labels say that it is transposed, or its first row may be a header or a sample;
@@ -152,7 +155,7 @@ def read_table(
     elif suffix == ".npz":
         raw = _from_npz(name, var, labels_var, most)
     elif suffix == ".mat":
-        raw = _from_mat(name, var, labels_var, most)
+        raw = _from_mat(name, var, labels_var, most, features)
     else:
         known = " ".join((*TABLE_SUFFIXES, ".mat"))
         raise InputError(f"{name} does not have the extension of a table; use one of {known}.")
@@ -404,8 +407,8 @@ def _declared(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -> Raw:
-    from rsunfold.io.mat import MatFile, Variable
+def _from_mat(path: str, var: str | None, labels_var: str | None, room: float, features: str | None) -> Raw:
+    from rsunfold.io.mat import MatFile
 
     asked = () if var is None else tuple(name for name in (var, labels_var) if name is not None)
     texts = LABEL_NAMES if labels_var is None else (*LABEL_NAMES, labels_var)
@@ -424,15 +427,23 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -
         arrays = {}
         shapes = {v.name: v.shape for v in held}
         chosen = _chosen(path, var, shapes)
-        shapes |= {v.name: v.shape for v in file.texts}
-        _refuse_absent(path, labels_var, shapes)
-        for v in (*held, *file.texts):
+        _refuse_absent(path, labels_var, shapes | {v.name: v.shape for v in file.texts})
+        texts_taken = [v for v in file.texts if v.name == labels_var or _are_classes(v, shapes[chosen], features)]
+        for v in (*held, *texts_taken):
             of_labels = v.name == labels_var or _may_be_labels(v.name, v.shape, shapes[chosen])
             if v.name == chosen or of_labels or _is_vector(v.shape):
                 arrays[v.name] = v.values().T
     raw = _from_arrays(path, chosen, arrays, labels_var)
     notes = [f"the sparse matrix {name} was taken for a graph of the samples; --var {name} reads it" for name in left]
     return replace(raw, notes=(*raw.notes, *notes))
+
+
+def _are_classes(texts: Variable, lengths: tuple[int, ...], features: str | None) -> bool:
+    """Whether texts beside a matrix of this shape may be the classes of its samples: as many, and not all different, as
+    names of features are. features : what its features are, None where that is not known."""
+    samples = {"columns": lengths[:1], "rows": lengths[1:]}.get(features or "", lengths)
+    found = texts.vector().tolist()
+    return len(found) in samples and len(set(found)) < len(found)
 
 
 def _refuse_absent(path: str, labels_var: str | None, shapes: dict[str, tuple[int, ...]]) -> None:

@@ -17,6 +17,7 @@ A ratio whose denominator is zero is None, never 0 or 1.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ CONVENTIONS = {
 }
 
 
+@cache
 def _close_thresholds() -> NDArray[np.float32]:
     """Ascending thresholds in [0, 1): 0, numbers of 13 binary digits up to 1/2, and 1 minus these."""
     first, half, step = 0x00800000, 0x3F000000, 1 << 11  # float32 as integers: 2^-126, 1/2, the last of the digits
@@ -257,52 +259,75 @@ class InfraredMetrics:
         """
         if self.roc is None:
             raise UsageError("a threshold for a given false-alarm rate needs scores and thresholds for the ROC.")
-        pixels = self.roc.pixels
-        if not pixels.background.sum():
+        background, cuts = self.roc.pixels.background, _close_thresholds()
+        if not background.total:
             raise UsageError("a threshold for a given false-alarm rate needs background pixels, but there are none.")
-        low_enough = np.flatnonzero(_above(pixels.background) <= pfa * pixels.background.sum())
+        low_enough = np.flatnonzero(background.above(np.arange(cuts.size)) <= pfa * background.total)
         if not low_enough.size:
             raise UsageError(f"no threshold below 1 keeps false alarms at {pfa:g} or below.")
-        return float(pixels.cuts[low_enough[0]])
+        return float(cuts[low_enough[0]])
 
 
 class _PixelRoc:
-    """Background pixels, and targets by their highest score, by the number of ``cuts`` that they exceed."""
+    """Background pixels, and targets by their highest score, by the number of close thresholds that they exceed."""
 
     def __init__(self) -> None:
-        self.cuts = _close_thresholds()
-        self.background = np.zeros(self.cuts.size + 1, dtype=np.int64)
-        self.targets = np.zeros(self.cuts.size + 1, dtype=np.int64)
+        self.background, self.targets = _Exceeded(), _Exceeded()
 
     def update(self, score: NDArray[Any], truth: Mask, valid: Mask, g: Components) -> None:
         best = np.zeros(len(g.area), dtype=score.dtype)
         np.maximum.at(best, g.labels[truth] - 1, score[truth])
-        self.background += self._exceeded(score[valid & ~truth])
-        self.targets += self._exceeded(best)
-
-    def _exceeded(self, scores: NDArray[Any]) -> NDArray[np.int64]:
-        """How many of the scores exceed the first k cuts and no more, for every k."""
-        cuts = self.cuts.astype(np.result_type(scores.dtype, np.float32))
-        return np.bincount(np.searchsorted(cuts, scores), minlength=self.cuts.size + 1)
+        self.background.count(score[valid & ~truth])
+        self.targets.count(best)
 
     def add(self, other: _PixelRoc) -> None:
-        self.background += other.background
-        self.targets += other.targets
+        self.background.add(other.background)
+        self.targets.add(other.targets)
 
     def result(self) -> dict[str, Any]:
         """The curve at the cuts next to each of which Pd changes, and the first and last: between them it is level."""
-        background, targets = int(self.background.sum()), int(self.targets.sum())
-        changes = np.flatnonzero(self.targets[1:-1])  # between the cuts k and k + 1
-        at = np.unique(np.concatenate([[0], changes, changes + 1, [self.cuts.size - 1]]))
-        pd = (_above(self.targets)[at] / targets).tolist() if targets else None
-        fa = (_above(self.background)[at] / background).tolist() if background else None
+        cuts, background, targets = _close_thresholds(), self.background.total, self.targets.total
+        at = np.unique(np.concatenate([[0], self.targets.places - 1, self.targets.places, [cuts.size - 1]]))
+        at = at[(at >= 0) & (at < cuts.size)]
+        pd = (self.targets.above(at) / targets).tolist() if targets else None
+        fa = (self.background.above(at) / background).tolist() if background else None
         return {
-            "thresholds": self.cuts[at].tolist(),
+            "thresholds": cuts[at].tolist(),
             "pd": pd,
             "fa": fa,
             "auc": partial_auc(fa, pd, AUC_FA) if fa is not None and pd is not None else None,
             "auc_fa_range": [0.0, AUC_FA],
         }
+
+
+class _Exceeded:
+    """How many scores exceed the first k close thresholds and no more: ``counts`` of those k where there are any, the
+    ascending ``places``."""
+
+    def __init__(self) -> None:
+        self.places = np.zeros(0, dtype=np.int64)
+        self.counts = np.zeros(0, dtype=np.int64)
+
+    @property
+    def total(self) -> int:
+        return int(self.counts.sum())
+
+    def count(self, scores: NDArray[Any]) -> None:
+        cuts = _close_thresholds()
+        exceeded = np.searchsorted(cuts.astype(np.result_type(scores.dtype, np.float32), copy=False), scores)
+        self._take(*np.unique(exceeded, return_counts=True))
+
+    def add(self, other: _Exceeded) -> None:
+        self._take(other.places, other.counts)
+
+    def _take(self, places: NDArray[np.int64], counts: NDArray[np.int64]) -> None:
+        self.places, where = np.unique(np.concatenate([self.places, places]), return_inverse=True)
+        self.counts = np.bincount(where, np.concatenate([self.counts, counts])).astype(np.int64)
+
+    def above(self, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many exceed the thresholds of these numbers."""
+        below = np.concatenate([[0], self.counts.cumsum()])
+        return np.asarray(self.total - below[np.searchsorted(self.places, cuts, side="right")])
 
 
 class _ComponentRoc:
@@ -357,11 +382,6 @@ class _Roc:
 
     def result(self, pixels: int) -> dict[str, Any]:
         return {"overlap": self.pixels.result(), "centroid": self.components.result(pixels)}
-
-
-def _above(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many exceed each cut, from how many exceed the first k and no more."""
-    return counts[::-1].cumsum()[::-1][1:]
 
 
 def partial_auc(fa: ArrayLike, pd: ArrayLike, fa_max: float) -> float:

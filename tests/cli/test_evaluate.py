@@ -448,6 +448,21 @@ def test_integers_of_many_values_are_scores_where_these_are_asked_for(report, sc
     assert mask["threshold"] == "masks" and not mask["notes"] and mask["sets"]["all"]["iou_pooled"] == 1
 
 
+@pytest.mark.parametrize("option", [(), ("--pfa", "0.001"), ("--roc", "roc.png")])
+def test_a_curve_that_is_asked_for_does_not_make_scores_of_anything(
+    fails, report, scenes, tmp_path, option, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    percent = theirs(tmp_path / "p", scenes, lambda p, s: save_png(p.with_suffix(".png"), (100 * s).astype(np.uint8)))
+    assert "none above half of 255" in fails(3, *EVALUATE, *percent, *option)
+    assert report(*percent, "--threshold", "0.3", *option)[0]["sets"]["all"]["iou_pooled"] == 1
+    numbered = theirs(
+        tmp_path / "n", scenes, lambda p, s: save_png(p.with_suffix(".png"), ndimage.label(s > 0.7)[0].astype(np.uint8))
+    )
+    fails(3, *EVALUATE, *numbered, *option)
+    assert "numbers its targets from 1 to" in fails(3, *EVALUATE, *numbered, *option, "--threshold", "0.001")
+
+
 def test_maps_of_another_size_and_scale_by_the_published_rule(report, fails, scenes, tmp_path):
     """As published scripts write T, in MAT files smaller than the masks, and compare it: both resized, half-maximum."""
     words = theirs(tmp_path / "T", scenes, lambda p, s: savemat(f"{p}.mat", {"T": 37 * s[::2, ::2].astype(np.float32)}))
@@ -511,7 +526,8 @@ def test_a_report_says_what_was_evaluated(report, scenes, network, tmp_path):
     assert found["rsunfold"] == rsunfold.__version__ and found["pfa"]["wanted"] == 0.01
     (where,) = found["data"].values()
     assert where == {"images": str(scenes / "images"), "masks": str(scenes / "masks")}
-    assert f"from threshold {found['pfa']['threshold']:.6g}" in result.stdout
+    told = float(re.search(r"from threshold (\S+);", result.stdout)[1])
+    assert np.float32(told) == np.float32(found["pfa"]["threshold"])  # near 1, too, where 6 digits would be 1
     assert "l-rpcanet (tiny)" in result.stdout and found["model"] == "l-rpcanet"
 
 

@@ -15,7 +15,7 @@ import scipy.sparse
 
 from rsunfold.arguments import quoted_name, split_names
 from rsunfold.errors import DeviceError, InputError, OutputError, UsageError
-from rsunfold.io import mat, open_cube, textcells
+from rsunfold.io import mat, matlab, open_cube, textcells
 from rsunfold.io.table import is_table, read_table, table_of, write_columns
 
 DATA = np.random.default_rng(0).normal(size=(5, 3)).round(3)
@@ -525,7 +525,7 @@ def _save_texts(path, version, **arrays):
 
 
 @pytest.mark.parametrize("version", ["v5", "v7.3"])
-def test_labels_that_are_texts(version, tmp_path):
+def test_labels_that_are_texts(version, tmp_path, monkeypatch):
     path = tmp_path / "a.mat"
     _save_texts(path, version, meas=DATA, species=CLASSES, name=["x"] * 5)
     assert read_table(path).labels is None
@@ -534,11 +534,23 @@ def test_labels_that_are_texts(version, tmp_path):
     assert is_table(path)
     table = read_table(path, features=None)
     assert table.labels.tolist() == CLASSES and table.data.shape == DATA.shape
-    for other in (["a" * 201, *CLASSES[1:]], [7.0, *CLASSES[1:]], ("a" * 5,)):
+    _save_texts(path, version, meas=DATA, Y=["a" * 2000, "", *CLASSES[2:]])
+    assert read_table(path).labels is None  # all different: names
+    assert read_table(path, labels_var="Y").labels.tolist() == ["a" * 2000, "", *CLASSES[2:]]
+    monkeypatch.setattr(matlab, "MOST_TEXT", 4 * 5 * 5)
+    for other in (["a" * 6, *CLASSES[1:]], [7.0, *CLASSES[1:]], ("a" * 5,)):
         _save_texts(path, version, meas=DATA, Y=other)
         assert read_table(path).labels is None
         with pytest.raises(InputError, match=r"no array of numbers or texts 'Y'; it has .*meas"):
             read_table(path, labels_var="Y")
+
+
+@pytest.mark.parametrize("names", [["r", "g", "b"], ["visible", "visible", "infrared"]])
+@pytest.mark.parametrize("version", ["v5", "v7.3"])
+def test_names_of_features_are_no_labels(version, names, tmp_path):
+    _save_texts(tmp_path / "a.mat", version, X=DATA, labels=names)
+    table = read_table(tmp_path / "a.mat")
+    assert table.labels is None and table.data.tolist() == DATA.tolist() and not table.notes
 
 
 @pytest.mark.parametrize("version", ["v4", "v5", "v7.3"])

@@ -399,7 +399,7 @@ def test_options_are_checked_however_they_are_annotated():
         def __init__(self, side: int = 3, lam: float | None = None) -> None: ...
 
     class Deferred:
-        def __init__(self, side: "int" = 3, lam: "float | None" = None) -> None: ...
+        def __init__(self, side: "int" = 3, lam: "float | None" = None, rng: "Nowhere" = None) -> None: ...  # noqa: F821
 
     for factory in (Written, Deferred):
         hat = ModelSpec(name="hat", task="detect-ir", kind="classical", factory=factory, paper="")

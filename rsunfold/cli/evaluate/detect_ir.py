@@ -288,7 +288,7 @@ def _figures(
     for e in done:
         if cut := e.about.get("pfa"):
             show(
-                f"{e.label}: Fa <= {pfa:g} on these images from threshold {cut['threshold']:.6g}; use it on other "
+                f"{e.label}: Fa <= {pfa:g} on these images from threshold {cut['threshold']:.9g}; use it on other "
                 "images."
             )
     tell_missing(missing)

@@ -497,13 +497,15 @@ class _Predictions:
 
     rule : what is a target among scores; None for masks, and where each image has its own cut. asked : what of the rule
     takes the place of what a file names. among : the values of all files of integers, see :func:`mask_values`; None for
-    floating-point scores. graded : the integers are scores. ranges : what those read so far were divided by.
+    floating-point scores. graded : the integers are scores, of any scale where ``faint``. ranges : what those read so
+    far were divided by.
     """
 
     rule: Rule | None
     asked: Asked
     among: Mapping[str, NDArray[Any]] | None
     graded: bool
+    faint: bool
     ranges: set[float] = field(default_factory=set)
 
     @classmethod
@@ -519,7 +521,8 @@ class _Predictions:
         if wanted and not (floating or several):
             raise UsageError(f"{folder} contains masks, to which --{wanted[0]} does not apply.")
         graded = several and (graded or bool(wanted))
-        return cls(rule if (floating or graded) and not protocol.legacy else None, protocol.asked, among, graded)
+        with_rule = (floating or graded) and not protocol.legacy
+        return cls(rule if with_rule else None, protocol.asked, among, graded, faint=bool(wanted))
 
     def read(self, path: Path) -> tuple[Score, NDArray[np.bool_]]:
         """The scores or the mask of a file, and where it has any, both (rows, cols)."""
@@ -527,7 +530,7 @@ class _Predictions:
             return _read_scores(path, self.rule, self.asked)
         if not self.graded:
             return read_mask(path, among=self.among)
-        score, valid, full = read_graded(path, self.among)
+        score, valid, full = read_graded(path, self.among, faint=self.faint)
         self.ranges.add(full)
         return _within(path, score, 1), valid
 
