@@ -113,8 +113,12 @@ class AnomalyMethod(AnomalyModel, Protocol):
         ...
 
 
+@runtime_checkable
 class Comparing(AnomalyModel, Protocol):
-    """A model that may find too few pixels to compare one with, whose score is NaN then."""
+    """A model that may find too few pixels to compare one with, whose score is NaN then.
+
+    Notes of its scorers tell of few pixels, and end in what to do.
+    """
 
     @property
     def remedy(self) -> str:

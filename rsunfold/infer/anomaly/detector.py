@@ -41,6 +41,8 @@ PROFILE_BYTES = 160
 MAPS_BYTES = 24
 """Bytes per pixel of the whole image: score, guide, share of the windows, valid pixels, targets, and the finished
 score."""
+LARGER = ", or give a larger --window"
+"""What else to do where a window that is a scene of its own has too few pixels."""
 POST_TILE = 1024
 """Side of the windows in which the finished map goes through the last priors."""
 FEATURE_WINDOWS, FEATURE_SIDE = 8, 128
@@ -85,8 +87,8 @@ class Chain:
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what was asked for and what was scored."""
-        return [*self.remarks, *getattr(self.scorer, "notes", ())]
+        """Sentences on what was scored."""
+        return list(getattr(self.scorer, "notes", ()))
 
     def features(self, cube: Floats) -> Floats:
         """What the model sees."""
@@ -152,10 +154,11 @@ class AnomalyDetector(Budgeted):
         """Whether a prior that acts depends on ``object_size``."""
         return not {"attribute-profile", "small-object"}.isdisjoint(self.priors)
 
-    @property
-    def why_alone(self) -> str:
+    def why_alone(self, windowed: bool) -> str:
         """Why valid pixels have no score, where some have none, and what to do."""
-        return f"{self.spec.name} finds too few others to compare them with: {cast(Comparing, self.model).remedy}"
+        where, larger = (f" in a window of {self.window} pixels", LARGER) if windowed else ("", "")
+        remedy = cast(Comparing, self.model).remedy
+        return f"{self.spec.name} finds too few others{where} to compare them with: {remedy}{larger}"
 
     def reseed(self, seed: int) -> None:
         """Take another seed of all random choices; raises UsageError for one that a generator does not take."""
@@ -271,7 +274,7 @@ class AnomalyDetector(Budgeted):
             found = self._finished(image, score, guide, valid, made)
         if chain.fitted is not None:
             found.learned = chain.fitted.describe()
-        found.notes = chain.notes
+        found.notes = chain.remarks + chain.notes
         return found
 
     def _in_memory(self, image: SpectralImage, cube: Floats, valid: Mask) -> tuple[Chain, Floats, Floats]:
@@ -293,6 +296,7 @@ class AnomalyDetector(Budgeted):
         self._plan(image, min(rows, side), min(cols, side), whole=True)
         valid = np.empty((rows, cols), bool)
         notes: list[str] = []
+        larger = LARGER if isinstance(self.model, Comparing) else ""
 
         def compute(window: Window) -> Floats:
             # The last windows would be slivers, too few pixels for a scene: they are fitted with what lies before them.
@@ -304,7 +308,8 @@ class AnomalyDetector(Budgeted):
             if not inside.any():
                 return np.zeros((3, window.height, window.width), np.float32)
             chain, score, guide = self._in_memory(image, cube, inside)
-            notes.extend(chain.notes)
+            notes.extend(chain.remarks)
+            notes.extend(f"in a window of {side} pixels, {note}{larger}" for note in chain.notes)
             has = inside & ~np.isnan(score)
             given = score[has]
             # Where most of a window is alike the median is 0, and its mean stands for it.
@@ -384,7 +389,7 @@ class AnomalyDetector(Budgeted):
         alone = valid & np.isnan(score)
         valid = valid & ~alone
         if not valid.any():
-            raise InputError(f"{image.path} has no pixel with a score, as {self.why_alone}.")
+            raise InputError(f"{image.path} has no pixel with a score, as {self.why_alone(windowed)}.")
         score = self._last_priors(np.where(valid, score, np.float32(0)), guide, valid)
         return Scored(score, valid, made, int(alone.sum()), windowed=windowed)
 

@@ -275,7 +275,7 @@ def _summary(
     if len(anomalies.spectra) < len(anomalies.targets):
         notes.append(Aside(f"mean spectra are given only for the {len(anomalies.spectra)} strongest anomalies"))
     if scored.alone:
-        notes.append(f"{scored.alone} valid pixels have no score, as {detector.why_alone}")
+        notes.append(f"{scored.alone} valid pixels have no score, as {detector.why_alone(scored.windowed)}")
     notes += scored.notes
     if options.threshold is not None:
         notes += _on_threshold(options.threshold, scored)

@@ -271,6 +271,27 @@ def test_too_few_pixels_for_a_covariance(make):
         assert detected(noise[:, :, :5], make(model)).summary["notes"] == []
 
 
+@pytest.mark.parametrize(
+    ("model", "instead"),
+    [("rx", r"components \(rx:components=10\)"), ("crd:inner=31:outer=33", r"smaller \(inner, outer\)")],
+)
+def test_too_few_pixels_in_a_window(model, instead):
+    """An image that has enough as a whole."""
+    noise = np.random.default_rng(0).random((300, 20, 20), np.float32)
+    words = f"finds too few others in a window of 16 pixels to compare .*{instead}, or give a larger window"
+    with pytest.raises(InputError, match=words):
+        rsunfold.detect_anomaly(noise, model=model, window=16)
+
+
+def test_notes_of_windows(make):
+    noise = np.random.default_rng(0).random((200, 20, 20), np.float32)
+    (note,) = detected(noise, make("rx", window=16)).summary["notes"]
+    assert note.startswith("in a window of 16 pixels, rx has fewer than 2 pixels per dimension")
+    assert note.endswith(", or give a larger --window")
+    (note,) = detected(noise[:5], make("rx:components=9", window=16)).summary["notes"]
+    assert note == "components 9 is more than the 5 usable bands, so all components are used"
+
+
 def test_swapped_axes_are_noted(make, tmp_path):
     from rsunfold.simulate.hyperspectral import hyperspectral_scene
 
