@@ -16,7 +16,7 @@ code  meaning
 6     the requested device is unavailable, or memory is exhausted
 7     a batch finished, but some of its inputs failed
 129   hung up (SIGHUP), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM), 138 SIGUSR1 (macOS: 158):
-      none leaves partial results but a checkpoint of training, and finished models of ``evaluate detect-ir``
+      none leaves partial results but a checkpoint of training, and what ``evaluate`` has finished
 ===== =========================================================================
 """
 

@@ -335,6 +335,47 @@ def test_what_is_finished_is_kept(ending, code, words, call, mats, stop, tmp_pat
     assert shown == [["rpca", "one"], ["rx", "2"]] and not (tmp_path / "pictures").exists()
 
 
+@pytest.fixture
+def small(mats):
+    """A scene of fewer pixels than bands beside the others."""
+    rng = np.random.default_rng(0)
+    scipy.io.savemat(mats / "small.mat", {"data": rng.random((2, 3, 8)), "map": np.eye(2, 3)})
+    return mats
+
+
+def test_a_scene_that_one_model_cannot_score(call, small, tmp_path):
+    words = ("--model", "rx,kernel-rx", "--seeds", "0,1", "--json", tmp_path / "r.json")
+    result = call(*EVALUATE, "--scenes", small, *words, code=7)
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["missing"] == ["rx"] and [r["model"] for r in found["summary"]] == ["kernel-rx"]
+    assert [(r["model"], r["scene"], r["seed"]) for r in found["failed"]] == [("rx", "small", 0), ("rx", "small", 1)]
+    scored = [("rx", "one"), ("rx", "two"), ("kernel-rx", "one"), ("kernel-rx", "small"), ("kernel-rx", "two")]
+    assert [(r["model"], r["scene"]) for r in found["per_scene"]] == scored
+    (note,) = [line for line in result.stderr.splitlines() if "note: rx on small: " in line]
+    assert f"{small / 'small.mat'} has no pixel with a score, as rx finds too few" in note
+    assert result.stderr.splitlines()[-2:] == ["not finished: rx", "error: 2 of 12 runs of the models failed."]
+
+
+def test_anomalies_that_one_model_cannot_score(call, scenery, mats, tmp_path):
+    """An island in a lake of nodata, smaller than the inner window."""
+    cube, truth = scenery[0].copy(), np.zeros((30, 34))
+    cube[:, 4:26, 4:26] = np.nan
+    cube[:, 15, 15], truth[15, 15] = 1, 1
+    scipy.io.savemat(mats / "lake.mat", {"data": cube.transpose(1, 2, 0), "map": truth})
+    words = ("--model", "crd:inner=5:outer=9,rx", "--json", tmp_path / "r.json")
+    call(*EVALUATE, "--scenes", mats, *words, code=7)
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [(r["model"], r["scene"]) for r in found["failed"]] == [("crd:inner=5:outer=9", "lake")]
+    assert "no valid pixel is an anomaly" in found["failed"][0]["error"] and len(found["runs"]) == 5
+
+
+def test_the_only_run_that_fails(fails, small, tmp_path):
+    for name in ("one", "two"):
+        (small / f"{name}.mat").unlink()
+    words = ("--scenes", small, *FAST, "--json", tmp_path / "r.json")
+    assert "has no pixel with a score, as rx" in fails(3, *EVALUATE, *words) and not (tmp_path / "r.json").exists()
+
+
 def test_nothing_is_written_where_no_scene_is_finished(call, mats, stop, tmp_path):
     stop(evaluate, "detect_array", 1, KeyboardInterrupt())
     result = call(*EVALUATE, "--scenes", mats, *FAST, "--json", tmp_path / "r.json", code=130)

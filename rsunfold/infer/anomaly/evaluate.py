@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold import __version__
-from rsunfold.errors import InputError
+from rsunfold.errors import BatchError, InputError
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
@@ -119,13 +119,14 @@ def _truth_variable(path: Path, wanted: str | None) -> str:
 class AnomalyComparison:
     """Results: one entry per model, scene and seed in ``runs``, with the whole of :func:`detection`; ``about`` by
     model; curves (PF, PD) by scene and model, of the first seed. seeds : runs of each model on each scene, when all are
-    there. missing : models that lack some."""
+    there. missing : models that lack some. failed : the runs that could not be, with the ``error``."""
 
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
     seeds: int = 1
     missing: list[str] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
         self,
@@ -198,10 +199,11 @@ class AnomalyComparison:
         return lines
 
     def notes(self) -> list[str]:
-        """A sentence for each scene some of whose pixels have a truth but no score: they are left out of all figures,
-        found or missed."""
+        """A sentence for each scene that has no figures, and for each some of whose pixels have a truth but no score:
+        they are left out of all figures, found or missed."""
+        failed = {f"{r['model']} on {r['scene']}": r["error"].rstrip(".") for r in self.failed}
         absent = {f"{r['model']} on {r['scene']}": r["without_score"] for r in self.runs}
-        return [
+        return [f"{name}: {error}" for name, error in failed.items()] + [
             f"{name}: {n['pixels']} pixels, {n['anomalous']} of them anomalous, have no score and were left out"
             for name, n in absent.items()
             if n["pixels"]
@@ -227,10 +229,11 @@ class AnomalyComparison:
         return found
 
     def report(self) -> dict[str, Any]:
-        """Everything as plain types; where models lack some runs, also which."""
+        """Everything as plain types; where models lack some runs, also which, and which failed."""
         return {
             "rsunfold": __version__,
             **({"missing": self.missing} if self.missing else {}),
+            **({"failed": self.failed} if self.failed else {}),
             "formulas": FORMULAS | MASK,
             "models": self.about,
             "summary": self.rows(),
@@ -263,7 +266,8 @@ def evaluate_models(
 ) -> AnomalyComparison:
     """Every model on every scene (without ``drop_bands``) and seed; the truth is read when the score is there.
 
-    keep : is given the comparison each time that there is one more run.
+    keep : is given the comparison each time that there is one more run. What cannot be read or scored, InputError, ends
+    only its own run: raises BatchError in the end, or that error where there is no other run.
     """
     for detector, seed in itertools.product(detectors, seeds):
         detector.reseed(seed)  # refuses seeds before all the work
@@ -274,12 +278,23 @@ def evaluate_models(
         done.about[name] = detector.describe() | {"seed": list(seeds)}
         for scene, seed in tracked(list(itertools.product(scenes, seeds)), name):
             detector.reseed(seed)
-            found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
-            run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
-            run["bands"] = found.summary["bands_used"]
+            try:
+                found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
+                run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
+            except InputError as error:
+                if len(detectors) * len(scenes) * len(seeds) == 1:
+                    raise
+                done.failed.append({"model": name, "scene": scene.name, "seed": seed, "error": str(error)})
+                told = str(error)
+            else:
+                run["bands"] = found.summary["bands_used"]
+                told = f"AUC(D,F) {run['figures']['auc_df']:.4f}"
             keep(done)
-            say(f"{name}: {scene.name}, seed {seed}: AUC(D,F) {run['figures']['auc_df']:.4f}")
-        done.missing.remove(name)
+            say(f"{name}: {scene.name}, seed {seed}: {told}")
+        if all(run["model"] != name for run in done.failed):
+            done.missing.remove(name)
+    if done.failed:
+        raise BatchError(f"{len(done.failed)} of {len(done.failed) + len(done.runs)} runs of the models failed.")
     return done
 
 
