@@ -455,7 +455,7 @@ def test_a_curve_that_is_asked_for_does_not_make_scores_of_anything(
     monkeypatch.chdir(tmp_path)
     percent = theirs(tmp_path / "p", scenes, lambda p, s: save_png(p.with_suffix(".png"), (100 * s).astype(np.uint8)))
     assert "none above half of 255" in fails(3, *EVALUATE, *percent, *option)
-    assert report(*percent, "--threshold", "0.3", *option)[0]["sets"]["all"]["iou_pooled"] == 1
+    assert report(*percent, "--threshold", "0.3")[0]["sets"]["all"]["iou_pooled"] == 1
     numbered = theirs(
         tmp_path / "n", scenes, lambda p, s: save_png(p.with_suffix(".png"), ndimage.label(s > 0.7)[0].astype(np.uint8))
     )
