@@ -172,11 +172,13 @@ def spike_limits(
 
 
 def _inside(cubes: Iterable[Cube], low: Real, high: Real) -> tuple[Real, Real, Real]:
-    """(how many samples of valid pixels lie outside ``low`` and ``high``, smallest inside, largest inside), by band."""
+    """(how many samples of valid pixels that the file has lie outside ``low`` and ``high``, smallest inside, largest
+    inside), by band."""
     beyond, least, most = np.zeros(len(low)), np.full(len(low), np.inf), np.full(len(low), -np.inf)
     for cube in cubes:
         for k, band in enumerate(cube.data):
-            samples = band[cube.valid]
+            # What was missing tells nothing: beside spikes it was filled with anything.
+            samples = band[cube.valid if cube.missing is None else cube.valid & ~cube.missing[k]]
             inside = samples[(samples >= low[k]) & (samples <= high[k])]
             beyond[k] += samples.size - inside.size
             if inside.size:

@@ -69,9 +69,12 @@ class Mender:
             C = (x @ x.T + uncertain) / count
         return cls(bands, centre + scale * mean, C * np.outer(scale, scale))
 
-    def mended(self, cube: Cube, bands: Sequence[int]) -> Cube:
+    def mended(self, cube: Cube, bands: Sequence[int], wild: Mask | None = None) -> Cube:
         """``cube``, which holds ``bands``, some of :attr:`bands`, with the samples of :func:`mendable` pixels filled,
-        in floating point; these pixels are valid. Samples that are of such a type are filled where they are."""
+        in floating point; these pixels are valid. Samples that are of such a type are filled where they are.
+
+        wild : bool (bands, rows, cols), samples that tell nothing of those that are missing, and stay as they are.
+        """
         some = mendable(cube)
         if cube.missing is None or not some.any():
             return cube
@@ -82,13 +85,13 @@ class Mender:
         P = np.linalg.inv(C / (scale @ scale.T) + RIDGE * np.eye(len(C)))
         data = np.ascontiguousarray(cube.data, np.result_type(cube.data.dtype, np.float32))
         samples, missing = data.reshape(len(C), -1), cube.missing.reshape(len(C), -1)
+        untold = missing if wild is None else missing | wild.reshape(len(C), -1)
         pixels, step = np.flatnonzero(some), max(1, BLOCK // len(C))
         for first in range(0, len(pixels), step):
             here = pixels[first : first + step]
-            lost = missing[:, here]
             x = (samples[:, here] - mean) / scale
-            _Gaps.of(lost).fill(P, x)
-            samples[:, here] = np.where(lost, mean + scale * x, samples[:, here])
+            _Gaps.of(untold[:, here]).fill(P, x)
+            samples[:, here] = np.where(missing[:, here], mean + scale * x, samples[:, here])
         return replace(cube, data=data, valid=cube.valid | some)
 
 

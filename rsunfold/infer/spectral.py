@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_erosion
 
+from rsunfold.arrays import Mask, Samples
 from rsunfold.cube import Alarm, Aside, Cube, Window
 from rsunfold.errors import DeviceError, InputError
 from rsunfold.infer.bands import dropped
@@ -62,7 +63,8 @@ Spikes = Literal["kept", "limited", "holes", "outliers"]
 BECAME = {
     "limited": "were limited to the range of the others",
     "holes": "their pixels were left as they are",
-    "outliers": "were denoised as outliers, but for pixels that have them in most bands, which were left as they are",
+    "outliers": "were denoised as outliers, but for pixels that have them in, or lack, most bands, which were left as "
+    "they are",
 }
 """What is said of spikes."""
 
@@ -137,8 +139,8 @@ class SpectralImage(Source):
     held, None for any number; kept : those of them that are for something else. spikes : what becomes of rare samples
     more than FAR robust deviations (1.4826 times the median absolute deviation) from the median of their band, taken
     from :attr:`mosaic`: "kept", "limited" to the range of the others, "holes", their pixels invalid, or "outliers",
-    limited but for pixels with more than half of their bands, which are invalid. One wild sample in a million decides
-    mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples,
+    limited but for pixels that have them in, or lack, more than half of the bands, which are invalid. One wild sample
+    in a million decides mean, covariance and range of its band. :attr:`spiked` : the bands that have such samples,
     where these are not kept. :attr:`fills` : numbers that many pixels hold in all bands, far from all others: they
     stand for no data though the file does not say so, and these pixels are not valid. mend : fill what pixels lack in
     some bands from their others, see :class:`rsunfold.infer.gaps.Mender`; else they are not valid.
@@ -243,7 +245,9 @@ class SpectralImage(Source):
     def _known(self, window: Window, bands: list[int]) -> Cube:
         """A window of the file, mended, and no pixel valid that holds one of :attr:`fills`."""
         cube = self.reader.read(window, bands)
-        return self._unfilled(cube if self._mender is None else self._mender.mended(cube, bands), bands)
+        if self._mender is not None:
+            cube = self._mender.mended(cube, bands, self._beyond(cube, bands))
+        return self._unfilled(cube, bands)
 
     def _unfilled(self, cube: Cube, bands: list[int]) -> Cube:
         """No pixel of ``cube`` valid that holds one of :attr:`fills`."""
@@ -263,18 +267,28 @@ class SpectralImage(Source):
         return self._within_limits(self._known(window, bands), bands)
 
     def _within_limits(self, cube: Cube, bands: list[int]) -> Cube:
-        """``cube`` with what is beyond :attr:`limits` as :attr:`spikes` says; samples that are missing are not."""
+        """``cube`` with what is :meth:`_beyond` limits as :attr:`spikes` says."""
         if self.limits is None:
             return cube
-        kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
-        low, high = (limit[bands, None, None].astype(kind) for limit in self.limits)
         if self.spikes != "limited":
-            within = (cube.data >= low) & (cube.data <= high)
-            if cube.missing is not None:
-                within |= cube.missing
+            beyond = self._beyond(cube, bands)
+            lost = beyond if cube.missing is None else beyond | cube.missing
             most = 0.0 if self.spikes == "holes" else MOST_LACKING
-            cube = replace(cube, valid=cube.valid & (np.mean(~within, axis=0) <= most))
-        return cube if self.spikes == "holes" else replace(cube, data=np.clip(cube.data, low, high))
+            cube = replace(cube, valid=cube.valid & ~(beyond.any(axis=0) & (lost.mean(axis=0) > most)))
+        return cube if self.spikes == "holes" else replace(cube, data=np.clip(cube.data, *self._ends(cube, bands)))
+
+    def _beyond(self, cube: Cube, bands: list[int]) -> Mask:
+        """bool (bands, h, w): samples of ``cube`` beyond :attr:`limits`; those that are missing are not."""
+        if self.limits is None:
+            return np.zeros(cube.data.shape, bool)
+        low, high = self._ends(cube, bands)
+        beyond = (cube.data < low) | (cube.data > high)
+        return beyond if cube.missing is None else beyond & ~cube.missing
+
+    def _ends(self, cube: Cube, bands: list[int]) -> list[Samples]:
+        """:attr:`limits`, where there are some, (bands, 1, 1) each, as numbers that samples of ``cube`` can be."""
+        kind = cube.data.dtype if cube.data.dtype.kind == "f" else np.float64
+        return [limit[bands, None, None].astype(kind) for limit in self.limits or ()]
 
     @property
     def bands(self) -> list[int]:
@@ -378,6 +392,7 @@ class SpectralImage(Source):
         for window in tracked(list(self.strips(len(bands))), "reading"):
             cube = self.reader.read(window, bands)
             cube = replace(cube, valid=cube.valid | mendable(cube))
+            beyond = self._beyond(cube, bands)
             cube = self._within_limits(self._unfilled(cube, bands), bands)
             some = np.flatnonzero(cube.valid.ravel())
             first, last = np.searchsorted(chosen, [passed, passed + some.size])
@@ -386,8 +401,8 @@ class SpectralImage(Source):
             places = slice(count, count + here.size)
             count += here.size
             spectra[:, places] = cube.data.reshape(len(bands), -1)[:, here]
-            if cube.missing is not None:
-                lost[:, places] = cube.missing.reshape(len(bands), -1)[:, here]
+            untold = beyond if cube.missing is None else beyond | cube.missing
+            lost[:, places] = untold.reshape(len(bands), -1)[:, here]
         return Mender.learned(bands, spectra[:, :count], lost[:, :count])
 
     def _empty(self, bands: list[int], moments: Moments) -> dict[int, str]:

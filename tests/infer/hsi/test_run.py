@@ -398,6 +398,20 @@ def test_a_pixel_that_is_wild_in_most_bands_stays_as_it_is(model, noisy, make):
     np.testing.assert_allclose(done.data[:, plain.valid], plain.data[:, plain.valid], atol=1e-6)
 
 
+@pytest.mark.parametrize("model", ["star-net-s", "lrtdtv"])
+@pytest.mark.parametrize(("wild", "repaired"), [(1, True), (2, True), (4, False)])
+def test_wild_samples_tell_nothing_of_those_that_their_pixel_lacks(model, wild, repaired, noisy, make):
+    """It is repaired where the bands that are neither are half of all at least."""
+    spiked = noisy.copy()
+    spiked[:6, 12, 9], spiked[6 : 6 + wild, 12, 9] = np.nan, 1e4
+    plain, done = denoised(noisy, make(model)), denoised(spiked, make(model))
+    assert done.valid[12, 9] == repaired and done.valid.sum() == 24 * 20 - (not repaired)
+    assert f"samples of {wild} band(s) (7" in str(done.summary["notes"])
+    assert repaired or (done.data[6 : 6 + wild, 12, 9] == 1e4).all()
+    off = np.delete((done.data - plain.data).reshape(16, -1), 12 * 20 + 9, axis=1)
+    assert np.abs(off).max() < SIGMA and np.sqrt(np.mean(off**2)) < SIGMA / 20
+
+
 def test_a_bad_column_of_a_wide_image_is_still_repaired(make):
     """Its samples are few and far enough for spikes."""
     rng = np.random.default_rng(1)

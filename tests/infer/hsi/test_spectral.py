@@ -460,6 +460,16 @@ def test_pixels_that_lack_some_bands_are_mended(noisy, strip, monkeypatch):
     assert "were processed as their other bands tell" in image.remarks()[0]
 
 
+def test_what_is_mended_is_no_spike(noisy):
+    """Before spikes are known, one that is another's several times makes wild numbers of what its pixel lacks."""
+    data = noisy.copy()
+    middle = np.median(data[:6], axis=(1, 2), keepdims=True)
+    data[:6, 3, 4] += 900 * 1.4826 * np.median(abs(data[:6] - middle), axis=(1, 2))  # not far enough for a spike
+    data[6, 3, 4], data[6, 12, 9], data[:6, 12, 9] = 1e4, 2e4, np.nan
+    image = SpectralImage(ArrayReader(data), near=True, mend=True, spikes="outliers")
+    assert image.spiked == [6] and image.statistics.mended == 1
+
+
 @pytest.mark.parametrize(("constant", "lacking", "mended"), [(4, 11, 0), (8, 9, 96)])
 def test_bands_that_are_constant_decide_nothing_of_what_is_mended(constant, lacking, mended, noisy):
     """Of the first bands, that are constant, and others: less than half are lacking of all, but more of those that
