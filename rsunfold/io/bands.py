@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import statistics
 import unicodedata
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from rsunfold.cube import Aside
@@ -27,6 +29,8 @@ _PER_NANOMETRE = {
 """What a wavenumber or a frequency is divided into to give the wavelength in nanometres."""
 _NAMES = {"wavelength": _NANOMETRES, "wavenumber": _PER_NANOMETRE, "frequency": _PER_NANOMETRE}
 """What may stand before a unit, as in ``Wavenumber (cm^-1)``. A Raman shift is none of these: it has no wavelength."""
+NEAR_ZERO = 2.0
+"""Times the usual step between the other numbers of an axis up to which 0 is a point of it, not a number left out."""
 
 
 def split_list(text: str | None) -> list[str]:
@@ -84,19 +88,32 @@ def _of_one_unit(
     return centres, widths, "nm"
 
 
+def _through_zero(centres: Sequence[float]) -> bool:
+    """Whether an axis (bands,) has numbers below 0, or 0 as one of its points, as those of Raman shifts do. A 0 that is
+    far from the others, is repeated or stands among them is that of a band of which nothing is known."""
+    if min(centres) < 0:
+        return True
+    if centres.count(0) != 1 or 0 not in (centres[0], centres[-1]):
+        return False
+    others = sorted(value for value in centres if value)
+    steps = [b - a for a, b in pairwise(others)]
+    return bool(steps) and others[0] <= NEAR_ZERO * statistics.median(steps)
+
+
 def _of_waves(
     centres: list[float], widths: list[float], product: float, notes: list[str]
 ) -> tuple[list[float], list[float]]:
-    """Wavelengths and widths in nanometres of wavenumbers or frequencies; none where some are not above 0."""
-    if min(centres) <= 0:
+    """Wavelengths and widths in nanometres of wavenumbers or frequencies, 0 of those that are 0, which stands for
+    unknown; none where they go :func:`_through_zero`."""
+    if _through_zero(centres):
         notes.append(
-            "wavelengths are given as wavenumbers or frequencies, but values of 0 or less are none (Raman shifts?), so "
-            "all were ignored; results have none"
+            "wavelengths are given as wavenumbers or frequencies, but go down to 0 or below (Raman shifts?), so all "
+            "were ignored; results have none"
         )
         return [], []
-    scales = [product / value**2 for value in centres]
+    scales = [product / value**2 if value else 0.0 for value in centres]
     widths = [scale * width for scale, width in zip(scales, widths, strict=bool(widths))]
-    return [product / value for value in centres], widths
+    return [product / value if value else 0.0 for value in centres], widths
 
 
 def _in_lengths(

@@ -70,12 +70,27 @@ def test_wavenumbers_and_frequencies_become_wavelengths(units, values, widths, c
 
 @pytest.mark.parametrize(
     ("units", "values"),
-    [("cm-1", [-100, 0, 3500]), ("cm-1", [0, 90, 3500]), ("GHz", [-1, 1, 2]), ("Raman shift (cm-1)", [100, 200, 3500])],
+    [
+        *(("cm-1", values) for values in ([-100, 0, 3500], [0, 90, 3500], [0, 2, 4], [301, 200.3, 100.5, 0])),
+        *(("GHz", [-1, 1, 2]), ("Raman shift (cm-1)", [100, 200, 3500])),
+    ],
 )
 def test_raman_shifts_are_no_wavelengths(units, values):
-    fields, (note,) = spectral_fields(3, values, [4, 4, 4], units=units)
+    fields, (note,) = spectral_fields(len(values), values, [4] * len(values), units=units)
     assert fields["wavelengths"] == fields["fwhm"] == ()
     assert "ignored" in note and "Raman shift" in note and not isinstance(note, Aside)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[1000, 900, 0], [0, 1000], [1250, 0, 1000], [0, 0, 1, 2], [400, 401, 402, 800, 801, 0], [0, 0]],
+    ids=["far", "single", "among", "repeated", "two spectrometers", "all"],
+)
+def test_a_wavenumber_of_0_is_that_of_a_band_of_which_none_is_known(values):
+    fields, notes = spectral_fields(len(values), values, [4] * len(values), units="cm-1")
+    assert fields["wavelengths"] == pytest.approx([1e7 / value if value else 0 for value in values])
+    assert [bool(width) for width in fields["fwhm"]] == [bool(value) for value in values]
+    assert all(isinstance(note, Aside) for note in notes)
 
 
 def test_a_quantity_before_its_unit():
