@@ -140,7 +140,7 @@ def denoise_hsi(
     wavelengths : nm, of the bands of an array.
     drop_bands : bands that take no part and are passed through: numbers from 1, ranges such as "104-108", or names.
     dtype : "float32", in physical units, "same", the type (and scale) of the image, or "auto": float32, but float64
-        where the steps of float32 are coarse for the values.
+        where the steps of float32 are coarse for the values of a band.
     adapt : adapt the network to the image first, which takes minutes; see
         :func:`rsunfold.infer.hsi.adapt.adapted`.
     model, weights, var, device, memory : see ``rsunfold denoise-hsi --help``.

@@ -62,6 +62,11 @@ class Moments:
         return self._high
 
     @property
+    def largest(self) -> Real:
+        """(bands,): largest absolute value."""
+        return np.asarray(np.maximum(np.abs(self._low), np.abs(self._high)))
+
+    @property
     def spread(self) -> Real:
         """(bands,): largest minus smallest value."""
         return np.asarray(np.where(self.count, self._high - self._low, 0))

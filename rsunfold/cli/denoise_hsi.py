@@ -64,7 +64,7 @@ def denoise_hsi(
         str,
         typer.Option(
             help="Data type of the result: float32 (in physical units), same (the input's type and scale), or auto: "
-            "float32, but float64 where the steps of float32 are coarse for the values."
+            "float32, but float64 where the steps of float32 are coarse for the values of a band."
         ),
     ] = "auto",
     residual: Annotated[bool, typer.Option("--residual", help="Also write what was removed as a raster.")] = False,

@@ -316,14 +316,22 @@ class SpectralImage(Source):
 
     @cached_property
     def kind(self) -> np.dtype[np.floating]:
-        """float32, or float64 where the steps of float32 at the largest sample are more than COARSE of the smallest
-        deviation of a band: counts of 32 bits, or numbers with a large offset."""
-        moments = self.statistics.moments
-        largest = np.float32(max(abs(float(moments.low.min())), abs(float(moments.high.max()))))
-        deviation = np.sqrt(np.maximum(np.diagonal(moments.covariance), 0))
+        """The type to compute in: float32, or float64 where the steps of float32 at the largest sample are more than
+        COARSE of the smallest deviation of a band: counts of 32 bits, or numbers with a large offset."""
+        return self._fine_enough(self.statistics.moments.largest.max())
+
+    @property
+    def written_kind(self) -> np.dtype[np.floating]:
+        """The type to write samples in, where the steps of each band are those at its own largest sample."""
+        return self._fine_enough(self.statistics.moments.largest)
+
+    def _fine_enough(self, largest: ArrayLike) -> np.dtype[np.floating]:
+        """float32, or float64 where the steps of float32 at ``largest``, a number or (bands that take part,), are more
+        than COARSE of the deviation of a band, if the file has finer ones."""
+        deviation = np.sqrt(np.maximum(np.diagonal(self.statistics.moments.covariance), 0))
         wide = self.reader.dtype.itemsize > 2 and self.reader.dtype != np.float32
-        coarse = wide and float(np.spacing(largest)) > COARSE * float(deviation[deviation > 0].min(initial=np.inf))
-        return np.dtype(np.float64 if coarse else np.float32)
+        coarse = (deviation > 0) & (np.spacing(np.asarray(largest, np.float32)) > COARSE * deviation)
+        return np.dtype(np.float64 if wide and coarse.any() else np.float32)
 
     def strips(self, bands: int) -> Iterator[Window]:
         """Whole rows from top to bottom, aligned to the file's blocks, small enough to be held."""

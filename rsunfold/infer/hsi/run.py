@@ -60,8 +60,8 @@ class Options:
     """How files are treated; see ``rsunfold denoise-hsi --help``.
 
     dtype : "auto" (physical units in float32, or in float64 where float32 is too coarse, see
-    :attr:`rsunfold.infer.spectral.SpectralImage.kind`), "float32" or "same" (the input's type, scale and offset).
-    pixels : (row, col) whose spectra the report shows; empty chooses some.
+    :attr:`rsunfold.infer.spectral.SpectralImage.written_kind`), "float32" or "same" (the input's type, scale and
+    offset). pixels : (row, col) whose spectra the report shows; empty chooses some.
     """
 
     var: str | None = None
@@ -199,7 +199,7 @@ class _Passage:
     def __init__(self, image: SpectralImage, denoiser: Denoiser, options: Options) -> None:
         self.image, self.model = image, denoiser.spec.name
         self.same = options.dtype == "same"
-        kinds = {"auto": image.kind, "float32": np.dtype(np.float32), "same": image.reader.dtype}
+        kinds = {"auto": image.written_kind, "float32": np.dtype(np.float32), "same": image.reader.dtype}
         self.dtype: np.dtype[Any] = kinds[options.dtype]
         if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
             raise UsageError("--dtype same cannot be used with a two-valued image.")
@@ -214,7 +214,7 @@ class _Passage:
         self.meta = self._meta()
         the_nodata(Path(image.path), self.meta, self.dtype)
         self.denoised: Denoised = denoiser.denoised(image)
-        if not self.same:
+        if options.dtype == "float32":
             refuse_faint(image, self.denoised.subspace, self.dtype)
         self.clipped = self.unmarked = 0
         self.removed = Removed(image, self.denoised.subspace, options.pixels, pictures=options.report)
@@ -237,11 +237,10 @@ class _Passage:
     @property
     def steps(self) -> NDArray[np.float64]:
         """(bands that take part,): steps of the type of the output in physical units, the largest of floating point."""
-        image, moments = self.image, self.image.statistics.moments
+        image = self.image
         if self.dtype.kind in "iu":
             return np.abs(np.array(image.meta.scales or (1.0,) * image.count, np.float64))[image.bands]
-        largest = np.maximum(np.abs(moments.low), np.abs(moments.high)).astype(self.dtype)
-        return np.asarray(np.spacing(largest), np.float64)
+        return np.asarray(np.spacing(image.statistics.moments.largest.astype(self.dtype)), np.float64)
 
     def _meta(self) -> Meta:
         count = self.image.count
@@ -402,8 +401,8 @@ def _notes(image: SpectralImage, denoiser: Denoiser, passage: _Passage) -> list[
     notes = image.notes
     if not meta.wavelengths:
         notes.append(NO_WAVELENGTHS)
-    if image.kind == np.float64 == passage.dtype and not passage.same:
-        notes.append(Aside("float32 is coarse for values of this size, so the result is float64"))
+    if passage.dtype == np.float64 and not passage.same:
+        notes.append(Aside("float32 is coarse for the values of a band, so the result is float64"))
     kept = subspace.A.shape[1]
     if denoiser.net is not None and subspace.rank > 1.5 * kept:  # classical methods keep them all
         notes.append(
@@ -417,10 +416,10 @@ def _notes(image: SpectralImage, denoiser: Denoiser, passage: _Passage) -> list[
         )
     # With a wrong noise, what was removed in its units says nothing of the model.
     notes += _doubted(denoiser, image) or _excess(denoiser, subspace, passage) or _patterns(denoiser, subspace, passage)
-    if passage.dtype != image.kind and np.median(subspace.noise / passage.steps) < HALF_A_STEP:
+    if passage.dtype != image.written_kind and np.median(subspace.noise / passage.steps) < HALF_A_STEP:
         notes.append(
             f"the noise is below the steps of {passage.dtype.name}: rounding to them adds as much as was removed; "
-            f"without --dtype {'same' if passage.same else passage.dtype.name} the result is {image.kind.name}"
+            f"without --dtype {'same' if passage.same else passage.dtype.name} the result is {image.written_kind.name}"
         )
     if passage.unmarked:
         notes.append(

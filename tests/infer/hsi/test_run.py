@@ -477,6 +477,20 @@ def test_large_values_are_written_in_a_type_that_holds_the_result(model, noisy, 
     assert "rounding" not in str(done.summary["notes"])
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("offset", "dtype"), [(0, "float32"), (1e10, "float64")])
+def test_a_type_is_too_coarse_if_it_is_for_the_values_of_a_band(model, offset, dtype, noisy, make):
+    """float32 holds small values beside large ones of another band, and no small differences of large values."""
+    units = np.geomspace(1e-40, 1e3, 16)[:, None, None]
+    data = noisy * units
+    data[15] += offset
+    exact, found = (denoised(data, make(model), dtype=dtype) for dtype in ("same", "auto"))
+    assert found.data.dtype == found.summary["dtype"] == dtype
+    np.testing.assert_allclose(found.data / units, exact.data / units, atol=1e-4 * SIGMA)
+    assert ("so the result is float64" in str(found.summary["notes"])) == (dtype == "float64")
+    assert "rounding" not in str(found.summary["notes"])
+
+
 @pytest.mark.parametrize(("dtype", "kind", "instead"), [("float32", "f8", "float64"), ("same", "u1", "float32")])
 def test_rounding_is_told_and_not_blamed_on_the_model(dtype, kind, instead, noisy, make):
     data = (noisy.astype(np.float64) + 1e7) if kind == "f8" else np.rint(3 * noisy + 9)
