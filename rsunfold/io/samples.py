@@ -218,13 +218,14 @@ def _refuse_numbered(path: Path, values: NDArray[Any], largest: float, full: flo
 
 
 def read_graded(
-    path: Path, among: Mapping[str, NDArray[Any]], *, faint: bool = False
+    path: Path, among: Mapping[str, NDArray[Any]], *, faint: bool = False, numbered: bool = False
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], float]:
     """Scores stored as integers, (rows, cols), 0 at nodata; where they are valid, of that shape; and what the integers
     were divided by, the range that :func:`read_mask` takes: scores above 0.5 are what it takes for targets.
 
-    among : the values of all files, as there. faint : all of them may be below half of the range. Raises InputError
-    when the file has several bands that differ, or numbers its targets, and for values too small.
+    among : the values of all files, as there. faint, numbered : all of them may be below half of the range, or number
+    targets, as scores of few levels may seem to. Raises InputError for these otherwise, and when the file has several
+    bands that differ.
     """
     values, valid, top = _stored(path)
     found = among[values.dtype.name]
@@ -232,7 +233,8 @@ def read_graded(
     full = _range(largest, top)
     if not faint:
         _refuse_faint(f"{path.parent} ({values.dtype.name})", largest, full, len(found))
-    _refuse_numbered(path, values, largest, full)
+    if not numbered:
+        _refuse_numbered(path, values, largest, full)
     return values / full, valid, full
 
 

@@ -155,7 +155,7 @@ def read_table(
     elif suffix == ".npz":
         raw = _from_npz(name, var, labels_var, most)
     elif suffix == ".mat":
-        raw = _from_mat(name, var, labels_var, most, features)
+        raw = _from_mat(name, var, labels_var, most)
     else:
         known = " ".join((*TABLE_SUFFIXES, ".mat"))
         raise InputError(f"{name} does not have the extension of a table; use one of {known}.")
@@ -407,7 +407,7 @@ def _declared(archive: Any, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return shape, dtype
 
 
-def _from_mat(path: str, var: str | None, labels_var: str | None, room: float, features: str | None) -> Raw:
+def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -> Raw:
     from rsunfold.io.mat import MatFile
 
     asked = () if var is None else tuple(name for name in (var, labels_var) if name is not None)
@@ -428,7 +428,7 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float, f
         shapes = {v.name: v.shape for v in held}
         chosen = _chosen(path, var, shapes)
         _refuse_absent(path, labels_var, shapes | {v.name: v.shape for v in file.texts})
-        texts_taken = [v for v in file.texts if v.name == labels_var or _are_classes(v, shapes[chosen], features)]
+        texts_taken = [v for v in file.texts if v.name == labels_var or _are_classes(v, shapes[chosen])]
         for v in (*held, *texts_taken):
             of_labels = v.name == labels_var or _may_be_labels(v.name, v.shape, shapes[chosen])
             if v.name == chosen or of_labels or _is_vector(v.shape):
@@ -438,12 +438,11 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float, f
     return replace(raw, notes=(*raw.notes, *notes))
 
 
-def _are_classes(texts: Variable, lengths: tuple[int, ...], features: str | None) -> bool:
-    """Whether texts beside a matrix of this shape may be the classes of its samples: as many, and not all different, as
-    names of features are. features : what its features are, None where that is not known."""
-    samples = {"columns": lengths[:1], "rows": lengths[1:]}.get(features or "", lengths)
+def _are_classes(texts: Variable, lengths: tuple[int, ...]) -> bool:
+    """Whether texts beside a matrix of this shape may be classes: as many as it has samples, whichever axis that is,
+    and not all different, as names of features are."""
     found = texts.vector().tolist()
-    return len(found) in samples and len(set(found)) < len(found)
+    return len(found) in lengths and len(set(found)) < len(found)
 
 
 def _refuse_absent(path: str, labels_var: str | None, shapes: dict[str, tuple[int, ...]]) -> None:

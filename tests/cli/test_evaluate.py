@@ -448,19 +448,24 @@ def test_integers_of_many_values_are_scores_where_these_are_asked_for(report, sc
     assert mask["threshold"] == "masks" and not mask["notes"] and mask["sets"]["all"]["iou_pooled"] == 1
 
 
-@pytest.mark.parametrize("option", [(), ("--pfa", "0.001"), ("--roc", "roc.png")])
-def test_a_curve_that_is_asked_for_does_not_make_scores_of_anything(
-    fails, report, scenes, tmp_path, option, monkeypatch
-):
-    monkeypatch.chdir(tmp_path)
+def test_integers_of_a_small_scale(fails, report, scenes, tmp_path):
     percent = theirs(tmp_path / "p", scenes, lambda p, s: save_png(p.with_suffix(".png"), (100 * s).astype(np.uint8)))
-    assert "none above half of 255" in fails(3, *EVALUATE, *percent, *option)
+    for option in ((), ("--max-area", "9")):
+        assert "none above half of 255" in fails(3, *EVALUATE, *percent, *option)
     assert report(*percent, "--threshold", "0.3")[0]["sets"]["all"]["iou_pooled"] == 1
+    for option in (("--pfa", "0.001"), ("--roc", tmp_path / "roc.png")):
+        found, _ = report(*percent, *option)
+        assert found["sets"]["all"]["roc"]["overlap"]["auc"] == pytest.approx(1)
+        assert found["notes"][-1].endswith("no score is above the threshold 0.5: the largest is 0.349")
+
+
+def test_integers_that_number_targets_are_no_scores(fails, report, scenes, tmp_path):
     numbered = theirs(
         tmp_path / "n", scenes, lambda p, s: save_png(p.with_suffix(".png"), ndimage.label(s > 0.7)[0].astype(np.uint8))
     )
-    fails(3, *EVALUATE, *numbered, *option)
-    assert "numbers its targets from 1 to" in fails(3, *EVALUATE, *numbered, *option, "--threshold", "0.001")
+    for option in (("--pfa", "0.001"), ("--roc", tmp_path / "roc.png")):
+        assert "numbers its targets from 1 to" in fails(3, *EVALUATE, *numbered, *option)
+    assert report(*numbered, "--threshold", "0.001")[0]["sets"]["all"]["iou_pooled"] == 1  # scores of few levels
 
 
 def test_maps_of_another_size_and_scale_by_the_published_rule(report, fails, scenes, tmp_path):

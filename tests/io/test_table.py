@@ -545,10 +545,12 @@ def test_labels_that_are_texts(version, tmp_path, monkeypatch):
             read_table(path, labels_var="Y")
 
 
-@pytest.mark.parametrize("names", [["r", "g", "b"], ["visible", "visible", "infrared"]])
 @pytest.mark.parametrize("version", ["v5", "v7.3"])
-def test_names_of_features_are_no_labels(version, names, tmp_path):
-    _save_texts(tmp_path / "a.mat", version, X=DATA, labels=names)
+def test_names_of_features_are_no_labels(version, tmp_path):
+    _save_texts(tmp_path / "a.mat", version, X=DATA.T, labels=CLASSES)
+    with pytest.raises(InputError, match="labels labels 5 samples; the table is transposed, so use --features rows"):
+        read_table(tmp_path / "a.mat")
+    _save_texts(tmp_path / "a.mat", version, X=DATA, labels=["r", "g", "b"])
     table = read_table(tmp_path / "a.mat")
     assert table.labels is None and table.data.tolist() == DATA.tolist() and not table.notes
 

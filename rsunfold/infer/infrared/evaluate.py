@@ -403,6 +403,8 @@ def evaluate_files(
     }
     evaluation = _evaluate(results, about, files.rule)
     told = [f"integers are read as scores, divided by {full:g}" for full in sorted(files.ranges)]
+    if files.rule is not None and files.largest <= files.rule.threshold:
+        told.append(f"no score is above the threshold {files.rule.threshold:g}: the largest is {files.largest:.4g}")
     rows = [row for row in evaluation.sets["all"].rows if row["unpredicted_pixels"]]
     if rows:
         pixels, targets = (sum(row[key] for row in rows) for key in UNPREDICTED)
@@ -497,19 +499,22 @@ class _Predictions:
 
     rule : what is a target among scores; None for masks, and where each image has its own cut. asked : what of the rule
     takes the place of what a file names. among : the values of all files of integers, see :func:`mask_values`; None for
-    floating-point scores. graded : the integers are scores, of any scale where ``faint``. ranges : what those read so
-    far were divided by.
+    floating-point scores. graded : the integers are scores, which is certain where ``sure``, and may be of any scale
+    where that or a ``curve`` is asked for. ranges : what those read so far were divided by. largest : of the scores so
+    far.
     """
 
     rule: Rule | None
     asked: Asked
     among: Mapping[str, NDArray[Any]] | None
     graded: bool
-    faint: bool
+    sure: bool
+    curve: bool
     ranges: set[float] = field(default_factory=set)
+    largest: float = 0
 
     @classmethod
-    def of(cls, folder: Path, paths: Sequence[Path], protocol: EvaluationProtocol, graded: bool) -> _Predictions:
+    def of(cls, folder: Path, paths: Sequence[Path], protocol: EvaluationProtocol, curve: bool) -> _Predictions:
         """The kind of the first file; UsageError for what is asked of masks, and InputError for other kinds."""
         with open_cube(paths[0]) as first:
             floating = first.dtype.kind == "f"
@@ -520,19 +525,23 @@ class _Predictions:
         several = among is not None and any(values.size > 2 for values in among.values())
         if wanted and not (floating or several):
             raise UsageError(f"{folder} contains masks, to which --{wanted[0]} does not apply.")
-        graded = several and (graded or bool(wanted))
+        graded = several and (curve or bool(wanted))
+        sure = protocol.asked.threshold is not None or protocol.legacy
         with_rule = (floating or graded) and not protocol.legacy
-        return cls(rule if with_rule else None, protocol.asked, among, graded, faint=bool(wanted))
+        return cls(rule if with_rule else None, protocol.asked, among, graded, sure, curve)
 
     def read(self, path: Path) -> tuple[Score, NDArray[np.bool_]]:
         """The scores or the mask of a file, and where it has any, both (rows, cols)."""
-        if self.among is None:
-            return _read_scores(path, self.rule, self.asked)
-        if not self.graded:
+        if self.among is not None and not self.graded:
             return read_mask(path, among=self.among)
-        score, valid, full = read_graded(path, self.among, faint=self.faint)
-        self.ranges.add(full)
-        return _within(path, score, 1), valid
+        if self.among is None:
+            score, valid = _read_scores(path, self.rule, self.asked)
+        else:
+            score, valid, full = read_graded(path, self.among, faint=self.sure or self.curve, numbered=self.sure)
+            self.ranges.add(full)
+            score = _within(path, score, 1)
+        self.largest = max(self.largest, float(score.max(initial=0)))
+        return score, valid
 
 
 def _read_scores(path: Path, rule: Rule | None, asked: Asked) -> tuple[Score, NDArray[np.bool_]]:
