@@ -32,7 +32,7 @@ from rsunfold.io.texttable import (
 )
 
 if TYPE_CHECKING:
-    from rsunfold.io.mat import Variable
+    from rsunfold.io.mat import MatFile, Variable
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 TABLE_SUFFIXES = (*TEXT_SUFFIXES, ".npy", ".npz", ".parquet")
@@ -414,16 +414,9 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -
     texts = LABEL_NAMES if labels_var is None else (*LABEL_NAMES, labels_var)
     with MatFile(path, asked, room, texts) as file, named(path):
         file.refuse_foreign(var)
-        # A sparse matrix may be the table; beside another matrix it is the graph of its samples, but by its name.
-        flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
-        sides = {n for v in flat for n in v.shape}
-
-        def table(v: Variable) -> bool:
-            graph = v.shape[0] == v.shape[1] and v.shape[0] in sides
-            return not flat or var is not None or (v.leaf in DATA_NAMES and not graph)
-
-        held = [*file.variables, *(v for v in file.sparse if table(v))]
-        left = [v.name for v in file.sparse if not table(v) and v.leaf in DATA_NAMES]
+        tables = file.sparse if var is not None else _sparse_tables(file)
+        held = [*file.variables, *tables]
+        left = [v.name for v in file.sparse if v not in tables and v.leaf in DATA_NAMES]
         arrays = {}
         shapes = {v.name: v.shape for v in held}
         chosen = _chosen(path, var, shapes)
@@ -436,6 +429,18 @@ def _from_mat(path: str, var: str | None, labels_var: str | None, room: float) -
     raw = _from_arrays(path, chosen, arrays, labels_var)
     notes = [f"the sparse matrix {name} was taken for a graph of the samples; --var {name} reads it" for name in left]
     return replace(raw, notes=(*raw.notes, *notes))
+
+
+def _sparse_tables(file: MatFile) -> list[Variable]:
+    """The sparse matrices that may be the table: beside another matrix one is the graph of its samples, but by its
+    name."""
+    flat = [v for v in file.variables if len(v.shape) == 2 and min(v.shape) > 1]
+    sides = {n for v in flat for n in v.shape}
+
+    def graph(v: Variable) -> bool:
+        return v.leaf not in DATA_NAMES or (v.shape[0] == v.shape[1] and v.shape[0] in sides)
+
+    return [v for v in file.sparse if not (flat and graph(v))]
 
 
 def _are_classes(texts: Variable, lengths: tuple[int, ...]) -> bool:

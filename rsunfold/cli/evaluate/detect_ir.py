@@ -257,20 +257,14 @@ def _figures(
 ) -> None:
     """Show and write evaluations; ``missing`` are the names of those that were asked for, but not finished."""
     from rsunfold.io.jsonfile import write_json
-    from rsunfold.report import roc_picture, table, worst_images
+    from rsunfold.report import table, worst_images
 
     say_notes(list(dict.fromkeys(note for e in done for note in e.notes)))
     show(table([row for e in done for row in e.rows()]))
     if len(done) > 1:
         show(table([e.comparison() for e in done]))
     # What cannot be drawn or told of these images comes last: the figures have been computed.
-    failed: UsageError | None = None
-    if pfa is not None:
-        for e in done:
-            try:
-                e.about["pfa"] = {"wanted": pfa, "threshold": e.sets["all"].threshold_for_pfa(pfa)}
-            except UsageError as error:
-                failed = failed or error
+    failed = [] if pfa is None else _keeping(done, pfa)
     if json_file is not None:
         reports = [e.report() for e in done]
         alone = len(reports) == 1 and not missing
@@ -279,12 +273,7 @@ def _figures(
     if worst is not None:
         worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].label}", overwrite=overwrite)
     if roc is not None:
-        curves = {e.label: curve for e in done if (curve := e.curve()) is not None}
-        if curves:
-            points = {e.label: point for e in done if (point := e.point()) is not None}
-            roc_picture(roc, curves, points=points, overwrite=overwrite)
-        else:
-            failed = failed or UsageError("no ROC can be drawn without scores, targets and background.")
+        failed += _draw_curves(roc, done, overwrite)
     for e in done:
         if cut := e.about.get("pfa"):
             show(
@@ -292,8 +281,31 @@ def _figures(
                 "images."
             )
     tell_missing(missing)
-    if failed is not None:
-        raise failed
+    if failed:
+        raise failed[0]
+
+
+def _keeping(done: list[Evaluation], pfa: float) -> list[UsageError]:
+    """Enter the thresholds that keep the false alarms at ``pfa``; returns why some have none."""
+    failed = []
+    for e in done:
+        try:
+            e.about["pfa"] = {"wanted": pfa, "threshold": e.sets["all"].threshold_for_pfa(pfa)}
+        except UsageError as error:
+            failed.append(error)
+    return failed
+
+
+def _draw_curves(path: Path, done: list[Evaluation], overwrite: bool) -> list[UsageError]:
+    """Draw the ROC of those that have one, and the points of all; returns why there is nothing to draw."""
+    from rsunfold.report import roc_picture
+
+    curves = {e.label: curve for e in done if (curve := e.curve()) is not None}
+    if not curves:
+        return [UsageError("no ROC can be drawn without scores, targets and background.")]
+    points = {e.label: point for e in done if (point := e.point()) is not None}
+    roc_picture(path, curves, points=points, overwrite=overwrite)
+    return []
 
 
 def _levels(words: list[str]) -> dict[str, list[float]]:
