@@ -246,7 +246,8 @@ class SpectralImage(Source):
         """A window of the file, mended, and no pixel valid that holds one of :attr:`fills`."""
         cube = self.reader.read(window, bands)
         if self._mender is not None:
-            cube = self._mender.mended(cube, bands, self._beyond(cube, bands))
+            wild = None if self.limits is None else self._beyond(cube, bands)
+            cube = self._mender.mended(cube, bands, wild)
         return self._unfilled(cube, bands)
 
     def _unfilled(self, cube: Cube, bands: list[int]) -> Cube:

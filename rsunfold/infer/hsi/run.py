@@ -199,10 +199,11 @@ class _Passage:
     def __init__(self, image: SpectralImage, denoiser: Denoiser, options: Options) -> None:
         self.image, self.model = image, denoiser.spec.name
         self.same = options.dtype == "same"
-        kinds = {"auto": image.written_kind, "float32": np.dtype(np.float32), "same": image.reader.dtype}
-        self.dtype: np.dtype[Any] = kinds[options.dtype]
+        self.dtype: np.dtype[Any] = image.reader.dtype if self.same else np.dtype(np.float32)
         if self.same and (self.dtype.kind == "b" or image.reader.bits == 1):
             raise UsageError("--dtype same cannot be used with a two-valued image.")
+        if options.dtype == "auto":
+            self.dtype = image.written_kind  # reads the image
         # Before the noise is estimated, which takes its time.
         for row, col in options.pixels:
             if not (0 <= row < image.rows and 0 <= col < image.cols):
