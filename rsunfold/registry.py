@@ -12,7 +12,7 @@ import inspect
 import math
 import numbers
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
@@ -37,6 +37,8 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 """What options of a model may be, by the annotation of the keyword argument."""
 MOST = 10**6
 """Largest whole number of an option: beyond are slips of the keyboard, which would end in obscure errors."""
+ALL = "all"
+"""What stands for every model that can run, in a comparison."""
 
 
 @dataclass(frozen=True)
@@ -220,10 +222,26 @@ def _value(text: str) -> Any:
     return text
 
 
-def model_names(text: str) -> list[str]:
-    """The models of ``--model a,b`` as they are registered; raises UsageError for one that is named twice."""
+def models_to_compare(
+    text: str, task: Task, device: str, given: Collection[str] = (), say: Callable[[str], None] = lambda text: None
+) -> dict[str, str]:
+    """The models of ``--model a,b`` as they are registered, and the device of each; ``all`` is every one that can run.
+
+    given : networks whose weights are given. With ``all``, networks without weights are left out, which ``say`` is
+    told, and classical methods run on the CPU whatever ``device`` is. Raises UsageError for a model that is named
+    twice, and for ``all`` beside others or with options.
+    """
     names = [as_registered(name.strip()) for name in text.split(",")]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"--model names {twice} twice.")
-    return names
+    if names != [ALL]:
+        if any(name.split(":")[0] == ALL for name in names):
+            raise UsageError(f"--model {ALL} stands alone, without other models or options.")
+        return dict.fromkeys(names, device)
+    known = all_models(task)
+    specs = [spec for spec in known if not spec.weighted or spec.weights or spec.name in given]
+    absent = [spec.name for spec in known if spec not in specs]
+    if absent:
+        say(f"skipped, because no weights for all images are shipped: {', '.join(absent)}")
+    return {spec.name: "auto" if spec.kind == "classical" else device for spec in specs}

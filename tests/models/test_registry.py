@@ -13,7 +13,16 @@ from rsunfold import registry, weights
 from rsunfold.contracts import AnomalyMethod, AnomalyNetwork, DenoisingMethod, PieceMethod, Selector, TargetMethod
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.evaluate import first_stages
-from rsunfold.registry import ModelSpec, all_models, chosen_model, get_model, model_names, register
+from rsunfold.registry import (
+    DEFAULTS,
+    ModelSpec,
+    Task,
+    all_models,
+    chosen_model,
+    get_model,
+    models_to_compare,
+    register,
+)
 from rsunfold.scene import scene_of
 from rsunfold.train.network import networks
 from rsunfold.train.recipe import Recipe
@@ -499,7 +508,20 @@ def test_a_name_like_no_other_lists_what_is_known():
 def test_names_are_found_in_any_case():
     assert chosen_model("CRD:inner=3", "detect-anomaly") == (get_model("crd"), {"inner": 3})
     with pytest.raises(UsageError, match="--model names rx twice"):
-        model_names("RX,crd,rx")
+        models_to_compare("RX,crd,rx", "detect-anomaly", "cpu")
+
+
+@pytest.mark.parametrize("task", DEFAULTS)
+def test_all_are_the_models_that_can_run(task: Task):
+    said: list[str] = []
+    where = models_to_compare("all", task, "cuda", say=said.append)
+    absent = [s.name for s in all_models(task) if s.name not in where]
+    assert all(get_model(name).weighted and get_model(name).weights is None for name in absent)
+    assert bool(said) == bool(absent) and all(name in said[0] for name in absent)
+    assert {get_model(name).kind for name, device in where.items() if device == "cuda"} == {"network"}
+    assert set(absent) & set(models_to_compare("all", task, "cpu", given=absent)) == set(absent)
+    with pytest.raises(UsageError, match="--model all stands alone"):
+        models_to_compare(f"all,{next(iter(where))}", task, "cpu")
 
 
 def test_a_model_of_another_task_is_not_found():

@@ -26,7 +26,7 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import names_of, numbers, whole_numbers
 from rsunfold.errors import UsageError
-from rsunfold.registry import model_names
+from rsunfold.registry import models_to_compare
 
 if TYPE_CHECKING:
     from rsunfold.infer.hsi.evaluate import DenoisingComparison
@@ -46,7 +46,7 @@ def denoise_hsi(
     seeds: Annotated[str, typer.Option(help="Random seeds for the noise, comma-separated.")] = "0",
     model: Annotated[
         str | None,
-        typer.Option(help="One or more models, comma-separated.", show_default=OF_WEIGHTS["denoise-hsi"]),
+        typer.Option(help="One or more models, comma-separated; or all.", show_default=OF_WEIGHTS["denoise-hsi"]),
     ] = None,
     weights: ComparedWeights = None,
     truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
@@ -103,10 +103,14 @@ def denoise_hsi(
                 published_ergas=published_ergas,
             )
     else:
-        pairs = compared("denoise-hsi", [] if model is None else model_names(model), weights or [])
+        where = {} if model is None else models_to_compare(model, "denoise-hsi", device)
+        pairs = compared("denoise-hsi", list(where), weights or [])
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
-        denoisers = [Denoiser(name, weights=its, adapt=adapt, device=device, memory=memory) for name, its in pairs]
+        denoisers = [
+            Denoiser(name, weights=its, adapt=adapt, device=where.get(name, device), memory=memory)
+            for name, its in pairs
+        ]
         with kept(told) as keep, watched("evaluating"):
             done = evaluate_models(
                 expand(clean or [], outputs=False, say=say),

@@ -33,7 +33,7 @@ from rsunfold.cli.options import (
 )
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import model_options, names_of, prior_names, whole_numbers
-from rsunfold.registry import DEFAULTS, model_names
+from rsunfold.registry import DEFAULTS, models_to_compare
 
 if TYPE_CHECKING:
     from rsunfold.infer.anomaly.evaluate import AnomalyComparison
@@ -55,7 +55,8 @@ def detect_anomaly(
         Path | None, typer.Option(help="Folder of scores from another program, NAME or NAME_score, instead of a model.")
     ] = None,
     model: Annotated[
-        str, typer.Option(help="One or more models, comma-separated; options may follow, as in crd:lam=1e-5.")
+        str,
+        typer.Option(help="One or more models, comma-separated; or all. Options may follow, as in crd:lam=1e-5."),
     ] = DEFAULTS["detect-anomaly"],
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
     drop_bands: DropBands = None,
@@ -112,19 +113,19 @@ def detect_anomaly(
                 done = evaluate_files(found, predictions, pfa=pfa)
         else:
             use_threads(threads)
-            names = model_names(model)
+            where = models_to_compare(model, "detect-anomaly", device)
             given = model_options(epochs=epochs, inner=inner, outer=outer, components=components, literal=literal)
             detectors = [
                 AnomalyDetector(
                     name,
-                    options=options_of(name, given, names),
+                    options=options_of(name, given, list(where)),
                     priors=prior_names(priors),
                     object_size=object_size,
                     window=window,
-                    device=device,
+                    device=its,
                     memory=memory,
                 )
-                for name in names
+                for name, its in where.items()
             ]
             refuse_useless_size(object_size, detectors)
             with kept(told) as keep, watched("evaluating"):

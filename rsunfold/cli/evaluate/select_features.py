@@ -25,7 +25,7 @@ from rsunfold.cli.options import (
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import names_of, whole_numbers, yes_or_no
 from rsunfold.errors import UsageError
-from rsunfold.registry import DEFAULTS, model_names
+from rsunfold.registry import DEFAULTS, models_to_compare
 
 if TYPE_CHECKING:
     from rsunfold.infer.features.evaluate import FeatureComparison
@@ -59,7 +59,8 @@ def select_features(
         typer.Option(help="random (pixels) or tiles (whole images, or blocks of 16 x 16 pixels of a single image)."),
     ] = "random",
     model: Annotated[
-        str, typer.Option(help="One or more models, comma-separated; options may follow, as in spca-net:published.")
+        str,
+        typer.Option(help="One or more models, comma-separated; or all. Options may follow, as in spca-net:published."),
     ] = DEFAULTS["select-features"],
     repeats: Annotated[
         int | None,
@@ -111,7 +112,7 @@ def select_features(
     else:
         refuse_given(context, of_images, "applies to --image and cannot be combined with --data")
     use_threads(threads)
-    rankers = [FeatureRanker(name, memory=memory) for name in model_names(model)]
+    rankers = [FeatureRanker(name, memory=memory) for name in models_to_compare(model, "select-features", "cpu")]
 
     def told(text: str) -> None:
         say(text, 1)

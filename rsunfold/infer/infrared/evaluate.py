@@ -36,7 +36,7 @@ from rsunfold.io.samples import (
 )
 from rsunfold.metrics.infrared import FORMULAS, InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.progress import tracked
-from rsunfold.registry import all_models, model_names
+from rsunfold.registry import models_to_compare
 from rsunfold.report import Case
 from rsunfold.rule import ITS_OWN, SETTINGS, Asked, Rule
 from rsunfold.simulate.corruption import Corruption
@@ -228,27 +228,14 @@ def samples_from(
 def detectors_of(
     model: str | None, *, weights: Sequence[str], device: str, memory: str | int | None, say: Callable[[str], None]
 ) -> list[Detector]:
-    """The models that ``model`` names, separated by commas; ``all`` is every one that can run, and None those of
+    """The models that ``model`` names, see :func:`rsunfold.registry.models_to_compare`, or where it is None those of
     ``weights``, or the default; see :func:`rsunfold.weights.compared`.
 
-    With ``all``, networks without weights are named and left out, and classical methods run on the CPU whatever
-    ``device`` is. Raises UsageError for ``weights`` of other models.
+    Raises UsageError for ``weights`` of other models.
     """
-    names = [] if model is None else model_names(model)
-    if names != ["all"] and any(name.split(":")[0] == "all" for name in names):
-        raise UsageError("--model all stands alone, without other models or options.")
-    if names == ["all"]:
-        known = all_models("detect-ir")
-        given = {model_for("detect-ir", None, name) for name in weights}
-        specs = [s for s in known if s.kind == "classical" or s.weights or s.name in given]
-        absent = [s.name for s in known if s not in specs]
-        if absent:
-            say(f"skipped, because no weights for all images are shipped: {', '.join(absent)}")
-        where = {s.name: "auto" for s in specs if s.kind == "classical"}
-        names = [s.name for s in specs]
-    else:
-        where = {}
-    pairs = compared("detect-ir", names, weights)
+    given = {model_for("detect-ir", None, name) for name in weights}
+    where = {} if model is None else models_to_compare(model, "detect-ir", device, given, say)
+    pairs = compared("detect-ir", list(where), weights)
     return [Detector(name, weights=its, device=where.get(name, device), memory=memory) for name, its in pairs]
 
 

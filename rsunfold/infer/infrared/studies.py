@@ -60,19 +60,28 @@ class Study:
         protocol: EvaluationProtocol,
         keep: Callable[[Study], None] = lambda study: None,
     ) -> None:
-        """Fill in ``runs``; ``keep`` is given the study each time that there is one more."""
+        """Fill in ``runs``; ``keep`` is given the study each time that there is one more. Raises UsageError for a model
+        that the study has no use for."""
+        self._refuse_useless(detectors)
         self.missing = [detector.label for detector in detectors]
         for detector in detectors:
             for run in self._evaluated(detector, samples, protocol):
                 self.runs.append(run)
                 keep(self)
             self.missing.remove(detector.label)
+        self._illustrate(detectors[0], samples, protocol)
 
     def _evaluated(
         self, detector: Detector, samples: list[Sample], protocol: EvaluationProtocol
     ) -> Iterator[Evaluation]:
         """The evaluations of one model."""
         raise NotImplementedError
+
+    def _refuse_useless(self, detectors: list[Detector]) -> None:
+        """Raise UsageError for a model that the study has no use for."""
+
+    def _illustrate(self, first: Detector, samples: list[Sample], protocol: EvaluationProtocol) -> None:
+        """Enter the example and its cases by the ``first`` model, where the study shows one."""
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types; of one that was interrupted, also what is missing."""
@@ -107,18 +116,8 @@ class Robustness(Study):
             }
         )
 
-    def evaluate(
-        self,
-        detectors: list[Detector],
-        samples: list[Sample],
-        protocol: EvaluationProtocol,
-        keep: Callable[[Study], None] = lambda study: None,
-    ) -> None:
-        """Evaluate every model on the images as they are and with each noise.
-
-        The example is the image with targets whose IoU by the first model is in the middle.
-        """
-        super().evaluate(detectors, samples, protocol, keep)
+    def _illustrate(self, first: Detector, samples: list[Sample], protocol: EvaluationProtocol) -> None:
+        """The example is the image with targets whose IoU by the first model is in the middle."""
         rows = [row for row in self.runs[0].sets["all"].rows if row["iou"] is not None]
         rows = sorted((row for row in rows if row["targets"]), key=lambda row: row["iou"]) or rows
         if not rows:
@@ -127,8 +126,7 @@ class Robustness(Study):
         sample = next(s for s in samples if label_of(s) == self.example)
         for kind, noise in self.noises.items():
             self.strips[_AXES[kind]] = [
-                _case(protocol, detectors[0], sample, c, "as it is" if c is None else f"{c.level:g}")
-                for c in (None, *noise)
+                _case(protocol, first, sample, c, "as it is" if c is None else f"{c.level:g}") for c in (None, *noise)
             ]
 
     def _evaluated(
@@ -182,17 +180,9 @@ class Ablation(Study):
     def __init__(self) -> None:
         super().__init__({"note": ABLATION_NOTE})
 
-    def evaluate(
-        self,
-        detectors: list[Detector],
-        samples: list[Sample],
-        protocol: EvaluationProtocol,
-        keep: Callable[[Study], None] = lambda study: None,
-    ) -> None:
-        """Evaluate every stage of every network; raises UsageError for a classical method."""
+    def _refuse_useless(self, detectors: list[Detector]) -> None:
         for detector in detectors:
             detector.require_stages()
-        super().evaluate(detectors, samples, protocol, keep)
 
     def _evaluated(
         self, detector: Detector, samples: list[Sample], protocol: EvaluationProtocol
