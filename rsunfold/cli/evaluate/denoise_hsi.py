@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
+from rsunfold.cli.evaluate.finished import evaluation, kept, write_report
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
@@ -131,11 +131,8 @@ def denoise_hsi(
 
 def _tell(done: DenoisingComparison, json_file: Path | None, overwrite: bool) -> None:
     """Show and write what is done."""
-    from rsunfold.io.jsonfile import write_json
     from rsunfold.report import table
 
     say_notes(done.notes)
     show(table(done.rows()))
-    if json_file is not None:
-        write_json(json_file, done.report(), overwrite=overwrite)
-    tell_missing(done.missing)
+    write_report(done, json_file, overwrite)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
+from rsunfold.cli.evaluate.finished import evaluation, kept, write_report
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     SHARE,
@@ -149,13 +149,10 @@ def detect_anomaly(
 
 def _tell(done: AnomalyComparison, per_scene: bool, json_file: Path | None, overwrite: bool) -> None:
     """Show and write what is done; of models that lack some scenes, those that they have."""
-    from rsunfold.io.jsonfile import write_json
     from rsunfold.report import table
 
     scenes = [row for row in done.rows(per_scene=True) if per_scene or row["model"] in done.missing]
     for rows in filter(None, (scenes, done.rows())):
         show(table(rows))
     say_notes(done.notes())
-    if json_file is not None:
-        write_json(json_file, done.report(), overwrite=overwrite)
-    tell_missing(done.missing)
+    write_report(done, json_file, overwrite)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing
+from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing, write_report
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
@@ -233,17 +233,14 @@ def _refuse_same(folders: list[Path]) -> None:
 
 def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite: bool) -> None:
     """Show and write a study."""
-    from rsunfold.io.jsonfile import write_json
     from rsunfold.report import study_picture, table
 
     say_notes(study.runs[0].notes)
     show(table(study.rows()))
-    if json_file is not None:
-        write_json(json_file, study.report(), overwrite=overwrite)
+    write_report(study, json_file, overwrite)
     if picture is not None:
         courses = study.courses()
         study_picture(picture, courses, study.strips, title=study.title, example=study.example, overwrite=overwrite)
-    tell_missing(study.missing)
 
 
 def _figures(

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from rsunfold.cli.command import handled
 from rsunfold.cli.messages import say
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+
+
+class Reported(Protocol):
+    """Figures of several models; ``missing`` are the names of what was asked for, but not finished."""
+
+    missing: list[str]
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types."""
 
 
 def evaluation(command: F) -> F:
@@ -29,6 +39,15 @@ def kept(write: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
         if grown:
             write(grown[-1])
         raise
+
+
+def write_report(done: Reported, json_file: Path | None, overwrite: bool) -> None:
+    """Write the report where it is wanted, and say what is missing in it and in the table."""
+    from rsunfold.io.jsonfile import write_json
+
+    if json_file is not None:
+        write_json(json_file, done.report(), overwrite=overwrite)
+    tell_missing(done.missing)
 
 
 def tell_missing(names: Sequence[str]) -> None:
