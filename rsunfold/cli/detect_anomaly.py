@@ -27,6 +27,7 @@ from rsunfold.cli.options import (
     Quiet,
     Seed,
     SkipExisting,
+    Table,
     Threads,
     Var,
     Verbose,
@@ -86,6 +87,7 @@ def detect_anomaly(
     envi: Envi = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
+    table: Table = None,
     device: Device = "auto",
     memory: Memory = None,
     threads: Threads = None,
@@ -100,7 +102,7 @@ def detect_anomaly(
     """
     refuse_contradiction(overwrite, skip_existing)
     from rsunfold.infer.anomaly.detector import AnomalyDetector, refuse_useless_size
-    from rsunfold.infer.anomaly.run import Found, Options, detect_file, output_names
+    from rsunfold.infer.anomaly.run import Found, Options, detect_file, listing, output_names
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.results import about, all_names, results_folder
 
@@ -117,6 +119,7 @@ def detect_anomaly(
         overwrite=overwrite,
     )
     folder = results_folder(output)
+    tables = None if table is None else listing(table, folder, options).ready(resumed=skip_existing)
     files = input_files(
         inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options))
     )
@@ -150,5 +153,6 @@ def detect_anomaly(
         say(f"{source}: {found}, {s['seconds']:.1f} s, {s['computed']}")
         say_notes(s["notes"])
 
-    made, count = each_input(files, run, tell, done=done if skip_existing else None)
+    finish = None if tables is None else tables.write
+    made, count = each_input(files, run, tell, done=done if skip_existing else None, finish=finish)
     tell_end(found_in(numbers, "anomaly", "anomalies", "scene"), detector.spec.name, made, count, output)

@@ -24,6 +24,7 @@ from rsunfold.cli.options import (
     Reach,
     Scale,
     SkipExisting,
+    Table,
     Threads,
     Threshold,
     Var,
@@ -64,6 +65,7 @@ def detect_ir(
     envi: Envi = False,
     overwrite: Overwrite = False,
     skip_existing: SkipExisting = False,
+    table: Table = None,
     device: Device = "auto",
     memory: Memory = None,
     threads: Threads = None,
@@ -83,7 +85,7 @@ def detect_ir(
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.frames import Frame, Frames
-    from rsunfold.infer.infrared.run import DetectionFiles, Options, detect_file, output_names
+    from rsunfold.infer.infrared.run import DetectionFiles, Options, detect_file, listing, output_names
     from rsunfold.infer.results import about, all_names, results_folder
 
     options = Options(
@@ -101,6 +103,7 @@ def detect_ir(
         overwrite=overwrite,
     )
     folder = results_folder(output)
+    tables = None if table is None else listing(table, folder, options).ready(resumed=skip_existing)
     wanted = None if band is None or options.band is not None else Frames.parse(band)
     frames: dict[str, Frame] = {}
 
@@ -140,5 +143,6 @@ def detect_ir(
         if "colour" in summary["band"]:
             say(f"  {summary['band']} was used")
 
-    made, count = each_input(files, run, tell, done=done if skip_existing else None)
+    finish = None if tables is None else tables.write
+    made, count = each_input(files, run, tell, done=done if skip_existing else None, finish=finish)
     tell_end(found_in(numbers, "target", "targets", "image"), detector.spec.name, made, count, output)

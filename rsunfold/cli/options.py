@@ -87,6 +87,13 @@ SkipExisting = Annotated[
         "--skip-existing", help="Skip inputs that already have results, and leave to other runs what they are making."
     ),
 ]
+Table = Annotated[
+    Path | None,
+    typer.Option(
+        help="Also write a CSV of the findings of all images, and NAME_images.csv with one line per image. "
+        "--skip-existing makes them anew."
+    ),
+]
 Threshold = Annotated[
     float | None,
     SHARE,

@@ -10,12 +10,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 from itertools import takewhile
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rsunfold.cli.messages import is_quiet, say, show
 from rsunfold.errors import UsageError
 from rsunfold.infer.cgroups import cores_in_groups
 from rsunfold.visible import visible
+
+if TYPE_CHECKING:
+    from rsunfold.infer.batch import Outcome
 
 T = TypeVar("T")
 MOST_WORDS = 10
@@ -145,13 +148,15 @@ def each_input(
     tell: Callable[[str, T], None],
     *,
     done: Callable[[str, str], bool] | None,
+    finish: Callable[[Sequence[Outcome[T]]], None] | None = None,
 ) -> tuple[int, int]:
     """(inputs with a new result, inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
 
-    tell : says what came of an input. done : see :func:`rsunfold.infer.batch.run_batch`. Raises what
+    tell : says what came of an input. done : see :func:`rsunfold.infer.batch.run_batch`. finish : is given what became
+    of the inputs, in the order of ``files``, where any has a result. Raises what
     :func:`rsunfold.infer.batch.raise_failures` raises, after all inputs had their turn.
     """
-    from rsunfold.infer.batch import Outcome, raise_failures, run_batch
+    from rsunfold.infer.batch import raise_failures, run_batch
 
     def seen(source: str, stem: str) -> T:
         with watched(Path(source).name):
@@ -168,6 +173,9 @@ def each_input(
             say(f"{outcome.source}: skipped, {outcome.skipped}")
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
+    if finish is not None and any(outcome.error is None for outcome in outcomes):
+        place = {stem: n for n, stem in enumerate(files)}
+        finish(sorted(outcomes, key=lambda outcome: place[outcome.stem]))
     raise_failures(outcomes, lambda text: say(text, -1))
     return made, len(outcomes)
 

@@ -145,6 +145,7 @@ class Outcome(Generic[T]):
     """What became of one input: a result, an error, or why it was skipped."""
 
     source: str
+    stem: str
     result: T | None = None
     error: RsunfoldError | None = None
     skipped: str = ""
@@ -174,10 +175,10 @@ def run_batch(
         try:
             refuse_undecodable(source)
             if done is not None and done(source, stem):
-                yield Outcome(source, skipped=THERE)
+                yield Outcome(source, stem, skipped=THERE)
                 continue
             try:
-                yield Outcome(source, result=run(source, stem))
+                yield Outcome(source, stem, result=run(source, stem))
             except ClaimedError:
                 if done is None:
                     raise
@@ -194,23 +195,27 @@ def run_batch(
                     raise
                 if not done(source, stem):
                     raise ExistsError(str(error).replace(ANEW, PARTIAL)) from None
-                yield Outcome(source, skipped=THERE)
+                yield Outcome(source, stem, skipped=THERE)
         except RsunfoldError as error:
-            yield Outcome(source, error=error)
+            yield Outcome(source, stem, error=error)
         except UnicodeError:
-            yield Outcome(source, error=OutputError("the name of the output is not valid UTF-8; choose another."))
+            yield Outcome(source, stem, error=OutputError("the name of the output is not valid UTF-8; choose another."))
         except OSError as error:
             if isinstance(error, BrokenPipeError):
                 raise
             why = error.strerror or error
-            yield Outcome(source, error=OutputError(f"the results of {source} cannot be written ({why})."))
+            yield Outcome(source, stem, error=OutputError(f"the results of {source} cannot be written ({why})."))
         except MemoryError:
-            yield Outcome(source, error=DeviceError(f"{source} needs more memory than is free; give a lower --memory."))
+            yield Outcome(
+                source, stem, error=DeviceError(f"{source} needs more memory than is free; give a lower --memory.")
+            )
         except Exception as error:
             if len(files) == 1:
                 raise
             what = f"internal error in rsunfold: {type(error).__name__}: {error}"
-            yield Outcome(source, error=RsunfoldError(f"{what}; run it on this file alone with -v and report it."))
+            yield Outcome(
+                source, stem, error=RsunfoldError(f"{what}; run it on this file alone with -v and report it.")
+            )
 
 
 def raise_failures(outcomes: Sequence[Outcome[T]], say: Callable[[str], None]) -> None:

@@ -19,13 +19,14 @@ def write_rows(
     rows: Iterable[Sequence[Any]],
     *,
     digits: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Write a header and rows of cells (UTF-8, each line ends with a line feed); None and NaN are empty.
 
     digits : significant ones of a float; None for as many as it takes to read the same value again. Raises OutputError
-    when the file exists or cannot be written.
+    when the file exists (unless ``overwrite``) or cannot be written.
     """
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path, overwrite) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows([_cell(value, digits) for value in row] for row in rows)

@@ -124,9 +124,14 @@ def write_csv(
 
     Raises OutputError when the file exists or cannot be written.
     """
-    columns = COLUMNS if more is None else (*(c for c in COLUMNS[:-2] if c != "scr"), *names, *COLUMNS[-2:])
+    columns = COLUMNS if more is None else columns_with(names)
     rows = ([row[name] for name in columns] for row in _table(targets, meta, image, more))
     write_rows(path, columns, rows)
+
+
+def columns_with(names: Sequence[str]) -> tuple[str, ...]:
+    """COLUMNS with further ones of a task, ``names``, in place of ``scr``."""
+    return (*(name for name in COLUMNS[:-2] if name != "scr"), *names, *COLUMNS[-2:])
 
 
 def _placement(meta: Meta) -> tuple[Any, Any]:

@@ -325,15 +325,15 @@ def test_names_that_cannot_be_looked_at_are_left_to_the_reader():
 def test_failures():
     said = []
     raise_failures([], said.append)
-    raise_failures([Outcome("a"), Outcome("b")], said.append)
+    raise_failures([Outcome("a", "a"), Outcome("b", "b")], said.append)
     with pytest.raises(OutputError, match="full"):
-        raise_failures([Outcome("a", error=OutputError("full"))], said.append)
+        raise_failures([Outcome("a", "a", error=OutputError("full"))], said.append)
     assert said == []
     with pytest.raises(BatchError, match=r"1 of 2 inputs failed; the results of the others were written\."):
-        raise_failures([Outcome("a"), Outcome("b", error=InputError("b is empty."))], said.append)
+        raise_failures([Outcome("a", "a"), Outcome("b", "b", error=InputError("b is empty."))], said.append)
     assert said == ["failed: b: b is empty."]
     with pytest.raises(BatchError, match=r"2 of 2 inputs failed\.$"):
-        raise_failures([Outcome(n, error=InputError("x")) for n in "ab"], said.append)
+        raise_failures([Outcome(n, n, error=InputError("x")) for n in "ab"], said.append)
 
 
 def test_names_that_are_none(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from rsunfold.errors import UsageError
 from rsunfold.infer.anomaly.detector import AnomalyDetector, Scored
 from rsunfold.infer.anomaly.objects import NAMES, Anomalies, differences, find_anomalies, write_spectra
 from rsunfold.infer.anomaly.threshold import check_rule, choose_threshold
+from rsunfold.infer.listing import Listing
 from rsunfold.infer.results import (
     Result,
     about,
@@ -35,7 +36,7 @@ from rsunfold.infer.spectral import SpectralImage
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import shown_as
-from rsunfold.io.vector import write_csv, write_geojson
+from rsunfold.io.vector import columns_with, write_csv, write_geojson
 from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import anomaly_quicklook, anomaly_stages_picture, spectra_picture
 from rsunfold.targets import Target
@@ -43,6 +44,8 @@ from rsunfold.targets import Target
 PFA = 1e-2
 """Wanted share of false alarms among background pixels, unless the user says otherwise."""
 MASK_NODATA = 255
+LISTED = ("acquired", "rows", "cols", "valid_pixels", "anomalies", "anomaly_pixels", "threshold", "seconds")
+"""What the table of the images of a batch takes from their summaries."""
 ROWS = 512
 
 
@@ -105,6 +108,15 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
         if options.stages:
             names["stages_picture"] = f"{stem}_stages.png"
     return names | {"summary": f"{stem}_summary.json"}
+
+
+def listing(path: Path, folder: Path, options: Options) -> Listing:
+    """The tables over a batch whose results are written to ``folder``."""
+
+    def files(stem: str) -> dict[str, Path]:
+        return {kind: folder / name for kind, name in output_names(stem, options).items()}
+
+    return Listing(path, files, "anomalies_csv", columns_with(NAMES), LISTED, options.overwrite)
 
 
 def detect_array(source: CubeReader | str, detector: AnomalyDetector, options: Options) -> Found:

@@ -19,6 +19,7 @@ from rsunfold.cube import Aside, Window
 from rsunfold.errors import UsageError
 from rsunfold.infer.infrared.detector import Detector, LazyScores
 from rsunfold.infer.infrared.gray import GrayImage, Reading
+from rsunfold.infer.listing import Listing
 from rsunfold.infer.results import (
     Result,
     about,
@@ -34,7 +35,7 @@ from rsunfold.infer.results import (
 from rsunfold.io import CubeReader, RasterWriter
 from rsunfold.io.jsonfile import write_json
 from rsunfold.io.names import shown_as
-from rsunfold.io.vector import write_csv, write_geojson
+from rsunfold.io.vector import COLUMNS, write_csv, write_geojson
 from rsunfold.io.work import move_results, work_folder
 from rsunfold.report import quicklook, stages_picture
 from rsunfold.rule import Asked
@@ -42,6 +43,8 @@ from rsunfold.targets import Target, TargetCollector
 
 PICTURE_SIDE = 1200
 MASK_NODATA = 255
+LISTED = ("band", "acquired", "rows", "cols", "valid_pixels", "targets", "target_pixels", "threshold", "seconds")
+"""What the table of the images of a batch takes from their summaries."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,15 @@ def output_names(stem: str, options: Options) -> dict[str, str]:
         if options.stages:
             names["stages_picture"] = f"{stem}_stages.png"
     return names | {"summary": f"{stem}_summary.json"}
+
+
+def listing(path: Path, folder: Path, options: Options) -> Listing:
+    """The tables over a batch whose results are written to ``folder``."""
+
+    def files(stem: str) -> dict[str, Path]:
+        return {kind: folder / name for kind, name in output_names(stem, options).items()}
+
+    return Listing(path, files, "targets_csv", COLUMNS, LISTED, options.overwrite)
 
 
 def detect_array(source: CubeReader | str, detector: Detector, options: Options) -> Detection:
