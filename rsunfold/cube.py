@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -45,6 +45,11 @@ class Window:
 
 class Aside(str):
     """A note for those who ask for more: on what is usual, or was done as one would expect."""
+
+
+def told(notes: Iterable[str]) -> list[str]:
+    """The ``notes`` that are told to all, without those that are an :class:`Aside`."""
+    return [note for note in notes if not isinstance(note, Aside)]
 
 
 class Alarm(str):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Aside, Cube
+from rsunfold.cube import Cube, told
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in, refuse_no_folder
@@ -100,11 +100,11 @@ def notes_on(files: Iterable[tuple[Path, Iterable[str]]], shown: int = 3) -> lis
 
     An Aside is not told.
     """
-    told = [(path, [note for note in notes if not isinstance(note, Aside)]) for path, notes in files]
-    told = [(path, notes) for path, notes in told if notes]
-    lines = [f"{path}: {note}" for path, notes in told[:shown] for note in notes]
-    if len(told) > shown:
-        lines.append(f"there are notes on {len(told) - shown} more files")
+    noted = [(path, told(notes)) for path, notes in files]
+    noted = [(path, notes) for path, notes in noted if notes]
+    lines = [f"{path}: {note}" for path, notes in noted[:shown] for note in notes]
+    if len(noted) > shown:
+        lines.append(f"there are notes on {len(noted) - shown} more files")
     return lines
 
 

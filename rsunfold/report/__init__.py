@@ -16,6 +16,7 @@ from rsunfold.report.anomaly import (
 from rsunfold.report.curves import Course, Courses, roc_picture, training_picture
 from rsunfold.report.denoising import NoisyBand, denoising_picture, worst_bands_picture
 from rsunfold.report.features import Curve, feature_curves_picture, selection_picture
+from rsunfold.report.headings import heading
 from rsunfold.report.infrared import Case, quicklook, stages_picture, study_picture, worst_images
 from rsunfold.report.spectral import noise_picture, quality_picture
 from rsunfold.report.tables import table
@@ -30,6 +31,7 @@ __all__ = [
     "anomaly_stages_picture",
     "denoising_picture",
     "feature_curves_picture",
+    "heading",
     "noise_picture",
     "quality_picture",
     "quicklook",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from rsunfold.report.headings import heading
 from rsunfold.visible import visible
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ READABLE = 24
 
 def table(rows: Sequence[Mapping[str, Any]], *, title: str = "") -> Folding:
     """A table for rich to print, with one line per mapping and one column per key, in the order in which they appear.
+    A column has the :func:`heading` of its key.
 
     Columns that hold a number are flush right, with four significant digits for real ones; None, NaN and missing
     entries are a dash, and columns of dashes are left out. See :class:`Folding` for narrow terminals.
     """
-    rows = [{visible(name): value for name, value in row.items()} for row in rows]
+    rows = [{visible(heading(name)): value for name, value in row.items()} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     whole = {name: [_cell(row.get(name)) for row in rows] for name in names}
     cells = {name: column for name, column in whole.items() if set(column) != {NOTHING}}

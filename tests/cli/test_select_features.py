@@ -340,7 +340,7 @@ def test_evaluate_a_table(call, fails, table, tmp_path):
     assert list(told["models"]) == ["css", "variance"] and len(told["runs"]) == 5
     assert "Hungarian" in told["formulas"]["acc"] and "plain k-means++" in told["protocol"]["start"]
     assert told["runs"][1]["repeats"] == len(told["runs"][1]["acc"]["values"]) == 3
-    assert f"{told['runs'][0]['acc']['mean']:.2f}" in result.stdout and "table" in result.stdout
+    assert f"{100 * told['runs'][0]['acc']['mean']:.2f}" in result.stdout and "table" in result.stdout
     with rasterio.open(picture) as ds:
         assert (ds.width, ds.height) == (1400, 560)
     assert "already exists" in fails(4, *EVALUATE, "--data", table, *words)
@@ -401,7 +401,7 @@ def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
     result = call(*EVALUATE, "--image", cube, "--labels", labels, *words, *FAST, "-v")
     told = json.loads(report.read_text())
     assert [r["features"] for r in told["runs"]] == [16, 2, 4] and told["protocol"]["split"] == "random"
-    assert told["runs"][2]["oa"]["mean"] > 60 and "cube: css, 4 bands: OA " in result.stderr
+    assert told["runs"][2]["oa"]["mean"] > 0.6 and "cube: css, 4 bands: OA " in result.stderr
     call(*EVALUATE, "--image", cube, "--labels", labels, *words, *FAST, "--split", "tiles", "--overwrite")
     assert json.loads(report.read_text())["protocol"]["tiles"] == 4
 

@@ -168,6 +168,6 @@ def _tell(done: FeatureComparison, json_file: Path | None, overwrite: bool) -> N
     """Show and write what is done."""
     from rsunfold.report import table
 
-    show(table(done.rows()))
+    show(table(done.table_rows()))
     say_notes(done.notes)
     write_report(done, json_file, overwrite)

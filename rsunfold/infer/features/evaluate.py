@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold import __version__
-from rsunfold.cube import Meta
+from rsunfold.cube import Meta, told
 from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
 from rsunfold.infer.results import environment
@@ -30,7 +30,7 @@ from rsunfold.io.texttable import missing_labels
 from rsunfold.metrics.features import FORMULAS, classification, clustering
 from rsunfold.progress import tracked
 from rsunfold.ranking import Ranking
-from rsunfold.report import Curve
+from rsunfold.report import Curve, heading
 from rsunfold.scene import Scene
 
 Columns = Sequence[int] | NDArray[np.intp]
@@ -38,7 +38,13 @@ Measure = Callable[[Columns, Sequence[int]], dict[str, list[float]]]
 """(columns, seeds) -> by figure its values, one for each seed, in [0, 1]."""
 
 ALL = "all"
-SHORT_NAMES = {"acc": "ACC", "nmi": "NMI", "oa": "OA", "aa": "AA", "kappa": "kappa"}
+BESIDE = {
+    "mean": "of a figure of a run, over the repeats",
+    "deviation": "of a figure of a run, over the repeats, of the population",
+    "values": "of a figure of a run, one for each of the seeds",
+    "seconds_ranking": "time of ranking; of a model that ranks once for all numbers, the same for each",
+}
+"""What is in a report beside the FORMULAS."""
 SPLITS = ("random", "tiles")
 BLOCK = 16
 """Side in pixels of the blocks into which a single image is cut for a split by tiles."""
@@ -50,7 +56,7 @@ class FeatureComparison:
 
     figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
     about : by model. Each run holds ``data``, ``model``, ``features``, ``repeats`` and, by figure, ``mean``,
-    ``deviation`` (over the repeats, of the population) and ``values``, in per cent. missing : ``MODEL on DATA`` of
+    ``deviation`` (over the repeats, of the population) and ``values``, shares. missing : ``MODEL on DATA`` of
     those that lack some numbers of features. notes : what was assumed or left out.
     """
 
@@ -66,9 +72,9 @@ class FeatureComparison:
         """Enter what a Measure gave, once or for each repeat; seconds : of the ranking."""
         run: dict[str, Any] = {"data": data, "model": model, "features": features, "seconds_ranking": seconds}
         for name in self.figures:
-            percent = 100 * np.concatenate([part[name] for part in found])
-            run["repeats"] = len(percent)
-            run[name] = {"mean": float(percent.mean()), "deviation": float(percent.std()), "values": percent}
+            values = np.concatenate([part[name] for part in found])
+            run["repeats"] = len(values)
+            run[name] = {"mean": float(values.mean()), "deviation": float(values.std()), "values": values}
         self.runs.append(run)
 
     def some(self, data: str, model: str) -> list[dict[str, Any]]:
@@ -77,54 +83,75 @@ class FeatureComparison:
         return sorted(found, key=lambda r: r["features"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """Lines of a table: for clustering, of each figure the best over the numbers of features, its deviation and the
-        number, and the mean over all numbers; for classification the first figure at each number, and the means. Models
-        are left out where they lack some numbers."""
+        """Figures of each model on each data set, by the keys of :meth:`formulas`; models are left out where they lack
+        some numbers of features."""
         lines = []
         for data, model in dict.fromkeys((r["data"], r["model"]) for r in self.runs):
             if _pair(model, data) in self.missing:
                 continue
             mine = self.some(data, model)
             line: dict[str, Any] = {"data": data, "model": model}
-            if self.noun == "band":
-                lines.append(line | self._by_number(mine))
-                continue
             for name in self.figures:
+                line[f"{name}_mean"] = float(np.mean([r[name]["mean"] for r in mine]))
+                if self.noun == "band":
+                    continue
                 best = max(mine, key=lambda r: r[name]["mean"])
-                short = SHORT_NAMES[name]
-                line[f"{short} best"] = f"{best[name]['mean']:.2f} ± {best[name]['deviation']:.2f}"
-                line[f"at {short}"] = best["features"]
-                line[f"{short} mean"] = f"{np.mean([r[name]['mean'] for r in mine]):.2f}"
+                line |= {f"{name}_best": best[name]["mean"], f"{name}_best_deviation": best[name]["deviation"]}
+                line[f"{name}_best_features"] = best["features"]
             lines.append(line)
         return lines
 
-    def _by_number(self, runs: list[dict[str, Any]]) -> dict[str, str]:
-        first = self.figures[0]
-        whole = runs[0]["model"] == ALL
-        cells = {
-            f"{SHORT_NAMES[first]} {r['features']}": f"{r[first]['mean']:.2f} ± {r[first]['deviation']:.2f}"
-            for r in runs
-            if not whole
-        }
-        means = {f: float(np.mean([r[f]["mean"] for r in runs])) for f in self.figures}
-        return {f"mean {SHORT_NAMES[f]}": f"{mean:.2f}" for f, mean in means.items()} | cells
+    def table_rows(self) -> list[dict[str, Any]]:
+        """Lines of a table in per cent: for clustering, of each figure the best over the numbers of features, its
+        deviation and the number, and the mean over all numbers; for classification the means, and the first figure at
+        each number."""
+        lines = []
+        for row in self.rows():
+            line = {"data": row["data"], "model": row["model"]}
+            for name in self.figures:
+                short, mean = heading(name), f"{100 * row[f'{name}_mean']:.2f}"
+                if self.noun == "band":
+                    line[f"mean {short}"] = mean
+                    continue
+                line[f"{short} best"] = _percent(row[f"{name}_best"], row[f"{name}_best_deviation"])
+                line |= {f"at {short}": row[f"{name}_best_features"], f"{short} mean": mean}
+            if self.noun == "band" and row["model"] != ALL:
+                first = self.figures[0]
+                line |= {
+                    f"{heading(first)} {r['features']}": _percent(r[first]["mean"], r[first]["deviation"])
+                    for r in self.some(row["data"], row["model"])
+                }
+            lines.append(line)
+        return lines
+
+    def formulas(self) -> dict[str, str]:
+        """What the figures are, of the runs and of :meth:`rows`."""
+        found = {name: FORMULAS[name] for name in self.figures} | BESIDE
+        for name in self.figures:
+            found[f"{name}_mean"] = f"mean over all numbers of {self.noun}s of the mean over the repeats of {name}"
+            if self.noun == "feature":
+                found[f"{name}_best"] = f"the largest mean over the repeats of {name}, of all numbers of features"
+                found[f"{name}_best_deviation"] = f"deviation of {name} at that number of features"
+                found[f"{name}_best_features"] = "that number of features"
+        return found
 
     def panels(self, data: str) -> tuple[dict[str, dict[str, Curve]], dict[str, float]]:
-        """(figure -> model -> curve, figure -> value with all features) of one data set, for the picture."""
+        """(figure -> model -> curve, figure -> value with all features) of one data set in per cent, for the
+        picture."""
         models = [m for m in dict.fromkeys(r["model"] for r in self.runs if r["data"] == data) if m != ALL]
         panels = {}
         for name in self.figures:
-            panels[SHORT_NAMES[name]] = {
+            panels[heading(name)] = {
                 model: Curve(
                     [r["features"] for r in runs],
-                    [r[name]["mean"] for r in runs],
-                    [r[name]["deviation"] for r in runs],
+                    [100 * r[name]["mean"] for r in runs],
+                    [100 * r[name]["deviation"] for r in runs],
                 )
                 for model in models
                 for runs in [self.some(data, model)]
             }
         whole = self.some(data, ALL)
-        return panels, {SHORT_NAMES[name]: whole[0][name]["mean"] if whole else np.nan for name in self.figures}
+        return panels, {heading(name): 100 * whole[0][name]["mean"] if whole else np.nan for name in self.figures}
 
     @property
     def data(self) -> list[str]:
@@ -133,16 +160,20 @@ class FeatureComparison:
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types; where models lack some runs, also which, and on what."""
-        return {
-            "rsunfold": __version__,
-            **({"missing": self.missing} if self.missing else {}),
-            "protocol": self.protocol,
-            "formulas": {name: FORMULAS[name] for name in self.figures},
-            "models": self.about,
-            "summary": self.rows(),
-            "runs": self.runs,
-            "notes": self.notes,
-        }
+        return report_of(
+            self.missing,
+            protocol=self.protocol,
+            formulas=self.formulas(),
+            models=self.about,
+            summary=self.rows(),
+            runs=self.runs,
+            notes=self.notes,
+        )
+
+
+def _percent(mean: float, deviation: float) -> str:
+    """Two shares in a table."""
+    return f"{100 * mean:.2f} ± {100 * deviation:.2f}"
 
 
 def _pair(model: str, data: str) -> str:
@@ -185,7 +216,7 @@ def evaluate_tables(
         "data": data,
         "asked": {"var": var, "label": label, "labels_var": labels_var, "ignore": list(ignore), "header": header},
         "start": how,
-        "seeds": [seed, seed + repeats - 1],
+        "seeds": list(range(seed, seed + repeats)),
         "features": numbers,
         "best": "best of the means over the numbers of features, chosen with the labels, as in the literature",
     }
@@ -291,7 +322,7 @@ def evaluate_images(
             "train_share": share,
             "split": split,
             "tiles": len(np.unique(tiles[known])) if split == "tiles" else None,
-            "seeds": [seed, seed + repeats - 1],
+            "seeds": list(range(seed, seed + repeats)),
             "bands": numbers,
         }
         done = FeatureComparison(("oa", "aa", "kappa"), "band", protocol)
@@ -431,7 +462,7 @@ def _enter(
 
     A model whose choice is random is drawn anew for each repeat, with its seed.
     """
-    done.notes += [f"{data}: {note}" for note in source.notes]
+    done.notes += [f"{data}: {note}" for note in told(source.notes)]
     inside = np.array(source.inside)
     many = [k for k in numbers if k > len(inside)]
     numbers = _usable(data, source, numbers)
@@ -445,7 +476,7 @@ def _enter(
         chosen = _choices(ranker, replace(scene, seed=ranker.seed), numbers)
         seconds = (time.monotonic() - started) / len(set(map(id, chosen.values())))
         last = chosen[numbers[-1]]
-        done.notes += [f"{data}: {note}" for note in last.notes]
+        done.notes += [f"{data}: {note}" for note in told(last.notes)]
         about = done.about.setdefault(ranker.name, {**ranker.describe(), "rankings": {}})
         about["rankings"][data] = {
             "indices_zero_based": inside[last.order[: numbers[-1]]],
@@ -463,8 +494,8 @@ def _enter(
             found = [measure(inside[order[:k]], part) for order, part in zip(orders, parts, strict=True)]
             done.add(data, ranker.name, k, found, seconds)
             keep(done)
-            told = ", ".join(f"{SHORT_NAMES[f]} {done.runs[-1][f]['mean']:.2f}" for f in done.figures)
-            say(f"{data}: {ranker.name}, {k} {source.noun}s: {told}")
+            figures = ", ".join(f"{heading(f)} {100 * done.runs[-1][f]['mean']:.2f}" for f in done.figures)
+            say(f"{data}: {ranker.name}, {k} {source.noun}s: {figures}")
         done.missing.remove(_pair(ranker.name, data))
 
 

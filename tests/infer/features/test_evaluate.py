@@ -45,22 +45,27 @@ def test_tables(labelled, rankers, tmp_path):
     expected = clustering(X[:, order[:2]], y, SEEDS)
     for name in ("acc", "nmi"):
         run = done.runs[1][name]
-        np.testing.assert_allclose(run["values"], 100 * np.array(expected[name]))
-        assert run["mean"] == pytest.approx(100 * np.mean(expected[name]))
-        assert run["deviation"] == pytest.approx(100 * np.std(expected[name]))
+        np.testing.assert_allclose(run["values"], expected[name])
+        assert run["mean"] == pytest.approx(np.mean(expected[name]))
+        assert run["deviation"] == pytest.approx(np.std(expected[name]))
     by_variance = done.about["variance"]["rankings"]["t"]["indices_zero_based"]
     assert by_variance.tolist() == np.argsort(-X.var(axis=0))[:4].tolist()
-    assert done.runs[0]["acc"]["mean"] == pytest.approx(100 * np.mean(clustering(X, y, SEEDS)["acc"]))
+    assert done.runs[0]["acc"]["mean"] == pytest.approx(np.mean(clustering(X, y, SEEDS)["acc"]))
     assert any(line.startswith("t: css, 2 features: ACC ") for line in told)
     row = done.rows()[1]
     best = max(done.runs[1:3], key=lambda r: r["acc"]["mean"])
-    assert row["at ACC"] == best["features"] and row["ACC best"].startswith(f"{best['acc']['mean']:.2f} ± ")
-    assert row["ACC mean"] == f"{np.mean([r['acc']['mean'] for r in done.runs[1:3]]):.2f}"
+    mean, deviation = best["acc"]["mean"], best["acc"]["deviation"]
+    over_numbers = np.mean([r["acc"]["mean"] for r in done.runs[1:3]])
+    assert (row["acc_best"], row["acc_best_deviation"], row["acc_best_features"]) == (mean, deviation, best["features"])
+    assert row["acc_mean"] == pytest.approx(over_numbers)
+    shown = {"ACC best": f"{100 * mean:.2f} ± {100 * deviation:.2f}", "ACC mean": f"{100 * over_numbers:.2f}"}
+    assert done.table_rows()[1].items() >= {**shown, "at ACC": best["features"]}.items()
     panels, whole = done.panels("t")
     assert list(panels) == ["ACC", "NMI"] and list(panels["ACC"]) == ["css", "variance"]
-    assert panels["NMI"]["css"].numbers == [2, 4] and whole["ACC"] == done.runs[0]["acc"]["mean"]
+    assert panels["NMI"]["css"].numbers == [2, 4] and whole["ACC"] == 100 * done.runs[0]["acc"]["mean"]
     report = done.report()
-    assert set(report["formulas"]) == {"acc", "nmi"} and report["rsunfold"] == rsunfold.__version__
+    assert {"acc", "nmi"} | set(row) - {"data", "model"} < set(report["formulas"])
+    assert report["protocol"]["seeds"] == [0, 1, 2, 3] and report["rsunfold"] == rsunfold.__version__
     size = (tmp_path / "t.mat").stat().st_size
     assert report["protocol"]["data"] == {"t": {"path": path, "input_bytes": size, "samples": 60, "classes": 3}}
     assert report["protocol"]["asked"] == {
@@ -71,7 +76,7 @@ def test_tables(labelled, rankers, tmp_path):
 def test_greedy_starts_are_another_protocol(labelled, rankers):
     path, X, y = labelled
     done = evaluate_tables({"t": path}, rankers[:1], [8], repeats=2, plain=False)
-    np.testing.assert_allclose(done.runs[0]["acc"]["values"], 100 * np.array(clustering(X, y, [0, 1], False)["acc"]))
+    np.testing.assert_allclose(done.runs[0]["acc"]["values"], clustering(X, y, [0, 1], False)["acc"])
     assert "greedy" in done.protocol["start"]
 
 
@@ -90,7 +95,7 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     orders = {s: np.random.default_rng(s).permutation(8) for s in SEEDS}
     monkeypatch.setattr(ranker, "rank", lambda scene, most, spacing=None: Ranking(orders[scene.seed], X[0], {}))
     done = evaluate_tables({"t": path}, [ranker], [3], repeats=4)
-    expected = [100 * clustering(X[:, orders[s][:3]], y, [s])["acc"][0] for s in SEEDS]
+    expected = [clustering(X[:, orders[s][:3]], y, [s])["acc"][0] for s in SEEDS]
     np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)
 
 
@@ -173,18 +178,19 @@ def test_images(write, counts, truth, rankers, tmp_path):
     X = counts[order[:2]][:, known].T * np.float32(1e-4)
     expected = classification(X, truth[known], 0.1, [0, 1])
     for name in ("oa", "aa", "kappa"):
-        np.testing.assert_allclose(done.runs[1][name]["values"], 100 * np.array(expected[name]))
+        np.testing.assert_allclose(done.runs[1][name]["values"], expected[name])
     assert done.protocol["labelled_pixels"] == known.sum() and done.protocol["classes"] == 3
-    row = done.rows()[1]
-    assert row["OA 2"] == f"{done.runs[1]['oa']['mean']:.2f} ± {done.runs[1]['oa']['deviation']:.2f}"
-    assert row["mean AA"] == f"{np.mean([r['aa']['mean'] for r in done.runs[1:3]]):.2f}"
+    row, shown, mean = done.rows()[1], done.table_rows()[1], np.mean([r["aa"]["mean"] for r in done.runs[1:3]])
+    assert shown["OA 2"] == f"{100 * done.runs[1]['oa']['mean']:.2f} ± {100 * done.runs[1]['oa']['deviation']:.2f}"
+    assert shown["mean AA"] == f"{100 * mean:.2f}" and row["aa_mean"] == pytest.approx(mean)
+    assert set(row) - {"data", "model"} == {"oa_mean", "aa_mean", "kappa_mean"} < set(done.report()["formulas"])
     tiles = evaluate_images(
         {"a": path}, {"a": str(tmp_path / "y.mat")}, rankers[:1], [2], share=0.3, split="tiles", repeats=2
     )
     assert tiles.protocol["tiles"] == 6  # of nine, those with labels
     blocks = (np.arange(40)[:, None] // 16 * 3 + np.arange(33) // 16)[known]
     expected = classification(X, truth[known], 0.3, [0, 1], blocks)
-    np.testing.assert_allclose(tiles.runs[1]["oa"]["values"], 100 * np.array(expected["oa"]))
+    np.testing.assert_allclose(tiles.runs[1]["oa"]["values"], expected["oa"])
 
 
 def test_every_block_of_an_image_is_a_tile_of_its_own(write, counts, truth, tmp_path):

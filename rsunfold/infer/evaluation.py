@@ -1,0 +1,32 @@
+"""What the reports of all evaluations have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rsunfold import __version__
+
+
+def report_of(
+    missing: Sequence[str],
+    *,
+    protocol: Mapping[str, Any],
+    formulas: Mapping[str, str],
+    notes: Sequence[str],
+    **results: Any,
+) -> dict[str, Any]:
+    """A report as plain types: the same keys at the top for every task, and its ``results`` between them.
+
+    missing : the names of what was asked for, but not finished; the report has the key only where there are some.
+    protocol : how the figures were made, with what was asked for, ``asked``. formulas : by key, what the figures are.
+    notes : sentences on what was assumed or left out.
+    """
+    return {
+        "rsunfold": __version__,
+        **({"missing": list(missing)} if missing else {}),
+        "protocol": dict(protocol),
+        "formulas": dict(formulas),
+        **results,
+        "notes": list(notes),
+    }
