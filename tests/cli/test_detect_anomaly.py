@@ -290,6 +290,8 @@ def test_evaluate_models(call, scenery, mats, tmp_path):
     result = call(*EVALUATE, "--scenes", mats, *words, "--per-scene")
     found = json.loads(report.read_text())
     assert list(found["models"]) == ["rx", "local-rx"] and len(found["runs"]) == 4
+    asked = {"scenes": str(mats), "masks": None, "truth_var": None, "var": None, "drop_bands": []}
+    assert found["protocol"] == {"asked": asked, "pfa": 0.01, "seeds": [0]}
     assert found["models"]["rx"]["options"] == {} and found["models"]["local-rx"]["options"] == {"inner": 3, "outer": 9}
     call("detect-anomaly", mats / "one.mat", "-o", tmp_path / "out", *FAST, "--no-quicklook")
     run = found["runs"][0]
@@ -300,7 +302,7 @@ def test_evaluate_models(call, scenery, mats, tmp_path):
         with rasterio.open(path) as ds:
             assert ds.read().std() > 10
     assert sum("local-rx" in line for line in result.stdout.splitlines()) == 3
-    assert f"{found['summary'][0]['AUC(D,F)']:.4g}" in result.stdout
+    assert f"{found['summary'][0]['auc_df']:.4g}" in result.stdout
 
 
 def test_evaluate_seeds(call, mats, tmp_path):
@@ -308,7 +310,7 @@ def test_evaluate_seeds(call, mats, tmp_path):
     result = call(*EVALUATE, "--scenes", mats, *words)
     found = json.loads((tmp_path / "r.json").read_text())
     assert [(r["scene"], r["seed"]) for r in found["runs"]] == [("one", 0), ("one", 5), ("two", 0), ("two", 5)]
-    assert found["summary"][0]["std over seeds"] >= 0 and "std over seeds" in result.stdout
+    assert found["summary"][0]["auc_df_deviation"] >= 0 and "std over seeds" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def detect_anomaly(
     check_rule(pfa)
     refuse_outputs(overwrite, json_file)
     found = scenes_in(scenes, masks, truth_var)
+    asked = {"scenes": scenes, "masks": masks, "truth_var": truth_var}
     targets = {s.name: f"{s.name}_roc.png" for s in found}
     if pictures is not None:
         refuse_outputs(overwrite, *(pictures / name for name in [*targets.values(), SEPARABILITY]))
@@ -110,7 +111,7 @@ def detect_anomaly(
             of_models |= {"drop_bands", "literal", "window", "device", "memory", "threads"}
             refuse_given(context, of_models, "applies to models and cannot be combined with --predictions")
             with watched("evaluating"):
-                done = evaluate_files(found, predictions, pfa=pfa)
+                done = evaluate_files(found, predictions, pfa=pfa, asked=asked)
         else:
             use_threads(threads)
             where = models_to_compare(model, "detect-anomaly", device)
@@ -136,6 +137,7 @@ def detect_anomaly(
                     pfa=pfa,
                     var=var,
                     drop_bands=names_of(drop_bands),
+                    asked=asked,
                     say=lambda text: say(text, 1),
                     keep=keep,
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold import __version__
+from rsunfold.cube import told
 from rsunfold.errors import BatchError, InputError
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
+from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.results import environment
 from rsunfold.infer.spectral import header_shape
 from rsunfold.io import open_cube
@@ -27,17 +28,19 @@ from rsunfold.progress import tracked
 
 TRUTH = ("map", "gt", "truth", "mask", "groundtruth")
 """Variables of a MAT file that hold the truth, in the order in which they are looked for."""
-MASK = {
+BESIDE = {
+    "auc_df_least": "the least auc_df of all scenes and seeds",
+    "auc_df_deviation": "standard deviation over the seeds, of the population, of the mean of auc_df over the scenes",
     "mask.pfa_wanted": "the share of background pixels that the threshold is chosen for",
     "mask.pfa": "the share of background pixels above that threshold, the table's mask PF",
     "mask.pd": "the share of anomalous pixels above that threshold, the table's mask PD",
+    "pixels": "pixels of the scene: anomaly_pixels, background_pixels and left_out_pixels",
+    "left_out_pixels": "pixels without a score, or whose truth is unknown; they count for nothing",
+    "without_score.pixels": "pixels without a score, though their truth is known, of which a note tells",
+    "without_score.anomalous": "those of them that are anomalous",
+    "seconds": "time of reading a scene, computing its scores and finding its anomalies; of files 0",
 }
-"""What the figures of the mask are."""
-FIGURES = {
-    **{"AUC(D,F)": "auc_df", "AUC(D,tau)": "auc_dtau", "AUC(F,tau)": "auc_ftau", "AUC_TD": "auc_td"},
-    **{"AUC_BS": "auc_bs", "AUC_SNPR": "auc_snpr", "AUC_TDBS": "auc_tdbs", "AUC_ODP": "auc_odp"},
-    **{"AUC PF<=0.01": "auc_pf_0.01", "AUC PF<=0.1": "auc_pf_0.1"},
-}
+"""What is in a report beside the FORMULAS."""
 SHOWN = 10
 """Most maps of a file that are named where none of them is the truth."""
 SCORES = ("_score", "")
@@ -52,6 +55,10 @@ class LabelledScene:
     path: Path
     truth_path: Path
     truth_var: str | None
+
+    def files(self) -> dict[str, str | None]:
+        """Where the scene and its truth are, for reports."""
+        return {"file": str(self.path), "truth": str(self.truth_path), "truth_var": self.truth_var}
 
     def truth(self, shape: tuple[int, int], of: Path) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Anomalous pixels, and the pixels whose truth is known, both (rows, cols); raises InputError when they are not
@@ -118,9 +125,11 @@ def _truth_variable(path: Path, wanted: str | None) -> str:
 @dataclass
 class AnomalyComparison:
     """Results: one entry per model, scene and seed in ``runs``, with the whole of :func:`detection`; ``about`` by
-    model; curves (PF, PD) by scene and model, of the first seed. seeds : runs of each model on each scene, when all are
-    there. missing : models that lack some. failed : the runs that could not be, with the ``error``."""
+    model; curves (PF, PD) by scene and model, of the first seed. protocol : how the figures were made. seeds : runs of
+    each model on each scene, when all are there. missing : models that lack some. failed : the runs that could not be,
+    with the ``error``."""
 
+    protocol: dict[str, Any]
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
@@ -137,11 +146,12 @@ class AnomalyComparison:
         seconds: float,
         pfa: float,
         source: Path | None = None,
+        notes: Sequence[str] = (),
     ) -> dict[str, Any]:
         """Take one score map (rows, cols), NaN where it counts for nothing; returns the entry.
 
-        source : the file of the score, where it is one. Raises InputError, with the file, for a score or a truth that
-        no figure can be told of.
+        source : the file of the score, where it is one. notes : on the scene and its score. Raises InputError, with the
+        file, for a score or a truth that no figure can be told of.
         """
         shape = score.shape[0], score.shape[1]
         of = scene.path if source is None else source
@@ -155,8 +165,8 @@ class AnomalyComparison:
             raise InputError(f"{of}: {error}") from None
         above = np.zeros(shape, bool)
         above[valid] = score[valid] > choose_threshold(score, pfa=pfa)[0]
-        run = {
-            **{"model": model, "scene": scene.name, "file": str(scene.path), "truth": str(scene.truth_path)},
+        run: dict[str, Any] = {
+            **{"model": model, "scene": scene.name, **scene.files()},
             **{"seed": seed, "seconds": round(seconds, 3), "figures": figures},
             "mask": {
                 "pfa_wanted": pfa,
@@ -166,14 +176,16 @@ class AnomalyComparison:
         }
         absent = known & np.isnan(score)
         run["without_score"] = {"pixels": int(absent.sum()), "anomalous": int((absent & truth).sum())}
+        run["notes"] = told(notes)
         self.runs.append(run)
         self.curves.setdefault(scene.name, {}).setdefault(model, roc(score, truth, valid))
         return run
 
     def rows(self, *, per_scene: bool = False) -> list[dict[str, Any]]:
-        """Lines of a table: means over scenes and seeds for each model, or means over seeds for each scene.
+        """Means over scenes and seeds for each model, or means over seeds for each scene, by the keys of FORMULAS and
+        BESIDE.
 
-        AUC(D,F) in the mean line comes with the smallest over scenes, and with the deviation between seeds of its mean
+        The auc_df of a model comes with the smallest over scenes, and with the deviation between seeds of its mean
         over scenes where there are several. Lines that lack some scene or seed are left out.
         """
         lines = []
@@ -186,35 +198,48 @@ class AnomalyComparison:
                     continue
                 line: dict[str, Any] = {"model": model}
                 line |= {"scenes": len(scenes)} if scene is None else {"scene": scene}
-                for name, key in FIGURES.items():
-                    values = [run["figures"][key] for run in some if run["figures"][key] is not None]
-                    line[name] = float(np.mean(values)) if values else None
-                    if name == "AUC(D,F)" and scene is None:
+                for key in FORMULAS:
+                    figures = [run["figures"] | run["figures"]["separability"] for run in some]
+                    values = [found[key] for found in figures if found[key] is not None]
+                    line[key] = float(np.mean(values)) if values else None
+                    if key == "auc_df" and scene is None:
                         line |= self._spread(some)
-                gaps = [run["figures"]["separability"]["gap"] for run in some]
-                line |= {"gap": float(np.mean(gaps)), "mask PF": float(np.mean([r["mask"]["pfa"] for r in some]))}
-                line["mask PD"] = float(np.mean([r["mask"]["pd"] for r in some]))
+                line |= {f"mask.{key}": float(np.mean([r["mask"][key] for r in some])) for key in ("pfa", "pd")}
                 line["seconds"] = float(np.mean([r["seconds"] for r in some]))
                 lines.append(line)
         return lines
 
     def notes(self) -> list[str]:
-        """A sentence for each scene that has no figures, and for each some of whose pixels have a truth but no score:
-        they are left out of all figures, found or missed."""
+        """A sentence for each scene that has no figures, the notes of the runs, and a sentence for each scene some of
+        whose pixels have a truth but no score: they are left out of all figures, found or missed."""
         failed = {f"{r['model']} on {r['scene']}": r["error"].rstrip(".") for r in self.failed}
         absent = {f"{r['model']} on {r['scene']}": r["without_score"] for r in self.runs}
-        return [f"{name}: {error}" for name, error in failed.items()] + [
+        left_out = [
             f"{name}: {n['pixels']} pixels, {n['anomalous']} of them anomalous, have no score and were left out"
             for name, n in absent.items()
             if n["pixels"]
         ]
+        return [*(f"{name}: {error}" for name, error in failed.items()), *self._noted(), *left_out]
+
+    def _noted(self) -> list[str]:
+        """The notes of all runs, each once: those that all models have on a scene name the scene alone."""
+        by: dict[tuple[str, str], list[str]] = {}
+        for run in self.runs:
+            for note in run["notes"]:
+                by.setdefault((run["scene"], note), []).append(run["model"])
+        lines = []
+        for (scene, note), models in by.items():
+            common = set(models) == {run["model"] for run in self.runs if run["scene"] == scene}
+            names = [scene] if common else [f"{model} on {scene}" for model in dict.fromkeys(models)]
+            lines += [f"{name}: {note}" for name in names]
+        return lines
 
     def _spread(self, some: list[dict[str, Any]]) -> dict[str, Any]:
         seeds = list(dict.fromkeys(run["seed"] for run in some))
         means = [np.mean([r["figures"]["auc_df"] for r in some if r["seed"] == seed]) for seed in seeds]
-        found: dict[str, Any] = {"least": min(r["figures"]["auc_df"] for r in some)}
+        found: dict[str, Any] = {"auc_df_least": min(r["figures"]["auc_df"] for r in some)}
         if len(seeds) > 1:
-            found["std over seeds"] = float(np.std(means))
+            found["auc_df_deviation"] = float(np.std(means))
         return found
 
     def boxes(self) -> dict[str, dict[str, Any]]:
@@ -230,16 +255,17 @@ class AnomalyComparison:
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types; where models lack some runs, also which, and which failed."""
-        return {
-            "rsunfold": __version__,
-            **({"missing": self.missing} if self.missing else {}),
+        return report_of(
+            self.missing,
+            protocol=self.protocol,
+            formulas=FORMULAS | BESIDE,
+            models=self.about,
+            summary=self.rows(),
+            per_scene=self.rows(per_scene=True),
+            runs=self.runs,
             **({"failed": self.failed} if self.failed else {}),
-            "formulas": FORMULAS | MASK,
-            "models": self.about,
-            "summary": self.rows(),
-            "per_scene": self.rows(per_scene=True),
-            "runs": self.runs,
-        }
+            notes=self.notes(),
+        )
 
 
 def refuse_useless(scenes: Sequence[LabelledScene], var: str | None = None, drop_bands: Sequence[str] = ()) -> None:
@@ -261,18 +287,21 @@ def evaluate_models(
     pfa: float,
     var: str | None = None,
     drop_bands: tuple[str, ...] = (),
+    asked: Mapping[str, Any] = {},
     say: Callable[[str], None] = lambda text: None,
     keep: Callable[[AnomalyComparison], None] = lambda done: None,
 ) -> AnomalyComparison:
     """Every model on every scene (without ``drop_bands``) and seed; the truth is read when the score is there.
 
-    keep : is given the comparison each time that there is one more run. What cannot be read or scored, InputError, ends
+    asked : what else was asked for, such as where the truth is, for the report. keep : is given the comparison each
+    time that there is one more run. What cannot be read or scored, InputError, ends
     only its own run: raises BatchError in the end, or that error where there is no other run.
     """
     for detector, seed in itertools.product(detectors, seeds):
         detector.reseed(seed)  # refuses seeds before all the work
     refuse_useless(scenes, var, drop_bands)
-    done = AnomalyComparison(seeds=len(seeds), missing=[detector.name for detector in detectors])
+    protocol = {"asked": {**asked, "var": var, "drop_bands": list(drop_bands)}, "pfa": pfa, "seeds": list(seeds)}
+    done = AnomalyComparison(protocol, seeds=len(seeds), missing=[detector.name for detector in detectors])
     for detector in detectors:
         name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
@@ -280,7 +309,8 @@ def evaluate_models(
             detector.reseed(seed)
             try:
                 found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
-                run = done.add(name, scene, seed, found.score, found.summary["seconds"], pfa)
+                seconds, notes = found.summary["seconds"], found.summary["notes"]
+                run = done.add(name, scene, seed, found.score, seconds, pfa, notes=notes)
             except InputError as error:
                 if len(detectors) * len(scenes) * len(seeds) == 1:
                     raise
@@ -298,9 +328,14 @@ def evaluate_models(
     return done
 
 
-def evaluate_files(scenes: Sequence[LabelledScene], predictions: Path, *, pfa: float) -> AnomalyComparison:
-    """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way."""
-    done = AnomalyComparison()
+def evaluate_files(
+    scenes: Sequence[LabelledScene], predictions: Path, *, pfa: float, asked: Mapping[str, Any] = {}
+) -> AnomalyComparison:
+    """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way.
+
+    asked : what else was asked for, such as where the truth is, for the report.
+    """
+    done = AnomalyComparison({"asked": dict(asked), "pfa": pfa})
     looked_for = {scene.name + tail for scene in scenes for tail in SCORES}
     refuse_no_folder(predictions, "the predictions")
     given = images_in(predictions, lambda p: p.stem in looked_for)
@@ -316,5 +351,5 @@ def evaluate_files(scenes: Sequence[LabelledScene], predictions: Path, *, pfa: f
         if np.isinf(cube.data).any():
             raise InputError(f"{path} has infinite scores; give every pixel a finite one, or NaN where there is none.")
         score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)
-        done.add(name, scene, None, score, 0.0, pfa, path)
+        done.add(name, scene, None, score, 0.0, pfa, path, cube.meta.notes)
     return done

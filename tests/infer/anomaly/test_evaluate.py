@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import scipy.io
 
+from rsunfold.cube import Aside
 from rsunfold.errors import InputError, UsageError
-from rsunfold.infer.anomaly.evaluate import FIGURES, evaluate_files, evaluate_models, scenes_in
+from rsunfold.infer.anomaly import evaluate as module
+from rsunfold.infer.anomaly.evaluate import BESIDE, evaluate_files, evaluate_models, scenes_in
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
@@ -93,10 +95,10 @@ def test_several_seeds(mats, make):
     assert done.about["lrr-net-plus"]["seed"] == [0, 7]
     areas = {(r["scene"], r["seed"]): r["figures"]["auc_df"] for r in done.runs}
     (line,) = done.rows()
-    assert line["scenes"] == 2 and line["AUC(D,F)"] == pytest.approx(np.mean(list(areas.values())))
-    assert line["least"] == min(areas.values())
+    assert line["scenes"] == 2 and line["auc_df"] == pytest.approx(np.mean(list(areas.values())))
+    assert line["auc_df_least"] == min(areas.values())
     means = [np.mean([areas[s, seed] for s in "ab"]) for seed in (0, 7)]
-    assert line["std over seeds"] == pytest.approx(np.std(means))
+    assert line["auc_df_deviation"] == pytest.approx(np.std(means))
     again = evaluate_models(scenes_in(mats), [make(options={"epochs": 1}, seed=3)], [7], pfa=0.01, say=silent)
     assert [r["figures"] for r in again.runs] == [r["figures"] for r in done.runs if r["seed"] == 7]
     with pytest.raises(UsageError, match="the seed must lie between 0 and 4294967295, not 4294967296"):
@@ -106,19 +108,54 @@ def test_several_seeds(mats, make):
 def test_the_report_defines_every_figure(mats, make):
     done = evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.01, say=silent)
     report = json.loads(json.dumps(done.report(), allow_nan=False))
-    assert report["formulas"].items() >= FORMULAS.items() and set(FIGURES.values()) | {"gap"} == set(FORMULAS)
+    assert report["formulas"] == FORMULAS | BESIDE
+    (line,) = report["summary"]
+    assert set(line) - {"model", "scenes"} <= set(report["formulas"])
     for run in report["runs"]:
-        assert {f"mask.{name}" for name in run["mask"]} == set(report["formulas"]) - set(FORMULAS)
+        named = {f"{key}.{name}" for key in ("mask", "without_score") for name in run[key]}
+        assert named | {"seconds", "pixels", "left_out_pixels"} <= set(report["formulas"])
         assert set(FORMULAS) - {"gap"} <= set(run["figures"]) and "gap" in run["figures"]["separability"]
     assert [r["scene"] for r in report["per_scene"]] == ["a", "b"] and len(report["summary"]) == 1
-    assert report["models"]["rx"]["priors"] == [] and "std over seeds" not in report["summary"][0]
-    for name, key in FIGURES.items():
-        mean = np.mean([r["figures"][key] for r in done.runs])
-        assert report["summary"][0][name] == pytest.approx(mean)
+    assert report["models"]["rx"]["priors"] == [] and "auc_df_deviation" not in line
+    for key in set(FORMULAS) - {"gap"}:
+        assert line[key] == pytest.approx(np.mean([r["figures"][key] for r in done.runs]))
+    assert line["gap"] == pytest.approx(np.mean([r["figures"]["separability"]["gap"] for r in done.runs]))
+    assert line["mask.pd"] == pytest.approx(np.mean([r["mask"]["pd"] for r in done.runs]))
     boxes = done.boxes()["rx"]
     assert boxes["anomaly"]["p50"] == pytest.approx(
         np.mean([r["figures"]["separability"]["anomaly"]["p50"] for r in done.runs])
     )
+
+
+def test_notes_of_runs_are_told_once(two, mats, make, monkeypatch):
+    """On the scene where all models have them, else on the model, too."""
+    cube = two["a"].cube.transpose(1, 2, 0).copy()
+    cube[3, 4, 2] = 1e7
+    scipy.io.savemat(mats / "a.mat", {"data": cube, "map": two["a"].truth * 1})
+    monkeypatch.setattr(
+        module, "detect_array", lambda path, detector, options: with_note(detect_array(path, detector, options))
+    )
+
+    def with_note(found):
+        if found.summary["model"] == "rpca":
+            found.summary["notes"] += ["of the model", Aside("of no weight")]
+        return found
+
+    report = evaluate_models(scenes_in(mats), [make("rx"), make("rpca")], [0, 1], pfa=0.01, say=silent).report()
+    spikes, *others = report["notes"]
+    assert spikes.startswith("a: some samples of 1 band(s) (3) lie more than")
+    assert others == ["rpca on a: of the model", "rpca on b: of the model"]
+    assert [len(run["notes"]) for run in report["runs"]] == [1, 1, 0, 0, 2, 2, 1, 1]
+
+
+def test_the_report_says_what_was_evaluated(mats, make):
+    words = {"var": "data", "drop_bands": ("2",), "asked": {"truth_var": None}}
+    report = evaluate_models(scenes_in(mats), [make("rx")], [0, 3], pfa=0.02, **words, say=silent).report()
+    asked = {"var": "data", "drop_bands": ["2"], "truth_var": None}
+    assert report["protocol"] == {"asked": asked, "pfa": 0.02, "seeds": [0, 3]}
+    assert {(run["truth"], run["truth_var"]) for run in report["runs"]} == {
+        (str(mats / f"{name}.mat"), "map") for name in "ab"
+    }
 
 
 def test_masks_in_a_folder(two, mats, make, write, tmp_path):
