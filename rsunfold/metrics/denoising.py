@@ -31,8 +31,9 @@ CONVENTIONS = {
     "psnr_global": "dB; 10 log10(data_range^2 / mse over all bands and valid pixels)",
     "ssim": "mean over bands; Gaussian window 11 x 11, sigma 1.5, population covariance, K1 0.01, K2 0.03, data_range "
     "as stated; mean of the map over the pixels whose whole window is valid and inside the image",
-    "sam": "mean over valid pixels of arccos(<x, y> / (|x| |y|)), cosine clipped to [-1, 1]; pixels whose clean or "
-    "restored spectrum is 0 left out",
+    "sam_radians": "mean over valid pixels of arccos(<x, y> / (|x| |y|)), cosine clipped to [-1, 1]; pixels whose "
+    "clean or restored spectrum is 0 left out",
+    "sam_degrees": "sam_radians times 180 / pi",
     "ergas": "100 h/l sqrt(mean over bands of mse_b / mean(clean_b)^2), h/l = 1; bands whose clean mean is 0 left out",
 }
 PUBLISHED_ERGAS = (

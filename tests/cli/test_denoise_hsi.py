@@ -354,7 +354,7 @@ def test_evaluate_models(call, clean, star, write_image, tmp_path):
     for name in ("psnr", "psnr_global", "ssim", "sam_degrees", "ergas"):
         assert run["quality"][name] == pytest.approx(expected[name], rel=1e-6)
     lines = [line for line in result.stdout.splitlines() if "fasthyde" in line]
-    assert len(lines) == 3 and "mean" in lines[2] and f"{found['summary'][5]['PSNR']:.4g}" in lines[2]
+    assert len(lines) == 3 and "mean" in lines[2] and f"{found['summary'][5]['psnr']:.4g}" in lines[2]
     with rasterio.open(picture) as ds:
         assert ds.read().std() > 10
     call(*EVALUATE, "--clean", path, "--noise", "case2", *star, "--published-ergas", "--json", report, "--overwrite")

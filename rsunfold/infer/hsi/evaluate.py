@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold import __version__
-from rsunfold.cube import Aside
+from rsunfold.cube import told
 from rsunfold.errors import InputError, UsageError, unknown
+from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.run import Options, denoise_array
 from rsunfold.infer.results import environment
@@ -29,15 +29,12 @@ NOISY = "noisy"
 """Name of the noisy cubes themselves among the models."""
 HIGH, LONELY = 0.999, 0.4
 """A quantile of the samples of a clean cube, and below which part of the largest one it is told."""
-FIGURES = {
-    "PSNR": "psnr",
-    "PSNR global": "psnr_global",
-    "SSIM": "ssim",
-    "SAM (rad)": "sam_radians",
-    "SAM (deg)": "sam_degrees",
-    "ERGAS": "ergas",
-    "ERGAS (published code)": "ergas_published_code",
+FIGURES = ("psnr", "psnr_global", "ssim", "sam_radians", "sam_degrees", "ergas", "ergas_published_code")
+BESIDE = {
+    "divided_by": "the largest valid sample of the clean cube, which is 1 in all figures",
+    "seconds": "time of denoising alone, without reading and comparing; of files and of the noisy cubes 0",
 }
+"""What is in a report beside the figures of :func:`quality`."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,12 @@ class Clean:
 @dataclass
 class DenoisingComparison:
     """Results of several models: one entry per model, cube, noise and seed in ``runs``, with the whole of
-    :func:`quality` and the ``bands`` (from 1) that it is of; ``about`` by model. each : runs of each model under each
+    :func:`quality` but its ``conventions``, which are the same for all, and the ``bands`` (from 1) that it is of;
+    ``about`` by model. protocol : how the figures were made. each : runs of each model under each
     noise, when all are there. missing : models that lack some. count, wavelengths : of all bands of the first cube; see
     :class:`Clean`. notes : sentences on the cubes, each once."""
 
+    protocol: dict[str, Any]
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     each: int = 1
@@ -69,16 +68,19 @@ class DenoisingComparison:
     count: int = 0
     wavelengths: tuple[float, ...] = ()
     notes: list[str] = field(default_factory=list)
+    conventions: dict[str, str] = field(default_factory=dict)
 
     def add(self, clean: Clean, q: dict[str, Any], **run: Any) -> None:
         """Take the figures ``q`` of a ``run`` (model, cube, noise, seed, seconds, ...) on the cube ``clean``."""
         if not self.runs:
             self.count, self.wavelengths = clean.count, clean.wavelengths
         bands = [b + 1 for b in clean.bands]
-        self.runs.append({**run, "divided_by": clean.top, "bands": bands, "quality": q})
+        self.conventions = q["conventions"]
+        figures = {key: value for key, value in q.items() if key != "conventions"}
+        self.runs.append({**run, "divided_by": clean.top, "bands": bands, "quality": figures})
 
     def rows(self) -> list[dict[str, Any]]:
-        """Lines of a table: the mean over cubes and seeds for each model and noise, then over all noises.
+        """The mean over cubes and seeds for each model and noise, then over all noises, by the keys of FIGURES.
 
         Those that lack some cube, seed or noise are left out.
         """
@@ -92,11 +94,11 @@ class DenoisingComparison:
                     continue
                 line: dict[str, Any] = {"model": model, "noise": noise, "cubes": len({r["cube"] for r in some})}
                 line["runs"] = len(some)
-                for name, key in FIGURES.items():
+                for key in FIGURES:
                     if not any(key in run["quality"] for run in self.runs):
                         continue
                     values = [run["quality"][key] for run in some if run["quality"][key] is not None]
-                    line[name] = float(np.mean(values)) if values else None
+                    line[key] = float(np.mean(values)) if values else None
                 line["seconds"] = float(np.mean([run["seconds"] for run in some]))
                 lines.append(line)
         return lines
@@ -117,9 +119,15 @@ class DenoisingComparison:
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types; where models lack some runs, also which."""
-        missing = {"missing": self.missing} if self.missing else {}
-        summary = {"notes": self.notes, "models": self.about, "summary": self.rows()}
-        return {"rsunfold": __version__, **missing, **summary, "runs": self.runs}
+        return report_of(
+            self.missing,
+            protocol=self.protocol,
+            formulas=self.conventions | BESIDE,
+            models=self.about,
+            summary=self.rows(),
+            runs=self.runs,
+            notes=self.notes,
+        )
 
 
 def read_clean(path: str, var: str | None = None, drop_bands: Sequence[str] = ()) -> Clean:
@@ -130,7 +138,7 @@ def read_clean(path: str, var: str | None = None, drop_bands: Sequence[str] = ()
         if top <= 0:
             raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
         scaled = (data / top).astype(np.float32)
-        notes = [note for note in image.notes if not isinstance(note, Aside)]
+        notes = told(image.notes)
         high = float(np.quantile(scaled[:, valid], HIGH))
         if high < LONELY:
             notes.append(
@@ -157,6 +165,11 @@ def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]
     return [(kind, None)]
 
 
+def _label(kind: str, sigma: float | None) -> str:
+    """What a noise is called in reports."""
+    return kind if sigma is None else f"{kind} {sigma:g}"
+
+
 def evaluate_models(
     cubes: dict[str, str],
     protocol: Sequence[tuple[str, float | None]],
@@ -177,7 +190,13 @@ def evaluate_models(
     with environment():
         for path in cubes.values():  # before minutes are spent on the first
             header_shape(path, var, drop_bands)
-    done = DenoisingComparison(about={NOISY: {"model": NOISY}}, each=len(cubes) * len(seeds))
+    asked = {"clean": list(cubes.values()), "var": var, "drop_bands": list(drop_bands)}
+    how = {
+        "asked": {**asked, "published_ergas": published_ergas},
+        "noises": [_label(kind, sigma) for kind, sigma in protocol],
+        "seeds": list(seeds),
+    }
+    done = DenoisingComparison(how, about={NOISY: {"model": NOISY}}, each=len(cubes) * len(seeds))
     done.missing = [denoiser.label for denoiser in denoisers]
     for denoiser in [None, *denoisers]:
         name = NOISY if denoiser is None else denoiser.label
@@ -198,7 +217,7 @@ def evaluate_models(
                     found = cleaned.data
                     more = {key: cleaned.summary[key] for key in ("seconds", *(["adapted"] if denoiser.adapt else []))}
                 q = quality(clean.data, found, valid=clean.valid, published_ergas=published_ergas)
-                label = kind if sigma is None else f"{kind} {sigma:g}"
+                label = _label(kind, sigma)
                 done.add(clean, q, model=name, cube=cube, file=path, noise=label, seed=seed, **more)
                 if denoiser is not None:
                     keep(done)
@@ -224,7 +243,9 @@ def evaluate_files(
     the sizes differ.
     """
     clean = read_clean(str(truth), var, drop_bands)
-    done = DenoisingComparison(notes=[f"{truth}: {note}" for note in clean.notes])
+    files = {"truth": str(truth), **{name: str(path) for name, path in results.items()}}
+    asked = {**files, "var": var, "drop_bands": list(drop_bands), "published_ergas": published_ergas}
+    done = DenoisingComparison({"asked": asked}, notes=[f"{truth}: {note}" for note in clean.notes])
     size, whole = (clean.count, *clean.valid.shape), int(clean.valid.sum())
     restored, common = {}, clean.valid
     for name, path in results.items():
