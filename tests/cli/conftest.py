@@ -51,6 +51,12 @@ def fails(call: Call) -> Callable[..., str]:
     return run
 
 
+def of_one_model(report: dict) -> dict:
+    """What a report of evaluate detect-ir says of its model where there is one alone, else the report."""
+    models = list(report.get("models", {}).values())
+    return models[0] if len(models) == 1 else report
+
+
 @pytest.fixture
 def stop(monkeypatch) -> Callable[..., None]:
     """``stop(module, "name", 3, ending)``: the third call of that function raises ``ending`` instead."""

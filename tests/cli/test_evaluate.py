@@ -20,6 +20,8 @@ from rsunfold.io.samples import find_samples
 from rsunfold.simulate.infrared import infrared_scenes
 from rsunfold.simulate.write import save_png
 
+from .conftest import of_one_model
+
 EVALUATE = ("evaluate", "detect-ir")
 TOP_HAT = ("--model", "top-hat", "--threshold", "0.1")
 
@@ -30,12 +32,12 @@ def folders(scenes):
 
 @pytest.fixture
 def report(call, tmp_path):
-    """The JSON report of an evaluation."""
+    """The JSON report of an evaluation, of one model its own."""
 
     def run(*words):
         path = tmp_path / "report.json"
         result = call(*EVALUATE, *words, "--json", path, "--overwrite")
-        return json.loads(path.read_text()), result
+        return of_one_model(json.loads(path.read_text())), result
 
     return run
 
@@ -64,7 +66,7 @@ def test_several_models_and_pictures(call, scenes, tmp_path):
     json_file = tmp_path / "a.json"
     words = ("--model", "top-hat,mpcm", "--json", json_file, "--roc", paths["roc"], "--worst", paths["worst"])
     result = call(*EVALUATE, *folders(scenes), *words, "--pfa", "1e-2")
-    assert [m["model"] for m in json.loads(json_file.read_text())["models"]] == ["top-hat", "mpcm"]
+    assert list(json.loads(json_file.read_text())["models"]) == ["top-hat", "mpcm"]
     for path in paths.values():
         with rasterio.open(path) as ds:
             assert ds.read().std() > 10
@@ -76,9 +78,10 @@ def test_several_weights_and_a_model_without(report, call, scenes, network, ship
     words = (*network, "--weights", "l-rpcanet", "--model", "l-rpcanet,top-hat", "--roc", tmp_path / "roc.png")
     found, result = report(*folders(scenes), *words)
     labels = ["l-rpcanet (tiny)", "l-rpcanet (l-rpcanet)", "top-hat"]
-    assert [m["label"] for m in found["models"]] == labels and all(label in result.stdout for label in labels)
-    assert [m.get("weights") for m in found["models"]] == ["tiny", "tiny", None]
-    assert found["models"][0]["per_image"] == found["models"][1]["per_image"] != found["models"][2]["per_image"]
+    assert list(found["models"]) == labels and all(label in result.stdout for label in labels)
+    first, second, third = found["models"].values()
+    assert [m.get("weights") for m in (first, second, third)] == ["tiny", "tiny", None]
+    assert first["per_image"] == second["per_image"] != third["per_image"]
     (tmp_path / "other").mkdir()
     copy = tmp_path / "other" / "tiny.safetensors"
     copy.write_bytes((shipped / "l-rpcanet.safetensors").read_bytes())
@@ -176,7 +179,7 @@ def test_scores_in_double_precision_are_compared_as_they_are(report, scenes, tmp
 
 def test_half_of_the_maximum_is_never_silent(report, fails, scenes):
     found, _ = report(*folders(scenes), "--model", "top-hat", "--half-maximum")
-    assert found["threshold"] == "half of each image's maximum"
+    assert (found["threshold"], found["rule"]) == (None, "score > half of each image's maximum")
     assert all(row["detections"] > 0 for row in found["per_image"])
     assert found["sets"]["all"]["empty_images"]["share_with_detection"] == 1 and "roc" not in found["sets"]["all"]
     for extra in (("--threshold", "0.5"), ("--confidence", "0.9"), ("--pfa", "1e-3"), ("--roc", "roc.png")):
@@ -211,7 +214,7 @@ def test_our_own_results_give_the_figures_of_the_model(report, scenes, network, 
     assert other["threshold"] == 0.1 and other["sets"] != model["sets"]
 
     masks, result = report("--predictions", some(results, tmp_path / "masks", "*_mask.tif"), *truth)
-    assert masks["threshold"] == "masks" and "roc" not in masks["sets"]["all"]
+    assert (masks["threshold"], masks["rule"]) == (None, "boolean masks") and "roc" not in masks["sets"]["all"]
     drop = ("roc", "rule", "threshold", "confidence")
     figures = {k: v for k, v in model["sets"]["all"].items() if k not in drop}
     assert {k: v for k, v in masks["sets"]["all"].items() if k not in drop} == figures
@@ -227,13 +230,13 @@ def test_several_predictions_beside_models(report, call, scenes, results, tmp_pa
     scores, masks = (some(results, tmp_path / n, f"*_{end}.tif") for n, end in (("mpcm", "score"), ("masks", "mask")))
     theirs = ("--predictions", scores.name, "--predictions", masks.name)
     found, result = report(*folders(scenes), *theirs, "--model", "mpcm", "--roc", tmp_path / "roc.png")
-    assert [m["label"] for m in found["models"]] == ["mpcm/", "masks/", "mpcm"]  # a folder is no model of its name
+    assert list(found["models"]) == ["mpcm/", "masks/", "mpcm"]  # a folder is no model of its name
     assert all(f" {label} " in result.stdout for label in ("mpcm/", "masks/", "mpcm")) and "GFLOP" not in result.stdout
-    for words, model in zip((theirs[:2], theirs[2:], ("--model", "mpcm")), found["models"], strict=True):
+    for words, model in zip((theirs[:2], theirs[2:], ("--model", "mpcm")), found["models"].values(), strict=True):
         alone, _ = report(*folders(scenes), *words)
         assert alone["sets"] == model["sets"] and alone["per_image"] == model["per_image"]
     without, _ = report("--masks", scenes / "masks", *theirs)
-    assert [m["label"] for m in without["models"]] == ["mpcm/", "masks/"]
+    assert list(without["models"]) == ["mpcm/", "masks/"]
     message = call(*EVALUATE, "--masks", scenes / "masks", *theirs, "--predictions", tmp_path / "masks", code=2).stderr
     assert f"--predictions names {tmp_path / 'masks'} twice" in message
 
@@ -445,7 +448,7 @@ def test_integers_of_many_values_are_scores_where_these_are_asked_for(report, sc
     assert found["sets"] == wanted["sets"] and found["threshold"] == wanted["threshold"]
     assert f"{stored[1]}: integers are read as scores, divided by 255" in " ".join(result.stderr.split())
     mask, result = report(*stored)
-    assert mask["threshold"] == "masks" and not mask["notes"] and mask["sets"]["all"]["iou_pooled"] == 1
+    assert mask["threshold"] is None and not mask["notes"] and mask["sets"]["all"]["iou_pooled"] == 1
 
 
 def test_integers_of_a_small_scale(fails, report, scenes, tmp_path):
@@ -474,7 +477,7 @@ def test_maps_of_another_size_and_scale_by_the_published_rule(report, fails, sce
     assert "they must lie between 0 and 1" in fails(3, *EVALUATE, *words, "--resize", "48")
     assert re.search(r"is \(72, 72\) but .* is \(36, 36\)", fails(3, *EVALUATE, *words, "--half-maximum"))
     found, _ = report(*words, "--half-maximum", "--resize", "48")
-    assert (found["size"], found["threshold"]) == ("resized to 48x48", "half of each image's maximum")
+    assert (found["size"], found["threshold"]) == ("resized to 48x48", None)
     for row, path in zip(found["per_image"], sorted((scenes / "masks").iterdir()), strict=True):
         score = _resized(loadmat(tmp_path / "T" / f"{path.stem}.mat")["T"], 48)
         with rasterio.open(path) as ds:
@@ -528,12 +531,34 @@ def test_images_whose_names_end_like_results(report, scenes, tmp_path):
 
 def test_a_report_says_what_was_evaluated(report, scenes, network, tmp_path):
     found, result = report(*folders(scenes), *network, "--pfa", "0.01")
-    assert found["rsunfold"] == rsunfold.__version__ and found["pfa"]["wanted"] == 0.01
+    assert found["pfa"]["wanted"] == 0.01
     (where,) = found["data"].values()
     assert where == {"images": str(scenes / "images"), "masks": str(scenes / "masks")}
     told = float(re.search(r"from threshold (\S+);", result.stdout)[1])
     assert np.float32(told) == np.float32(found["pfa"]["threshold"])  # near 1, too, where 6 digits would be 1
     assert "l-rpcanet (tiny)" in result.stdout and found["model"] == "l-rpcanet"
+
+
+@pytest.mark.parametrize(
+    ("words", "threshold", "rule"),
+    [
+        (("--model", "top-hat", "--threshold", 0.25), 0.25, "score > threshold"),
+        (("--model", "top-hat", "--half-maximum"), None, "score > half of each image's maximum"),
+        (("--model", "top-hat,mpcm", "--threshold", 0.25), 0.25, "score > threshold"),
+    ],
+)
+def test_every_report_has_the_same_keys(call, scenes, tmp_path, words, threshold, rule):
+    """Of one model and of several; a threshold is a number or null in all of them."""
+    call(*EVALUATE, *folders(scenes), *words, "--json", tmp_path / "r.json")
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert list(found) == ["rsunfold", "protocol", "formulas", "models", "summary", "notes"]
+    assert found["rsunfold"] == rsunfold.__version__ and found["formulas"].keys() >= {"overlap", "seconds"}
+    asked = {"threshold": threshold, "half_maximum": threshold is None, "band": None, "scale": None}
+    assert found["protocol"]["asked"].items() >= asked.items()
+    assert list(found["models"]) == words[1].split(",") == [line["model"] for line in found["summary"]]
+    for model, line in zip(found["models"].values(), found["summary"], strict=True):
+        assert model["threshold"] == line["threshold"] == threshold and model["rule"] == line["rule"] == rule
+        assert line["overlap.pd"] == model["sets"]["all"]["overlap"]["pd"] and not {"formulas", "rsunfold"} & set(model)
 
 
 def test_notes_on_the_images_are_told(call, report, network, tmp_path, write_image):
@@ -685,8 +710,8 @@ def test_finished_models_are_kept(ending, code, words, call, scenes, tmp_path, m
     models = ("--model", "top-hat,mpcm,max-median", "--json", report, "--roc", roc)
     result = call(*EVALUATE, *folders(scenes), *models, code=code)
     done = json.loads(report.read_text())
-    assert done["missing"] == ["mpcm", "max-median"] and [m["model"] for m in done["models"]] == ["top-hat"]
-    figure = f"{done['models'][0]['sets']['all']['iou_pooled']:.4g}"
+    assert done["missing"] == ["mpcm", "max-median"] and list(done["models"]) == ["top-hat"]
+    figure = f"{done['models']['top-hat']['sets']['all']['iou_pooled']:.4g}"
     first, *_, missing, last = result.stderr.splitlines()
     assert first.startswith(f"top-hat: IoU {figure}, nIoU") and f" {figure} " in result.stdout
     assert missing == "not finished: mpcm, max-median" and last.startswith(words) and not roc.exists()

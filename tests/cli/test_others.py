@@ -403,7 +403,7 @@ def test_a_weight_is_calibrated_on_other_images(call, tiny, scenes, tmp_path):
     )
     report = tmp_path / "report.json"
     call("evaluate", "detect-ir", "--data", data, "--weights", target, "--device", "cpu", "--json", report)
-    found = json.loads(report.read_text())
+    (found,) = json.loads(report.read_text())["models"].values()
     assert found["max_area_px"] == 40 and found["threshold"] == new.threshold
     assert next(iter(found["sets"].values()))["iou_pooled"] == pytest.approx(new.figures["own"]["iou_pooled"], abs=1e-9)
 

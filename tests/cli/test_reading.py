@@ -9,6 +9,8 @@ import rasterio
 import rsunfold
 from rsunfold.weights import read_record
 
+from .conftest import of_one_model
+
 EVALUATE = ("evaluate", "detect-ir")
 KELVIN = ("--scale", "280,320")
 
@@ -19,7 +21,7 @@ def report(call, tmp_path):
 
     def run(*words):
         call(*EVALUATE, *words, "--json", tmp_path / "report.json", "--overwrite")
-        return json.loads((tmp_path / "report.json").read_text())
+        return of_one_model(json.loads((tmp_path / "report.json").read_text()))
 
     return run
 

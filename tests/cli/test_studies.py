@@ -11,6 +11,8 @@ from rsunfold.infer.infrared import evaluate
 from rsunfold.registry import all_models, get_model
 from rsunfold.simulate.corruption import Corruption
 
+from .conftest import of_one_model
+
 EVALUATE = ("evaluate", "detect-ir")
 TOP_HAT = ("--model", "top-hat", "--threshold", "0.1")
 
@@ -22,7 +24,7 @@ def report(call, tmp_path):
     def run(*words):
         path = tmp_path / "report.json"
         result = call(*EVALUATE, *words, "--json", path, "--overwrite")
-        return json.loads(path.read_text()), result
+        return of_one_model(json.loads(path.read_text())), result
 
     return run
 
@@ -35,6 +37,7 @@ def test_noise_is_added_to_the_image_that_is_scored(report, scenes, network, tin
     words = ("--corrupt", "gaussian:0.05", "--corrupt", "salt-pepper:0.02,0.01", "--corrupt", "gaussian:0,0.02")
     found, result = report("--data", scenes, *network, *words, "--seed", "3")
     assert found["study"] == "robustness to noise" and found["seed"] == 3
+    assert {"rsunfold", "protocol", "formulas", "notes"} < found.keys() and "formulas" not in found["runs"][0]
     assert found["levels"] == {"gaussian": [0, 0.02, 0.05], "salt-pepper": [0, 0.01, 0.02]}
     assert found["corruptions"].keys() == found["levels"].keys()
     runs = {(run["corruption"], run["level"]): run for run in found["runs"]}
@@ -75,7 +78,7 @@ def test_noise_with_the_conventions_of_papers(report, scenes):
     words = ("--data", scenes, "--model", "top-hat", "--corrupt", "gaussian:0.3", "--resize", "36", "--half-maximum")
     found, _ = report(*words)
     assert {run["size"] for run in found["runs"]} == {"resized to 36x36"}
-    assert {run["threshold"] for run in found["runs"]} == {"half of each image's maximum"}
+    assert {run["rule"] for run in found["runs"]} == {"score > half of each image's maximum"}
     assert counts(found["runs"][0]) != counts(found["runs"][1])
 
 
@@ -133,10 +136,10 @@ def test_all_models_that_can_run(report, scenes, shipped):
     known = all_models("detect-ir")
     absent = [m.name for m in known if m.kind == "network" and m.weights is None]
     names = [m.name for m in known if m.name not in absent]
-    assert [m["model"] for m in found["models"]] == names and len(names) > 3
+    assert found["formulas"].keys() >= {"iou_pooled", "niou", "f1_pooled", "roc", "gflop", "ms_per_image"}
+    assert list(found["models"]) == names and len(names) > 3
     assert f"skipped, because no weights for all images are shipped: {', '.join(absent)}" in result.stderr
-    for model in found["models"]:
-        assert model["formulas"].keys() >= {"iou_pooled", "niou", "f1_pooled", "roc", "gflop", "ms_per_image"}
+    for model in found["models"].values():
         spec = get_model(model["model"])
         network = spec.kind == "network"
         assert model["parameters"] == (spec.build(**spec.sizes["tiny"]).parameters_count if network else None)

@@ -57,7 +57,7 @@ def test_train_resume_and_detect(call, fails, recipe, scenes, tmp_path):
     assert "rsunfold train smoke, seed 3, step " in call("weights", "info", weights).stdout
     words = ("--data", scenes, "--only", run / "validation.txt", "--weights", weights, "--json", tmp_path / "r.json")
     call("evaluate", "detect-ir", *words, "--device", "cpu")
-    held = json.loads((tmp_path / "r.json").read_text())
+    (held,) = json.loads((tmp_path / "r.json").read_text())["models"].values()
     assert len(held["per_image"]) == 2
     line = f"| scenes | 2 | {held['sets']['all']['targets']} | {held['sets']['all']['iou_pooled']:.4f} |"
     assert line in (run / "smoke.md").read_text()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rsunfold.cli.evaluate.finished import evaluation, kept, tell_missing, write_report
+from rsunfold.cli.evaluate.finished import evaluation, kept, write_report
 from rsunfold.cli.messages import say, say_notes, show
 from rsunfold.cli.options import (
     OF_WEIGHTS,
@@ -39,7 +39,7 @@ from rsunfold.errors import UsageError
 
 if TYPE_CHECKING:
     from rsunfold.infer.infrared.detector import Detector
-    from rsunfold.infer.infrared.evaluate import Evaluation
+    from rsunfold.infer.infrared.evaluate import Evaluation, InfraredComparison
     from rsunfold.infer.infrared.studies import Study
 
 
@@ -131,6 +131,7 @@ def detect_ir(
     """
     from rsunfold.infer.infrared.evaluate import (
         EvaluationProtocol,
+        InfraredComparison,
         detectors_of,
         evaluate_detector,
         evaluate_files,
@@ -172,19 +173,19 @@ def detect_ir(
         **{label_of_files(p): partial(evaluate_files, p, samples, protocol, graded=graded) for p in predictions or []},
         **{d.label: partial(evaluate_detector, d, samples, protocol) for d in detectors},
     }
-    done: list[Evaluation] = []
+    done = InfraredComparison(protocol, list(runs))
 
-    def incomplete(some: list[Evaluation]) -> None:
-        _figures(some, json_file, None, None, None, overwrite, list(runs)[len(some) :])
+    def incomplete(some: InfraredComparison) -> None:
+        _figures(some, json_file, None, None, None, overwrite)
 
     with kept(incomplete) as keep, watched("evaluating"):
         if detectors:
             refuse_other_sizes(samples, protocol)
         for run in runs.values():
-            done.append(run())
+            done.add(run())
             keep(done)
-            if len(done) < len(runs):
-                say(f"{done[-1].label}: {done[-1].summary()}")
+            if done.missing:
+                say(f"{done.runs[-1].label}: {done.runs[-1].summary()}")
     _figures(done, json_file, worst, roc, pfa, overwrite)
 
 
@@ -235,7 +236,7 @@ def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite
     """Show and write a study."""
     from rsunfold.report import study_picture, table
 
-    say_notes(study.runs[0].notes)
+    say_notes(study.notes())
     show(table(study.rows()))
     write_report(study, json_file, overwrite)
     if picture is not None:
@@ -244,40 +245,34 @@ def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite
 
 
 def _figures(
-    done: list[Evaluation],
+    done: InfraredComparison,
     json_file: Path | None,
     worst: Path | None,
     roc: Path | None,
     pfa: float | None,
     overwrite: bool,
-    missing: Sequence[str] = (),
 ) -> None:
-    """Show and write evaluations; ``missing`` are the names of those that were asked for, but not finished."""
-    from rsunfold.io.jsonfile import write_json
+    """Show and write evaluations."""
     from rsunfold.report import table, worst_images
 
-    say_notes(list(dict.fromkeys(note for e in done for note in e.notes)))
-    show(table([row for e in done for row in e.rows()]))
-    if len(done) > 1:
-        show(table([e.comparison() for e in done]))
+    runs = done.runs
+    say_notes(done.notes())
+    show(table(done.table_rows()))
+    if len(runs) > 1:
+        show(table([e.comparison() for e in runs]))
     # What cannot be drawn or told of these images comes last: the figures have been computed.
-    failed = [] if pfa is None else _keeping(done, pfa)
-    if json_file is not None:
-        reports = [e.report() for e in done]
-        alone = len(reports) == 1 and not missing
-        several = {"missing": list(missing), "models": reports} if missing else {"models": reports}
-        write_json(json_file, reports[0] if alone else several, overwrite=overwrite)
+    failed = [] if pfa is None else _keeping(runs, pfa)
+    write_report(done, json_file, overwrite)
     if worst is not None:
-        worst_images(worst, done[0].worst, title=f"lowest IoU, {done[0].label}", overwrite=overwrite)
+        worst_images(worst, runs[0].worst, title=f"lowest IoU, {runs[0].label}", overwrite=overwrite)
     if roc is not None:
-        failed += _draw_curves(roc, done, overwrite)
-    for e in done:
+        failed += _draw_curves(roc, runs, overwrite)
+    for e in runs:
         if cut := e.about.get("pfa"):
             show(
                 f"{e.label}: Fa <= {pfa:g} on these images from threshold {cut['threshold']:.9g}; use it on other "
                 "images."
             )
-    tell_missing(missing)
     if failed:
         raise failed[0]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -47,10 +47,5 @@ def write_report(done: Reported, json_file: Path | None, overwrite: bool) -> Non
 
     if json_file is not None:
         write_json(json_file, done.report(), overwrite=overwrite)
-    tell_missing(done.missing)
-
-
-def tell_missing(names: Sequence[str]) -> None:
-    """Say what is missing in what is shown and written, if anything."""
-    if names:
-        say(f"not finished: {', '.join(names)}")
+    if done.missing:
+        say(f"not finished: {', '.join(done.missing)}")

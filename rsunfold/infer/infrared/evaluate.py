@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold import __version__
 from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import DEFAULT_READING, GrayImage, Reading
 from rsunfold.infer.results import environment
@@ -34,10 +34,10 @@ from rsunfold.io.samples import (
     read_mask,
     read_score,
 )
-from rsunfold.metrics.infrared import FORMULAS, InfraredMetrics, legacy_half_maximum, roc_thresholds
+from rsunfold.metrics.infrared import CONVENTIONS, FORMULAS, InfraredMetrics, legacy_half_maximum, roc_thresholds
 from rsunfold.progress import tracked
 from rsunfold.registry import models_to_compare
-from rsunfold.report import Case
+from rsunfold.report import Case, heading
 from rsunfold.rule import ITS_OWN, SETTINGS, Asked, Rule
 from rsunfold.simulate.corruption import Corruption
 from rsunfold.weights import COST_SIDE, compared, model_for
@@ -50,8 +50,10 @@ Result = tuple[LabelledImage, Score, str, "NDArray[np.bool_] | None"]
 """An image, its score (H, W), what its gray shows, and where there is a score; None: everywhere."""
 
 WORST = 6
-HALF = "half of each image's maximum"
-"""What takes the place of a threshold in reports, where each image has its own."""
+HALF, MASKS = "score > half of each image's maximum", "boolean masks"
+"""What reports call the rule where there is no threshold for all images."""
+IN_TABLES = {HALF: HALF.removeprefix("score > "), MASKS: "masks"}
+"""What stands for it in the column of thresholds."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,11 @@ class EvaluationProtocol:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
         return None if self.legacy else detector.own.asked(self.asked)
 
+    def report(self) -> dict[str, Any]:
+        """What was asked for, for reports."""
+        reading = {"band": self.reading.band, "scale": self.reading.scale, "var": self.reading.var}
+        return {"asked": {**asdict(self.asked), **reading, "resize": self.resize, "half_maximum": self.legacy}}
+
     @property
     def size(self) -> str:
         """The size of images in reports."""
@@ -88,6 +95,7 @@ COST = {
     "gflop": f"2e-9 times the multiply-accumulates for {COST_SIDE} x {COST_SIDE} pixels, every branch counted",
     "ms_per_image": "time of the scores alone, without reading and comparing, mean over images; not of the first of "
     "several, with which a model also loads what it needs",
+    "seconds": "time of reading, scoring and comparing all images",
 }
 """What the figures of a report are that have no formula."""
 UNPREDICTED = {
@@ -95,6 +103,8 @@ UNPREDICTED = {
     "unpredicted_target_pixels": "those of them that are targets",
 }
 """What each image of a report has beside its figures."""
+DEFINED = FORMULAS | CONVENTIONS | COST | UNPREDICTED
+"""What the figures of a report are."""
 
 
 @dataclass
@@ -118,10 +128,8 @@ class Evaluation:
         """Everything as plain types, the per-image table included."""
         results = {name: metrics.result() for name, metrics in self.sets.items()}
         timing = {"seconds": round(self.seconds, 3), "ms_per_image": self.ms_per_image}
-        formulas = FORMULAS | COST | UNPREDICTED
-        data = {"rsunfold": __version__, "data": self.folders, "notes": self.notes}
-        rows = self.sets["all"].rows
-        return {**self.about, **data, **timing, "formulas": formulas, "sets": results, "per_image": rows}
+        data = {"rule": results["all"]["rule"], "data": self.folders, "notes": self.notes}
+        return {**self.about, **data, **timing, "sets": results, "per_image": self.sets["all"].rows}
 
     @property
     def label(self) -> str:
@@ -135,18 +143,11 @@ class Evaluation:
 
     def figures(self) -> dict[str, float | None]:
         """IoU, nIoU, F1, Pd and Fa over all images, the latter two by overlap."""
-        r = self.sets["all"].result()
-        return {
-            "IoU": r["iou_pooled"],
-            "nIoU": r["niou"],
-            "F1": r["f1_pooled"],
-            "Pd overlap": r["overlap"]["pd"],
-            "Fa overlap": r["overlap"]["fa"],
-        }
+        return _main_figures(self.sets["all"].result())
 
     def summary(self) -> str:
         """The figures over all images in a line, without those that these images do not have."""
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.figures().items() if value is not None)
+        return ", ".join(f"{heading(key)} {value:.4g}" for key, value in self.figures().items() if value is not None)
 
     def comparison(self) -> dict[str, Any]:
         """One line of a table of several models: figures over all images, and what a model costs, None of files."""
@@ -155,7 +156,7 @@ class Evaluation:
             **self.figures(),
             "parameters": self.about.get("parameters"),
             f"GFLOP at {COST_SIDE}x{COST_SIDE}": self.about.get("gflop"),
-            "ms per image": self.ms_per_image,
+            "ms_per_image": self.ms_per_image,
         }
 
     def curve(self) -> tuple[NDArray[Any], NDArray[Any]] | None:
@@ -172,7 +173,7 @@ class Evaluation:
         return None if overlap["fa"] is None or overlap["pd"] is None else (overlap["fa"], overlap["pd"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """One line per set for a table."""
+        """One line per set, by the keys of its report; those with a dot are the path to a figure."""
         lines = []
         for name, metrics in self.sets.items():
             r = metrics.result()
@@ -182,23 +183,68 @@ class Evaluation:
                     "set": name,
                     "images": r["images"],
                     "targets": r["targets"],
-                    "threshold": self.about["threshold"],
-                    "confidence": self.about["confidence"],
-                    "max area": self.about["max_area_px"],
-                    "reach": self.about["reach_px"],
-                    "IoU": r["iou_pooled"],
-                    "nIoU": r["niou"],
-                    "F1": r["f1_pooled"],
-                    "Pd overlap": r["overlap"]["pd"],
-                    "Fa overlap": r["overlap"]["fa"],
-                    "Pd <3px": r["centroid"]["pd"],
-                    "Fa <3px": r["centroid"]["fa"],
-                    "false/Mpx": r["centroid"]["false_components_per_megapixel"],
-                    "empty images with alarm": r["empty_images"]["share_with_detection"],
-                    "empty images": r["empty_images"]["images"],
+                    "rule": r["rule"],
+                    **{key: self.about[key] for key in ("threshold", "confidence", "max_area_px", "reach_px")},
+                    **_main_figures(r),
+                    **{f"centroid.{key}": r["centroid"][key] for key in ("pd", "fa", "false_components_per_megapixel")},
+                    **{f"empty_images.{key}": r["empty_images"][key] for key in ("share_with_detection", "images")},
                 }
             )
         return lines
+
+
+def _main_figures(result: Mapping[str, Any]) -> dict[str, float | None]:
+    """The figures that are shown first, of :meth:`InfraredMetrics.result`."""
+    overlap = {f"overlap.{key}": result["overlap"][key] for key in ("pd", "fa")}
+    return {key: result[key] for key in ("iou_pooled", "niou", "f1_pooled")} | overlap
+
+
+@dataclass
+class InfraredComparison:
+    """Evaluations of several models and folders of files, in the order of the table, by one protocol.
+
+    missing : labels of those that are not finished.
+    """
+
+    protocol: EvaluationProtocol
+    missing: list[str]
+    runs: list[Evaluation] = field(default_factory=list)
+
+    def add(self, run: Evaluation) -> None:
+        """Take one that is finished."""
+        self.runs.append(run)
+        self.missing.remove(run.label)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One line per model and set, by the keys of their reports; those with a dot are the path to a figure."""
+        return [row for run in self.runs for row in run.rows()]
+
+    def table_rows(self) -> list[dict[str, Any]]:
+        """The lines as a table shows them: of the rule, only what stands for a threshold."""
+        lines = self.rows()
+        for line in lines:
+            line["threshold"] = IN_TABLES.get(line.pop("rule"), line["threshold"])
+        return lines
+
+    def notes(self) -> list[str]:
+        """The notes of all, each once."""
+        return notes_of(self.runs)
+
+    def report(self) -> dict[str, Any]:
+        """Everything as plain types; where models are missing, also which."""
+        return report_of(
+            self.missing,
+            protocol=self.protocol.report(),
+            formulas=DEFINED,
+            models={run.label: run.report() for run in self.runs},
+            summary=self.rows(),
+            notes=self.notes(),
+        )
+
+
+def notes_of(runs: Iterable[Evaluation]) -> list[str]:
+    """The notes of all ``runs``, each once."""
+    return list(dict.fromkeys(note for run in runs for note in run.notes))
 
 
 def samples_from(
@@ -278,7 +324,7 @@ def evaluate_detector(
         "model": detector.name,
         "label": detector.label,
         **cost_of(detector),
-        **_shown(rule, HALF),
+        **_shown(rule),
         "size": protocol.size,
         "reading": asdict(reading),
     }
@@ -291,7 +337,7 @@ def evaluate_detector(
             scoring.append(seconds)
             yield image, legacy_half_maximum(score, image.valid) if rule is None else score, "image", None
 
-    evaluation = _evaluate(scores(), about, rule, roc=roc)
+    evaluation = _evaluate(scores(), about, rule, HALF, roc=roc)
     evaluation.scoring = scoring
     evaluation.notes[:0] = reading.remarks(detector.record)
     return evaluation
@@ -384,11 +430,11 @@ def evaluate_files(
     about = {
         "model": str(predictions),
         "label": label_of_files(predictions),
-        **_shown(files.rule, HALF if protocol.legacy else "masks"),
+        **_shown(files.rule),
         "size": protocol.size,
         "reading": asdict(protocol.reading) if any(s.image != s.mask for s in samples) else None,
     }
-    evaluation = _evaluate(results, about, files.rule)
+    evaluation = _evaluate(results, about, files.rule, HALF if protocol.legacy else MASKS)
     told = [f"integers are read as scores, divided by {full:g}" for full in sorted(files.ranges)]
     if files.rule is not None and files.largest <= files.rule.threshold:
         told.append(f"no score is above the threshold {files.rule.threshold:g}: the largest is {files.largest:.4g}")
@@ -464,9 +510,9 @@ def _in_words(rule: Rule) -> str:
     return ", ".join(f"{name.removesuffix('_px')} {value}" for name, value in rule.as_dict().items())
 
 
-def _shown(rule: Rule | None, instead: str) -> dict[str, Any]:
-    """The rule in reports; without one, what takes its place."""
-    return rule.as_dict() if rule is not None else {**dict.fromkeys(Rule(0.5).as_dict()), "threshold": instead}
+def _shown(rule: Rule | None) -> dict[str, Any]:
+    """The numbers of the rule in reports, None without one."""
+    return dict.fromkeys(Rule(0.5).as_dict()) if rule is None else rule.as_dict()
 
 
 def _mask_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -573,16 +619,18 @@ def _wanted(most: float) -> str:
     return f"lie between 0 and {most:g}" if np.isfinite(most) else "be finite, and not negative"
 
 
-def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | None, *, roc: bool = True) -> Evaluation:
+def _evaluate(
+    results: Iterable[Result], about: dict[str, Any], rule: Rule | None, instead: str, *, roc: bool = True
+) -> Evaluation:
+    """The figures of all ``results``; ``instead`` is what the report calls the rule where there is none."""
     evaluation = Evaluation(about)
     grid = None if rule is None or not roc else roc_thresholds(min(max(rule.threshold, 1e-4), 1 - 1e-4))
-    cut = "boolean masks" if about["threshold"] == "masks" else f"score > {about['threshold']}"
     started = time.monotonic()
     worst: list[tuple[float, int, Case]] = []
     noted: list[tuple[Path, tuple[str, ...]]] = []
     for number, (image, score, shown, given) in enumerate(results):
         sample = image.sample
-        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid, cut=cut))
+        metrics = evaluation.sets.setdefault(sample.group, InfraredMetrics(rule, grid, cut=instead))
         masks = None if sample.mask is None else str(sample.mask.parent)
         evaluation.folders.setdefault(sample.group, {"images": str(sample.image.parent), "masks": masks})
         noted.append((sample.image, image.notes))
@@ -596,7 +644,7 @@ def _evaluate(results: Iterable[Result], about: dict[str, Any], rule: Rule | Non
         heapq.heappush(worst, (-row["iou"], -number, case))
         if len(worst) > WORST:
             heapq.heappop(worst)
-    total = InfraredMetrics(rule, grid, cut=cut)
+    total = InfraredMetrics(rule, grid, cut=instead)
     for metrics in evaluation.sets.values():
         total.add(metrics)
     if len(evaluation.sets) == 1:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from rsunfold import __version__
 from rsunfold.errors import UsageError
+from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.evaluate import (
+    DEFINED,
     Evaluation,
     EvaluationProtocol,
     evaluate_detector,
     first_stages,
     label_of,
+    notes_of,
     score_of,
 )
 from rsunfold.io.samples import Sample
@@ -42,14 +44,15 @@ class Study:
     """Evaluations of models, one for each value of what is varied.
 
     runs : in the order of the table; what was varied is in ``about`` of each. missing : labels of the models that lack
-    some, as :meth:`evaluate` did not come to its end. example : the image that is shown, and its cases by what is
-    varied.
+    some, as :meth:`evaluate` did not come to its end. protocol : how images are read and cut. example : the
+    image that is shown, and its cases by what is varied.
     """
 
     title: ClassVar[str]
     about: dict[str, Any]
     runs: list[Evaluation] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    protocol: EvaluationProtocol = field(default_factory=EvaluationProtocol)
     example: str = ""
     strips: dict[str, list[Case]] = field(default_factory=dict)
 
@@ -63,6 +66,7 @@ class Study:
         """Fill in ``runs``; ``keep`` is given the study each time that there is one more. Raises UsageError for a model
         that the study has no use for."""
         self._refuse_useless(detectors)
+        self.protocol = protocol
         self.missing = [detector.label for detector in detectors]
         for detector in detectors:
             for run in self._evaluated(detector, samples, protocol):
@@ -85,9 +89,19 @@ class Study:
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types; of one that was interrupted, also what is missing."""
-        missing = {"missing": self.missing} if self.missing else {}
-        runs = [run.report() for run in self.runs]
-        return {"rsunfold": __version__, "study": self.title, **missing, **self.about, "runs": runs}
+        return report_of(
+            self.missing,
+            protocol=self.protocol.report(),
+            formulas=DEFINED,
+            study=self.title,
+            **self.about,
+            runs=[run.report() for run in self.runs],
+            notes=self.notes(),
+        )
+
+    def notes(self) -> list[str]:
+        """The notes of all evaluations, each once."""
+        return notes_of(self.runs)
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per evaluation for a table."""
@@ -210,7 +224,7 @@ class Ablation(Study):
 
 def _course(over: Sequence[float], runs: list[Evaluation]) -> Course:
     figures = [run.figures() for run in runs]
-    shown = {"IoU": "IoU", "F1": "F1", "Pd": "Pd overlap", "Fa": "Fa overlap"}
+    shown = {"IoU": "iou_pooled", "F1": "f1_pooled", "Pd": "overlap.pd", "Fa": "overlap.fa"}
     return Course(over, {name: [f[key] for f in figures] for name, key in shown.items()})
 
 
