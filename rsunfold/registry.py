@@ -91,6 +91,10 @@ class ModelSpec:
         """Default of each keyword argument that :meth:`build` takes."""
         return {name: p.default for name, p in inspect.signature(self.factory).parameters.items()}
 
+    def with_defaults(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All options that a result was made with, for its JSON: those ``given``, and the defaults of the others."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in {**self.options, **given}.items()}
+
     @property
     def annotations(self) -> dict[str, str]:
         """Annotation of each keyword argument that :meth:`build` takes: one of KINDS, or one with `` | None``."""

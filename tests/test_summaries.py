@@ -33,6 +33,9 @@ CUBE = np.random.default_rng(0).normal(100, 10, (12, 30, 32)).astype(np.float32)
         (lambda: rsunfold.detect_ir(CUBE[0], model="top-hat", threshold=np.float32(0.5)), "threshold", 0.5),
         (lambda: rsunfold.detect_ir(CUBE[0], model="top-hat", min_area=np.int64(2)), "min_area_px", 2),
         (lambda: rsunfold.detect_ir(CUBE[0], model="top-hat", scale=np.array([0, 200])), "targets", 0),
+        (lambda: rsunfold.detect_ir(CUBE[0], model="mpcm:dark"), "options", {"scales": [3, 5, 7, 9], "dark": True}),
+        (lambda: rsunfold.denoise_hsi(CUBE, model="fasthyde"), "options", {}),
+        (lambda: rsunfold.select_features(CUBE, model="css", k=3), "options", {"standardised": True}),
         (lambda: rsunfold.denoise_hsi(CUBE, model="fasthyde", sigma=np.float32(10)), "noise", "given"),
         (
             lambda: rsunfold.detect_anomaly(CUBE, model="rx", min_area=np.int64(2)),

@@ -16,6 +16,8 @@ from rsunfold.metrics.anomaly import detection
 
 FAST = ("--model", "rx")
 EVALUATE = ("evaluate", "detect-anomaly")
+NET = {"atoms": 12, "stages": 6, "epochs": 40, "literal": False}
+"""The default options of lrr-net-plus."""
 KINDS = ("anomalies.csv", "anomalies.geojson", "mask.tif", "quicklook.png", "score.tif", "spectra.csv", "spectra.png")
 
 
@@ -88,7 +90,7 @@ def test_the_default_model(call, cube, scenery, tmp_path):
     found = {n for n in names(tmp_path / "out") if not n.endswith(".aux.xml")}
     assert {n for n in rasters if not n.endswith(".aux.xml")} < found and not any(n.endswith("png") for n in found)
     summary = json.loads((tmp_path / "out" / "cube_summary.json").read_text())
-    assert (summary["model"], summary["options"], summary["seed"]) == ("lrr-net-plus", {"epochs": 2}, 3)
+    assert (summary["model"], summary["options"], summary["seed"]) == ("lrr-net-plus", NET | {"epochs": 2}, 3)
     assert summary["priors"] == ["attribute-profile", "kernel", "small-object", "edge-preserving"]
     assert (summary["object_size_px"], summary["threshold_rule"]["pfa"]) == (20, 0.02)
     assert detection(read(tmp_path / "out" / "cube_score.img"), scenery[1])["auc_df"] > 0.97
@@ -99,11 +101,11 @@ def test_the_default_model(call, cube, scenery, tmp_path):
     [
         ((*FAST, "--priors", "small-object, kernel"), {"priors": ["kernel", "small-object"]}),
         (("--priors", "none", "--epochs", 1), {"priors": [], "model": "lrr-net-plus"}),
-        (("--literal", "--epochs", 1), {"priors": [], "options": {"epochs": 1, "literal": True}}),
+        (("--literal", "--epochs", 1), {"priors": [], "options": NET | {"epochs": 1, "literal": True}}),
         (("--model", "local-rx", "--inner", 3, "--outer", 9), {"options": {"inner": 3, "outer": 9}}),
-        (("--model", "crd", "--inner", 3, "--outer", 7), {"options": {"inner": 3, "outer": 7}}),
+        (("--model", "crd", "--inner", 3, "--outer", 7), {"options": {"inner": 3, "outer": 7, "lam": 1e-6}}),
         ((*FAST, "--components", 3), {"options": {"components": 3}}),
-        (("--model", "kernel-rx", "--components", 3), {"options": {"components": 3}}),
+        (("--model", "kernel-rx", "--components", 3), {"options": {"components": 3, "landmarks": 500}}),
         (("--model", "rpca"), {"model": "rpca", "learned": None}),
         (
             (*FAST, "--window", 16),
@@ -292,7 +294,8 @@ def test_evaluate_models(call, scenery, mats, tmp_path):
     assert list(found["models"]) == ["rx", "local-rx"] and len(found["runs"]) == 4
     asked = {"scenes": str(mats), "masks": None, "truth_var": None, "var": None, "drop_bands": []}
     assert found["protocol"] == {"asked": asked, "pfa": 0.01, "seeds": [0]}
-    assert found["models"]["rx"]["options"] == {} and found["models"]["local-rx"]["options"] == {"inner": 3, "outer": 9}
+    options = [about["options"] for about in found["models"].values()]
+    assert options == [{"components": None}, {"inner": 3, "outer": 9}]
     call("detect-anomaly", mats / "one.mat", "-o", tmp_path / "out", *FAST, "--no-quicklook")
     run = found["runs"][0]
     assert (run["model"], run["scene"], run["seed"]) == ("rx", "one", 0)

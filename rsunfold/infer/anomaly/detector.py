@@ -172,7 +172,7 @@ class AnomalyDetector(Budgeted):
             "task": self.spec.task,
             "model": self.spec.name,
             "paper": self.spec.paper,
-            "options": self.options,
+            "options": self.spec.with_defaults(self.options),
             "priors": list(self.priors),
             "object_size_px": self.object_size if self.sized else None,
             "seed": self.seed,

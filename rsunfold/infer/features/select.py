@@ -111,7 +111,8 @@ class FeatureRanker(Budgeted):
     def describe(self) -> dict[str, Any]:
         """Model, options and seed, for the JSON report."""
         spec = self.spec
-        return {"task": spec.task, "model": spec.name, "paper": spec.paper, "options": self.options, "seed": self.seed}
+        options = spec.with_defaults(self.options)
+        return {"task": spec.task, "model": spec.name, "paper": spec.paper, "options": options, "seed": self.seed}
 
     def rank(self, scene: Scene, most: int, spacing: Spacing | None = None) -> Ranking:
         """See :meth:`rsunfold.contracts.Selector.rank`; a single feature is ranked without the model, and to one that

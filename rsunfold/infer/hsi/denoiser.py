@@ -144,7 +144,7 @@ class Denoiser(Budgeted):
         if self.adapt:
             about["adapted_to_each_image"] = True
         if self.net is None:
-            about["options"] = self.options
+            about["options"] = spec.with_defaults(self.options)
         if self.record is not None:
             about |= {"weights": self.record.name, "weights_sha256": self.sha256, "arch": self.record.arch}
         return about

@@ -138,7 +138,7 @@ class Detector(Budgeted):
         spec = self.spec
         about: dict[str, Any] = {"task": spec.task, "model": spec.name, "paper": spec.paper, "device": self.device_name}
         if self.net is None:
-            about["options"] = self.options
+            about["options"] = spec.with_defaults(self.options)
         if self.record is not None:
             about |= {
                 "weights": self.record.name,

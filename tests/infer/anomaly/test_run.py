@@ -82,7 +82,7 @@ def test_the_summary(source, make, tmp_path):
     assert (summary["rows"], summary["cols"], summary["bands"], summary["crs"]) == (30, 34, 8, "EPSG:32632")
     assert detector.describe().items() <= summary.items()
     assert (summary["priors"], summary["seed"], summary["object_size_px"]) == (["small-object"], 4, 20)
-    assert summary["options"] == {"epochs": 2, "stages": 2, "atoms": 5} and summary["device"] == "cpu"
+    assert summary["options"] == {"epochs": 2, "stages": 2, "atoms": 5, "literal": False} and summary["device"] == "cpu"
     assert (summary["valid_pixels"], summary["invalid_pixels"]) == (1019, 1)
     assert summary["bands_used"] == list(range(1, 9)) and summary["bands_left_out"] == {}
     assert summary["threshold"] == found.threshold and summary["threshold_rule"]["pfa"] == 0.02
@@ -366,7 +366,7 @@ def test_arrays(scene, make):
         "anomalies", "threshold", "summary", "score", "mask", "spectra", "differing", "stages", "files",
     }  # fmt: skip
     default = rsunfold.detect_anomaly(scene.cube, device="cpu", object_size=20, epochs=1, stages=True)
-    assert len(default.stages) == 6 and default.summary["options"] == {"epochs": 1}
+    assert len(default.stages) == 6 and default.summary["options"]["epochs"] == 1
     counts = np.ma.masked_less(np.rint(scene.cube).astype(np.int16), -10000)
     counts[:, 2, 2] = np.ma.masked
     assert np.isnan(rsunfold.detect_anomaly(counts, model="rx", outer=None).score[2, 2])

@@ -151,7 +151,7 @@ def test_unknown_models_and_options():
     with pytest.raises(UsageError, match="css has no option 'nothing'; its options are"):
         FeatureRanker("css", options={"nothing": 3})
     about = FeatureRanker("css", options={"nothing": None}, seed=4).describe()
-    assert (about["model"], about["options"], about["seed"]) == ("css", {}, 4)
+    assert (about["model"], about["options"], about["seed"]) == ("css", {"standardised": True}, 4)
 
 
 def test_what_is_said_of_the_choice_is_that_of_its_own_ranking(scene):
