@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -218,6 +218,15 @@ def refuse_given(context: typer.Context, names: Collection[str], why: str) -> No
     for name, option in given_in(context).items():
         if name in names:
             raise UsageError(f"{option} {why}.")
+
+
+def refuse_same(option: str, paths: Iterable[Path]) -> None:
+    """Raise UsageError for a file or folder that a repeated option names twice."""
+    seen = set[Path]()
+    for path in paths:
+        if path.resolve() in seen:
+            raise UsageError(f"{option} names {path} twice.")
+        seen.add(path.resolve())
 
 
 def refuse_outputs(overwrite: bool, *paths: Path | None, pictures: Mapping[str, Path | None] | None = None) -> None:

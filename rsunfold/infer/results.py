@@ -90,6 +90,11 @@ def results_of(output: str | os.PathLike[str], stem: str) -> tuple[Path, str]:
     return path.parent, path.name
 
 
+def label_of_files(folder: Path) -> str:
+    """What tables and pictures call a folder of somebody's results; no model is called so."""
+    return f"{folder}/"
+
+
 def asked_for(*options: Any, **more: Any) -> dict[str, Any]:
     """What a result depends on beside the image and the model, for the summary: fields of the dataclasses ``options``,
     but for those that are :func:`of_files`, and ``more``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -115,3 +115,13 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
         if twin is not path:
             raise InputError(f"{folder} contains both {twin.name} and {path.name}; give one of them.")
     return {path.stem: path for path in images.values()}
+
+
+def not_looked_for(folder: Path, stems: Collection[str]) -> str:
+    """The end of a sentence on an image that is missing in a folder: which file of one of these ``stems`` is there in a
+    format that folders are not looked through for; nothing where there is none."""
+    try:
+        there = sorted(p.name for p in folder.iterdir() if p.stem in stems and p.suffix.lower() not in SUFFIXES)
+    except OSError:
+        return ""
+    return f"; {there[0]} is not read: folders are searched for {', '.join(sorted(SUFFIXES))}" if there else ""

@@ -6,7 +6,8 @@ import math
 import operator
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -169,6 +170,16 @@ def select_bands(meta: Meta, bands: Sequence[int]) -> Meta:
     chosen, shown = list(bands), meta.default_bands
     shown = tuple(chosen.index(band) for band in shown) if set(shown) <= set(chosen) else ()
     return replace(meta, default_bands=shown, **some)
+
+
+@contextmanager
+def chosen_by(option: str) -> Iterator[None]:
+    """Where readers say that ``--var`` chooses a variable, the sentence names ``option`` instead, which does for the
+    files of the block."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(str(error).replace("--var ", f"{option} ")) from error
 
 
 def full_range(reader: CubeReader) -> float:

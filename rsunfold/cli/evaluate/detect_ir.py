@@ -32,6 +32,7 @@ from rsunfold.cli.options import (
     given_in,
     refuse_given,
     refuse_outputs,
+    refuse_same,
 )
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import numbers, pair_of_numbers
@@ -135,17 +136,17 @@ def detect_ir(
         detectors_of,
         evaluate_detector,
         evaluate_files,
-        label_of_files,
         refuse_other_sizes,
         samples_from,
     )
     from rsunfold.infer.infrared.gray import Reading
     from rsunfold.infer.infrared.studies import Ablation, Robustness, corruptions
+    from rsunfold.infer.results import label_of_files
     from rsunfold.rule import Asked
 
     refuse_outputs(overwrite, json_file, pictures={"--roc": roc, "--worst": worst, "--picture": picture})
     _refuse_combinations(context, ablate, pfa)
-    _refuse_same(predictions or [])
+    refuse_same("--predictions", predictions or [])
     noises = corruptions(_levels(corrupt), seed or 0) if corrupt else {}
     asked = Asked(threshold, confidence, max_area, reach)
     reading = Reading(band, pair_of_numbers(scale, "--scale"), var)
@@ -221,15 +222,6 @@ def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float 
         raise UsageError(f"--pfa must lie between 0 and 1, not {pfa:g}.")
     if "picture" in given and not study:
         raise UsageError("--picture requires --corrupt or --ablate.")
-
-
-def _refuse_same(folders: list[Path]) -> None:
-    """Raise UsageError for a folder that is given twice."""
-    seen = set[Path]()
-    for folder in folders:
-        if folder.resolve() in seen:
-            raise UsageError(f"--predictions names {folder} twice.")
-        seen.add(folder.resolve())
 
 
 def _study(study: Study, json_file: Path | None, picture: Path | None, overwrite: bool) -> None:

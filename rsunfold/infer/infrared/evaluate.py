@@ -18,9 +18,9 @@ from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import DEFAULT_READING, GrayImage, Reading
-from rsunfold.infer.results import environment
+from rsunfold.infer.results import environment, label_of_files
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in, refuse_no_folder
+from rsunfold.io.folders import images_in, not_looked_for, refuse_no_folder
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import (
     LabelledImage,
@@ -386,11 +386,6 @@ def label_of(sample: Sample) -> str:
     return f"{sample.group}/{sample.name}"
 
 
-def label_of_files(predictions: Path) -> str:
-    """What tables and pictures call a folder of somebody's results; no model is called so."""
-    return f"{predictions}/"
-
-
 def score_of(detector: Detector, gray: NDArray[np.float32]) -> tuple[Score, float]:
     """(score (H, W), seconds) of a gray image in memory, by tiles where the memory budget asks for them."""
     image = GrayImage(ArrayReader(gray), Reading(scale=(0.0, 1.0)), undeclared=False)
@@ -488,7 +483,8 @@ def _prediction_files(predictions: Path, samples: list[Sample]) -> dict[Sample, 
             raise UsageError(f"{twin.group} and {sample.group} both contain {sample.name}; evaluate them separately.")
         path = next((found[n] for n in names[sample] if n in found), None)
         if path is None:
-            raise InputError(f"{predictions} contains no prediction for {sample.name}.")
+            unread = not_looked_for(predictions, names[sample])
+            raise InputError(f"{predictions} contains no prediction for {sample.name}{unread}.")
         if sample.image != sample.mask and path.resolve() == sample.image.resolve():
             raise InputError(f"{path} is the image itself, and {predictions} contains no prediction for it.")
         paths[sample] = path
