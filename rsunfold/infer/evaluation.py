@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rsunfold import __version__
+
+
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """None where a value is: over the others, the means of two models would be over other images."""
+    given = list(values)
+    return None if None in given else float(np.mean(given))  # type: ignore[arg-type]
 
 
 def report_of(

@@ -514,6 +514,13 @@ class SpectralImage(Source):
             return np.zeros_like(valid)
         return self._known(window, self.bands).valid & ~valid
 
+    def validity(self) -> Mask:
+        """bool (rows, cols): which pixels are valid."""
+        valid = np.empty((self.rows, self.cols), bool)
+        for window in self.strips(len(self.bands)):
+            valid[window.slices] = self._cube(window, self.bands).valid
+        return valid
+
     @cached_property
     def mosaic(self) -> tuple[NDArray[np.floating], NDArray[np.bool_], NDArray[np.intp]]:
         """The image itself where it has at most MOSAIC_SIDE^2 pixels, else as many pixels of :meth:`spread` windows.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rsunfold.cube import Cube, told
 from rsunfold.errors import InputError
 from rsunfold.io.envi import DATA_SUFFIXES
 from rsunfold.io.folders import SUFFIXES, images_in, inputs_in, refuse_no_folder
-from rsunfold.io.reader import full_range, open_cube
+from rsunfold.io.reader import CubeReader, full_range, open_cube
 
 MASK_ENDS = ("_mask", "_pixels0")
 """How the names of masks may end, beside those of their images."""
@@ -238,12 +239,19 @@ def read_graded(
     return values / full, valid, full
 
 
-def read_score(path: Path, *, scaled: bool = True) -> Cube:
-    """A score raster, (1, rows, cols), as stored where not ``scaled``; InputError where it has several bands."""
-    with open_cube(path) as reader:
+@contextmanager
+def open_score(path: Path, var: str | None = None) -> Iterator[CubeReader]:
+    """A score raster; ``var`` names a variable of a MAT file. Raises InputError where it has several bands."""
+    with open_cube(path, var=var) as reader:
         if reader.shape[0] != 1:
             raise InputError(f"{path} has {reader.shape[0]} bands, but a score has one.")
         reader.refuse_complex()
+        yield reader
+
+
+def read_score(path: Path, *, scaled: bool = True, var: str | None = None) -> Cube:
+    """A score raster, (1, rows, cols), as stored where not ``scaled``; raises what :func:`open_score` does."""
+    with open_score(path, var) as reader:
         return reader.read(scaled=scaled)
 
 

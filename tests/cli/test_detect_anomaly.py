@@ -1,6 +1,7 @@
 """rsunfold detect-anomaly and evaluate detect-anomaly: one scene and many, and everything a user can get wrong."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -362,16 +363,19 @@ def test_a_scene_that_one_model_cannot_score(call, small, tmp_path):
 
 
 def test_anomalies_that_one_model_cannot_score(call, scenery, mats, tmp_path):
-    """An island in a lake of nodata, smaller than the inner window."""
+    """An island in a lake of nodata, smaller than the inner window: it counts, as not detected."""
     cube, truth = scenery[0].copy(), np.zeros((30, 34))
     cube[:, 4:26, 4:26] = np.nan
     cube[:, 15, 15], truth[15, 15] = 1, 1
     scipy.io.savemat(mats / "lake.mat", {"data": cube.transpose(1, 2, 0), "map": truth})
     words = ("--model", "crd:inner=5:outer=9,rx", "--json", tmp_path / "r.json")
-    call(*EVALUATE, "--scenes", mats, *words, code=7)
+    result = call(*EVALUATE, "--scenes", mats, *words)
     found = json.loads((tmp_path / "r.json").read_text())
-    assert [(r["model"], r["scene"]) for r in found["failed"]] == [("crd:inner=5:outer=9", "lake")]
-    assert "no valid pixel is an anomaly" in found["failed"][0]["error"] and len(found["runs"]) == 5
+    crd, rx = (run for run in found["runs"] if run["scene"] == "lake")
+    assert (crd["without_score"], rx["without_score"]["pixels"]) == ({"pixels": 1, "anomalous": 1}, 0)
+    assert crd["figures"]["anomaly_pixels"] == rx["figures"]["anomaly_pixels"] == 1
+    assert crd["mask"]["pd"] == crd["figures"]["auc_dtau"] == 0
+    assert "9 on lake: 1 pixels, 1 of them anomalous, have no score and count as not detected" in result.stderr
 
 
 def test_the_only_run_that_fails(fails, small, tmp_path):
@@ -394,7 +398,20 @@ def test_evaluate_our_own_scores(call, mats, tmp_path):
     model, files = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("model", "files"))
     assert [r["figures"] for r in files["runs"]] == [r["figures"] for r in model["runs"]]
     assert [r["mask"] for r in files["runs"]] == [r["mask"] for r in model["runs"]]
-    assert list(files["models"]) == ["out"]
+    assert list(files["models"]) == [f"{tmp_path / 'out'}/"]
+
+
+def test_evaluate_scores_of_others_beside_models(call, mats, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call("detect-anomaly", mats, "-o", "a", *FAST, "--no-quicklook")
+    call("detect-anomaly", mats, "-o", "b", "--model", "kernel-rx", "--no-quicklook")
+    theirs, outputs = ("--predictions", "a", "--predictions", "b"), ("--json", "r.json", "--pictures", "p")
+    result = call(*EVALUATE, "--scenes", mats, *theirs, *FAST, "--var", "data", *outputs)
+    found = json.loads(Path("r.json").read_text())
+    assert list(found["models"]) == ["a/", "b/", "rx"] and [r["model"] for r in found["summary"]] == ["a/", "b/", "rx"]
+    a, _, rx = ([r["figures"] for r in found["runs"] if r["model"] == m] for m in found["models"])
+    assert a == rx and all(f" {m} " in result.stdout for m in found["models"])
+    assert names(Path("p")) == ["one_roc.png", "separability.png", "two_roc.png"]
 
 
 def test_evaluate_leaves_files_alone(fails, call, mats, tmp_path):
@@ -423,7 +440,11 @@ def test_evaluate_leaves_files_alone(fails, call, mats, tmp_path):
         (("--scenes", "S", "--truth-var", "labels"), 3, "contains no ground truth (labels)"),
         (("--scenes", "S", "--masks", "absent"), 3, "the folder absent does not exist"),
         (("--scenes", "S", "--predictions", "absent"), 3, "the folder absent does not exist"),
+        (("--scenes", "S", "--predictions", "S", "--score-var", "data"), 3, "bands, but a score has one"),
         (("--scenes", "S", "--predictions", "S"), 3, "bands, but a score has one"),
+        (("--scenes", "S", "--predictions", "S", "--predictions", "S"), 2, "twice."),
+        (("--scenes", "S", "--predictions", "S", "--seeds", "1"), 2, "--seeds applies to models; add --model."),
+        (("--scenes", "S", "--score-var", "x"), 2, "--score-var applies to --predictions; add it."),
         (("--scenes", "S", "--pfa", "1"), 2, "--pfa must lie between 0 and 0.5"),
         (("--scenes", "S", "--seeds", "a"), 2, "--seeds takes non-negative integers"),
         (("--scenes", "S", "--model", "rx,"), 2, "unknown model ''"),

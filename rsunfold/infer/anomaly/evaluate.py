@@ -5,26 +5,30 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rsunfold.arrays import Mask
 from rsunfold.cube import told
 from rsunfold.errors import BatchError, InputError
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
-from rsunfold.infer.evaluation import report_of
-from rsunfold.infer.results import environment
-from rsunfold.infer.spectral import header_shape
+from rsunfold.infer.evaluation import mean_of, report_of
+from rsunfold.infer.results import environment, label_of_files
+from rsunfold.infer.spectral import SpectralImage, header_shape
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in, inputs_in, refuse_no_folder
+from rsunfold.io.folders import images_in, inputs_in, not_looked_for, refuse_no_folder
 from rsunfold.io.mat import MatFile
-from rsunfold.io.samples import read_mask, read_score
+from rsunfold.io.reader import chosen_by
+from rsunfold.io.samples import open_score, read_mask, read_score
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
 from rsunfold.progress import tracked
+from rsunfold.report.headings import heading
 
 TRUTH = ("map", "gt", "truth", "mask", "groundtruth")
 """Variables of a MAT file that hold the truth, in the order in which they are looked for."""
@@ -35,10 +39,11 @@ BESIDE = {
     "mask.pfa": "the share of background pixels above that threshold, the table's mask PF",
     "mask.pd": "the share of anomalous pixels above that threshold, the table's mask PD",
     "pixels": "pixels of the scene: anomaly_pixels, background_pixels and left_out_pixels",
-    "left_out_pixels": "pixels without a score, or whose truth is unknown; they count for nothing",
-    "without_score.pixels": "pixels without a score, though their truth is known, of which a note tells",
+    "left_out_pixels": "pixels that are not valid in the scene, or whose truth is unknown; they count for nothing",
+    "without_score.pixels": "pixels that count, but have no score: they get the lowest score of the map, which counts "
+    "as not detected, and a note tells of them",
     "without_score.anomalous": "those of them that are anomalous",
-    "seconds": "time of reading a scene, computing its scores and finding its anomalies; of files 0",
+    "seconds": "time of reading a scene, computing its scores and finding its anomalies; of files null",
 }
 """What is in a report beside the FORMULAS."""
 SHOWN = 10
@@ -125,15 +130,13 @@ def _truth_variable(path: Path, wanted: str | None) -> str:
 @dataclass
 class AnomalyComparison:
     """Results: one entry per model, scene and seed in ``runs``, with the whole of :func:`detection`; ``about`` by
-    model; curves (PF, PD) by scene and model, of the first seed. protocol : how the figures were made. seeds : runs of
-    each model on each scene, when all are there. missing : models that lack some. failed : the runs that could not be,
-    with the ``error``."""
+    model; curves (PF, PD) by scene and model, of the first seed. protocol : how the figures were made. missing : models
+    (or folders of scores) that lack some. failed : the runs that could not be, with the ``error``."""
 
     protocol: dict[str, Any]
     about: dict[str, dict[str, Any]] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[str, dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]] = field(default_factory=dict)
-    seeds: int = 1
     missing: list[str] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)
 
@@ -143,42 +146,47 @@ class AnomalyComparison:
         scene: LabelledScene,
         seed: int | None,
         score: NDArray[Any],
-        seconds: float,
+        valid: Mask,
+        seconds: float | None,
         pfa: float,
         source: Path | None = None,
         notes: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Take one score map (rows, cols), NaN where it counts for nothing; returns the entry.
+        """Take one score map (rows, cols), NaN where there is no score; returns the entry.
 
-        source : the file of the score, where it is one. notes : on the scene and its score. Raises InputError, with the
-        file, for a score or a truth that no figure can be told of.
+        valid : bool (rows, cols), pixels that are valid in the scene. Those of them whose truth is known count, whether
+        they have a score or not: where there is none, they get the lowest of the map. source : the file of the score,
+        where it is one. notes : on the scene and its score. Raises InputError, with the file, for a score or a truth
+        that no figure can be told of.
         """
         shape = score.shape[0], score.shape[1]
         of = scene.path if source is None else source
         truth, known = scene.truth(shape, of)
-        valid = known & ~np.isnan(score)
-        if not valid.any():
+        score = np.where(valid, score, np.nan)
+        counted, lacking = valid & known, np.isnan(score)
+        if not (counted & ~lacking).any():
             raise InputError(f"{of} has no score where the truth is known: all are nodata, NaN, or 1e30 and more.")
+        threshold = choose_threshold(score, pfa=pfa)[0]
+        score[lacking] = score[counted & ~lacking].min()
         try:
-            figures = detection(score, truth, valid)
+            figures = detection(score, truth, counted)
         except InputError as error:
-            raise InputError(f"{of}: {error}") from None
-        above = np.zeros(shape, bool)
-        above[valid] = score[valid] > choose_threshold(score, pfa=pfa)[0]
+            raise InputError(f"{scene.path}: {error}") from None
+        above = score > threshold
         run: dict[str, Any] = {
             **{"model": model, "scene": scene.name, **scene.files()},
-            **{"seed": seed, "seconds": round(seconds, 3), "figures": figures},
+            **{"seed": seed, "seconds": None if seconds is None else round(seconds, 3), "figures": figures},
             "mask": {
                 "pfa_wanted": pfa,
-                "pfa": float(above[valid & ~truth].mean()),
-                "pd": float(above[valid & truth].mean()),
+                "pfa": float(above[counted & ~truth].mean()),
+                "pd": float(above[counted & truth].mean()),
             },
         }
-        absent = known & np.isnan(score)
+        absent = counted & lacking
         run["without_score"] = {"pixels": int(absent.sum()), "anomalous": int((absent & truth).sum())}
         run["notes"] = told(notes)
         self.runs.append(run)
-        self.curves.setdefault(scene.name, {}).setdefault(model, roc(score, truth, valid))
+        self.curves.setdefault(scene.name, {}).setdefault(model, roc(score, truth, counted))
         return run
 
     def rows(self, *, per_scene: bool = False) -> list[dict[str, Any]]:
@@ -194,32 +202,47 @@ class AnomalyComparison:
             scenes = list(dict.fromkeys(run["scene"] for run in mine))
             for scene in scenes if per_scene else [None]:
                 some = [run for run in mine if scene in (None, run["scene"])]
-                if model in self.missing if scene is None else len(some) < self.seeds:
+                if model in self.missing if scene is None else len(some) < len(self.about[model].get("seed", [None])):
                     continue
                 line: dict[str, Any] = {"model": model}
                 line |= {"scenes": len(scenes)} if scene is None else {"scene": scene}
                 for key in FORMULAS:
-                    figures = [run["figures"] | run["figures"]["separability"] for run in some]
-                    values = [found[key] for found in figures if found[key] is not None]
-                    line[key] = float(np.mean(values)) if values else None
+                    line[key] = mean_of(_figure(run, key) for run in some)
                     if key == "auc_df" and scene is None:
                         line |= self._spread(some)
                 line |= {f"mask.{key}": float(np.mean([r["mask"][key] for r in some])) for key in ("pfa", "pd")}
-                line["seconds"] = float(np.mean([r["seconds"] for r in some]))
+                line["seconds"] = mean_of(r["seconds"] for r in some)
                 lines.append(line)
         return lines
 
     def notes(self) -> list[str]:
-        """A sentence for each scene that has no figures, the notes of the runs, and a sentence for each scene some of
-        whose pixels have a truth but no score: they are left out of all figures, found or missed."""
+        """A sentence for each scene that has no figures, the notes of the runs, and sentences on scenes some of
+        whose pixels count but have no score, and on figures that are undefined on some scenes, and so in the mean."""
         failed = {f"{r['model']} on {r['scene']}": r["error"].rstrip(".") for r in self.failed}
         absent = {f"{r['model']} on {r['scene']}": r["without_score"] for r in self.runs}
-        left_out = [
-            f"{name}: {n['pixels']} pixels, {n['anomalous']} of them anomalous, have no score and were left out"
+        missed = [
+            f"{name}: {n['pixels']} pixels, {n['anomalous']} of them anomalous, have no score and count as not detected"
             for name, n in absent.items()
             if n["pixels"]
         ]
-        return [*(f"{name}: {error}" for name, error in failed.items()), *self._noted(), *left_out]
+        failures = [f"{name}: {error}" for name, error in failed.items()]
+        return [*failures, *self._noted(), *missed, *self._undefined()]
+
+    def _undefined(self) -> list[str]:
+        """A sentence for each figure of a model that some scenes do not have."""
+        lines = []
+        for model, key in itertools.product(self.about, FORMULAS):
+            defined: dict[str, bool] = {}
+            for run in self.runs:
+                if run["model"] == model:
+                    defined[run["scene"]] = defined.get(run["scene"], True) and _figure(run, key) is not None
+            without = [scene for scene, has in defined.items() if not has]
+            if without:
+                lines.append(
+                    f"{model}: {heading(key)} is undefined on {len(without)} of {len(defined)} scenes (the first: "
+                    f"{without[0]}), so the mean has none"
+                )
+        return lines
 
     def _noted(self) -> list[str]:
         """The notes of all runs, each once: those that all models have on a scene name the scene alone."""
@@ -268,40 +291,129 @@ class AnomalyComparison:
         )
 
 
-def refuse_useless(scenes: Sequence[LabelledScene], var: str | None = None, drop_bands: Sequence[str] = ()) -> None:
-    """Raise InputError for a truth of another size than its scene's, or without an anomaly or background, and what
-    :func:`header_shape` does: before hours of computing, not after. Which pixels are which stays unknown to the
-    models."""
+def _figure(run: Mapping[str, Any], key: str) -> float | None:
+    """The figure of a run that is called so in FORMULAS."""
+    figures = run["figures"]
+    found: float | None = figures["separability"][key] if key == "gap" else figures[key]
+    return found
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """Somebody else's score rasters, one band each; larger is more anomalous, never the other way.
+
+    paths : by the name of the scene. var : their variable in MAT files, None for the only one.
+    """
+
+    folder: Path
+    paths: dict[str, Path]
+    var: str | None
+
+    @classmethod
+    def of(cls, folder: Path, scenes: Sequence[LabelledScene], var: str | None = None) -> ScoreFiles:
+        """The file NAME_score or NAME of every scene; raises InputError for a scene that has none."""
+        refuse_no_folder(folder, "the predictions")
+        names = {scene.name: [scene.name + tail for tail in SCORES] for scene in scenes}
+        looked_for = {name for several in names.values() for name in several}
+        given = images_in(folder, lambda p: p.stem in looked_for)
+        paths = {}
+        for scene, several in names.items():
+            path = next((given[name] for name in several if name in given), None)
+            if path is None:
+                unread = not_looked_for(folder, several)
+                raise InputError(f"{folder} contains no score for {scene} ({' or '.join(several)}){unread}.")
+            paths[scene] = path
+        return cls(folder, paths, var)
+
+    @property
+    def label(self) -> str:
+        """What tables and pictures call the folder."""
+        return label_of_files(self.folder)
+
+    def describe(self) -> dict[str, Any]:
+        """For the report."""
+        return {"model": self.label, "folder": str(self.folder), "score_var": self.var}
+
+    def refuse_other(self, scene: LabelledScene, shape: tuple[int, int]) -> None:
+        """Raise InputError for a file of another size than its scene, (rows, cols), and what :func:`open_score` does:
+        before its samples are read."""
+        path = self.paths[scene.name]
+        with chosen_by("--score-var"), open_score(path, self.var) as reader:
+            if reader.shape[1:] != shape:
+                raise InputError(f"{path} is {reader.shape[1:]} but {scene.path} is {shape} (rows, columns).")
+
+    def read(self, scene: LabelledScene) -> tuple[NDArray[np.float64], Sequence[str]]:
+        """(score (rows, cols), NaN where there is none; what is to be told of the file); InputError for infinities."""
+        path = self.paths[scene.name]
+        with environment():
+            # As stored: what is equal in float32 only, is in order.
+            cube = read_score(path, scaled=False, var=self.var)
+        if np.isinf(cube.data).any():
+            raise InputError(f"{path} has infinite scores; give every pixel a finite one, or NaN where there is none.")
+        return np.where(cube.valid, cube.data[0].astype(np.float64), np.nan), cube.meta.notes
+
+
+def refuse_useless(
+    scenes: Sequence[LabelledScene],
+    var: str | None = None,
+    drop_bands: Sequence[str] = (),
+    theirs: Sequence[ScoreFiles] = (),
+) -> None:
+    """Raise InputError for a truth or a score of another size than its scene's, for a truth without an anomaly or
+    background, and what :func:`header_shape` does: before hours of computing, not after. Which pixels are which stays
+    unknown to the models."""
     for scene in scenes:
-        truth, known = scene.truth(header_shape(scene.path, var, drop_bands)[1:], scene.path)
+        _, rows, cols = header_shape(scene.path, var, drop_bands)
+        truth, known = scene.truth((rows, cols), scene.path)
         for kind, some in (("an anomaly", truth & known), ("background", ~truth & known)):
             if not some.any():
                 raise InputError(f"no pixel of the truth in {scene.truth_path} is {kind}; nothing can be measured.")
+        for files in theirs:
+            files.refuse_other(scene, (rows, cols))
 
 
 def evaluate_models(
     scenes: Sequence[LabelledScene],
-    detectors: Sequence[AnomalyDetector],
-    seeds: Sequence[int],
+    detectors: Sequence[AnomalyDetector] = (),
+    seeds: Sequence[int] = (),
     *,
     pfa: float,
+    predictions: Sequence[Path] = (),
+    score_var: str | None = None,
     var: str | None = None,
     drop_bands: tuple[str, ...] = (),
     asked: Mapping[str, Any] = {},
     say: Callable[[str], None] = lambda text: None,
     keep: Callable[[AnomalyComparison], None] = lambda done: None,
 ) -> AnomalyComparison:
-    """Every model on every scene (without ``drop_bands``) and seed; the truth is read when the score is there.
+    """The scores in every folder of ``predictions``, then every model on every scene (without ``drop_bands``) and seed;
+    the truth is read when the score is there.
 
-    asked : what else was asked for, such as where the truth is, for the report. keep : is given the comparison each
-    time that there is one more run. What cannot be read or scored, InputError, ends
-    only its own run: raises BatchError in the end, or that error where there is no other run.
+    All are measured on the same pixels, see :meth:`AnomalyComparison.add`. score_var : see :class:`ScoreFiles`. asked :
+    what else was asked for, such as where the truth is, for the report. keep : is given the comparison each time that
+    there is one more run. What a model cannot read or score, InputError, ends only its own run: raises BatchError in
+    the end, or that error where there is no other run of a model.
     """
     for detector, seed in itertools.product(detectors, seeds):
         detector.reseed(seed)  # refuses seeds before all the work
-    refuse_useless(scenes, var, drop_bands)
+    theirs = [ScoreFiles.of(folder, scenes, score_var) for folder in predictions]
+    refuse_useless(scenes, var, drop_bands, theirs)
     protocol = {"asked": {**asked, "var": var, "drop_bands": list(drop_bands)}, "pfa": pfa, "seeds": list(seeds)}
-    done = AnomalyComparison(protocol, seeds=len(seeds), missing=[detector.name for detector in detectors])
+    done = AnomalyComparison(protocol, missing=[each.label for each in theirs] + [each.name for each in detectors])
+
+    @cache
+    def valid(scene: LabelledScene) -> Mask:
+        with environment(), SpectralImage(str(scene.path), var=var, drop_bands=drop_bands, spikes="limited") as image:
+            return image.validity()
+
+    for files in theirs:
+        name = files.label
+        done.about[name] = files.describe()
+        for scene in tracked(scenes, name):
+            score, notes = files.read(scene)
+            done.add(name, scene, None, score, valid(scene), None, pfa, files.paths[scene.name], notes)
+            keep(done)
+        done.missing.remove(name)
     for detector in detectors:
         name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
@@ -310,7 +422,7 @@ def evaluate_models(
             try:
                 found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
                 seconds, notes = found.summary["seconds"], found.summary["notes"]
-                run = done.add(name, scene, seed, found.score, seconds, pfa, notes=notes)
+                run = done.add(name, scene, seed, found.score, valid(scene), seconds, pfa, notes=notes)
             except InputError as error:
                 if len(detectors) * len(scenes) * len(seeds) == 1:
                     raise
@@ -324,32 +436,6 @@ def evaluate_models(
         if all(run["model"] != name for run in done.failed):
             done.missing.remove(name)
     if done.failed:
-        raise BatchError(f"{len(done.failed)} of {len(done.failed) + len(done.runs)} runs of the models failed.")
-    return done
-
-
-def evaluate_files(
-    scenes: Sequence[LabelledScene], predictions: Path, *, pfa: float, asked: Mapping[str, Any] = {}
-) -> AnomalyComparison:
-    """Somebody else's score rasters, NAME or NAME_score, one band; larger is more anomalous, never the other way.
-
-    asked : what else was asked for, such as where the truth is, for the report.
-    """
-    done = AnomalyComparison({"asked": dict(asked), "pfa": pfa})
-    looked_for = {scene.name + tail for scene in scenes for tail in SCORES}
-    refuse_no_folder(predictions, "the predictions")
-    given = images_in(predictions, lambda p: p.stem in looked_for)
-    name = predictions.name
-    done.about[name] = {"model": name, "folder": str(predictions)}
-    paths = [next((given[scene.name + s] for s in SCORES if scene.name + s in given), None) for scene in scenes]
-    for scene, path in zip(scenes, paths, strict=True):
-        if path is None:
-            raise InputError(f"{predictions} contains no score for {scene.name} ({scene.name}_score or {scene.name}).")
-    for scene, path in zip(scenes, filter(None, paths), strict=True):
-        with environment():
-            cube = read_score(path, scaled=False)  # as stored: what is equal in float32 only, is in order
-        if np.isinf(cube.data).any():
-            raise InputError(f"{path} has infinite scores; give every pixel a finite one, or NaN where there is none.")
-        score = np.where(cube.valid, cube.data[0].astype(np.float64), np.nan)
-        done.add(name, scene, None, score, 0.0, pfa, path, cube.meta.notes)
+        total = len(detectors) * len(scenes) * len(seeds)
+        raise BatchError(f"{len(done.failed)} of {total} runs of the models failed.")
     return done

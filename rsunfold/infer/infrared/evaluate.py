@@ -475,7 +475,7 @@ def _prediction_files(predictions: Path, samples: list[Sample]) -> dict[Sample, 
     refuse_no_folder(predictions, "the predictions")
     found = images_in(predictions, lambda p: p.stem in looked_for)
     if not found:
-        raise InputError(f"{predictions} contains no predictions.")
+        raise InputError(f"{predictions} contains no predictions{not_looked_for(predictions, looked_for)}.")
     paths: dict[Sample, Path] = {}
     for sample in samples:
         twin = next((s for s in paths if s.name == sample.name), None)

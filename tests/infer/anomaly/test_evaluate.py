@@ -9,7 +9,7 @@ import scipy.io
 from rsunfold.cube import Aside
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.anomaly import evaluate as module
-from rsunfold.infer.anomaly.evaluate import BESIDE, evaluate_files, evaluate_models, scenes_in
+from rsunfold.infer.anomaly.evaluate import BESIDE, evaluate_models, scenes_in
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.anomaly import FORMULAS, detection, roc
@@ -35,6 +35,10 @@ def mats(two, tmp_path):
 
 def silent(text):
     pass
+
+
+def evaluate_files(scenes, *folders, pfa, **given):
+    return evaluate_models(scenes, pfa=pfa, predictions=folders, **given)
 
 
 def test_models_have_the_figures_of_their_arrays(two, mats, make):
@@ -223,14 +227,15 @@ def test_somebody_elses_scores(suffix, two, mats, scores):
     rng = np.random.default_rng(0)
     maps = {name: (rng.random((30, 34)) + s.truth).astype(np.float32) for name, s in two.items()}
     maps["b"][3, 4] = np.nan
-    done = evaluate_files(scenes_in(mats), scores("theirs", maps, suffix), pfa=0.05)
+    folder = scores("theirs", maps, suffix)
+    done, label = evaluate_files(scenes_in(mats), folder, pfa=0.05), f"{folder}/"
     for run in done.runs:
         score, truth = maps[run["scene"]], two[run["scene"]].truth
-        assert run["figures"] == detection(score, truth, np.isfinite(score))
-        assert (run["model"], run["seed"]) == ("theirs", None)
-    assert done.runs[1]["figures"]["left_out_pixels"] == 1
-    assert done.notes() == ["theirs on b: 1 pixels, 0 of them anomalous, have no score and were left out"]
-    assert done.about["theirs"]["model"] == "theirs" and len(done.rows()) == 1
+        assert run["figures"] == detection(np.where(np.isfinite(score), score, np.nanmin(score)), truth)
+        assert (run["model"], run["seed"], run["seconds"]) == (label, None, None)
+    assert done.runs[1]["figures"]["left_out_pixels"] == 0
+    assert done.notes() == [f"{label} on b: 1 pixels, 0 of them anomalous, have no score and count as not detected"]
+    assert done.about[label]["model"] == label and len(done.rows()) == 1 and not done.missing
 
 
 def test_pixels_of_unknown_truth_count_for_nothing(two, scores, write, tmp_path):
@@ -257,9 +262,13 @@ def test_scores_in_double_precision_stay_apart(two, mats, scores):
 def test_anomalies_without_a_score_are_told(two, mats, scores):
     maps = {name: s.truth.astype(np.float64) for name, s in two.items()}
     maps["a"][np.unravel_index(two["a"].truth.argmax(), two["a"].truth.shape)] = np.nan
-    done = evaluate_files(scenes_in(mats), scores("holed", maps), pfa=0.05)
-    assert done.notes() == ["holed on a: 1 pixels, 1 of them anomalous, have no score and were left out"]
-    assert done.runs[0]["without_score"] == {"pixels": 1, "anomalous": 1}
+    folder = scores("holed", maps)
+    done = evaluate_files(scenes_in(mats), folder, pfa=0.05)
+    note = f"{folder}/ on a: 1 pixels, 1 of them anomalous, have no score and count as not detected"
+    assert note in done.notes()
+    run, count = done.runs[0], two["a"].truth.sum()
+    assert run["without_score"] == {"pixels": 1, "anomalous": 1} and run["figures"]["anomaly_pixels"] == count
+    assert run["mask"]["pd"] == run["figures"]["auc_dtau"] == (count - 1) / count
     maps["a"][0, 0] = np.inf
     with pytest.raises(InputError, match=r"a_score\.tif has infinite scores"):
         evaluate_files(scenes_in(mats), scores("infinite", maps), pfa=0.05)
@@ -295,5 +304,65 @@ def test_scores_that_do_not_fit(two, mats, scores, write, tmp_path):
     with pytest.raises(InputError, match=r"b_score.tif has 2 bands, but a score has one"):
         evaluate_files(scenes_in(mats), folder, pfa=0.01)
     write(folder / "b_score.tif", np.ones((1, 30, 33), np.float32))
-    with pytest.raises(InputError, match=r"the truth in .* is \(30, 34\), but .* is \(30, 33\)"):
+    with pytest.raises(InputError, match=r"b_score.tif is \(30, 33\) but .*b.mat is \(30, 34\) \(rows, columns\)"):
         evaluate_files(scenes_in(mats), folder, pfa=0.01)
+    (folder / "b_score.tif").rename(folder / "b_score.npy")
+    with pytest.raises(InputError, match=r"\(b_score or b\); b_score.npy is not read: folders are searched for .bmp"):
+        evaluate_files(scenes_in(mats), folder, pfa=0.01)
+
+
+@pytest.mark.parametrize("drop_bands", [(), ("8",)])
+def test_all_are_measured_on_the_pixels_that_are_valid_in_the_scene(drop_bands, two, mats, scores, make):
+    """Whatever other programs give to pixels without data; nodata in a band that takes no part is none."""
+    cube, truth = two["a"].cube.transpose(1, 2, 0).copy(), two["a"].truth
+    cube[:, :8, 7] = np.nan
+    cube[:2, 20:] = np.nan
+    (mats / "b.mat").unlink()
+    scipy.io.savemat(mats / "a.mat", {"data": cube, "map": truth * 1})
+    score = np.random.default_rng(0).random(truth.shape) + truth
+    folder = scores("theirs", {"a": score})
+    given = {"pfa": 0.05, "predictions": [folder], "drop_bands": drop_bands}
+    theirs, ours = evaluate_models(scenes_in(mats), [make("rx")], [0], **given).runs
+    valid = ~np.isnan(cube[:, :, [b for b in range(8) if f"{b + 1}" not in drop_bands]]).any(axis=2)
+    assert theirs["figures"] == detection(score, truth, valid)
+    for key in ("anomaly_pixels", "background_pixels", "left_out_pixels"):
+        assert theirs["figures"][key] == ours["figures"][key]
+    (alone,) = evaluate_files(scenes_in(mats), scores("holed", {"a": np.where(valid, score, np.nan)}), pfa=0.05,
+                              drop_bands=drop_bands).runs  # fmt: skip
+    assert (alone["figures"], alone["mask"]) == (theirs["figures"], theirs["mask"])
+
+
+def test_several_of_others_beside_models(two, mats, scores, make):
+    """A row each; what is wrong with any file is found before anything is computed."""
+    folders = [scores(n, {k: s.truth * 1.0 + place for k, s in two.items()}) for place, n in enumerate(("one", "two"))]
+    names = [f"{folder}/" for folder in folders]
+    kept = []
+    given = {"pfa": 0.05, "predictions": folders, "keep": lambda done: kept.append(list(done.missing))}
+    done = evaluate_models(scenes_in(mats), [make("rx"), make(options={"epochs": 1})], [0, 3], **given)
+    assert kept[0] == [*names, "rx", "lrr-net-plus"] and not done.missing
+    assert [row["model"] for row in done.rows()] == list(done.about) == [*names, "rx", "lrr-net-plus"]
+    assert [row["model"] for row in done.rows(per_scene=True)] == [m for m in done.about for _ in two]
+    assert all(list(curves) == list(done.about) for curves in done.curves.values())
+    assert [row["seconds"] is None for row in done.rows()] == [True, True, False, False]
+
+
+def test_the_mean_of_a_figure_that_a_scene_lacks_is_none(two, mats, scores):
+    """Over the other scenes alone, it could not be compared with that of others."""
+    maps = {"a": two["a"].truth * 1.0, "b": two["b"].truth + np.eye(30, 34)}
+    folder = scores("theirs", maps)
+    done = evaluate_files(scenes_in(mats), folder, pfa=0.05)
+    assert [r["figures"]["auc_snpr"] is None for r in done.runs] == [True, False]
+    (line,) = done.rows()
+    assert line["auc_snpr"] is None and line["auc_df"] is not None
+    assert done.notes() == [f"{folder}/: AUC_SNPR is undefined on 1 of 2 scenes (the first: a), so the mean has none"]
+
+
+def test_scores_in_a_file_of_several_variables(two, mats, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for name, scene in two.items():
+        scipy.io.savemat(folder / f"{name}.mat", {"score": scene.truth * 1.0, "map": scene.truth * 0})
+    with pytest.raises(InputError, match=r"a\.mat contains several arrays: .*; choose one with --score-var NAME"):
+        evaluate_files(scenes_in(mats), folder, pfa=0.05)
+    done = evaluate_files(scenes_in(mats), folder, pfa=0.05, score_var="score")
+    assert [r["figures"]["auc_df"] for r in done.runs] == [1, 1]
