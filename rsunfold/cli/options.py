@@ -188,7 +188,7 @@ WindowSide = Annotated[
 
 PANELS = {
     "Input": "band clean data ignore image images label labels labels_var masks noisy only predictions restored scale "
-    "scenes truth truth_var var",
+    "scenes score_var truth truth_var var",
     "Output": "dtype envi json_file out output overwrite picture pictures pixel rank_order report residual roc "
     "skip_existing stages worst",
     "Computing": "device half memory threads",

@@ -403,10 +403,10 @@ def test_evaluate_our_own_scores(call, mats, tmp_path):
 
 def test_evaluate_scores_of_others_beside_models(call, mats, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    call("detect-anomaly", mats, "-o", "a", *FAST, "--no-quicklook")
+    call("detect-anomaly", mats, "-o", "a", *FAST, "--no-quicklook", "--drop-bands", 8)
     call("detect-anomaly", mats, "-o", "b", "--model", "kernel-rx", "--no-quicklook")
     theirs, outputs = ("--predictions", "a", "--predictions", "b"), ("--json", "r.json", "--pictures", "p")
-    result = call(*EVALUATE, "--scenes", mats, *theirs, *FAST, "--var", "data", *outputs)
+    result = call(*EVALUATE, "--scenes", mats, *theirs, *FAST, "--var", "data", "--drop-bands", 8, *outputs)
     found = json.loads(Path("r.json").read_text())
     assert list(found["models"]) == ["a/", "b/", "rx"] and [r["model"] for r in found["summary"]] == ["a/", "b/", "rx"]
     a, _, rx = ([r["figures"] for r in found["runs"] if r["model"] == m] for m in found["models"])

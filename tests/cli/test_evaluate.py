@@ -397,7 +397,10 @@ def test_predictions_that_do_not_fit(call, fails, scenes, results, tmp_path, wri
     assert "no ROC can be drawn" in result.stderr
     assert not roc.exists() and (tmp_path / "r.json").exists()  # the figures are there nevertheless
     first.unlink()
-    assert f"scores contains no prediction for {stem}" in message(scores)
+    assert f"scores contains no prediction for {stem}." in message(scores)
+    first.with_suffix(".npy").touch()
+    unread = f"{first.stem}.npy is not read: folders are searched for .bmp"
+    assert f"scores contains no prediction for {stem}; {unread}" in message(scores)
     write_image(first, np.zeros((72, 71), np.float32))
     assert re.search(rf"masks.{stem}.png is \(72, 72\) but .*{first.name} is \(72, 71\)", message(scores))
     write_image(first, np.where(np.eye(72), np.inf, 0.1).astype(np.float32))

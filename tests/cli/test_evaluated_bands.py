@@ -55,7 +55,5 @@ def test_a_result_is_compared_without_them(cubes, call, fails, tmp_path):
     call("evaluate", "denoise-hsi", "--truth", whole, "--restored", whole, "--drop-bands", "2,10", "--json", report)
     run = json.loads(report.read_text())["runs"][0]
     assert run["bands"] == [1, 3, 4, 5, 6, 7, 8, 9] and run["divided_by"] < 10
-    words = ("evaluate", "detect-anomaly", "--scenes", cubes / "whole", "--masks", cubes / "truth")
-    assert "--drop-bands applies to models" in fails(2, *words, "--predictions", cubes, "--drop-bands", 2)
     words = ("evaluate", "select-features", "--data", "a.csv", "--drop-bands", 2)
     assert "--drop-bands applies to --image" in fails(2, *words)

@@ -70,7 +70,7 @@ def detect_anomaly(
         str | None,
         typer.Option(
             help="One or more models, comma-separated; or all. Options may follow, as in crd:lam=1e-5.",
-            show_default=f"{DEFAULTS['detect-anomaly']}, or with --predictions none",
+            show_default=f"{DEFAULTS['detect-anomaly']}; with --predictions, none",
         ),
     ] = None,
     var: Annotated[str | None, typer.Option(help="Variable of MAT files, or GDAL subdataset, with the scene.")] = None,
