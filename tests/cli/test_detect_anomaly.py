@@ -293,7 +293,7 @@ def test_evaluate_models(call, scenery, mats, tmp_path):
     result = call(*EVALUATE, "--scenes", mats, *words, "--per-scene")
     found = json.loads(report.read_text())
     assert list(found["models"]) == ["rx", "local-rx"] and len(found["runs"]) == 4
-    asked = {"scenes": str(mats), "masks": None, "truth_var": None, "var": None, "drop_bands": []}
+    asked = {"scenes": str(mats), "masks": None, "truth_var": None, "var": None, "drop_bands": [], "score_var": None}
     assert found["protocol"] == {"asked": asked, "pfa": 0.01, "seeds": [0]}
     options = [about["options"] for about in found["models"].values()]
     assert options == [{"components": None}, {"inner": 3, "outer": 9}]

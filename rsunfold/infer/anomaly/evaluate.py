@@ -332,7 +332,7 @@ class ScoreFiles:
 
     def describe(self) -> dict[str, Any]:
         """For the report."""
-        return {"model": self.label, "folder": str(self.folder), "score_var": self.var}
+        return {"model": self.label, "folder": str(self.folder)}
 
     def refuse_other(self, scene: LabelledScene, shape: tuple[int, int]) -> None:
         """Raise InputError for a file of another size than its scene, (rows, cols), and what :func:`open_score` does:
@@ -398,7 +398,8 @@ def evaluate_models(
         detector.reseed(seed)  # refuses seeds before all the work
     theirs = [ScoreFiles.of(folder, scenes, score_var) for folder in predictions]
     refuse_useless(scenes, var, drop_bands, theirs)
-    protocol = {"asked": {**asked, "var": var, "drop_bands": list(drop_bands)}, "pfa": pfa, "seeds": list(seeds)}
+    asked = {**asked, "var": var, "drop_bands": list(drop_bands), "score_var": score_var}
+    protocol = {"asked": asked, "pfa": pfa, "seeds": list(seeds)}
     done = AnomalyComparison(protocol, missing=[each.label for each in theirs] + [each.name for each in detectors])
 
     @cache

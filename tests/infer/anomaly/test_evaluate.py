@@ -155,7 +155,7 @@ def test_notes_of_runs_are_told_once(two, mats, make, monkeypatch):
 def test_the_report_says_what_was_evaluated(mats, make):
     words = {"var": "data", "drop_bands": ("2",), "asked": {"truth_var": None}}
     report = evaluate_models(scenes_in(mats), [make("rx")], [0, 3], pfa=0.02, **words, say=silent).report()
-    asked = {"var": "data", "drop_bands": ["2"], "truth_var": None}
+    asked = {"var": "data", "drop_bands": ["2"], "score_var": None, "truth_var": None}
     assert report["protocol"] == {"asked": asked, "pfa": 0.02, "seeds": [0, 3]}
     assert {(run["truth"], run["truth_var"]) for run in report["runs"]} == {
         (str(mats / f"{name}.mat"), "map") for name in "ab"
@@ -365,4 +365,5 @@ def test_scores_in_a_file_of_several_variables(two, mats, tmp_path):
     with pytest.raises(InputError, match=r"a\.mat contains several arrays: .*; choose one with --score-var NAME"):
         evaluate_files(scenes_in(mats), folder, pfa=0.05)
     done = evaluate_files(scenes_in(mats), folder, pfa=0.05, score_var="score")
+    assert done.report()["protocol"]["asked"]["score_var"] == "score"
     assert [r["figures"]["auc_df"] for r in done.runs] == [1, 1]
