@@ -39,6 +39,8 @@ Measure = Callable[[Columns, Sequence[int]], dict[str, list[float]]]
 
 ALL = "all"
 BESIDE = {
+    "indices_zero_based": "the features of a run, best first; of a model that draws them one list for each of the seeds",
+    "about_the_ranking": "what the model learned or assumed, likewise",
     "mean": "of a figure of a run, over the repeats",
     "deviation": "of a figure of a run, over the repeats, of the population",
     "values": "of a figure of a run, one for each of the seeds",
@@ -55,9 +57,11 @@ class FeatureComparison:
     """Figures of several models: one entry per data set, model and number of features in ``runs``.
 
     figures : keys of FORMULAS, such as acc. noun : what a feature is called. protocol : how the figures were made.
-    about : by model. Each run holds ``data``, ``model``, ``features``, ``repeats`` and, by figure, ``mean``,
-    ``deviation`` (over the repeats, of the population) and ``values``, shares. missing : ``MODEL on DATA`` of
-    those that lack some numbers of features. notes : what was assumed or left out.
+    about : by model. Each run holds ``data``, ``model``, ``features``, ``indices_zero_based`` (of these features, best
+    first) and ``about_the_ranking`` (what the model learned or assumed), both in a list with one for each repeat where
+    the choice is drawn, ``repeats`` and, by figure, ``mean``, ``deviation`` (over the repeats, of the population) and
+    ``values``, shares. missing : ``MODEL on DATA`` of those that lack some numbers of features. notes : what was
+    assumed or left out.
     """
 
     figures: tuple[str, ...]
@@ -68,9 +72,9 @@ class FeatureComparison:
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def add(self, data: str, model: str, features: int, found: list[dict[str, list[float]]], seconds: float) -> None:
-        """Enter what a Measure gave, once or for each repeat; seconds : of the ranking."""
-        run: dict[str, Any] = {"data": data, "model": model, "features": features, "seconds_ranking": seconds}
+    def add(self, data: str, model: str, found: list[dict[str, list[float]]], **about: Any) -> None:
+        """Enter what a Measure gave, once or for each repeat; about : further entries of the run."""
+        run: dict[str, Any] = {"data": data, "model": model, **about}
         for name in self.figures:
             values = np.concatenate([part[name] for part in found])
             run["repeats"] = len(values)
@@ -469,30 +473,31 @@ def _enter(
     if many:
         left = f"{data} has only {len(inside)} usable {source.noun}s; {', '.join(map(str, many))} left out"
         done.notes.append(left)
-    done.add(data, ALL, len(inside), [measure(inside, seeds)], 0.0)
+    done.add(data, ALL, [measure(inside, seeds)], features=len(inside), indices_zero_based=inside, seconds_ranking=0.0)
     scene = source.scene(seeds[0])
     for ranker in rankers:
+        drawn = ranker.spec.drawn
         started = time.monotonic()
-        chosen = _choices(ranker, replace(scene, seed=ranker.seed), numbers)
-        seconds = (time.monotonic() - started) / len(set(map(id, chosen.values())))
-        last = chosen[numbers[-1]]
-        done.notes += [f"{data}: {note}" for note in told(last.notes)]
-        about = done.about.setdefault(ranker.name, {**ranker.describe(), "rankings": {}})
-        about["rankings"][data] = {
-            "indices_zero_based": inside[last.order[: numbers[-1]]],
-            "about": last.about,
-            "seconds": round(seconds, 3),
-        }
+        chosen = _choices(ranker, scene, numbers, seeds)
+        made = {id(ranking) for rankings in chosen.values() for ranking in rankings}
+        seconds = (time.monotonic() - started) / len(made)
+        done.notes += [f"{data}: {note}" for note in told(chosen[numbers[-1]][0].notes)]
+        done.about.setdefault(ranker.name, ranker.describe())
         for k in tracked(numbers, f"{data}, {ranker.name}"):
-            orders = [chosen[k].order]
-            if ranker.spec.drawn:
-                orders = [ranker.rank(replace(scene, seed=s), k).order for s in seeds]
-            if any(len(order) < k for order in orders):
+            if any(len(ranking.order) < k for ranking in chosen[k]):
                 say(f"{data}: {ranker.name} ranks fewer than {k} {source.noun}s")
                 break
-            parts = [seeds] if len(orders) == 1 else [[s] for s in seeds]
-            found = [measure(inside[order[:k]], part) for order, part in zip(orders, parts, strict=True)]
-            done.add(data, ranker.name, k, found, seconds)
+            taken, about = [inside[ranking.order[:k]] for ranking in chosen[k]], [r.about for r in chosen[k]]
+            parts = [[s] for s in seeds] if drawn else [seeds]
+            done.add(
+                data,
+                ranker.name,
+                [measure(columns, part) for columns, part in zip(taken, parts, strict=True)],
+                features=k,
+                indices_zero_based=taken if drawn else taken[0],
+                about_the_ranking=about if drawn else about[0],
+                seconds_ranking=seconds,
+            )
             keep(done)
             figures = ", ".join(f"{heading(f)} {100 * done.runs[-1][f]['mean']:.2f}" for f in done.figures)
             say(f"{data}: {ranker.name}, {k} {source.noun}s: {figures}")
@@ -507,8 +512,12 @@ def _usable(data: str, source: FeatureSource, numbers: Sequence[int]) -> list[in
     return found
 
 
-def _choices(ranker: FeatureRanker, scene: Scene, numbers: Sequence[int]) -> dict[int, Ranking]:
-    """The ranking for each of ``numbers``, rising: that of the largest serves all where the method is ``nested``."""
+def _choices(
+    ranker: FeatureRanker, scene: Scene, numbers: Sequence[int], seeds: Sequence[int]
+) -> dict[int, list[Ranking]]:
+    """The ranking for each of ``numbers``, rising, and for each of ``seeds`` where the choice is drawn: that of the
+    largest number serves all where the method is ``nested``."""
+    scenes = [replace(scene, seed=seed) for seed in (seeds if ranker.spec.drawn else [ranker.seed])]
     if ranker.spec.nested:
-        return dict.fromkeys(numbers, ranker.rank(scene, numbers[-1]))
-    return {k: ranker.rank(scene, k) for k in numbers}
+        return dict.fromkeys(numbers, [ranker.rank(s, numbers[-1]) for s in scenes])
+    return {k: [ranker.rank(s, k) for s in scenes] for k in numbers}

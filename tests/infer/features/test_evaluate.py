@@ -41,15 +41,16 @@ def test_tables(labelled, rankers, tmp_path):
     assert [(r["model"], r["features"]) for r in done.runs] == [
         (ALL, 8), ("css", 2), ("css", 4), ("variance", 2), ("variance", 4),
     ]  # fmt: skip
-    order = done.about["css"]["rankings"]["t"]["indices_zero_based"]
+    order = done.runs[2]["indices_zero_based"]
     expected = clustering(X[:, order[:2]], y, SEEDS)
     for name in ("acc", "nmi"):
         run = done.runs[1][name]
         np.testing.assert_allclose(run["values"], expected[name])
         assert run["mean"] == pytest.approx(np.mean(expected[name]))
         assert run["deviation"] == pytest.approx(np.std(expected[name]))
-    by_variance = done.about["variance"]["rankings"]["t"]["indices_zero_based"]
-    assert by_variance.tolist() == np.argsort(-X.var(axis=0))[:4].tolist()
+    by_variance = np.argsort(-X.var(axis=0))[:4].tolist()
+    assert [r["indices_zero_based"].tolist() for r in done.runs[3:]] == [by_variance[:2], by_variance]
+    assert done.runs[0]["indices_zero_based"].tolist() == [*range(8)]
     assert done.runs[0]["acc"]["mean"] == pytest.approx(np.mean(clustering(X, y, SEEDS)["acc"]))
     assert any(line.startswith("t: css, 2 features: ACC ") for line in told)
     row = done.rows()[1]
@@ -97,6 +98,14 @@ def test_a_random_choice_is_drawn_for_each_repeat(labelled, monkeypatch):
     done = evaluate_tables({"t": path}, [ranker], [3], repeats=4)
     expected = [clustering(X[:, orders[s][:3]], y, [s])["acc"][0] for s in SEEDS]
     np.testing.assert_allclose(done.runs[1]["acc"]["values"], expected)
+    assert [drawn.tolist() for drawn in done.runs[1]["indices_zero_based"]] == [orders[s][:3].tolist() for s in SEEDS]
+
+
+def test_the_report_has_the_features_of_every_number(labelled):
+    """Of a method that is not nested, each number has a choice of its own."""
+    done = evaluate_tables({"t": labelled[0]}, [FeatureRanker("uniform"), FeatureRanker("fspca")], [2, 4], repeats=1)
+    assert [r["indices_zero_based"].tolist() for r in done.runs[1:3]] == [[2, 6], [1, 3, 5, 7]]
+    assert [r["about_the_ranking"]["components"] for r in done.runs[3:]] == [2, 4]
 
 
 @pytest.mark.parametrize(("model", "asked"), [("css", [4]), ("fspca", [2, 3, 4])])
@@ -172,7 +181,7 @@ def test_images(write, counts, truth, rankers, tmp_path):
     scipy.io.savemat(tmp_path / "y.mat", {"y": truth})
     done = evaluate_images({"a": path}, {"a": str(tmp_path / "y.mat")}, rankers, [2, 5], share=0.1, repeats=2)
     assert [r["features"] for r in done.runs] == [28, 2, 5, 2, 5]
-    order = done.about["css"]["rankings"]["a"]["indices_zero_based"]
+    order = done.runs[2]["indices_zero_based"]
     assert not {BAD, CONSTANT} & set(order.tolist())
     known = (truth > 0) & (counts[0] != NODATA)
     X = counts[order[:2]][:, known].T * np.float32(1e-4)
