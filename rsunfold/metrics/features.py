@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.arrays import Real
+from rsunfold.arrays import Mask, Real
 from rsunfold.errors import InputError, UsageError
 from rsunfold.quiet import silenced
 
@@ -35,9 +35,30 @@ FORMULAS = {
 
 COSTS, WIDTHS = (1.0, 10.0, 100.0), (0.1, 1.0, 10.0)
 """Grid of the SVM: C, and gamma in units of 1 / (number of features), features standardised."""
+USUAL = 10.0, 1.0
+"""C and gamma, in these units, where there are too few samples to choose them."""
 FOLDS = 3
+FEWEST = 2
+"""Samples of a class to train on, where it has more."""
 DRAWS = 50
 """Splits by tile looked at, of which the first whose training tiles hold every class is taken."""
+CLASSIFIER: dict[str, Any] = {
+    "method": "support vector machine with an RBF kernel (scikit-learn)",
+    "features": "standardised by the mean and deviation of the training samples",
+    "C": COSTS,
+    "gamma_times_features": WIDTHS,
+    "chosen_by": "accuracy in stratified cross-validation on the training samples",
+    "folds": FOLDS,
+    "with_fewer_samples_of_a_class_than_folds": {"C": USUAL[0], "gamma_times_features": USUAL[1]},
+}
+"""What :func:`classification` classifies with, for reports."""
+SPLITS = {
+    "random": "the share of the samples of each class by chance, "
+    f"at least {FEWEST} and at most all but one; the only one where there is one",
+    "tiles": "the share of the tiles by chance, at least one and at most all but one: of up to "
+    f"{DRAWS} draws the first whose tiles hold every class, else the first whose tiles hold most",
+}
+"""What :func:`training_samples` trains on, for reports."""
 
 
 def clustering(X: Real, labels: Labels, seeds: Iterable[int], plain: bool = True) -> dict[str, list[float]]:
@@ -100,11 +121,10 @@ def classification(
 ) -> dict[str, list[float]]:
     """OA, AA and kappa of a support vector machine with an RBF kernel on X (n, k), one draw for each of ``seeds``.
 
-    train_share : in (0, 1), of every class by chance: at least 2 of its samples, all but one of them at most, and the
-    only one where there is one. With tiles (n,), of the tiles, whole ones, so that hardly a test sample has a
-    neighbour in the training. Test samples are all others; a class among them that no training tile holds counts as an
-    error. Features are standardised by the training samples. C and gamma come from COSTS and WIDTHS by FOLDS-fold
-    cross-validation on the training samples, or are 10 and 1 / k where a class has fewer samples than folds.
+    train_share, tiles : see :func:`training_samples`. Test samples are all others; a class among them that no training
+    tile holds counts as an error. Features are standardised by the training samples. C and gamma come from COSTS and
+    WIDTHS by FOLDS-fold cross-validation on the training samples, or are USUAL where a class has fewer samples than
+    folds.
 
     Returns {"oa": .., "aa": .., "kappa": ..} as :func:`clustering` does. Raises UsageError for a share outside (0, 1),
     InputError for NaN, one class only or a single tile.
@@ -116,11 +136,22 @@ def classification(
         raise InputError("classification needs samples of two classes or more; all labels are the same.")
     runs: dict[str, list[float]] = {"oa": [], "aa": [], "kappa": []}
     for seed in seeds:
-        train = _split(y, train_share, seed) if tiles is None else _tile_split(y, _codes(tiles), train_share, seed)
+        train = training_samples(y, train_share, seed, tiles)
         predicted = _predict(X, y, train, seed)
         for name, value in agreement(y[~train], predicted).items():
             runs[name].append(value)
     return runs
+
+
+def training_samples(labels: Labels, share: float, seed: int, tiles: Labels | None = None) -> Mask:
+    """(n,): True for the samples that :func:`classification` trains on in the draw of ``seed``.
+
+    share : in (0, 1), of every class by chance: at least FEWEST of its samples, all but one of them at most, and the
+    only one where there is one. With tiles (n,), of the tiles, whole ones, so that hardly a test sample has a
+    neighbour in the training. Raises InputError where no sample is left to test on, or there is a single tile.
+    """
+    y = _codes(labels)
+    return _split(y, share, seed) if tiles is None else _tile_split(y, _codes(tiles), share, seed)
 
 
 def agreement(truth: Labels, predicted: Labels) -> dict[str, float]:
@@ -137,7 +168,7 @@ def agreement(truth: Labels, predicted: Labels) -> dict[str, float]:
     return {"oa": float(oa), "aa": float(np.mean(hits[there] / rows[there])), "kappa": float(kappa)}
 
 
-def _predict(X: Real, y: NDArray[np.intp], train: NDArray[np.bool_], seed: int) -> NDArray[np.intp]:
+def _predict(X: Real, y: NDArray[np.intp], train: Mask, seed: int) -> NDArray[np.intp]:
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
     from sklearn.svm import SVC
 
@@ -147,25 +178,25 @@ def _predict(X: Real, y: NDArray[np.intp], train: NDArray[np.bool_], seed: int) 
     if len(known) < 2:
         return np.full(int((~train).sum()), y[train][0])
     k = X.shape[1]
-    model: Any = SVC(C=10.0, gamma=1 / k)
+    model: Any = SVC(C=USUAL[0], gamma=USUAL[1] / k)
     if known.min() >= FOLDS:
         grid = {"C": COSTS, "gamma": [w / k for w in WIDTHS]}
         model = GridSearchCV(SVC(), grid, cv=StratifiedKFold(FOLDS, shuffle=True, random_state=seed))
     return np.asarray(model.fit(Z[train], y[train]).predict(Z[~train]))
 
 
-def _split(y: NDArray[np.intp], share: float, seed: int) -> NDArray[np.bool_]:
+def _split(y: NDArray[np.intp], share: float, seed: int) -> Mask:
     rng = np.random.default_rng(seed)
     train = np.zeros(len(y), dtype=bool)
     for c in range(int(y.max()) + 1):
         members = rng.permutation(np.flatnonzero(y == c))
-        train[members[: max(min(max(round(share * len(members)), 2), len(members) - 1), 1)]] = True
+        train[members[: max(min(max(round(share * len(members)), FEWEST), len(members) - 1), 1)]] = True
     if train.all():
         raise InputError("no sample is left to test on; every class needs more than one sample.")
     return train
 
 
-def _tile_split(y: NDArray[np.intp], tiles: NDArray[np.intp], share: float, seed: int) -> NDArray[np.bool_]:
+def _tile_split(y: NDArray[np.intp], tiles: NDArray[np.intp], share: float, seed: int) -> Mask:
     rng = np.random.default_rng(seed)
     count = int(tiles.max()) + 1
     if count < 2:

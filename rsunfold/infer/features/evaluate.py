@@ -27,7 +27,7 @@ from rsunfold.io.memory import ArrayReader
 from rsunfold.io.names import same_image
 from rsunfold.io.table import LABEL_NAMES, Table, read_table
 from rsunfold.io.texttable import missing_labels
-from rsunfold.metrics.features import FORMULAS, classification, clustering
+from rsunfold.metrics.features import CLASSIFIER, FORMULAS, SPLITS, classification, clustering, training_samples
 from rsunfold.progress import tracked
 from rsunfold.ranking import Ranking
 from rsunfold.report import Curve, heading
@@ -39,7 +39,7 @@ Measure = Callable[[Columns, Sequence[int]], dict[str, list[float]]]
 
 ALL = "all"
 BESIDE = {
-    "indices_zero_based": "the features of a run, best first; of a model that draws them one list for each of the seeds",
+    "indices_zero_based": "the features of a run, best first; of a model that draws them, one list for each seed",
     "about_the_ranking": "what the model learned or assumed, likewise",
     "mean": "of a figure of a run, over the repeats",
     "deviation": "of a figure of a run, over the repeats, of the population",
@@ -47,7 +47,6 @@ BESIDE = {
     "seconds_ranking": "time of ranking; of a model that ranks once for all numbers, the same for each",
 }
 """What is in a report beside the FORMULAS."""
-SPLITS = ("random", "tiles")
 BLOCK = 16
 """Side in pixels of the blocks into which a single image is cut for a split by tiles."""
 
@@ -219,6 +218,7 @@ def evaluate_tables(
         "task": "clustering",
         "data": data,
         "asked": {"var": var, "label": label, "labels_var": labels_var, "ignore": list(ignore), "header": header},
+        "method": "k-means (scikit-learn), as many clusters as classes, features as they are, not standardised",
         "start": how,
         "seeds": list(range(seed, seed + repeats)),
         "features": numbers,
@@ -316,6 +316,8 @@ def evaluate_images(
         reader, y, tiles = read_pixels(images, labels, var=var, drop_bands=drop_bands, labels_var=labels_var)
         name = next(iter(images)) if len(images) == 1 else f"{len(images)} images"
         known = y > 0
+        seeds = range(seed, seed + repeats)
+        groups = tiles[known] if split == "tiles" else None
         protocol = {
             "task": "classification",
             "images": list(images.values()),
@@ -325,8 +327,11 @@ def evaluate_images(
             "labelled_pixels": int(known.sum()),
             "train_share": share,
             "split": split,
-            "tiles": len(np.unique(tiles[known])) if split == "tiles" else None,
-            "seeds": list(range(seed, seed + repeats)),
+            "tiles": None if groups is None else len(np.unique(groups)),
+            "trained_on": SPLITS[split],
+            "training_samples": [_counted(y[known], share, s, groups) for s in seeds],
+            "classifier": CLASSIFIER,
+            "seeds": list(seeds),
             "bands": numbers,
         }
         done = FeatureComparison(("oa", "aa", "kappa"), "band", protocol)
@@ -334,14 +339,22 @@ def evaluate_images(
         with ImageBands(reader, room=rankers[0].room) as bands:
             pixels = reader.read(bands=bands.inside).data.reshape(len(bands.inside), -1)[:, known].T
             place = {band: i for i, band in enumerate(bands.inside)}
-            groups = tiles[known] if split == "tiles" else None
 
             def measure(columns: Columns, seeds: Sequence[int]) -> dict[str, list[float]]:
                 X = pixels[:, [place[int(c)] for c in columns]].astype(np.float64)
                 return classification(X, y[known], share, seeds, groups)
 
-            _enter(done, name, bands, rankers, numbers, range(seed, seed + repeats), measure, say, keep)
+            _enter(done, name, bands, rankers, numbers, seeds, measure, say, keep)
     return done
+
+
+def _counted(
+    labels: NDArray[np.int64], share: float, seed: int, tiles: NDArray[np.intp] | None
+) -> dict[str, dict[str, int] | int]:
+    """How many of ``labels`` (n,) are trained on, of all classes and of each, see :func:`training_samples`."""
+    train = labels[training_samples(labels, share, seed, tiles)]
+    by_class = {str(c): int(np.count_nonzero(train == c)) for c in np.unique(labels)}
+    return {"seed": seed, "all": len(train), "by_class": by_class}
 
 
 def read_pixels(
@@ -514,10 +527,14 @@ def _usable(data: str, source: FeatureSource, numbers: Sequence[int]) -> list[in
 
 def _choices(
     ranker: FeatureRanker, scene: Scene, numbers: Sequence[int], seeds: Sequence[int]
-) -> dict[int, list[Ranking]]:
+) -> dict[int, tuple[Ranking, ...]]:
     """The ranking for each of ``numbers``, rising, and for each of ``seeds`` where the choice is drawn: that of the
     largest number serves all where the method is ``nested``."""
     scenes = [replace(scene, seed=seed) for seed in (seeds if ranker.spec.drawn else [ranker.seed])]
+
+    def ranked(most: int) -> tuple[Ranking, ...]:
+        return tuple(ranker.rank(s, most) for s in scenes)
+
     if ranker.spec.nested:
-        return dict.fromkeys(numbers, [ranker.rank(s, numbers[-1]) for s in scenes])
-    return {k: [ranker.rank(s, k) for s in scenes] for k in numbers}
+        return dict.fromkeys(numbers, ranked(numbers[-1]))
+    return {k: ranked(k) for k in numbers}

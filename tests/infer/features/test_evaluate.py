@@ -10,7 +10,7 @@ from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.features import evaluate as module
 from rsunfold.infer.features.evaluate import ALL, evaluate_images, evaluate_tables, read_classes, read_pixels
 from rsunfold.infer.features.select import FeatureRanker
-from rsunfold.metrics.features import classification, clustering
+from rsunfold.metrics.features import CLASSIFIER, classification, clustering, training_samples
 from rsunfold.ranking import Ranking
 
 from .conftest import BAD, CONSTANT, NODATA
@@ -78,7 +78,7 @@ def test_greedy_starts_are_another_protocol(labelled, rankers):
     path, X, y = labelled
     done = evaluate_tables({"t": path}, rankers[:1], [8], repeats=2, plain=False)
     np.testing.assert_allclose(done.runs[0]["acc"]["values"], clustering(X, y, [0, 1], False)["acc"])
-    assert "greedy" in done.protocol["start"]
+    assert "greedy" in done.protocol["start"] and "not standardised" in done.protocol["method"]
 
 
 def test_a_transposed_table_is_turned(labelled, rankers, tmp_path):
@@ -189,6 +189,10 @@ def test_images(write, counts, truth, rankers, tmp_path):
     for name in ("oa", "aa", "kappa"):
         np.testing.assert_allclose(done.runs[1][name]["values"], expected[name])
     assert done.protocol["labelled_pixels"] == known.sum() and done.protocol["classes"] == 3
+    train = training_samples(truth[known], 0.1, 1)
+    by_class = {str(c): np.count_nonzero(truth[known][train] == c) for c in (1, 2, 3)}
+    assert done.protocol["training_samples"][1] == {"seed": 1, "all": train.sum(), "by_class": by_class}
+    assert done.protocol["classifier"] == CLASSIFIER and "at least 2" in done.protocol["trained_on"]
     row, shown, mean = done.rows()[1], done.table_rows()[1], np.mean([r["aa"]["mean"] for r in done.runs[1:3]])
     assert shown["OA 2"] == f"{100 * done.runs[1]['oa']['mean']:.2f} ± {100 * done.runs[1]['oa']['deviation']:.2f}"
     assert shown["mean AA"] == f"{100 * mean:.2f}" and row["aa_mean"] == pytest.approx(mean)
@@ -200,6 +204,8 @@ def test_images(write, counts, truth, rankers, tmp_path):
     blocks = (np.arange(40)[:, None] // 16 * 3 + np.arange(33) // 16)[known]
     expected = classification(X, truth[known], 0.3, [0, 1], blocks)
     np.testing.assert_allclose(tiles.runs[1]["oa"]["values"], expected["oa"])
+    counts = [np.count_nonzero(training_samples(truth[known], 0.3, seed, blocks)) for seed in (0, 1)]
+    assert [draw["all"] for draw in tiles.protocol["training_samples"]] == counts
 
 
 def test_every_block_of_an_image_is_a_tile_of_its_own(write, counts, truth, tmp_path):
