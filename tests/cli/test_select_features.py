@@ -406,6 +406,52 @@ def test_evaluate_an_image(call, cube, scene_data, write_image, tmp_path):
     assert json.loads(report.read_text())["protocol"]["tiles"] == 4
 
 
+def test_rankings_of_other_programs_stand_beside_models(call, table, tmp_path):
+    mine, theirs, report = tmp_path / "mine.txt", tmp_path / "theirs.txt", tmp_path / "r.json"
+    mine.write_text("6 1 3"), theirs.write_text("2\n4\n5\n")
+    words = ("--repeats", 2, "--features", "1,3", "--json", report, "--picture", tmp_path / "p.png")
+    result = call(*EVALUATE, "--data", table, "--ranking", mine, "--ranking", theirs, *FAST, *words)
+    told = json.loads(report.read_text())
+    assert list(told["models"]) == ["css", str(mine), str(theirs)] and told["models"][str(mine)]["ranked"] == 3
+    runs = {(run["model"], run["features"]): run for run in told["runs"]}
+    assert runs[str(mine), 3]["indices_zero_based"] == [5, 0, 2] and runs[str(theirs), 1]["indices_zero_based"] == [1]
+    assert runs[str(mine), 3]["acc"]["mean"] > runs[str(theirs), 3]["acc"]["mean"] and "mine.txt" in result.stdout
+    call(*EVALUATE, "--data", table, "--ranking", mine, *words, "--overwrite")
+    assert list(json.loads(report.read_text())["models"]) == [str(mine)]
+
+
+def test_a_ranking_of_bands(call, cube, write_image, tmp_path):
+    classes = (1 + np.add.outer(np.arange(24), np.arange(20)) // 22).astype(np.uint8)
+    labels, report = write_image(tmp_path / "truth.tif", classes), tmp_path / "r.json"
+    (tmp_path / "mine.txt").write_text("16 1")
+    words = ("--bands", "1,2", "--train-share", 0.2, "--repeats", 1, "--json", report)
+    call(*EVALUATE, "--image", cube, "--labels", labels, "--ranking", tmp_path / "mine.txt", *words)
+    assert json.loads(report.read_text())["runs"][2]["indices_zero_based"] == [15, 0]
+
+
+def test_rankings_that_cannot_be_used(fails, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "clustering", lambda *args: pytest.fail("clustered"))
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.csv"
+    other.write_text(table.read_text())
+    for name in ("css", "all", "mine.txt"):
+        (tmp_path / name).write_text("1 2 3")
+    given, few = ("--data", table, "--ranking", "mine.txt"), ("--features", 3)
+    for code, words, message in (
+        (2, ("--ranking", "./mine.txt", *few), "--ranking names mine.txt twice"),
+        (
+            2,
+            ("--ranking", "css", *FAST, *few),
+            "--ranking css would be called like another row of the table",
+        ),
+        (2, ("--ranking", "all", *few), "--ranking all would be called like another row"),
+        (2, ("--data", other, *few), "--ranking is that of one table, but there are 2"),
+        (2, ("--features", 4), "mine.txt ranks 3 of the 4 features that --features asks for"),
+        (3, ("--ranking", "none.txt"), "the ranking none.txt cannot be read (No such file or directory)"),
+    ):
+        assert message in fails(code, *EVALUATE, *given, *words)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

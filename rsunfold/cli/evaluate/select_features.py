@@ -21,6 +21,7 @@ from rsunfold.cli.options import (
     Verbose,
     refuse_given,
     refuse_outputs,
+    refuse_same,
 )
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import names_of, whole_numbers, yes_or_no
@@ -28,7 +29,7 @@ from rsunfold.errors import UsageError
 from rsunfold.registry import DEFAULTS, models_to_compare
 
 if TYPE_CHECKING:
-    from rsunfold.infer.features.evaluate import FeatureComparison
+    from rsunfold.infer.features.evaluate import FeatureComparison, Rankers
 
 
 @evaluation
@@ -59,9 +60,20 @@ def select_features(
         typer.Option(help="random (pixels) or tiles (whole images, or blocks of 16 x 16 pixels of a single image)."),
     ] = "random",
     model: Annotated[
-        str,
-        typer.Option(help="One or more models, comma-separated; or all. Options may follow, as in spca-net:published."),
-    ] = DEFAULTS["select-features"],
+        str | None,
+        typer.Option(
+            help="One or more models, comma-separated; or all. Options may follow, as in spca-net:published.",
+            show_default=f"{DEFAULTS['select-features']}, or none with --ranking",
+        ),
+    ] = None,
+    ranking: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Ranking of the table or the images by another program: ..._ranking.json or ..._ranking.csv of "
+            "select-features, or a text of numbers from 1, best first; instead of models or, with --model, beside "
+            "them; may be repeated."
+        ),
+    ] = None,
     repeats: Annotated[
         int | None,
         typer.Option(help="Number of k-means starts (default: 20) or of random training sets (default: 10)."),
@@ -95,7 +107,6 @@ def select_features(
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.features.evaluate import evaluate_images, evaluate_tables
-    from rsunfold.infer.features.select import FeatureRanker
     from rsunfold.report import feature_curves_picture
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
@@ -112,7 +123,7 @@ def select_features(
     else:
         refuse_given(context, of_images, "applies to --image and cannot be combined with --data")
     use_threads(threads)
-    rankers = [FeatureRanker(name, memory=memory) for name in models_to_compare(model, "select-features", "cpu")]
+    rankers = _rankers(model, ranking or [], memory)
 
     def told(text: str) -> None:
         say(text, 1)
@@ -162,6 +173,23 @@ def select_features(
         panels, whole = done.panels(done.data[0])
         title = f"{done.data[0]}: mean ± std"
         feature_curves_picture(picture, panels, baselines=whole, noun=done.noun, title=title, overwrite=overwrite)
+
+
+def _rankers(model: str | None, rankings: list[Path], memory: str | None) -> Rankers:
+    """The models and rankings to compare, the default model where there are none; raises UsageError for a ranking that
+    is given twice, or called like another row."""
+    from rsunfold.infer.features.evaluate import ALL
+    from rsunfold.infer.features.given import GivenRanking
+    from rsunfold.infer.features.select import FeatureRanker
+
+    refuse_same("--ranking", rankings)
+    if model is None and not rankings:
+        model = DEFAULTS["select-features"]
+    models = {} if model is None else models_to_compare(model, "select-features", "cpu")
+    for name in (name for name in map(str, rankings) if name in (ALL, *models)):
+        raise UsageError(f"--ranking {name} would be called like another row of the table; rename the file.")
+    given = [GivenRanking(path, memory=memory) for path in rankings]
+    return [*(FeatureRanker(name, memory=memory) for name in models), *given]
 
 
 def _tell(done: FeatureComparison, json_file: Path | None, overwrite: bool) -> None:

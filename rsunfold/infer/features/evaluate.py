@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rsunfold.cube import Meta, told
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.evaluation import report_of
+from rsunfold.infer.features.given import GivenRanking
 from rsunfold.infer.features.select import FeatureRanker
 from rsunfold.infer.features.source import FeatureSource, ImageBands, TableColumns
 from rsunfold.infer.results import environment
@@ -34,6 +35,7 @@ from rsunfold.report import Curve, heading
 from rsunfold.scene import Scene
 
 Columns = Sequence[int] | NDArray[np.intp]
+Rankers = Sequence[FeatureRanker | GivenRanking]
 Measure = Callable[[Columns, Sequence[int]], dict[str, list[float]]]
 """(columns, seeds) -> by figure its values, one for each seed, in [0, 1]."""
 
@@ -189,7 +191,7 @@ Keep = Callable[[FeatureComparison], None]
 
 def evaluate_tables(
     tables: dict[str, str],
-    rankers: Sequence[FeatureRanker],
+    rankers: Rankers,
     numbers: Sequence[int],
     *,
     repeats: int = 20,
@@ -212,6 +214,8 @@ def evaluate_tables(
     """
     numbers = check_numbers(numbers, "--features")
     _check_repeats(repeats)
+    if len(tables) > 1 and any(isinstance(ranker, GivenRanking) for ranker in rankers):
+        raise UsageError(f"--ranking is that of one table, but there are {len(tables)}; evaluate each with its own.")
     how = "plain k-means++, one draw for each centre" if plain else "greedy k-means++ of scikit-learn"
     data: dict[str, dict[str, Any]] = {}
     protocol = {
@@ -286,7 +290,7 @@ def _labels_of(table: Table, path: str) -> NDArray[Any]:
 def evaluate_images(
     images: dict[str, str],
     labels: dict[str, str],
-    rankers: Sequence[FeatureRanker],
+    rankers: Rankers,
     numbers: Sequence[int],
     *,
     share: float = 0.05,
@@ -468,7 +472,7 @@ def _enter(
     done: FeatureComparison,
     data: str,
     source: FeatureSource,
-    rankers: Sequence[FeatureRanker],
+    rankers: Rankers,
     numbers: Sequence[int],
     seeds: Sequence[int],
     measure: Measure,
@@ -486,14 +490,19 @@ def _enter(
     if many:
         left = f"{data} has only {len(inside)} usable {source.noun}s; {', '.join(map(str, many))} left out"
         done.notes.append(left)
+    given = {r.name: r.within(source, numbers[-1]) for r in rankers if isinstance(r, GivenRanking)}
     done.add(data, ALL, [measure(inside, seeds)], features=len(inside), indices_zero_based=inside, seconds_ranking=0.0)
     scene = source.scene(seeds[0])
     for ranker in rankers:
-        drawn = ranker.spec.drawn
-        started = time.monotonic()
-        chosen = _choices(ranker, scene, numbers, seeds)
-        made = {id(ranking) for rankings in chosen.values() for ranking in rankings}
-        seconds = (time.monotonic() - started) / len(made)
+        drawn, seconds = False, None
+        chosen: dict[int, tuple[Ranking, ...]]
+        if isinstance(ranker, GivenRanking):
+            chosen = dict.fromkeys(numbers, (given[ranker.name],))
+        else:
+            drawn, started = ranker.spec.drawn, time.monotonic()
+            chosen = _choices(ranker, scene, numbers, seeds)
+            made = {id(ranking) for rankings in chosen.values() for ranking in rankings}
+            seconds = (time.monotonic() - started) / len(made)
         done.notes += [f"{data}: {note}" for note in told(chosen[numbers[-1]][0].notes)]
         done.about.setdefault(ranker.name, ranker.describe())
         for k in tracked(numbers, f"{data}, {ranker.name}"):
