@@ -54,9 +54,9 @@ class Table:
     data : float64 (samples, features), finite; 0 in those that are ``empty``, which hold no number at all. stored :
     (samples, features), the same in the type of the file. names : of the features, empty where the file gives none and
     all of its columns are features. labels : (samples,) or None. unlabelled : why what is called as labels are was not
-    taken as such, or empty. kept : the columns that are no features, name and cells, in the order of the file. cells :
-    gives some features as they stand in the file, sample by sample; None where ``stored`` is the same. notes :
-    sentences on what was assumed.
+    taken as such, or empty. kept : the columns that are no features, name and cells as they stand, in the order of the
+    file. cells : gives some features as they stand in the file, but with decimal points, sample by sample; None where
+    ``stored`` is the same. notes : sentences on what was assumed.
     """
 
     path: str
@@ -562,8 +562,8 @@ def _pyarrow(path: str) -> Any:
 
 def write_columns(path: Path, table: Table, chosen: Sequence[int]) -> None:
     """Write some features (by index) of a table, in the order given, samples in rows: ``.csv`` with names, cells as
-    they stand in the file; ``.npy`` in its type, or ``.npz`` as X, with the labels as y and the columns that are
-    neither as ``ignored``, where there are some.
+    they stand in the file, but features with decimal points; ``.npy`` in its type, or ``.npz`` as X, with the labels as
+    y and the columns that are neither as ``ignored``, where there are some.
 
     The columns that are no features stand before the features in a CSV. Raises OutputError when the file exists or
     cannot be written.

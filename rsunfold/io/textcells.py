@@ -160,12 +160,12 @@ class TextCells:
         return _DECIMAL_COMMA.sub(r"\1.\2", cell) if self._commas and _DECIMAL_COMMA.fullmatch(cell) else cell
 
     def columns(self, places: Sequence[int]) -> Iterator[Row]:
-        """The cells of some columns, line by line."""
-        return ([self.text(row[i]) for i in places] for row in self.lines())
+        """The cells of some columns, line by line, as they are."""
+        return ([row[i] for i in places] for row in self.lines())
 
     def rows(self, places: Sequence[int]) -> list[Row]:
-        """The cells of some lines."""
-        held = {i: [self.text(cell) for cell in row] for i, row in enumerate(self.lines()) if i in places}
+        """The cells of some lines, as they are."""
+        held = {i: row for i, row in enumerate(self.lines()) if i in places}
         return [held[i] for i in places]
 
     def numbers(self, room: int | None = None) -> Numbers:

@@ -46,8 +46,9 @@ UNCLEAR, LIKELY = "unclear", "likely a sample"
 class Raw:
     """What a file holds before anything is checked: the features of text are its columns, arrays are as they are.
 
-    inside : places of the features among the columns. cells : gives some features (by index) as they are stored, row
-    by row; None where ``values`` are as stored.
+    kept : the columns that are no features, name and cells as they stand. inside : places of the features among the
+    columns. cells : gives some features (by index) as they are stored, but with decimal points, row by row; None where
+    ``values`` are as stored.
     unlabelled : why what is called as labels are was not taken as such, or empty.
     """
 
@@ -81,13 +82,15 @@ def read_text(
     if axis == "row":
         table = Columns(
             axis,
-            [cell for (cell,) in cells.columns([0])],
+            [cells.text(cell) for (cell,) in cells.columns([0])],
             found.values[:, :width].T,
             found.words_beside,
             lambda places: zip(*(row[:width] for row in cells.rows(places)), strict=True),
+            text=cells.text,
         )
     else:
-        table = Columns(axis, top[:width], found.values[:, :width], found.words_below[:width], cells.columns)
+        values, words = found.values[:, :width], found.words_below[:width]
+        table = Columns(axis, top[:width], values, words, cells.columns, text=cells.text)
     asked = [*ignore, *([] if label is None else [label])]
     table, of_header = _headed(path, table, asked, header)
     raw = of_columns(path, table, ignore, label)
@@ -107,7 +110,7 @@ def of_columns(path: str, table: Columns, ignore: Sequence[str], label: str | No
     inside = np.setdiff1d(np.arange(len(names)), roles.aside).tolist()
     _refuse_words(path, table, inside)
     place = roles.labels
-    rows = [*table.cells(roles.aside)] if roles.aside else []
+    rows = [*table.stored(roles.aside)] if roles.aside else []
     kept = {i: [row[k] for row in rows] for k, i in enumerate(roles.aside)}
     # What has no name gets one by which its role is known when the file is read again.
     known = dict.fromkeys(roles.index, "") | ({} if place is None else {place: "label"})
@@ -116,7 +119,7 @@ def of_columns(path: str, table: Columns, ignore: Sequence[str], label: str | No
         _only(table.values, inside),
         "the table",
         [names[i] for i in inside] if table.top or kept else (),
-        None if place is None else np.array(kept[place]),
+        None if place is None else np.array([*map(table.text, kept[place])]),
         "" if place is None else f"the {axis} {names[place]!r}",
         tuple((called[i], tuple(some)) for i, some in kept.items()),
         tuple(roles.notes),
@@ -150,8 +153,8 @@ class Columns:
     """A table whose features are columns, which the file calls ``axis``.
 
     top : its header; empty without one. values float64 (samples, columns), NaN where there is no number. words : which
-    columns hold words. held : gives the cells of some columns, with the header where ``values`` had it. is_word :
-    whether a cell is one.
+    columns hold words. held : gives the cells of some columns as they stand, with the header where ``values`` had it.
+    is_word : whether a cell is one. text : what a cell says, see :meth:`rsunfold.io.textcells.TextCells.text`.
     """
 
     axis: str
@@ -160,15 +163,20 @@ class Columns:
     words: Mask
     held: Cells
     is_word: Callable[[Any], bool] = is_word
+    text: Callable[[Any], Any] = lambda cell: cell
 
     @property
     def names(self) -> list[str]:
         """Of all columns: those of the header, else their numbers from 1."""
         return [name or f"{self.axis} {i}" for i, name in enumerate(self.top or [""] * len(self.words), start=1)]
 
-    def cells(self, places: Sequence[int]) -> Iterator[Sequence[Any]]:
+    def stored(self, places: Sequence[int]) -> Iterator[Sequence[Any]]:
         """What stands in some columns, sample by sample, without the header."""
         return islice(iter(self.held(places)), 1 if self.top else 0, None)
+
+    def cells(self, places: Sequence[int]) -> Iterator[Sequence[Any]]:
+        """The same, each cell as ``text`` reads it."""
+        return ([*map(self.text, row)] for row in self.stored(places))
 
 
 def _headed(path: str, given: Columns, asked: Sequence[str], header: bool | None) -> tuple[Columns, list[str]]:
@@ -178,8 +186,8 @@ def _headed(path: str, given: Columns, asked: Sequence[str], header: bool | None
     name. header : whether there is one, where the user says so.
     """
     top, axis = given.top, given.axis
-    plain = Columns(axis, [], given.values, given.words | np.array([is_word(c) for c in top]), given.held)
-    headed = Columns(axis, top, given.values[1:], given.words, given.held)
+    plain = replace(given, top=[], words=given.words | np.array([is_word(c) for c in top]))
+    headed = replace(given, values=given.values[1:])
     if header is not None:
         return headed if header else plain, []
     if _has_names(headed) or any(name in top and not _is_place(name, len(top)) for name in asked):

@@ -859,6 +859,18 @@ def test_decimal_commas(tmp_path, content, names):
     assert table.notes == ("decimal commas were read as points",)
 
 
+@pytest.mark.parametrize("features", ["columns", "rows"])
+def test_decimal_commas_of_other_columns_stay(features, tmp_path):
+    """A feature is written with points: between the commas of a CSV, 1,056 may be a thousand."""
+    rows = [("site", "a", "label"), ("1,5", "1,056", "0,5"), (" 7,5", "2,173", "NA")]
+    text(tmp_path / "a.csv", rows if features == "columns" else zip(*rows, strict=True), ";")
+    table = read_table(tmp_path / "a.csv", ignore=["site"], features=features)
+    assert table.labels.tolist() == ["0.5", "NA"]  # a number, beside which NA is no class
+    write_columns(tmp_path / "out.csv", table, [0])
+    assert (tmp_path / "out.csv").read_text() == 'site,label,a\n"1,5","0,5",1.056\n" 7,5",NA,2.173\n'
+    assert read_table(tmp_path / "out.csv", ignore=["site"]).data.tolist() == [[1.056], [2.173]]
+
+
 def test_commas_that_separate_are_no_decimal_ones(tmp_path):
     for content in ("1,5\n2,5\n", "1,5\n2;7,5\n", '"B 1, nm","B; 2"\n1,5\n2,5\n'):
         (tmp_path / "a.csv").write_text(content)
