@@ -26,7 +26,7 @@ COLOURS_NM = (640.0, 550.0, 460.0)
 NAMES = ("bands_differing", "names_differing", "wavelengths_nm_differing", "deviations_differing")
 """Further columns of an anomaly: the bands (from 1) in which its mean spectrum differs most from the background, their
 names and their wavelengths in nanometres where the file gives them, and by how many standard deviations of the
-background."""
+background; as text, separated by semicolons, for which those in a name become commas."""
 
 
 @dataclass
@@ -112,14 +112,14 @@ def _stretched(data: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, Any]]:
-    """For each target the columns NAMES, as text with semicolons; empty for those without a spectrum."""
+    """For each target the columns NAMES as text; None where unknown, as all are of those without a spectrum."""
     background, deviation = anomalies.background, anomalies.deviation
     waves, names = image.meta.wavelengths, image.meta.band_names
     rows = []
     for t in anomalies.targets:
         spectrum = anomalies.spectra.get(t.id)
         if spectrum is None:
-            rows.append(dict.fromkeys(NAMES, ""))
+            rows.append(dict.fromkeys(NAMES))
             continue
         z = (spectrum - background) / np.where(deviation > 0, deviation, np.inf)
         found = _apart(np.abs(z), max(1, len(z) // 20))
@@ -127,8 +127,8 @@ def differences(image: SpectralImage, anomalies: Anomalies) -> list[dict[str, An
         rows.append(
             {
                 NAMES[0]: ";".join(str(b + 1) for b in bands),
-                NAMES[1]: ";".join(names[b].replace(";", ",") for b in bands) if names else "",
-                NAMES[2]: ";".join(f"{waves[b]:.1f}" for b in bands) if waves else "",
+                NAMES[1]: ";".join(names[b].replace(";", ",") for b in bands) if names else None,
+                NAMES[2]: ";".join(f"{waves[b]:.1f}" for b in bands) if waves else None,
                 NAMES[3]: ";".join(f"{z[i]:.2f}" for i in found),
             }
         )

@@ -80,8 +80,8 @@ class Found(Result):
     anomalies : connected groups in scan order. threshold : the one used. summary : what the JSON summary holds. files :
     what was written, by kind. score float32 (rows, cols) >= 0, NaN where invalid; mask bool (rows, cols); stages : per
     stage the norms of background, residual and S, float32 (rows, cols); spectra : by id of an anomaly, of the 1000
-    strongest, its mean spectrum (bands that take part,), in units of the image; differing : for each anomaly, as text,
-    the bands and wavelengths that set it apart (:data:`rsunfold.infer.anomaly.objects.NAMES`).
+    strongest, its mean spectrum (bands that take part,), in units of the image; differing : for each anomaly, as text
+    or None, the bands and wavelengths that set it apart (:data:`rsunfold.infer.anomaly.objects.NAMES`).
     """
 
     anomalies: list[Target]
@@ -300,6 +300,7 @@ def _summary(
         "bands_left_out": {str(b + 1): why for b, why in s.passed.items()},
         "valid_pixels": s.valid_pixels,
         "invalid_pixels": s.invalid_pixels,
+        "pixels_without_score": scored.alone,
         "threshold": threshold,
         "threshold_rule": rule,
         "min_area_px": options.min_area,

@@ -331,7 +331,9 @@ def test_pixels_with_nothing_to_compare_them_with_have_no_score(model, scene):
     island[14:17, 14:17] = True
     assert found.alone == 9 and not found.valid[island].any() and np.isnan(found.score[island]).all()
     assert np.isfinite(found.score[found.valid]).all() and found.valid.sum() == np.isfinite(cube[0]).sum() - 9
-    (note,) = [n for n in detect_array(ArrayReader(cube), detector, Options()).summary["notes"] if "no score" in n]
+    summary = detect_array(ArrayReader(cube), detector, Options()).summary
+    assert summary["pixels_without_score"] == 9 and summary["valid_pixels"] == found.valid.sum() + 9
+    (note,) = [n for n in summary["notes"] if "no score" in n]
     assert note.startswith(f"9 valid pixels have no score, as {model} finds too few others to compare them with: there")
 
 

@@ -69,6 +69,7 @@ def test_every_file(source, scene, make, tmp_path):
         assert (int(row["id"]), int(row["area_px"]), float(row["area_m2"])) == (t.id, t.area, t.area * 900)
         assert feature["properties"]["peak"] == pytest.approx(t.peak) and feature["id"] == t.id
         assert row["bands_differing"] == feature["properties"]["bands_differing"] != ""
+        assert row["names_differing"] == "" and feature["properties"]["names_differing"] is None
     spectra = list(csv.DictReader(found.files["spectra"].open()))
     assert len(spectra) == 8 and f"anomaly_{len(rows)}" in spectra[0]
 
@@ -83,7 +84,7 @@ def test_the_summary(source, make, tmp_path):
     assert detector.describe().items() <= summary.items()
     assert (summary["priors"], summary["seed"], summary["object_size_px"]) == (["small-object"], 4, 20)
     assert summary["options"] == {"epochs": 2, "stages": 2, "atoms": 5, "literal": False} and summary["device"] == "cpu"
-    assert (summary["valid_pixels"], summary["invalid_pixels"]) == (1019, 1)
+    assert (summary["valid_pixels"], summary["invalid_pixels"], summary["pixels_without_score"]) == (1019, 1, 0)
     assert summary["bands_used"] == list(range(1, 9)) and summary["bands_left_out"] == {}
     assert summary["threshold"] == found.threshold and summary["threshold_rule"]["pfa"] == 0.02
     assert summary["min_area_px"] == 2 and all(t.area >= 2 for t in found.anomalies)
