@@ -187,10 +187,10 @@ WindowSide = Annotated[
 
 
 PANELS = {
-    "Input": "band clean data ignore image images label labels labels_var masks noisy only predictions restored scale "
-    "scenes score_var truth truth_var var",
+    "Input": "band clean data ignore image images label labels labels_var masks noisy noisy_var only predictions "
+    "ranking restored restored_var scale scenes score_var truth truth_var var",
     "Output": "dtype envi json_file out output overwrite picture pictures pixel rank_order report residual roc "
-    "skip_existing stages worst",
+    "save_noisy skip_existing stages table worst",
     "Computing": "device half memory threads",
     "Messages": "quiet quieter verbose",
 }
