@@ -1,20 +1,7 @@
-"""Seeded noise for hyperspectral cubes, by the protocols that denoising papers report on.
+"""Seeded noise for hyperspectral cubes, by the protocols that denoising papers report on, ``KINDS``.
 
-============= ==========================================================================================================
-kind          noise added to a cube whose data range is 1
-============= ==========================================================================================================
-``iid``       Gaussian, the same sigma in all bands
-``bandwise``  Gaussian, the sigma of each band drawn from U(0, sigma)
-``case1``     Gaussian, the sigma of each band drawn from {10, 30, 50, 70}
-``case2``     case1, and stripes on a third of the bands: 5 to 15 % of the columns, each offset by U(-0.25, 0.25)
-``case3``     case1, and dead lines on a third of the bands: 5 to 15 % of the columns are 0
-``case4``     case1, and impulses on a third of the bands: a share of 0.1, 0.3, 0.5 or 0.7 of the pixels is 0 or 1
-``case5``     case1, and stripes on a third of the bands, dead lines on another, impulses on the last
-============= ==========================================================================================================
-
-Sigmas are on the 0 to 255 scale, so the standard deviation is sigma / 255. The cases are those of Wei, Fu and Huang,
-"3-D Quasi-Recurrent Neural Network for Hyperspectral Image Denoising", TNNLS 2021, and follow its published code where
-the paper leaves room: thirds are rounded down, and those of case5 have no band in common. Nothing is clipped.
+The cases are those of Wei, Fu and Huang, "3-D Quasi-Recurrent Neural Network for Hyperspectral Image Denoising", TNNLS
+2021, and follow its published code where the paper leaves room.
 """
 
 from __future__ import annotations
@@ -28,6 +15,20 @@ from numpy.typing import NDArray
 
 from rsunfold.errors import InputError, UsageError, unknown
 
+KINDS = {
+    "iid": "Gaussian, the same sigma in all bands",
+    "bandwise": "Gaussian, the sigma of each band drawn from U(0, sigma)",
+    "case1": "Gaussian, the sigma of each band drawn from {10, 30, 50, 70}",
+    "case2": "case1, and stripes on a third of the bands: 5 to 15 % of the columns, each offset by U(-0.25, 0.25)",
+    "case3": "case1, and dead lines on a third of the bands: 5 to 15 % of the columns are 0",
+    "case4": "case1, and impulses on a third of the bands: a share of 0.1, 0.3, 0.5 or 0.7 of the pixels is 0 or 1",
+    "case5": "case1, and stripes on a third of the bands, dead lines on another, impulses on the last",
+}
+"""What each kind adds to a cube whose data range is 1, see ``COMMON``."""
+COMMON = (
+    "sigmas are on the 0 to 255 scale, so the standard deviation is sigma / 255; thirds of the bands are rounded down "
+    "and have no band in common; nothing is clipped"
+)
 GAUSSIAN = ("iid", "bandwise")
 STRUCTURES = {
     "case1": (),
@@ -36,13 +37,18 @@ STRUCTURES = {
     "case4": ("impulse",),
     "case5": ("stripes", "dead", "impulse"),
 }
-KINDS = (*GAUSSIAN, *STRUCTURES)
 
 SIGMAS = (10, 30, 50, 70)  # of the cases, on the 0 to 255 scale
 OFFSET = 0.25  # largest offset of a stripe
 RATIOS = (0.1, 0.3, 0.5, 0.7)  # share of a band's pixels that impulses replace
 COLUMNS_PERCENT = (5, 15)  # fewest and most columns with a stripe or dead line
 STREAM = 1  # beside the seed: a scene made from the same seed shares no random number with its noise
+
+
+def definition(kind: str) -> str:
+    """What one of ``KINDS`` adds, in full."""
+    first = f"; case1: {KINDS['case1']}" if STRUCTURES.get(kind) else ""
+    return f"{KINDS[kind]}{first}; {COMMON}"
 
 
 @dataclass(frozen=True)
@@ -62,9 +68,19 @@ class NoisyCube:
     dead: NDArray[np.bool_] | None = None
     impulse: NDArray[np.bool_] | None = None
 
+    def realised(self) -> dict[str, Any]:
+        """What was drawn, band by band: the standard deviations, and the shares of the pixels with a stripe, in a dead
+        line and hit by an impulse, each (bands,), None where the kind has no such noise."""
+        return {
+            "sigmas": self.sigmas,
+            "stripe_share": _share(self.stripes),
+            "dead_share": _share(self.dead),
+            "impulse_share": _share(self.impulse),
+        }
+
 
 def make_noise(cube: NDArray[Any], kind: str, *, sigma: float | None = None, seed: int) -> NoisyCube:
-    """``cube`` with noise of one of ``KINDS`` (see the module's text); the same arguments give the same noise.
+    """``cube`` with noise of one of ``KINDS``; the same arguments give the same noise.
 
     cube : float (bands, rows, cols), finite, scaled so that its data range is 1; it is left as it is.
     sigma : on the 0 to 255 scale; the deviation of ``iid``, the largest one of ``bandwise``; the cases draw their own.
@@ -157,6 +173,11 @@ def _impulse(rng: np.random.Generator, data: NDArray[np.float32], bands: NDArray
         data[band][hit] = salt[hit]
         mask[band] = hit
     return mask
+
+
+def _share(mask: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
+    """Share of each band that a mask (bands, cols) or (bands, rows, cols) covers, (bands,)."""
+    return None if mask is None else mask.reshape(len(mask), -1).mean(axis=1)
 
 
 _ADD = {"stripes": _stripes, "dead": _dead, "impulse": _impulse}

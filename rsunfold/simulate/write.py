@@ -84,14 +84,7 @@ def write_hyperspectral(
         "wavelengths_nm": scene.wavelengths,
         "materials": scene.materials,
         "spectra": scene.spectra,
-        "noise": {
-            "kind": noisy.kind,
-            "seed": noisy.seed,
-            "sigmas": noisy.sigmas,
-            "stripe_share": _share(noisy.stripes),
-            "dead_share": _share(noisy.dead),
-            "impulse_share": _share(noisy.impulse),
-        },
+        "noise": {"kind": noisy.kind, "seed": noisy.seed, **noisy.realised()},
     }
     with work_folder(folder) as work:
         for name, data in cubes.items():
@@ -100,11 +93,6 @@ def write_hyperspectral(
         write_json(work / "truth.json", truth)
         move_results(work, folder, overwrite)
     return names
-
-
-def _share(mask: NDArray[np.bool_] | None) -> NDArray[np.float64] | None:
-    """Share of each band that a mask (bands, cols) or (bands, rows, cols) covers, (bands,)."""
-    return None if mask is None else mask.reshape(len(mask), -1).mean(axis=1)
 
 
 def save_png(path: Path, data: NDArray[np.uint8]) -> None:
