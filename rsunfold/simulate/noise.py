@@ -24,11 +24,7 @@ KINDS = {
     "case4": "case1, and impulses on a third of the bands: a share of 0.1, 0.3, 0.5 or 0.7 of the pixels is 0 or 1",
     "case5": "case1, and stripes on a third of the bands, dead lines on another, impulses on the last",
 }
-"""What each kind adds to a cube whose data range is 1, see ``COMMON``."""
-COMMON = (
-    "sigmas are on the 0 to 255 scale, so the standard deviation is sigma / 255; thirds of the bands are rounded down "
-    "and have no band in common; nothing is clipped"
-)
+"""What each kind adds to a cube whose data range is 1; see :func:`definition`."""
 GAUSSIAN = ("iid", "bandwise")
 STRUCTURES = {
     "case1": (),
@@ -47,8 +43,9 @@ STREAM = 1  # beside the seed: a scene made from the same seed shares no random 
 
 def definition(kind: str) -> str:
     """What one of ``KINDS`` adds, in full."""
-    first = f"; case1: {KINDS['case1']}" if STRUCTURES.get(kind) else ""
-    return f"{KINDS[kind]}{first}; {COMMON}"
+    thirds = f"; case1: {KINDS['case1']}; thirds are rounded down, and have no band in common"
+    common = "sigmas are on the 0 to 255 scale, so the standard deviation is sigma / 255; nothing is clipped"
+    return f"{KINDS[kind]}{thirds if STRUCTURES.get(kind) else ''}; {common}"
 
 
 @dataclass(frozen=True)

@@ -432,16 +432,55 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
     words = (*EVALUATE, "--truth", truth, "--restored", given, "--noisy", given, "--json", report)
     result = call(*words, "--published-ergas")
     found = json.loads(report.read_text())
-    assert [run["model"] for run in found["runs"]] == ["noisy", "restored"]
+    assert [run["model"] for run in found["runs"]] == ["noisy", "n.tif"]
     assert found["runs"][1]["quality"]["psnr"] == pytest.approx(quality(clean, noisy)["psnr"], abs=1e-3)
-    assert "ergas_published_code" in found["runs"][1]["quality"] and "restored" in result.stdout
+    assert "ergas_published_code" in found["runs"][1]["quality"] and "n.tif" in result.stdout
     assert "already exists" in fails(4, *words)
+
+
+def test_results_of_another_program_for_the_same_noise(call, clean, write_image, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "a.tif", clean)
+    words = (*EVALUATE, "--clean", "a.tif", "--sigma", "20,30", "--json")
+    call(*words, "saved.json", "--save-noisy", "noisy")
+    assert list(json.loads((tmp_path / "saved.json").read_text())["models"]) == ["noisy"]
+    call("denoise-hsi", "noisy/a_iid20_seed0.tif", "noisy/a_iid30_seed0.tif", "-o", "theirs", *FAST)
+    result = call(*words, "alone.json", "--restored", "theirs")
+    assert "theirs/" in result.stdout and "star-net" not in result.stdout
+    call(*words, "beside.json", "--restored", "theirs", "--restored", "noisy/../theirs/../noisy", *FAST)
+    found = json.loads((tmp_path / "beside.json").read_text())
+    assert list(found["models"]) == ["noisy", "theirs/", "noisy/../theirs/../noisy/", "fasthyde"]
+    psnr = {name: [r["quality"]["psnr"] for r in found["runs"] if r["model"] == name] for name in found["models"]}
+    assert psnr["theirs/"] == psnr["fasthyde"] > psnr["noisy"] == psnr["noisy/../theirs/../noisy/"]
+
+
+def test_variables_of_results(call, fails, clean, noisy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {"t": {"c": clean}, "n": {"x": noisy, "y": clean}, "r": {"y": noisy, "z": clean}, "s": {"z": clean}}
+    for name, cubes in files.items():
+        scipy.io.savemat(f"{name}.mat", {key: np.moveaxis(cube, 0, 2) for key, cube in cubes.items()})
+    words = (*EVALUATE, "--truth", "t.mat", "--restored", "r.mat")
+    told = fails(3, *words)
+    assert "r.mat contains several arrays: y (24 x 20 x 16)" in told and told.endswith("with --restored-var NAME.")
+    words += ("--restored-var", "z", "--noisy", "n.mat")
+    assert "n.mat contains several arrays" in (told := fails(3, *words)) and "--noisy-var NAME" in told
+    call(*words, "--noisy-var", "x", "--restored", "s.mat", "--json", "r.json")
+    runs = json.loads((tmp_path / "r.json").read_text())["runs"]
+    assert {run["model"]: run["quality"]["identical"] for run in runs} == {"noisy": False, "r.mat": True, "s.mat": True}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("--clean", "x.tif", *FAST), "--noise iid needs --sigma"),
+        (("--restored", "y"), "use either --clean, or --truth and --restored"),
+        (("--clean", "x.tif", "--restored", "y", "--restored", "./y"), "--restored names y twice"),
+        (("--clean", "x.tif", "--restored", "y", "--save-noisy", "y"), "--save-noisy and --restored both name y"),
+        (("--clean", "x.tif", "--restored", "y", "--adapt"), "--adapt applies to models; add --model or --weights"),
+        (("--clean", "x.tif", "--save-noisy", "y", "--threads", "1"), "--threads applies to models; add --model"),
+        (("--clean", "x.tif", "--restored-var", "y"), "--restored-var applies to --restored, which is not given"),
+        (("--truth", "x.tif", "--restored", "y", "--noisy-var", "y"), "--noisy-var applies to --noisy, which is not"),
+        (("--truth", "x.tif", "--restored", "y", "--save-noisy", "z"), "--save-noisy applies to --clean and cannot"),
         (("--clean", "x.tif", *FAST, "--noise", "case2", "--sigma", "10"), "draws its own noise levels"),
         (("--clean", "x.tif", *FAST, "--noise", "case9"), "unknown --noise 'case9'"),
         (("--clean", "x.tif", *FAST, "--sigma", "a"), "--sigma takes numbers"),
@@ -453,11 +492,11 @@ def test_evaluate_files(call, fails, clean, noisy, write_image, tmp_path):
         (("--clean", "x.tif", "--sigma", "10", "--noisy", "n.tif"), "--noisy cannot be combined with --clean"),
         (
             ("--truth", "x.tif", "--restored", "y.tif", "--sigma", "10"),
-            "--sigma applies to --clean and cannot be combined with --restored",
+            "--sigma applies to --clean and cannot be combined with --truth",
         ),
         (
             ("--truth", "x.tif", "--restored", "y.tif", "--model", "a"),
-            "--model applies to --clean and cannot be combined with --restored",
+            "--model applies to --clean and cannot be combined with --truth",
         ),
         ((), "use either --clean, or --truth and --restored"),
         (("--truth", "x.tif"), "use either --clean, or --truth and --restored"),

@@ -20,8 +20,10 @@ from rsunfold.cli.options import (
     Quiet,
     Threads,
     Verbose,
+    given_in,
     refuse_given,
     refuse_outputs,
+    refuse_same,
 )
 from rsunfold.cli.running import use_threads, watched
 from rsunfold.cli.words import names_of, numbers, whole_numbers
@@ -50,12 +52,30 @@ def denoise_hsi(
     ] = None,
     weights: ComparedWeights = None,
     truth: Annotated[Path | None, typer.Option(help="Clean cube to compare --restored (and --noisy) with.")] = None,
-    restored: Annotated[Path | None, typer.Option(help="Result from another program, instead of a model.")] = None,
+    restored: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --truth, a result from another program. With --clean, a folder of its results for the cubes "
+            "that --save-noisy writes, under their names, instead of models or, with --model or --weights, beside "
+            "them. May be repeated."
+        ),
+    ] = None,
+    restored_var: Annotated[str | None, typer.Option(help="Variable of those --restored that are MAT files.")] = None,
     noisy: Annotated[
         Path | None, typer.Option(help="Noisy cube that --restored was made from, for comparison.")
     ] = None,
+    noisy_var: Annotated[str | None, typer.Option(help="Variable of the MAT file of --noisy.")] = None,
+    save_noisy: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the noisy cubes that models see (NAME_NOISE_seedN.tif) and the clean ones "
+            "(NAME_clean.tif), for another program; models run only with --model or --weights."
+        ),
+    ] = None,
     adapt: Annotated[bool, typer.Option("--adapt", help="First adapt star-net to each noisy cube.")] = False,
-    var: Annotated[str | None, typer.Option(help="Variable of MAT files, or a GDAL subdataset.")] = None,
+    var: Annotated[
+        str | None, typer.Option(help="Variable of MAT files, or a GDAL subdataset, of --clean or --truth.")
+    ] = None,
     drop_bands: DropBands = None,
     published_ergas: Annotated[
         bool, typer.Option("--published-ergas", help="Also report ERGAS as published scripts compute it.")
@@ -69,9 +89,10 @@ def denoise_hsi(
     verbose: Verbose = False,
     quieter: Quiet = False,
 ) -> None:
-    """Compute PSNR, SSIM, SAM and ERGAS of models on clean cubes with added noise, or of a result from another program.
+    """Compute PSNR, SSIM, SAM and ERGAS of models on clean cubes with added noise, or of results from other programs.
 
-    Cubes are divided by their largest value, so the data range is 1. The JSON report defines every metric.
+    Cubes are divided by their largest value, so the data range is 1. The JSON report defines every metric. Cubes of one
+    size get the same noise from one seed.
     """
     from rsunfold.infer.batch import expand
     from rsunfold.infer.hsi.denoiser import Denoiser
@@ -83,28 +104,27 @@ def denoise_hsi(
         _tell(done, json_file, overwrite)
 
     refuse_outputs(overwrite, json_file, pictures={"--picture": picture})
-    if (clean is None) == (truth is None) or (truth is None) != (restored is None):
-        raise UsageError("use either --clean, or --truth and --restored.")
-    if clean is not None and noisy is not None:
-        raise UsageError(
-            "--noisy cannot be combined with --clean, to which noise is added; use it with --truth and --restored."
-        )
+    _refuse_combinations(context)
+    theirs = restored or []
+    refuse_same("--restored", theirs)
+    if save_noisy is not None and save_noisy.resolve() in (path.resolve() for path in theirs):
+        raise UsageError(f"--save-noisy and --restored both name {save_noisy}; give each a folder of its own.")
     if truth is not None:
-        of_models = {"noise", "sigma", "seeds", "model", "weights", "adapt", "device", "memory", "threads"}
-        refuse_given(context, of_models, "applies to --clean and cannot be combined with --restored")
-    if truth is not None and restored is not None:
-        files = {"noisy": noisy} if noisy is not None else {}
         with watched("evaluating"):
             done = evaluate_files(
                 truth,
-                {**files, "restored": restored},
+                theirs,
+                noisy=noisy,
                 var=var,
+                restored_var=restored_var,
+                noisy_var=noisy_var,
                 drop_bands=names_of(drop_bands),
                 published_ergas=published_ergas,
             )
     else:
         where = {} if model is None else models_to_compare(model, "denoise-hsi", device)
-        pairs = compared("denoise-hsi", list(where), weights or [])
+        alone = model is None and not weights and (theirs or save_noisy)
+        pairs = [] if alone else compared("denoise-hsi", list(where), weights or [])
         protocol = noises(noise, numbers(sigma, "--sigma"))
         use_threads(threads)
         denoisers = [
@@ -113,13 +133,17 @@ def denoise_hsi(
         ]
         with kept(told) as keep, watched("evaluating"):
             done = evaluate_models(
-                expand(clean or [], outputs=False, say=say),
+                expand(clean or [], outputs=bool(theirs or save_noisy), say=say),
                 protocol,
                 whole_numbers(seeds, "--seeds", once=True),
                 denoisers,
                 var=var,
                 drop_bands=names_of(drop_bands),
                 published_ergas=published_ergas,
+                restored=theirs,
+                restored_var=restored_var,
+                save_noisy=save_noisy,
+                overwrite=overwrite,
                 say=lambda text: say(text, 1),
                 keep=keep,
             )
@@ -127,6 +151,25 @@ def denoise_hsi(
     if picture is not None:
         title = f"{done.runs[0]['cube']}, mean over noises"
         quality_picture(picture, done.curves(), wavelengths=done.wavelengths, title=title, overwrite=overwrite)
+
+
+def _refuse_combinations(context: typer.Context) -> None:
+    """Raise UsageError for options that do not go together."""
+    given = given_in(context).keys()
+    of_models = {"model", "weights", "adapt", "device", "memory", "threads"}
+    if ("clean" in given) == ("truth" in given) or ("truth" in given and "restored" not in given):
+        raise UsageError("use either --clean, or --truth and --restored.")
+    if "truth" in given:
+        of_clean = of_models | {"noise", "sigma", "seeds", "save_noisy"}
+        refuse_given(context, of_clean, "applies to --clean and cannot be combined with --truth")
+    else:
+        added = "cannot be combined with --clean, to which noise is added; use it with --truth and --restored"
+        refuse_given(context, {"noisy"}, added)
+        if given & {"restored", "save_noisy"} and not given & {"model", "weights"}:
+            refuse_given(context, of_models, "applies to models; add --model or --weights")
+    for name in ("restored", "noisy"):
+        if name not in given:
+            refuse_given(context, {f"{name}_var"}, f"applies to --{name}, which is not given")
 
 
 def _tell(done: DenoisingComparison, json_file: Path | None, overwrite: bool) -> None:

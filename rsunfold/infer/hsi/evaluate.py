@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import told
+from rsunfold.cube import Meta, told
 from rsunfold.errors import InputError, UsageError, unknown
 from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.hsi.denoiser import Denoiser
+from rsunfold.infer.hsi.exchange import (
+    Draw,
+    Save,
+    clean_name,
+    names_of_files,
+    noisy_folder,
+    read_result,
+    refuse_misfit,
+    results_in,
+    scale_note,
+)
 from rsunfold.infer.hsi.run import Options, denoise_array
-from rsunfold.infer.results import environment
-from rsunfold.infer.spectral import SpectralImage, header_shape
-from rsunfold.io import open_cube
+from rsunfold.infer.results import environment, label_of_files
+from rsunfold.infer.spectral import Gap, SpectralImage, header_shape
 from rsunfold.io.memory import ArrayReader
+from rsunfold.io.reader import select_bands
 from rsunfold.metrics.denoising import quality
 from rsunfold.progress import tracked
-from rsunfold.simulate.noise import GAUSSIAN, KINDS, make_noise
+from rsunfold.simulate.noise import GAUSSIAN, KINDS, definition, make_noise
 
 NOISY = "noisy"
 """Name of the noisy cubes themselves among the models."""
@@ -40,8 +51,8 @@ BESIDE = {
 @dataclass(frozen=True)
 class Clean:
     """A clean cube: data float32 (bands that take part, rows, cols), and valid bool (rows, cols). bands : zero-based,
-    of ``count``. wavelengths : of all bands in nm, or none. top : the largest valid sample of the file. notes : what is
-    to be told of it."""
+    of ``count``. wavelengths : of all bands in nm, or none. top : the largest valid sample of the file. meta : of the
+    data, for a file of them. notes : what is to be told of it."""
 
     data: NDArray[np.float32]
     valid: NDArray[np.bool_]
@@ -49,6 +60,7 @@ class Clean:
     count: int
     wavelengths: tuple[float, ...]
     top: float
+    meta: Meta
     notes: tuple[str, ...] = ()
 
 
@@ -138,14 +150,29 @@ def read_clean(path: str, var: str | None = None, drop_bands: Sequence[str] = ()
         if top <= 0:
             raise InputError(f"{image.path} has no value above 0, so it cannot be scaled to 1 as a clean cube.")
         scaled = (data / top).astype(np.float32)
-        notes = told(image.notes)
+        notes = told(image.notes) + _left_out(image)
         high = float(np.quantile(scaled[:, valid], HIGH))
         if high < LONELY:
             notes.append(
                 f"{HIGH:.1%} of its samples lie below {high:.2g} of the largest, {top:.6g}, by which it is divided; "
                 "noise levels and PSNR are relative to it"
             )
-        return Clean(scaled, valid, image.bands, image.count, image.meta.wavelengths, top, tuple(notes))
+        kept = select_bands(image.meta, image.bands)
+        meta = kept.spatial(wavelengths=kept.wavelengths, fwhm=kept.fwhm, band_names=kept.band_names)
+        return Clean(scaled, valid, image.bands, image.count, image.meta.wavelengths, top, meta, tuple(notes))
+
+
+def _left_out(image: SpectralImage) -> list[str]:
+    """A sentence for each reason why bands take no part that nobody asked to drop, and that no other note is on."""
+    found: dict[str, list[int]] = {}
+    for band, why in image.statistics.passed.items():
+        if band not in image.left_out and not isinstance(why, Gap):
+            found.setdefault(why, []).append(band + 1)
+    return [
+        f"{len(bands)} of {image.count} bands ({', '.join(map(str, bands[:5]))}{', ...' if len(bands) > 5 else ''}) "
+        f"take no part: {why}"
+        for why, bands in found.items()
+    ]
 
 
 def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]:
@@ -165,11 +192,6 @@ def noises(kind: str, sigmas: Sequence[float]) -> list[tuple[str, float | None]]
     return [(kind, None)]
 
 
-def _label(kind: str, sigma: float | None) -> str:
-    """What a noise is called in reports."""
-    return kind if sigma is None else f"{kind} {sigma:g}"
-
-
 def evaluate_models(
     cubes: dict[str, str],
     protocol: Sequence[tuple[str, float | None]],
@@ -179,94 +201,161 @@ def evaluate_models(
     var: str | None = None,
     drop_bands: Sequence[str] = (),
     published_ergas: bool = False,
+    restored: Sequence[Path] = (),
+    restored_var: str | None = None,
+    save_noisy: Path | None = None,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda text: None,
     keep: Callable[[DenoisingComparison], None] = lambda done: None,
 ) -> DenoisingComparison:
     """Every model on every cube (path by name) under every noise and seed; the models see the noisy cube alone.
 
-    The noisy cubes as they are come first, under the name NOISY. drop_bands : of each cube, they take no part. keep :
-    is given the comparison each time that a model has one more run.
+    The noisy cubes as they are come first, under the name NOISY, with what was drawn for each. drop_bands : of each
+    cube, they take no part. restored : folders of somebody else's results for the same noise, see :func:`results_in`,
+    on the scale of the noisy cubes; they come next. restored_var : the variable in their MAT files. save_noisy : a
+    folder for the clean cubes and the noisy ones that the models see, see :func:`noisy_folder`, whose files are
+    replaced where ``overwrite`` says so. keep : is given the comparison each time that a model has one more run.
+
+    Raises InputError before anything is computed for files that are missing or have another size than what takes part
+    of the clean cube.
     """
     with environment():
         for path in cubes.values():  # before minutes are spent on the first
             header_shape(path, var, drop_bands)
-    asked = {"clean": list(cubes.values()), "var": var, "drop_bands": list(drop_bands)}
-    how = {
-        "asked": {**asked, "published_ergas": published_ergas},
-        "noises": [_label(kind, sigma) for kind, sigma in protocol],
-        "seeds": list(seeds),
-    }
+    draws = [Draw(kind, sigma, seed) for (kind, sigma), seed in itertools.product(protocol, seeds)]
+    theirs = {label_of_files(folder): results_in(folder, cubes, draws) for folder in restored}
+    asked: dict[str, Any] = {"clean": list(cubes.values()), "var": var, "restored": list(map(str, restored))}
+    asked |= {"restored_var": restored_var, "drop_bands": list(drop_bands), "published_ergas": published_ergas}
+    noises = {draw.label: definition(draw.kind) for draw in draws}
+    how = {"asked": asked, "noises": noises, "seeds": list(seeds)}
     done = DenoisingComparison(how, about={NOISY: {"model": NOISY}}, each=len(cubes) * len(seeds))
-    done.missing = [denoiser.label for denoiser in denoisers]
-    for denoiser in [None, *denoisers]:
-        name = NOISY if denoiser is None else denoiser.label
-        if denoiser is not None:
-            done.about[name] = denoiser.describe()
-        for cube, path in cubes.items():
-            clean = read_clean(path, var, drop_bands)
-            if denoiser is None:
-                done.notes += [f"{path}: {note}" for note in clean.notes]
-            holes = np.broadcast_to(~clean.valid, clean.data.shape)
-            for (kind, sigma), seed in tracked(list(itertools.product(protocol, seeds)), f"{name}, {cube}"):
-                found = noisy = make_noise(clean.data, kind, sigma=sigma, seed=seed).data
-                more: dict[str, Any] = {"seconds": 0.0}
-                if denoiser is not None:
-                    with environment():
-                        cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
-                    assert cleaned.data is not None
-                    found = cleaned.data
-                    more = {key: cleaned.summary[key] for key in ("seconds", *(["adapted"] if denoiser.adapt else []))}
-                q = quality(clean.data, found, valid=clean.valid, published_ergas=published_ergas)
-                label = _label(kind, sigma)
-                done.add(clean, q, model=name, cube=cube, file=path, noise=label, seed=seed, **more)
-                if denoiser is not None:
-                    keep(done)
-                psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
-                say(f"{name}: {cube}, {label}, seed {seed}: {psnr}")
-        if denoiser is not None:
-            done.missing.remove(name)
+    done.missing = [*theirs, *(denoiser.label for denoiser in denoisers)]
+    course = _Course(done, cubes, draws, var, drop_bands, published_ergas, say)
+    course.refuse_misfits(theirs.values(), restored_var)
+    with noisy_folder(save_noisy, cubes, draws, overwrite=overwrite) as save:
+        course.noisy(save)
+    for folder, (name, paths) in zip(restored, theirs.items(), strict=True):
+        done.about[name] = {"model": name, "folder": str(folder)}
+        course.restored(name, paths, restored_var)
+        done.missing.remove(name)
+        keep(done)
+    for denoiser in denoisers:
+        done.about[denoiser.label] = denoiser.describe()
+        course.model(denoiser, keep)
+        done.missing.remove(denoiser.label)
     return done
+
+
+@dataclass
+class _Course:
+    """An evaluation under way: ``draws`` of noise on clean ``cubes``, path by name, each of which is read when it is
+    needed; the figures go to ``done``."""
+
+    done: DenoisingComparison
+    cubes: dict[str, str]
+    draws: list[Draw]
+    var: str | None
+    drop_bands: Sequence[str]
+    published_ergas: bool
+    say: Callable[[str], None]
+
+    def clean(self, cube: str) -> Clean:
+        return read_clean(self.cubes[cube], self.var, self.drop_bands)
+
+    def enter(self, model: str, cube: str, clean: Clean, draw: Draw, found: NDArray[Any], **more: Any) -> None:
+        q = quality(clean.data, found, valid=clean.valid, published_ergas=self.published_ergas)
+        where = {"cube": cube, "file": self.cubes[cube], "noise": draw.label, "seed": draw.seed}
+        self.done.add(clean, q, model=model, **where, **more)
+        psnr = "identical" if q["psnr"] is None else f"{q['psnr']:.2f} dB"
+        self.say(f"{model}: {cube}, {draw.label}, seed {draw.seed}: {psnr}")
+
+    def refuse_misfits(self, theirs: Collection[Mapping[tuple[str, Draw], Path]], var: str | None) -> None:
+        for cube, path in self.cubes.items() if theirs else ():
+            shape = self.clean(cube).data.shape
+            for paths, draw in itertools.product(theirs, self.draws):
+                refuse_misfit(paths[cube, draw], shape, f"{path} is evaluated with", var=var, option="--restored-var")
+
+    def noisy(self, save: Save) -> None:
+        for cube, path in self.cubes.items():
+            clean = self.clean(cube)
+            self.done.notes += [f"{path}: {note}" for note in clean.notes]
+            save(clean_name(cube), clean, clean.data)
+            for draw in tracked(self.draws, f"{NOISY}, {cube}"):
+                noisy = make_noise(clean.data, draw.kind, sigma=draw.sigma, seed=draw.seed)
+                save(draw.of(cube), clean, noisy.data)
+                self.enter(NOISY, cube, clean, draw, noisy.data, seconds=0.0, drawn=noisy.realised())
+
+    def restored(self, name: str, paths: Mapping[tuple[str, Draw], Path], var: str | None) -> None:
+        for cube, file in self.cubes.items():
+            clean, scales = self.clean(cube), []
+            for draw in tracked(self.draws, f"{name}, {cube}"):
+                path = paths[cube, draw]
+                of = f"{file} is evaluated with"
+                found = read_result(path, clean.data.shape, of, bands=None, var=var, option="--restored-var")
+                if lost := int((clean.valid & ~found.valid).sum()):
+                    raise InputError(
+                        f"{path} has no value at {lost} of the {int(clean.valid.sum())} valid pixels of {file}; all "
+                        "results are measured on the same pixels, so give it one at each."
+                    )
+                scales += scale_note(path, found.data[:, clean.valid], str(file), clean.data[:, clean.valid])
+                self.enter(name, cube, clean, draw, found.data, seconds=0.0, restored=str(path))
+            self.done.notes += scales
+
+    def model(self, denoiser: Denoiser, keep: Callable[[DenoisingComparison], None]) -> None:
+        for cube in self.cubes:
+            clean = self.clean(cube)
+            holes = np.broadcast_to(~clean.valid, clean.data.shape)
+            for draw in tracked(self.draws, f"{denoiser.label}, {cube}"):
+                noisy = make_noise(clean.data, draw.kind, sigma=draw.sigma, seed=draw.seed).data
+                with environment():
+                    cleaned = denoise_array(ArrayReader(np.ma.array(noisy, mask=holes)), denoiser, Options())
+                assert cleaned.data is not None
+                more = {key: cleaned.summary[key] for key in ("seconds", *(["adapted"] if denoiser.adapt else []))}
+                self.enter(denoiser.label, cube, clean, draw, cleaned.data, **more)
+                keep(self.done)
 
 
 def evaluate_files(
     truth: Path,
-    results: dict[str, Path],
+    restored: Sequence[Path],
     *,
+    noisy: Path | None = None,
     var: str | None = None,
+    restored_var: str | None = None,
+    noisy_var: str | None = None,
     drop_bands: Sequence[str] = (),
     published_ergas: bool = False,
 ) -> DenoisingComparison:
-    """Files of somebody else's (by a name for each) against the file of the truth; one scale for all.
+    """Files of somebody else's, named after them, and the noisy cube, NOISY, against the truth; one scale for all.
 
     The largest valid value of the truth, without ``drop_bands``, is the data range. All files are compared on the same
-    pixels, those that are valid in each; a note tells of a file that has fewer than the truth. Raises InputError where
-    the sizes differ.
+    pixels, those that are valid in each; notes tell of a file that has fewer than the truth, and of one on another
+    scale. var, restored_var, noisy_var : the variable in a MAT file of each. Raises InputError where the sizes differ.
     """
     clean = read_clean(str(truth), var, drop_bands)
-    files = {"truth": str(truth), **{name: str(path) for name, path in results.items()}}
-    asked = {**files, "var": var, "drop_bands": list(drop_bands), "published_ergas": published_ergas}
+    asked: dict[str, Any] = {"truth": str(truth), "var": var, "restored": list(map(str, restored))}
+    asked |= {"restored_var": restored_var, "noisy": None if noisy is None else str(noisy), "noisy_var": noisy_var}
+    asked |= {"drop_bands": list(drop_bands), "published_ergas": published_ergas}
     done = DenoisingComparison({"asked": asked}, notes=[f"{truth}: {note}" for note in clean.notes])
     size, whole = (clean.count, *clean.valid.shape), int(clean.valid.sum())
-    restored, common = {}, clean.valid
-    for name, path in results.items():
-        with environment(), open_cube(path, var=var) as reader:
-            if reader.shape != size:
-                raise InputError(
-                    f"{path} has (bands, rows, cols) {reader.shape}, but its ground truth {truth} has {size}."
-                )
-            reader.refuse_complex()
-            cube = reader.read(bands=clean.bands)
-        shared = int((clean.valid & cube.valid).sum())
-        if not shared:
+    files = {} if noisy is None else {NOISY: (noisy, noisy_var, "--noisy-var")}
+    files |= {name: (path, restored_var, "--restored-var") for name, path in names_of_files(restored).items()}
+    results, common = {}, clean.valid
+    for name, (path, its, option) in files.items():
+        cube = read_result(path, size, f"its ground truth {truth} has", bands=clean.bands, var=its, option=option)
+        shared = clean.valid & cube.valid
+        if not shared.any():
             raise InputError(f"{path} and its ground truth {truth} have no valid pixel in common.")
-        if shared < whole:
-            lost = f"has no value at {whole - shared} of the {whole} valid pixels of {truth}"
-            done.notes.append(f"{path} {lost}; they are left out")
-        restored[name], common = (cube.data / clean.top).astype(np.float32), common & cube.valid
+        if lost := whole - int(shared.sum()):
+            done.notes.append(
+                f"{path} has no value at {lost} of the {whole} valid pixels of {truth}; they are left out"
+            )
+        results[name], common = (cube.data / clean.top).astype(np.float32), common & cube.valid
+        done.notes += scale_note(path, results[name][:, shared], str(truth), clean.data[:, shared])
     if not common.any():
-        raise InputError(f"{' and '.join(map(str, results.values()))} have no valid pixel in common.")
-    for name, path in results.items():
-        q = quality(clean.data, restored[name], valid=common, published_ergas=published_ergas)
+        raise InputError(f"{' and '.join(str(path) for path, *_ in files.values())} have no valid pixel in common.")
+    for name, (path, *_) in files.items():
+        q = quality(clean.data, results[name], valid=common, published_ergas=published_ergas)
         done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": clean.top}
         done.add(clean, q, model=name, cube=truth.stem, file=str(truth), noise="as given", seed=None, seconds=0.0)
     return done

@@ -13,7 +13,7 @@ from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, noises,
 from rsunfold.infer.hsi.run import Options, denoise_array
 from rsunfold.io.memory import ArrayReader
 from rsunfold.metrics.denoising import quality
-from rsunfold.simulate.noise import make_noise
+from rsunfold.simulate.noise import definition, make_noise
 
 
 def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
@@ -48,8 +48,10 @@ def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
     curve = done.curves()["fasthyde"]
     np.testing.assert_allclose(curve, np.mean([r["quality"]["psnr_per_band"] for r in done.runs[4:8]], axis=0))
     report = done.report()
-    asked = {"clean": [path], "var": None, "drop_bands": [], "published_ergas": False}
-    assert report["protocol"] == {"asked": asked, "noises": ["iid 20", "iid 50"], "seeds": [0, 3]}
+    asked = {"clean": [path], "var": None, "restored": [], "restored_var": None}
+    asked |= {"drop_bands": [], "published_ergas": False}
+    noises = dict.fromkeys(("iid 20", "iid 50"), definition("iid"))
+    assert report["protocol"] == {"asked": asked, "noises": noises, "seeds": [0, 3]}
     assert set(rows[0]) - {"model", "noise", "cubes", "runs"} <= set(report["formulas"])
     assert len(said) == 12 and said[4].startswith("fasthyde: a, iid 20, seed 0: ")
 
@@ -57,24 +59,25 @@ def test_models_have_the_figures_of_their_arrays(clean, make, write, tmp_path):
 def test_files_have_the_figures_of_their_arrays(clean, noisy, write, tmp_path):
     truth, holed = clean * np.float32(7), noisy * np.float32(7)
     holed[:, 2, 2] = np.nan
-    paths = {"noisy": tmp_path / "n.tif", "restored": tmp_path / "t.tif"}
-    write(paths["restored"], truth)
-    write(paths["noisy"], holed)
-    done = evaluate_files(paths["restored"], paths, published_ergas=True)
+    given, same = tmp_path / "n.tif", tmp_path / "t.tif"
+    write(same, truth)
+    write(given, holed)
+    done = evaluate_files(same, [same], noisy=given, published_ergas=True)
+    assert list(done.about) == ["noisy", "t.tif"]
     top = float(truth.max())
     valid = np.isfinite(holed).all(axis=0)
     expected = quality(truth / top, holed / np.float32(top), valid=valid, published_ergas=True)
     found = done.runs[0]["quality"]
     assert found["pixels"] == 479 and found["ergas_published_code"] == pytest.approx(expected["ergas_published_code"])
     assert done.rows()[0]["ergas_published_code"] == found["ergas_published_code"]
-    assert "ergas_published_code" not in evaluate_files(paths["restored"], paths).rows()[0]
+    assert "ergas_published_code" not in evaluate_files(same, [same], noisy=given).rows()[0]
     for name in ("psnr", "ssim", "sam_radians", "ergas"):
         assert found[name] == pytest.approx(expected[name], rel=1e-4)
     assert done.runs[1]["quality"]["identical"] and done.rows()[1]["psnr"] is None
     assert done.about["noisy"]["divided_by"] == pytest.approx(7)
-    assert np.isnan(done.curves()["restored"]).all()
-    files = {"truth": str(paths["restored"]), "noisy": str(paths["noisy"]), "restored": str(paths["restored"])}
-    asked = {**files, "var": None, "drop_bands": [], "published_ergas": True}
+    assert np.isnan(done.curves()["t.tif"]).all()
+    asked = {"truth": str(same), "var": None, "restored": [str(same)], "restored_var": None}
+    asked |= {"noisy": str(given), "noisy_var": None, "drop_bands": [], "published_ergas": True}
     assert done.report()["protocol"] == {"asked": asked}
 
 
@@ -98,7 +101,7 @@ def test_files_that_do_not_fit(clean, write, tmp_path):
         ("top", "bottom", "bottom.tif and its ground truth .*top.tif have no valid pixel in common"),
     ):
         with pytest.raises(InputError, match=message):
-            evaluate_files(tmp_path / f"{truth}.tif", {"restored": tmp_path / f"{restored}.tif"})
+            evaluate_files(tmp_path / f"{truth}.tif", [tmp_path / f"{restored}.tif"])
     with pytest.raises(InputError, match="no value above 0"):
         read_clean(str(tmp_path / "negative.tif"))
 
@@ -127,7 +130,7 @@ def test_curves_keep_the_places_of_bands_that_take_no_part(clean, make, write, t
     assert len(curve) == len(clean) == done.count
     assert np.flatnonzero(np.isnan(curve)).tolist() == [3, 5]
     assert done.runs[0]["bands"] == [b + 1 for b in range(len(clean)) if b not in (3, 5)]
-    files = evaluate_files(tmp_path / "a.tif", {"restored": tmp_path / "a.tif"})
+    files = evaluate_files(tmp_path / "a.tif", [tmp_path / "a.tif"])
     assert files.runs[0]["bands"] == done.runs[0]["bands"]
 
 
@@ -136,8 +139,7 @@ def test_files_are_compared_on_the_same_pixels(clean, noisy, write, tmp_path):
     failed[:, :, :5] = np.nan
     for name, data in (("truth", clean), ("noisy", noisy), ("restored", failed)):
         write(tmp_path / f"{name}.tif", data)
-    paths = {name: tmp_path / f"{name}.tif" for name in ("noisy", "restored")}
-    done = evaluate_files(tmp_path / "truth.tif", paths)
+    done = evaluate_files(tmp_path / "truth.tif", [tmp_path / "restored.tif"], noisy=tmp_path / "noisy.tif")
     assert done.runs[0]["quality"] == done.runs[1]["quality"]
     lost = 5 * clean.shape[1]
     (told,) = done.notes
@@ -153,7 +155,7 @@ def test_a_largest_sample_far_from_all_others_is_told(clean, make, write, tmp_pa
     (told,) = done.notes
     assert re.search(r"a\.tif: 99\.9% of its samples lie below 0\.3\d* of the largest, ", told)
     assert done.report()["notes"] == done.notes and done.report()["rsunfold"] == rsunfold.__version__
-    assert evaluate_files(tmp_path / "a.tif", {"restored": tmp_path / "a.tif"}).notes == done.notes
+    assert evaluate_files(tmp_path / "a.tif", [tmp_path / "a.tif"]).notes == done.notes
 
 
 def test_seconds_are_those_of_the_model(clean, make, write, tmp_path, monkeypatch):
