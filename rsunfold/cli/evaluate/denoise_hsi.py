@@ -176,6 +176,6 @@ def _tell(done: DenoisingComparison, json_file: Path | None, overwrite: bool) ->
     """Show and write what is done."""
     from rsunfold.report import table
 
-    say_notes(done.notes)
+    say_notes(done.remarks())
     show(table(done.rows()))
     write_report(done, json_file, overwrite)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rsunfold.cube import Meta, told
 from rsunfold.errors import InputError, UsageError, unknown
-from rsunfold.infer.evaluation import report_of
+from rsunfold.infer.evaluation import mean_of, report_of
 from rsunfold.infer.hsi.denoiser import Denoiser
 from rsunfold.infer.hsi.exchange import (
     Draw,
@@ -34,6 +34,7 @@ from rsunfold.io.memory import ArrayReader
 from rsunfold.io.reader import select_bands
 from rsunfold.metrics.denoising import quality
 from rsunfold.progress import tracked
+from rsunfold.report import heading
 from rsunfold.simulate.noise import GAUSSIAN, KINDS, definition, make_noise
 
 NOISY = "noisy"
@@ -41,9 +42,11 @@ NOISY = "noisy"
 HIGH, LONELY = 0.999, 0.4
 """A quantile of the samples of a clean cube, and below which part of the largest one it is told."""
 FIGURES = ("psnr", "psnr_global", "ssim", "sam_radians", "sam_degrees", "ergas", "ergas_published_code")
+OF_RUNS = "of the population (ddof 0); null of a single run"
 BESIDE = {
     "divided_by": "the largest valid sample of the clean cube, which is 1 in all figures",
-    "seconds": "time of denoising alone, without reading and comparing; of files and of the noisy cubes 0",
+    "seconds": "time of denoising alone, without reading and comparing; of files and of the noisy cubes null",
+    **{f"{key}_deviation": f"{key}: standard deviation over the runs, {OF_RUNS}" for key in FIGURES},
 }
 """What is in a report beside the figures of :func:`quality`."""
 
@@ -91,8 +94,9 @@ class DenoisingComparison:
         figures = {key: value for key, value in q.items() if key != "conventions"}
         self.runs.append({**run, "divided_by": clean.top, "bands": bands, "quality": figures})
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The mean over cubes and seeds for each model and noise, then over all noises, by the keys of FIGURES.
+    def rows(self, *, deviations: bool = False) -> list[dict[str, Any]]:
+        """The mean over cubes and seeds for each model and noise, then over all noises, by the keys of FIGURES; with
+        ``deviations``, also by those of BESIDE. None where a run has no such figure.
 
         Those that lack some cube, seed or noise are left out.
         """
@@ -109,10 +113,27 @@ class DenoisingComparison:
                 for key in FIGURES:
                     if not any(key in run["quality"] for run in self.runs):
                         continue
-                    values = [run["quality"][key] for run in some if run["quality"][key] is not None]
-                    line[key] = float(np.mean(values)) if values else None
-                line["seconds"] = float(np.mean([run["seconds"] for run in some]))
+                    values = [run["quality"][key] for run in some]
+                    line[key] = mean_of(values)
+                    if deviations:
+                        several = len(values) > 1 and None not in values
+                        line[f"{key}_deviation"] = float(np.std(values)) if several else None
+                line["seconds"] = mean_of(run["seconds"] for run in some)
                 lines.append(line)
+        return lines
+
+    def remarks(self) -> list[str]:
+        """The notes, and a sentence for each figure of a model that some of its runs do not have, nor their mean."""
+        lines = list(self.notes)
+        for model, key in itertools.product(self.about, FIGURES):
+            mine = [run for run in self.runs if run["model"] == model and key in run["quality"]]
+            without = [run for run in mine if run["quality"][key] is None]
+            if without:
+                first = f"{without[0]['cube']}, {without[0]['noise']}"
+                lines.append(
+                    f"{model}: {heading(key)} is undefined in {len(without)} of {len(mine)} runs (the first: {first}), "
+                    "so the mean has none"
+                )
         return lines
 
     def curves(self) -> dict[str, NDArray[np.float64]]:
@@ -136,9 +157,9 @@ class DenoisingComparison:
             protocol=self.protocol,
             formulas=self.conventions | BESIDE,
             models=self.about,
-            summary=self.rows(),
+            summary=self.rows(deviations=True),
             runs=self.runs,
-            notes=self.notes,
+            notes=self.remarks(),
         )
 
 
@@ -283,7 +304,7 @@ class _Course:
             for draw in tracked(self.draws, f"{NOISY}, {cube}"):
                 noisy = make_noise(clean.data, draw.kind, sigma=draw.sigma, seed=draw.seed)
                 save(draw.of(cube), clean, noisy.data)
-                self.enter(NOISY, cube, clean, draw, noisy.data, seconds=0.0, drawn=noisy.realised())
+                self.enter(NOISY, cube, clean, draw, noisy.data, seconds=None, drawn=noisy.realised())
 
     def restored(self, name: str, paths: Mapping[tuple[str, Draw], Path], var: str | None) -> None:
         for cube, file in self.cubes.items():
@@ -298,7 +319,7 @@ class _Course:
                         "results are measured on the same pixels, so give it one at each."
                     )
                 scales += scale_note(path, found.data[:, clean.valid], str(file), clean.data[:, clean.valid])
-                self.enter(name, cube, clean, draw, found.data, seconds=0.0, restored=str(path))
+                self.enter(name, cube, clean, draw, found.data, seconds=None, restored=str(path))
             self.done.notes += scales
 
     def model(self, denoiser: Denoiser, keep: Callable[[DenoisingComparison], None]) -> None:
@@ -357,5 +378,5 @@ def evaluate_files(
     for name, (path, *_) in files.items():
         q = quality(clean.data, results[name], valid=common, published_ergas=published_ergas)
         done.about[name] = {"model": name, "file": str(path), "truth": str(truth), "divided_by": clean.top}
-        done.add(clean, q, model=name, cube=truth.stem, file=str(truth), noise="as given", seed=None, seconds=0.0)
+        done.add(clean, q, model=name, cube=truth.stem, file=str(truth), noise="as given", seed=None, seconds=None)
     return done

@@ -163,3 +163,19 @@ def test_seconds_are_those_of_the_model(clean, make, write, tmp_path, monkeypatc
     path = write(tmp_path / "a.tif", clean)
     done = evaluate_models({"a": path}, [("iid", 20.0)], [0], [make()], say=lambda text: None)
     assert 0 < done.runs[1]["seconds"] < 1
+
+
+def test_summaries_have_deviations_and_no_mean_without_all_runs(clean, write, tmp_path):
+    path = write(tmp_path / "a.tif", clean)
+    done = evaluate_models({"a": path}, [("iid", 20.0)], [0, 1, 2], [])
+    values = [run["quality"]["psnr"] for run in done.runs]
+    (line,) = done.report()["summary"]
+    assert line["psnr_deviation"] == pytest.approx(np.std(values)) and line["seconds"] is None
+    assert "(ddof 0)" in done.report()["formulas"]["psnr_deviation"] and "psnr_deviation" not in done.rows()[0]
+    done.runs[1]["quality"]["psnr"] = None
+    (line,) = done.report()["summary"]
+    assert line["psnr"] is None and line["psnr_deviation"] is None and line["ssim"] is not None
+    told = "noisy: PSNR is undefined in 1 of 3 runs (the first: a, iid 20), so the mean has none"
+    assert done.remarks() == done.report()["notes"] == [told]
+    alone = evaluate_files(tmp_path / "a.tif", [tmp_path / "a.tif"]).report()["summary"][0]
+    assert alone["ssim"] == 1 and alone["ssim_deviation"] is None
