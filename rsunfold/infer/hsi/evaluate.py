@@ -190,8 +190,8 @@ def _left_out(image: SpectralImage) -> list[str]:
         if band not in image.left_out and not isinstance(why, Gap):
             found.setdefault(why, []).append(band + 1)
     return [
-        f"{len(bands)} of {image.count} bands ({', '.join(map(str, bands[:5]))}{', ...' if len(bands) > 5 else ''}) "
-        f"take no part: {why}"
+        f"left out {len(bands)} of {image.count} bands "
+        f"({', '.join(map(str, bands[:5]))}{', ...' if len(bands) > 5 else ''}): {why}"
         for why, bands in found.items()
     ]
 
@@ -247,8 +247,7 @@ def evaluate_models(
     theirs = {label_of_files(folder): results_in(folder, cubes, draws) for folder in restored}
     asked: dict[str, Any] = {"clean": list(cubes.values()), "var": var, "restored": list(map(str, restored))}
     asked |= {"restored_var": restored_var, "drop_bands": list(drop_bands), "published_ergas": published_ergas}
-    noises = {draw.label: definition(draw.kind) for draw in draws}
-    how = {"asked": asked, "noises": noises, "seeds": list(seeds)}
+    how = {"asked": asked, "noises": {draw.label: definition(draw.kind) for draw in draws}, "seeds": list(seeds)}
     done = DenoisingComparison(how, about={NOISY: {"model": NOISY}}, each=len(cubes) * len(seeds))
     done.missing = [*theirs, *(denoiser.label for denoiser in denoisers)]
     course = _Course(done, cubes, draws, var, drop_bands, published_ergas, say)
@@ -281,9 +280,11 @@ class _Course:
     say: Callable[[str], None]
 
     def clean(self, cube: str) -> Clean:
+        """One of the cubes."""
         return read_clean(self.cubes[cube], self.var, self.drop_bands)
 
     def enter(self, model: str, cube: str, clean: Clean, draw: Draw, found: NDArray[Any], **more: Any) -> None:
+        """Compare what a model, or another program, ``found`` with the clean cube."""
         q = quality(clean.data, found, valid=clean.valid, published_ergas=self.published_ergas)
         where = {"cube": cube, "file": self.cubes[cube], "noise": draw.label, "seed": draw.seed}
         self.done.add(clean, q, model=model, **where, **more)
@@ -291,12 +292,14 @@ class _Course:
         self.say(f"{model}: {cube}, {draw.label}, seed {draw.seed}: {psnr}")
 
     def refuse_misfits(self, theirs: Collection[Mapping[tuple[str, Draw], Path]], var: str | None) -> None:
+        """Raise InputError for a result of other programs that has another size than its clean cube."""
         for cube, path in self.cubes.items() if theirs else ():
             shape = self.clean(cube).data.shape
             for paths, draw in itertools.product(theirs, self.draws):
                 refuse_misfit(paths[cube, draw], shape, f"{path} is evaluated with", var=var, option="--restored-var")
 
     def noisy(self, save: Save) -> None:
+        """The noisy cubes as they are, each of which is saved."""
         for cube, path in self.cubes.items():
             clean = self.clean(cube)
             self.done.notes += [f"{path}: {note}" for note in clean.notes]
@@ -307,6 +310,7 @@ class _Course:
                 self.enter(NOISY, cube, clean, draw, noisy.data, seconds=None, drawn=noisy.realised())
 
     def restored(self, name: str, paths: Mapping[tuple[str, Draw], Path], var: str | None) -> None:
+        """Somebody else's results, read from ``paths``; InputError where one lacks pixels that are valid."""
         for cube, file in self.cubes.items():
             clean, scales = self.clean(cube), []
             for draw in tracked(self.draws, f"{name}, {cube}"):
@@ -323,6 +327,7 @@ class _Course:
             self.done.notes += scales
 
     def model(self, denoiser: Denoiser, keep: Callable[[DenoisingComparison], None]) -> None:
+        """What a model makes of each noisy cube."""
         for cube in self.cubes:
             clean = self.clean(cube)
             holes = np.broadcast_to(~clean.valid, clean.data.shape)

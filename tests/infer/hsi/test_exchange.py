@@ -150,9 +150,9 @@ def test_another_scale_is_told(holed, clean, saved, write, tmp_path):
 
 
 def test_bands_that_nobody_dropped_are_told(holed):
-    for drop, bands in (((), "1 of 17 bands (4)"), (("1", "4"), None)):
+    for drop, bands in (((), "left out 1 of 17 bands (4)"), (("1", "4"), None)):
         notes = evaluate_models({"a": holed}, NOISE[:1], [0], [], drop_bands=drop).notes
-        assert notes == ([] if bands is None else [f"{holed}: {bands} take no part: constant"])
+        assert notes == ([] if bands is None else [f"{holed}: {bands}: constant"])
 
 
 def test_reports_tell_the_noise(holed):
