@@ -52,7 +52,7 @@ def detect_ir(
     """Find small targets in an infrared image and return everything in memory.
 
     image : path of a file (anything that ``rsunfold info`` reads) or an array (row, col), any real dtype; uint8 is
-        divided by 255, other types are scaled by percentiles of the valid pixels, unless ``scale`` = (low, high) is
+        divided by 255, other types are scaled by percentiles of the valid pixels, unless ``scale`` = (cold, hot) is
         given, or the weights were made for one, which the summary then says. Not finite values, masked ones
         (``numpy.ma``), and in arrays those equal to ``nodata``, are left out.
     model, weights, band, var, device, memory : see ``rsunfold detect-ir --help``.
@@ -74,7 +74,7 @@ def detect_ir(
     from rsunfold.infer.infrared.run import Options, detect_array
 
     if scale is not None and len(scale) != 2:
-        raise UsageError(f"scale must be two numbers, (low, high), not {len(scale)}.")
+        raise UsageError(f"scale must be two numbers, (cold, hot), not {len(scale)}.")
     options = Options(
         threshold=threshold,
         confidence=confidence,

@@ -88,7 +88,7 @@ class WeightRecord:
             if value is None:
                 return True
             two = isinstance(value, tuple) and len(value) == 2
-            return two and all(map(number, value)) and -LARGEST < value[0] < value[1] < LARGEST
+            return two and all(map(number, value)) and max(map(abs, value)) < LARGEST and value[0] != value[1]
 
         if isinstance(self.scale, list):  # of JSON
             object.__setattr__(self, "scale", tuple(self.scale))
@@ -99,7 +99,7 @@ class WeightRecord:
         rules |= {name: ("a whole number above 0", count(getattr(self, name))) for name in whole}
         rules["threshold"] = ("between 0 and 1", number(self.threshold) and 0 < self.threshold < 1)
         rules["confidence"] = ("0 or more and below 1", number(self.confidence) and 0 <= self.confidence < 1)
-        rules["scale"] = ("two numbers, the first smaller than the second", ends(self.scale))
+        rules["scale"] = ("two numbers that differ", ends(self.scale))
         rules["temperature"] = ("above 0", number(self.temperature) and 0 < self.temperature < math.inf)
         rules["published"] = ("true or false", isinstance(self.published, bool))
         for name, (what, holds) in rules.items():

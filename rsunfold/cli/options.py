@@ -45,10 +45,10 @@ Bands = Annotated[
 Scale = Annotated[
     str | None,
     typer.Option(
-        metavar="MIN,MAX",
-        help="Physical values (after the file's scale and offset) mapped to gray 0 and 1; default: those of the "
-        "weights if they were made for some, else 0,255 for 8-bit images and the 0.1 and 99.9 percentiles of the valid "
-        "pixels for others. Fix it for series of frames.",
+        metavar="COLD,HOT",
+        help="Physical values (after the file's scale and offset) mapped to gray 0 and 1, such as 7000,9000, or 255,0 "
+        "where dark is hot; default: those of the weights if they were made for some, else 0,255 for 8-bit images and "
+        "the 0.1 and 99.9 percentiles of the valid pixels for others. Fix it for series of frames.",
     ),
 ]
 DropBands = Annotated[

@@ -279,7 +279,7 @@ def test_inputs_that_cannot_be_told_apart(fails, scene, tmp_path):
         (("--model", "lsnet"), 5, "no weights are shipped for lsnet"),
         (("--threshold", "1.5"), 2, "--threshold must lie between 0 and 1, not 1.5"),
         (("--scale", "7"), 2, "--scale takes two numbers such as 0,1000, not '7'"),
-        (("--model", "top-hat", "--scale", "5,5"), 2, "the first smaller than the second"),
+        (("--model", "top-hat", "--scale", "5,5"), 2, "two numbers that differ, not 5,5"),
         (("--model", "top-hat", "--band", "2"), 2, "--band must be 1 to 1, not 2"),
         (("--memory", "lots"), 2, "--memory takes a size such as 500MB or 2GB, not 'lots'"),
         (("--model", "top-hat", "--memory", "1MB"), 6, "--memory leaves 0 MB; increase it"),

@@ -47,7 +47,7 @@ def test_what_has_to_be_chosen_can_be(kelvin, scenes, fails, report, network):
     found = report("--data", folder, *network, "--var", "tir", *KELVIN)
     assert counts(found) == counts(report("--data", scenes, *network))
     assert "must be 1 to 2, not 3" in fails(2, *EVALUATE, "--data", kelvin(".img"), *network, "--band", 3)
-    assert "the first smaller" in fails(2, *EVALUATE, "--data", folder, *network, "--scale", "5,5")
+    assert "two numbers that differ" in fails(2, *EVALUATE, "--data", folder, *network, "--scale", "5,5")
 
 
 def test_which_pixels_of_predictions_count_is_up_to_the_band(kelvin, fails, report, scenes, tmp_path, write_image):

@@ -36,15 +36,17 @@ ABSOLUTE_ZERO = -273.15
 """Degrees Celsius; cameras measure from -20 or -40, and a cold sky holds just that, but none has less than this."""
 BULK, MOST_OF_THE_SCALE = (1.0, 99.0), 0.9
 """Percentiles between which nearly all pixels lie, and the share of the scale that those beyond may take untold."""
+_INVERTED = " (dark is hot)"
+"""What is said of a scale whose first number is the larger one."""
 
 
 @dataclass(frozen=True)
 class Reading:
     """How files are read as gray; None takes what :class:`GrayImage` does by itself.
 
-    band : one-based, as in GDAL. scale : (low, high) in physical units, those after the file's scale and offset. var :
-    variable of a MAT file, or GDAL subdataset. scale_of_weights : the scale was not asked for, see
-    :meth:`for_weights`.
+    band : one-based, as in GDAL. scale : what is gray 0 and 1, in physical units, those after the file's scale and
+    offset; of two the first of which is larger, dark is hot. var : variable of a MAT file, or GDAL subdataset.
+    scale_of_weights : the scale was not asked for, see :meth:`for_weights`.
 
     Raises UsageError for an empty scale.
     """
@@ -57,10 +59,10 @@ class Reading:
     def __post_init__(self) -> None:
         if self.scale is None:
             return
-        low, high = map(float, self.scale)
-        if not -np.inf < low < high < np.inf:
-            raise UsageError(f"--scale takes two numbers, the first smaller than the second, not {low},{high}.")
-        object.__setattr__(self, "scale", (low, high))
+        zero, one = map(float, self.scale)
+        if zero == one or not np.isfinite([zero, one]).all():
+            raise UsageError(f"--scale takes two numbers that differ, not {zero:g},{one:g}.")
+        object.__setattr__(self, "scale", (zero, one))
 
     def for_weights(self, record: WeightRecord | None) -> Self:
         """The same, with the scale that the weights were made for where none was asked for."""
@@ -102,12 +104,14 @@ def misses(gray: NDArray[np.floating]) -> bool:
 
 
 def _ends(scale: tuple[float, float]) -> str:
-    return " to ".join(f"{end:.10g}" for end in scale)
+    return " to ".join(f"{end:.10g}" for end in scale) + _INVERTED * (scale[0] > scale[1])
 
 
 @dataclass(frozen=True)
 class Scale:
     """gray = (value - low) / (high - low), limited to [-1, 2]; ``fill`` (gray) stands for what has no valid neighbour.
+
+    ``low`` is gray 0 and ``high`` gray 1; where dark is hot, it is the smaller one.
 
     Values beyond [low, high] are kept up to the limits, not cut at 0 and 1: a small target is by nature an outlier,
     and cutting at a percentile would take away the contrast that makes it one. The limits keep a hot pixel from
@@ -233,7 +237,7 @@ class GrayImage(Source):
         found = apart(sample)
         low = float(sample.min()) if found else 0.0
         off = found.get(low, (0, 0))[1]
-        asked_for = scale is not None and scale[0] <= low <= scale[1]
+        asked_for = scale is not None and min(scale) <= low <= max(scale)
         far = off > (FAR_BELOW if is_usual(low) else BEYOND)
         if far and (is_usual(low) or low < ABSOLUTE_ZERO) and not asked_for:
             self.fill = low
@@ -277,7 +281,7 @@ class GrayImage(Source):
         middle = float(np.median(sample))
         if self.reading.scale is not None:
             low, high = self.reading.scale
-            how = "of the weights" if self.reading.scale_of_weights else "given"
+            how = ("of the weights" if self.reading.scale_of_weights else "given") + _INVERTED * (low > high)
         elif self._of_8_bit(sample):
             low, high = 0.0, full_range(self.reader)
             how = f"{self.reader.bits or 8} bit: 0 to {high:.0f}"

@@ -120,8 +120,8 @@ class InfraredRecipe(Recipe):
         others |= {f"weights.{name}": weight for name, weight in d.weights.items()}
         counts = {"crop": a.crop} | ({} if d.band is None else {"data.band": d.band})
         check_values(counts=counts, positive={"scale": a.scale[0]}, shares=shares, others=others)
-        if d.scale is not None and not -LARGEST < d.scale[0] < d.scale[1] < LARGEST:
-            raise ValueError("data.scale must be two numbers of which the first is smaller")
+        if d.scale is not None and (d.scale[0] == d.scale[1] or not max(map(abs, d.scale)) < LARGEST):
+            raise ValueError("data.scale must be two numbers that differ")
         if self.teacher.model and self.optim.start_share:
             raise ValueError("with a teacher there are no weights of this model to have a start_share of")
         if self.teacher.model == self.model:

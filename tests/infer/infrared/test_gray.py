@@ -120,9 +120,29 @@ def test_given_scale(write):
     np.testing.assert_allclose(read(eight, scale=(100, 200))[0], [[0, 0.5]])
 
 
-@pytest.mark.parametrize("scale", [(1, 1), (2, 1), (0, float("nan")), (0, float("inf")), (float("-inf"), 0)])
+def test_scale_of_dark_targets(write):
+    name = write(np.array([[10.0, 20.0, 30.0], [-1000.0, 1000.0, 15.0]], np.float32))
+    data, _, scale = read(name, scale=(30, 10))
+    np.testing.assert_allclose(data, [[1, 0.5, 0], [2, -1, 0.75]])
+    assert (scale.low, scale.high, scale.how) == (30, 10, "given (dark is hot)")
+    assert Reading(scale=(30, 10)).words == "gray in about [0, 1]: 30 to 10 (dark is hot) as 0 to 1"
+    hot = scene()
+    np.testing.assert_allclose(
+        read(write(255 - np.uint8(200 * hot)), scale=(255, 0))[0], np.uint8(200 * hot) / 255, 1e-5
+    )
+
+
+@pytest.mark.parametrize("scale", [(40, -10), (-10, 40)])
+def test_number_within_the_scale_is_no_mark(write, scale):
+    stored = np.float32(20 + 5 * scene())
+    stored[:9] = -9
+    assert read(write(stored))[1].mean() < 1
+    assert read(write(stored), scale=scale)[1].all()
+
+
+@pytest.mark.parametrize("scale", [(1, 1), (0, float("nan")), (0, float("inf")), (float("-inf"), 0)])
 def test_impossible_scale(scale):
-    with pytest.raises(UsageError, match="--scale takes two numbers, the first smaller than the second"):
+    with pytest.raises(UsageError, match="--scale takes two numbers that differ, not"):
         Reading(scale=scale)
 
 
