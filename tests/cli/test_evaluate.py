@@ -687,6 +687,29 @@ def test_a_mask_of_another_size_is_found_first(study, fails, scenes, tmp_path, w
     assert str(last) in message and "(70, 72)" in message and "(72, 72)" in message
 
 
+@pytest.mark.parametrize(
+    "words", [("--model", "top-hat,mpcm"), ("--predictions",), (*TOP_HAT, "--corrupt", "gaussian:0.1")]
+)
+def test_images_that_cannot_be_read_are_left_out_for_all_models(words, call, fails, scenes, tmp_path, monkeypatch):
+    shutil.copytree(scenes, tmp_path / "data")
+    for path in sorted((tmp_path / "data" / "images").iterdir())[2:4]:
+        path.write_bytes(path.read_bytes()[:-1000])
+    words += (scenes / "masks",) * (words[-1] == "--predictions")
+    result = call(*EVALUATE, "--data", tmp_path / "data", *words, "--json", tmp_path / "r.json", code=7)
+    assert "2 of 6 images cannot be read; the figures are those of the others." in result.stderr
+    found = json.loads((tmp_path / "r.json").read_text())
+    names = [f"data/{path.stem}" for path in sorted((scenes / "images").iterdir())]
+    assert [one["image"] for one in found["failed"]] == names[2:4]
+    assert [note.partition(" is left out: ")[0] for note in found["notes"][:2]] == names[2:4]
+    for run in found.get("runs") or found["models"].values():
+        assert [row["image"] for row in run["per_image"]] == names[:2] + names[4:]
+    for path in (tmp_path / "data" / "images").iterdir():
+        path.write_bytes(path.read_bytes()[:-1000])
+    assert f"{names[0].replace('data', 'images')}.png is truncated" in fails(
+        3, *EVALUATE, "--data", tmp_path / "data", *words
+    )
+
+
 def stopped_at(monkeypatch, name, ending):
     """The model ``name`` ends with ``ending`` instead of a score."""
     score = evaluate.score_of

@@ -136,6 +136,7 @@ def detect_ir(
         detectors_of,
         evaluate_detector,
         evaluate_files,
+        readable,
         refuse_other_sizes,
         samples_from,
     )
@@ -161,33 +162,37 @@ def detect_ir(
         classical = [d.name for d in detectors if not d.net]
         say(f"skipped, because classical methods have no stages: {', '.join(classical)}")
         detectors = [d for d in detectors if d.net]
+    with watched("reading"):
+        samples, unread = readable(samples, protocol, with_models=with_models)
+        if with_models:
+            refuse_other_sizes(samples, protocol)
     if noises or ablate is not None:
         study: Study = Robustness(noises) if noises else Ablation()
+        study.unread = unread
         incomplete_study = partial(_study, json_file=json_file, picture=None, overwrite=overwrite)
         with kept(incomplete_study) as keep_study, watched("evaluating"):
-            refuse_other_sizes(samples, protocol)
             study.evaluate(detectors, samples, protocol, keep_study)
         _study(study, json_file, picture, overwrite)
+        unread.raise_any()
         return
     graded = pfa is not None or roc is not None
     runs: dict[str, Callable[[], Evaluation]] = {
         **{label_of_files(p): partial(evaluate_files, p, samples, protocol, graded=graded) for p in predictions or []},
         **{d.label: partial(evaluate_detector, d, samples, protocol) for d in detectors},
     }
-    done = InfraredComparison(protocol, list(runs))
+    done = InfraredComparison(protocol, list(runs), unread)
 
     def incomplete(some: InfraredComparison) -> None:
         _figures(some, json_file, None, None, None, overwrite)
 
     with kept(incomplete) as keep, watched("evaluating"):
-        if detectors:
-            refuse_other_sizes(samples, protocol)
         for run in runs.values():
             done.add(run())
             keep(done)
             if done.missing:
                 say(f"{done.runs[-1].label}: {done.runs[-1].summary()}")
     _figures(done, json_file, worst, roc, pfa, overwrite)
+    unread.raise_any()
 
 
 def _refuse_combinations(context: typer.Context, ablate: str | None, pfa: float | None) -> None:

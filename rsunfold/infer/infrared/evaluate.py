@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import BatchError, InputError, UsageError
 from rsunfold.infer.evaluation import report_of
 from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import DEFAULT_READING, GrayImage, Reading
@@ -200,14 +200,41 @@ def _main_figures(result: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 @dataclass
+class Unread:
+    """Images that cannot be read, and are left out for all models alike.
+
+    images : of each its name, its file and the ``error``. of : the number of all images.
+    """
+
+    images: list[dict[str, str]] = field(default_factory=list)
+    of: int = 0
+
+    def notes(self) -> list[str]:
+        """A sentence for each."""
+        return [f"{image['image']} is left out: {image['error'].rstrip('.')}" for image in self.images]
+
+    def report(self) -> dict[str, Any]:
+        """``failed`` of a report, where there are any."""
+        return {"failed": self.images} if self.images else {}
+
+    def raise_any(self) -> None:
+        """Raise BatchError where there are any."""
+        if self.images:
+            raise BatchError(
+                f"{len(self.images)} of {self.of} images cannot be read; the figures are those of the others."
+            )
+
+
+@dataclass
 class InfraredComparison:
     """Evaluations of several models and folders of files, in the order of the table, by one protocol.
 
-    missing : labels of those that are not finished.
+    missing : labels of those that are not finished. unread : the images that none of them has.
     """
 
     protocol: EvaluationProtocol
     missing: list[str]
+    unread: Unread = field(default_factory=Unread)
     runs: list[Evaluation] = field(default_factory=list)
 
     def add(self, run: Evaluation) -> None:
@@ -228,7 +255,7 @@ class InfraredComparison:
 
     def notes(self) -> list[str]:
         """The notes of all, each once."""
-        return notes_of(self.runs)
+        return self.unread.notes() + notes_of(self.runs)
 
     def report(self) -> dict[str, Any]:
         """Everything as plain types; where models are missing, also which."""
@@ -236,6 +263,7 @@ class InfraredComparison:
             self.missing,
             protocol=self.protocol.report(),
             formulas=DEFINED,
+            **self.unread.report(),
             models={run.label: run.report() for run in self.runs},
             summary=self.rows(),
             notes=self.notes(),
@@ -353,9 +381,8 @@ def read_sample(
 
     Raises InputError when image and mask differ in size and are not resampled, and what :class:`GrayImage` raises.
     """
-    with environment(), GrayImage(str(sample.image), reading) as image:
-        gray, valid = image.read()
-        notes = tuple(image.notes)
+    with environment():
+        gray, valid, notes = _gray_of(sample, reading)
     truth, known = sample.truth(gray.shape, any_size=resize is not None)
     notes += _on_sizes(sample, gray, truth)
     if resize:
@@ -363,6 +390,30 @@ def read_sample(
     if corruption is not None:
         gray = corruption.apply(gray, valid, sample.name)
     return LabelledImage(sample, gray, truth, valid, known, notes)
+
+
+def readable(
+    samples: list[Sample], protocol: EvaluationProtocol, *, with_models: bool = True
+) -> tuple[list[Sample], Unread]:
+    """The samples whose images can be read, and the others: all are read once before the work, as a model that fails in
+    its midst would leave figures of other images than the rest.
+
+    with_models : models are evaluated, which need to know the band; see :func:`samples_from`. Raises the InputError of
+    the first image where none is left.
+    """
+    left, unread, first = [], Unread(of=len(samples)), None
+    for sample in tracked(samples, "reading"):
+        try:
+            if sample.image != sample.mask:
+                with environment():
+                    _gray_of(sample, protocol.reading) if with_models else _image_of(sample, protocol.reading)
+            left.append(sample)
+        except InputError as error:
+            first = first or error
+            unread.images.append({"image": label_of(sample), "file": str(sample.image), "error": str(error)})
+    if first is not None and not left:
+        raise first
+    return left, unread
 
 
 def refuse_other_sizes(samples: list[Sample], protocol: EvaluationProtocol) -> None:
@@ -491,11 +542,16 @@ def _prediction_files(predictions: Path, samples: list[Sample]) -> dict[Sample, 
     return paths
 
 
+def _gray_of(sample: Sample, reading: Reading) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[str, ...]]:
+    """(gray, valid, notes) of the image."""
+    with GrayImage(str(sample.image), reading) as image:
+        return *image.read(), tuple(image.notes)
+
+
 def _image_of(sample: Sample, reading: Reading) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """(gray, valid) of the image, also of one of which no model here could say which band it would take."""
     try:
-        with GrayImage(str(sample.image), reading) as image:
-            return image.read()
+        return _gray_of(sample, reading)[:2]
     except InputError:
         with open_cube(sample.image, var=reading.var) as reader:
             cube = reader.read(scaled=False)

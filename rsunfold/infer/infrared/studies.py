@@ -14,6 +14,7 @@ from rsunfold.infer.infrared.evaluate import (
     DEFINED,
     Evaluation,
     EvaluationProtocol,
+    Unread,
     evaluate_detector,
     first_stages,
     label_of,
@@ -44,8 +45,8 @@ class Study:
     """Evaluations of models, one for each value of what is varied.
 
     runs : in the order of the table; what was varied is in ``about`` of each. missing : labels of the models that lack
-    some, as :meth:`evaluate` did not come to its end. protocol : how images are read and cut. example : the
-    image that is shown, and its cases by what is varied.
+    some, as :meth:`evaluate` did not come to its end. protocol : how images are read and cut. unread : the images that
+    none of them has. example : the image that is shown, and its cases by what is varied.
     """
 
     title: ClassVar[str]
@@ -53,6 +54,7 @@ class Study:
     runs: list[Evaluation] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     protocol: EvaluationProtocol = field(default_factory=EvaluationProtocol)
+    unread: Unread = field(default_factory=Unread)
     example: str = ""
     strips: dict[str, list[Case]] = field(default_factory=dict)
 
@@ -95,13 +97,14 @@ class Study:
             formulas=DEFINED,
             study=self.title,
             **self.about,
+            **self.unread.report(),
             runs=[run.report() for run in self.runs],
             notes=self.notes(),
         )
 
     def notes(self) -> list[str]:
         """The notes of all evaluations, each once."""
-        return notes_of(self.runs)
+        return self.unread.notes() + notes_of(self.runs)
 
     def rows(self) -> list[dict[str, Any]]:
         """One line per evaluation for a table."""
