@@ -101,6 +101,16 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
     wanted : whether a file is to be looked at; None for all. Raises InputError when the folder cannot be read, or when
     two of the files differ in their extension alone.
     """
+    images: dict[str, Path] = {}
+    for path in files_in(folder, wanted):
+        twin = images.setdefault(folded(path.stem), path)
+        if twin is not path:
+            raise InputError(f"{folder} contains both {twin.name} and {path.name}; give one of them.")
+    return {path.stem: path for path in images.values()}
+
+
+def files_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> list[Path]:
+    """The files of :func:`images_in`, also where two of them differ in their extension alone."""
     try:
         found = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
         found = [p for p in found if p.is_file() or not p.exists()]  # a link to nothing fails when it is read
@@ -109,12 +119,7 @@ def images_in(folder: Path, wanted: Callable[[Path], bool] | None = None) -> dic
         found = [p for p in found if p.suffix.lower() != ".hdr" or p.stem not in tiffs or not of_tiff(p)]
     except OSError as error:
         raise InputError(f"the folder {folder} cannot be read ({error.strerror}).") from None
-    images: dict[str, Path] = {}
-    for path in sorted(found, key=lambda p: (natural(p.stem), p.name)):
-        twin = images.setdefault(folded(path.stem), path)
-        if twin is not path:
-            raise InputError(f"{folder} contains both {twin.name} and {path.name}; give one of them.")
-    return {path.stem: path for path in images.values()}
+    return sorted(found, key=lambda p: (natural(p.stem), p.name))
 
 
 def not_looked_for(folder: Path, stems: Collection[str]) -> str:

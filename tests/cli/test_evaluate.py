@@ -252,6 +252,23 @@ def test_somebody_elses_scores_are_cut_at_a_half(report, scenes, tmp_path, write
     assert found["threshold"] == 0.5 and found["sets"]["all"]["iou_pooled"] == 1
 
 
+def test_predictions_without_a_mask_are_told(report, scenes, tmp_path):
+    shutil.copytree(scenes / "masks", tmp_path / "masks")
+    names = sorted(path.stem for path in (tmp_path / "masks").iterdir())
+    for name in names[2:4]:
+        (tmp_path / "masks" / f"{name}.png").unlink()
+    truth, theirs = ("--masks", tmp_path / "masks"), ("--predictions", scenes / "masks")
+    found, _ = report(*theirs, *truth)
+    assert found["without_mask"] == names[2:4] and found["sets"]["all"]["images"] == 4
+    assert f"without a mask are left out, with all their false alarms (2: {', '.join(names[2:4])})" in found["notes"][0]
+    assert report(*theirs, "--masks", scenes / "masks")[0]["without_mask"] == []
+    shutil.copytree(scenes / "images", tmp_path / "images")
+    for name in names[2:4]:
+        (tmp_path / "images" / f"{name}.png").unlink()
+    found, _ = report(*theirs, *truth, "--images", tmp_path / "images")  # which say what is evaluated
+    assert found["without_mask"] == found["notes"] == []
+
+
 def test_perfect_predictions_and_masks_by_another_name(report, scenes, tmp_path):
     truth = tmp_path / "truth"
     truth.mkdir()

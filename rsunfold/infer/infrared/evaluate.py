@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import heapq
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,9 +19,10 @@ from rsunfold.infer.infrared.detector import Detector
 from rsunfold.infer.infrared.gray import DEFAULT_READING, GrayImage, Reading
 from rsunfold.infer.results import environment, label_of_files
 from rsunfold.io import open_cube
-from rsunfold.io.folders import images_in, not_looked_for, refuse_no_folder
+from rsunfold.io.folders import files_in, images_in, is_result, not_looked_for, refuse_no_folder
 from rsunfold.io.memory import ArrayReader
 from rsunfold.io.samples import (
+    MASK_ENDS,
     LabelledImage,
     Sample,
     find_samples,
@@ -49,7 +49,8 @@ Score = NDArray[Any]
 Result = tuple[LabelledImage, Score, str, "NDArray[np.bool_] | None"]
 """An image, its score (H, W), what its gray shows, and where there is a score; None: everywhere."""
 
-WORST = 6
+WORST, NAMED = 6, 5
+"""Images that are shown, and names that notes give, at most."""
 HALF, MASKS = "score > half of each image's maximum", "boolean masks"
 """What reports call the rule where there is no threshold for all images."""
 IN_TABLES = {HALF: HALF.removeprefix("score > "), MASKS: "masks"}
@@ -103,7 +104,11 @@ UNPREDICTED = {
     "unpredicted_target_pixels": "those of them that are targets",
 }
 """What each image of a report has beside its figures."""
-DEFINED = FORMULAS | CONVENTIONS | COST | UNPREDICTED
+WITHOUT_MASK = {
+    "without_mask": "predictions that no mask belongs to, which count for nothing, nor do their false alarms; only of "
+    "predictions without images, as images say themselves what is evaluated",
+}
+DEFINED = FORMULAS | CONVENTIONS | COST | UNPREDICTED | WITHOUT_MASK
 """What the figures of a report are."""
 
 
@@ -295,7 +300,7 @@ def samples_from(
             raise UsageError(f"--images and --masks are the same folder, {images}; put the masks into another.")
         samples = pair(masks.resolve().parent.name, images or masks, masks)
         if images is None:  # a mask is then its own image, and may say in its name that it is a mask
-            samples = [replace(s, name=re.sub("(_mask|_pixels0)$", "", s.name)) for s in samples]
+            samples = [replace(s, name=_without(MASK_ENDS, s.name)) for s in samples]
     return samples if only is None else keep_only(samples, only)
 
 
@@ -464,7 +469,8 @@ def evaluate_files(
 
     Pixels that the mask or, where it is given, the image marks as nodata count for nothing. Others without a prediction
     (nodata, NaN) count as not detected, as they would where NaN is compared with a threshold, so that all results are
-    measured on the same pixels and targets; a note counts them. ``protocol.reading`` is of the images, where they are
+    measured on the same pixels and targets; a note counts them. Where no images are given, another one tells of
+    predictions without a mask, ``without_mask`` in the report. ``protocol.reading`` is of the images, where they are
     given.
 
     Raises InputError for a missing file, one without any prediction where something counts, another size, or scores
@@ -479,11 +485,18 @@ def evaluate_files(
         **_shown(files.rule),
         "size": protocol.size,
         "reading": asdict(protocol.reading) if any(s.image != s.mask for s in samples) else None,
+        "without_mask": _without_mask(predictions, samples),
     }
     evaluation = _evaluate(results, about, files.rule, HALF if protocol.legacy else MASKS)
     told = [f"integers are read as scores, divided by {full:g}" for full in sorted(files.ranges)]
     if files.rule is not None and files.largest <= files.rule.threshold:
         told.append(f"no score is above the threshold {files.rule.threshold:g}: the largest is {files.largest:.4g}")
+    if lacking := about["without_mask"]:
+        named = ", ".join(lacking[:NAMED]) + (f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else "")
+        told.append(
+            f"predictions without a mask are left out, with all their false alarms ({len(lacking)}: {named}); an image "
+            "without targets needs an empty mask"
+        )
     rows = [row for row in evaluation.sets["all"].rows if row["unpredicted_pixels"]]
     if rows:
         pixels, targets = (sum(row[key] for row in rows) for key in UNPREDICTED)
@@ -546,6 +559,23 @@ def _gray_of(sample: Sample, reading: Reading) -> tuple[NDArray[np.float32], NDA
     """(gray, valid, notes) of the image."""
     with GrayImage(str(sample.image), reading) as image:
         return *image.read(), tuple(image.notes)
+
+
+def _without_mask(predictions: Path, samples: list[Sample]) -> list[str]:
+    """Names of the predictions that no mask belongs to, in natural order, where the masks alone say what there is."""
+    if any(sample.image != sample.mask for sample in samples):
+        return []
+    folders = {sample.mask.parent for sample in samples if sample.mask is not None}
+    known = {_without(MASK_ENDS, path.stem) for folder in folders for path in files_in(folder)}
+    tails = ("_score", "_mask")
+    files = files_in(predictions, lambda p: p.stem.endswith(tails) or not is_result(p))
+    names = {_without(tails, path.stem): path.stem for path in files}
+    return [name for name, stem in names.items() if not known & {name, stem}]
+
+
+def _without(ends: Sequence[str], name: str) -> str:
+    """``name`` without the first of the ``ends`` that it has."""
+    return next((name.removesuffix(end) for end in ends if name.endswith(end)), name)
 
 
 def _image_of(sample: Sample, reading: Reading) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
