@@ -24,7 +24,7 @@ from rasterio.transform import xy
 
 from rsunfold.cube import Aside, Meta, Window
 from rsunfold.errors import InputError, RsunfoldError
-from rsunfold.io import dlr, envi
+from rsunfold.io import dlr, envi, orientation
 from rsunfold.io.bands import spectral_fields, split_list
 from rsunfold.io.reader import CubeReader, Palette
 from rsunfold.io.times import acquired_of
@@ -432,6 +432,8 @@ class RasterReader(CubeReader):
         self._notes += notes
         place = self._place(header)
         tags: dict[str, str] = self._readable(ds.tags, {})
+        if not place["transform"] and (turned := orientation.orientation_note(self._orientation(tags))):
+            self._notes.append(turned)
         if header is not None:
             tags |= {key: header[key] for key in envi.CARRIED if header.get(key)}
         times = [tags, self._readable(lambda: ds.tags(ns="IMAGERY"), {}), header or self._beside or {}]
@@ -448,6 +450,17 @@ class RasterReader(CubeReader):
             **fields,
             **spectral,
         )
+
+    def _orientation(self, tags: Mapping[str, str]) -> int:
+        """The tag Orientation: of a JPEG among the ``tags``, which GeoTIFFs that are made of one inherit without
+        effect; of a TIFF, for which GDAL does not tell it, in the file."""
+        if self._ds.driver == "JPEG":
+            text = tags.get("EXIF_Orientation", "")
+            return int(text) if text.isdecimal() else 1
+        if self._ds.driver != "GTiff":
+            return 1
+        page = re.fullmatch(r"GTIFF_DIR:(\d+):(.*)", self._ds.name)
+        return orientation.of_tiff(Path(page[2]), int(page[1])) if page else orientation.of_tiff(Path(self._ds.name))
 
     def _default_bands(self, header: dict[str, str] | None) -> tuple[int, ...]:
         """See :class:`Meta`. A gray band counts in ENVI only: the first of a TIFF always is one for GDAL."""

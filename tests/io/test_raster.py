@@ -474,6 +474,53 @@ def test_a_page_is_chosen_by_its_number(tmp_path):
         open_cube(tmp_path / "a.tif", var="4")
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", "_big.tif", "_big_endian.tif"])
+def test_pictures_that_viewers_turn(tmp_path, suffix):
+    path, said = tmp_path / f"a{suffix}", []
+    for value in (1, 6):
+        exif = Image.Exif()
+        exif[0x112] = value
+        if suffix == "_big_endian.tif":
+            entries = [
+                (256, 4, 1, 11),
+                (257, 4, 1, 9),
+                (258, 3, 1, 8 << 16),
+                (259, 3, 1, 1 << 16),
+                (262, 3, 1, 1 << 16),
+            ]
+            entries += [(273, 4, 1, 200), (274, 3, 1, value << 16), (278, 4, 1, 9), (279, 4, 1, 99)]
+            table = b"".join(struct.pack(">HHII", *entry) for entry in entries)
+            start = b"MM" + struct.pack(">HIH", 42, 8, len(entries)) + table + bytes(4)
+            path.write_bytes(start.ljust(200, b"\0") + GRAY.tobytes())
+        else:
+            Image.fromarray(GRAY).save(path, exif=exif, **({"big_tiff": True} if "big" in suffix else {}))
+        with open_cube(path) as reader:
+            assert reader.shape == (1, 9, 11)
+            said.append([note for note in reader.meta.notes if "viewers show this picture turned by 90" in note])
+    assert not said[0] and len(said[1]) == 1 and "the ones that are stored" in said[1][0]
+
+
+def test_the_page_that_is_read_says_how_it_is_turned(tmp_path):
+    images = [Image.fromarray(GRAY), Image.fromarray(GRAY // 2)]
+    exif = Image.Exif()
+    exif[0x112] = 3
+    images[1].encoderinfo = {"exif": exif}
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
+    for var, turned in ((None, False), ("2", True)):
+        with open_cube(tmp_path / "a.tif", var=var) as reader:
+            assert any("turned by 180 degrees" in note for note in reader.meta.notes) == turned
+
+
+def test_placed_images_are_shown_by_their_place(tmp_path):
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.fromarray(GRAY).save(tmp_path / "a.tif", exif=exif)
+    with rasterio.open(tmp_path / "a.tif", "r+") as ds:
+        ds.transform = Affine(10, 0, 5000, 0, -10, 9000)
+    with open_cube(tmp_path / "a.tif") as reader:
+        assert not any("viewers" in note for note in reader.meta.notes)
+
+
 def test_a_file_that_another_program_holds_is_read(tmp_path, cube):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["cube"], file["wavelength"] = cube, np.linspace(500, 600, len(cube))
