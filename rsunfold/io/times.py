@@ -20,6 +20,13 @@ KEYS = (
 )
 """Tags that say when, in small letters and without what GDAL sets before the attributes of a NetCDF file, the surest
 first: the last two may be when a file was changed, but many cameras write no other."""
+FRACTIONS = {
+    "exif_datetimeoriginal": "exif_subsectime_original",
+    "exif_datetimedigitized": "exif_subsectime_digitized",
+    "exif_datetime": "exif_subsectime",
+    "tifftag_datetime": "exif_subsectime",
+}
+"""Tags of the fraction of the second, digits alone, by those of the time that have none themselves."""
 _GLOBAL = "nc_global#"
 _ZONE = re.compile(r"[+-]\d\d:\d\d")
 _EXIF = re.compile(r"(\d{4}):(\d\d):(\d\d)(?: (\d\d:\d\d:\d\d))?")
@@ -34,7 +41,9 @@ def acquired_of(tags: Mapping[str, str]) -> str:
         return ""
     text = known[said]
     if exif := _EXIF.fullmatch(text):
+        fraction = known.get(FRACTIONS.get(said, ""), "").strip()
         text = "-".join(exif.groups()[:3]) + (f"T{exif[4]}" if exif[4] else "")
+        text += f".{fraction}" if exif[4] and re.fullmatch("[0-9]+", fraction) else ""
         if said == "exif_datetimeoriginal" and exif[4]:
             zone = _ZONE.fullmatch(known.get("exif_offsettimeoriginal", ""))  # blanks where the camera does not know
             text += zone[0] if zone else ""

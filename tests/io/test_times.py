@@ -27,6 +27,26 @@ from rsunfold.io.times import acquired_of, as_tiff_time
             "2022-07-24T10:20:30",
             "2022:07:24 10:20:30",
         ),
+        (
+            {
+                "EXIF_DateTimeOriginal": "2022:07:24 10:20:30",
+                "EXIF_SubSecTime_Original": "033",
+                "EXIF_SubSecTime": "9",
+                "EXIF_OffsetTimeOriginal": "+02:00",
+            },
+            "2022-07-24T10:20:30.033000+02:00",
+            "2022:07:24 10:20:30",
+        ),
+        (
+            {"EXIF_DateTime": "2022:07:24 10:20:30", "EXIF_SubSecTime": "5 "},
+            "2022-07-24T10:20:30.500000",
+            "2022:07:24 10:20:30",
+        ),
+        (
+            {"EXIF_DateTimeDigitized": "2022:07:24 10:20:30", "EXIF_SubSecTime_Digitized": "  "},
+            "2022-07-24T10:20:30",
+            "2022:07:24 10:20:30",
+        ),
         ({"EXIF_DateTimeOriginal": "0000:00:00 00:00:00", "TIFFTAG_DATETIME": "    :  :     :  :  "}, "", None),
         ({"time": "2022-07-24"}, "", None),
     ],
