@@ -24,6 +24,8 @@ MOST = 0.9
 """Largest share of a truth mask that may be target."""
 TRAINING_LOG, HELD_OUT = "log.csv", "validation.txt"
 """Files that training writes, and by which its folders are recognised."""
+ANNOTATIONS = {".txt", ".xml", ".json", ".csv"}
+"""Extensions of boxes and points, as YOLO, VOC, COCO and others write them."""
 AMBIGUOUS = (0, 1, 255)
 """Values of a mask of which the second or the last may be the target."""
 _OTHERS = re.compile(
@@ -278,12 +280,27 @@ def pair(group: str, images: Path, masks: Path, only: Collection[str] | None = N
     for name, path in found.items():
         mask = next((truth[name + end] for end in ("", *MASK_ENDS) if name + end in truth), None)
         if mask is None:
+            _refuse_annotations(masks, name, path)
             raise InputError(f"{masks} contains no mask for {path.name}; an image without targets needs an empty mask.")
         samples.append(Sample(group, name, path, mask))
     if not samples:
         named = "" if only is None else " listed in the split file"
         raise InputError(f"{images} contains no images{named} ({', '.join(sorted(SUFFIXES))}).")
     return samples
+
+
+def _refuse_annotations(masks: Path, name: str, image: Path) -> None:
+    """Raise InputError where boxes or points lie in the place of masks: of an image, or of all in one file."""
+    try:
+        found = sorted(p for p in masks.iterdir() if p.suffix.lower() in ANNOTATIONS and not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the folder {masks} cannot be read ({error.strerror}).") from None
+    own = [p for p in found if p.stem == name]
+    if own or (found and not _holds_images(masks)):
+        raise InputError(
+            f"{(own or found)[0]} is no mask, but boxes or points perhaps: draw the targets of {image.name} as an "
+            "image of its size, 255 where a target is and 0 elsewhere."
+        )
 
 
 def find_samples(root: Path, split: str | None = None) -> list[Sample]:
@@ -318,6 +335,11 @@ def find_samples(root: Path, split: str | None = None) -> list[Sample]:
                 )
             samples += [Sample(group, n, p, None) for n, p in _listed(folder, found, only).items()]
     if not samples:
+        if _holds_images(root):
+            raise InputError(
+                f"{root} contains images itself, but a set needs a folder: put them into {root / 'images'} with their "
+                f"masks in {root / 'masks'}, or into another sub-folder if none of them has a target."
+            )
         raise InputError(f"{root} contains neither images/ and masks/ nor sub-folders that do.")
     if split and not listed:
         raise InputError(

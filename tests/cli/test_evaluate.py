@@ -638,7 +638,7 @@ def test_pictures_beside_scores_are_no_predictions(call, scenes, results, tmp_pa
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ((), 2, "--masks is missing"),
+        ((), 2, "--masks is missing; use --images and --masks, or --data with a folder in which the images without"),
         (("--masks", "M"), 2, "--images is missing; use it, or --predictions"),
         (("--masks", "M", "--data", "D"), 2, "--data replaces --images and --masks"),
         (("--masks", "M", "--images", "M"), 2, "--images and --masks are the same folder"),

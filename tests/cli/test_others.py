@@ -415,7 +415,8 @@ def test_what_cannot_be_calibrated_is_refused(fails, tiny, scenes, tmp_path):
     net, star = spec.build(**spec.sizes["tiny"]), tmp_path / "star.safetensors"
     save(star, net, WeightRecord(name="star", model="star-net", arch=net.arch, bands=None))
     words = ("--data", tmp_path / "data", "-o", tmp_path / "x.safetensors")
-    assert "none of the 1 images contains a target" in fails(3, "weights", "calibrate", tiny.path, *words)
+    message = fails(3, "weights", "calibrate", tiny.path, *words)
+    assert "none of the 1 images contains a target" in message and f"--weights {tiny.path} --pfa 1e-5' names" in message
     assert "not for detect-ir" in fails(2, "weights", "calibrate", star, *words)
     assert "must end in .safetensors" in fails(
         2, "weights", "calibrate", tiny.path, "--data", tmp_path, "-o", tmp_path / "x.pt"

@@ -114,6 +114,11 @@ def test_folders_that_hold_no_set(tmp_path):
         find_samples(tmp_path / "absent")
     with pytest.raises(InputError, match="neither images/ and masks/ nor sub-folders"):
         find_samples(tmp_path)
+    (tmp_path / "frame.png").touch()
+    with pytest.raises(
+        InputError, match=r"contains images itself, but .* another sub-folder if none of them has a target"
+    ):
+        find_samples(tmp_path)
     (tmp_path / "images").mkdir()
     with pytest.raises(InputError, match=r"the folder .*masks does not exist"):
         find_samples(tmp_path)
@@ -219,6 +224,26 @@ def test_an_image_without_mask(tmp_path):
     ):
         pair("x", tmp_path / "images", tmp_path / "masks")
     assert [s.name for s in pair("x", tmp_path / "images", tmp_path / "masks", {"a1"})] == ["a1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["b.txt"], "b.txt is no mask"),  # YOLO
+        (["a.png", "b.XML"], "b.XML is no mask"),  # VOC
+        (["instances.json"], "instances.json is no mask"),  # COCO
+        (["a.png", "readme.txt"], "contains no mask for b.png"),
+    ],
+)
+def test_boxes_in_the_place_of_masks(tmp_path, names, told):
+    for name in ("images/a.png", "images/b.png", *(f"masks/{name}" for name in names)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    if "a.png" not in names:
+        (tmp_path / "images" / "a.png").unlink()
+    with pytest.raises(InputError, match=told) as caught:
+        find_samples(tmp_path)
+    assert ("draw the targets of b.png as an image" in str(caught.value)) == ("is no mask" in told)
 
 
 def test_keep_only(tmp_path):

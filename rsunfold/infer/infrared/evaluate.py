@@ -292,7 +292,10 @@ def samples_from(
             raise UsageError("--data replaces --images and --masks; use one or the other.")
         samples = find_samples(data)
     elif masks is None:
-        raise UsageError("--masks is missing; use --images and --masks, or --data.")
+        raise UsageError(
+            "--masks is missing; use --images and --masks, or --data with a folder in which the images without any "
+            "target, which need no masks, lie in a sub-folder."
+        )
     else:
         if images is None and with_models:
             raise UsageError("--images is missing; use it, or --predictions without --model and --weights.")

@@ -59,7 +59,10 @@ def recalibrate(
     for note in reading.remarks(record) + notes_on((image.sample.image, image.notes) for image, _ in results):
         say(note)
     if not any(image.targets.any() for image, _ in results):
-        raise InputError(f"none of the {len(samples)} images contains a target, so no threshold can be chosen.")
+        raise InputError(
+            f"none of the {len(samples)} images contains a target, so no threshold can be chosen; 'rsunfold evaluate "
+            f"detect-ir --data DIR --weights {weights} --pfa 1e-5' names one that keeps a share of false alarms."
+        )
     found = calibrate(results, limit, reaches=REACHES if reach is None else [reach or None])
     figures = figures_of(results, found)
     changed = dataclasses.replace(
