@@ -85,6 +85,7 @@ def detect_ir(
     from rsunfold.infer.earlier import is_done
     from rsunfold.infer.infrared.detector import Detector
     from rsunfold.infer.infrared.frames import Frame, Frames
+    from rsunfold.infer.infrared.gray import BandNeeded
     from rsunfold.infer.infrared.run import DetectionFiles, Options, detect_file, listing, output_names
     from rsunfold.infer.results import about, all_names, results_folder
 
@@ -129,7 +130,11 @@ def detect_ir(
         return is_done(folder, output_names(stem, options), source, about(detector, of(stem)))
 
     def run(source: str, stem: str) -> DetectionFiles:
-        return detect_file(source, stem, folder, detector, of(stem))
+        try:
+            return detect_file(source, stem, folder, detector, of(stem))
+        except BandNeeded as error:
+            instead = ", or make an image of each, as of the frames of a video, with --band all."
+            raise BandNeeded(str(error).removesuffix(".") + instead) from None
 
     numbers: list[int] = []
 

@@ -199,7 +199,8 @@ class RasterReader(CubeReader):
             self._refuse_foreign(_path_in_hdf5(self._ds.name))
         elif self._ds.driver == "GTiff" and len(pages := _parts_of(self._ds)) > 1:
             self.pages = tuple(sorted(pages, key=lambda name: int(name.split(":")[1])))  # rasterio sorts texts
-            others = f"--var 2 reads the second, and GTIFF_DIR:2:{self.path} is an input of its own"
+            others = f"--var 2 reads the second, GTIFF_DIR:2:{self.path} is an input of its own"
+            others += ", and detect-ir --band all makes an image of each"
             self._notes.append(f"only the first of {len(pages)} pages was read; {others}")
 
     def _without_alpha(self) -> list[int]:

@@ -220,7 +220,8 @@ BAD = {
     "truncated.tif": "truncated",
     "truncated.png": "truncated",
     "nodata.tif": "has no valid pixel: all are nodata",
-    "many.tif": "has 4 bands, but one is needed: choose one with --band",
+    "many.tif": "has 4 bands, but one is needed: choose one with --band, or make an image of each, as of the frames of a video, "
+    "with --band all.",
     "complex.tif": "contains complex samples",
     "headless.img": "no ENVI header",
 }

@@ -460,7 +460,8 @@ def test_pages(tmp_path):
     images = [Image.fromarray(GRAY), Image.fromarray(GRAY // 2)]
     images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
     with open_cube(tmp_path / "a.tif") as reader:
-        assert any("first of 2 pages" in note for note in reader.meta.notes)
+        told = next(note for note in reader.meta.notes if "first of 2 pages" in note)
+        assert "--var 2 reads the second" in told and "detect-ir --band all makes an image of each" in told
         np.testing.assert_array_equal(reader.read().data[0], GRAY)
 
 

@@ -138,6 +138,10 @@ class Scale:
         return asdict(self)
 
 
+class BandNeeded(InputError):
+    """An image has several bands, of which one has to be chosen."""
+
+
 class GrayImage(Source):
     """A file, or an open reader, as one band of gray; windows come as (gray float32 in about [0, 1], valid bool).
 
@@ -149,8 +153,8 @@ class GrayImage(Source):
     lies within the scale. Of others, such as the 0 around a swath, which may as well be a cold sky, :meth:`remarks`
     tells.
 
-    Raises InputError when there is no valid pixel, the samples are complex or the band has to be chosen, UsageError
-    for a band that does not exist.
+    Raises InputError when there is no valid pixel or the samples are complex, BandNeeded when the band has to be chosen,
+    UsageError for one that does not exist.
     """
 
     def __init__(
@@ -192,7 +196,7 @@ class GrayImage(Source):
         if self.reader.colour:
             return "luminance of the three colour bands (ITU-R BT.601)", [0, 1, 2]
         hint = "arrays are (band, row, col); " if self.meta.driver == "array" else ""
-        raise InputError(f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band.")
+        raise BandNeeded(f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band.")
 
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         cube = self.reader.read(window, self._bands)

@@ -199,7 +199,7 @@ class InfraredTask(TrainingTask):
 
 def _with_keys(text: str) -> str:
     """A message on how files are read, with the keys of recipes in place of the options of commands."""
-    return re.sub(r"--(band|scale|var)\b", r"data.\1", text)
+    return re.sub(r"(?<!detect-ir )--(band|scale|var)\b", r"data.\1", text)
 
 
 @contextmanager
