@@ -169,15 +169,15 @@ class RasterReader(CubeReader):
         # GDAL makes them known by a palette of 8 bits.
         wide = structure.get("MINISWHITE") == "YES" and self.dtype.kind == "u" and self.dtype.itemsize > 1
         self._white = 2 ** (self.bits or 8 * self.dtype.itemsize) - 1 if wide and self._shown == "colours" else None
-        self._lut = self._palette()
-        if self._lut is not None:
-            self.bits, self.dtype = None, self._lut.dtype
-        bands = len(self._indexes) if self._lut is None else self._lut.shape[1] - 1
+        self.palette = self._palette()
+        if self.palette is not None:
+            self.bits, self.dtype = None, self.palette.dtype
+        bands = len(self._indexes) if self.palette is None else self.palette.shape[1] - 1
         self.shape = (bands, ds.height, ds.width)
         self.block_shape = ds.block_shapes[0]
         header = self._envi_header(source) if ds.driver == "ENVI" else None
         self._beside = None
-        if ds.driver == "GTiff" and self._lut is None and Path(source).is_file():
+        if ds.driver == "GTiff" and self.palette is None and Path(source).is_file():
             self._beside, notes = envi.beside_tiff(Path(source), *self.shape)
             self._beside = self._beside or dlr.header_of(Path(source), bands)
             self._notes += notes
@@ -350,7 +350,7 @@ class RasterReader(CubeReader):
             if len(listed) not in (0, bands):
                 self._notes.append(f"band names lists {len(listed)} names for {bands} bands and was ignored")
             fields["band_names"] = tuple(listed) if len(listed) == bands else ()
-        elif self._lut is None:
+        elif self.palette is None:
             fields = self._fields_of_tags()
         if self._white is not None:
             nodata = tuple(None if value is None else self._white - value for value in nodata)
@@ -362,7 +362,7 @@ class RasterReader(CubeReader):
             listed = split_list(self._beside.get("band_names"))
             if "band_names" not in fields and len(listed) == bands:
                 fields["band_names"] = tuple(listed)
-        if self._lut is None and set(nodata) != {None}:
+        if self.palette is None and set(nodata) != {None}:
             fields["nodata"] = nodata
         return fields, nodata
 
@@ -466,7 +466,7 @@ class RasterReader(CubeReader):
     def _default_bands(self, header: dict[str, str] | None) -> tuple[int, ...]:
         """See :class:`Meta`. A gray band counts in ENVI only: the first of a TIFF always is one for GDAL."""
         bands = self.shape[0]
-        if self._lut is not None:
+        if self.palette is not None:
             return (0, 1, 2) if bands == 3 else ()
         listed = envi.default_bands(header or self._beside or {}, bands)
         if header is not None and listed:
@@ -484,7 +484,7 @@ class RasterReader(CubeReader):
         found: dict[str, Any] = {key: split_list(texts.get(key)) for key in SPECTRAL}
         if any(found.values()):
             return {**found, "units": texts.get("wavelength_units", "")}
-        if header is not None or self._lut is not None:
+        if header is not None or self.palette is not None:
             return {}
         found = self._of_band_tags()
         beside, where = self._beside, "what lies beside the TIFF, an ENVI header or the metadata of the product"
@@ -537,7 +537,7 @@ class RasterReader(CubeReader):
     def _stored(self, window: Window, bands: list[int]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         ds = self._ds
         where = rasterio.windows.Window(window.col, window.row, window.width, window.height)
-        indexes = [self._indexes[band] for band in bands] if self._lut is None else self._indexes
+        indexes = [self._indexes[band] for band in bands] if self.palette is None else self._indexes
         valid = np.ones((window.height, window.width), dtype=bool)
         with gdal(self._damaged):
             if len({ds.dtypes[index - 1] for index in indexes}) == 1:
@@ -550,13 +550,13 @@ class RasterReader(CubeReader):
                 valid &= ds.read(index, window=where) > 0
         if self._white is not None:
             data = self.dtype.type(self._white) - data
-        if self._lut is not None:
+        if self.palette is not None:
             value = self._nodata[indexes[0]]
             if value is not None:
                 valid &= data[0] != value
-            if data.max() >= len(self._lut):
+            if data.max() >= len(self.palette):
                 raise InputError(f"{self.path} is damaged: it has samples that its palette does not list.")
-            pixels = self._lut[data[0]]
+            pixels = self.palette[data[0]]
             valid &= pixels[..., -1] > 0
             data = np.ascontiguousarray(np.moveaxis(pixels[..., bands], -1, 0))
         return data, valid
@@ -565,7 +565,7 @@ class RasterReader(CubeReader):
         """Samples as stored of bands of one type. Blocks that hold all bands are read one after the other: across
         several, GDAL would decompress all of them for each band."""
         ds = self._ds
-        kind = ds.dtypes[indexes[0] - 1] if self._lut is not None else self.dtype
+        kind = ds.dtypes[indexes[0] - 1] if self.palette is not None else self.dtype
         data = np.empty((len(indexes), window.height, window.width), kind)
         apart = len(indexes) > 1 and ds.interleaving == Interleaving.pixel
         width = self.block_shape[1] if apart else ds.width
@@ -583,14 +583,14 @@ class RasterReader(CubeReader):
         largest uint64) stays a mask; that of ENVI is our own, since GDAL takes "none" for 0.
         """
         shared = [index for index in indexes if self._own_masks.get(index)]
-        return shared[:1] + (self._masked_alone(indexes) if self._lut is not None else [])
+        return shared[:1] + (self._masked_alone(indexes) if self.palette is not None else [])
 
     def _masked_alone(self, indexes: list[int]) -> list[int]:
         """Those that have a GDAL mask of their own."""
         return [index for index in indexes if self._own_masks.get(index) is False]
 
     def _hidden(self, window: Window, bands: list[int]) -> NDArray[np.bool_] | None:
-        indexes = [] if self._lut is not None else [self._indexes[band] for band in bands]
+        indexes = [] if self.palette is not None else [self._indexes[band] for band in bands]
         alone = self._masked_alone(indexes)
         if not alone:
             return None

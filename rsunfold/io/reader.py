@@ -34,6 +34,7 @@ class CubeReader(ABC):
     bits : significant bits of an integer sample where the file declares fewer than the type has, else None; a 1-bit
     image gives uint8 samples 0 and 1.
     pages : names of the pages of a TIFF that has several, of which this is the first.
+    palette : uint8 (entries, 1 gray or 3 colours, and alpha) of an image whose samples are those of its palette.
     """
 
     path: str
@@ -43,6 +44,7 @@ class CubeReader(ABC):
     block_shape: tuple[int, int]
     bits: int | None = None
     pages: tuple[str, ...] = ()
+    palette: NDArray[np.uint8] | None = None
 
     def read(self, window: Window | None = None, bands: Sequence[int] | None = None, scaled: bool = True) -> Cube:
         """Read a window (default: everything) of some bands (zero-based; default: all, in file order).

@@ -220,8 +220,7 @@ BAD = {
     "truncated.tif": "truncated",
     "truncated.png": "truncated",
     "nodata.tif": "has no valid pixel: all are nodata",
-    "many.tif": "has 4 bands, but one is needed: choose one with --band, or make an image of each, as of the frames of a video, "
-    "with --band all.",
+    "many.tif": "choose one with --band, or make an image of each, as of the frames of a video, with --band all.",
     "complex.tif": "contains complex samples",
     "headless.img": "no ENVI header",
 }

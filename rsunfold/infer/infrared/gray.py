@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from rsunfold.cube import Window
+from rsunfold.cube import Cube, Window
 from rsunfold.errors import InputError, UsageError
 from rsunfold.infer.defects import BEYOND, FAR_BELOW, NOTABLE, RANGE, apart, is_usual
 from rsunfold.infer.holes import FILL_REACH, fill_holes
+from rsunfold.infer.infrared.colour import Colours, luminance
 from rsunfold.infer.source import Source, closed_on_failure
 from rsunfold.io import CubeReader, full_range
 from rsunfold.progress import tracked
@@ -21,7 +22,6 @@ from rsunfold.weights import GRAY
 if TYPE_CHECKING:
     from rsunfold.weights import WeightRecord
 
-LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601
 LIMITS = (-1.0, 2.0)
 SAMPLE_PIXELS, FEW_PIXELS = 4_000_000, 100_000
 """Most pixels that decide the scale of an image, and of fewer valid ones all."""
@@ -153,8 +153,8 @@ class GrayImage(Source):
     lies within the scale. Of others, such as the 0 around a swath, which may as well be a cold sky, :meth:`remarks`
     tells.
 
-    Raises InputError when there is no valid pixel or the samples are complex, BandNeeded when the band has to be chosen,
-    UsageError for one that does not exist.
+    Raises InputError when there is no valid pixel or the samples are complex, BandNeeded when the band has to be
+    chosen, UsageError for one that does not exist.
     """
 
     def __init__(
@@ -168,7 +168,9 @@ class GrayImage(Source):
         self._extent = (0.0, 0.0)
         with closed_on_failure(self.reader):
             self.band_used, self._bands = self._choose(reading.band, self.count)
-            sample = self._sample()
+            colours = Colours(self.reader.palette)
+            sample = self._sample(colours)
+            self._misleading = colours.mislead()
             if undeclared and not self._of_8_bit(sample):
                 sample = self._without_fill(sample, scale)
             self.scale = self._make_scale(sample)
@@ -199,26 +201,29 @@ class GrayImage(Source):
         raise BandNeeded(f"{self.reader.path} has {bands} bands, but one is needed: {hint}choose one with --band.")
 
     def _values(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        cube = self.reader.read(window, self._bands)
-        if len(self._bands) == 1:
-            values = cube.data[0]
-        else:
-            values = np.tensordot(np.array(LUMINANCE, np.float32), cube.data.astype(np.float32), axes=1)
+        return self._gray_of(self.reader.read(window, self._bands))
+
+    def _gray_of(self, cube: Cube) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        values = cube.data[0] if len(self._bands) == 1 else luminance(cube.data)
         return values, cube.valid if self.fill is None else cube.valid & (values != self.fill)
 
-    def _sample(self) -> NDArray[Any]:
-        """Valid values of the whole image; of a large one, of some of its pixels, or of all if few are valid."""
+    def _sample(self, colours: Colours) -> NDArray[Any]:
+        """Valid values of the whole image; of a large one, of some of its pixels, or of all if few are valid. The
+        ``colours`` are told of them, too."""
         chosen = some_of(self.rows * self.cols, SAMPLE_PIXELS)
         parts: list[NDArray[Any]] = []
         everything: list[NDArray[Any]] = []
         windows = list(self.whole.parts(*self._blocks()))
         for window in tracked(windows, "reading") if len(windows) > 1 else windows:
-            values, valid = self._values(window)
+            cube = self.reader.read(window, self._bands)
+            values, valid = self._gray_of(cube)
             first, last = np.searchsorted(chosen, np.array([window.row, window.row + window.height]) * self.cols)
             row, col = np.divmod(chosen[first:last], self.cols)
             here = (window.col <= col) & (col < window.col + window.width)
             picked = row[here] - window.row, col[here] - window.col
             parts.append(values[picked][valid[picked]])
+            if len(self._bands) > 1:
+                colours.add(cube.data[:, *picked][:, valid[picked]])
             if sum(map(len, everything)) <= FEW_PIXELS:
                 everything.append(values[valid])
         return np.concatenate(everything if sum(map(len, everything)) <= FEW_PIXELS else parts)
@@ -252,9 +257,14 @@ class GrayImage(Source):
         return sample
 
     def remarks(self) -> list[str]:
-        """Sentences on pixels that have no data, or may have none, though the file does not say so."""
+        """Sentences on colours, and on pixels that have no data, or may have none, though the file does not say so."""
         declare = "declare it in the file (nodata, or data ignore value in an ENVI header)"
         found = []
+        if self._misleading:
+            found.append(
+                "the picture is coloured, and the luminance that was used need not rise with temperature: give the raw "
+                "or gray frames of the camera"
+            )
         for value, share in self._apart.items():
             holds = f"{share:.1%} of the pixels hold {value:g}, far from all others, which decides the scale"
             saturated = "give --scale, or " if value >= self.scale.high else ""

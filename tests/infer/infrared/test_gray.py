@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 
 from rsunfold.cube import Window
 from rsunfold.errors import InputError, UsageError
@@ -203,6 +204,53 @@ def test_several_bands_need_a_choice(write):
 def test_one_band_of_a_colour_picture_can_be_chosen(write):
     bands = np.stack([np.full((4, 4), 10 * i, np.uint8) for i in range(3)])
     np.testing.assert_allclose(read(write(bands, colour=True), band=2)[0], 10 / 255)
+
+
+RAMP = np.tile(np.linspace(0, 1, 256), (30, 1))
+
+
+def jet(heat):
+    """False colours, uint8 (3, rows, cols), of 0 to 1: from blue over green to red."""
+    return np.uint8(255 * np.clip(1.5 - np.abs(4 * heat - np.array([3, 2, 1]).reshape(-1, 1, 1)), 0, 1))
+
+
+def iron(heat):
+    """From black over red and yellow to white."""
+    return np.uint8(255 * np.clip(3 * heat - np.arange(3).reshape(-1, 1, 1), 0, 1))
+
+
+def with_letters(heat):
+    """Gray with coloured letters on 4 % of the pixels."""
+    return np.where((heat < 0.04) & (np.arange(3) == 1).reshape(-1, 1, 1), 255, np.uint8(255 * heat))
+
+
+def of_jpeg(heat):
+    """Gray whose bands differ as JPEG makes them."""
+    return np.uint8(250 * heat + np.array([0, 5, 2]).reshape(-1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("colours", "palette", "told"),
+    [
+        (jet, False, True),
+        (jet, True, True),
+        (iron, True, False),  # the hotter, the brighter
+        (lambda heat: 255 - iron(heat), True, False),
+        (with_letters, False, False),
+        (of_jpeg, False, False),
+    ],
+)
+def test_colours_that_mislead_are_told(write, tmp_path, colours, palette, told):
+    if palette:
+        picture = Image.fromarray(np.uint8(255 * RAMP), "P")
+        picture.putpalette(colours(RAMP[:1])[:, 0].T.tobytes())
+        picture.save(tmp_path / "a.png")
+    name = str(tmp_path / "a.png") if palette else write(colours(RAMP), colour=True)
+    with GrayImage(name) as image:
+        assert image.band_used.startswith("luminance")
+        assert any("is coloured, and the luminance that was used" in note for note in image.notes) == told
+    with GrayImage(name, Reading(band=1)) as image:
+        assert not any("coloured" in note for note in image.notes)
 
 
 def test_complex_samples_are_refused(write):
