@@ -30,7 +30,7 @@ CUBE = np.random.default_rng(0).random((3, 8, 8), np.float32)
         (rsunfold.detect_ir, {"threshold": 7}, "^threshold must lie between 0 and 1, not 7"),
         (rsunfold.select_features, {"k": 27}, "^k 27 is more than the"),
         (rsunfold.detect_ir, {"scale": 5}, "scale must be a sequence of a number or None, not 5"),
-        (rsunfold.detect_ir, {"scale": (0, 1, 2)}, r"scale must be two numbers, \(low, high\), not 3"),
+        (rsunfold.detect_ir, {"scale": (0, 1, 2)}, r"scale must be two numbers, \(cold, hot\), not 3"),
         (rsunfold.detect_ir, {"min_area": 1.5}, "min_area must be a whole number, not 1.5"),
         (rsunfold.detect_ir, {"model": 3}, "model must be text or None, not 3"),
         (rsunfold.detect_ir, {"nodata": "-99"}, "nodata must be a number or None"),
