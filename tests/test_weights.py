@@ -183,6 +183,10 @@ def test_records_that_say_nonsense(change, words):
         weights.WeightRecord(**{"name": "a", "model": "l-rpcanet", "arch": {}, **change})
 
 
+def test_weights_of_black_hot_images_have_a_scale_that_falls():
+    assert weights.WeightRecord("a", "l-rpcanet", {}, scale=[255, 0]).scale == (255, 0)
+
+
 def test_a_record_is_read_where_the_smallest_numbers_are_0():
     torch.set_flush_denormal(True)
     try:

@@ -141,10 +141,12 @@ def test_changes_take_the_place_of_what_the_file_says(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text(HEAD + "[optim]\nsteps = 10\nlr = 0.5\n")
     changes = ["optim.steps = 20", "data.weights.irstd-1k=2", "augment.scale=[1, 2.0]", "name=other", "arch.K=2"]
+    changes.append("data.scale=[320, 280]")
     recipe = load_recipe(path, changes)
     assert isinstance(recipe, InfraredRecipe)
     assert (recipe.name, recipe.optim.steps, recipe.optim.lr, recipe.arch) == ("other", 20, 0.5, {"K": 2})
     assert recipe.data.weights == {"irstd-1k": 2} and list(recipe.augment.scale) == [1, 2]
+    assert recipe.data.reading.scale == (320, 280)
     with pytest.raises(InputError, match=r"\[optim\] has no key 'absent'"):
         load_recipe(path, ["optim.absent=3"])
     with pytest.raises(InputError, match="steps must be at least 1, not 0"):
