@@ -119,10 +119,10 @@ def detect_anomaly(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    tables = None if table is None else listing(table, folder, options).ready(resumed=skip_existing)
     files = input_files(
         inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options))
     )
+    tables = None if table is None else listing(table, folder, options).ready(files, resumed=skip_existing)
     use_threads(threads)
     detector = AnomalyDetector(
         model,

@@ -104,7 +104,6 @@ def detect_ir(
         overwrite=overwrite,
     )
     folder = results_folder(output)
-    tables = None if table is None else listing(table, folder, options).ready(resumed=skip_existing)
     wanted = None if band is None or options.band is not None else Frames.parse(band)
     frames: dict[str, Frame] = {}
 
@@ -117,6 +116,7 @@ def detect_ir(
     files = input_files(
         inputs, overwrite, lambda stem: (folder / n for n in all_names(output_names, stem, options=options)), apart
     )
+    tables = None if table is None else listing(table, folder, options).ready(files, resumed=skip_existing)
     use_threads(threads)
     detector = Detector(model, weights=weights, device=device, memory=memory, half=half)
     if stages:

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rsunfold import __version__
+from rsunfold.io.folders import SUFFIXES
+from rsunfold.io.mat import MatFile
+from rsunfold.io.writer import ENVI_SUFFIXES
+
+SINGLE = {*SUFFIXES, *ENVI_SUFFIXES} - {".mat", ".he5"}
+"""Extensions of files that hold one image, of which no variable is asked for: other results may be in MAT files."""
+
+
+def variable_of(path: Path, wanted: str | None) -> str | None:
+    """The variable ``wanted`` of somebody else's results, or None where ``path`` holds a single one."""
+    if wanted is None or path.suffix.lower() in SINGLE:
+        return None
+    if path.suffix.lower() == ".mat":
+        with MatFile(str(path), (wanted,)) as mat:
+            return None if len(mat.variables) == 1 else wanted
+    return wanted
 
 
 def mean_of(values: Iterable[float | None]) -> float | None:

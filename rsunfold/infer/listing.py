@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,14 +34,19 @@ class Listing:
     figures: Sequence[str]
     overwrite: bool = False
 
-    def ready(self, *, resumed: bool) -> Listing:
+    def ready(self, stems: Iterable[str], *, resumed: bool) -> Listing:
         """The same, whose files can be written; ``resumed`` : it may take the place of its own earlier tables.
 
-        Raises UsageError for a name that does not end in .csv, OutputError for files that exist otherwise.
+        stems : of the images of the batch. Raises UsageError for a name that does not end in .csv or is that of a
+        result, OutputError for files that exist otherwise.
         """
         if self.path.suffix.lower() != ".csv":
             raise UsageError(f"--table writes CSV files: give a name that ends in .csv, not {self.path}.")
         tables = {self.path: self.of_targets, self.path_images: self.of_images}
+        results = {file.resolve() for stem in stems for file in self.files(stem).values()}
+        for table in tables:
+            if table.resolve() in results:
+                raise UsageError(f"--table would write to {table}, which is a result of one of the images; rename it.")
         own = resumed and all(_header(table) in ([], list(header)) for table, header in tables.items())
         for table in tables:
             refuse_existing(table, self.overwrite or own)
@@ -69,8 +74,9 @@ class Listing:
             for outcome in outcomes:
                 if outcome.error is None:
                     with self.files(outcome.stem)[self.kind].open(newline="", encoding="utf-8") as file:
+                        named = {"image": shown_as(outcome.source, outcome.stem)}  # that rsunfold 0.1.0 left out
                         for row in csv.DictReader(file):
-                            yield [*(row[name] for name in self.columns), outcome.source]
+                            yield [*((named | row).get(name, "") for name in self.columns), outcome.source]
 
         def images() -> Iterator[list[Any]]:
             for outcome in outcomes:

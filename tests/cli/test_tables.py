@@ -59,3 +59,21 @@ def test_a_table_is_a_csv_file_and_found_before_the_work(batch, fails, tmp_path)
     (tmp_path / "all_images.csv").write_text("mine\n")
     assert "all_images.csv already exists" in fails(4, *batch[0], "--table", tmp_path / "all.csv")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_is_no_result_of_its_own_batch(batch, fails, tmp_path):
+    command, noun = batch
+    table = tmp_path / f"out/f_2_{noun}.csv"
+    assert "which is a result of one of the images" in fails(2, *command, "--overwrite", "--table", table)
+    assert not table.exists()
+
+
+def test_results_of_the_first_release_have_a_table_too(batch, call, tmp_path):
+    command = batch[0]
+    call(*command, code=7)
+    for path in (tmp_path / "out").glob("*.csv"):
+        rows = [line.split(",") for line in path.read_text().splitlines()]
+        keep = [n for n, name in enumerate(rows[0]) if name not in ("image", "acquired")]
+        path.write_text("".join(",".join(row[n] for n in keep) + "\n" for row in rows))
+    call(*command, "--skip-existing", "--table", tmp_path / "all.csv", code=7)
+    assert {row["image"] for row in read(tmp_path / "all.csv")} == {"f_2.tif", "f_10.tif"}

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from rsunfold.arrays import Mask
 from rsunfold.cube import told
-from rsunfold.errors import BatchError, InputError
+from rsunfold.errors import BatchError, DeviceError, InputError, RsunfoldError
 from rsunfold.infer.anomaly.detector import AnomalyDetector
 from rsunfold.infer.anomaly.run import Options, detect_array
 from rsunfold.infer.anomaly.threshold import choose_threshold
-from rsunfold.infer.evaluation import mean_of, report_of
+from rsunfold.infer.evaluation import mean_of, report_of, variable_of
 from rsunfold.infer.results import environment, label_of_files
 from rsunfold.infer.spectral import SpectralImage, header_shape
 from rsunfold.io import open_cube
@@ -189,6 +189,19 @@ class AnomalyComparison:
         self.curves.setdefault(scene.name, {}).setdefault(model, roc(score, truth, counted))
         return run
 
+    def fail(
+        self, model: str, scene: LabelledScene, seed: int | None, error: RsunfoldError, *, alone: bool = False
+    ) -> None:
+        """Enter a run that could not be; raises its ``error`` where it is ``alone``."""
+        if alone:
+            raise error
+        self.failed.append({"model": model, "scene": scene.name, "seed": seed, "error": str(error)})
+
+    def complete(self, model: str) -> None:
+        """All runs of a model had their turn: it is missing only if one failed."""
+        if all(run["model"] != model for run in self.failed):
+            self.missing.remove(model)
+
     def rows(self, *, per_scene: bool = False) -> list[dict[str, Any]]:
         """Means over scenes and seeds for each model, or means over seeds for each scene, by the keys of FORMULAS and
         BESIDE.
@@ -302,7 +315,7 @@ def _figure(run: Mapping[str, Any], key: str) -> float | None:
 class ScoreFiles:
     """Somebody else's score rasters, one band each; larger is more anomalous, never the other way.
 
-    paths : by the name of the scene. var : their variable in MAT files, None for the only one.
+    paths : by the name of the scene. var : the variable of those that hold several.
     """
 
     folder: Path
@@ -338,7 +351,7 @@ class ScoreFiles:
         """Raise InputError for a file of another size than its scene, (rows, cols), and what :func:`open_score` does:
         before its samples are read."""
         path = self.paths[scene.name]
-        with chosen_by("--score-var"), open_score(path, self.var) as reader:
+        with chosen_by("--score-var"), open_score(path, variable_of(path, self.var)) as reader:
             if reader.shape[1:] != shape:
                 raise InputError(f"{path} is {reader.shape[1:]} but {scene.path} is {shape} (rows, columns).")
 
@@ -347,7 +360,7 @@ class ScoreFiles:
         path = self.paths[scene.name]
         with environment():
             # As stored: what is equal in float32 only, is in order.
-            cube = read_score(path, scaled=False, var=self.var)
+            cube = read_score(path, scaled=False, var=variable_of(path, self.var))
         if np.isinf(cube.data).any():
             raise InputError(f"{path} has infinite scores; give every pixel a finite one, or NaN where there is none.")
         return np.where(cube.valid, cube.data[0].astype(np.float64), np.nan), cube.meta.notes
@@ -391,8 +404,8 @@ def evaluate_models(
 
     All are measured on the same pixels, see :meth:`AnomalyComparison.add`. score_var : see :class:`ScoreFiles`. asked :
     what else was asked for, such as where the truth is, for the report. keep : is given the comparison each time that
-    there is one more run. What a model cannot read or score, InputError, ends only its own run: raises BatchError in
-    the end, or that error where there is no other run of a model.
+    there is one more run. A scene that cannot be read or scored, InputError, or needs more memory than there is,
+    DeviceError, ends only its own run: raises BatchError in the end, or that error where there is no other run.
     """
     for detector, seed in itertools.product(detectors, seeds):
         detector.reseed(seed)  # refuses seeds before all the work
@@ -400,6 +413,7 @@ def evaluate_models(
     refuse_useless(scenes, var, drop_bands, theirs)
     asked = {**asked, "var": var, "drop_bands": list(drop_bands), "score_var": score_var}
     protocol = {"asked": asked, "pfa": pfa, "seeds": list(seeds)}
+    total = len(scenes) * (len(theirs) + len(detectors) * len(seeds))
     done = AnomalyComparison(protocol, missing=[each.label for each in theirs] + [each.name for each in detectors])
 
     @cache
@@ -412,9 +426,14 @@ def evaluate_models(
         done.about[name] = files.describe()
         for scene in tracked(scenes, name):
             score, notes = files.read(scene)
-            done.add(name, scene, None, score, valid(scene), None, pfa, files.paths[scene.name], notes)
+            try:
+                counted = valid(scene)
+            except InputError as error:
+                done.fail(name, scene, None, error, alone=total == 1)
+            else:
+                done.add(name, scene, None, score, counted, None, pfa, files.paths[scene.name], notes)
             keep(done)
-        done.missing.remove(name)
+        done.complete(name)
     for detector in detectors:
         name = detector.name
         done.about[name] = detector.describe() | {"seed": list(seeds)}
@@ -424,19 +443,15 @@ def evaluate_models(
                 found = detect_array(str(scene.path), detector, Options(var=var, drop_bands=drop_bands, pfa=pfa))
                 seconds, notes = found.summary["seconds"], found.summary["notes"]
                 run = done.add(name, scene, seed, found.score, valid(scene), seconds, pfa, notes=notes)
-            except InputError as error:
-                if len(detectors) * len(scenes) * len(seeds) == 1:
-                    raise
-                done.failed.append({"model": name, "scene": scene.name, "seed": seed, "error": str(error)})
+            except (InputError, DeviceError) as error:
+                done.fail(name, scene, seed, error, alone=total == 1)
                 told = str(error)
             else:
                 run["bands"] = found.summary["bands_used"]
                 told = f"AUC(D,F) {run['figures']['auc_df']:.4f}"
             keep(done)
             say(f"{name}: {scene.name}, seed {seed}: {told}")
-        if all(run["model"] != name for run in done.failed):
-            done.missing.remove(name)
+        done.complete(name)
     if done.failed:
-        total = len(detectors) * len(scenes) * len(seeds)
-        raise BatchError(f"{len(done.failed)} of {total} runs of the models failed.")
+        raise BatchError(f"{len(done.failed)} of {total} runs failed.")
     return done

@@ -42,11 +42,13 @@ NOISY = "noisy"
 HIGH, LONELY = 0.999, 0.4
 """A quantile of the samples of a clean cube, and below which part of the largest one it is told."""
 FIGURES = ("psnr", "psnr_global", "ssim", "sam_radians", "sam_degrees", "ergas", "ergas_published_code")
-OF_RUNS = "of the population (ddof 0); null of a single run"
+OF_RUNS = (
+    "the runs of the row (cubes, seeds and, in the mean, noises), of the population (ddof 0); null of a single run"
+)
 BESIDE = {
     "divided_by": "the largest valid sample of the clean cube, which is 1 in all figures",
     "seconds": "time of denoising alone, without reading and comparing; of files and of the noisy cubes null",
-    **{f"{key}_deviation": f"{key}: standard deviation over the runs, {OF_RUNS}" for key in FIGURES},
+    **{f"{key}_deviation": f"{key}: standard deviation over {OF_RUNS}" for key in FIGURES},
 }
 """What is in a report beside the figures of :func:`quality`."""
 
@@ -377,7 +379,7 @@ def evaluate_files(
                 f"{path} has no value at {lost} of the {whole} valid pixels of {truth}; they are left out"
             )
         results[name], common = (cube.data / clean.top).astype(np.float32), common & cube.valid
-        done.notes += scale_note(path, results[name][:, shared], str(truth), clean.data[:, shared])
+        done.notes += scale_note(path, results[name][:, shared], str(truth), clean.data[:, shared], clean.top)
     if not common.any():
         raise InputError(f"{' and '.join(str(path) for path, *_ in files.values())} have no valid pixel in common.")
     for name, (path, *_) in files.items():

@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rsunfold.cube import Cube
-from rsunfold.errors import InputError
+from rsunfold.errors import InputError, UsageError
+from rsunfold.infer.evaluation import variable_of
 from rsunfold.infer.results import environment
 from rsunfold.io import CubeReader, open_cube
 from rsunfold.io.atomic import refuse_existing
-from rsunfold.io.folders import SUFFIXES, images_in, not_looked_for, refuse_no_folder
-from rsunfold.io.inputs import refuse_inputs
+from rsunfold.io.folders import images_in, not_looked_for, refuse_no_folder
 from rsunfold.io.reader import chosen_by
 from rsunfold.io.work import move_results, work_folder
-from rsunfold.io.writer import ENVI_SUFFIXES, RasterWriter, refuse_header_of_tiff
+from rsunfold.io.writer import RasterWriter, refuse_header_of_tiff
 
 if TYPE_CHECKING:
     from rsunfold.infer.hsi.evaluate import Clean
 
 RESTORED = ("_denoised", "")
 """What may follow the name of a noisy cube in that of somebody else's result."""
-SINGLE = {*SUFFIXES, *ENVI_SUFFIXES} - {".mat", ".he5"}
-"""Extensions of files that hold one image, of which no variable is asked for: other results may be in MAT files."""
 SCALES_APART = 5.0
 """Times that the median of a result may differ from that of the truth, either way, without a note."""
+TOPS_APART = 1.5
+"""Times that the largest sample of a truth is more or less than 1 before it is told from one that was divided by it."""
 Save = Callable[[str, "Clean", NDArray[np.float32]], None]
 
 
@@ -65,14 +65,18 @@ def noisy_folder(
     all appear there when the block ends, or none. Without a folder nothing is written.
 
     cubes : path of each clean cube by name. Raises OutputError before anything is written for a file that is there
-    without ``overwrite``, or is one of the clean cubes.
+    without ``overwrite``, and UsageError for the folder of a clean cube, in which the noisy ones would be taken for
+    clean, too.
     """
     if folder is None:
         yield lambda name, clean, data: None
         return
+    if folder.resolve() in (Path(path).resolve().parent for path in cubes.values()):
+        raise UsageError(
+            f"--save-noisy names {folder}, where clean cubes are; give the noisy ones a folder of their own."
+        )
     names = [name for cube in cubes for name in (clean_name(cube), *(draw.of(cube) for draw in draws))]
     files = [folder / f"{name}.tif" for name in names]
-    refuse_inputs(files, cubes.values())
     for file in files:
         refuse_header_of_tiff(file)
         refuse_existing(file, overwrite)
@@ -127,19 +131,23 @@ def refuse_misfit(path: Path, shape: tuple[int, int, int], of: str, *, var: str 
 
 @contextmanager
 def _opened(path: Path, shape: tuple[int, int, int], of: str, var: str | None, option: str) -> Iterator[CubeReader]:
-    asked = None if path.suffix.lower() in SINGLE else var
-    with environment(), chosen_by(option), open_cube(path, var=asked) as reader:
+    with environment(), chosen_by(option), open_cube(path, var=variable_of(path, var)) as reader:
         if reader.shape != shape:
             raise InputError(f"{path} has (bands, rows, cols) {reader.shape}, but {of} {shape}.")
         reader.refuse_complex()
         yield reader
 
 
-def scale_note(path: Path, found: NDArray[Any], of: str, truth: NDArray[Any]) -> list[str]:
+def scale_note(path: Path, found: NDArray[Any], of: str, truth: NDArray[Any], top: float = 1.0) -> list[str]:
     """A sentence where the median of the samples ``found`` in a file is far from that of the ``truth``, both (bands,
-    valid pixels) in one unit: then one of them is on a scale of its own."""
+    valid pixels) in one unit: then one of them is on a scale of its own.
+
+    top : the largest sample of the truth's file; a median that is nearer to that of a truth divided by it is told, too.
+    """
     theirs, ours = float(np.median(found)), float(np.median(truth))
-    if ours <= 0 or ours / SCALES_APART <= theirs <= ours * SCALES_APART:
+    ratio = theirs / ours if ours > 0 else 1.0
+    divided = max(top, 1 / top) > TOPS_APART and ratio > 0 and abs(np.log(ratio * top)) < abs(np.log(ratio))
+    if 1 / SCALES_APART <= ratio <= SCALES_APART and not divided:
         return []
     return [f"{path} has a median of {theirs:.3g}, but {of} {ours:.3g}: is one of them divided by its maximum?"]
 

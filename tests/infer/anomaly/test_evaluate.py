@@ -7,7 +7,7 @@ import pytest
 import scipy.io
 
 from rsunfold.cube import Aside
-from rsunfold.errors import InputError, UsageError
+from rsunfold.errors import BatchError, DeviceError, InputError, UsageError
 from rsunfold.infer.anomaly import evaluate as module
 from rsunfold.infer.anomaly.evaluate import BESIDE, evaluate_models, scenes_in
 from rsunfold.infer.anomaly.run import Options, detect_array
@@ -357,6 +357,34 @@ def test_the_mean_of_a_figure_that_a_scene_lacks_is_none(two, mats, scores):
     assert done.notes() == [f"{folder}/: AUC_SNPR is undefined on 1 of 2 scenes (the first: a), so the mean has none"]
 
 
+def test_a_scene_that_cannot_be_read_ends_only_its_own_runs(two, mats, scores, make, write, tmp_path):
+    write(mats / "b.tif", np.ones((8, 30, 34), np.float32))  # constant
+    (mats / "b.mat").unlink()
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name, scene in two.items():
+        write(masks / f"{name}.tif", scene.truth[None].astype(np.uint8))
+    folder = scores("theirs", {name: scene.truth.astype(np.float32) for name, scene in two.items()})
+    kept = []
+    with pytest.raises(BatchError, match="2 of 4 runs failed"):
+        evaluate_models(scenes_in(mats, masks), [make("rx")], [0], pfa=0.05, predictions=[folder], keep=kept.append)
+    done = kept[-1]
+    assert [(run["model"], run["scene"]) for run in done.failed] == [(f"{folder}/", "b"), ("rx", "b")]
+    assert [(run["model"], run["scene"]) for run in done.runs] == [(f"{folder}/", "a"), ("rx", "a")]
+    assert done.missing == [f"{folder}/", "rx"]
+
+
+def test_a_scene_that_needs_too_much_memory_ends_only_its_own_run(mats, make, monkeypatch):
+    def short(source, detector, options):
+        if source.endswith("b.mat"):
+            raise DeviceError("too little memory.")
+        return detect_array(source, detector, options)
+
+    monkeypatch.setattr(module, "detect_array", short)
+    with pytest.raises(BatchError, match="1 of 2 runs failed"):
+        evaluate_models(scenes_in(mats), [make("rx")], [0], pfa=0.05)
+
+
 def test_scores_in_a_file_of_several_variables(two, mats, tmp_path):
     folder = tmp_path / "theirs"
     folder.mkdir()
@@ -364,6 +392,7 @@ def test_scores_in_a_file_of_several_variables(two, mats, tmp_path):
         scipy.io.savemat(folder / f"{name}.mat", {"score": scene.truth * 1.0, "map": scene.truth * 0})
     with pytest.raises(InputError, match=r"a\.mat contains several arrays: .*; choose one with --score-var NAME"):
         evaluate_files(scenes_in(mats), folder, pfa=0.05)
+    scipy.io.savemat(folder / "b.mat", {"single": two["b"].truth * 1.0})
     done = evaluate_files(scenes_in(mats), folder, pfa=0.05, score_var="score")
     assert done.report()["protocol"]["asked"]["score_var"] == "score"
     assert [r["figures"]["auc_df"] for r in done.runs] == [1, 1]

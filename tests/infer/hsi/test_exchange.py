@@ -1,6 +1,7 @@
 """Noisy cubes as files, and what other programs made of them."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import rasterio
 from scipy.io import savemat
 
 import rsunfold.infer.hsi.evaluate as module
-from rsunfold.errors import ExistsError, InputError, OutputError
+from rsunfold.errors import ExistsError, InputError, UsageError
 from rsunfold.infer.hsi.evaluate import evaluate_files, evaluate_models, read_clean
 from rsunfold.infer.hsi.exchange import Draw, names_of_files
 from rsunfold.infer.hsi.run import Options, denoise_array
@@ -132,10 +133,9 @@ def test_noisy_cubes_are_saved_whole_or_not_at_all(holed, saved, monkeypatch, tm
     assert not (tmp_path / "other").exists()
 
 
-def test_a_clean_cube_is_never_overwritten(clean, write, tmp_path):
-    paths = {name: write(tmp_path / f"{name}.tif", clean) for name in ("a", "a_clean")}
-    with pytest.raises(OutputError, match=r"a_clean\.tif would overwrite the input"):
-        evaluate_models(paths, NOISE, [0], [], save_noisy=tmp_path, overwrite=True)
+def test_noisy_cubes_are_not_put_beside_clean_ones(holed, tmp_path):
+    with pytest.raises(UsageError, match="where clean cubes are"):
+        evaluate_models({"a": holed}, NOISE, [0], [], save_noisy=tmp_path, overwrite=True)
 
 
 def test_another_scale_is_told(holed, clean, saved, write, tmp_path):
@@ -144,6 +144,9 @@ def test_another_scale_is_told(holed, clean, saved, write, tmp_path):
     done = evaluate_files(tmp_path / "counts.tif", [tmp_path / "unit.tif", tmp_path / "counts.tif"])
     (told,) = done.notes
     assert re.search(r"unit.tif has a median of 8.8e-05, but .*counts.tif 0\.\d+: is one of them divided by its", told)
+    half = write(tmp_path / "half.tif", clean * np.float32(0.39 / clean.max()))
+    (told,) = evaluate_files(Path(half), [tmp_path / "unit.tif"]).notes  # as where noisy cubes were saved, scaled to 1
+    assert "unit.tif has a median" in told and not evaluate_files(Path(half), [Path(half)]).notes
     write(saved / "a_iid20_seed0.tif", read_clean(holed).data * 255)
     notes = evaluate_models({"a": holed}, NOISE[:1], [0], [], restored=[saved]).notes
     assert [note for note in notes if "is one of them divided by its maximum?" in note and "a_iid20_seed0" in note]
