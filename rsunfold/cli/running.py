@@ -153,7 +153,7 @@ def each_input(
     """(inputs with a new result, inputs) of ``run(source, stem)`` on each of ``files`` (by stem), with a line for each.
 
     tell : says what came of an input. done : see :func:`rsunfold.infer.batch.run_batch`. finish : is given what became
-    of the inputs, in the order of ``files``, where any has a result. Raises what
+    of the inputs, in the order of ``files``, but not of one alone that failed. Raises what
     :func:`rsunfold.infer.batch.raise_failures` raises, after all inputs had their turn.
     """
     from rsunfold.infer.batch import raise_failures, run_batch
@@ -173,7 +173,7 @@ def each_input(
             say(f"{outcome.source}: skipped, {outcome.skipped}")
         elif len(files) > 1:
             say(f"{outcome.source}: failed")
-    if finish is not None and any(outcome.error is None for outcome in outcomes):
+    if finish is not None and (len(outcomes) > 1 or outcomes[0].error is None):
         place = {stem: n for n, stem in enumerate(files)}
         finish(sorted(outcomes, key=lambda outcome: place[outcome.stem]))
     raise_failures(outcomes, lambda text: say(text, -1))

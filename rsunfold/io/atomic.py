@@ -68,7 +68,7 @@ def folder_failure(folder: Path, error: OSError) -> OutputError:
 
 def refuse_existing(target: Path, overwrite: bool) -> None:
     """Raise OutputError when ``target`` is a folder, a device, (ExistsError) a file that may not be overwritten, or in
-    a folder that may not be written to."""
+    what is no folder, or one that may not be written to."""
     try:
         if target.is_dir():
             raise OutputError(f"{target} is a folder; give the name of a file.")
@@ -77,8 +77,10 @@ def refuse_existing(target: Path, overwrite: bool) -> None:
         if not overwrite and os.path.lexists(target):
             raise ExistsError(f"{target} already exists{ANEW}")
         there = next((folder for folder in target.absolute().parents if folder.exists()), None)
+        if there is not None and not there.is_dir():
+            raise OutputError(f"{target} cannot be written: {there} is a file, not a folder; choose another.")
         as_now = os.access in os.supports_effective_ids
-        if there is not None and there.is_dir() and not os.access(there, os.W_OK | os.X_OK, effective_ids=as_now):
+        if there is not None and not os.access(there, os.W_OK | os.X_OK, effective_ids=as_now):
             raise OutputError(f"{target} cannot be written: no permission for the folder {there}; choose another.")
     except PermissionError as err:
         raise OutputError(f"{target} cannot be reached ({err.strerror}); choose another folder.") from err

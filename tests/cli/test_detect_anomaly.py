@@ -9,7 +9,7 @@ import rasterio
 import scipy.io
 import torch
 
-from rsunfold.errors import DeviceError
+from rsunfold.errors import WeightsError
 from rsunfold.infer.anomaly import evaluate
 from rsunfold.infer.anomaly import run as module
 from rsunfold.io import open_cube
@@ -322,7 +322,7 @@ def test_evaluate_seeds(call, mats, tmp_path):
     [
         (KeyboardInterrupt(), 130, "interrupted; what was finished, if anything, is in the table and the report."),
         (SystemExit(143), 143, "terminated; what was finished, if anything, is in the table and the report."),
-        (DeviceError("too little memory."), 6, "error: too little memory."),
+        (WeightsError("they are gone."), 5, "error: they are gone."),
     ],
 )
 def test_what_is_finished_is_kept(ending, code, words, call, mats, stop, tmp_path):
@@ -359,7 +359,7 @@ def test_a_scene_that_one_model_cannot_score(call, small, tmp_path):
     assert [(r["model"], r["scene"]) for r in found["per_scene"]] == scored
     (note,) = [line for line in result.stderr.splitlines() if "note: rx on small: " in line]
     assert f"{small / 'small.mat'} has no pixel with a score, as rx finds too few" in note
-    assert result.stderr.splitlines()[-2:] == ["not finished: rx", "error: 2 of 12 runs of the models failed."]
+    assert result.stderr.splitlines()[-2:] == ["not finished: rx", "error: 2 of 12 runs failed."]
 
 
 def test_anomalies_that_one_model_cannot_score(call, scenery, mats, tmp_path):

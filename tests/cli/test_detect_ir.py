@@ -276,7 +276,7 @@ def test_inputs_that_cannot_be_told_apart(fails, scene, tmp_path):
         (("--model", "top-hat", "--device", "cuda"), 2, "runs only on the CPU, not on cuda"),
         (("--model", "top-hat", "--stages"), 2, "has no stages to show"),
         (("--weights", "absent.safetensors"), 5, "the weights file absent.safetensors does not exist"),
-        (("--model", "lsnet"), 5, "no weights are shipped for lsnet"),
+        (("--model", "rpcanet-pp"), 5, "no weights are shipped for rpcanet-pp"),
         (("--threshold", "1.5"), 2, "--threshold must lie between 0 and 1, not 1.5"),
         (("--scale", "7"), 2, "--scale takes two numbers such as 0,1000, not '7'"),
         (("--model", "top-hat", "--scale", "5,5"), 2, "two numbers that differ, not 5,5"),

@@ -52,7 +52,7 @@ def test_nothing_is_overwritten_unasked(fails, scene, network, tmp_path):
     ("words", "code", "message"),
     [
         (("--model", "top-hat"), 2, "top-hat is a classical method and has no stages to show"),
-        (("--model", "lsnet"), 5, "no weights are shipped for lsnet"),
+        (("--model", "rpcanet-pp"), 5, "no weights are shipped for rpcanet-pp"),
         (("--window", "1,2"), 2, "--window takes three numbers, ROW,COL,SIZE, not '1,2'"),
         (("--window", "1,2,-3"), 2, "--window takes non-negative integers"),
         (("--window", "1,2,0"), 2, "a size from 1 to 512"),

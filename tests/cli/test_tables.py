@@ -58,7 +58,17 @@ def test_a_table_is_a_csv_file_and_found_before_the_work(batch, fails, tmp_path)
     assert "ends in .csv" in fails(2, *batch[0], "--table", tmp_path / "all.xlsx")
     (tmp_path / "all_images.csv").write_text("mine\n")
     assert "all_images.csv already exists" in fails(4, *batch[0], "--table", tmp_path / "all.csv")
+    (tmp_path / "file").touch()
+    assert "is a file, not a folder" in fails(4, *batch[0], "--table", tmp_path / "file/all.csv")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_batch_that_fails_altogether_has_its_reasons_in_the_table(batch, call, tmp_path):
+    for path in (tmp_path / "in").iterdir():
+        path.write_bytes(b"II*\0")
+    call(*batch[0], "--table", tmp_path / "all.csv", code=7)
+    assert read(tmp_path / "all.csv") == []
+    assert all(row["image"] in row["error"] for row in read(tmp_path / "all_images.csv"))
 
 
 def test_a_table_is_no_result_of_its_own_batch(batch, fails, tmp_path):

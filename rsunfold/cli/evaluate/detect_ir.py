@@ -154,7 +154,8 @@ def detect_ir(
     use_threads(threads)
     with_models = not predictions or model is not None or bool(weights)
     samples = samples_from(images, masks, data, only, with_models=with_models)
-    protocol = EvaluationProtocol(asked, resize, legacy, reading, say)
+    also = {"only": only, "pfa": pfa}
+    protocol = EvaluationProtocol(asked, resize, legacy, reading, say, also)
     detectors: list[Detector] = []
     if with_models:
         detectors = detectors_of(model, weights=weights or [], device=device, memory=memory, say=say)

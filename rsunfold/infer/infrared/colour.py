@@ -42,13 +42,11 @@ class Colours:
             self._used |= np.isin(_codes(self._palette[:, :3].T), _codes(pixels))
 
     def mislead(self) -> bool:
-        """Whether the picture is coloured, not in marks alone, and no palette says that its luminance only rises, or
-        only falls, from each colour in use to the next."""
-        spread = np.concatenate(self._spread) if self._spread else np.zeros(1)
-        if (spread > COLOURED * self._largest).mean() <= OVERLAY:
-            return False
-        if self._palette is None:
-            return True
+        """Whether the picture is coloured, not in marks alone. With a palette, whether its luminance neither only rises
+        nor only falls from each colour in use to the next, in however few pixels: the hottest may be red."""
+        if self._palette is None or not self._used.any():
+            spread = np.concatenate(self._spread) if self._spread else np.zeros(1)
+            return bool((spread > COLOURED * self._largest).mean() > OVERLAY)
         steps = np.diff(luminance(self._palette[self._used, :3].T))
         rise, fall = steps[steps > 0].sum(), -steps[steps < 0].sum()
         return bool(min(rise, fall) > COLOURED * 255)

@@ -64,7 +64,8 @@ class EvaluationProtocol:
     asked : what is wanted instead of the rule of the weights or files. resize : images and scores of files are
     resampled (bilinear) and masks (nearest), each from its own size, to resize x resize pixels first, the convention of
     the papers for IRSTD-1k; None keeps the native size. legacy : each image is cut at half of its own maximum instead,
-    as published scripts do. reading : how images are read. say : is told how far it is.
+    as published scripts do. reading : how images are read. also : what else was asked for, for reports. say : is told
+    how far it is.
     """
 
     asked: Asked = ITS_OWN
@@ -72,6 +73,7 @@ class EvaluationProtocol:
     legacy: bool = False
     reading: Reading = DEFAULT_READING
     say: Callable[[str], None] = lambda text: None
+    also: Mapping[str, Any] = field(default_factory=dict)
 
     def rule(self, detector: Detector) -> Rule | None:
         """What is a target among the scores of ``detector``; None where each image has its own cut."""
@@ -80,7 +82,8 @@ class EvaluationProtocol:
     def report(self) -> dict[str, Any]:
         """What was asked for, for reports."""
         reading = {"band": self.reading.band, "scale": self.reading.scale, "var": self.reading.var}
-        return {"asked": {**asdict(self.asked), **reading, "resize": self.resize, "half_maximum": self.legacy}}
+        how = {"resize": self.resize, "half_maximum": self.legacy}
+        return {"asked": {**asdict(self.asked), **reading, **how, **self.also}}
 
     @property
     def size(self) -> str:

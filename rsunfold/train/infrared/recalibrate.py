@@ -61,7 +61,8 @@ def recalibrate(
     if not any(image.targets.any() for image, _ in results):
         raise InputError(
             f"none of the {len(samples)} images contains a target, so no threshold can be chosen; 'rsunfold evaluate "
-            f"detect-ir --data DIR --weights {weights} --pfa 1e-5' names one that keeps a share of false alarms."
+            f"detect-ir --data DIR --weights {weights} --pfa 1e-5' names one that keeps a share of false alarms; "
+            "give it the same --band, --scale and --var."
         )
     found = calibrate(results, limit, reaches=REACHES if reach is None else [reach or None])
     figures = figures_of(results, found)

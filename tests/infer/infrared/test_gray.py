@@ -229,6 +229,11 @@ def of_jpeg(heat):
     return np.uint8(250 * heat + np.array([0, 5, 2]).reshape(-1, 1, 1))
 
 
+def red_hot(heat):
+    """Gray whose hottest hundredth is red."""
+    return np.where(heat > 0.99, np.array([255, 0, 0]).reshape(-1, 1, 1), 255 * heat).astype(np.uint8)
+
+
 @pytest.mark.parametrize(
     ("colours", "palette", "told"),
     [
@@ -236,6 +241,7 @@ def of_jpeg(heat):
         (jet, True, True),
         (iron, True, False),  # the hotter, the brighter
         (lambda heat: 255 - iron(heat), True, False),
+        (red_hot, True, True),
         (with_letters, False, False),
         (of_jpeg, False, False),
     ],
