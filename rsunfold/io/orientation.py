@@ -16,7 +16,8 @@ SHOWN = {
 }
 """What the values of the tag Orientation mean (EXIF and TIFF alike), but for 1 and what is not defined."""
 ORIENTATION, SHORT, MOST = 274, 3, 65536
-"""The tag, its type, and the most directories of a TIFF that are looked at, which may refer to each other in a ring."""
+"""The tag, its type, and the most directories of a TIFF that are looked at, which may refer to each other in a ring,
+and entries in one."""
 
 
 def orientation_note(value: int) -> str | None:
@@ -41,6 +42,8 @@ def of_tiff(file: Path, page: int = 1) -> int:
             for number in range(1, min(page, MOST) + 1):
                 stream.seek(at)
                 entries = struct.unpack(count, stream.read(struct.calcsize(count)))[0]
+                if entries > MOST:  # damaged: nobody has as much memory as a BigTIFF may ask for
+                    break
                 table = stream.read(entries * struct.calcsize(entry))
                 if number == page:
                     tags = {tag: value for tag, kind, _, value in struct.iter_unpack(entry, table) if kind == SHORT}

@@ -19,7 +19,7 @@ from scipy.io import netcdf_file
 from rsunfold.cube import Window
 from rsunfold.errors import InputError
 from rsunfold.io import envi as envi_module
-from rsunfold.io import full_range, open_cube
+from rsunfold.io import full_range, open_cube, orientation
 from rsunfold.io.raster import _REFERRING, _WHOLE, _drivers_for
 
 RNG = np.random.default_rng(7)
@@ -499,6 +499,12 @@ def test_pictures_that_viewers_turn(tmp_path, suffix):
             assert reader.shape == (1, 9, 11)
             said.append([note for note in reader.meta.notes if "viewers show this picture turned by 90" in note])
     assert not said[0] and len(said[1]) == 1 and "the ones that are stored" in said[1][0]
+
+
+def test_a_damaged_directory_takes_no_memory(tmp_path):
+    entries = struct.pack("<Q", 2**46)  # of a BigTIFF
+    (tmp_path / "a.tif").write_bytes(b"II" + struct.pack("<HHHQ", 43, 8, 0, 16) + entries)
+    assert orientation.of_tiff(tmp_path / "a.tif") == 1
 
 
 def test_the_page_that_is_read_says_how_it_is_turned(tmp_path):
